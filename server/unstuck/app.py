@@ -1,0 +1,166 @@
+"""Puts it together: folder, store, hub, runner, routes. The only file that knows them all.
+
+`create_app(settings)` is an ASGI app. Served alone, its lifespan starts and ends everything. Mounted in a
+host app it gets no lifespan; there the host enters `running(app)` in its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from unstuck.errors import StoreUnavailable, UnstuckError
+from unstuck.folder import DataFolder
+from unstuck.hub import Hub, Pace
+from unstuck.routes import Parts, health, jobs, problems, results, streams, submit
+from unstuck.routes.guard import Guard
+from unstuck.runner import Crew, Runner
+from unstuck.settings import Settings, load
+from unstuck.snapshot import Alarms
+from unstuck.stores.sqlite import SQLiteStore
+
+log = logging.getLogger("unstuck")
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """The whole server as an ASGI app; nothing is opened before it starts."""
+    settings = settings or load()
+    app = Starlette(
+        routes=[
+            Route("/api/jobs", jobs.listed, methods=["GET"]),
+            Route("/api/jobs", submit.submit, methods=["POST"]),
+            Route("/api/jobs/{job_id}", jobs.one, methods=["GET"]),
+            Route("/api/jobs/{job_id}", jobs.remove, methods=["DELETE"]),
+            Route("/api/jobs/{job_id}/items", jobs.items, methods=["GET"]),
+            Route("/api/jobs/{job_id}/items/{index}/result", results.of_item, methods=["GET"]),
+            Route("/api/jobs/{job_id}/results", results.of_job, methods=["GET"]),
+            Route("/api/jobs/{job_id}/events", streams.of_one_job, methods=["GET"]),
+            Route("/api/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
+            Route("/api/events/stream", streams.of_many, methods=["GET"]),
+            Route("/api/kinds", submit.kinds, methods=["GET"]),
+            Route("/api/health", health.details, methods=["GET"]),
+            Route("/api/health/live", health.live, methods=["GET"]),
+            Route("/api/health/ready", health.ready, methods=["GET"]),
+            Route("/", _page, methods=["GET"]),
+            Mount("/static", _Static(directory=frontend())),
+        ],
+        middleware=[Middleware(Guard, allowed_hosts=settings.allowed_hosts)],
+        exception_handlers={
+            UnstuckError: problems.ours,
+            HTTPException: problems.of_the_framework,
+            Exception: problems.unexpected,
+        },
+        lifespan=running,
+    )
+    app.state.settings = settings
+    return app
+
+
+@asynccontextmanager
+async def running(app: Starlette) -> AsyncIterator[None]:
+    """Everything open and at work while inside. Raises CannotStart, and then nothing is left open."""
+    settings: Settings = app.state.settings
+    alarms = Alarms(settings.waiting_long_s, settings.stalled_s, settings.lease_s)
+    folder = DataFolder(settings.folder)
+    await anyio.to_thread.run_sync(folder.open)
+    store = SQLiteStore(folder.database, alarms=alarms)
+    try:
+        await store.open()
+        hub = Hub(store, _pace(settings), alarms)
+        runner = Runner(store, folder, _crew(settings))
+        await _sweep(folder, store)
+        try:
+            await runner.start()
+            beating = asyncio.create_task(hub.run(), name="heartbeat")
+            troubles = _troubles(runner)
+            app.state.parts = Parts(settings, store, folder, hub, runner.kinds, alarms, troubles, {})
+            try:
+                yield
+            finally:
+                app.state.parts = None
+                hub.leave("the server is stopping")
+                beating.cancel()
+                await asyncio.gather(hub.close(), beating, return_exceptions=True)
+        finally:
+            await _stop(runner)
+    finally:
+        await store.close()
+        folder.close()
+
+
+def frontend() -> Path:
+    """The browser's files: inside the wheel, or beside the server's folder in a checkout."""
+    inside = Path(__file__).parent / "frontend"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "frontend"
+
+
+class _Static(StaticFiles):
+    """Revalidated at every load, so that a page never mixes the files of two versions."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(frontend() / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        heartbeat_s=settings.heartbeat_s,
+        interval_s=settings.interval_s,
+        stream_life_s=settings.stream_life_s,
+        broadcast_attempts=settings.broadcast_attempts,
+        broadcast_pause_s=settings.broadcast_pause_s,
+    )
+
+
+def _crew(settings: Settings) -> Crew:
+    return Crew(
+        workers=settings.worker_count,
+        app=settings.app,
+        commands=settings.commands,
+        memory_mib=settings.worker_memory,
+        lease_s=settings.lease_s,
+        hold_s=settings.report_hold_s,
+        cancel_grace_s=settings.cancel_grace_s,
+    )
+
+
+def _troubles(runner: Runner):  # type: ignore[no-untyped-def]
+    def troubles() -> list[str]:
+        if runner.trouble is not None:
+            return [f"No worker can be started: {runner.trouble}"]
+        return [] if runner.alive else ["The runner has stopped; restart the server. Its log says why."]
+
+    return troubles
+
+
+async def _sweep(folder: DataFolder, store: SQLiteStore) -> None:
+    loop = asyncio.get_running_loop()
+
+    def known(ids: list[str]) -> set[str]:
+        return asyncio.run_coroutine_threadsafe(store.known(ids), loop).result()
+
+    await anyio.to_thread.run_sync(folder.sweep, known)
+
+
+async def _stop(runner: Runner) -> None:
+    try:
+        await runner.stop()
+    except StoreUnavailable as error:
+        log.error("items could not be given back (%s); the next start takes them up all the same", error)

@@ -1,0 +1,271 @@
+"""The rules of a job's life. `decide(job, command, now, item)` is the only way a job changes.
+
+Rule 1. What touches a state or a count lives in this file. Nothing here reads a clock, a store or a
+        setting: what is needed is handed in, what follows is handed back.
+Rule 2. Final states have no way out, of jobs (`NEXT`) and of items (`ITEM_NEXT`) alike.
+Rule 3. `seq` rises with every change that a viewer could see, and with no other.
+Rule 4. Work is held by lease. A claim raises the item's lease number; a command that carries an older
+        number comes from a runner that was given up on, and is refused.
+Rule 5. Cancelling is a wish. It ends what waits at once, and the job itself only when what runs has
+        stopped. A job whose items were all worked off before that is finished, not cancelled.
+Rule 6. A job's state follows from its items: `waiting + leased + succeeded + failed + skipped +
+        cancelled == total`, always, and the job is done when nothing waits and nothing is leased.
+
+A job is the row with the counts; of its items only the one that a command names is needed, so a command
+costs the same in a job of ten thousand files as in a job of ten. Where all that waits is concerned, the
+answer says so (`Change.cancels_waiting`) and the store does it in one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unstuck import progress
+from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
+from unstuck.job import (
+    FINAL,
+    ITEM_FINAL,
+    Cancel,
+    Claim,
+    Command,
+    Finish,
+    Item,
+    ItemState,
+    Job,
+    Problem,
+    Release,
+    Renew,
+    Report,
+    State,
+)
+
+_NONE: frozenset[Any] = frozenset()
+
+#: From each state of a job, the states that may follow.
+NEXT: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
+    State.RUNNING: FINAL,
+    **dict.fromkeys(FINAL, _NONE),
+}
+
+#: From each state of an item, the states that may follow. `running → pending` is another attempt.
+#: `pending → succeeded` is a leased item so short that its start was never written.
+ITEM_NEXT: Mapping[ItemState, frozenset[ItemState]] = {
+    ItemState.PENDING: frozenset(ItemState) - {ItemState.PENDING},
+    ItemState.RUNNING: frozenset(ItemState) - {ItemState.RUNNING},
+    **dict.fromkeys(ITEM_FINAL, _NONE),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What follows from a command. `visible` is `job.seq` having risen."""
+
+    job: Job
+    item: Item | None = None
+    cancels_waiting: bool = False
+    visible: bool = True
+
+
+def decide(job: Job, command: Command, now: float, item: Item | None = None) -> Change:
+    """What `command` makes of `job` (and of `item`, the one that the command names) at `now`.
+
+    Raises JobFinished for any command to a finished job, LeaseLost for one with an outdated lease,
+    Refused for one that the tables above do not allow, NotFound where the job has no such item.
+    """
+    if job.done:
+        raise JobFinished(job.id, job.state)
+    if isinstance(command, Cancel):
+        return _cancel(job, now)
+    if item is None:
+        raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total}.")
+    if isinstance(command, Claim):
+        return _claim(job, command, now, item)
+    if item.lease != command.lease or item.lease_until is None:
+        raise LeaseLost(
+            f"Item {item.index} of job {job.id} is no longer held under lease {command.lease}; drop its work."
+        )
+    match command:
+        case Renew():
+            kept = replace(item, lease_until=now + command.lease_s)
+            return Change(replace(job, heartbeat_at=now), kept, visible=False)
+        case Report():
+            return _report(job, command, now, item)
+        case Finish():
+            return _finish(job, command, now, item)
+        case Release():
+            return _release(job, now, item)
+
+
+def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
+    if job.stopping:
+        raise Refused(f"Job {job.id} is being stopped; none of its items may be claimed.")
+    if item.state is not ItemState.PENDING or item.lease_until is not None:
+        raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state} or held by another runner.")
+    taken = replace(item, lease=item.lease + 1, lease_until=now + command.lease_s, attempt=item.attempt + 1)
+    job = replace(
+        job,
+        waiting=job.waiting - 1,
+        leased=job.leased + 1,
+        attempt=max(job.attempt, taken.attempt),
+        heartbeat_at=now,
+    )
+    if job.state is State.RUNNING:
+        return Change(job, taken, visible=False)
+    job = _to(job, State.RUNNING)
+    started = replace(job, started_at=now, progress_at=now, meter=progress.advance(job.meter, 0.0, now))
+    return Change(_seen(started), taken)
+
+
+def _report(job: Job, command: Report, now: float, item: Item) -> Change:
+    before = item.progress or 0.0
+    fraction = item.progress if command.fraction is None else min(max(command.fraction, before), 1.0)
+    running = replace(
+        item if item.state is ItemState.RUNNING else _item_to(item, ItemState.RUNNING),
+        started_at=command.started_at,
+        progress=fraction,
+        message=item.message if command.message is None else command.message,
+        seq=job.seq + 1,
+    )
+    job = _advanced(job, job, now, partial=job.partial + (fraction or 0.0) - before)
+    return Change(_seen(job), running)
+
+
+def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
+    if command.state not in ITEM_FINAL:
+        raise Refused(f"An item ends as one of {', '.join(sorted(ITEM_FINAL))}, not as {command.state}.")
+    failed = command.state is ItemState.FAILED
+    if failed and command.error and command.error.transient and item.attempt < job.max_attempts:
+        if not job.stopping:
+            return _again(job, now, item, command.error)
+        # The stop took away the attempt that it would have had.
+        command, failed = replace(command, state=ItemState.CANCELLED, error=None), False
+    if command.state is ItemState.CANCELLED and not job.stopping:
+        raise Refused(f"Nobody asked to cancel item {item.index} of job {job.id}.")
+    ended = replace(
+        _item_to(item, command.state),
+        lease_until=None,
+        progress=1.0 if command.state is ItemState.SUCCEEDED else item.progress,
+        message=command.message,
+        error=command.error,
+        result=command.result,
+        result_file=command.result_file,
+        started_at=command.started_at,
+        finished_at=now,
+        seq=job.seq + 1,
+    )
+    count = command.state.value  # the counts are named after the items' states
+    counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
+    job = _advanced(job, counted, now, partial=job.partial - (item.progress or 0.0))
+    if failed and job.max_errors is not None and job.failed > job.max_errors and not job.stopping:
+        return _stop_for_errors(job, now, ended)
+    return Change(_seen(_settled(job, now, ended)), ended)
+
+
+def _again(job: Job, now: float, item: Item, error: Problem) -> Change:
+    waiting = replace(
+        item if item.state is ItemState.PENDING else _item_to(item, ItemState.PENDING),
+        lease_until=None,
+        progress=None,
+        message=f"Attempt {item.attempt} failed: {error.message}",
+        seq=job.seq + 1,
+    )
+    job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1, heartbeat_at=now)
+    return Change(_seen(replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))), waiting)
+
+
+def _release(job: Job, now: float, item: Item) -> Change:
+    if job.stopping:
+        finish = Finish(job.id, item.index, item.lease, ItemState.CANCELLED, started_at=item.started_at or now)
+        return _finish(job, finish, now, item)
+    was_running = item.state is ItemState.RUNNING
+    waiting = replace(
+        _item_to(item, ItemState.PENDING) if was_running else item,
+        lease_until=None,
+        progress=None,
+        attempt=item.attempt - 1,
+        started_at=None,
+        seq=job.seq + 1 if was_running else item.seq,
+    )
+    job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1)
+    job = replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))
+    return Change(_seen(job) if was_running else job, waiting, visible=was_running)
+
+
+def _cancel(job: Job, now: float) -> Change:
+    if job.cancel_requested:
+        return Change(job, visible=False)
+    job = replace(job, cancel_requested=True)
+    return _ended_early(job, now, item=None)
+
+
+def _stop_for_errors(job: Job, now: float, item: Item) -> Change:
+    message = f"Stopped after {job.failed} failed items; at most {job.max_errors} were allowed."
+    return _ended_early(replace(job, error=Problem("too_many_errors", message)), now, item)
+
+
+def _ended_early(job: Job, now: float, item: Item | None) -> Change:
+    waiting = job.waiting
+    job = replace(job, waiting=0, cancelled=job.cancelled + waiting)
+    return Change(_seen(_settled(job, now, item)), item, cancels_waiting=waiting > 0)
+
+
+def _settled(job: Job, now: float, item: Item | None) -> Job:
+    """The job, finished if nothing is left to do."""
+    if job.waiting or job.leased:
+        return job
+    error = job.error
+    if error is not None:
+        state = State.FAILED
+    elif job.cancelled:
+        state = State.CANCELLED
+    elif not job.failed:
+        state = State.COMPLETED
+    elif job.succeeded:
+        state = State.COMPLETED_WITH_ERRORS
+    else:
+        state = State.FAILED
+        error = _all_failed(job, item)
+    percent = 100.0 if job.processed == job.total else job.percent
+    return replace(_to(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
+
+
+def _all_failed(job: Job, item: Item | None) -> Problem:
+    if job.total == 1 and item is not None and item.error is not None:
+        return Problem("all_items_failed", item.error.message)
+    return Problem("all_items_failed", f"All {job.failed} items failed; see each item's error.")
+
+
+def _advanced(before: Job, after: Job, now: float, partial: float) -> Job:
+    """`after`, with what is partly done, the rate and the percentage that follow from it."""
+    after = replace(after, partial=_partial(after, partial), heartbeat_at=now, progress_at=now)
+    done = after.processed + after.partial
+    step = done - before.processed - before.partial
+    return replace(
+        after,
+        percent=progress.percent(done=done, total=after.total, shown=before.percent),
+        meter=progress.advance(after.meter, step, now),
+    )
+
+
+def _partial(job: Job, partial: float) -> float:
+    # Sums of fractions drift by rounding; with nothing leased there is nothing partly done.
+    return max(round(partial, 9), 0.0) if job.leased else 0.0
+
+
+def _seen(job: Job) -> Job:
+    return replace(job, seq=job.seq + 1)
+
+
+def _to(job: Job, state: State) -> Job:
+    if state not in NEXT[job.state]:
+        raise Refused(f"A job that is {job.state} cannot become {state}.")
+    return replace(job, state=state)
+
+
+def _item_to(item: Item, state: ItemState) -> Item:
+    if state not in ITEM_NEXT[item.state]:
+        raise Refused(f"An item that is {item.state} cannot become {state}.")
+    return replace(item, state=state)

@@ -1,0 +1,146 @@
+"""Every exception of unstuck, as one tree.
+
+    UnstuckError
+    ├── Refused               a command or request that the rules do not allow; the caller can mend it
+    │   ├── InvalidRequest    the request cannot be read: see `code` for which part
+    │   ├── InvalidJobId      not a UUID
+    │   ├── JobNotFound       no such job, or no longer
+    │   ├── NotFound          no such item, result file or page
+    │   ├── UnknownKind       nobody registered this kind of work
+    │   ├── InvalidOptions    the kind does not take these options
+    │   ├── TooLarge          a limit on files, bytes or names was passed
+    │   ├── JobFinished       the job is final; nothing may change it
+    │   ├── JobNotDone        the job must be finished first
+    │   ├── LeaseLost         a runner that was given up on wants to report
+    │   └── Forbidden         another site's page, or a host name that was not allowed
+    ├── StoreUnavailable      the store cannot read or write now; nothing was changed
+    ├── StorageFull           no room for the uploaded files; nothing was kept
+    └── CannotStart           a wrong setting, folder or file; exit code 2
+
+An exception's message says what to do. `code` is a stable word for programs, `status` the HTTP status.
+This file knows neither HTTP nor the store; it only names what can go wrong.
+"""
+
+
+class UnstuckError(Exception):
+    """Something went wrong in unstuck; `str(error)` says what, and what to do about it."""
+
+    code = "error"
+    status = 500
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+
+
+class Refused(UnstuckError):
+    """The rules do not allow it; nothing was changed."""
+
+    code, status, title = "refused", 409, "Refused"
+
+
+class InvalidRequest(Refused):
+    """The request cannot be read; the detail names the part and its form."""
+
+    code, status, title = "invalid_request", 400, "Invalid request"
+
+
+class InvalidJobId(Refused):
+    """The job id is not a UUID."""
+
+    code, status, title = "invalid_job_id", 400, "Invalid job id"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"{text[:60]!r} is no job id. A job id is a UUID such as "
+            "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b; copy it from the answer to POST /api/jobs."
+        )
+
+
+class JobNotFound(Refused):
+    """There is no such job, or it was removed."""
+
+    code, status, title = "job_not_found", 404, "Job not found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"There is no job {job_id} here. It may have been removed, or it belongs to another server; "
+            "GET /api/jobs lists the jobs of this one."
+        )
+
+
+class NotFound(Refused):
+    """There is nothing at this address."""
+
+    code, status, title = "not_found", 404, "Not found"
+
+
+class UnknownKind(Refused):
+    """No such kind of work is registered."""
+
+    code, status, title = "unknown_kind", 422, "Unknown kind of work"
+
+
+class InvalidOptions(Refused):
+    """The kind of work does not take these options."""
+
+    code, status, title = "invalid_options", 422, "Invalid options"
+
+
+class TooLarge(Refused):
+    """A limit on files, bytes or names was passed; the code says which."""
+
+    code, status, title = "too_large", 413, "Too large"
+
+
+class JobFinished(Refused):
+    """The job is finished, and what is finished never changes."""
+
+    code, status, title = "job_finished", 409, "Job finished"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"Job {job_id} is {state} already; a finished job never changes. Submit a new one.")
+
+
+class JobNotDone(Refused):
+    """The job has to be finished for this."""
+
+    code, status, title = "job_not_done", 409, "Job not done"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} is not done yet. Wait for its end, or cancel it first.")
+
+
+class LeaseLost(Refused):
+    """The runner was given up on, and its item went to another: drop the work."""
+
+    code, status, title = "lease_lost", 409, "Lease lost"
+
+
+class Forbidden(Refused):
+    """The request comes from another site or names a host that was not allowed."""
+
+    code, status, title = "forbidden", 403, "Forbidden"
+
+
+class StoreUnavailable(UnstuckError):
+    """The store cannot be read or written now; nothing was changed; try again."""
+
+    code, status, title = "store_unavailable", 503, "Store unavailable"
+
+
+class StorageFull(UnstuckError):
+    """The data folder has no room for the files; nothing was kept."""
+
+    code, status, title = "storage_full", 507, "Storage full"
+
+
+class CannotStart(UnstuckError):
+    """The server cannot start as it was told to; the message says what to change."""
+
+    code, status, title = "cannot_start", 500, "Cannot start"

@@ -1,0 +1,324 @@
+"""Who watches what: brings each job's newest truth to everybody who looks at it.
+
+Each watched job has one task that reads (`_Watch`): it hangs a new bell, reads, hands out, and waits for
+the bell. A wake that comes during the read rings the new bell, so none is lost. A viewer is registered
+before that read, so nothing falls between its first event and the next.
+
+Each viewer has one slot for each of its jobs. What is not sent yet is replaced by what is newer, so a slow
+reader costs no memory and is never sent a backlog; the final state is never replaced, for nothing follows.
+
+The hub knows the Store protocol and nothing of HTTP: a viewer is an async iterator of bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from unstuck import sse
+from unstuck.errors import JobNotFound
+from unstuck.job import Item, Job
+from unstuck.snapshot import Alarms, Snapshot, public, public_item
+from unstuck.stores import Store
+from unstuck.viewer import Slot, Viewer
+
+log = logging.getLogger("unstuck.hub")
+
+#: Items in one `items` event; a viewer that missed more fetches them.
+ITEMS_SHOWN = 100
+#: A stream of all jobs starts with those that ended this many seconds ago at most.
+FINISHED_WITHIN_S = 60.0
+#: Clients that are sent away come back spread over this time (milliseconds).
+RETURN_MS = (500, 3_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When the hub speaks; seconds, see settings.py."""
+
+    heartbeat_s: float = 15.0
+    interval_s: float = 0.1
+    stream_life_s: float = 600.0
+    broadcast_attempts: int = 3
+    broadcast_pause_s: float = 0.5
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an operator wants to know of the streams, since the start."""
+
+    opened: int = 0
+    broadcasts: int = 0
+    broadcast_retries: int = 0
+    broadcast_failures: int = 0
+
+
+class _Watch:
+    """One watched job: its viewers, its bells, and the task that reads for all of them."""
+
+    __slots__ = ("behind", "bell", "ended_at", "handed_at", "hurry", "job_id", "seq", "task", "viewers")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.viewers: set[Viewer] = set()
+        self.bell = asyncio.Event()  # something changed
+        self.hurry = asyncio.Event()  # and it must not wait: a new viewer, or the end
+        self.seq = 0
+        self.handed_at = 0.0
+        self.behind = False
+        self.ended_at: float | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Hub:
+    """See the module. `run()` must be running while there are viewers; it ticks the heartbeat."""
+
+    def __init__(
+        self, store: Store, pace: Pace, alarms: Alarms, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.counts = Counts()
+        self.leaving: str | None = None
+        self._store = store
+        self._pace = pace
+        self._alarms = alarms
+        self._clock = clock
+        self._watches: dict[str, _Watch] = {}
+        self._viewers: set[Viewer] = set()
+        self._all: set[Viewer] = set()
+        store.on_wake(self.wake)
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self._viewers)
+
+    @property
+    def watched(self) -> int:
+        """How many jobs somebody looks at."""
+        return len(self._watches)
+
+    # -- viewers come and go
+
+    @asynccontextmanager
+    async def viewer(
+        self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
+    ) -> AsyncIterator[Viewer]:
+        """A viewer of these jobs, or of all that live (None). With `ends` it ends with its one job."""
+        life = self._pace.stream_life_s * random.uniform(0.75, 0.95)  # noqa: S311 – spreads, hides nothing
+        viewer = Viewer(
+            base=base,
+            wants_items=wants_items,
+            ends_with=job_ids[0] if ends and job_ids else None,
+            leave_at=asyncio.get_running_loop().time() + life,
+        )
+        self.counts.opened += 1
+        self._viewers.add(viewer)
+        try:
+            if job_ids is None:
+                # Registered for new jobs first, then told of the present ones: none falls between.
+                self._all.add(viewer)
+                job_ids = await self._store.live(FINISHED_WITHIN_S)
+            for job_id in job_ids:
+                self._join(viewer, job_id)
+            if self.leaving is not None:
+                self._send_away(viewer, self.leaving)
+            yield viewer
+        finally:
+            self._part(viewer)
+
+    def _join(self, viewer: Viewer, job_id: str) -> None:
+        watch = self._watches.get(job_id)
+        if watch is None:
+            watch = self._watches[job_id] = _Watch(job_id)
+        watch.viewers.add(viewer)
+        viewer.watched.add(job_id)
+        self._ring(watch, hurry=True)
+
+    def _part(self, viewer: Viewer) -> None:
+        self._viewers.discard(viewer)
+        self._all.discard(viewer)
+        for job_id in viewer.watched:
+            self._leave_watch(viewer, job_id)
+
+    def _leave_watch(self, viewer: Viewer, job_id: str) -> None:
+        watch = self._watches.get(job_id)
+        if watch is None:
+            return
+        watch.viewers.discard(viewer)
+        if not watch.viewers:
+            del self._watches[job_id]
+            if watch.task is not None:
+                watch.task.cancel()
+
+    # -- changes come in
+
+    def wake(self, woken: Mapping[str, Job | None]) -> None:
+        """The store committed changes of these jobs."""
+        for job_id, job in woken.items():
+            watch = self._watches.get(job_id)
+            if watch is not None:
+                self._ring(watch, hurry=job is None or job.done)
+            for viewer in self._all:
+                if job_id not in viewer.watched:
+                    self._join(viewer, job_id)
+
+    def _ring(self, watch: _Watch, *, hurry: bool) -> None:
+        watch.bell.set()
+        if hurry:
+            watch.hurry.set()
+        if watch.task is None:
+            watch.task = asyncio.create_task(self._read(watch), name=f"read {watch.job_id}")
+
+    async def _read(self, watch: _Watch) -> None:
+        """Read and hand out until the job is done and nobody rings any more."""
+        ended = False
+        while not ended or watch.bell.is_set():
+            await self._until_due(watch)
+            watch.bell.clear()
+            watch.hurry.clear()
+            ended = await self._broadcast(watch)
+        watch.task = None
+
+    async def _until_due(self, watch: _Watch) -> None:
+        await watch.bell.wait()
+        wait_s = watch.handed_at + self._pace.interval_s - asyncio.get_running_loop().time()
+        if wait_s > 0 and not watch.hurry.is_set():
+            try:
+                await asyncio.wait_for(watch.hurry.wait(), wait_s)
+            except TimeoutError:
+                return
+
+    async def _broadcast(self, watch: _Watch) -> bool:
+        """Hand out the newest truth, trying again if that fails; True when nothing will follow."""
+        self.counts.broadcasts += 1
+        for attempt in range(1, self._pace.broadcast_attempts + 1):
+            try:
+                ended = await self._hand_out(watch)
+            except Exception:  # whatever broke, the viewers wait for the truth
+                log.exception(
+                    "broadcast of job %s failed (attempt %d of %d)",
+                    watch.job_id,
+                    attempt,
+                    self._pace.broadcast_attempts,
+                )
+                self.counts.broadcast_retries += 1
+                await asyncio.sleep(self._pace.broadcast_pause_s)
+            else:
+                watch.behind = False
+                return ended
+        self.counts.broadcast_failures += 1
+        watch.behind = True  # the next heartbeat rings again
+        return False
+
+    async def _hand_out(self, watch: _Watch) -> bool:
+        try:
+            snapshot = await self._store.snapshot(watch.job_id)
+        except JobNotFound:
+            self._hand_out_gone(watch)
+            return True
+        job = snapshot.job
+        changed = await self._changed_items(watch, snapshot)
+        encoded: dict[str, Slot] = {}
+        for viewer in tuple(watch.viewers):
+            if viewer.base not in encoded:
+                encoded[viewer.base] = self._encode(snapshot, changed, viewer.base, since=watch.seq)
+            viewer.show(job.id, encoded[viewer.base])
+        watch.seq = job.seq
+        watch.handed_at = asyncio.get_running_loop().time()
+        if job.done and watch.ended_at is None:
+            watch.ended_at = watch.handed_at
+        return job.done
+
+    async def _changed_items(self, watch: _Watch, snapshot: Snapshot) -> list[Item]:
+        if not any(viewer.wants_items and viewer.follows(watch.job_id) for viewer in watch.viewers):
+            return []
+        if snapshot.job.seq <= watch.seq:
+            return []
+        return await self._store.items(
+            watch.job_id, after_seq=watch.seq, after_index=snapshot.job.total, limit=ITEMS_SHOWN + 1
+        )
+
+    def _encode(self, snapshot: Snapshot, changed: Sequence[Item], base: str, since: int) -> Slot:
+        job = snapshot.job
+        seen = public(snapshot, self._clock(), base, self._alarms)
+        shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
+        more = len(changed) > ITEMS_SHOWN
+        return Slot(
+            seq=job.seq,
+            since=since,
+            job=sse.event("job", seen, job.seq),
+            job_without_id=sse.event("job", seen),
+            items=sse.items(job.id, job.seq, shown, more=more) if shown else b"",
+            missed=sse.items(job.id, job.seq, [], more=True),
+            final=job.done,
+        )
+
+    def _hand_out_gone(self, watch: _Watch) -> None:
+        farewell = sse.gone(watch.job_id)
+        for viewer in watch.viewers:
+            viewer.tell_gone(watch.job_id, farewell)
+        watch.viewers.clear()
+        self._watches.pop(watch.job_id, None)
+
+    # -- time passes
+
+    async def run(self) -> None:
+        """Tick the heartbeat of all streams until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due += self._pace.heartbeat_s
+            await asyncio.sleep(max(due - loop.time(), 0.0))
+            self.beat(loop.time())
+
+    def beat(self, now: float) -> None:
+        """One heartbeat on every stream; streams that lived long enough are sent away."""
+        shared: dict[frozenset[tuple[str, int]], bytes] = {}
+        wall = self._clock()
+        for viewer in tuple(self._viewers):
+            if now >= viewer.leave_at:
+                self._send_away(viewer, "this stream is old enough; a fresh one is better")
+                continue
+            if viewer in self._all:
+                self._forget_ended(viewer, now)
+            seqs = self._seqs(viewer.watched)
+            key = frozenset(seqs.items())
+            if key not in shared:
+                shared[key] = sse.heartbeat(wall, seqs)
+            viewer.beat(shared[key])
+        for watch in self._watches.values():
+            if watch.behind:
+                self._ring(watch, hurry=True)
+
+    def _forget_ended(self, viewer: Viewer, now: float) -> None:
+        """A stream of all jobs lets go of those that ended a while ago."""
+        for job_id in tuple(viewer.watched):
+            watch = self._watches.get(job_id)
+            if watch is None or (watch.ended_at is not None and now - watch.ended_at > FINISHED_WITHIN_S):
+                self._leave_watch(viewer, job_id)
+                viewer.forget(job_id)
+
+    def _seqs(self, job_ids: Iterable[str]) -> dict[str, int]:
+        watches = self._watches
+        return {one: watches[one].seq for one in job_ids if one in watches and watches[one].seq}
+
+    def leave(self, reason: str) -> None:
+        """The server goes: say so on every stream, old and new, and end it."""
+        self.leaving = reason
+        for viewer in tuple(self._viewers):
+            self._send_away(viewer, reason)
+
+    def _send_away(self, viewer: Viewer, reason: str) -> None:
+        viewer.end(sse.leaving(reason, random.randint(*RETURN_MS)))  # noqa: S311
+
+    async def close(self) -> None:
+        """End every reading task."""
+        tasks = [watch.task for watch in self._watches.values() if watch.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

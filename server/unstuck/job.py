@@ -1,0 +1,184 @@
+"""The nouns: a job, its items, their states, and the commands that may change them.
+
+Plain values without behaviour; what a command makes of a job is decided in decide.py and nowhere else.
+Times are epoch seconds, durations seconds, counts items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from unstuck.progress import Meter
+
+
+class State(StrEnum):
+    """Of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ItemState(StrEnum):
+    """Of an item."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+#: The states of a job, and of an item, that nothing follows.
+FINAL = frozenset({State.COMPLETED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
+ITEM_FINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a job or an item failed. `transient`: another attempt may succeed."""
+
+    code: str
+    message: str
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What somebody asked for. Times are epoch seconds, counts are items, `partial` is the sum of the
+    fractions of the items that run, `percent` the highest that was shown."""
+
+    id: str
+    kind: str
+    name: str
+    total: int
+    waiting: int
+    created_at: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: State = State.QUEUED
+    seq: int = 1
+    priority: int = 0
+    attempt: int = 1
+    max_attempts: int = 3
+    max_errors: int | None = None
+    leased: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+    partial: float = 0.0
+    percent: float | None = 0.0
+    meter: Meter = field(default_factory=Meter)
+    cancel_requested: bool = False
+    error: Problem | None = None
+    started_at: float | None = None
+    progress_at: float | None = None
+    heartbeat_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def processed(self) -> int:
+        return self.succeeded + self.failed + self.skipped
+
+    @property
+    def stopping(self) -> bool:
+        """It will end early: nothing more is claimed, and what runs is to be stopped."""
+        return not self.done and (self.cancel_requested or self.error is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One file of a job. `file` is the stored input's file name, `result_file` the stored result's."""
+
+    index: int
+    name: str
+    size: int | None = None
+    file: str | None = None
+    state: ItemState = ItemState.PENDING
+    seq: int = 1
+    lease: int = 0
+    lease_until: float | None = None
+    attempt: int = 0
+    progress: float | None = None
+    message: str | None = None
+    error: Problem | None = None
+    result: Mapping[str, Any] | None = None
+    result_file: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A runner takes a waiting item for `lease_s` seconds."""
+
+    job_id: str
+    index: int
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The runner lives, and keeps its item for another `lease_s` seconds."""
+
+    job_id: str
+    index: int
+    lease: int
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The item runs; `fraction` of it (0..1, or None: not known) is done."""
+
+    job_id: str
+    index: int
+    lease: int
+    started_at: float
+    fraction: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The item ended. A transient error asks for another attempt, while there is one left."""
+
+    job_id: str
+    index: int
+    lease: int
+    state: ItemState
+    started_at: float
+    error: Problem | None = None
+    message: str | None = None
+    result: Mapping[str, Any] | None = None
+    result_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The runner gives the item back unworked, through no fault of the item's."""
+
+    job_id: str
+    index: int
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody wants the job to end."""
+
+    job_id: str
+
+
+Command = Claim | Renew | Report | Finish | Release | Cancel

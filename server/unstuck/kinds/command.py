@@ -1,0 +1,194 @@
+"""A kind made of a command line: `--command 'audio=ffmpeg -i {input} {output}.mp3'`.
+
+Decides: how the words become an argument list (no shell, ever), how the program is watched and killed, and
+what its exit means. Must not know: what the program does; users of `--command` are trusted, labels are not.
+
+Placeholders: {input} the file; {output} a path without ending, in an empty folder; {name} the label as a
+harmless file name. Exit code 0 is success: the one file that was left in the folder is the result, or, where
+there is none, what the program printed. Several files are a failure, because nobody could say which one counts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from unstuck.kinds.declare import NAME, Kind
+from unstuck.kinds.filename import harmless, stem
+from unstuck.kinds.option import KindInfo
+from unstuck.kinds.outcome import Failed
+from unstuck.kinds.report import Report
+
+STDERR_KEPT = 2 * 1024  # bytes of its end that an error message repeats
+STDOUT_KEPT = 8 * 1024  # bytes of its end that a result without a file holds
+LAST_LINE_SHOWN = 200  # characters of the newest line of output that the progress shows
+TERM_GRACE = 0.5  # seconds from SIGTERM to SIGKILL: within the runner's own patience of 1 s
+_TURN = 0.1  # seconds between two looks at whether to stop
+_PIPE_SIZE = 64 * 1024  # bytes that a pipe holds
+
+_PLACEHOLDER = re.compile(r"\{(input|output|name)\}")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours and cursor movements of terminals
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+# The program's process group is led by this shell, which outlives the program and waits for its own input to
+# end. That happens when the worker closes it, or dies in whatever way; then the whole group is killed.
+_GUARD = ("/bin/sh", "-c", "trap '' HUP INT TERM; read -r _; kill -KILL 0")
+
+
+class MalformedCommand(ValueError):
+    """A `--command` that cannot be run; the message says what is wrong with it."""
+
+
+def command_kind(text: str) -> Kind:
+    """NAME=command line → a kind. Raises MalformedCommand."""
+    name, words = _parse(text)
+
+    def work(file: Path | None, report: Report) -> object:
+        return run(words, file, report)
+
+    info = KindInfo(
+        name=name,
+        title=name.replace("-", " ").capitalize(),
+        # Not the whole line: it may hold paths and passwords, and descriptions are public.
+        description=f"Runs {os.path.basename(words[0])} on each file.",
+        needs_file=any("{input}" in word for word in words),
+    )
+    return Kind(info, work)
+
+
+def _parse(text: str) -> tuple[str, list[str]]:
+    name, equals, line = text.partition("=")
+    if not equals or not NAME.fullmatch(name):
+        raise MalformedCommand(
+            f"the command {text!r} must look like NAME=PROGRAM …, its name 1 to 40 of a-z, 0-9, -"
+        )
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise MalformedCommand(f"the command of {name} cannot be split into words: {error}") from error
+    if not words:
+        raise MalformedCommand(f"the command of {name} is empty")
+    if _PLACEHOLDER.search(words[0]):
+        raise MalformedCommand(f"the program of {name} cannot be a placeholder: {words[0]}")
+    program = shutil.which(words[0])
+    if program is None:
+        raise MalformedCommand(f"the program of {name} was not found or is not executable: {words[0]}")
+    return name, [os.path.abspath(program), *words[1:]]
+
+
+def run(words: Sequence[str], file: Path | None, report: Report) -> Path | dict[str, str] | None:
+    """Run the program for one item; the result file, or what it printed, or nothing."""
+    with _group() as group, _program(_filled(words, file, report), group) as process:
+        out, err = _watch(process, report)
+    if process.returncode != 0:
+        said = _text(err) or _text(out) or "it printed nothing"
+        raise Failed(f"{_ending(process.returncode)}: {said}", code="command_failed")
+    return _result_file(report.output) or ({"stdout": _text(out)} if out else None)
+
+
+def _filled(words: Sequence[str], file: Path | None, report: Report) -> list[str]:
+    values = {
+        "input": str(file or ""),
+        "output": str(report.output / stem(report.name)),
+        "name": harmless(report.name),
+    }
+    # In one pass, so that a label that looks like a placeholder stays a label.
+    return [_PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in words]
+
+
+@contextmanager
+def _group() -> Iterator[int]:
+    """A process group that ends with this block, or with this process, whichever comes first."""
+    with subprocess.Popen(_GUARD, stdin=subprocess.PIPE, process_group=0) as guard:
+        yield guard.pid
+        # Leaving closes the guard's input and waits for it: whatever the program left behind is gone then.
+
+
+@contextmanager
+def _program(arguments: list[str], group: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The running program; it does not survive the block."""
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(arguments, stdin=null, stdout=pipe, stderr=pipe, process_group=group, bufsize=0)
+    except OSError as error:
+        raise Failed(f"cannot start {arguments[0]}: {error.strerror}", code="command_failed") from error
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                _end(process, group)
+
+
+def _end(process: subprocess.Popen[bytes], group: int) -> None:
+    os.killpg(group, signal.SIGTERM)
+    try:
+        process.wait(TERM_GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(group, signal.SIGKILL)
+
+
+def _watch(process: subprocess.Popen[bytes], report: Report) -> tuple[bytes, bytes]:
+    """Read what it prints until it has exited; the ends of stdout and of stderr. Raises Cancelled."""
+    kept = {process.stdout: (b"", STDOUT_KEPT), process.stderr: (b"", STDERR_KEPT)}
+    with selectors.DefaultSelector() as open_streams:
+        for stream in kept:
+            assert stream is not None
+            open_streams.register(stream, selectors.EVENT_READ)
+        exited = False
+        while not exited:
+            # First look, then read: what it printed before it exited is in the pipes now, and one read takes a
+            # whole pipe. A child of its that keeps them open is not waited for.
+            exited = process.poll() is not None
+            for key, _ in open_streams.select(0 if exited else _TURN):
+                chunk = os.read(key.fd, _PIPE_SIZE)
+                if not chunk:
+                    open_streams.unregister(key.fileobj)
+                    continue
+                end, limit = kept[key.fileobj]
+                kept[key.fileobj] = (end + chunk)[-limit:], limit
+                report(None, message=_last_line(chunk))
+            report(None)
+    return kept[process.stdout][0], kept[process.stderr][0]
+
+
+def _last_line(chunk: bytes) -> str | None:
+    lines = _text(chunk[-2 * LAST_LINE_SHOWN :]).splitlines()
+    return lines[-1][-LAST_LINE_SHOWN:] if lines else None
+
+
+def _text(printed: bytes) -> str:
+    """For people: no colours, no control characters; a line that was drawn over becomes several."""
+    text = _ESCAPES.sub("", printed.decode("utf-8", "replace"))
+    return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def _ending(code: int) -> str:
+    if code > 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"killed by signal {-code}"
+
+
+def _result_file(folder: Path) -> Path | None:
+    left = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    if not left:
+        return None
+    if len(left) > 1:
+        names = ", ".join(entry.name for entry in left[:5])
+        raise Failed(
+            f"the command left {len(left)} files, only one can be the result: {names}", code="several_files"
+        )
+    if not left[0].is_file(follow_symlinks=False):
+        raise Failed(f"the command left {left[0].name}, which is no regular file", code="bad_result_file")
+    return Path(left[0].path)

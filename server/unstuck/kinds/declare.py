@@ -1,0 +1,189 @@
+"""`@kind(…)`: makes a kind of work of a function, and its options of the function's parameters.
+
+Decides: which functions and annotations are accepted, and what their author is told otherwise. A mistake is
+an error at the definition, where its author reads it, not at the first job.
+Must not know: where the function comes from, who runs it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from unstuck.kinds.option import InvalidOptions, KindInfo, Option, OptionType, check_value
+
+Work = Callable[..., object]
+_Work = TypeVar("_Work", bound=Work)
+
+NAME = re.compile(r"[a-z0-9-]{1,40}")
+
+_TYPES: dict[object, OptionType] = {int: "integer", float: "number", bool: "boolean", str: "text"}
+_SUPPORTED = "int, float, bool, str, Literal[…], and any of these | None"
+_UNSUPPORTED_META = ("gt", "lt", "multiple_of", "pattern", "min_length", "max_length")
+
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of work: its description, and the function `work(file, report, **options)`."""
+
+    info: KindInfo
+    work: Work
+
+
+declared: dict[str, Kind] = {}  # by name, in the order of definition
+
+
+def kind(
+    name: str,
+    *,
+    title: str = "",
+    description: str | None = None,
+    accept: str = "",
+    needs_file: bool = True,
+) -> Callable[[_Work], _Work]:
+    """Declare a function `(file, report, *, options…)` as a kind of work; the function itself stays as it is.
+
+    `name` is what jobs call it ([a-z0-9-], at most 40 characters), `title` what people read (default: made of
+    the name), `description` one sentence (default: the first line of the docstring), `accept` what a file
+    chooser offers ("image/*", ".csv,text/csv"), `needs_file` false where the code works without (file is None).
+
+    Raises TypeError or ValueError where the declaration is wrong.
+    """
+
+    def declare(work: _Work) -> _Work:
+        add(Kind(describe(name, work, title, description, accept, needs_file), work))
+        return work
+
+    return declare
+
+
+def add(new: Kind) -> None:
+    """Make the kind known under its name. Raises ValueError where the name is taken."""
+    name = new.info.name
+    if name in declared:
+        where = declared[name].work
+        raise ValueError(f"there is already a kind {name!r} ({_place(where)}): choose another name")
+    declared[name] = new
+
+
+def describe(
+    name: str, work: Work, title: str, description: str | None, accept: str, needs_file: bool
+) -> KindInfo:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"the kind's name {name!r} must be 1 to 40 of a-z, 0-9 and -")
+    if description is None:
+        description = (inspect.getdoc(work) or "").partition("\n")[0]
+    return KindInfo(
+        name=name,
+        title=title or name.replace("-", " ").capitalize(),
+        description=description,
+        accept=accept,
+        needs_file=needs_file,
+        options=tuple(_options(work)),
+    )
+
+
+def _options(work: Work) -> Iterator[Option]:
+    parameters = _parameters(work)
+    hints = _hints(work)
+    for parameter in parameters:
+        if parameter.name not in hints:
+            raise TypeError(
+                f"{_place(work)}: say what type the option {parameter.name!r} has, for example {parameter.name}: int = 1"
+            )
+        yield _option(work, parameter, hints[parameter.name])
+
+
+def _parameters(work: Work) -> list[inspect.Parameter]:
+    """The parameters after file and report."""
+    if not inspect.isfunction(work):
+        raise TypeError(f"{work!r} is no function: @kind(…) goes above a plain def (file, report, *, options)")
+    if inspect.iscoroutinefunction(work) or inspect.isgeneratorfunction(work) or inspect.isasyncgenfunction(work):
+        raise TypeError(
+            f"{_place(work)}: a kind is a plain function; call asyncio.run(…) or the generator inside it"
+        )
+    parameters = list(inspect.signature(work).parameters.values())
+    if len(parameters) < 2 or any(p.kind not in _BY_POSITION for p in parameters[:2]):
+        raise TypeError(f"{_place(work)}: a kind takes (file, report), and its options after them")
+    for parameter in parameters[2:]:
+        if parameter.kind not in _BY_NAME:
+            raise TypeError(f"{_place(work)}: spell the options out instead of {parameter}")
+    return parameters[2:]
+
+
+def _hints(work: Work) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(work, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{_place(work)}: an annotation cannot be read: {error}") from error
+
+
+def _option(work: Work, parameter: inspect.Parameter, hint: Any) -> Option:
+    place = f"{_place(work)}: option {parameter.name!r}"
+    hint, outer = _without_meta(hint, place)
+    hint, nullable = _without_none(hint, place)
+    hint, inner = _without_meta(hint, place)
+    type_, choices = _type(hint, place)
+    required = parameter.default is inspect.Parameter.empty
+    option = Option(
+        name=parameter.name, type=type_, required=required, nullable=nullable, choices=choices, **inner | outer
+    )
+    if type_ not in ("integer", "number") and (option.minimum, option.maximum) != (None, None):
+        raise TypeError(f"{place}: only numbers have bounds")
+    if required:
+        return option
+    try:
+        return msgspec.structs.replace(option, default=check_value(option, parameter.default))
+    except InvalidOptions as error:
+        raise TypeError(f"{place}: its default does not fit: {error}") from error
+
+
+def _without_meta(hint: Any, place: str) -> tuple[Any, dict[str, Any]]:
+    """Annotated[int, Meta(ge=1)] → int, {"minimum": 1}."""
+    if get_origin(hint) is not Annotated:
+        return hint, {}
+    bounds: dict[str, Any] = {}
+    for meta in hint.__metadata__:
+        if not isinstance(meta, msgspec.Meta):
+            raise TypeError(f"{place}: Annotated[…] takes a msgspec.Meta(ge=…, le=…, description=…), not {meta!r}")
+        for name in _UNSUPPORTED_META:
+            if getattr(meta, name) is not None:
+                raise TypeError(f"{place}: of msgspec.Meta only ge, le and description are known, not {name}")
+        given = {"minimum": meta.ge, "maximum": meta.le, "description": meta.description}
+        bounds |= {name: value for name, value in given.items() if value is not None}
+    return hint.__origin__, bounds
+
+
+def _without_none(hint: Any, place: str) -> tuple[Any, bool]:
+    """int | None → int, True."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint, False
+    rest = [arm for arm in get_args(hint) if arm is not type(None)]
+    if len(rest) != 1 or len(rest) == len(get_args(hint)):
+        raise TypeError(f"{place}: {hint} is not supported: {_SUPPORTED}")
+    return rest[0], True
+
+
+def _type(hint: Any, place: str) -> tuple[OptionType, tuple[str | int, ...]]:
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if all(type(choice) in (str, int) for choice in choices):
+            return "choice", choices
+        raise TypeError(f"{place}: the choices of Literal[…] must be texts or integers")
+    if hint not in _TYPES:
+        raise TypeError(f"{place}: {getattr(hint, '__name__', hint)} is not supported: {_SUPPORTED}")
+    return _TYPES[hint], ()
+
+
+def _place(work: Any) -> str:
+    return f"{getattr(work, '__module__', '?')}.{getattr(work, '__qualname__', '?')}"

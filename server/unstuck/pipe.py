@@ -1,0 +1,116 @@
+"""What runner and worker say to each other: one JSON object a line, told apart by its "type".
+
+Decides: the messages, their fields, their limits and the worker's exit codes.
+Must not know: processes, stores, or anybody's code. Both ends import this file, and nothing else is agreed.
+
+    runner → worker   run · stop · (end of file: end at once, with everything that you started)
+    worker → runner   hello or failed, once · then progress…, done for each item, in the order of the runs
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from unstuck.kinds.option import KindInfo
+
+MESSAGE_LIMIT = 500  # characters of a progress message, and of a reason for skipping
+ERROR_LIMIT = 2_500  # characters of an error's message: room for the last 2 KB of a command's stderr
+RESULT_LIMIT = 64 * 1024  # bytes of an item's result as JSON; more belongs into a result file
+# A reader may refuse longer lines. A result is the largest thing said, except for the list of the kinds.
+LINE_LIMIT = 1024 * 1024  # bytes
+
+# The worker's own exit codes; every other one is a crash.
+WORKER_LOAD_FAILED = 2  # after saying `failed`
+WORKER_OUT_OF_MEMORY = 75  # EX_TEMPFAIL: nothing was answered, another attempt may fare better
+WORKER_MISUNDERSTOOD = 76  # EX_PROTOCOL: a line that is no message; the log shows it
+
+ItemState = Literal["succeeded", "failed", "skipped", "cancelled"]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
+    """Work on this item. Several may be sent ahead. `output` is made by the worker, and emptied if it exists."""
+
+    id: int
+    kind: str
+    name: str
+    output: str
+    options: dict[str, Any] = {}
+    input: str | None = None
+    attempt: int = 1
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
+    """Stop this item, running or still waiting. For one that is done it means nothing."""
+
+    id: int
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """The worker is ready for runs of these kinds."""
+
+    pid: int
+    kinds: tuple[KindInfo, ...]
+
+
+class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """The kinds could not be loaded; the worker exits with WORKER_LOAD_FAILED."""
+
+    message: str
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    """How far an item is: 0 to 1, null where not known. `message` is the newest one given, null where none was."""
+
+    id: int
+    fraction: float | None = None
+    message: str | None = None
+
+
+class ItemError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an item failed; `transient` says that another attempt may succeed."""
+
+    code: str
+    message: str
+    transient: bool = False
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+    """How an item ended; nothing more is said about it. `file` is the name of a regular file inside `output`."""
+
+    id: int
+    state: ItemState
+    message: str | None = None
+    error: ItemError | None = None
+    result: dict[str, Any] | None = None
+    file: str | None = None
+
+
+ToWorker = Run | Stop
+ToRunner = Hello | LoadFailed | Progress | Done
+
+_to_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
+_to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
+
+
+def line(message: ToWorker | ToRunner) -> bytes:
+    """The message with its line end. JSON escapes line ends inside texts, so one message is always one line."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def read_by_worker(line: bytes) -> ToWorker:
+    """What the runner said. Raises msgspec.DecodeError where it is no message."""
+    return _to_worker.decode(line)
+
+
+def read_by_runner(line: bytes) -> ToRunner:
+    """What the worker said. Raises msgspec.DecodeError where it is no message."""
+    return _to_runner.decode(line)
+
+
+def fit(text: str, limit: int) -> str:
+    """The text as it may be sent: at most `limit` characters, and nothing that UTF-8 or a database refuses."""
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

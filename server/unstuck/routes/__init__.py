@@ -1,0 +1,90 @@
+"""The HTTP side: parse, ask, answer. No rule of a job's life lives here.
+
+`Parts` is what the app hands to the routes; each module below serves one noun of PROTOCOL.md section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from unstuck.errors import InvalidJobId, InvalidRequest
+from unstuck.folder import DataFolder
+from unstuck.hub import Hub
+from unstuck.kinds.option import KindInfo
+from unstuck.settings import Settings
+from unstuck.snapshot import Alarms
+from unstuck.stores import Store
+
+#: Of everything that is no file: answers are about now, and about one caller.
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with. `troubles` says why no work can be done now, in sentences; polls counts
+    the polls by their reason."""
+
+    settings: Settings
+    store: Store
+    folder: DataFolder
+    hub: Hub
+    kinds: Mapping[str, KindInfo]
+    alarms: Alarms
+    troubles: Callable[[], list[str]]
+    polls: dict[str, int]
+
+
+def parts_of(request: Request) -> Parts:
+    """The running app's parts."""
+    parts = getattr(request.app.state, "parts", None)
+    if parts is None:
+        raise RuntimeError(
+            "unstuck was mounted but never started: a mounted app gets no lifespan of its own. "
+            "Enter `async with unstuck.app.running(app):` in the lifespan of the host app."
+        )
+    assert isinstance(parts, Parts)
+    return parts
+
+
+def base_of(request: Request) -> str:
+    """The prefix under which the app is mounted, without a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def job_id_of(text: str) -> str:
+    """The job id in its one spelling; InvalidJobId."""
+    try:
+        found = str(UUID(text))
+    except ValueError:
+        raise InvalidJobId(text) from None
+    # UUID() also reads braces, urn: and missing hyphens; an id has one spelling only.
+    if found != text.lower():
+        raise InvalidJobId(text)
+    return found
+
+
+def number_of(request: Request, name: str, default: int, *, least: int, most: int) -> int:
+    """A whole number of the query, InvalidRequest if it is none or out of bounds."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    # Beyond 18 digits it cannot be a number of ours, and int() would take its time.
+    if len(text) <= 18 and text.isascii() and text.lstrip("-").isdigit() and least <= int(text) <= most:
+        return int(text)
+    raise InvalidRequest(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}.")
+
+
+def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON that no cache keeps."""
+    return Response(
+        msgspec.json.encode(content),
+        status_code=status,
+        media_type="application/json",
+        headers={**NO_STORE, **(headers or {})},
+    )

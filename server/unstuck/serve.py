@@ -1,0 +1,136 @@
+"""Serves the app with uvicorn: our own listening socket, our own farewell, an end in bounded time.
+
+- The socket is ours, so that what is accepted from it inherits `TCP_USER_TIMEOUT`: a viewer that vanished
+  without a word is let go after 20 s, and so is one whose window stays shut.
+- On SIGTERM uvicorn waits for open streams before it ends the lifespan; so the signal itself makes the hub
+  say farewell and the runner stop, and what hangs on is cut after `shutdown_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from unstuck.app import running
+from unstuck.errors import CannotStart
+from unstuck.routes import Parts
+from unstuck.settings import Settings
+
+#: Silence after which the kernel gives a connection up that has something to send (milliseconds).
+USER_TIMEOUT_MS = 20_000
+#: What the kernel may hold of what a viewer does not read (bytes; Linux doubles it for its own needs).
+SEND_BUFFER_BYTES = 64 * 1024
+BACKLOG = 4096
+
+
+class Server(uvicorn.Server):
+    """uvicorn inside the running app, with the farewell at the signal and not at the end of the streams."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._ready = ready
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open everything, serve, and close everything; raises CannotStart."""
+        self._loop = asyncio.get_running_loop()
+        # Not by uvicorn's lifespan: that turns every failure into a traceback and exit code 3.
+        async with running(self._app):
+            self._ready()
+            await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # The signal is not kept to be raised again afterwards, as uvicorn would: that would end the process
+        # before the runner has given its items back.
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._farewell)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    def _farewell(self) -> None:
+        parts: Parts | None = getattr(self._app.state, "parts", None)
+        if parts is not None:
+            parts.hub.leave("the server is stopping")
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The bound listening socket; CannotStart if the address cannot be had."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise CannotStart(f"There is no address {settings.host!r} to listen on: {error.strerror}.") from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise CannotStart(
+            f"Port {settings.port} of {settings.host} cannot be had ({error.strerror}). Stop what uses it, or "
+            "take another with --port."
+        ) from error
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def check_tls(settings: Settings) -> None:
+    """CannotStart if the certificate and its key cannot be used."""
+    if not settings.tls_cert:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotStart(
+            f"The certificate {settings.tls_cert} with the key {settings.tls_key} cannot be used "
+            f"({error.strerror or error}). Both must be readable PEM files that belong together."
+        ) from error
+
+
+def run(
+    app: Starlette, settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serve until a signal comes; `ready` is called when requests are answered. Blocks."""
+    config = uvicorn.Config(
+        app,
+        http=_protocol(settings),
+        http2=_protocol(settings) == "zttp",
+        ws="none",
+        lifespan="off",
+        access_log=settings.log_level == "debug",
+        log_level=settings.log_level,
+        log_config=None,
+        server_header=False,
+        backlog=BACKLOG,
+        root_path=settings.root_path,
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
+        timeout_graceful_shutdown=max(round(settings.shutdown_s), 1),
+    )
+    Server(config, app, ready).run([listener])
+
+
+def _protocol(settings: Settings) -> str:
+    """zttp where TLS makes HTTP/2 possible and it is installed; httptools otherwise."""
+    if not settings.tls_cert:
+        return "httptools"
+    try:
+        import zttp  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
+    except ImportError:
+        logging.getLogger("unstuck").warning(
+            "HTTP/2 is off: browsers open six streams at most. Install it with: pip install 'unstuck[http2]'"
+        )
+        return "httptools"
+    return "zttp"

@@ -1,0 +1,145 @@
+"""Every setting: its name, default, unit and meaning. The only file that reads the environment.
+
+A setting `max_files` is the environment variable `UNSTUCK_MAX_FILES`; lists are separated by newlines or,
+for host names, by commas. What the command line says wins over the environment, that over the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from unstuck.errors import CannotStart
+
+PREFIX = "UNSTUCK_"
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of a server. Times in seconds (`_s`), sizes in bytes (`_bytes`) or MiB (`_mib`)."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; another than loopback lets the network in")
+    port: int = _setting(8765, "TCP port to listen on; 0 takes a free one")
+    data: str = _setting("", "folder for the database and the files; empty: the user's data folder")
+    app: str = _setting("", "Python file or module with kinds of work of your own")
+    commands: tuple[str, ...] = _setting((), "command lines to offer as kinds, each NAME=COMMAND")
+    allowed_hosts: tuple[str, ...] = _setting(
+        ("localhost", "127.0.0.1", "[::1]"), "host names that requests may come in under; * allows all"
+    )
+    root_path: str = _setting("", "prefix under which a proxy shows the server, such as /progress")
+    tls_cert: str = _setting("", "certificate file (PEM); with tls_key: HTTPS, and HTTP/2 where it is installed")
+    tls_key: str = _setting("", "private key file (PEM) of the certificate")
+    log_level: str = _setting("info", "debug, info, warning or error")
+
+    workers: int = _setting(0, "worker processes; 0: one for each core")
+    worker_memory_mib: int = _setting(0, "memory of one worker; 0: four fifths of the machine's, shared evenly")
+    max_attempts: int = _setting(3, "attempts at an item, where the submission does not say")
+    cancel_grace_s: float = _setting(1.0, "time for an item to stop by itself before it is stopped by force")
+    lease_s: float = _setting(30.0, "time after which a runner that gives no sign has lost its items")
+    report_hold_s: float = _setting(0.2, "time that a passing percentage may wait to be written")
+
+    max_files: int = _setting(10_000, "files in one job")
+    max_file_bytes: int = _setting(2 * 1024**3, "bytes of one file")
+    max_job_bytes: int = _setting(20 * 1024**3, "bytes of all files of one job")
+    max_name_length: int = _setting(1_000, "characters of a name")
+    upload_memory_bytes: int = _setting(
+        1024**2, "bytes of an upload's file that are held in memory before the disk"
+    )
+
+    heartbeat_s: float = _setting(15.0, "between heartbeats on an open stream")
+    interval_s: float = _setting(0.1, "least time between two events of one job to one viewer")
+    stream_life_s: float = _setting(600.0, "longest life of a stream; then the client opens a new one")
+    send_timeout_s: float = _setting(15.0, "time after which a reader that does not read is let go")
+    broadcast_attempts: int = _setting(3, "attempts at bringing a change to its viewers")
+    broadcast_pause_s: float = _setting(0.5, "between two such attempts")
+    shutdown_s: float = _setting(2.0, "time that open streams have to end when the server is stopped")
+
+    waiting_long_s: float = _setting(600.0, "time in the queue after which a job is waiting_long")
+    stalled_s: float = _setting(300.0, "time without progress after which a job is stalled")
+
+    @property
+    def folder(self) -> Path:
+        """The data folder."""
+        return Path(self.data or platformdirs.user_data_dir("unstuck")).expanduser().absolute()
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def worker_memory(self) -> int:
+        """MiB for one worker."""
+        if self.worker_memory_mib:
+            return self.worker_memory_mib
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
+        return max(machine * 4 // 5 // self.worker_count, 256)
+
+
+def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from what is given (None values are not given), the environment and the defaults.
+
+    Raises CannotStart for a value that cannot be, and for an UNSTUCK_ variable that is no setting.
+    """
+    values: dict[str, Any] = {}
+    known = {f"{PREFIX}{one.name.upper()}": one for one in fields(Settings)}
+    for variable, text in environ.items():
+        if variable in known:
+            values[known[variable].name] = _parse(variable, text, known[variable].default)
+        elif variable.startswith(PREFIX):
+            raise CannotStart(f"There is no setting {variable}; `unstuck settings` lists them all.")
+    values.update({name: value for name, value in (given or {}).items() if value is not None})
+    return _checked(Settings(**values))
+
+
+def source(name: str, given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> str:
+    """Where a setting's value comes from: `command line`, `environment` or `default`."""
+    if given.get(name) is not None:
+        return "command line"
+    return "environment" if f"{PREFIX}{name.upper()}" in environ else "default"
+
+
+def _parse(variable: str, text: str, default: Any) -> Any:
+    if isinstance(default, tuple):
+        parts = text.splitlines() if variable.endswith("COMMANDS") else text.split(",")
+        return tuple(part.strip() for part in parts if part.strip())
+    try:
+        return type(default)(text)
+    except ValueError:
+        form = "a whole number" if isinstance(default, int) else "a number"
+        raise CannotStart(f"{variable} must be {form}, not {text!r}.") from None
+
+
+def _checked(settings: Settings) -> Settings:
+    for one in fields(Settings):
+        value = getattr(settings, one.name)
+        if isinstance(value, int | float) and value < 0:
+            raise CannotStart(f"{one.name} must not be negative, not {value}.")
+    positive = (
+        "max_attempts",
+        "max_files",
+        "max_name_length",
+        "heartbeat_s",
+        "lease_s",
+        "broadcast_attempts",
+    )
+    for name in positive:
+        if getattr(settings, name) < 1:
+            raise CannotStart(f"{name} must be at least 1, not {getattr(settings, name)}.")
+    if settings.port > 65535:
+        raise CannotStart(f"port must be between 0 and 65535, not {settings.port}.")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise CannotStart("Give both --tls-cert and --tls-key, or neither.")
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        raise CannotStart(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")
+    if settings.root_path and (not settings.root_path.startswith("/") or settings.root_path.endswith("/")):
+        raise CannotStart(f"root_path must begin with a slash and not end with one, not {settings.root_path!r}.")
+    return settings

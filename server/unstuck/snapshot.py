@@ -1,0 +1,178 @@
+"""The public job: what every viewer, poller and webhook sees of a job, as one JSON-ready object.
+
+PROTOCOL.md section 2 in code. Pure: it is given the job, the time and the prefix under which the app is
+mounted. The status endpoint and the stream call the same function, so they can never disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from unstuck import progress
+from unstuck.job import Item, Job, State
+
+#: How many failed items, and how many running ones, are named in the job itself.
+ITEM_ERRORS_SHOWN = 20
+CURRENT_SHOWN = 8
+#: How long a polling client should wait (milliseconds): work that runs changes sooner than a queue.
+POLL_RUNNING_MS = 2_000
+POLL_QUEUED_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """When a job that is not done stops being `ok`; seconds."""
+
+    waiting_long_s: float = 600.0
+    stalled_s: float = 300.0
+    unresponsive_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job as read at one instant: the row, the names of running items, and the first failed items."""
+
+    job: Job
+    current: Sequence[str] = ()
+    item_errors: Sequence[Item] = ()
+
+
+def health(job: Job, now: float, alarms: Alarms) -> str | None:
+    """`ok`, `waiting_long`, `stalled` or `unresponsive` (PROTOCOL section 2); None when done."""
+    if job.done:
+        return None
+    if job.state is State.QUEUED:
+        return "waiting_long" if now - job.created_at > alarms.waiting_long_s else "ok"
+    if job.leased and now - (job.heartbeat_at or now) > alarms.unresponsive_s:
+        return "unresponsive"
+    if not job.leased and now - (job.heartbeat_at or now) > alarms.waiting_long_s:
+        return "waiting_long"
+    return "stalled" if now - (job.progress_at or now) > alarms.stalled_s else "ok"
+
+
+def etag(snapshot: Snapshot, now: float, alarms: Alarms) -> str:
+    """Weak, since `server_time` and the ETA move on while nothing happens."""
+    job = snapshot.job
+    return f'W/"{job.seq}-{health(job, now, alarms) or "done"}"'
+
+
+def public(snapshot: Snapshot, now: float, base: str, alarms: Alarms) -> dict[str, Any]:
+    """The job object. `now` in epoch seconds, `base` the mount prefix without a slash at its end."""
+    job = snapshot.job
+    return {
+        "id": job.id,
+        "seq": job.seq,
+        "kind": job.kind,
+        "name": job.name,
+        "state": job.state,
+        "done": job.done,
+        "cancel_requested": job.cancel_requested,
+        "health": health(job, now, alarms),
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "priority": job.priority,
+        "progress": _progress(snapshot, now),
+        "error": _error(job.error),
+        "item_errors": [
+            {
+                "index": item.index,
+                "name": item.name,
+                "code": item.error.code if item.error else "failed",
+                "message": item.error.message if item.error else item.message,
+            }
+            for item in snapshot.item_errors[:ITEM_ERRORS_SHOWN]
+        ],
+        "retry_of": None,
+        "created_at": rfc3339(job.created_at),
+        "started_at": rfc3339(job.started_at),
+        "progress_at": rfc3339(job.progress_at),
+        "heartbeat_at": rfc3339(job.heartbeat_at),
+        "finished_at": rfc3339(job.finished_at),
+        "deadline_at": None,
+        "expires_at": None,
+        "server_time": rfc3339(now),
+        "poll_after_ms": _poll_after(job),
+        "links": _links(job, base),
+    }
+
+
+def public_item(item: Item, job_id: str, base: str) -> dict[str, Any]:
+    """The item object; `links.result` only where there is a file to download."""
+    found: dict[str, Any] = {
+        "index": item.index,
+        "name": item.name,
+        "state": item.state,
+        "seq": item.seq,
+        "size": item.size,
+        "progress": item.progress,
+        "message": item.message,
+        "error": _error(item.error),
+        "result": item.result,
+        "attempt": item.attempt,
+        "started_at": rfc3339(item.started_at),
+        "finished_at": rfc3339(item.finished_at),
+    }
+    if item.result_file is not None:
+        found["links"] = {"result": f"{base}/api/jobs/{job_id}/items/{item.index}/result"}
+    return found
+
+
+def rfc3339(at: float | None) -> str | None:
+    """Epoch seconds as `2026-11-22T00:18:09.123Z`."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _progress(snapshot: Snapshot, now: float) -> dict[str, Any]:
+    job = snapshot.job
+    # A finished job shows its average; a running one what it does now.
+    until = now if job.finished_at is None else job.finished_at
+    elapsed = max(until - job.started_at, 0.0) if job.started_at is not None else 0.0
+    done = job.processed + job.partial
+    if job.done:
+        speed = job.processed / elapsed if elapsed > 0 else None
+        eta = None
+    else:
+        speed = progress.rate(job.meter, now)
+        eta = progress.eta_seconds(job.meter, done=done, total=job.total, elapsed_s=elapsed, now=now)
+    return {
+        "total": job.total,
+        "processed": job.processed,
+        "succeeded": job.succeeded,
+        "failed": job.failed,
+        "skipped": job.skipped,
+        "percent": job.percent,
+        "rate_per_second": None if speed is None else round(speed, 3),
+        "eta_seconds": None if job.stopping else eta,
+        "stage": None,
+        "message": None,
+        "current": list(snapshot.current),
+    }
+
+
+def _error(error: Any) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {"code": error.code, "message": error.message, "transient": error.transient}
+
+
+def _poll_after(job: Job) -> int | None:
+    if job.done:
+        return None
+    return POLL_QUEUED_MS if job.state is State.QUEUED else POLL_RUNNING_MS
+
+
+def _links(job: Job, base: str) -> dict[str, str | None]:
+    here = f"{base}/api/jobs/{job.id}"
+    return {
+        "self": here,
+        "events": f"{here}/events",
+        "items": f"{here}/items",
+        "cancel": f"{here}/cancel",
+        "retry": None,
+        "results": f"{here}/results" if job.done else None,
+    }

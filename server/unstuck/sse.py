@@ -1,0 +1,48 @@
+"""A job, its items, a heartbeat or a farewell as the bytes of a Server-Sent Event.
+
+Pure. The bytes are made once for each change and shared by all viewers. Text is ASCII-escaped JSON on one
+`data:` line, so that no line separator, not even U+2028, can be taken for the end of a line.
+Event names are PROTOCOL.md section 4.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unstuck.snapshot import rfc3339
+
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def event(name: str, data: Mapping[str, Any], event_id: int | None = None) -> bytes:
+    """One event. Without `event_id` a client's `Last-Event-ID` stays as it is."""
+    head = f"id: {event_id}\nevent: {name}\n" if event_id is not None else f"event: {name}\n"
+    return f"{head}data: {_encode(data)}\n\n".encode("ascii")
+
+
+def opening(words: str, retry_ms: int) -> bytes:
+    """The first bytes of a stream: when to come back, and a comment for people who read along."""
+    comment = "".join(f": {line}\n" for line in words.splitlines())
+    return f"retry: {retry_ms}\n{comment}\n".encode("ascii")
+
+
+def heartbeat(now: float, seqs: Mapping[str, int]) -> bytes:
+    """A sign of life, with the seq of every job on the stream."""
+    return event("heartbeat", {"server_time": rfc3339(now), "jobs": dict(seqs)})
+
+
+def leaving(reason: str, retry_ms: int) -> bytes:
+    """The server closes this stream on purpose; come back after `retry_ms`."""
+    return event("leaving", {"reason": reason, "retry_ms": retry_ms})
+
+
+def gone(job_id: str, code: str = "job_not_found") -> bytes:
+    """This job does not exist (any more)."""
+    return event("gone", {"job_id": job_id, "code": code})
+
+
+def items(job_id: str, seq: int, changed: Sequence[Mapping[str, Any]], *, more: bool) -> bytes:
+    """Items that changed; `more` says that there are others: fetch `/items?after_seq=…`."""
+    return event("items", {"job_id": job_id, "seq": seq, "items": list(changed), "more": more})

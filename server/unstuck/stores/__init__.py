@@ -1,0 +1,111 @@
+"""The Store protocol: what the server asks of a database, in a dozen verbs of its own trade.
+
+A store keeps jobs and items durably and lets them change only through `decide`. It knows nothing of HTTP,
+viewers or processes. `now` is always the store's own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from unstuck.errors import UnstuckError
+from unstuck.job import Command, Item, Job
+from unstuck.snapshot import Snapshot
+
+#: Called in the event loop's thread after each commit, with the jobs that visibly changed, or None for one
+#: that was removed. A hint: who needs the truth reads it.
+Wake = Callable[[Mapping[str, Job | None]], None]
+#: What became of one command: the job after it, or why it was refused.
+Outcome = Job | UnstuckError
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An item in a runner's hands, with what is needed to work on it."""
+
+    job_id: str
+    kind: str
+    options: Mapping[str, Any]
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list. `health` needs the moment's clock, so the store applies it."""
+
+    states: Sequence[str] = ()
+    kind: str | None = None
+    health: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole store in numbers, for the health endpoint."""
+
+    by_state: Mapping[str, int] = field(default_factory=dict)
+    by_health: Mapping[str, int] = field(default_factory=dict)
+    waiting_items: int = 0
+    leased_items: int = 0
+    oldest_wait_s: float | None = None
+
+
+class Store(Protocol):
+    """Every method may raise StoreUnavailable; then nothing was changed."""
+
+    async def open(self) -> None:
+        """Make or check the database; CannotStart says what is wrong with it."""
+
+    async def close(self) -> None:
+        """Commit what is under way, and let go of the database."""
+
+    def on_wake(self, wake: Wake) -> None:
+        """From now on call `wake` after every commit that viewers can see."""
+
+    async def create(self, job: Job, items: Iterable[Item]) -> Job:
+        """Keep a new job with its items, durably."""
+
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Decide and commit the commands in order, together with whatever else waits to be written."""
+
+    async def claim(self, limit: int, lease_s: float) -> list[Claimed]:
+        """Take up to `limit` items, the highest priority first, fairly between jobs."""
+
+    async def orphans(self) -> list[tuple[str, Item]]:
+        """The items under lease, with their jobs' ids: what a server that died left behind."""
+
+    async def snapshot(self, job_id: str) -> Snapshot:
+        """The newest truth about a job; JobNotFound."""
+
+    async def items(
+        self,
+        job_id: str,
+        *,
+        states: Sequence[str] = (),
+        after_seq: int | None = None,
+        after_index: int = -1,
+        limit: int = 100,
+    ) -> list[Item]:
+        """Items after `after_index`, in order; with `after_seq`: after (seq, index), by seq; JobNotFound."""
+
+    async def item(self, job_id: str, index: int) -> Item | None:
+        """One item, or None; JobNotFound."""
+
+    async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
+        """Jobs, newest first, each with its cursor; `before` continues after such a cursor."""
+
+    async def live(self, finished_within_s: float) -> list[str]:
+        """The ids of the jobs that are not done, or were done just now."""
+
+    async def remove(self, job_id: str) -> None:
+        """Forget a finished job; JobNotFound, JobNotDone."""
+
+    async def known(self, job_ids: Sequence[str]) -> set[str]:
+        """Which of these jobs exist."""
+
+    async def overview(self) -> Overview:
+        """Counts for the health endpoint."""
+
+    async def check(self) -> None:
+        """Write something small, durably; raises StoreUnavailable with the reason if that fails."""

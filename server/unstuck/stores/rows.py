@@ -1,0 +1,113 @@
+"""Jobs and items as rows of the SQLite store, and back.
+
+Column and field have the same name, but for `Item.index`, which is `idx` in SQL. What is no number or
+text (options, error, meter, result) is JSON. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+
+from unstuck.job import Item, ItemState, Job, Problem, State
+from unstuck.progress import Meter
+
+JOB_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Job))
+ITEM_COLUMNS: tuple[str, ...] = tuple("idx" if field.name == "index" else field.name for field in fields(Item))
+
+SELECT_JOB = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs"
+SELECT_ITEM = f"SELECT {', '.join(ITEM_COLUMNS)} FROM items"
+INSERT_JOB = f"INSERT INTO jobs ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join('?' * len(JOB_COLUMNS))})"
+INSERT_ITEM = (
+    f"INSERT INTO items (job, {', '.join(ITEM_COLUMNS)}) VALUES (?, {', '.join('?' * len(ITEM_COLUMNS))})"
+)
+
+#: What may change in the life of a job and of an item; the rest is written once.
+_JOB_FIXED = {
+    "id",
+    "kind",
+    "name",
+    "total",
+    "created_at",
+    "options",
+    "priority",
+    "max_attempts",
+    "max_errors",
+}
+_ITEM_FIXED = {"idx", "name", "size", "file"}
+_JOB_MOVING = [name for name in JOB_COLUMNS if name not in _JOB_FIXED]
+_ITEM_MOVING = [name for name in ITEM_COLUMNS if name not in _ITEM_FIXED]
+UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _JOB_MOVING)} WHERE id = ?"
+UPDATE_ITEM = f"UPDATE items SET {', '.join(f'{name} = ?' for name in _ITEM_MOVING)} WHERE job = ? AND idx = ?"
+
+_METER_DECODER = msgspec.json.Decoder(Meter)
+_PROBLEM_DECODER = msgspec.json.Decoder(Problem)
+
+
+def job_values(job: Job) -> list[Any]:
+    """For INSERT_JOB."""
+    return [_sql(getattr(job, name)) for name in JOB_COLUMNS]
+
+
+def job_update(job: Job) -> list[Any]:
+    """For UPDATE_JOB."""
+    return [*(_sql(getattr(job, name)) for name in _JOB_MOVING), job.id]
+
+
+def item_values(job_n: int, item: Item) -> list[Any]:
+    """For INSERT_ITEM; `job_n` is the job's row number."""
+    return [job_n, item.index, *(_sql(getattr(item, name)) for name in ITEM_COLUMNS[1:])]
+
+
+def item_update(job_n: int, item: Item) -> list[Any]:
+    """For UPDATE_ITEM."""
+    return [*(_sql(getattr(item, name)) for name in _ITEM_MOVING), job_n, item.index]
+
+
+def job_from(row: Sequence[Any]) -> Job:
+    """From a row of SELECT_JOB."""
+    values = dict(zip(JOB_COLUMNS, row, strict=True))
+    values["state"] = State(values["state"])
+    values["options"] = msgspec.json.decode(values["options"])
+    values["meter"] = _METER_DECODER.decode(values["meter"])
+    values["error"] = _problem(values["error"])
+    values["cancel_requested"] = bool(values["cancel_requested"])
+    return Job(**values)
+
+
+def item_from(row: Sequence[Any]) -> Item:
+    """From a row of SELECT_ITEM."""
+    values = dict(zip(ITEM_COLUMNS, row, strict=True))
+    values["index"] = values.pop("idx")
+    values["state"] = ItemState(values["state"])
+    values["error"] = _problem(values["error"])
+    values["result"] = None if values["result"] is None else msgspec.json.decode(values["result"])
+    return Item(**values)
+
+
+def find_job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job] | None:
+    """The row number and the job, or None."""
+    row = connection.execute(f"SELECT n, {', '.join(JOB_COLUMNS)} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return None if row is None else (row[0], job_from(row[1:]))
+
+
+def find_item(connection: sqlite3.Connection, job_n: int, index: int) -> Item | None:
+    """The item, or None."""
+    row = connection.execute(f"{SELECT_ITEM} WHERE job = ? AND idx = ?", (job_n, index)).fetchone()
+    return None if row is None else item_from(row)
+
+
+def _problem(text: str | None) -> Problem | None:
+    return None if text is None else _PROBLEM_DECODER.decode(text)
+
+
+def _sql(value: Any) -> Any:
+    if isinstance(value, State | ItemState):
+        return value.value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return msgspec.json.encode(value).decode()

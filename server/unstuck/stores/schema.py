@@ -1,0 +1,91 @@
+"""The tables of the SQLite store, and how an older database is brought up to them.
+
+`MIGRATIONS[i]` turns a database of version i into one of version i + 1; a new database runs through all.
+A migration that was released is never edited: changes come as a further one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+#: Tells our databases from everybody else's ("unst" in ASCII), see PRAGMA application_id.
+APPLICATION_ID = 0x756E7374
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE jobs (
+        n INTEGER PRIMARY KEY,          -- order of arrival; the cursor of lists
+        id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        total INTEGER NOT NULL,
+        waiting INTEGER NOT NULL,       -- items that a runner may claim
+        created_at REAL NOT NULL,       -- all times: seconds since 1970, UTC
+        options TEXT NOT NULL,          -- JSON
+        state TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        priority INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        max_attempts INTEGER NOT NULL,
+        max_errors INTEGER,
+        leased INTEGER NOT NULL,        -- items in the hands of runners
+        succeeded INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        cancelled INTEGER NOT NULL,
+        partial REAL NOT NULL,          -- sum of the running items' fractions
+        percent REAL,                   -- the highest that was shown
+        meter TEXT NOT NULL,            -- JSON: what the rate is computed from
+        cancel_requested INTEGER NOT NULL,
+        error TEXT,                     -- JSON {code, message, transient}
+        started_at REAL,
+        progress_at REAL,
+        heartbeat_at REAL,
+        finished_at REAL
+    ) STRICT;
+    CREATE INDEX jobs_to_claim ON jobs (priority DESC, n) WHERE waiting > 0;
+    CREATE INDEX jobs_live ON jobs (n) WHERE finished_at IS NULL;
+    CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
+    CREATE INDEX jobs_by_state ON jobs (state, n);
+
+    CREATE TABLE items (
+        job INTEGER NOT NULL,           -- jobs.n
+        idx INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        size INTEGER,
+        file TEXT,                      -- name of the stored input in the job's folder
+        state TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        lease INTEGER NOT NULL,
+        lease_until REAL,               -- NULL: nobody holds it
+        attempt INTEGER NOT NULL,
+        progress REAL,
+        message TEXT,
+        error TEXT,                     -- JSON {code, message, transient}
+        result TEXT,                    -- JSON
+        result_file TEXT,               -- name of the stored result in the item's folder
+        started_at REAL,
+        finished_at REAL,
+        PRIMARY KEY (job, idx)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX items_by_state ON items (job, state, idx);
+    CREATE INDEX items_by_seq ON items (job, seq, idx);
+    CREATE INDEX items_leased ON items (job, idx) WHERE lease_until IS NOT NULL;
+
+    CREATE TABLE pulse (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL) STRICT;
+    """,
+)
+
+VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database to VERSION in one transaction, so that a crash leaves the old one whole."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == VERSION:
+        return
+    steps = "".join(MIGRATIONS[version:])
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID}; "
+        f"PRAGMA user_version = {VERSION}; COMMIT;"
+    )

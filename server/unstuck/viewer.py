@@ -1,0 +1,123 @@
+"""One open stream, seen from the hub: a slot for each job, and what is to be sent next.
+
+The hub puts in, the response takes out. What is put in twice before it is taken out once is sent once, the
+newer of the two; so a viewer's memory is bounded by the number of its jobs, not by what happens to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One change of one job as bytes, shared by all viewers. `items` are those that changed after the
+    seq `since`; who missed something before is sent `missed` instead: fetch them."""
+
+    seq: int
+    since: int
+    job: bytes
+    job_without_id: bytes
+    items: bytes
+    missed: bytes
+    final: bool
+
+
+class Viewer:
+    """An async iterator of bytes; ends when the hub ended it and all was taken out."""
+
+    __slots__ = (
+        "_beat", "_bell", "_ended", "_farewell", "_gone", "_sent", "_slots",
+        "base", "ends_with", "leave_at", "wants_items", "watched",
+    )  # fmt: skip
+
+    def __init__(self, *, base: str, wants_items: bool, ends_with: str | None, leave_at: float) -> None:
+        self.base = base
+        self.wants_items = wants_items
+        self.ends_with = ends_with
+        self.leave_at = leave_at
+        self.watched: set[str] = set()
+        self._slots: dict[str, Slot] = {}
+        self._sent: dict[str, int] = {}
+        self._gone: list[bytes] = []
+        self._beat = b""
+        self._farewell = b""
+        self._ended = False
+        self._bell = asyncio.Event()
+
+    def follows(self, job_id: str) -> bool:
+        """It was shown this job before, so items that changed since are news to it."""
+        return job_id in self._sent or job_id in self._slots
+
+    def show(self, job_id: str, slot: Slot) -> None:
+        """The newest truth of a job; what this viewer has or will be sent already is dropped."""
+        if self._ended:
+            return
+        waiting = self._slots.get(job_id)
+        known = waiting.seq if waiting is not None else self._sent.get(job_id)
+        if known is not None and known >= slot.seq:
+            return
+        self._slots[job_id] = slot
+        if slot.final and job_id == self.ends_with:
+            self._ended = True
+            self._beat = b""  # nothing comes after the final event
+        self._bell.set()
+
+    def tell_gone(self, job_id: str, farewell: bytes) -> None:
+        """The job does not exist (any more)."""
+        if self._ended or job_id not in self.watched:
+            return
+        self._slots.pop(job_id, None)
+        self._sent.pop(job_id, None)
+        self.watched.discard(job_id)
+        self._gone.append(farewell)
+        self._ended = job_id == self.ends_with
+        self._bell.set()
+
+    def beat(self, heartbeat: bytes) -> None:
+        """A sign of life; replaces one that could not be sent yet."""
+        if not self._ended:
+            self._beat = heartbeat
+            self._bell.set()
+
+    def forget(self, job_id: str) -> None:
+        """The hub no longer follows this job for this viewer."""
+        self.watched.discard(job_id)
+        self._sent.pop(job_id, None)
+
+    def end(self, farewell: bytes) -> None:
+        """Send what waits, then this, then nothing more."""
+        if not self._ended:
+            self._farewell = farewell
+            self._ended = True
+        self._bell.set()
+
+    def __aiter__(self) -> Viewer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if pending := self._take():
+                return pending
+            if self._ended:
+                raise StopAsyncIteration
+            self._bell.clear()
+            await self._bell.wait()
+
+    def _take(self) -> bytes:
+        """All that is to be sent now, in one piece: one send costs what many events cost."""
+        parts = self._gone
+        for job_id, slot in self._slots.items():
+            parts.append(self._changed_items(job_id, slot))
+            parts.append(slot.job if self.ends_with is not None else slot.job_without_id)
+            self._sent[job_id] = slot.seq
+        parts += (self._beat, self._farewell)
+        self._gone, self._slots, self._beat, self._farewell = [], {}, b"", b""
+        return b"".join(parts)
+
+    def _changed_items(self, job_id: str, slot: Slot) -> bytes:
+        sent = self._sent.get(job_id)
+        if not self.wants_items or sent is None:
+            return b""  # the first event of a stream is the job
+        return slot.items if sent >= slot.since else slot.missed

@@ -1,0 +1,320 @@
+"""The child process: runs the code of kinds on one item after another.
+
+    python -m unstuck.worker [--app APP] [--command NAME=LINE]… [--memory MIB]
+
+Decides: how user code is kept away from the protocol, and how its end, whatever it is, becomes one `done`.
+Must not know: the server, jobs, leases. It obeys the messages of pipe.py; its runner starts it as the leader
+of a session of its own, and kills its process group when it is gone or does not obey.
+
+User code has the main thread, where signals and most libraries expect it. One thread listens, so that a stop
+is heard while the code works; one passes on the reports that were held back. When the runner is gone, the
+whole process group is killed: nothing that was started here goes on unwatched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import os
+import queue
+import resource
+import signal
+import stat
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from unstuck import pipe
+from unstuck.kinds import (
+    Cancelled,
+    Failed,
+    InvalidOptions,
+    Kind,
+    KindInfo,
+    LoadError,
+    Report,
+    Skip,
+    Transient,
+    check_options,
+    load,
+)
+from unstuck.kinds.report import REPORT_INTERVAL
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    options = _parse(arguments)
+    line = Line()
+    _settle(options.memory)
+    try:
+        kinds = load(options.app, options.command)
+    except LoadError as error:
+        if error.__cause__:
+            _log_exception(f"{options.app or options.command} could not be loaded", error.__cause__)
+        line.say(pipe.LoadFailed(message=pipe.fit(str(error), pipe.ERROR_LIMIT)))
+        os._exit(pipe.WORKER_LOAD_FAILED)  # and not sys.exit(), which waits for threads of the user's module
+    line.say(pipe.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values())))
+    _or_end(Worker(line, kinds).work)
+
+
+class Line:
+    """Both directions of the protocol, on descriptors that user code does not meet.
+
+    From here on, descriptor 0 is empty and 1 is the log: a print() of user code cannot corrupt the protocol.
+    """
+
+    def __init__(self) -> None:
+        self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: a command that is started does not get them
+        self._speaking = threading.Lock()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        # What user code forks would keep them open, and the runner would not see this process end.
+        os.register_at_fork(after_in_child=self._close)
+
+    def heard(self) -> Iterator[pipe.ToWorker]:
+        """What the runner says, until it is gone."""
+        with open(self._in, "rb", closefd=False) as lines:
+            for text in lines:
+                yield pipe.read_by_worker(text)
+
+    def say(self, message: pipe.ToRunner) -> None:
+        rest = memoryview(pipe.line(message))
+        try:
+            with self._speaking:
+                while rest:
+                    rest = rest[os.write(self._out, rest) :]
+        except BrokenPipeError:
+            _end()
+
+    def _close(self) -> None:
+        os.close(self._in)
+        os.close(self._out)
+
+
+class Worker:
+    """Works on the runs that it hears of, in their order."""
+
+    def __init__(self, line: Line, kinds: dict[str, Kind]) -> None:
+        self._line, self._kinds = line, kinds
+        self._runs: queue.SimpleQueue[tuple[pipe.Run, Report]] = queue.SimpleQueue()
+        self._reports: dict[int, Report] = {}  # of the runs that are not done; a stop finds its item here
+        self._busy = threading.Event()
+        self._current: Report | None = None
+
+    def work(self) -> NoReturn:
+        for duty in (self._listen, self._pass_on):
+            threading.Thread(target=_or_end, args=(duty,), name=f"unstuck {duty.__name__}", daemon=True).start()
+        home = os.open(".", os.O_RDONLY)
+        while True:
+            run, report = self._runs.get()
+            self._current = report
+            self._busy.set()
+            done = attempt(self._kinds, run, report)
+            self._busy.clear()
+            report.close()
+            os.fchdir(home)  # where the code may have left it
+            self._line.say(done)
+            del self._reports[run.id]
+
+    def _listen(self) -> None:
+        for message in self._line.heard():
+            if isinstance(message, pipe.Stop):
+                if report := self._reports.get(message.id):
+                    report.cancel()
+                continue
+            report = Report(
+                message.name, Path(message.output), message.attempt, partial(self._progressed, message.id)
+            )
+            self._reports[message.id] = report
+            self._runs.put((message, report))
+
+    def _pass_on(self) -> None:
+        while self._busy.wait():
+            time.sleep(REPORT_INTERVAL)
+            if self._current:
+                self._current.pass_on()
+
+    def _progressed(self, run_id: int, fraction: float | None, message: str | None) -> None:
+        text = None if message is None else pipe.fit(message, pipe.MESSAGE_LIMIT)
+        self._line.say(pipe.Progress(id=run_id, fraction=fraction, message=text))
+
+
+def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
+    """Run the kind's code on one item; whichever way it ends. Only MemoryError is raised."""
+    try:
+        if report.cancelled:
+            raise Cancelled
+        kind = _kind(kinds, run)
+        options = check_options(kind.info, run.options)
+        _prepare(report.output)
+        returned = kind.work(Path(run.input) if run.input is not None else None, report, **options)
+        return _succeeded(run.id, returned, report.output)
+    except MemoryError:
+        raise
+    except Skip as reason:
+        return pipe.Done(id=run.id, state="skipped", message=pipe.fit(str(reason), pipe.MESSAGE_LIMIT))
+    except BaseException as error:  # noqa: BLE001 (sys.exit() in user code must not end the worker)
+        if report.cancelled:
+            if not isinstance(error, Cancelled):
+                _log_exception(f"{run.name!r} failed while it was stopped", error)
+            return pipe.Done(id=run.id, state="cancelled")
+        return pipe.Done(id=run.id, state="failed", error=_error(run, error))
+
+
+def _kind(kinds: dict[str, Kind], run: pipe.Run) -> Kind:
+    if run.kind not in kinds:
+        raise Failed(f"this worker knows no kind {run.kind!r}: was it removed since?", code="unknown_kind")
+    if run.input is None and kinds[run.kind].info.needs_file:
+        raise Failed(f"{run.kind} works on files, and this item has none", code="file_missing")
+    return kinds[run.kind]
+
+
+def _prepare(output: Path) -> None:
+    """Make the folder, or empty it of what an earlier attempt left."""
+    try:
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for entry in os.scandir(output):
+            if entry.is_dir(follow_symlinks=False):
+                import shutil
+
+                shutil.rmtree(entry)
+            else:
+                os.unlink(entry)
+    except OSError as error:
+        raise Transient(f"the folder for results cannot be used: {error}", code="output_unusable") from error
+
+
+def _succeeded(run_id: int, returned: object, output: Path) -> pipe.Done:
+    match returned:
+        case None:
+            return pipe.Done(id=run_id, state="succeeded")
+        case Path():
+            return pipe.Done(id=run_id, state="succeeded", file=_file_name(returned, output))
+        case dict():
+            return pipe.Done(id=run_id, state="succeeded", result=_result(returned))
+    raise Failed(f"the kind returned {type(returned).__name__}, not a dict, a Path or None", code="bad_result")
+
+
+def _result(returned: dict[object, object]) -> dict[str, object]:
+    """The result as JSON will have it."""
+    try:
+        encoded = msgspec.json.encode(returned)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Failed(f"the kind's result cannot be written as JSON: {error}", code="bad_result") from error
+    if len(encoded) > pipe.RESULT_LIMIT:
+        raise Failed(
+            f"the kind's result has {len(encoded)} bytes as JSON, the limit is {pipe.RESULT_LIMIT}: "
+            "write it to a file in report.output and return its path",
+            code="result_too_large",
+        )
+    return msgspec.json.decode(encoded, type=dict[str, object])
+
+
+def _file_name(returned: Path, output: Path) -> str:
+    try:
+        inside = os.path.realpath(returned.parent) == os.path.realpath(output)
+        regular = inside and stat.S_ISREG(os.lstat(returned).st_mode)
+        returned.name.encode()
+    except (OSError, ValueError) as error:
+        raise Failed(f"the result file cannot be used: {error}", code="bad_result_file") from error
+    if not regular:
+        raise Failed(
+            f"{returned.name!r} is no result file: it must be a regular file, directly in report.output",
+            code="bad_result_file",
+        )
+    return returned.name
+
+
+def _error(run: pipe.Run, error: BaseException) -> pipe.ItemError:
+    match error:
+        case Failed():
+            message = pipe.fit(str(error), pipe.ERROR_LIMIT)
+            return pipe.ItemError(code=error.code, message=message, transient=error.transient)
+        case InvalidOptions():
+            return pipe.ItemError(code="invalid_options", message=pipe.fit(str(error), pipe.MESSAGE_LIMIT))
+        case SystemExit():
+            text = (
+                f"SystemExit: the code called sys.exit({error.code!r}); a kind returns, or raises unstuck.Failed"
+            )
+        case Cancelled():
+            text = "Cancelled: raised though nobody asked to stop; a kind ends by unstuck.Skip or unstuck.Failed"
+        case _:
+            text = f"{type(error).__name__}: {_words(error)}"
+    _log_exception(f"{run.kind} failed on {run.name!r}", error)
+    return pipe.ItemError(code="exception", message=pipe.fit(text, pipe.MESSAGE_LIMIT))
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 (str() of a foreign exception is foreign code)
+        return "(its message cannot be read)"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m unstuck.worker", description="Started by unstuck's runner.")
+    parser.add_argument("--app", help="a file mywork.py, or a module, that declares kinds of work")
+    parser.add_argument("--command", action="append", default=[], help="NAME=command line", metavar="NAME=LINE")
+    parser.add_argument("--memory", type=int, default=0, help="limit for this process; 0 for none", metavar="MIB")
+    return parser.parse_args(arguments)
+
+
+def _settle(memory_mib: int) -> None:
+    """Limits, signals and streams as user code shall find them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends its workers
+    faulthandler.enable()  # a crash in C code leaves its traceback in the log
+    # Lines reach the log when they are printed, whatever characters they have, even if the process is killed next.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    _limit(resource.RLIMIT_CORE, 0)
+    if memory_mib > 0:
+        # DATA counts what is written to; AS also counts reserved and mapped addresses, of which libraries with
+        # threads take gigabytes that they never use.
+        _limit(getattr(resource, "RLIMIT_DATA", resource.RLIMIT_AS), memory_mib * 1024 * 1024)
+
+
+def _limit(what: int, amount: int) -> None:
+    _, hard = resource.getrlimit(what)
+    if hard != resource.RLIM_INFINITY:
+        amount = min(amount, hard)
+    resource.setrlimit(what, (amount, amount))
+
+
+def _or_end(duty: Callable[[], object]) -> NoReturn:
+    """Do a duty without which the worker is of no use, and end the worker with it."""
+    try:
+        duty()
+    except MemoryError:
+        # Nothing that needs memory, and no answer: the runner sees the exit code.
+        os._exit(pipe.WORKER_OUT_OF_MEMORY)
+    except msgspec.DecodeError as error:
+        _log_exception("the runner said what is no message", error)
+        os._exit(pipe.WORKER_MISUNDERSTOOD)
+    except BaseException as error:  # noqa: BLE001 (it is logged, and the process ends)
+        _log_exception("the worker itself failed", error)
+    _end()
+
+
+def _end() -> NoReturn:
+    """End now, with all that user code started in this process group."""
+    if os.getpgrp() == os.getpid():  # else it was started by hand, and the group is somebody's shell
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _log_exception(what: str, error: BaseException) -> None:
+    """To descriptor 2 and not to sys.stderr, which user code may have replaced or closed."""
+    trace = "".join(traceback.format_exception(error))
+    text = f"unstuck worker {os.getpid()}: {what}\n{trace}"
+    with contextlib.suppress(OSError):  # nobody reads the log any more
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""The hub over a real store: joining, conflation, slow readers, the end, retries, farewells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import Clock, soon
+from unstuck.errors import StoreUnavailable
+from unstuck.hub import Hub, Pace
+from unstuck.job import Cancel, Finish, Item, ItemState, Job, Report
+from unstuck.snapshot import Alarms, Snapshot, public
+from unstuck.stores import Claimed
+from unstuck.stores.sqlite import SQLiteStore
+from unstuck.viewer import Viewer
+
+QUICK = Pace(interval_s=0.0, broadcast_pause_s=0.01)
+
+
+def events_in(data: bytes) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for block in data.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
+        if "data" in lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+class Reader:
+    """Reads a viewer to its end in the background and keeps what it got."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.ended = False
+        self._viewer = viewer
+
+    async def run(self) -> None:
+        async for data in self._viewer:
+            self.events += events_in(data)
+        self.ended = True
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [data for event, data in self.events if event == name]
+
+
+@asynccontextmanager
+async def reading(hub: Hub, *job_ids: str, ends: bool = True, all_jobs: bool = False) -> AsyncIterator[Reader]:
+    async with hub.viewer(None if all_jobs else list(job_ids), base="", ends=ends and not all_jobs) as viewer:
+        reader = Reader(viewer)
+        task = asyncio.create_task(reader.run())
+        try:
+            yield reader
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def hub(store: SQLiteStore, clock: Clock) -> AsyncIterator[Hub]:
+    one = Hub(store, QUICK, Alarms(), clock)
+    yield one
+    await one.close()
+
+
+async def submitted(store: SQLiteStore, total: int = 3) -> str:
+    job = Job(id=str(uuid4()), kind="k", name="n", total=total, waiting=total, created_at=1_000_000.0)
+    await store.create(job, [Item(index=index, name=f"{index}") for index in range(total)])
+    return job.id
+
+
+def finish(one: Claimed) -> Finish:
+    return Finish(one.job_id, one.item.index, one.item.lease, ItemState.SUCCEEDED, 1.0)
+
+
+async def test_from_the_first_event_to_the_last(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        assert reader.events[0][0] == "job"
+        for one in await store.claim(3, 30.0):
+            await store.apply([finish(one)])
+        await soon(lambda: reader.ended)
+    seqs = [job["seq"] for job in reader.of("job")]
+    assert seqs == sorted(set(seqs))
+    assert reader.events[-1][0] == "job"
+    assert reader.events[-1][1]["done"] is True
+    shown = {item["index"] for event in reader.of("items") for item in event["items"]}
+    assert shown == {0, 1, 2}
+    assert hub.streams == hub.watched == 0
+
+
+async def test_the_very_same_object_as_a_poll(store: SQLiteStore, hub: Hub, clock: Clock) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+    snapshot = await store.snapshot(job_id)
+    assert json.loads(json.dumps(public(snapshot, clock.now, "", Alarms()))) == reader.of("job")[0]
+
+
+async def test_everybody_sees_the_end_whatever_the_moment_of_joining(store: SQLiteStore, hub: Hub) -> None:
+    """Wakes that pass during a read must not be lost: many jobs, viewers that join all the time."""
+    for _ in range(20):
+        job_id = await submitted(store, 5)
+        readers: list[Reader] = []
+
+        async def watch(job_id: str = job_id, readers: list[Reader] = readers) -> None:
+            async with reading(hub, job_id) as reader:
+                readers.append(reader)
+                await soon(lambda: reader.ended)
+
+        async with asyncio.TaskGroup() as group:
+            for one in await store.claim(5, 30.0):
+                for _ in range(4):
+                    group.create_task(watch())
+                group.create_task(store.apply([finish(one)]))
+                await asyncio.sleep(0)
+        assert len(readers) == 20
+        assert all(reader.of("job")[-1]["done"] for reader in readers)
+
+
+async def test_a_slow_reader_gets_the_newest_truth_and_no_backlog(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store, 50)
+    async with hub.viewer([job_id], base="", ends=True) as slow, reading(hub, job_id) as quick:
+        first = events_in(await anext(slow))
+        assert [name for name, _ in first] == ["job"]
+        for one in await store.claim(50, 30.0):
+            before = len(quick.of("job"))
+            await store.apply([finish(one)])
+            await soon(lambda before=before: len(quick.of("job")) > before)
+        rest = events_in(await anext(slow))
+        assert [name for name, _ in rest] == ["items", "job"]
+        assert rest[0][1] == {"job_id": job_id, "seq": rest[1][1]["seq"], "items": [], "more": True}
+        assert rest[1][1]["done"] is True
+        with pytest.raises(StopAsyncIteration):
+            await anext(slow)
+
+
+async def test_changes_within_the_interval_are_one_event_but_the_end_is_at_once(store: SQLiteStore) -> None:
+    hub = Hub(store, Pace(interval_s=3600.0), Alarms())
+    job_id = await submitted(store, 2)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        one, two = await store.claim(2, 30.0)
+        for fraction in (0.1, 0.2, 0.3):
+            await store.apply([Report(job_id, 0, one.item.lease, 1.0, fraction)])
+        await store.apply([finish(one), finish(two)])
+        await soon(lambda: reader.ended)
+    assert len(reader.of("job")) == 2
+    await hub.close()
+
+
+async def test_heartbeats_tell_what_the_stream_holds(store: SQLiteStore, hub: Hub) -> None:
+    one, two = await submitted(store), await submitted(store)
+    async with reading(hub, one, two, ends=False) as reader:
+        await soon(lambda: len(reader.of("job")) == 2)
+        hub.beat(0.0)
+        await soon(lambda: reader.of("heartbeat"))
+        assert reader.of("heartbeat")[0]["jobs"] == {one: 1, two: 1}
+
+
+async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        hub.beat(asyncio.get_running_loop().time() + 600.0)
+        await soon(lambda: reader.ended)
+    assert reader.events[-1][0] == "leaving"
+    assert 0 < reader.events[-1][1]["retry_ms"] <= 3000
+
+
+async def test_at_the_end_everybody_hears_a_farewell(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as early:
+        await soon(lambda: early.events)
+        hub.leave("the server is stopping")
+        await soon(lambda: early.ended)
+        async with reading(hub, job_id) as late:
+            await soon(lambda: late.ended)
+    assert early.events[-1][0] == late.events[-1][0] == "leaving"
+
+
+async def test_a_stream_of_all_jobs_hears_of_new_ones(store: SQLiteStore, hub: Hub) -> None:
+    old = await submitted(store)
+    async with reading(hub, all_jobs=True) as reader:
+        await soon(lambda: reader.of("job"))
+        new = await submitted(store)
+        await soon(lambda: {job["id"] for job in reader.of("job")} == {old, new})
+        await store.apply([Cancel(new)])
+        await soon(lambda: reader.of("job")[-1]["done"])
+        assert not reader.ended
+        hub.beat(0.0)
+        await soon(lambda: reader.of("heartbeat"))
+        assert set(reader.of("heartbeat")[-1]["jobs"]) == {old, new}
+        hub.beat(asyncio.get_running_loop().time() + 61.0)
+        await soon(lambda: set(reader.of("heartbeat")[-1]["jobs"]) == {old})
+
+
+async def test_a_removed_job_is_gone(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    await store.apply([Cancel(job_id)])
+    async with reading(hub, job_id, ends=False) as reader:
+        await soon(lambda: reader.events)
+        await store.remove(job_id)
+        await soon(lambda: reader.of("gone"))
+    assert reader.of("gone") == [{"job_id": job_id, "code": "job_not_found"}]
+    assert hub.watched == 0
+
+
+class FailingStore(SQLiteStore):
+    """The real store, whose reads fail as often as the test says."""
+
+    failures = 0
+
+    async def snapshot(self, job_id: str) -> Snapshot:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("the disk is on fire")
+        return await super().snapshot(job_id)
+
+
+@pytest.mark.parametrize(("failures", "given_up"), [(2, 0), (3, 1)])
+async def test_a_failed_broadcast_is_logged_counted_and_made_good(
+    tmp_path: Any, failures: int, given_up: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FailingStore(tmp_path / "s.db")
+    await store.open()
+    hub = Hub(store, QUICK, Alarms())
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        store.failures = failures
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: hub.counts.broadcast_retries == failures)
+        if given_up:
+            await soon(lambda: hub.counts.broadcast_failures)
+            hub.beat(0.0)  # the heartbeat rings again
+        await soon(lambda: reader.ended)
+    assert reader.of("job")[-1]["state"] == "cancelled"
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == failures
+    assert all(record.exc_info for record in errors)
+    await hub.close()
+    await store.close()

@@ -1,0 +1,70 @@
+"""What goes over the wire and onto the disk: events as bytes, names made harmless."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from unstuck import names, sse
+
+NASTY = [
+    'a\nevent: done\ndata: {"state":"done"}\n\n',
+    "a\r\rdata: x",
+    "a\r\nid: 7",
+    "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg",
+    "\u202egnp.exe",
+    "nul\0byte",
+    "../../etc/passwd",
+    "con",
+    "x" * 300,
+    "<img src=x onerror=alert(1)>.png",
+]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_an_event_is_one_event_whatever_it_carries(name: str) -> None:
+    data = sse.event("job", {"name": name}, 7)
+    assert data.isascii()
+    assert data.count(b"\n") == 4
+    assert b"\r" not in data
+    head, event, body, *rest = data.split(b"\n")
+    assert (head, event, rest) == (b"id: 7", b"event: job", [b"", b""])
+    assert json.loads(body.removeprefix(b"data: ")) == {"name": name}
+    # A client that splits lines at every line separator of Unicode sees the same lines.
+    assert data.decode().splitlines() == data.decode().split("\n")[:-1]
+
+
+def test_a_heartbeat_moves_no_last_event_id() -> None:
+    assert b"id:" not in sse.heartbeat(0.0, {"a": 1}).split(b"data:")[0]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_file_name_made_of_a_label_is_harmless(name: str) -> None:
+    safe = names.harmless(name)
+    assert safe
+    assert len(safe.encode()) <= 100
+    assert not set(safe) & set('/\\\0\n\r<>:"|?*\u202e\u2028')
+    assert safe.upper() not in {"CON", "..", "."}
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("a.csv", ".csv"), ("A.TAR.GZ", ".gz"), ("none", ""), ("a.b/c", ""), ("x." + "y" * 11, ""), ("e.p\0g", "")],
+)
+def test_only_a_plain_ending_is_kept(name: str, suffix: str) -> None:
+    assert names.suffix(name) == suffix
+
+
+def test_labels_stay_as_they_are_but_never_empty() -> None:
+    assert names.label("Bericht \u202e (1).csv") == "Bericht \u202e (1).csv"
+    assert names.label("") == names.label("  \n") == "unnamed"
+    assert names.label("a\ud800b") == "a?b"
+
+
+def test_content_disposition_cannot_be_split() -> None:
+    header = names.content_disposition('ü"; filename=x\r\nSet-Cookie: a=b.png')
+    assert "\r" not in header
+    assert "\n" not in header
+    assert header.isascii()
+    assert header.startswith('attachment; filename="')

@@ -1,0 +1,236 @@
+"""The command `unstuck serve`: starts that cannot be, the end by signal, and going on after it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Server, StartServer, eventually
+from tests.streams.test_streams import Event, events, open_and_never_read
+
+
+def refused(*arguments: str, **environ: str) -> str:
+    """Run `unstuck …`, expect exit code 2 and one sentence; returns it."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("UNSTUCK_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "unstuck", *arguments], capture_output=True, text=True, timeout=30,
+        env={**clean, **environ, "COLUMNS": "200"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_second_server_on_the_same_folder(start_server: StartServer) -> None:
+    first = start_server("--workers", "1")
+    assert first.process is not None
+    said = refused("serve", "--port", "0", "--data", str(first.data))
+    assert "in use by another unstuck server" in said
+    assert str(first.process.pid) in said
+    assert first.get("/api/health/ready")["status"] == "ok"
+
+
+def test_folders_that_cannot_be(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    assert "data folder" in refused("serve", "--port", "0", "--data", str(blocked / "below"))
+    assert "data folder" in refused("serve", "--port", "0", "--data", "/proc/nowhere")
+
+
+@pytest.mark.skipif(os.system("chattr -V >/dev/null 2>&1") not in (0, 256), reason="needs chattr")
+def test_a_read_only_folder(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    if os.system(f"mount -t tmpfs -o ro tmpfs {locked}") != 0:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        assert "Read-only" in refused("serve", "--port", "0", "--data", str(locked / "data"))
+        assert "Read-only" in refused("serve", "--port", "0", "--data", str(locked))
+    finally:
+        os.system(f"umount {locked}")
+
+
+def test_databases_that_cannot_be(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "files").mkdir(parents=True)
+    database = folder / "unstuck.db"
+    for content in (b"this is no database, but long enough to look at" * 100, b"SQLite format 3\0" + b"\xff" * 5000):
+        database.write_bytes(content)
+        before = snapshot(folder)
+        said = refused("serve", "--port", "0", "--data", str(folder))
+        assert "unstuck.db" in said
+        after = snapshot(folder)
+        after.pop(str(folder / "lock"))
+        before.pop(str(folder / "lock"), None)
+        assert after == before
+    database.unlink()
+    sqlite3.connect(database).execute("CREATE TABLE theirs (a)").connection.close()
+    assert "no database of unstuck" in refused("serve", "--port", "0", "--data", str(folder))
+
+
+def test_settings_that_cannot_be(tmp_path: Path) -> None:
+    data = ("--data", str(tmp_path / "data"))
+    assert "whole number" in refused("serve", *data, UNSTUCK_MAX_FILES="many")
+    assert "no setting" in refused("serve", *data, UNSTUCK_MAX_FLIES="1")
+    assert "--tls-key" in refused("serve", *data, "--tls-cert", "x.pem")
+    assert "x.pem" in refused("serve", *data, "--port", "0", "--tls-cert", "x.pem", "--tls-key", "y.pem")
+    assert "port" in refused("serve", *data, "--port", "70000")
+    assert "address" in refused("serve", *data, "--host", "no.such.host.invalid")
+    assert "mywork.py" in refused("serve", *data, "--port", "0", "--app", str(tmp_path / "mywork.py"))
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_that_name\n")
+    assert "nothing_of_that_name" in refused("serve", *data, "--port", "0", "--app", str(broken))
+    assert "no-such-program" in refused("serve", *data, "--port", "0", "--command", "x=no-such-program {input}")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert "--port" in refused("serve", *data, "--port", str(taken.getsockname()[1]))
+
+
+def test_version_and_settings() -> None:
+    run = [sys.executable, "-m", "unstuck"]
+    assert subprocess.check_output([*run, "--version"], text=True).startswith("unstuck 0.")
+    listed = subprocess.check_output([*run, "settings"], text=True, env={**os.environ, "COLUMNS": "200"})
+    assert "UNSTUCK_HEARTBEAT_S" in listed
+
+
+class Watcher(threading.Thread):
+    """Follows one job's stream to its end."""
+
+    def __init__(self, server: Server, job_id: str) -> None:
+        super().__init__(daemon=True)
+        self.events: list[Event] = []
+        self._address = f"{server.url}/api/jobs/{job_id}/events"
+        self.start()
+        eventually(lambda: self.events)
+
+    def run(self) -> None:
+        with httpx.stream("GET", self._address, timeout=30) as answer:
+            for one in events(answer.iter_lines()):
+                self.events.append(one)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_time_and_the_next_start_goes_on(start_server: StartServer, sig: int) -> None:
+    server = start_server("--workers", "2")
+    job = server.submit("rehearsal", total=12, options={"seconds": 0.5})
+    watchers = [Watcher(server, job["id"]) for _ in range(20)]
+    lazy = [open_and_never_read(server, job["id"]) for _ in range(5)]
+    server.until(job["id"], lambda job: job["progress"]["processed"] >= 2)
+    asked = time.monotonic()
+    code = server.stop(sig)
+    took = time.monotonic() - asked
+    assert code == 0, server.log.read_text()
+    assert took < 3 + 1, "three seconds, and one for a slow machine"
+    for watcher in watchers:
+        watcher.join(5)
+        assert watcher.events[-1][0] == "leaving"
+    for one in lazy:
+        one.close()
+    assert "Traceback" not in server.log.read_text()
+
+    again = start_server("--workers", "2")
+    found = again.job(job["id"])
+    assert found["progress"]["succeeded"] >= 2
+    done = again.until_done(job["id"])
+    assert (done["state"], done["progress"]["succeeded"]) == ("completed", 12)
+    assert max(item["attempt"] for item in again.items(job["id"])) == 1, "being stopped costs no attempt"
+
+
+def test_a_killed_server_goes_on_too(start_server: StartServer) -> None:
+    server = start_server("--workers", "2")
+    job = server.submit("rehearsal", total=8, options={"seconds": 0.3})
+    server.until(job["id"], lambda job: job["progress"]["processed"] >= 2)
+    before = server.job(job["id"])
+    server.stop(signal.SIGKILL)
+    again = start_server("--workers", "2")
+    after = again.job(job["id"])
+    assert after["seq"] >= before["seq"]
+    assert after["progress"]["succeeded"] >= before["progress"]["succeeded"]
+    done = again.until_done(job["id"])
+    assert (done["state"], done["progress"]["succeeded"]) == ("completed", 8)
+
+
+def test_the_start_sweeps_what_uploads_left_behind(start_server: StartServer) -> None:
+    server = start_server("--workers", "1")
+    job = server.submit("checksum", {"a": b"x"})
+    server.until_done(job["id"])
+    server.stop()
+    litter = server.data / "files" / "00000000-0000-0000-0000-000000000000" / "in"
+    litter.mkdir(parents=True)
+    (litter / "00000").write_text("half")
+    again = start_server("--workers", "1")
+    assert [path.name for path in (again.data / "files").iterdir()] == [job["id"]]
+
+
+def test_a_failing_store_is_told_everywhere_and_heals(start_server: StartServer) -> None:
+    server = start_server("--workers", "1")
+    foreign = sqlite3.connect(server.data / "unstuck.db", isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    answer = httpx.post(f"{server.url}/api/jobs", json={"kind": "rehearsal", "total": 1}, timeout=30)
+    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    assert answer.headers["retry-after"]
+    ready = httpx.get(f"{server.url}/api/health/ready", timeout=30)
+    assert ready.status_code == 503
+    assert "locked" in ready.json()["troubles"][0]
+    foreign.execute("ROLLBACK")
+    foreign.close()
+    eventually(lambda: httpx.get(f"{server.url}/api/health/ready", timeout=30).status_code == 200)
+    done = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])
+    assert done["state"] == "completed"
+    log = server.log.read_text()
+    assert log.count("the store cannot write") >= 1
+
+
+def test_tls_and_http2(start_server: StartServer, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    server = start_server("--workers", "1", "--tls-cert", certificate, "--tls-key", key)
+    answer = httpx.get(f"{server.url}/api/health/live", verify=False)
+    assert answer.json() == {"status": "ok"}
+    if os.system("curl --version | grep -q HTTP2") == 0:
+        job = httpx.post(
+            f"{server.url}/api/jobs", json={"kind": "rehearsal", "total": 2, "options": {"seconds": 0.2}}, verify=False
+        ).json()
+        command = ["curl", "-skN", "--http2", "-w", "version %{http_version}", f"{server.url}{job['links']['events']}"]
+        said = subprocess.check_output(command, text=True, timeout=30)
+        assert '"done":true' in said
+        assert said.endswith("version 2")
+
+
+def make_certificate(folder: Path) -> tuple[str, str]:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key: Any = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return str(folder / "cert.pem"), str(folder / "key.pem")

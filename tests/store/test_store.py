@@ -1,0 +1,242 @@
+"""What every store must do; run on SQLite, with a real file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import Clock, soon
+from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, StoreUnavailable
+from unstuck.job import Cancel, Finish, Item, ItemState, Job, Problem, Renew, Report, State
+from unstuck.stores import Claimed, JobFilter, schema
+from unstuck.stores.sqlite import SQLiteStore
+
+
+async def submitted(store: SQLiteStore, total: int, **more: object) -> str:
+    job = Job(
+        id=str(uuid4()), kind="checksum", name=f"{total} files", total=total, waiting=total,
+        created_at=1_000_000.0, options={"a": [1, None]}, **more,
+    )  # type: ignore[arg-type]  # fmt: skip
+    await store.create(job, [Item(index=index, name=f"{index}.csv", size=index) for index in range(total)])
+    return job.id
+
+
+def finish(claimed: Claimed, state: str = "succeeded", error: Problem | None = None) -> Finish:
+    item = claimed.item
+    return Finish(claimed.job_id, item.index, item.lease, ItemState(state), 1.0, error, result={"n": item.index})
+
+
+async def test_a_job_comes_back_as_it_was_kept(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 3, priority=5, max_errors=2)
+    job = (await store.snapshot(job_id)).job
+    assert (job.id, job.total, job.priority, job.max_errors) == (job_id, 3, 5, 2)
+    assert job.options == {"a": [1, None]}
+    assert [item.name for item in await store.items(job_id)] == ["0.csv", "1.csv", "2.csv"]
+
+
+async def test_it_survives_a_restart(tmp_path: Path) -> None:
+    first = SQLiteStore(tmp_path / "s.db")
+    await first.open()
+    job_id = await submitted(first, 2)
+    (claimed,) = await first.claim(1, 30.0)
+    await first.apply([finish(claimed)])
+    await first.close()
+    second = SQLiteStore(tmp_path / "s.db")
+    await second.open()
+    items = await second.items(job_id)
+    assert [item.state for item in items] == ["succeeded", "pending"]
+    assert items[0].result == {"n": 0}
+    await second.close()
+
+
+async def test_a_whole_life(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 3)
+    claimed = await store.claim(10, 30.0)
+    assert [one.item.index for one in claimed] == [0, 1, 2]
+    assert await store.claim(10, 30.0) == []
+    reports = [Report(job_id, one.item.index, one.item.lease, clock.now, 0.5) for one in claimed]
+    await store.apply(reports)
+    snapshot = await store.snapshot(job_id)
+    assert list(snapshot.current) == ["0.csv", "1.csv", "2.csv"]
+    assert snapshot.job.percent == 50.0
+    broken = Problem("exception", "no")
+    outcomes = await store.apply([finish(claimed[0]), finish(claimed[1], "failed", broken), finish(claimed[2])])
+    assert isinstance(outcomes[-1], Job)
+    assert outcomes[-1].state is State.COMPLETED_WITH_ERRORS
+    snapshot = await store.snapshot(job_id)
+    assert [item.error for item in snapshot.item_errors] == [broken]
+    assert snapshot.job == outcomes[-1]
+
+
+async def test_a_refused_command_spoils_nothing_beside_it(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 2)
+    one, two = await store.claim(2, 30.0)
+    stale = Renew(job_id, 0, one.item.lease + 1, 30.0)
+    outcomes = await store.apply([finish(one), stale, finish(two), Cancel(job_id)])
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Job", "LeaseLost", "Job", "JobFinished"]
+    assert isinstance(outcomes[1], LeaseLost)
+
+
+async def test_many_writers_share_commits_and_lose_nothing(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 200)
+    claimed = await store.claim(200, 30.0)
+    await asyncio.gather(*(store.apply([finish(one)]) for one in claimed))
+    job = (await store.snapshot(job_id)).job
+    assert (job.state, job.succeeded) == (State.COMPLETED, 200)
+    seqs = [item.seq for item in await store.items(job_id, limit=500)]
+    assert len(set(seqs)) == 200
+    assert max(seqs) == job.seq
+
+
+async def test_cancel_ends_all_that_waits(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 50)
+    (claimed,) = await store.claim(1, 30.0)
+    await store.apply([Cancel(job_id)])
+    states = [item.state for item in await store.items(job_id)]
+    assert states == ["pending"] + ["cancelled"] * 49
+    assert await store.claim(10, 30.0) == []
+    await store.apply([finish(claimed, "cancelled")])
+    assert (await store.snapshot(job_id)).job.state is State.CANCELLED
+
+
+async def test_claims_go_by_priority_then_fairly(store: SQLiteStore) -> None:
+    large = await submitted(store, 100)
+    small = await submitted(store, 3)
+    first = await store.claim(4, 30.0)
+    assert [one.job_id for one in first].count(small) == 2
+    urgent = await submitted(store, 2, priority=1)
+    second = await store.claim(4, 30.0)
+    assert [one.job_id for one in second].count(urgent) == 2
+    assert {one.job_id for one in second} == {urgent, large, small}
+
+
+async def test_wakes_tell_of_each_visible_commit(store: SQLiteStore) -> None:
+    heard: list[Mapping[str, Job | None]] = []
+    store.on_wake(heard.append)
+    job_id = await submitted(store, 1)
+    (claimed,) = await store.claim(1, 30.0)
+    await store.apply([Renew(job_id, 0, 1, 30.0)])
+    await store.apply([finish(claimed)])
+    await store.remove(job_id)
+    await soon(lambda: heard and heard[-1] == {job_id: None})
+    states = [woken[job_id].state if woken[job_id] else None for woken in heard]  # type: ignore[union-attr]
+    assert states == ["queued", "running", "completed", None]
+
+
+async def test_items_by_seq_page_over_equal_seqs(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 25)
+    await store.apply([Cancel(job_id)])  # all items change with one seq
+    seen: list[int] = []
+    seq, index = 1, 2**53
+    while page := await store.items(job_id, after_seq=seq, after_index=index, limit=10):
+        seen += [item.index for item in page]
+        seq, index = page[-1].seq, page[-1].index
+    assert seen == list(range(25))
+
+
+async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, clock: Clock) -> None:
+    ids = [await submitted(store, 1) for _ in range(5)]
+    await store.apply([Cancel(ids[2])])
+    page = await store.jobs(JobFilter(), before=None, limit=2)
+    rest = await store.jobs(JobFilter(), before=page[-1][0], limit=10)
+    assert [one.job.id for _, one in page + rest] == ids[::-1]
+    cancelled = await store.jobs(JobFilter(states=["cancelled"]), before=None, limit=10)
+    assert [one.job.id for _, one in cancelled] == [ids[2]]
+    clock.now += 601
+    late = await store.jobs(JobFilter(health="waiting_long"), before=None, limit=10)
+    assert [one.job.id for _, one in late] == [ids[4], ids[3], ids[1], ids[0]]
+    assert set(await store.live(60)) == set(ids) - {ids[2]}
+
+
+async def test_remove_takes_finished_jobs_only(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 2)
+    with pytest.raises(JobNotDone):
+        await store.remove(job_id)
+    await store.apply([Cancel(job_id)])
+    await store.remove(job_id)
+    for ask in (store.snapshot(job_id), store.items(job_id), store.remove(job_id)):
+        with pytest.raises(JobNotFound):
+            await ask
+    assert await store.known([job_id]) == set()
+
+
+async def test_orphans_are_the_items_under_lease(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 3)
+    await store.claim(2, 30.0)
+    assert [(one, item.index) for one, item in await store.orphans()] == [(job_id, 0), (job_id, 1)]
+
+
+async def test_an_answer_that_nobody_waits_for_harms_nobody(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 50)
+    claimed = await store.claim(50, 30.0)
+    asked = [asyncio.ensure_future(store.apply([finish(one)])) for one in claimed]
+    await asyncio.sleep(0)
+    for one in asked[::2]:
+        one.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    await store.check()
+    job = (await store.snapshot(job_id)).job
+    assert job.succeeded >= 25
+
+
+async def test_a_foreign_lock_is_told_and_passes(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await submitted(store, 1)
+    foreign = sqlite3.connect(store.path, isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        await store.apply([Cancel(job_id)])
+    assert (await store.snapshot(job_id)).job.state is State.QUEUED, "reads go on meanwhile"
+    foreign.execute("ROLLBACK")
+    foreign.close()
+    await store.check()
+    await store.apply([Cancel(job_id)])
+    assert (await store.snapshot(job_id)).job.state is State.CANCELLED
+
+
+async def opened(path: Path) -> None:
+    one = SQLiteStore(path)
+    await one.open()
+    await one.close()
+
+
+async def test_it_refuses_what_is_not_its_own_and_leaves_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "unstuck.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE theirs (a)")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(CannotStart, match="no database of unstuck's"):
+        await opened(path)
+    assert path.read_bytes() == before
+
+
+async def test_it_refuses_a_newer_schema(tmp_path: Path) -> None:
+    path = tmp_path / "unstuck.db"
+    await opened(path)
+    newer = sqlite3.connect(path)
+    newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    newer.close()
+    with pytest.raises(CannotStart, match="newer unstuck"):
+        await opened(path)
+
+
+@pytest.mark.parametrize("offset", [0, 4096])
+async def test_it_refuses_a_damaged_database(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "unstuck.db"
+    store = SQLiteStore(path)
+    await store.open()
+    await submitted(store, 500)
+    await store.close()
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 2000)
+    damaged = path.read_bytes()
+    with pytest.raises(CannotStart, match="Restore it from a backup"):
+        await opened(path)
+    assert path.read_bytes() == damaged
