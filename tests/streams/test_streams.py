@@ -87,7 +87,7 @@ def test_a_finished_job_is_one_event_and_then_204(server: Server) -> None:
     held = str(job["seq"])
     assert httpx.get(address, headers={"Last-Event-ID": held}).status_code == 204
     assert httpx.get(f"{address}?last_event_id={held}").status_code == 204
-    for other in ("-1", "1e9", "9" * 5000, "' OR 1=1--", str(job["seq"] + 1), f"{held}0", "\t"):
+    for other in ("-1", "1e9", "9" * 5000, "' OR 1=1--", str(job["seq"] + 1), f"{held}0"):
         answer = httpx.get(address, headers={"Last-Event-ID": other})
         assert (answer.status_code, b'"done":true' in answer.content) == (200, True)
 

@@ -19,10 +19,10 @@ from starlette.responses import Response
 from unstuck import names
 from unstuck.errors import InvalidOptions, InvalidRequest, TooLarge, UnknownKind, UnstuckError
 from unstuck.job import Item, Job
-from unstuck.kinds import option
-from unstuck.kinds.option import KindInfo
+from unstuck.kinds.option import InvalidOptions as OptionsRefused
+from unstuck.kinds.option import KindInfo, check_options
 from unstuck.routes import Parts, answer, base_of, parts_of
-from unstuck.routes.uploads import FRAMING_BYTES, Limits, Stored, Upload, boundary_of
+from unstuck.routes.uploads import Limits, Stored, Upload, boundary_of
 from unstuck.snapshot import ITEM_ERRORS_SHOWN, Snapshot, public
 
 #: Bytes of a JSON submission: ten thousand long names fit.
@@ -89,13 +89,6 @@ async def kinds(request: Request) -> Response:
 async def _from_form(request: Request, parts: Parts, content_type: str) -> tuple[Job, list[Item]]:
     settings = parts.settings
     boundary = boundary_of(content_type)
-    most = settings.max_job_bytes + settings.max_files * FRAMING_BYTES
-    if int(request.headers.get("content-length", "0")) > most:
-        raise TooLarge(
-            f"The files of a job have {settings.max_job_bytes:,} bytes together at most.",
-            code="job_too_large",
-        )
-    job_id = str(uuid4())
     limits = Limits(
         settings.max_files,
         settings.max_file_bytes,
@@ -103,6 +96,11 @@ async def _from_form(request: Request, parts: Parts, content_type: str) -> tuple
         settings.max_name_length,
         settings.upload_memory_bytes,
     )
+    if int(request.headers.get("content-length", "0")) > limits.body_bytes:
+        raise TooLarge(
+            f"The files of a job have {settings.max_job_bytes:,} bytes together at most.", code="job_too_large"
+        )
+    job_id = str(uuid4())
     upload = Upload(parts.folder.inputs(job_id), boundary, limits)
     await upload.receive(_checked_early(request, upload, parts))
     try:
@@ -211,8 +209,8 @@ def _what(submission: Submission, parts: Parts) -> tuple[KindInfo, dict[str, Any
             f"There is no kind of work {submission.kind[:80]!r} here, only {', '.join(parts.kinds)}."
         )
     try:
-        return info, option.check_options(info, submission.options)
-    except option.InvalidOptions as error:
+        return info, check_options(info, submission.options)
+    except OptionsRefused as error:
         raise InvalidOptions(str(error)) from None
 
 

@@ -32,7 +32,7 @@ FIELD_BYTES = 256 * 1024
 EPILOGUE_BYTES = 64 * 1024
 #: Small files that are written together at most.
 GROUP_FILES = 256
-#: Bytes of multipart framing (boundaries, headers) allowed beside each file's own.
+#: Bytes of framing (boundary, headers) that each file may cost beside its own.
 FRAMING_BYTES = 16 * 1024
 
 
@@ -45,6 +45,11 @@ class Limits:
     max_job_bytes: int
     max_name_length: int
     memory_bytes: int
+
+    @property
+    def body_bytes(self) -> int:
+        """What a body within all the other limits can have at most."""
+        return self.max_job_bytes + self.max_files * FRAMING_BYTES + MOST_FIELDS * FIELD_BYTES
 
 
 @dataclass(frozen=True, slots=True)

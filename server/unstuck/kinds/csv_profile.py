@@ -1,0 +1,159 @@
+"""`csv-profile`: what is in a CSV file: rows, and for each column its type, nulls, least, greatest and mean.
+
+Decides: the types, and how much of a wide table fits into a result. Must not know: what a broken line is
+(csv_rows.py). Polars streams through the file, so memory does not grow with it. A type is a claim about every
+single value: a sample can only rule types out, and the whole file decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from unstuck.kinds.csv_rows import Shape, line_with_stray_quote, malformed, measure
+from unstuck.kinds.declare import kind
+from unstuck.kinds.outcome import Failed
+from unstuck.kinds.report import Report
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# In this order: "1" is an integer before it is a number. What fits none of them is text.
+TYPES = ("boolean", "integer", "number", "date", "datetime")
+SAMPLE = 10_000  # rows
+COLUMNS = 300  # at most; the rest is counted
+RESULT_ROOM = 60_000  # bytes of JSON for the columns; an item's result may have 64 KiB
+NAME_LIMIT, VALUE_LIMIT = 60, 40  # characters of a column's name and of a text value
+_CHECKING_SHARE = 0.8  # of the time goes into the pass that checks the lines
+
+
+@kind(
+    "csv-profile",
+    title="CSV profile",
+    description="Checks CSV files and describes their columns.",
+    accept=".csv,.tsv,text/csv",
+)
+def csv_profile(
+    file: Path, report: Report, *, delimiter: Literal[",", ";", "|", "tab"] = ",", has_header: bool = True
+) -> dict[str, object]:
+    """{"rows", "blank_lines", "columns": [{"name", "type", "nulls", "min", "max", "mean"}], "columns_left_out"}.
+
+    `type` is boolean, integer, number, date, datetime, text, or empty where every value is missing.
+    """
+    separator = "\t" if delimiter == "tab" else delimiter
+    shape = measure(
+        file, separator, lambda done, size: report(_CHECKING_SHARE * done, size, "checking the lines")
+    )
+    report(_CHECKING_SHARE, message="reading the values")
+    columns = _columns(file, shape, separator, has_header)
+    return {
+        "rows": shape.rows - has_header,
+        "blank_lines": shape.blank,
+        "columns": columns,
+        "columns_left_out": len(shape.first) - len(columns),
+    }
+
+
+def _columns(file: Path, shape: Shape, separator: str, has_header: bool) -> list[dict[str, object]]:
+    pl = _polars()
+    try:
+        table = pl.scan_csv(file, separator=separator, has_header=has_header, infer_schema=False, glob=False)
+        names = table.collect_schema().names()[:COLUMNS]
+        sampled = _facts(table.head(SAMPLE), dict.fromkeys(names, TYPES))
+        possible = {name: _fitting(sampled, place) for place, name in enumerate(names)}
+        facts = _facts(table, possible)
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable(file, separator, str(error)) from error
+    if facts["rows"] != shape.rows - has_header + shape.blank:
+        raise _unreadable(file, separator, f"it has {facts['rows']} rows for Polars, {shape.rows} for Python")
+    titles = shape.first if has_header else names
+    return _as_many_as_fit([_column(facts, place, title) for place, title in enumerate(titles[:COLUMNS])])
+
+
+def _facts(table: pl.LazyFrame, types: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Of every column, by its place: how many values do not fit each of these types, and the extremes of the rest."""
+    import polars as pl
+
+    def expressions() -> Iterator[pl.Expr]:
+        yield pl.len().alias("rows")
+        for place, (name, candidates) in enumerate(types.items()):
+            text = pl.when(pl.col(name) != "").then(pl.col(name))  # a quoted nothing is a missing value too
+            yield text.null_count().alias(f"{place} nulls")
+            for type_, value in [("text", text), *((type_, _read_as(type_, text)) for type_ in candidates)]:
+                yield (value.null_count() - text.null_count()).alias(f"{place} {type_} misfits")
+                yield value.min().alias(f"{place} {type_} min")
+                yield value.max().alias(f"{place} {type_} max")
+                if type_ in ("integer", "number"):
+                    yield value.mean().alias(f"{place} {type_} mean")
+
+    return table.select(*expressions()).collect(engine="streaming").row(0, named=True)
+
+
+def _read_as(type_: str, text: pl.Expr) -> pl.Expr:
+    """The values as this type, null where they are none."""
+    import polars as pl
+
+    match type_:
+        case "boolean":
+            small = text.str.to_lowercase()
+            return pl.when(small.is_in(["true", "false"])).then(small == "true")
+        case "integer":
+            return text.cast(pl.Int64, strict=False)
+        case "number":
+            return text.cast(pl.Float64, strict=False)
+        case "date":
+            return text.str.to_date("%Y-%m-%d", strict=False)
+        case _:
+            iso = text.str.replace(" ", "T", literal=True).str.strip_suffix("Z")
+            return iso.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False)
+
+
+def _fitting(facts: Mapping[str, Any], place: int) -> list[str]:
+    return [t for t in TYPES if facts.get(f"{place} {t} misfits") == 0]
+
+
+def _column(facts: Mapping[str, Any], place: int, title: str) -> dict[str, object]:
+    nulls = facts[f"{place} nulls"]
+    type_ = "empty" if nulls == facts["rows"] else (*_fitting(facts, place), "text")[0]
+    extremes = {fact: _small(facts.get(f"{place} {type_} {fact}")) for fact in ("min", "max", "mean")}
+    return {"name": _cut(title, NAME_LIMIT), "type": type_, "nulls": nulls, **extremes}
+
+
+def _small(value: Any) -> object:
+    if isinstance(value, str):
+        return _cut(value, VALUE_LIMIT)
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _cut(text: str, limit: int) -> str:
+    text = text.replace("\0", "")  # which JSON can hold, and some databases cannot
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _as_many_as_fit(columns: list[dict[str, object]]) -> list[dict[str, object]]:
+    room = RESULT_ROOM
+    for count, column in enumerate(columns):
+        room -= len(msgspec.json.encode(column)) + 1
+        if room < 0:
+            return columns[:count]
+    return columns
+
+
+def _unreadable(file: Path, separator: str, otherwise: str) -> Failed:
+    line = line_with_stray_quote(file, separator)
+    if line is None:
+        return malformed(f"Polars cannot read the file: {otherwise.partition(chr(10))[0]}")
+    return malformed(f"line {line} has a quote inside a field that is not quoted: quote the field, double the quote")
+
+
+def _polars() -> ModuleType:
+    try:
+        import polars
+    except ImportError as error:
+        message = "this kind needs Polars on the server: pip install 'unstuck[csv]'"
+        raise Failed(message, code="extra_missing") from error
+    return polars

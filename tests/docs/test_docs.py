@@ -1,0 +1,135 @@
+"""Documents and code say the same: endpoints, fields, events, settings, flags."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from starlette.routing import Route
+
+from unstuck import sse
+from unstuck.app import create_app
+from unstuck.job import FINAL, Item, ItemState, Job, Problem, State
+from unstuck.routes import jobs
+from unstuck.settings import PREFIX, Settings
+from unstuck.snapshot import Alarms, Snapshot, public, public_item
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = (ROOT / "PROTOCOL.md").read_text()
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+
+ITEM = Item(index=0, name="a", state=ItemState.FAILED, error=Problem("exception", "no"), result_file="a.png")
+JOB = Job(id="j", kind="k", name="n", total=1, waiting=0, leased=1, created_at=0.0)
+
+
+def section(number: int) -> str:
+    return PROTOCOL.split(f"\n## {number}. ")[1].split("\n## ")[0]
+
+
+def test_every_endpoint_is_in_the_protocol_and_the_other_way_round() -> None:
+    served = set()
+    for route in create_app(Settings()).routes:
+        if isinstance(route, Route):
+            path = route.path.replace("{job_id}", "{id}")
+            served |= {f"{method} {path}" for method in route.methods or () if method != "HEAD"}
+    calls = re.findall(r"^\| (`(?:GET|POST|DELETE) /.*?) \|", section(3), re.MULTILINE)
+    told = set()
+    for call in calls:
+        if "◦" in call:
+            continue
+        method = call.strip("`").split()[0]
+        told |= {f"{method} {path}" for path in re.findall(r"(/[\w/{}.]*)", call.split("?")[0])}
+    assert told == served
+
+
+def test_the_job_object_has_the_fields_that_the_protocol_tells() -> None:
+    rows = re.findall(r"^\| (`[a-z_`, ]+`)(?:, )? \|", section(2), re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    seen = public(Snapshot(JOB, ["a"], [ITEM]), 1.0, "", Alarms())
+    assert told == set(seen)
+    example = json.loads(re.search(r'`(\{"total".*?\})`', section(2)).group(1))  # type: ignore[union-attr]
+    assert set(example) == set(seen["progress"])
+    for name in ("self", "events", "items", "cancel", "retry", "results"):
+        assert name in seen["links"]
+    assert set(seen["item_errors"][0]) == {"index", "name", "code", "message"}
+
+
+def test_the_item_object_too() -> None:
+    told = re.search(r"An item: `\{(.*?)\}`", section(2)).group(1)  # type: ignore[union-attr]
+    seen = public_item(ITEM, "j", "")
+    assert set(re.findall(r'"(\w+)"', told)) | {"links"} == set(seen)
+
+
+def test_states_and_poll_reasons() -> None:
+    for state in (*State, *ItemState):
+        assert f"`{state}`" in PROTOCOL
+    assert {"completed", "completed_with_errors", "failed", "cancelled"} == FINAL
+    told = re.search(r"X-Unstuck-Poll: (.*?)`", PROTOCOL).group(1)  # type: ignore[union-attr]
+    assert set(told.split(" | ")) == jobs.POLL_REASONS
+
+
+def test_events() -> None:
+    told = set(re.findall(r"^\| `(\w+)` \|", section(4), re.MULTILINE))
+    made = [
+        sse.event("job", {}), sse.items("j", 1, [], more=False), sse.heartbeat(0.0, {}), sse.leaving("x", 1),
+        sse.gone("j"),
+    ]  # fmt: skip
+    assert told == {re.search(rb"event: (\w+)", one).group(1).decode() for one in made}  # type: ignore[union-attr]
+
+
+def test_error_codes_of_the_code_are_words() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "server").rglob("*.py"))
+    for code in re.findall(r'code="(.*?)"', text):
+        assert re.fullmatch(r"[a-z_]+", code), code
+
+
+def test_every_setting_stands_in_the_architecture_or_the_readme() -> None:
+    for one in fields(Settings):
+        assert one.metadata["help"]
+        assert f"{PREFIX}{one.name.upper()}" in README + ARCHITECTURE, one.name
+
+
+def test_every_flag_of_serve_stands_in_the_readme() -> None:
+    told = subprocess.check_output(
+        [sys.executable, "-m", "unstuck", "serve", "--help"], text=True, env={"COLUMNS": "200", "TERM": "dumb"}
+    )
+    for flag in set(re.findall(r"(--[a-z-]+)", told)) - {"--help"}:
+        assert flag in README, flag
+
+
+def test_every_dependency_is_justified() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    for requirement in wanted:
+        name = re.match(r"[\w-]+", requirement).group(0)  # type: ignore[union-attr]
+        if name != "unstuck":
+            assert f"`{name}`" in ARCHITECTURE, name
+
+
+def test_the_version_stands_in_the_changelog() -> None:
+    from unstuck import __version__
+
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_the_readme_shows_as_a_kind_of_ones_own_works(tmp_path: Path) -> None:
+    from unstuck.kinds import load
+
+    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "unstuck.kind" in block)
+    (tmp_path / "mywork_of_readme.py").write_text(code)
+    assert "resize" in load(str(tmp_path / "mywork_of_readme.py"), [])
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for document in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
+            assert (ROOT / target).exists(), f"{document.name}: {target}"

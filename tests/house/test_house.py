@@ -1,0 +1,144 @@
+"""The layout holds: who may import whom, how long a file may be, what the project does not speak of."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "server" / "unstuck"
+LONGEST = 400
+
+#: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
+PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names"}
+UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
+
+#: What each room may import of unstuck; a name stands for itself and all below it.
+ARROWS: dict[str, set[str]] = {
+    "": {"kinds"},
+    "__main__": {"cli"},
+    "errors": set(),
+    "progress": set(),
+    "names": set(),
+    "job": {"progress"},
+    "decide": {"job", "progress", "errors"},
+    "snapshot": {"job", "progress"},
+    "sse": {"snapshot"},
+    "settings": {"errors"},
+    "folder": {"names", "errors"},
+    "stores": {"job", "decide", "progress", "snapshot", "errors", "stores"},
+    "viewer": set(),
+    "hub": {"viewer", "stores", "job", "snapshot", "sse", "errors"},
+    "kinds": {"kinds"},
+    "pipe": {"kinds.option"},
+    "worker": {"kinds", "pipe"},
+    "child": {"pipe", "errors"},
+    "pen": {"stores", "job", "errors"},
+    "runner": {"child", "pen", "pipe", "folder", "stores", "job", "errors", "kinds.option"},
+    "routes": {"routes", "hub", "stores", "job", "snapshot", "sse", "errors", "names", "folder", "settings",
+               "kinds.option"},
+    "app": {"routes", "hub", "runner", "folder", "stores", "settings", "snapshot", "errors"},
+    "serve": {"app", "routes", "settings", "errors"},
+    "cli": {"app", "serve", "settings", "errors"},
+}  # fmt: skip
+
+#: JavaScript: the policy and the view know nothing else.
+JS_ARROWS: dict[str, set[str]] = {
+    "watchdog.js": set(),
+    "words.js": set(),
+    "view.js": {"words.js"},
+    "follow.js": {"watchdog.js"},
+}
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found.append((".".join(part for part in parts if part != "__init__"), path))
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module == "unstuck" or node.module.startswith("unstuck."):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def ours(path: Path) -> set[str]:
+    """The modules of ours that a file imports, without the package's name."""
+    known = {name for name, _ in modules()}
+    found = {name.removeprefix("unstuck").lstrip(".") for name in imports(path) if name.split(".")[0] == "unstuck"}
+    return {name for name in found if name in known and name}
+
+
+def within(name: str, rooms: set[str]) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value) if isinstance(value, str) else "")
+def test_imports_follow_the_arrows(name: str, path: Path) -> None:
+    room = name if name in ARROWS else name.split(".")[0]
+    assert room in ARROWS, f"{name} is a new room: say in ARROWS what it may know"
+    wrong = {other for other in ours(path) if not within(other, ARROWS[room])}
+    # `from unstuck import __version__` is the package's own name and no arrow.
+    assert not wrong, f"{name} must not import {wrong}"
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_are_pure(name: str) -> None:
+    outside = {one.split(".")[0] for one in imports(PACKAGE / f"{name}.py")} - {"unstuck", "__future__"}
+    assert outside <= set(sys.stdlib_module_names)
+    assert not outside & UNCLEAN
+
+
+def test_sse_starlette_is_imported_in_one_place() -> None:
+    users = [name for name, path in modules() if any(one.startswith("sse_starlette") for one in imports(path))]
+    assert users == ["routes.streams"]
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
+    assert readers == ["settings"]
+
+
+@pytest.mark.parametrize("name", sorted(JS_ARROWS))
+def test_javascript_arrows(name: str) -> None:
+    text = (ROOT / "frontend" / name).read_text()
+    found = set(re.findall(r'^import .*?from "\./(.+?)"', text, re.MULTILINE | re.DOTALL))
+    assert found <= JS_ARROWS[name]
+
+
+def sources() -> list[Path]:
+    listed = subprocess.check_output(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
+    )
+    return [ROOT / line for line in listed.splitlines() if (ROOT / line).is_file()]
+
+
+def test_no_file_is_longer_than_one_can_read() -> None:
+    code = [path for path in sources() if path.suffix in {".py", ".js", ".css", ".html"}]
+    assert {str(p.relative_to(ROOT)): n for p in code if (n := len(p.read_text().splitlines())) > LONGEST} == {}
+
+
+def test_every_module_opens_with_what_it_decides() -> None:
+    for path in [path for path in sources() if path.is_relative_to(PACKAGE) and path.suffix == ".py"]:
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_names_that_say_nothing_are_avoided() -> None:
+    bad = re.compile(r"\bclass \w*(Manager|Handler|Service|Impl|Base)\b|^class Base", re.MULTILINE)
+    for path in [path for path in sources() if path.suffix in {".py", ".js"} and "tests" not in path.parts]:
+        assert not bad.search(path.read_text()), path
+        assert path.stem not in {"utils", "util", "common", "helpers", "models", "types", "base"}
