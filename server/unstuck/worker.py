@@ -38,7 +38,6 @@ from unstuck.kinds import (
     Failed,
     InvalidOptions,
     Kind,
-    KindInfo,
     LoadError,
     Report,
     Skip,
@@ -240,9 +239,7 @@ def _error(run: pipe.Run, error: BaseException) -> pipe.ItemError:
         case InvalidOptions():
             return pipe.ItemError(code="invalid_options", message=pipe.fit(str(error), pipe.MESSAGE_LIMIT))
         case SystemExit():
-            text = (
-                f"SystemExit: the code called sys.exit({error.code!r}); a kind returns, or raises unstuck.Failed"
-            )
+            text = f"SystemExit: the code called sys.exit({error.code!r}); a kind returns or raises instead"
         case Cancelled():
             text = "Cancelled: raised though nobody asked to stop; a kind ends by unstuck.Skip or unstuck.Failed"
         case _:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from starlette.routing import Route
 
+from tests.docs.make import diagram
 from unstuck import sse
 from unstuck.app import create_app
 from unstuck.job import FINAL, Item, ItemState, Job, Problem, State
@@ -124,7 +125,9 @@ def test_the_version_stands_in_the_changelog() -> None:
 def test_what_the_readme_shows_as_a_kind_of_ones_own_works(tmp_path: Path) -> None:
     from unstuck.kinds import load
 
-    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "unstuck.kind" in block)
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "unstuck.kind" in block
+    )
     (tmp_path / "mywork_of_readme.py").write_text(code)
     assert "resize" in load(str(tmp_path / "mywork_of_readme.py"), [])
 
@@ -133,3 +136,7 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for document in ROOT.glob("*.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
             assert (ROOT / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_diagram_is_that_of_the_tables() -> None:
+    assert diagram() in ARCHITECTURE, "run scripts/docs"

@@ -87,7 +87,9 @@ def within(name: str, rooms: set[str]) -> bool:
     return any(name == room or name.startswith(f"{room}.") for room in rooms)
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value) if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "path"), modules(), ids=lambda value: str(value) if isinstance(value, str) else ""
+)
 def test_imports_follow_the_arrows(name: str, path: Path) -> None:
     room = name if name in ARROWS else name.split(".")[0]
     assert room in ARROWS, f"{name} is a new room: say in ARROWS what it may know"

@@ -31,7 +31,9 @@ def test_status_codes_of_one_job(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/items", "/events", "/results", "/items/0/result"])
-@pytest.mark.parametrize("job_id", ["1", "..%2f..", "' OR 1=1--", "%7B1b4e28ba2fa14d3ba3f5ef19b5a7633b%7D", "9" * 5000])
+@pytest.mark.parametrize(
+    "job_id", ["1", "..%2f..", "' OR 1=1--", "%7B1b4e28ba2fa14d3ba3f5ef19b5a7633b%7D", "9" * 5000]
+)
 def test_what_is_no_id(server: Server, job_id: str, path: str) -> None:
     answer = httpx.get(f"{server.url}/api/jobs/{job_id}{path}")
     assert answer.status_code in (400, 404)
@@ -62,7 +64,15 @@ def test_list_pages_and_filters(server: Server) -> None:
     assert server.get("/api/jobs?state=canceled&kind=checksum")["jobs"] == []
     assert all(job["done"] for job in server.get("/api/jobs?state=completed,failed")["jobs"])
     assert server.get("/api/jobs?health=stalled")["jobs"] == []
-    for query in ("limit=0", "limit=201", "limit=x", "cursor=-5", "state=done", "health=fine", "limit=" + "9" * 5000):
+    for query in (
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "cursor=-5",
+        "state=done",
+        "health=fine",
+        "limit=" + "9" * 5000,
+    ):
         problem(httpx.get(f"{server.url}/api/jobs?{query}"), 400, "invalid_request")
 
 

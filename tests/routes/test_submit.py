@@ -118,6 +118,7 @@ def test_limits(tiny: Server) -> None:
     refused(tiny, 422, "name_too_long", **form(("n" * 1001, small)))
     refused(tiny, 422, "name_too_long", **form(("a", small), name="n" * 1001))
     refused(tiny, 413, "too_many_files", json={"kind": "rehearsal", "total": 4})
+    refused(tiny, 413, "too_many_files", json={"kind": "rehearsal", "total": 10**30})
     refused(tiny, 413, "field_too_large", **form(("a", small), options="x" * 300_000))
     refused(tiny, 413, "too_many_fields", **form(("a", small), **{f"f{n}": "x" for n in range(40)}))
 
@@ -135,7 +136,6 @@ def test_what_is_wrong_is_named(tiny: Server) -> None:
     refused(tiny, 422, "no_files", json={"kind": "rehearsal", "items": []})
     refused(tiny, 422, "invalid_request", json={"kind": "rehearsal"})
     refused(tiny, 422, "invalid_request", json={"kind": "rehearsal", "total": 0})
-    refused(tiny, 422, "invalid_request", json={"kind": "rehearsal", "total": 10**30})
     refused(tiny, 422, "invalid_request", json={"kind": "rehearsal", "total": 1, "unheard": 1})
     refused(tiny, 422, "invalid_request", json={"total": 1})
     refused(tiny, 422, "invalid_request", json=[1])
@@ -236,7 +236,9 @@ def test_a_large_upload_is_never_whole_in_memory(start_server: StartServer, tmp_
 
     before = peak()
     with source.open("rb") as file:
-        answer = httpx.post(f"{server.url}/api/jobs", data={"kind": "checksum"}, files={"files": file}, timeout=120)
+        answer = httpx.post(
+            f"{server.url}/api/jobs", data={"kind": "checksum"}, files={"files": file}, timeout=120
+        )
     assert answer.status_code == 202
     assert peak() - before < size / 5
     assert server.until_done(answer.json()["id"])["state"] == "completed"

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Server, StartServer, eventually
 from tests.streams.test_streams import events
 
-KINDS = '''
+KINDS = """
 import ctypes, os, subprocess, sys, time
 from pathlib import Path
 import unstuck
@@ -53,7 +53,7 @@ def behave(file: Path | None, report: unstuck.Report, *, seconds: float = 0.05) 
     time.sleep(seconds)
     print("user code prints", flush=True)
     return {"pid": os.getpid(), "attempt": report.attempt}
-'''
+"""
 
 
 @pytest.fixture

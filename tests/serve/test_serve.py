@@ -71,7 +71,10 @@ def test_databases_that_cannot_be(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "files").mkdir(parents=True)
     database = folder / "unstuck.db"
-    for content in (b"this is no database, but long enough to look at" * 100, b"SQLite format 3\0" + b"\xff" * 5000):
+    for content in (
+        b"this is no database, but long enough to look at" * 100,
+        b"SQLite format 3\0" + b"\xff" * 5000,
+    ):
         database.write_bytes(content)
         before = snapshot(folder)
         said = refused("serve", "--port", "0", "--data", str(folder))
@@ -206,9 +209,18 @@ def test_tls_and_http2(start_server: StartServer, tmp_path: Path) -> None:
     assert answer.json() == {"status": "ok"}
     if os.system("curl --version | grep -q HTTP2") == 0:
         job = httpx.post(
-            f"{server.url}/api/jobs", json={"kind": "rehearsal", "total": 2, "options": {"seconds": 0.2}}, verify=False
+            f"{server.url}/api/jobs",
+            json={"kind": "rehearsal", "total": 2, "options": {"seconds": 0.2}},
+            verify=False,
         ).json()
-        command = ["curl", "-skN", "--http2", "-w", "version %{http_version}", f"{server.url}{job['links']['events']}"]
+        command = [
+            "curl",
+            "-skN",
+            "--http2",
+            "-w",
+            "version %{http_version}",
+            f"{server.url}{job['links']['events']}",
+        ]
         said = subprocess.check_output(command, text=True, timeout=30)
         assert '"done":true' in said
         assert said.endswith("version 2")

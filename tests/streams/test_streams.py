@@ -178,7 +178,7 @@ def resident(server: Server) -> int:
 def test_readers_that_never_read_harm_nobody_and_are_let_go(start_server: StartServer) -> None:
     server = start_server("--workers", "2", send_timeout_s="2", interval_s="0")
     # Long names of running items and many failures make events of some 10 KB.
-    names = ["n" * 900 for _ in range(600)]
+    names = ["n" * 900 for _ in range(1000)]
     job = server.submit("rehearsal", items=names, options={"seconds": 0.02, "failures": 0.5})
     lazy = [open_and_never_read(server, job["id"]) for _ in range(10)]
     ends: list[dict[str, Any]] = []
@@ -189,8 +189,10 @@ def test_readers_that_never_read_harm_nobody_and_are_let_go(start_server: StartS
     readers = [threading.Thread(target=read) for _ in range(90)]
     for reader in readers:
         reader.start()
-    eventually(lambda: server.get("/api/health")["streams"]["open"] == 100)
+    eventually(lambda: server.get("/api/health")["streams"]["opened"] == 100)
     before = resident(server)
+    eventually(lambda: server.get("/api/health")["streams"]["open"] == 90)
+    assert not server.job(job["id"])["done"], "those who read were served while the others were let go"
     peak = before
     while not server.job(job["id"])["done"]:
         peak = max(peak, resident(server))

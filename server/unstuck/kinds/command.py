@@ -107,7 +107,7 @@ def _filled(words: Sequence[str], file: Path | None, report: Report) -> list[str
 @contextmanager
 def _group() -> Iterator[int]:
     """A process group that ends with this block, or with this process, whichever comes first."""
-    with subprocess.Popen(_GUARD, stdin=subprocess.PIPE, process_group=0) as guard:
+    with subprocess.Popen(_GUARD, stdin=subprocess.PIPE, process_group=0) as guard:  # noqa: S603 (constant)
         yield guard.pid
         # Leaving closes the guard's input and waits for it: whatever the program left behind is gone then.
 
@@ -117,7 +117,9 @@ def _program(arguments: list[str], group: int) -> Iterator[subprocess.Popen[byte
     """The running program; it does not survive the block."""
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     try:
-        process = subprocess.Popen(arguments, stdin=null, stdout=pipe, stderr=pipe, process_group=group, bufsize=0)
+        process = subprocess.Popen(  # noqa: S603 (the operator's command, without a shell)
+            arguments, stdin=null, stdout=pipe, stderr=pipe, process_group=group, bufsize=0
+        )
     except OSError as error:
         raise Failed(f"cannot start {arguments[0]}: {error.strerror}", code="command_failed") from error
     with process:
@@ -138,10 +140,12 @@ def _end(process: subprocess.Popen[bytes], group: int) -> None:
 
 def _watch(process: subprocess.Popen[bytes], report: Report) -> tuple[bytes, bytes]:
     """Read what it prints until it has exited; the ends of stdout and of stderr. Raises Cancelled."""
-    kept = {process.stdout: (b"", STDOUT_KEPT), process.stderr: (b"", STDERR_KEPT)}
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err = process.stdout.fileno(), process.stderr.fileno()
+    kept, limits = {out: b"", err: b""}, {out: STDOUT_KEPT, err: STDERR_KEPT}
     with selectors.DefaultSelector() as open_streams:
         for stream in kept:
-            assert stream is not None
             open_streams.register(stream, selectors.EVENT_READ)
         exited = False
         while not exited:
@@ -151,13 +155,12 @@ def _watch(process: subprocess.Popen[bytes], report: Report) -> tuple[bytes, byt
             for key, _ in open_streams.select(0 if exited else _TURN):
                 chunk = os.read(key.fd, _PIPE_SIZE)
                 if not chunk:
-                    open_streams.unregister(key.fileobj)
+                    open_streams.unregister(key.fd)
                     continue
-                end, limit = kept[key.fileobj]
-                kept[key.fileobj] = (end + chunk)[-limit:], limit
+                kept[key.fd] = (kept[key.fd] + chunk)[-limits[key.fd] :]
                 report(None, message=_last_line(chunk))
             report(None)
-    return kept[process.stdout][0], kept[process.stderr][0]
+    return kept[out], kept[err]
 
 
 def _last_line(chunk: bytes) -> str | None:

@@ -45,9 +45,7 @@ def csv_profile(
     `type` is boolean, integer, number, date, datetime, text, or empty where every value is missing.
     """
     separator = "\t" if delimiter == "tab" else delimiter
-    shape = measure(
-        file, separator, lambda done, size: report(_CHECKING_SHARE * done, size, "checking the lines")
-    )
+    shape = measure(file, separator, lambda done, size: report(_CHECKING_SHARE * done, size, "checking the lines"))
     report(_CHECKING_SHARE, message="reading the values")
     columns = _columns(file, shape, separator, has_header)
     return {
@@ -68,14 +66,15 @@ def _columns(file: Path, shape: Shape, separator: str, has_header: bool) -> list
         facts = _facts(table, possible)
     except pl.exceptions.PolarsError as error:
         raise _unreadable(file, separator, str(error)) from error
-    if facts["rows"] != shape.rows - has_header + shape.blank:
-        raise _unreadable(file, separator, f"it has {facts['rows']} rows for Polars, {shape.rows} for Python")
-    titles = shape.first if has_header else names
-    return _as_many_as_fit([_column(facts, place, title) for place, title in enumerate(titles[:COLUMNS])])
+    titles = shape.first if has_header else [f"column_{place}" for place in range(1, len(names) + 1)]
+    counted = (facts["rows"], len(names))
+    if counted != (shape.rows - has_header + shape.blank, len(titles[:COLUMNS])):
+        raise _unreadable(file, separator, f"it finds {counted[0]} rows and {counted[1]} columns, Python does not")
+    return _as_many_as_fit([_column(facts, place, titles[place], shape.blank) for place in range(len(names))])
 
 
 def _facts(table: pl.LazyFrame, types: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Of every column, by its place: how many values do not fit each of these types, and the extremes of the rest."""
+    """Of each column, by its place: how many values do not fit these types, and what the others amount to."""
     import polars as pl
 
     def expressions() -> Iterator[pl.Expr]:
@@ -116,11 +115,11 @@ def _fitting(facts: Mapping[str, Any], place: int) -> list[str]:
     return [t for t in TYPES if facts.get(f"{place} {t} misfits") == 0]
 
 
-def _column(facts: Mapping[str, Any], place: int, title: str) -> dict[str, object]:
+def _column(facts: Mapping[str, Any], place: int, title: str, blank: int) -> dict[str, object]:
     nulls = facts[f"{place} nulls"]
     type_ = "empty" if nulls == facts["rows"] else (*_fitting(facts, place), "text")[0]
     extremes = {fact: _small(facts.get(f"{place} {type_} {fact}")) for fact in ("min", "max", "mean")}
-    return {"name": _cut(title, NAME_LIMIT), "type": type_, "nulls": nulls, **extremes}
+    return {"name": _cut(title, NAME_LIMIT), "type": type_, "nulls": nulls - blank, **extremes}
 
 
 def _small(value: Any) -> object:
@@ -147,7 +146,9 @@ def _unreadable(file: Path, separator: str, otherwise: str) -> Failed:
     line = line_with_stray_quote(file, separator)
     if line is None:
         return malformed(f"Polars cannot read the file: {otherwise.partition(chr(10))[0]}")
-    return malformed(f"line {line} has a quote inside a field that is not quoted: quote the field, double the quote")
+    return malformed(
+        f"line {line} has a quote inside a field that is not quoted: quote the field, double the quote"
+    )
 
 
 def _polars() -> ModuleType:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -39,9 +40,9 @@ def measure(file: Path, delimiter: str, report: Callable[[int, int], None]) -> S
     """The shape of the table; `report(bytes read, bytes in all)`. Raises Failed, code `malformed_csv`."""
     size = os.path.getsize(file)
     # Only \n ends a line, as for Polars; a \r before it belongs to the end.
-    with file.open(encoding="utf-8-sig", newline="\n") as text:
+    with file.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as text:
         try:
-            return _count(text, delimiter, lambda: report(text.buffer.tell(), size))
+            return _count(text, delimiter, lambda: report(raw.tell(), size))
         except UnicodeDecodeError:
             raise malformed(f"line {_undecodable_line(file)} is not UTF-8: save the file as UTF-8") from None
 

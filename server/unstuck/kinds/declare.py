@@ -99,7 +99,7 @@ def _options(work: Work) -> Iterator[Option]:
     for parameter in parameters:
         if parameter.name not in hints:
             raise TypeError(
-                f"{_place(work)}: say what type the option {parameter.name!r} has, for example {parameter.name}: int = 1"
+                f"{_place(work)}: the option {parameter.name!r} needs a type, for example {parameter.name}: int"
             )
         yield _option(work, parameter, hints[parameter.name])
 

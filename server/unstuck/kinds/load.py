@@ -15,7 +15,7 @@ from pathlib import Path
 
 from unstuck.kinds.declare import Kind, add, declared
 
-BUILT_IN = ("checksum", "rehearsal")
+BUILT_IN = ("checksum", "csv_profile", "thumbnail", "rehearsal")
 
 
 class LoadError(Exception):

@@ -32,7 +32,7 @@ def rehearsal(
     skips: Annotated[Share, Meta(description="Share of the items that are skipped, 0 to 1")] = 0.0,
     seed: Annotated[int, Meta(description="Another number makes other items fail")] = 1,
 ) -> dict[str, object]:
-    """{"seconds": what was slept}. `failures` and `skips` are drawn once, so together they are at most everything."""
+    """{"seconds": what was slept}. One draw decides, so failures and skips together are at most everything."""
     chance = random.Random(f"{seed} {report.name}")  # noqa: S311 (no secret)
     draw, breaking_point = chance.random(), chance.random()
     if failures <= draw < failures + skips:

@@ -21,10 +21,10 @@ REPORT_INTERVAL = 0.1  # seconds
 
 
 class Report:
-    """`report(done, total, "message")`, or `report(fraction)` from 0 to 1, or `report(None)` where nobody knows.
+    """`report(done, total, "message")`; or `report(fraction)` from 0 to 1; or `report(None)` where nobody knows.
 
-    Costs about 0.3 µs when nothing is due, so call it in the inner loop. Raises `Cancelled` once somebody asked to stop.
-    May be called from any thread of the code.
+    Costs about 0.3 µs when nothing is due, so call it in the inner loop, from any thread. Raises `Cancelled` once
+    somebody asked to stop.
 
     `name`       the item's label for people; not a safe file name
     `output`     an existing, empty, private folder for result files
@@ -32,9 +32,6 @@ class Report:
     `cancelled`  true once somebody asked to stop, for code that would rather look than be interrupted
     `fraction`, `message`  the newest report
     """
-
-    __slots__ = ("_clock", "_due", "_lock", "_news", "_send", "attempt", "cancelled", "fraction", "message", "name",
-                 "output")  # fmt: skip
 
     def __init__(
         self,

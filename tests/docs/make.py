@@ -1,0 +1,73 @@
+"""Makes what the documents show: `python -m tests.docs.make`, by scripts/docs.
+
+The state diagram comes from the tables of decide.py; the pictures from a real browser on a real server.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unstuck.decide import ITEM_NEXT, NEXT
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+
+
+def diagram() -> str:
+    """Both tables as Mermaid."""
+    return f"{_states('job', NEXT)}\n\n{_states('item', ITEM_NEXT)}"
+
+
+def _states(what: str, table: Mapping[Any, frozenset[Any]]) -> str:
+    first = next(iter(table))
+    lines = [f"    [*] --> {first}"]
+    for state in type(first):  # in the order of their declaration; the tables hold sets
+        following = table[state]
+        lines += [f"    {state} --> {one}" for one in sorted(following)]
+        if not following:
+            lines.append(f"    {state} --> [*]")
+    return "\n".join([f"The states of a{'n' if what[0] in 'aeiou' else ''} {what}:", "```mermaid", "stateDiagram-v2",
+                      *lines, "```"])  # fmt: skip
+
+
+def write_diagram() -> None:
+    path = ROOT / "ARCHITECTURE.md"
+    marked = re.compile(r"(<!-- states -->\n).*(<!-- /states -->)", re.DOTALL)
+    path.write_text(marked.sub(lambda found: f"{found[1]}{diagram()}\n{found[2]}", path.read_text()))
+
+
+def take_pictures() -> None:
+    """The dialog in the middle of a job with an error, light and dark."""
+    from tests.browser.chromium import browser
+    from tests.conftest import Server
+
+    with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+        server = Server(Path(folder) / "data", "--workers", "2").start()
+        try:
+            job = server.submit(
+                "rehearsal",
+                items=[f"measurements-{n:02d}.csv" for n in range(1, 26)],
+                name="25 measurements",
+                options={"seconds": 1.2, "failures": 0.1, "seed": 3},
+            )
+            server.until(job["id"], lambda job: job["progress"]["processed"] >= 11)
+            for scheme in ("light", "dark"):
+                page = chromium.new_page(
+                    viewport={"width": 720, "height": 760}, color_scheme=scheme, device_scale_factor=2
+                )
+                page.goto(f"{server.url}/#job={job['id']}")
+                page.wait_for_timeout(700)
+                page.screenshot(path=HERE / f"dialog-{scheme}.png")
+                page.close()
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    write_diagram()
+    take_pictures()
+    print("made: the diagram in ARCHITECTURE.md, tests/docs/dialog-light.png and dialog-dark.png")

@@ -1,0 +1,450 @@
+/*
+ * The policy, one rule of PROTOCOL section 5 after the other, and then a simulated world with random
+ * outages in which only its promise is checked: once the network is back, the truth is shown in time.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as w from "../../frontend/watchdog.js";
+
+/** Plays events one after another and collects the actions. Time is what `at` says. */
+class Play {
+  constructor(job = null, random = 0.5) {
+    [this.now, this.random, this.state, this.log] = [1_000_000, random, w.newState(), []];
+    this.on({ type: "start", job });
+  }
+  on(event, after = 0) {
+    this.now += after;
+    const [state, actions] = w.step(this.state, event, this.now, this.random);
+    this.state = state;
+    this.last = actions.filter((action) => action.type !== "wake_at");
+    this.log.push(...this.last.map((action) => ({ ...action, at: this.now })));
+    return this;
+  }
+  /** Let time pass, waking exactly when the policy asked for it. */
+  pass(ms) {
+    const end = this.now + ms;
+    while (this.state.wake_at !== null && this.state.wake_at <= end) this.on({ type: "tick" }, this.state.wake_at - this.now);
+    this.now = end;
+    return this;
+  }
+  live(seq = 5) {
+    const stream = (this.state.spare ?? this.state.stream).number;
+    this.on({ type: "stream_open", stream }).on({ type: "job", stream, job: { seq, done: false } });
+    if (this.state.poll) this.on({ type: "poll_ok", poll: this.state.poll.number, job: { seq, done: false } });
+    return this;
+  }
+  /** Until there is a stream again; polls are not answered. */
+  reopened() {
+    while (!this.state.stream) this.on({ type: "tick" }, this.state.wake_at - this.now);
+    return this;
+  }
+  /** All polls fail while this time passes. */
+  passFailing(ms, status = null) {
+    const end = this.now + ms;
+    for (;;) {
+      if (this.state.poll) this.on({ type: "poll_failed", poll: this.state.poll.number, status });
+      if (this.state.wake_at === null || this.state.wake_at > end) break;
+      this.on({ type: "tick" }, this.state.wake_at - this.now);
+    }
+    this.now = end;
+    return this;
+  }
+  did(type) {
+    return this.log.filter((action) => action.type === type);
+  }
+}
+
+const types = (actions) => actions.map((action) => action.type);
+
+test("start opens a stream, and asks after a second if it has not opened", () => {
+  const play = new Play();
+  assert.deepEqual(types(play.last), ["open_stream"]);
+  assert.equal(play.state.link, "connecting");
+  play.pass(w.FIRST_POLL_MS);
+  assert.deepEqual(play.did("poll").map(({ reason }) => reason), ["fallback"]);
+});
+
+test("a job that is done at the start ends everything at once", () => {
+  const play = new Play({ seq: 9, done: true });
+  assert.deepEqual(types(play.last), ["show", "end"]);
+  assert.deepEqual([play.state.link, play.state.wake_at], ["ended", null]);
+});
+
+test("a stream that opens is followed by one catch-up poll", () => {
+  const play = new Play().on({ type: "stream_open", stream: 1 });
+  assert.deepEqual(play.last, [{ type: "poll", poll: 1, reason: "reconnect" }]);
+});
+
+test("a live stream needs no polls", () => {
+  const play = new Play().live();
+  for (let beat = 0; beat < 40; beat += 1) play.pass(w.HEARTBEAT_MS).on({ type: "heartbeat", stream: 1, seq: 5 });
+  assert.equal(play.did("poll").length, 1);
+  assert.equal(play.state.link, "live");
+});
+
+test("a heartbeat with a higher seq asks at once; one with the same does not", () => {
+  const play = new Play().live(5).on({ type: "heartbeat", stream: 1, seq: 5 });
+  assert.deepEqual(play.last, []);
+  play.on({ type: "heartbeat", stream: 1, seq: 6 });
+  assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "behind" }]);
+  assert.equal(play.state.link, "catching_up");
+});
+
+test("a heartbeat that does not name the job is life, but no news of it", () => {
+  const play = new Play().live();
+  const before = play.state.news_at;
+  play.pass(w.HEARTBEAT_MS).on({ type: "heartbeat", stream: 1, seq: null });
+  assert.deepEqual([play.state.news_at, play.state.stream.heard_at], [before, play.now]);
+});
+
+test("the highest seq is held", () => {
+  const play = new Play().live(5).on({ type: "job", stream: 1, job: { seq: 4, done: false } });
+  assert.deepEqual([types(play.last), play.state.seq], [[], 5]);
+  play.on({ type: "told", job: { seq: 3, done: false } });
+  assert.equal(play.state.seq, 5);
+});
+
+test("the first job of a connection is believed even if its seq is lower", () => {
+  const play = new Play().live(50).on({ type: "stream_error", stream: 1 }).pass(5_000);
+  play.on({ type: "job", stream: 2, job: { seq: 7, done: false } });
+  assert.deepEqual([play.state.seq, types(play.last).includes("show")], [7, true]);
+  play.on({ type: "job", stream: 2, job: { seq: 6, done: false } });
+  assert.equal(play.state.seq, 7);
+});
+
+test("a lower seq from a poll is believed if it says done, or twice in a row", () => {
+  const lower = (done) => ({ type: "poll_ok", poll: 0, job: { seq: 7, done } });
+  const ask = (play, event) => play.on({ type: "manual_check" }).on({ ...event, poll: play.state.next_poll - 1 });
+  const play = new Play().live(50);
+  ask(play, lower(false));
+  assert.equal(play.state.seq, 50);
+  ask(play, lower(false));
+  assert.equal(play.state.seq, 7);
+  const other = new Play().live(50);
+  ask(other, lower(true));
+  assert.equal(other.state.link, "ended");
+});
+
+test("done closes the stream and the poll, and nothing can undo it", () => {
+  const play = new Play().live(5).on({ type: "page_shown" });
+  play.on({ type: "job", stream: 1, job: { seq: 6, done: true } });
+  assert.deepEqual(types(play.last), ["show", "close_stream", "abort_poll", "end"]);
+  for (const type of ["tick", "online", "page_shown", "manual_check"]) play.on({ type }, 100_000);
+  play.on({ type: "job", stream: 1, job: { seq: 7, done: false } }).on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
+  assert.deepEqual([play.last, play.state.done, play.state.seq, play.state.wake_at], [[], true, 6, null]);
+});
+
+test("a stream that does not open, or opens and says nothing, is given up after ten seconds", () => {
+  const silent = new Play().pass(w.SPEAK_WITHIN_MS);
+  assert.deepEqual(silent.did("close_stream").map(({ at }) => at - 1_000_000), [w.SPEAK_WITHIN_MS]);
+  const buffered = new Play().on({ type: "stream_open", stream: 1 }, 9_000);
+  buffered.on({ type: "poll_ok", poll: 1, job: { seq: 3, done: false } }).passFailing(9_900);
+  assert.equal(buffered.did("close_stream").length, 0);
+  buffered.passFailing(100);
+  assert.equal(buffered.did("close_stream").length, 1);
+});
+
+test("two missed beats: poll, open a spare, and close the old stream only when the spare has spoken", () => {
+  const play = new Play().live().pass(w.BEATS_MISSED_MS - 1);
+  assert.equal(play.did("open_stream").length, 1);
+  play.pass(1);
+  assert.deepEqual(play.did("poll").at(-1).reason, "watchdog");
+  assert.deepEqual(play.did("open_stream").map(({ stream }) => stream), [1, 2]);
+  play.on({ type: "stream_open", stream: 2 });
+  assert.equal(play.did("close_stream").length, 0);
+  play.on({ type: "job", stream: 2, job: { seq: 9, done: false } });
+  assert.deepEqual(play.did("close_stream").map(({ stream }) => stream), [1]);
+  assert.deepEqual([play.state.stream.number, play.state.spare], [2, null]);
+});
+
+test("an old stream that speaks again makes the spare needless", () => {
+  const play = new Play().live().passFailing(w.BEATS_MISSED_MS + 3_000);
+  play.on({ type: "heartbeat", stream: 1, seq: 5 });
+  assert.deepEqual(play.did("close_stream").map(({ stream }) => stream), [2]);
+  assert.equal(play.state.link, "live");
+});
+
+test("in a black hole the old stream is kept and spares are tried with growing pauses", () => {
+  const play = new Play(null, 1).live().passFailing(300_000);
+  const opened = play.did("open_stream").slice(1).map(({ at }) => at);
+  const pauses = opened.slice(1).map((at, place) => at - opened[place]);
+  assert.ok(pauses.every((pause) => pause >= w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MIN_MS), `${pauses}`);
+  assert.ok(pauses.at(-1) === w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MAX_MS, `${pauses}`);
+  assert.equal(play.state.stream.number, 1);
+});
+
+test("a broken stream is reopened with full jitter, and polls go on meanwhile", () => {
+  for (const [random, pause] of [[0, 500], [1, 1_000]]) {
+    const play = new Play(null, random).live().on({ type: "stream_error", stream: 1 });
+    assert.ok(types(play.last).includes("close_stream"));
+    assert.equal(play.state.reopen_at - play.now, pause);
+    play.pass(w.BREAK_SPREAD_MS);
+    assert.equal(play.did("poll").at(-1).reason, "fallback");
+  }
+  const play = new Play(null, 1).live();
+  for (let failure = 0; failure < 20; failure += 1) play.passFailing(40_000).on({ type: "stream_error", stream: play.state.stream?.number ?? 0 });
+  assert.ok(play.did("open_stream").length > 5, "it never stops trying");
+});
+
+test("a stream that lived for a while starts the back-off anew; one that broke at once does not", () => {
+  const play = new Play(null, 1).live();
+  for (let round = 0; round < 4; round += 1) play.on({ type: "stream_error", stream: play.state.stream.number }).reopened().live();
+  assert.equal(play.state.stream_failures, 4);
+  play.pass(w.STREAM_SETTLED_MS).on({ type: "stream_error", stream: play.state.stream.number });
+  assert.equal(play.state.stream_failures, 1);
+});
+
+test("leaving: come back after the time that the server says, jittered and bounded", () => {
+  for (const [retry_ms, random, wanted] of [[2_000, 0, 2_000], [2_000, 1, 4_000], [0, 0, 500], [99_999_999_999, 0, 60_000]]) {
+    const play = new Play(null, random).live().on({ type: "leaving", stream: 1, retry_ms });
+    assert.deepEqual(types(play.last), ["close_stream"]);
+    assert.equal(play.state.reopen_at - play.now, wanted);
+  }
+});
+
+test("failing polls back off to 32 seconds and never stop", () => {
+  const play = new Play(null, 0.5).on({ type: "stream_error", stream: 1 }).passFailing(29 * 60_000, 503);
+  const at = play.did("poll").map((poll) => poll.at);
+  assert.deepEqual(at.slice(1, 7).map((time, place) => time - at[place]), [2_000, 4_000, 8_000, 16_000, 32_000, 32_000]);
+  assert.deepEqual([play.state.link, play.state.failure], ["offline", { status: 503, code: null }]);
+  assert.ok(play.now - at.at(-1) <= 32_000);
+});
+
+test("Retry-After is respected", () => {
+  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
+  play.on({ type: "poll_failed", poll: 1, status: 429, retry_after_ms: 20_000 });
+  assert.equal(play.state.poll_at - play.now, 20_000);
+});
+
+test("no poll is aborted before ten seconds, and then there are ten seconds of peace", () => {
+  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(120_000);
+  const polls = play.did("poll"), aborted = play.did("abort_poll");
+  assert.ok(aborted.length >= 3);
+  aborted.forEach(({ poll, at }, place) => {
+    assert.equal(at - polls[place].at, w.POLL_TIMEOUT_MS);
+    assert.equal(poll, polls[place].poll);
+    if (polls[place + 1]) assert.ok(polls[place + 1].at - at >= w.AFTER_ABORT_MS);
+  });
+});
+
+test("a sign that the network is back ends the peace", () => {
+  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(11_000);
+  assert.equal(play.did("abort_poll").length, 1);
+  play.on({ type: "online" }, 100);
+  assert.equal(play.last.at(-1).reason ?? play.last[0].reason, "wake");
+  assert.ok(types(play.last).includes("poll"));
+});
+
+test("an answer to an aborted poll, and the word of a closed stream, are ignored", () => {
+  const play = new Play().live(5).on({ type: "stream_error", stream: 1 }).pass(12_000);
+  const before = play.state.seq;
+  play.on({ type: "poll_ok", poll: 2, job: { seq: 99, done: true } }).on({ type: "job", stream: 1, job: { seq: 99, done: true } });
+  assert.deepEqual([play.state.seq, play.state.done], [before, false]);
+});
+
+test("a poll asked for during another follows it at once", () => {
+  const play = new Play().live(5).on({ type: "page_shown" }).on({ type: "heartbeat", stream: 1, seq: 9 });
+  assert.deepEqual(play.last, []);
+  play.on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
+  assert.deepEqual(play.last.filter(({ type }) => type === "poll"), [{ type: "poll", poll: 3, reason: "behind" }]);
+});
+
+test("without a stream, polls keep the pace that the server asks for, within bounds", () => {
+  for (const [asked, wanted] of [[2_000, 2_000], [1, 1_000], [9_999_999, 60_000], [null, 5_000]]) {
+    const play = new Play(null, 0).on({ type: "stream_error", stream: 1 }).pass(0);
+    play.on({ type: "poll_ok", poll: 1, job: { seq: 1, done: false, poll_after_ms: asked } });
+    assert.equal(play.state.poll_at - play.now, wanted);
+    assert.equal(play.state.link, "polling");
+  }
+});
+
+test("304 is news as well", () => {
+  const play = new Play().live(5).on({ type: "manual_check" }, 9_000).on({ type: "poll_not_modified", poll: 2 });
+  assert.deepEqual([play.state.news_at, play.state.seq], [play.now, 5]);
+});
+
+test("the server's own 404 ends the watch; a check begins it again", () => {
+  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
+  play.on({ type: "poll_failed", poll: 1, status: 404, code: "job_not_found" });
+  assert.deepEqual([play.last.at(-1).reason, play.state.link, play.state.wake_at], ["not_found", "not_found", null]);
+  play.on({ type: "page_shown" });
+  assert.deepEqual(play.last, []);
+  play.on({ type: "manual_check" });
+  assert.deepEqual(types(play.last), ["open_stream", "poll"]);
+  const gone = new Play().on({ type: "gone", stream: 1 });
+  assert.equal(gone.state.link, "not_found");
+});
+
+test("a 404 of a proxy is believed only the third time, and asked about slowly from then on", () => {
+  const play = new Play().on({ type: "stream_error", stream: 1 });
+  for (const wanted of ["offline", "offline", "not_found"]) {
+    while (!play.state.poll) play.on({ type: "tick" }, play.state.wake_at - play.now);
+    play.on({ type: "poll_failed", poll: play.state.poll.number, status: 404 });
+    assert.equal(play.state.link, wanted);
+  }
+  assert.equal(play.state.poll_at - play.now, w.SLOW_POLL_MS);
+  play.on({ type: "manual_check" }).on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
+  assert.equal(play.state.link, "polling");
+});
+
+test("signed out: said, and tried again every minute without opening streams", () => {
+  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000).on({ type: "poll_failed", poll: 1, status: 401 });
+  assert.equal(play.state.link, "signed_out");
+  play.passFailing(5 * 60_000, 401);
+  assert.equal(play.did("open_stream").length, 2, "the one at the start, and one before the sign-in was known to be over");
+  assert.ok(play.did("poll").length >= 5 && play.did("poll").length <= 7);
+  play.on({ type: "page_shown" }).on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
+  assert.deepEqual([play.state.signed_out, types(play.last).includes("open_stream")], [false, true]);
+});
+
+test("page shown and online ask at once; offline only changes what is said", () => {
+  const play = new Play().live().on({ type: "page_shown" });
+  assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "wake" }]);
+  const other = new Play().live().on({ type: "stream_error", stream: 1 }).on({ type: "offline" });
+  assert.equal(other.state.link, "offline");
+  other.on({ type: "online" });
+  assert.deepEqual(types(other.last).sort(), ["open_stream", "poll"]);
+});
+
+test("after a sleep there is no false alarm: the stream has five seconds to deliver what it kept", () => {
+  const play = new Play().live().on({ type: "tick" }, 10 * 60_000);
+  assert.deepEqual(types(play.last), ["poll"]);
+  assert.equal(play.state.link, "catching_up");
+  play.on({ type: "job", stream: 1, job: { seq: 8, done: false } }, 1_000);
+  assert.equal(play.did("open_stream").length, 1);
+  const dead = new Play().live().on({ type: "page_shown" }, 10 * 60_000).passFailing(w.WAKE_GRACE_MS);
+  assert.equal(dead.did("open_stream").length, 2);
+});
+
+test("a poll that slept is given up at once when the page wakes", () => {
+  const play = new Play().live().on({ type: "manual_check" }).on({ type: "page_shown" }, 60_000);
+  assert.deepEqual(types(play.last), ["abort_poll", "poll"]);
+});
+
+test("thirty minutes without news: give up, close everything, and offer a way back", () => {
+  const play = new Play().live().passFailing(w.GIVE_UP_MS);
+  assert.deepEqual([play.state.link, play.state.wake_at, play.last.at(-1)], ["gave_up", null, { type: "end", reason: "gave_up", elapsed_minutes: 30 }]);
+  for (const type of ["manual_check", "online", "page_shown"]) {
+    const again = new Play().live().passFailing(w.GIVE_UP_MS).on({ type });
+    assert.deepEqual(types(again.last), ["open_stream", "poll"]);
+  }
+});
+
+test("a night's sleep is no reason to give up before having asked", () => {
+  const play = new Play().live().on({ type: "page_shown" }, 8 * 3_600_000);
+  assert.ok(types(play.last).includes("poll"));
+  assert.equal(play.state.phase, "watching");
+});
+
+test("an unknown event is a mistake of the caller, and says so", () => {
+  assert.throws(() => w.step(w.newState(), { type: "nonsense" }, 0, 0), /no event 'nonsense'.*heartbeat/);
+});
+
+test("a state is plain data, and step changes nothing that it was given", () => {
+  const before = new Play().live().state;
+  const copy = structuredClone(before);
+  assert.deepEqual(JSON.parse(JSON.stringify(before)), before);
+  for (const event of [{ type: "tick" }, { type: "page_shown" }, { type: "heartbeat", stream: 1, seq: 9 }, { type: "stream_error", stream: 1 }]) {
+    w.step(before, event, 9_999_999, 0.5);
+    assert.deepEqual(before, copy);
+  }
+});
+
+// --- the promise, in a simulated world
+
+/** A small generator of chance, so that a failing seed can be played again. */
+function dice(seed) {
+  let value = seed >>> 0;
+  return () => {
+    value = (Math.imul(value, 1_664_525) + 1_013_904_223) >>> 0;
+    return value / 2 ** 32;
+  };
+}
+
+/** A server, a network that comes and goes, and a client: in steps of 100 ms. */
+class World {
+  constructor(seed) {
+    Object.assign(this, { chance: dice(seed), now: 5_000_000, truth: 1, done: false, up: true, streams: new Map(), polls: new Map(), shown: -1, shownDone: false, trail: [] });
+    this.state = w.newState();
+    this.on({ type: "start" });
+  }
+  on(event) {
+    const [state, actions] = w.step(this.state, event, this.now, this.chance());
+    this.state = state;
+    for (const action of actions) this.act(action, event);
+    this.check();
+  }
+  act(action, event) {
+    if (action.type === "open_stream") this.streams.set(action.stream, { alive: this.up, spoken: false, sent: -1, beat: this.now });
+    if (action.type === "close_stream") this.streams.delete(action.stream);
+    if (action.type === "poll") this.polls.set(action.poll, { at: this.now, lost: !this.up || this.chance() < 0.05, refused: this.chance() < 0.1 });
+    if (action.type === "abort_poll") {
+      if (!this.done) assert.ok(this.now - this.polls.get(action.poll).at >= w.POLL_TIMEOUT_MS, "aborted too early");
+      this.polls.delete(action.poll);
+    }
+    if (action.type === "show") {
+      assert.ok(!this.shownDone, "a final state was undone");
+      assert.ok(event.job.seq >= this.shown, "the screen went back");
+      [this.shown, this.shownDone] = [event.job.seq, event.job.done];
+    }
+  }
+  check() {
+    assert.ok(this.polls.size <= 1, "two polls in flight");
+    assert.ok(this.streams.size <= 2, "more than a stream and its spare");
+    if (this.state.phase === "watching") assert.ok(this.state.wake_at > this.now && this.state.wake_at <= this.now + w.CHECK_EVERY_MS, "nothing to wait for");
+    else assert.ok(this.streams.size === 0 && this.polls.size === 0 && this.state.wake_at === null, "something was left open");
+  }
+  tick(faults) {
+    this.now += 100;
+    if (!this.done && this.chance() < 0.02) this.truth += 1;
+    if (faults && this.chance() < 0.003) this.setUp(!this.up);
+    for (const [number, stream] of [...this.streams]) if (this.streams.has(number)) this.serve(number, stream, faults);
+    for (const [number, poll] of [...this.polls]) if (this.polls.has(number)) this.answer(number, poll);
+    if (this.state.wake_at !== null && this.state.wake_at <= this.now) this.on({ type: "tick" });
+  }
+  setUp(up) {
+    this.up = up;
+    // What the outage does to open streams: cut with an error, or silently half-open for ever.
+    if (!up) for (const [number, stream] of [...this.streams]) {
+      stream.alive = false;
+      if (this.chance() < 0.4) this.on({ type: "stream_error", stream: number });
+    }
+  }
+  serve(number, stream, faults) {
+    if (!stream.alive || !this.up) return;
+    if (faults && this.chance() < 0.002) return this.on({ type: "stream_error", stream: number });
+    if (!stream.spoken) {
+      stream.spoken = true;
+      this.on({ type: "stream_open", stream: number });
+      if (!this.streams.has(number)) return;
+    }
+    const lost = faults && this.chance() < 0.2; // an event the server failed to broadcast; the beat will tell
+    if (stream.sent < this.truth || this.done) {
+      stream.sent = this.truth;
+      if (!lost || stream.sent === -1) this.on({ type: "job", stream: number, job: { seq: this.truth, done: this.done } });
+    } else if (this.now - stream.beat >= w.HEARTBEAT_MS) {
+      stream.beat = this.now;
+      this.on({ type: "heartbeat", stream: number, seq: this.truth });
+    }
+  }
+  answer(number, poll) {
+    if (poll.lost || this.now - poll.at < 200) return;
+    this.polls.delete(number);
+    if (poll.refused) this.on({ type: "poll_failed", poll: number, status: 503 });
+    else this.on({ type: "poll_ok", poll: number, job: { seq: this.truth, done: this.done } });
+  }
+}
+
+test("whatever breaks, the truth is shown within 50 s of the network's return, and the end is final", () => {
+  for (let seed = 1; seed <= 150; seed += 1) {
+    const world = new World(seed);
+    for (let step = 0; step < 4_000; step += 1) world.tick(true);
+    if (world.state.phase === "gave_up") world.on({ type: "online" });
+    world.setUp(true);
+    [world.truth, world.done] = [world.truth + 1, true];
+    const healed = world.now;
+    while (world.state.phase === "watching" && world.now - healed < 120_000) world.tick(false);
+    assert.ok(world.shownDone && world.shown === world.truth, `seed ${seed}: shows ${world.shown}, truth ${world.truth}`);
+    assert.ok(world.now - healed <= 50_000, `seed ${seed}: ${world.now - healed} ms`);
+  }
+});

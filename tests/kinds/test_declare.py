@@ -1,0 +1,135 @@
+"""What an author may declare, and what he is told about a mistake."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from msgspec import Meta
+
+import unstuck
+from unstuck.kinds import Option
+from unstuck.kinds.declare import declared, describe
+
+Width = Annotated[int, Meta(ge=1, le=8192, description="In pixels")]
+
+
+@unstuck.kind("every-option", accept="image/*")
+def every_option(
+    file: Path,
+    report: unstuck.Report,
+    *,
+    count: int,
+    share: float = 0.5,
+    careful: bool = True,
+    label: str = "",
+    mode: Literal["fast", "good"] = "good",
+    level: Literal[1, 2] = 2,
+    limit: int | None = None,
+    width: Width = 800,
+    height: Width | None = None,
+    depth: Annotated[int | None, Meta(ge=0)] = None,
+) -> None:
+    """Takes everything.
+
+    And says more below.
+    """
+
+
+def test_options_come_from_the_annotations() -> None:
+    assert declared["every-option"].info.options == (
+        Option(name="count", type="integer", required=True),
+        Option(name="share", type="number", default=0.5),
+        Option(name="careful", type="boolean", default=True),
+        Option(name="label", type="text", default=""),
+        Option(name="mode", type="choice", choices=("fast", "good"), default="good"),
+        Option(name="level", type="choice", choices=(1, 2), default=2),
+        Option(name="limit", type="integer", nullable=True),
+        Option(name="width", type="integer", default=800, minimum=1, maximum=8192, description="In pixels"),
+        Option(name="height", type="integer", nullable=True, minimum=1, maximum=8192, description="In pixels"),
+        Option(name="depth", type="integer", nullable=True, minimum=0),
+    )
+
+
+def test_the_description_is_made_of_what_is_there() -> None:
+    info = declared["every-option"].info
+    assert (info.name, info.title, info.description) == ("every-option", "Every option", "Takes everything.")
+    assert (info.accept, info.needs_file) == ("image/*", True)
+
+
+def test_the_function_stays_a_function(tmp_path: Path) -> None:
+    assert every_option(tmp_path, unstuck.Report("a", tmp_path), count=1) is None
+
+
+def test_a_wrapped_function_keeps_its_options() -> None:
+    @functools.wraps(every_option)
+    def wrapped(*args: Any, **kwargs: Any) -> object:
+        return every_option(*args, **kwargs)
+
+    assert len(describe("wrapped", wrapped, "", None, "", True).options) == 10
+
+
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(ValueError, match=r"already a kind 'every-option' \(.*every_option\): choose another"):
+        unstuck.kind("every-option")(lambda file, report: None)
+
+
+@pytest.mark.parametrize("name", ["", "Resize", "re_size", "ré", "a" * 41, "a/b", "a\n", 5])
+def test_a_name_has_a_form(name: Any) -> None:
+    with pytest.raises(ValueError, match="must be 1 to 40 of a-z, 0-9 and -"):
+        unstuck.kind(name)(lambda file, report: None)
+
+
+def _no_report(file: Path) -> None: ...
+def _keyword_report(file: Path, *, report: unstuck.Report) -> None: ...
+def _untyped(file: Path, report: unstuck.Report, *, width=1) -> None: ...  # type: ignore[no-untyped-def]
+def _swallows(file: Path, report: unstuck.Report, **options: int) -> None: ...
+def _list(file: Path, report: unstuck.Report, *, sizes: list[int]) -> None: ...
+def _either(file: Path, report: unstuck.Report, *, size: int | str) -> None: ...
+def _only_none(file: Path, report: unstuck.Report, *, size: None) -> None: ...
+def _odd_choice(file: Path, report: unstuck.Report, *, size: Literal[True, "x"]) -> None: ...
+def _bad_default(file: Path, report: unstuck.Report, *, width: Width = 0) -> None: ...
+def _none_default(file: Path, report: unstuck.Report, *, width: int = None) -> None: ...  # type: ignore[assignment]
+def _pattern(file: Path, report: unstuck.Report, *, x: Annotated[str, Meta(pattern="a")]) -> None: ...
+def _open_bound(file: Path, report: unstuck.Report, *, x: Annotated[int, Meta(gt=0)]) -> None: ...
+def _bounded_text(file: Path, report: unstuck.Report, *, x: Annotated[str, Meta(ge=1)]) -> None: ...
+def _other_meta(file: Path, report: unstuck.Report, *, x: Annotated[int, "in pixels"]) -> None: ...
+def _unknown_name(file: Path, report: unstuck.Report, *, x: Wdith) -> None: ...  # type: ignore[name-defined] # noqa: F821
+async def _coroutine(file: Path, report: unstuck.Report) -> None: ...
+def _generator(file: Path, report: unstuck.Report) -> Any:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (_no_report, r"takes \(file, report\)"),
+        (_keyword_report, r"takes \(file, report\)"),
+        (_untyped, "option 'width' needs a type, for example width: int"),
+        (_swallows, "spell the options out"),
+        (_list, "list is not supported: int, float"),
+        (_either, "is not supported: int, float"),
+        (_only_none, "NoneType is not supported"),
+        (_odd_choice, "must be texts or integers"),
+        (_bad_default, "default does not fit: width must be an integer between 1 and 8192, not 0"),
+        (_none_default, "default does not fit: width must be an integer, not null"),
+        (_pattern, "only ge, le and description are known, not pattern"),
+        (_open_bound, "only ge, le and description are known, not gt"),
+        (_bounded_text, "only numbers have bounds"),
+        (_other_meta, "takes a msgspec.Meta"),
+        (_unknown_name, "an annotation cannot be read: name 'Wdith' is not defined"),
+        (_coroutine, "a kind is a plain function"),
+        (_generator, "a kind is a plain function"),
+        (print, "is no function"),
+        (Path, "is no function"),
+        (None, "is no function"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_mistake_is_told_at_the_definition(work: Callable[..., object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        unstuck.kind("mistaken")(work)
+    assert "mistaken" not in declared

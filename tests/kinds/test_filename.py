@@ -1,0 +1,51 @@
+"""Labels of every sort become file names that can do no harm."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unstuck.kinds.filename import harmless, stem
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("a.csv", "a.csv"),
+        ("holiday 1.JPG", "holiday_1.JPG"),
+        ("Zürich 東京.png", "Zürich_東京.png"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\x.exe", "x.exe"),
+        ("-rf", "rf"),
+        (".hidden", "hidden"),
+        ("...", "file"),
+        ("", "file"),
+        ("dir/", "file"),
+        ("a\0b\nc", "a_b_c"),
+        ("$(reboot);`x`|y", "__reboot___x__y"),
+        ("\u202egnp.exe", "_gnp.exe"),
+        ("{input}", "_input_"),
+    ],
+)
+def test_examples(name: str, kept: str) -> None:
+    assert harmless(name) == kept
+
+
+@given(st.text(max_size=400))
+def test_any_text(name: str) -> None:
+    kept = harmless(name)
+    assert kept
+    assert len(kept.encode()) <= 120
+    assert kept[0] not in "-."
+    assert all(character.isalnum() or character in "._-" for character in kept)
+    assert harmless(kept) == kept
+    assert stem(name)
+
+
+def test_half_a_surrogate_pair() -> None:
+    assert harmless("\ud800.csv") == "_.csv"
+
+
+def test_stems() -> None:
+    assert [stem(name) for name in ("a.tar.gz", "a", "a.", ".a", "x/y.mkv")] == ["a.tar", "a", "a", "a", "y"]

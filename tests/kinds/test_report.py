@@ -1,0 +1,126 @@
+"""When a report is passed on, and when it raises."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Clock
+from unstuck import Cancelled, Report
+
+
+class Heard(list[tuple[float | None, str | None]]):
+    def __call__(self, fraction: float | None, message: str | None) -> None:
+        self.append((fraction, message))
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def report(heard: Heard, clock: Clock) -> Report:
+    return Report("a.csv", Path("/nowhere"), send=heard, clock=clock)
+
+
+def test_the_first_is_passed_on_at_once(report: Report, heard: Heard) -> None:
+    report(1, 4, "reading")
+    assert heard == [(0.25, "reading")]
+
+
+def test_what_comes_too_early_is_kept_and_passed_on_later(report: Report, heard: Heard, clock: Clock) -> None:
+    report(0.1)
+    report(0.2, message="uploading")
+    report(0.3)
+    report.pass_on()
+    assert heard == [(0.1, None)]
+    clock.now += 0.11
+    report.pass_on()
+    report.pass_on()
+    assert heard == [(0.1, None), (0.3, "uploading")]
+
+
+def test_after_a_while_the_next_is_passed_on_at_once(report: Report, heard: Heard, clock: Clock) -> None:
+    report(0.1)
+    clock.now += 0.11
+    report(0.2)
+    assert heard == [(0.1, None), (0.2, None)]
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "fraction"),
+    [
+        (0, None, 0.0),
+        (1, None, 1.0),
+        (5, 10, 0.5),
+        (11, 10, 1.0),
+        (-1, 10, 0.0),
+        (0, 0, 0.0),
+        (float("nan"), None, None),
+        (float("inf"), None, 1.0),
+        (None, None, None),
+        (Decimal("0.5"), None, 0.5),
+        (10**400, 10**400, 1.0),
+    ],
+)
+def test_fractions(report: Report, heard: Heard, done: float, total: float | None, fraction: float | None) -> None:
+    report(done, total)
+    assert heard == [(fraction, None)]
+    assert type(heard[0][0]) in (float, type(None))
+
+
+@pytest.mark.parametrize("done", ["1", [], object()])
+def test_what_is_no_number_is_a_mistake_of_the_caller(report: Report, done: float) -> None:
+    with pytest.raises(TypeError):
+        report(done)
+
+
+def test_a_stop_is_raised_by_every_report(report: Report, heard: Heard) -> None:
+    report.cancel()
+    assert report.cancelled
+    for _ in range(2):
+        with pytest.raises(Cancelled):
+            report(0.5)
+    assert heard == []
+
+
+def test_except_exception_does_not_catch_a_stop() -> None:
+    assert not issubclass(Cancelled, Exception)
+
+
+def test_a_closed_report_is_silent_and_stops_whoever_still_calls(
+    report: Report, heard: Heard, clock: Clock
+) -> None:
+    report(0.1)
+    report(0.2)
+    report.close()
+    clock.now += 1
+    report.pass_on()
+    with pytest.raises(Cancelled):
+        report(0.3)
+    assert heard == [(0.1, None)]
+
+
+def test_without_a_receiver_it_remembers(tmp_path: Path) -> None:
+    report = Report("a.csv", tmp_path)
+    report(1, 2, "half")
+    assert (report.fraction, report.message, report.attempt, report.cancelled) == (0.5, "half", 1, False)
+
+
+def test_a_report_costs_next_to_nothing(report: Report) -> None:
+    """Held against what this machine needs for the simplest call of the same form, so that no clock decides."""
+
+    def simplest(done: float, total: float | None = None, message: str | None = None) -> None:
+        pass
+
+    def cost(call: object) -> float:
+        start = time.perf_counter()
+        for done in range(20_000):
+            call(done, 20_000)  # type: ignore[operator]
+        return time.perf_counter() - start
+
+    assert min(cost(report) for _ in range(5)) < 20 * min(cost(simplest) for _ in range(5))
