@@ -8,6 +8,7 @@
     │   ├── NotFound          no such item, result file or page
     │   ├── UnknownKind       nobody registered this kind of work
     │   ├── InvalidOptions    the kind does not take these options
+    │   ├── KeyReused         the Idempotency-Key belongs to another submission
     │   ├── TooLarge          a limit on files, bytes or names was passed
     │   ├── JobFinished       the job is final; nothing may change it
     │   ├── JobNotDone        the job must be finished first
@@ -90,6 +91,18 @@ class InvalidOptions(Refused):
     """The kind of work does not take these options."""
 
     code, status, title = "invalid_options", 422, "Invalid options"
+
+
+class KeyReused(Refused):
+    """The Idempotency-Key was used for another submission."""
+
+    code, status, title = "idempotency_key_reused", 422, "Idempotency key reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key belongs to a submission with another content. Use a new key for a new job, "
+            "and the same one only to send the very same job again."
+        )
 
 
 class TooLarge(Refused):

@@ -78,9 +78,7 @@ class _Watch:
 class Hub:
     """See the module. `run()` must be running while there are viewers; it ticks the heartbeat."""
 
-    def __init__(
-        self, store: Store, pace: Pace, alarms: Alarms, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: Store, pace: Pace, alarms: Alarms, clock: Callable[[], float] = time.time) -> None:
         self.counts = Counts()
         self.leaving: str | None = None
         self._store = store

@@ -54,13 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _settle(options.memory)
     try:
         kinds = load(options.app, options.command)
+        line.say(_hello(kinds))
     except LoadError as error:
         if error.__cause__:
             _log_exception(f"{options.app or options.command} could not be loaded", error.__cause__)
         line.say(pipe.LoadFailed(message=pipe.fit(str(error), pipe.ERROR_LIMIT)))
         os._exit(pipe.WORKER_LOAD_FAILED)  # and not sys.exit(), which waits for threads of the user's module
-    line.say(pipe.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values())))
     _or_end(Worker(line, kinds).work)
+
+
+def _hello(kinds: dict[str, Kind]) -> pipe.Hello:
+    hello = pipe.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values()))
+    if len(pipe.line(hello)) > pipe.LINE_LIMIT:
+        raise LoadError(f"the descriptions of the kinds have more than {pipe.LINE_LIMIT} bytes: shorten them")
+    return hello
 
 
 class Line:
@@ -72,7 +79,9 @@ class Line:
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: a command that is started does not get them
         self._speaking = threading.Lock()
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
         os.dup2(2, 1)
         # What user code forks would keep them open, and the runner would not see this process end.
         os.register_at_fork(after_in_child=self._close)
@@ -118,9 +127,9 @@ class Worker:
             done = attempt(self._kinds, run, report)
             self._busy.clear()
             report.close()
-            os.fchdir(home)  # where the code may have left it
-            self._line.say(done)
             del self._reports[run.id]
+            os.fchdir(home)  # the code may have left it
+            self._line.say(done)
 
     def _listen(self) -> None:
         for message in self._line.heard():

@@ -142,7 +142,30 @@ def test_what_is_wrong_is_named(tiny: Server) -> None:
     refused(tiny, 422, "invalid_request", **form(file, priority="high"))
     refused(tiny, 422, "invalid_request", **form(file, max_attempts="0"))
     refused(tiny, 422, "not_supported", json={"kind": "rehearsal", "total": 1, "webhook_url": "http://x"})
-    refused(tiny, 422, "not_supported", json={"kind": "rehearsal", "total": 1}, headers={"idempotency-key": "k"})
+
+
+def test_the_same_submission_twice_is_one_job(tiny: Server) -> None:
+    def send(content: bytes, key: str = "k-1", **fields: str) -> httpx.Response:
+        request = form(("a", content), ("large", b"y" * 1800), **fields)
+        return httpx.post(f"{tiny.url}/api/jobs", headers={"Idempotency-Key": key}, **request)
+
+    first = send(b"x")
+    tiny.until_done(first.json()["id"])
+    before = traces(tiny)
+    again = send(b"x")
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert again.json()["state"] == "completed", "its newest truth"
+    for other in (send(b"z"), send(b"x", name="another")):
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert traces(tiny) == before
+    assert send(b"x", key="k-2").json()["id"] != first.json()["id"]
+    refused(
+        tiny,
+        400,
+        "invalid_request",
+        json={"kind": "rehearsal", "total": 1},
+        headers={"idempotency-key": "k" * 256},
+    )
 
 
 JSON_TYPE = {"content-type": "application/json"}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from unstuck.kinds.csv_rows import Shape, line_with_stray_quote, malformed, measure
+from unstuck.kinds.csv_rows import Shape, malformed, measure
 from unstuck.kinds.declare import kind
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
@@ -65,11 +65,12 @@ def _columns(file: Path, shape: Shape, separator: str, has_header: bool) -> list
         possible = {name: _fitting(sampled, place) for place, name in enumerate(names)}
         facts = _facts(table, possible)
     except pl.exceptions.PolarsError as error:
-        raise _unreadable(file, separator, str(error)) from error
+        message = str(error).partition("\n")[0]
+        raise malformed(f"Polars cannot read the file: {message}") from error
     titles = shape.first if has_header else [f"column_{place}" for place in range(1, len(names) + 1)]
     counted = (facts["rows"], len(names))
     if counted != (shape.rows - has_header + shape.blank, len(titles[:COLUMNS])):
-        raise _unreadable(file, separator, f"it finds {counted[0]} rows and {counted[1]} columns, Python does not")
+        raise malformed(f"Polars finds {counted[0]} rows and {counted[1]} columns, Python does not")
     return _as_many_as_fit([_column(facts, place, titles[place], shape.blank) for place in range(len(names))])
 
 
@@ -140,15 +141,6 @@ def _as_many_as_fit(columns: list[dict[str, object]]) -> list[dict[str, object]]
         if room < 0:
             return columns[:count]
     return columns
-
-
-def _unreadable(file: Path, separator: str, otherwise: str) -> Failed:
-    line = line_with_stray_quote(file, separator)
-    if line is None:
-        return malformed(f"Polars cannot read the file: {otherwise.partition(chr(10))[0]}")
-    return malformed(
-        f"line {line} has a quote inside a field that is not quoted: quote the field, double the quote"
-    )
 
 
 def _polars() -> ModuleType:

@@ -9,7 +9,7 @@ not name lines, so this pass comes first. It holds one row in memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
@@ -48,7 +48,7 @@ def measure(file: Path, delimiter: str, report: Callable[[int, int], None]) -> S
 
 
 def _count(text: TextIO, delimiter: str, report: Callable[[], None]) -> Shape:
-    rows = _rows(_lines(text), delimiter)
+    rows = _rows(text, delimiter)
     _, first = next(rows, (0, []))
     if not first:
         raise malformed("line 1 is empty: a CSV file starts with its column names or its first row")
@@ -67,26 +67,37 @@ def _count(text: TextIO, delimiter: str, report: Callable[[], None]) -> Shape:
     return Shape(first, counted, blank)
 
 
-def _rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Every row, with the number of the line on which it starts."""
     import csv  # here, because every worker imports this file, and few need it
 
     csv.field_size_limit(FIELD_LIMIT)
+    lines = _Lines(text)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     number = 1
     try:
         for row in reader:
+            if lines.quotes % 2:  # which the csv module lets pass, and Polars takes for the start of a long field
+                raise malformed(f"line {number} has a quote inside a field that is not quoted")
             yield number, row
             number = reader.line_num + 1
     except csv.Error as error:
         raise malformed(f"line {number}: {_in_words(str(error))}") from None
 
 
-def _lines(text: TextIO) -> Iterator[str]:
-    for number, line in enumerate(iter(partial(text.readline, LINE_LIMIT), ""), 1):
-        if len(line) == LINE_LIMIT:
-            raise malformed(f"line {number} has more than {LINE_LIMIT} characters")
-        yield line
+class _Lines:
+    """The lines of a text, none too long, and how many quotes were in them so far."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self.quotes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in enumerate(iter(partial(self._text.readline, LINE_LIMIT), ""), 1):
+            if len(line) == LINE_LIMIT:
+                raise malformed(f"line {number} has more than {LINE_LIMIT} characters")
+            self.quotes += line.count('"')
+            yield line
 
 
 def _in_words(error: str) -> str:
@@ -110,20 +121,3 @@ def _undecodable_line(file: Path) -> int:
             except UnicodeDecodeError:
                 return number
     raise AssertionError("the file was changed while it was read")
-
-
-def line_with_stray_quote(file: Path, delimiter: str) -> int | None:
-    """The line of the first row with an odd number of quotes (`5" pipe`), which the csv module lets pass."""
-    with file.open(encoding="utf-8-sig", newline="\n") as text:
-        seen: list[str] = []
-        for number, _ in _rows(_remembered(text, seen), delimiter):
-            if "".join(seen).count('"') % 2:
-                return number
-            seen.clear()
-    return None
-
-
-def _remembered(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
-    for line in lines:
-        seen.append(line)
-        yield line

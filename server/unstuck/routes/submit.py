@@ -5,6 +5,7 @@ Whatever is wrong with a submission is said before the job exists, and leaves no
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -24,9 +25,12 @@ from unstuck.kinds.option import KindInfo, check_options
 from unstuck.routes import Parts, answer, base_of, parts_of
 from unstuck.routes.uploads import Limits, Stored, Upload, boundary_of
 from unstuck.snapshot import ITEM_ERRORS_SHOWN, Snapshot, public
+from unstuck.stores import Once
 
 #: Bytes of a JSON submission: ten thousand long names fit.
 JSON_BYTES = 16 * 1024 * 1024
+#: Characters of an Idempotency-Key.
+KEY_LENGTH = 255
 #: What is still read of a body that was refused, so that its sender gets to see the answer (bytes, seconds).
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_S = 5.0
@@ -52,23 +56,23 @@ async def submit(request: Request) -> Response:
     parts = parts_of(request)
     content_type = request.headers.get("content-type", "")
     try:
-        if "idempotency-key" in request.headers:
-            raise _not_supported("the header Idempotency-Key")
         if content_type.partition(";")[0].strip().lower() == "application/json":
-            job, items = await _from_json(request, parts)
+            job, items, digests = await _from_json(request, parts)
         else:
-            job, items = await _from_form(request, parts, content_type)
+            job, items, digests = await _from_form(request, parts, content_type)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
     except UnstuckError:
         await _drain(request)
         raise
+    kept = None
     try:
-        await parts.store.create(job, items)
-    except BaseException:
-        await anyio.to_thread.run_sync(shutil.rmtree, parts.folder.job(job.id), True)
-        raise
-    seen = public(Snapshot(job), time.time(), base_of(request), parts.alarms)
+        kept = await parts.store.create(job, items, _once(request, job, items, digests))
+    finally:
+        if kept is None or kept.id != job.id:  # refused, or sent before: these files belong to no job
+            await anyio.to_thread.run_sync(shutil.rmtree, parts.folder.job(job.id), True)
+    snapshot = Snapshot(job) if kept.id == job.id else await parts.store.snapshot(kept.id)
+    seen = public(snapshot, time.time(), base_of(request), parts.alarms)
     return answer(seen, 202, {"Location": seen["links"]["self"], "Retry-After": "1"})
 
 
@@ -86,7 +90,7 @@ async def kinds(request: Request) -> Response:
     return answer({"kinds": [msgspec.to_builtins(info) for info in parts.kinds.values()], "limits": limits})
 
 
-async def _from_form(request: Request, parts: Parts, content_type: str) -> tuple[Job, list[Item]]:
+async def _from_form(request: Request, parts: Parts, content_type: str) -> tuple[Job, list[Item], list[str]]:
     settings = parts.settings
     boundary = boundary_of(content_type)
     limits = Limits(
@@ -107,12 +111,13 @@ async def _from_form(request: Request, parts: Parts, content_type: str) -> tuple
         submission = _submission(_fields(upload.fields))
         info, options = _what(submission, parts)
         if not upload.files:
-            return _without_files(job_id, submission, info, options, parts)
+            return *_without_files(job_id, submission, info, options, parts), []
         items = [
             Item(index=index, name=one.name, size=one.size, file=one.file)
             for index, one in enumerate(upload.files)
         ]
-        return _job(job_id, submission, info, options, items, upload.files, parts), items
+        job = _job(job_id, submission, info, options, items, upload.files, parts)
+        return job, items, [one.digest for one in upload.files]
     except BaseException:
         await anyio.to_thread.run_sync(shutil.rmtree, parts.folder.job(job_id), True)
         raise
@@ -128,7 +133,7 @@ async def _checked_early(request: Request, upload: Upload, parts: Parts) -> Asyn
             _what(_submission(_fields(upload.fields)), parts)
 
 
-async def _from_json(request: Request, parts: Parts) -> tuple[Job, list[Item]]:
+async def _from_json(request: Request, parts: Parts) -> tuple[Job, list[Item], list[str]]:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -140,7 +145,19 @@ async def _from_json(request: Request, parts: Parts) -> tuple[Job, list[Item]]:
         raise InvalidRequest(f"The body is no JSON: {error}", code="invalid_json") from None
     submission = _submission(fields)
     info, options = _what(submission, parts)
-    return _without_files(str(uuid4()), submission, info, options, parts)
+    return *_without_files(str(uuid4()), submission, info, options, parts), []
+
+
+def _once(request: Request, job: Job, items: list[Item], digests: list[str]) -> Once | None:
+    """What tells a submission that is sent again, after a lost answer or a double click, from a new one."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= KEY_LENGTH:
+        raise InvalidRequest(f"An Idempotency-Key has 1 to {KEY_LENGTH} characters.")
+    asked = (job.kind, job.name, job.options, job.priority, job.max_attempts, job.max_errors)
+    content = msgspec.json.encode((asked, [item.name for item in items], digests))
+    return Once(key, hashlib.sha256(content).hexdigest())
 
 
 def _without_files(
@@ -186,7 +203,10 @@ def _submission(fields: object) -> Submission:
     if isinstance(fields, dict):
         for name in ("deadline_seconds", "webhook_url"):
             if fields.get(name) is not None:
-                raise _not_supported(name)
+                # Taking it and doing nothing would be a promise broken.
+                raise InvalidRequest(
+                    f"This server does not know {name} yet; leave it out.", code="not_supported", status=422
+                )
         options = fields.get("options", {})
         if not isinstance(options, dict):
             raise InvalidOptions("options must be a JSON object such as {}.")
@@ -194,11 +214,6 @@ def _submission(fields: object) -> Submission:
         return msgspec.convert(fields, Submission, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The submission cannot be read: {error}", status=422) from None
-
-
-def _not_supported(what: str) -> InvalidRequest:
-    # Taking it and doing nothing would be a promise broken.
-    return InvalidRequest(f"This server does not know {what} yet; leave it out.", code="not_supported", status=422)
 
 
 def _what(submission: Submission, parts: Parts) -> tuple[KindInfo, dict[str, Any]]:

@@ -10,6 +10,7 @@ Knows limits and the data folder; not what a job is.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -54,11 +55,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file that lies in the job's folder under `file`; `name` is its label."""
+    """A file that lies in the job's folder under `file`; `name` is its label, `digest` its SHA-256."""
 
     name: str
     file: str
     size: int
+    digest: str
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class _Part:
     buffer: bytearray = field(default_factory=bytearray)
     size: int = 0
     disk: BinaryIO | None = None
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -227,7 +230,7 @@ class Upload:
             path = self._path(part)
             part.disk = await anyio.to_thread.run_sync(lambda: path.open("xb", buffering=0))
         piece, part.buffer = part.buffer, bytearray()
-        await anyio.to_thread.run_sync(_write, part.disk, piece)
+        await anyio.to_thread.run_sync(_write, part.disk, piece, part.digest)
 
     async def _part_end(self) -> None:
         part = self._part
@@ -240,11 +243,12 @@ class Upload:
             disk, part.disk = part.disk, None
             await anyio.to_thread.run_sync(_sync_and_close, disk)
         else:
+            part.digest.update(part.buffer)
             self._group.append((path, bytes(part.buffer)))
             self._grouped_bytes += len(part.buffer)
             if self._grouped_bytes > self._limits.memory_bytes or len(self._group) >= GROUP_FILES:
                 await self._write_group()
-        self.files.append(Stored(part.filename, path.name, part.size))
+        self.files.append(Stored(part.filename, path.name, part.size, part.digest.hexdigest()))
 
     async def _write_group(self) -> None:
         group, self._group, self._grouped_bytes = self._group, [], 0
@@ -265,7 +269,9 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _write(disk: BinaryIO, piece: bytearray) -> None:
+def _write(disk: BinaryIO, piece: bytes | bytearray, digest: hashlib._Hash | None = None) -> None:
+    if digest is not None:
+        digest.update(piece)
     rest = memoryview(piece)
     while rest:
         rest = rest[disk.write(rest) :]
@@ -279,7 +285,7 @@ def _sync_and_close(disk: BinaryIO) -> None:
 def _write_files(group: list[tuple[Path, bytes]]) -> None:
     for path, content in group:
         with path.open("xb", buffering=0) as disk:
-            _write(disk, bytearray(content))
+            _write(disk, content)
             os.fsync(disk.fileno())
 
 

@@ -32,6 +32,14 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """A submission that may come twice: its Idempotency-Key, and a fingerprint of what was submitted."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobFilter:
     """Which jobs to list. `health` needs the moment's clock, so the store applies it."""
 
@@ -63,8 +71,9 @@ class Store(Protocol):
     def on_wake(self, wake: Wake) -> None:
         """From now on call `wake` after every commit that viewers can see."""
 
-    async def create(self, job: Job, items: Iterable[Item]) -> Job:
-        """Keep a new job with its items, durably."""
+    async def create(self, job: Job, items: Iterable[Item], once: Once | None = None) -> Job:
+        """Keep a new job with its items, durably. If `once` was seen before, that first job is the answer,
+        and KeyReused if something else had been submitted under its key."""
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide and commit the commands in order, together with whatever else waits to be written."""

@@ -41,7 +41,9 @@ MIGRATIONS: tuple[str, ...] = (
         started_at REAL,
         progress_at REAL,
         heartbeat_at REAL,
-        finished_at REAL
+        finished_at REAL,
+        submission_key TEXT UNIQUE,     -- the Idempotency-Key it was submitted with
+        fingerprint TEXT                -- of what was submitted under that key
     ) STRICT;
     CREATE INDEX jobs_to_claim ON jobs (priority DESC, n) WHERE waiting > 0;
     CREATE INDEX jobs_live ON jobs (n) WHERE finished_at IS NULL;

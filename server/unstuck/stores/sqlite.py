@@ -19,10 +19,10 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from unstuck.errors import CannotStart, JobNotDone, JobNotFound, StoreUnavailable
+from unstuck.errors import CannotStart, JobNotDone, JobNotFound, KeyReused, StoreUnavailable
 from unstuck.job import Claim, Command, Item, Job
 from unstuck.snapshot import CURRENT_SHOWN, ITEM_ERRORS_SHOWN, Alarms, Snapshot, health
-from unstuck.stores import Claimed, JobFilter, Outcome, Overview, Wake, rows, schema
+from unstuck.stores import Claimed, JobFilter, Once, Outcome, Overview, Wake, rows, schema
 from unstuck.stores.writer import Transaction, Writer
 
 T = TypeVar("T")
@@ -85,12 +85,17 @@ class SQLiteStore:
 
     # -- writing
 
-    async def create(self, job: Job, items: Iterable[Item]) -> Job:
+    async def create(self, job: Job, items: Iterable[Item], once: Once | None = None) -> Job:
         def work(transaction: Transaction) -> Job:
+            if once is not None and (first := _first(transaction, once)) is not None:
+                return first
             connection = transaction.connection
             cursor = connection.execute(rows.INSERT_JOB, rows.job_values(job))
             job_n = cursor.lastrowid
             assert job_n is not None
+            if once is not None:
+                sql = "UPDATE jobs SET submission_key = ?, fingerprint = ? WHERE n = ?"
+                connection.execute(sql, (once.key, once.fingerprint, job_n))
             connection.executemany(rows.INSERT_ITEM, (rows.item_values(job_n, item) for item in items))
             transaction.woken[job.id] = job
             return job
@@ -332,6 +337,17 @@ def _snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
         sql = f"{rows.SELECT_ITEM} WHERE job = ? AND state = 'failed' ORDER BY idx LIMIT ?"
         errors = [rows.item_from(row) for row in connection.execute(sql, (job_n, ITEM_ERRORS_SHOWN))]
     return Snapshot(job, current, errors)
+
+
+def _first(transaction: Transaction, once: Once) -> Job | None:
+    """The job that was submitted under this key before."""
+    sql = "SELECT id, fingerprint FROM jobs WHERE submission_key = ?"
+    row = transaction.connection.execute(sql, (once.key,)).fetchone()
+    if row is None:
+        return None
+    if row[1] != once.fingerprint:
+        raise KeyReused
+    return transaction.job(row[0])[1]
 
 
 def _claim(transaction: Transaction, limit: int, lease_s: float) -> list[Claimed]:
