@@ -1,0 +1,61 @@
+"""The wheel as a user gets it: installed into an empty environment, outside the checkout, and served from."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True)
+    (built,) = folder.glob("unstuck-*.whl")
+    return built
+
+
+def test_it_holds_the_browser_files_and_no_tests(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"unstuck/frontend/index.html", "unstuck/frontend/define.js", "unstuck/py.typed"} <= set(names)
+    assert not [name for name in names if "test" in name]
+
+
+def test_it_serves_the_page_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    bin_ = tmp_path / "venv" / "bin"
+    subprocess.run([bin_ / "pip", "install", "--quiet", str(wheel)], check=True, cwd=tmp_path)
+    clean = {name: text for name, text in os.environ.items() if not name.startswith(("UNSTUCK_", "PYTHON"))}
+    server = subprocess.Popen(
+        [bin_ / "unstuck", "serve", "--port", "0", "--data", str(tmp_path / "data"), "--workers", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env={**clean, "COLUMNS": "200"},
+    )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        url = next(found.group(1) for line in server.stdout if (found := re.search(r"serves (\S+)", line)))
+        page = httpx.get(f"{url}/")
+        assert page.status_code == 200
+        for name in re.findall(r"static/[\w.-]+", page.text):
+            assert httpx.get(f"{url}/{name}").status_code == 200
+        kinds = {kind["name"] for kind in httpx.get(f"{url}/api/kinds").json()["kinds"]}
+        assert "checksum" in kinds
+        # Without its extra a kind says what to install.
+        answer = httpx.post(f"{url}/api/jobs", data={"kind": "thumbnail"}, files={"files": ("a.png", b"x")})
+        address = f"{url}{answer.json()['links']['self']}"
+        with httpx.stream("GET", f"{address}/events", timeout=30) as stream:
+            stream.read()
+        assert "unstuck[thumbnail]" in httpx.get(address).json()["item_errors"][0]["message"]
+    finally:
+        server.terminate()
+        assert server.wait(30) == 0
+        server.stdout.close()
