@@ -250,7 +250,6 @@ class Hub:
             seq=job.seq,
             since=since,
             job=sse.event("job", seen, job.seq),
-            job_without_id=sse.event("job", seen),
             items=sse.items(job.id, job.seq, shown, more=more) if shown else b"",
             missed=sse.items(job.id, job.seq, [], more=True),
             final=job.done,

@@ -110,7 +110,7 @@ def run(
         ws="none",
         lifespan="off",
         access_log=settings.log_level == "debug",
-        log_level=settings.log_level,
+        log_level="debug" if settings.log_level == "debug" else "warning",
         log_config=None,
         server_header=False,
         backlog=BACKLOG,

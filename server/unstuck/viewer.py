@@ -18,7 +18,6 @@ class Slot:
     seq: int
     since: int
     job: bytes
-    job_without_id: bytes
     items: bytes
     missed: bytes
     final: bool
@@ -110,7 +109,8 @@ class Viewer:
         parts = self._gone
         for job_id, slot in self._slots.items():
             parts.append(self._changed_items(job_id, slot))
-            parts.append(slot.job if self.ends_with is not None else slot.job_without_id)
+            # An id is a job's seq; on a stream of several jobs it would mean nothing.
+            parts.append(slot.job if self.ends_with is not None else slot.job[slot.job.index(b"\n") + 1 :])
             self._sent[job_id] = slot.seq
         parts += (self._beat, self._farewell)
         self._gone, self._slots, self._beat, self._farewell = [], {}, b"", b""

@@ -90,7 +90,8 @@ class Line:
         """What the runner says, until it is gone."""
         with open(self._in, "rb", closefd=False) as lines:
             for text in lines:
-                yield pipe.read_by_worker(text)
+                if text.endswith(b"\n"):  # else the runner died in the middle of a sentence
+                    yield pipe.read_by_worker(text)
 
     def say(self, message: pipe.ToRunner) -> None:
         rest = memoryview(pipe.line(message))
@@ -104,6 +105,7 @@ class Line:
     def _close(self) -> None:
         os.close(self._in)
         os.close(self._out)
+        self._in = self._out = -1
 
 
 class Worker:

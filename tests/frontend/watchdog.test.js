@@ -203,7 +203,7 @@ test("leaving: come back after the time that the server says, jittered and bound
 });
 
 test("failing polls back off to 32 seconds and never stop", () => {
-  const play = new Play(null, 0.5).on({ type: "stream_error", stream: 1 }).passFailing(29 * 60_000, 503);
+  const play = new Play(null, 1).on({ type: "stream_error", stream: 1 }).passFailing(29 * 60_000, 503);
   const at = play.did("poll").map((poll) => poll.at);
   assert.deepEqual(at.slice(1, 7).map((time, place) => time - at[place]), [2_000, 4_000, 8_000, 16_000, 32_000, 32_000]);
   assert.deepEqual([play.state.link, play.state.failure], ["offline", { status: 503, code: null }]);
@@ -435,7 +435,7 @@ class World {
   }
 }
 
-test("whatever breaks, the truth is shown within 50 s of the network's return, and the end is final", () => {
+test("whatever breaks, the truth is shown within 45 s of the network's return, and the end is final", () => {
   for (let seed = 1; seed <= 150; seed += 1) {
     const world = new World(seed);
     for (let step = 0; step < 4_000; step += 1) world.tick(true);
@@ -445,6 +445,6 @@ test("whatever breaks, the truth is shown within 50 s of the network's return, a
     const healed = world.now;
     while (world.state.phase === "watching" && world.now - healed < 120_000) world.tick(false);
     assert.ok(world.shownDone && world.shown === world.truth, `seed ${seed}: shows ${world.shown}, truth ${world.truth}`);
-    assert.ok(world.now - healed <= 50_000, `seed ${seed}: ${world.now - healed} ms`);
+    assert.ok(world.now - healed <= 45_000, `seed ${seed}: ${world.now - healed} ms`);
   }
 });

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def all_dead(pids: Iterable[int]) -> bool:
+    return not any(alive(pid) for pid in pids)
 
 
 def test_the_file_that_is_left_is_the_result(tmp_path: Path, report: Report) -> None:
@@ -129,14 +134,14 @@ def test_a_failure_says_the_end_of_stderr(report: Report) -> None:
 
 
 def test_a_failure_without_stderr_says_stdout(report: Report) -> None:
-    with pytest.raises(Failed, match="^exit code 1: sorry$"):
+    with pytest.raises(Failed, match=r"^exit code 1: sorry$"):
         command_kind("f=sh -c 'echo sorry; exit 1'").work(None, report)
-    with pytest.raises(Failed, match="^exit code 1: it printed nothing$"):
+    with pytest.raises(Failed, match=r"^exit code 1: it printed nothing$"):
         command_kind("f=false").work(None, report)
 
 
 def test_a_signal_has_a_name(report: Report) -> None:
-    with pytest.raises(Failed, match="^killed by SIGSEGV"):
+    with pytest.raises(Failed, match=r"^killed by SIGSEGV"):
         command_kind("f=sh -c 'kill -SEGV $$'").work(None, report)
 
 
@@ -189,8 +194,8 @@ def test_a_stop_kills_the_whole_group(tmp_path: Path, report: Report, trap: str)
     with pytest.raises(Cancelled):
         work.work(None, report)
     thread.join()
-    for pid in map(int, note.read_text().split()):
-        eventually(lambda pid=pid: not alive(pid))
+    pids = [int(pid) for pid in note.read_text().split()]
+    eventually(lambda: all_dead(pids))
 
 
 def test_a_program_that_vanished_since(tmp_path: Path, report: Report) -> None:
@@ -199,7 +204,7 @@ def test_a_program_that_vanished_since(tmp_path: Path, report: Report) -> None:
     program.chmod(0o700)
     made = command_kind(f"gone={program}")
     program.unlink()
-    with pytest.raises(Failed, match="cannot start .*program: No such file"):
+    with pytest.raises(Failed, match=r"cannot start .*program: No such file"):
         made.work(None, report)
 
 

@@ -28,7 +28,7 @@ SAMPLE = 10_000  # rows
 COLUMNS = 300  # at most; the rest is counted
 RESULT_ROOM = 60_000  # bytes of JSON for the columns; an item's result may have 64 KiB
 NAME_LIMIT, VALUE_LIMIT = 60, 40  # characters of a column's name and of a text value
-_CHECKING_SHARE = 0.8  # of the time goes into the pass that checks the lines
+_CHECKING_SHARE = 0.7  # of the time goes into the pass that checks the lines
 
 
 @kind(
@@ -69,7 +69,7 @@ def _columns(file: Path, shape: Shape, separator: str, has_header: bool) -> list
         raise malformed(f"Polars cannot read the file: {message}") from error
     titles = shape.first if has_header else [f"column_{place}" for place in range(1, len(names) + 1)]
     counted = (facts["rows"], len(names))
-    if counted != (shape.rows - has_header + shape.blank, len(titles[:COLUMNS])):
+    if counted != (shape.rows - has_header + shape.blank, min(len(shape.first), COLUMNS)):
         raise malformed(f"Polars finds {counted[0]} rows and {counted[1]} columns, Python does not")
     return _as_many_as_fit([_column(facts, place, titles[place], shape.blank) for place in range(len(names))])
 
@@ -83,7 +83,8 @@ def _facts(table: pl.LazyFrame, types: Mapping[str, Sequence[str]]) -> dict[str,
         for place, (name, candidates) in enumerate(types.items()):
             text = pl.when(pl.col(name) != "").then(pl.col(name))  # a quoted nothing is a missing value too
             yield text.null_count().alias(f"{place} nulls")
-            for type_, value in [("text", text), *((type_, _read_as(type_, text)) for type_ in candidates)]:
+            for type_ in ("text", *candidates):
+                value = _read_as(type_, text)
                 yield (value.null_count() - text.null_count()).alias(f"{place} {type_} misfits")
                 yield value.min().alias(f"{place} {type_} min")
                 yield value.max().alias(f"{place} {type_} max")
@@ -107,9 +108,11 @@ def _read_as(type_: str, text: pl.Expr) -> pl.Expr:
             return text.cast(pl.Float64, strict=False)
         case "date":
             return text.str.to_date("%Y-%m-%d", strict=False)
-        case _:
+        case "datetime":
             iso = text.str.replace(" ", "T", literal=True).str.strip_suffix("Z")
             return iso.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False)
+        case _:
+            return text
 
 
 def _fitting(facts: Mapping[str, Any], place: int) -> list[str]:

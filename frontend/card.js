@@ -1,0 +1,169 @@
+/*
+ * The nodes of one job's card, and how a view is put on them. It decides what is where; what is said comes
+ * from view.js, and what a button does is for job-progress.js. A node is touched only where something
+ * changed, and lists have a bound, so that drawing a job of 10,000 files costs what one of 10 does.
+ */
+import { make, setBadge, setShown, setText } from "./dom.js";
+import { say } from "./view.js";
+
+/** @import { Words } from "./wire" */
+/** @import { Shown } from "./view.js" */
+/** @typedef {ReturnType<typeof makeNodes>} Nodes */
+/** @typedef {Nodes & {card: HTMLElement}} Card */
+
+/** @typedef {object} Around what the page says about the card, and the job's address says about its links
+ * @property {boolean} modal
+ * @property {string | null} signin
+ * @property {string | null} zip
+ * @property {boolean} checking
+ * @property {boolean} cancelling */
+
+/** @returns {Card} */
+export function makeCard() {
+  const nodes = makeNodes();
+  return { ...nodes, card: assemble(nodes) };
+}
+
+function makeNodes() {
+  return {
+    title: make("h2", { id: "title", tabindex: "-1", dir: "auto" }), kind: make("p", { class: "kind" }), badge: make("span", { class: "badge" }),
+    meter: make("div"), percent: make("span", { class: "percent" }), eta: make("span", { class: "eta" }), bar: make("progress", { max: "100" }),
+    amount: make("span", { class: "amount" }), rate: make("span", { class: "rate" }), counts: make("dl", { class: "counts" }),
+    work: make("div", { class: "work" }), now: make("p", { class: "now" }), nowLabel: make("span", { class: "label" }),
+    names: make("span", { class: "names" }), more: make("span", { class: "more" }), stage: make("p", { class: "stage", dir: "auto" }),
+    note: make("p", { class: "note" }), sentence: make("p", { class: "sentence", tabindex: "-1", dir: "auto" }),
+    problems: make("details", { class: "problems", open: true }), problemsTitle: make("summary"), errors: make("ul", { class: "list", tabindex: "0" }),
+    more_errors: make("div", { class: "pager" }), showAll: button("small"), allErrors: make("div"),
+    results: make("details", { class: "results" }), resultsTitle: make("summary"), allResults: make("div"),
+    link: make("div", { class: "link" }), linkText: make("p"), check: button("small"), keep: button("small primary"),
+    signIn: make("a", { class: "button small primary" }), answer: make("p", { class: "answer", role: "alert", hidden: true }),
+    footer: make("footer"), cancel: button("cancel"), download: make("a", { class: "button primary", download: true }), close: button("close"),
+    live: make("div", { class: "unseen", role: "status" }),
+  };
+}
+
+/** @param {string} look */
+function button(look) {
+  return make("button", { type: "button", class: look });
+}
+
+/** @param {Nodes} n */
+function assemble(n) {
+  n.now.append(n.nowLabel, n.names, n.more);
+  n.work.append(n.now, n.stage);
+  n.more_errors.append(make("span"), n.showAll);
+  n.problems.append(n.problemsTitle, n.errors, n.more_errors, n.allErrors);
+  n.results.append(n.resultsTitle, n.allResults);
+  n.link.append(n.linkText, n.signIn, n.keep, n.check);
+  n.footer.append(n.cancel, n.download, n.close);
+  n.meter.append(
+    make("div", { class: "figures main" }, n.percent, n.eta), n.bar, make("div", { class: "figures" }, n.amount, n.rate));
+  const body = make("div", { class: "body" },
+    make("header", {}, make("div", {}, n.title, n.kind), n.badge),
+    n.sentence, n.meter, n.counts, n.work, n.note, n.problems, n.results, n.answer, n.link);
+  return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
+}
+
+/** @param {Card} card @param {Shown} shown @param {Around} around @param {Words} words */
+export function drawCard(card, shown, around, words) {
+  setText(card.title, shown.title);
+  setBadge(card.badge, shown.badge);
+  for (const name of /** @type {const} */ (["kind", "sentence", "note"])) {
+    setText(card[name], shown[name]);
+    setShown(card[name], shown[name] !== "");
+  }
+  drawNumbers(card, shown);
+  drawCounts(card.counts, shown.counts);
+  drawWork(card, shown, words);
+  drawErrors(card, shown, words);
+  drawLink(card, shown);
+  drawButtons(card, shown, around, words);
+}
+
+/** @param {Card} card @param {Shown} shown */
+function drawNumbers(card, shown) {
+  for (const name of /** @type {const} */ (["percent", "eta", "amount", "rate"])) setText(card[name], shown[name]);
+  setShown(card.meter, shown.meter);
+  setShown(card.work, shown.meter && !shown.done);
+  card.bar.className = shown.done ? shown.badge.tone : "busy";
+  card.bar.setAttribute("aria-label", shown.bar.label);
+  if (shown.bar.value === null) card.bar.removeAttribute("value");
+  else card.bar.value = shown.bar.value;
+}
+
+/** @param {HTMLElement} list @param {Shown["counts"]} counts */
+function drawCounts(list, counts) {
+  setShown(list, counts.length > 0);
+  while (list.children.length > counts.length) list.lastElementChild?.remove();
+  counts.forEach(({ label, value, tone }, place) => {
+    const row = list.children[place] ?? list.appendChild(make("div", {}, make("dt"), make("dd")));
+    const [term, number] = [row.firstElementChild, row.lastElementChild];
+    if (!term || !number) return;
+    setText(term, label);
+    setText(number, value);
+    number.className = tone;
+  });
+}
+
+/** @param {Card} card @param {Shown} shown @param {Words} words */
+function drawWork(card, shown, words) {
+  const { names, more } = shown.current;
+  setText(card.nowLabel, names.length ? say(words, "now_working_on") : "");
+  const drawn = [...card.names.children].map((node) => node.textContent).join("\n");
+  if (drawn !== names.join("\n")) card.names.replaceChildren(...names.flatMap((name, place) => [place > 0 ? ", " : "", make("bdi", {}, name)]));
+  setText(card.more, more);
+  setText(card.stage, shown.stage);
+  setShown(card.stage, shown.stage !== "");
+}
+
+/** @param {Card} card @param {Shown} shown @param {Words} words */
+function drawErrors(card, shown, words) {
+  setShown(card.problems, shown.failed > 0);
+  if (shown.failed === 0) return;
+  setText(card.problemsTitle, say(words, "problems", { count: shown.failed }));
+  card.errors.setAttribute("aria-label", card.problemsTitle.textContent ?? "");
+  // Failed items are only ever added, so the rows that are there stay as they are.
+  while (card.errors.children.length > shown.errors.length) card.errors.lastElementChild?.remove();
+  shown.errors.slice(card.errors.children.length).forEach(({ name, message }) => {
+    card.errors.append(make("li", {}, make("bdi", {}, name), make("span", { class: "message", dir: "auto" }, message)));
+  });
+  const paged = card.allErrors.hasChildNodes();
+  setShown(card.errors, !paged && shown.errors.length > 0);
+  setShown(card.more_errors, !paged && shown.failed > shown.errors.length);
+  setText(card.showAll, say(words, "show_failed", { count: shown.failed }));
+}
+
+/** @param {Card} card @param {Shown} shown */
+function drawLink(card, shown) {
+  card.linkText.className = shown.link.tone;
+  setText(card.linkText, [shown.link.text, shown.link.age].filter(Boolean).join(" "));
+  setShown(card.link, shown.link.text !== "");
+}
+
+/** @param {Card} card @param {Shown} shown @param {Around} around @param {Words} words */
+function drawButtons(card, shown, around, words) {
+  const { cancel, check, keep_watching: keep, sign_in: signIn } = shown.buttons;
+  setButton(card.cancel, cancel, around.cancelling);
+  setButton(card.check, check, around.checking);
+  setButton(card.keep, keep, around.checking);
+  setText(card.signIn, signIn.text);
+  card.signIn.href = around.signin ?? "";
+  setShown(card.signIn, signIn.shown && around.signin !== null);
+  setText(card.close, say(words, "close"));
+  setShown(card.close, around.modal);
+  setText(card.download, say(words, "download_all"));
+  card.download.href = around.zip ?? "";
+  setShown(card.download, around.zip !== null);
+  setText(card.resultsTitle, say(words, "results"));
+  setShown(card.results, shown.results);
+  setShown(card.footer, [card.cancel, card.close, card.download].some((one) => !one.hidden));
+}
+
+/** @param {HTMLButtonElement} node @param {{shown: boolean, enabled: boolean, text: string}} button @param {boolean} busy */
+function setButton(node, button, busy) {
+  setText(node, button.text);
+  setShown(node, button.shown);
+  node.disabled = !button.enabled;
+  if (busy) node.setAttribute("aria-busy", "true");
+  else node.removeAttribute("aria-busy");
+}

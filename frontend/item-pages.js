@@ -1,0 +1,91 @@
+/*
+ * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document, however
+ * many files the job has. It knows the items endpoint and its cursor, and nothing of streams or of jobs.
+ */
+import { make, setShown, setText } from "./dom.js";
+import { english, itemLine, refusal, say } from "./view.js";
+
+/** @import { Item, Words } from "./wire" */
+
+const ROWS = 50;
+
+export class ItemPages {
+  root = make("div", { class: "items" });
+  #list = make("ul", { class: "list", tabindex: "0" });
+  #place = make("span", { role: "status" });
+  #first = make("button", { type: "button", class: "small" });
+  #next = make("button", { type: "button", class: "small" });
+  #from = 0;
+  /** @type {string | null} */ #cursor = null;
+  /** @type {URL} */ #url;
+  /** @type {string} */ #state;
+  /** @type {number} */ #count;
+  /** @type {(url: string) => Promise<Response>} */ #fetch;
+  /** @type {Words} */ #words;
+
+  /** @param {{url: URL, state: string, count: number, label: string, fetch: (url: string) => Promise<Response>, words?: Words}} options */
+  constructor({ url, state, count, label, fetch, words = english }) {
+    this.#url = url;
+    this.#state = state;
+    this.#count = count;
+    this.#fetch = fetch;
+    this.#words = words;
+    this.#list.setAttribute("aria-label", label);
+    this.#first.textContent = say(words, "first_page");
+    this.#next.textContent = say(words, "next_page");
+    this.#first.addEventListener("click", () => this.#load(0, null));
+    this.#next.addEventListener("click", () => this.#load(this.#from + ROWS, this.#cursor));
+    this.root.append(this.#list, make("div", { class: "pager" }, this.#place, this.#first, this.#next));
+  }
+
+  /** Load the first page. */
+  show() {
+    return this.#load(0, null);
+  }
+
+  /** @param {number} from @param {string | null} cursor */
+  async #load(from, cursor) {
+    this.root.setAttribute("aria-busy", "true");
+    setText(this.#place, say(this.#words, "items_loading"));
+    const url = new URL(this.#url);
+    url.search = new URLSearchParams({ state: this.#state, limit: String(ROWS), ...(cursor ? { cursor } : {}) }).toString();
+    const page = await this.#ask(url.href);
+    this.root.removeAttribute("aria-busy");
+    if ("reason" in page) return setText(this.#place, say(this.#words, "items_failed", page));
+    [this.#from, this.#cursor] = [from, page.next];
+    this.#draw(page.items);
+  }
+
+  /** @param {string} url @returns {Promise<{items: Item[], next: string | null} | {reason: string}>} */
+  async #ask(url) {
+    try {
+      const response = await this.#fetch(url);
+      const body = await response.json().catch(() => null);
+      return response.ok && Array.isArray(body?.items) ? body : { reason: refusal(body, response.status, this.#words) };
+    } catch {
+      return { reason: refusal(null, null, this.#words) };
+    }
+  }
+
+  /** @param {Item[]} items */
+  #draw(items) {
+    const count = Math.max(this.#count, this.#from + items.length);
+    this.#list.replaceChildren(...items.slice(0, ROWS).map((item) => itemRow(item, this.#url, this.#words)));
+    this.#list.scrollTop = 0;
+    setShown(this.#list, items.length > 0);
+    const values = { from: this.#from + 1, to: this.#from + items.length, count };
+    setText(this.#place, items.length ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));
+    setShown(this.#first, this.#from > 0);
+    setShown(this.#next, this.#cursor !== null);
+  }
+}
+
+/** @param {Item} item @param {URL} base @param {Words} words */
+function itemRow(item, base, words) {
+  const line = itemLine(item, words);
+  const href = item.links?.result ? new URL(item.links.result, base) : null;
+  return make("li", {},
+    make("bdi", { title: line.full_name === line.name ? null : line.full_name }, line.name),
+    href && make("a", { href: href.href, download: true, "aria-label": `${say(words, "download")}: ${line.name}` }, say(words, "download")),
+    line.message && make("span", { class: "message", dir: "auto" }, line.message));
+}

@@ -1,0 +1,262 @@
+/*
+ * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done. With `modal` (or showModal())
+ * it is a real modal dialog, else a card on the page. Attributes are its state: src, modal, label (a
+ * title), signin (where to sign in). Events: progress, done, close. It puts follow.js and view.js on the
+ * screen and decides neither when to ask nor what to say. request() and fetch() may be overridden, for
+ * instance to add a header; `words` may be replaced by a translation.
+ */
+import { drawCard, makeCard } from "./card.js";
+import { make, setShown, setText } from "./dom.js";
+import { Follow, OneJob } from "./follow.js";
+import { ItemPages } from "./item-pages.js";
+import { look } from "./look.js";
+import { announcement, checked, english, forward, refusal, say, view } from "./view.js";
+
+/** @import { Job, Words } from "./wire" */
+/** @import { Seen } from "./view.js" */
+
+const AGE_EVERY_MS = 1_000;
+const CALM = ["live", "ended", "gave_up", "not_found"]; // no age is shown that would have to grow
+
+export class JobProgress extends HTMLElement {
+  static observedAttributes = ["src", "label"];
+  /** The texts of all elements; assign a translation before they are connected. @type {Words} */
+  static words = english;
+
+  #card = makeCard();
+  #dialog = make("dialog", { "aria-labelledby": "title", part: "dialog" });
+  /** @type {Follow | null} */ #follow = null;
+  /** @type {OneJob | null} */ #subject = null;
+  /** @type {Job | null} */ #known = null;
+  /** @type {ReturnType<typeof forward> | null} */ #floor = null;
+  /** @type {Seen | null} */ #announced = null;
+  /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
+  #checking = false;
+  #cancelling = false;
+  #finished = false;
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [look()];
+    root.append(this.#dialog, this.#card.card);
+    const { cancel, check, keep, close, showAll, results } = this.#card;
+    cancel.addEventListener("click", () => this.cancel());
+    check.addEventListener("click", () => this.check());
+    keep.addEventListener("click", () => this.check());
+    close.addEventListener("click", () => this.close());
+    showAll.addEventListener("click", () => this.#showAllFailed());
+    results.addEventListener("toggle", () => results.open && this.#showResults());
+    this.#dialog.addEventListener("close", () => this.#onClosed());
+  }
+
+  get src() {
+    return this.getAttribute("src") ?? "";
+  }
+
+  set src(value) {
+    this.setAttribute("src", value);
+  }
+
+  /** The newest truth that is shown. Set it before `src` where the caller already has it. */
+  get job() {
+    return this.#subject?.job ?? this.#known;
+  }
+
+  set job(job) {
+    this.#known = job;
+  }
+
+  get words() {
+    return /** @type {typeof JobProgress} */ (this.constructor).words;
+  }
+
+  connectedCallback() {
+    if (this.hasAttribute("modal")) this.showModal();
+    else this.#restart();
+  }
+
+  disconnectedCallback() {
+    this.#stop();
+  }
+
+  /** @param {string} name @param {string | null} before @param {string | null} after */
+  attributeChangedCallback(name, before, after) {
+    if (!this.isConnected || before === after) return;
+    if (name === "src") this.#restart();
+    else this.#render();
+  }
+
+  showModal() {
+    if (!this.isConnected) throw new Error("job-progress: put the element into the document before you call showModal()");
+    this.toggleAttribute("modal", true);
+    this.#dialog.append(this.#card.card);
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#card.title.focus();
+    this.#restart();
+  }
+
+  /** Close the dialog. The job goes on. */
+  close() {
+    if (this.#dialog.open) this.#dialog.close();
+  }
+
+  /** Ask the server now, and say what it found. */
+  async check() {
+    if (!this.#follow || this.#checking) return;
+    const follow = this.#follow;
+    const focused = this.shadowRoot?.activeElement;
+    this.#checking = true;
+    this.#answer("");
+    this.#render();
+    const found = await follow.check();
+    this.#checking = false;
+    if (follow !== this.#follow) return;
+    this.#answer(checked(found, this.words));
+    this.#render();
+    if (focused instanceof HTMLButtonElement && !focused.hidden && this.shadowRoot?.activeElement === this.#card.title) focused.focus();
+  }
+
+  async cancel() {
+    const job = this.job;
+    if (!job || job.done || this.#cancelling) return;
+    this.#cancelling = true;
+    this.#answer("");
+    this.#render();
+    const [body, status] = await this.#post(new URL(job.links.cancel, this.#url()).href);
+    this.#cancelling = false;
+    if (status !== null && status < 300) this.#follow?.tell(body);
+    else this.#answer(say(this.words, "cancel_failed", { reason: refusal(body, status, this.words) }), "bad");
+    this.#render();
+  }
+
+  /** @param {string | URL} url @param {RequestInit} [init] */
+  request(url, init) {
+    return new Request(url, init);
+  }
+
+  /** @param {Request} request */
+  fetch(request) {
+    return window.fetch(request);
+  }
+
+  // --- following
+  #url() {
+    return new URL(this.src, document.baseURI);
+  }
+
+  #restart() {
+    this.#stop();
+    if (!this.src) return;
+    const known = this.#known && this.#url().pathname.endsWith(`/${this.#known.id}`) ? this.#known : null;
+    this.#subject = new OneJob(this.#url().href, known);
+    const follow = new Follow({ subject: this.#subject, fetch: (url, init) => this.fetch(this.request(String(url), init)) });
+    this.#follow = follow;
+    follow.addEventListener("change", () => this.#onChange(follow));
+    this.#render();
+    follow.start();
+  }
+
+  #stop() {
+    this.#follow?.close();
+    this.#follow = this.#subject = this.#floor = this.#announced = null;
+    this.#finished = false;
+    this.#age(false);
+  }
+
+  /** @param {Follow} follow */
+  #onChange(follow) {
+    if (follow !== this.#follow) return;
+    const job = this.#subject?.job ?? null;
+    if (job) this.#known = job;
+    this.#render();
+    this.dispatchEvent(new CustomEvent("progress", { detail: { job, link: follow.link } }));
+    if (!job?.done || this.#finished) return;
+    this.#finished = true;
+    this.dispatchEvent(new CustomEvent("done", { detail: { job } }));
+  }
+
+  #onClosed() {
+    this.#stop();
+    this.dispatchEvent(new CustomEvent("close"));
+  }
+
+  /** @param {string} url @returns {Promise<[any, number | null]>} */
+  async #post(url) {
+    try {
+      const response = await this.fetch(this.request(url, { method: "POST", headers: { Accept: "application/json" } }));
+      return [await response.json().catch(() => null), response.status];
+    } catch {
+      return [null, null]; // said to the person by the caller
+    }
+  }
+
+  // --- drawing
+  /** @returns {Seen} */
+  #seen() {
+    const job = this.job;
+    this.#floor = job ? forward(this.#floor, job) : null;
+    return {
+      job, link: this.#follow?.link ?? (job?.done ? "ended" : "connecting"), id: this.src.split("/").pop() ?? "",
+      news_age_ms: this.#follow?.newsAgeMs ?? null, failure: this.#follow?.failure ?? null, browser_offline: !navigator.onLine,
+      checking: this.#checking, cancelling: this.#cancelling, floor: this.#floor?.percent ?? 0, label: this.getAttribute("label") ?? "",
+    };
+  }
+
+  #render() {
+    const seen = this.#seen();
+    const { job } = seen;
+    const focused = this.shadowRoot?.activeElement;
+    const around = {
+      modal: this.hasAttribute("modal"), signin: this.getAttribute("signin"), checking: this.#checking, cancelling: this.#cancelling,
+      zip: job?.done && job.links.results ? new URL(job.links.results, this.#url()).href : null,
+    };
+    drawCard(this.#card, view(seen, this.words), around, this.words);
+    // A button that disappears under the focus must not throw the keyboard back to the top of the page.
+    const lost = focused instanceof HTMLElement && (focused.hidden || (focused instanceof HTMLButtonElement && focused.disabled));
+    if (lost) (job?.done ? this.#card.sentence : this.#card.title).focus();
+    this.#age(this.#follow !== null && !CALM.includes(seen.link));
+    this.#announce(seen);
+  }
+
+  /** @param {Seen} seen */
+  #announce(seen) {
+    const text = announcement(this.#announced, seen, this.words);
+    this.#announced = seen;
+    if (text) this.#card.live.textContent = text;
+  }
+
+  /** @param {string} text @param {"" | "bad"} [tone] */
+  #answer(text, tone = "") {
+    this.#card.answer.className = `answer ${tone}`;
+    setText(this.#card.answer, text);
+    setShown(this.#card.answer, text !== "");
+  }
+
+  /** The age of the last news grows by itself; only then is there a timer. @param {boolean} on */
+  #age(on) {
+    if (on === (this.#ageing !== null)) return;
+    if (this.#ageing !== null) clearInterval(this.#ageing);
+    this.#ageing = on ? setInterval(() => this.#render(), AGE_EVERY_MS) : null;
+  }
+
+  #showAllFailed() {
+    const job = this.job;
+    if (job) this.#openPages(this.#card.allErrors, job, "failed", job.progress.failed, say(this.words, "failed_count"));
+    this.#render();
+  }
+
+  #showResults() {
+    const job = this.job;
+    if (!job || this.#card.allResults.hasChildNodes()) return;
+    this.#openPages(this.#card.allResults, job, "succeeded", job.progress.succeeded, say(this.words, "results"));
+  }
+
+  /** @param {HTMLElement} place @param {Job} job @param {string} state @param {number} count @param {string} label */
+  #openPages(place, job, state, count, label) {
+    const url = new URL(job.links.items, this.#url());
+    const pages = new ItemPages({ url, state, count, label, fetch: (href) => this.fetch(this.request(href)), words: this.words });
+    place.replaceChildren(pages.root);
+    void pages.show();
+  }
+}

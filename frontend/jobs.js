@@ -1,0 +1,182 @@
+/*
+ * The list of jobs on the batch page. JobList is a subject for follow.js: one stream and one poll for all
+ * jobs, merged so that no job ever goes back. JobRows draws it. The list is done, and everything closed,
+ * when every job in it is done. It holds at most 200 jobs; what a row says comes from view.js.
+ */
+import { icon, make, setBadge, setShown, setText } from "./dom.js";
+import { amount, badge, barValue, english, jobTitle, say } from "./view.js";
+import { harmless, localeOf } from "./words.js";
+
+/** @import { Job, Standing, Words } from "./wire" */
+
+const PAGE = 20;
+export const MOST_ROWS = 200;
+
+export class JobList {
+  /** @type {Map<string, Job>} */ #jobs = new Map();
+  /** Ids in heartbeats that a poll did not bring: older than what is listed. @type {Set<string>} */ #elsewhere = new Set();
+  /** @type {string[]} */ #asked = [];
+  #told = 0;
+  #wanted = PAGE;
+  /** There are more jobs than are held. */ more = false;
+  /** The list has been read at least once. */ loaded = false;
+  #api;
+
+  /** @param {URL} api */
+  constructor(api) {
+    this.#api = api;
+    this.streamUrl = new URL("events/stream", api).href;
+  }
+
+  get pollUrl() {
+    return new URL(`jobs?limit=${this.#wanted}`, this.#api).href;
+  }
+
+  /** Newest first. */
+  get jobs() {
+    return [...this.#jobs.values()].sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0));
+  }
+
+  get full() {
+    return this.#wanted >= MOST_ROWS;
+  }
+
+  /** Ask for one page more from the next poll on. */
+  widen() {
+    this.#wanted = Math.min(MOST_ROWS, this.#wanted + PAGE);
+  }
+
+  /** @param {Job} job a job that the page knows from elsewhere */
+  add(job) {
+    this.#merge(job);
+  }
+
+  standing() {
+    return null;
+  }
+
+  /** @param {any} body @returns {Standing | null} */
+  readPoll(body) {
+    if (!Array.isArray(body.jobs)) return null;
+    const listed = new Set(body.jobs.map((/** @type {Job} */ job) => job.id));
+    const oldest = body.next ? body.jobs.at(-1)?.created_at : "";
+    for (const job of this.#jobs.values()) if (!listed.has(job.id) && job.created_at > oldest) this.#jobs.delete(job.id);
+    for (const job of body.jobs) this.#merge(job);
+    for (const id of this.#asked) if (!this.#jobs.has(id)) this.#elsewhere.add(id);
+    this.more = Boolean(body.next);
+    this.loaded = true;
+    return this.#standing();
+  }
+
+  /** @param {any} data @returns {Standing | null} */
+  readJob(data) {
+    if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
+    if (!this.#elsewhere.has(data.id)) this.#merge(data);
+    return this.#standing();
+  }
+
+  /** A beat names every job that is not done: one that is unknown, ahead, or missing means that we are behind. @param {any} data */
+  readBeat(data) {
+    const seqs = new Map(Object.entries(data.jobs ?? {}));
+    this.#asked = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#elsewhere.has(id));
+    const ahead = [...this.#jobs.values()].some((job) => !job.done && (seqs.get(job.id) ?? Infinity) > job.seq);
+    return this.#told + (ahead || this.#asked.length > 0 ? 1 : 0);
+  }
+
+  /** @param {any} data */
+  readGone(data) {
+    this.#jobs.delete(data.job_id);
+    return false;
+  }
+
+  accept() {
+    this.#trim();
+  }
+
+  /** The list has no seq of its own: everything that is told moves it on. */
+  #standing() {
+    this.#told += 1;
+    const jobs = [...this.#jobs.values()];
+    const waits = jobs.filter((job) => !job.done).map((job) => job.poll_after_ms ?? 5_000);
+    return { seq: this.#told, done: this.loaded && waits.length === 0, poll_after_ms: waits.length ? Math.min(...waits) : null };
+  }
+
+  /** @param {Job} job */
+  #merge(job) {
+    const held = this.#jobs.get(job.id);
+    if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return;
+    this.#jobs.set(job.id, job);
+    this.#elsewhere.delete(job.id);
+  }
+
+  #trim() {
+    for (const job of this.jobs.slice(MOST_ROWS)) {
+      this.#jobs.delete(job.id);
+      this.#elsewhere.add(job.id);
+      this.more = true;
+    }
+  }
+}
+
+export class JobRows {
+  /** @type {Map<string, ReturnType<typeof makeRow>>} */ #rows = new Map();
+  /** @type {HTMLElement} */ #list;
+  /** @type {Words} */ #words;
+
+  /** @param {HTMLElement} list @param {Words} [words] */
+  constructor(list, words = english) {
+    this.#list = list;
+    this.#words = words;
+  }
+
+  /** @param {Job[]} jobs */
+  draw(jobs) {
+    const there = new Set(jobs.map((job) => job.id));
+    for (const [id, row] of this.#rows) {
+      if (there.has(id)) continue;
+      row.item.remove();
+      this.#rows.delete(id);
+    }
+    jobs.forEach((job, place) => {
+      const row = this.#rows.get(job.id) ?? makeRow(job, this.#words);
+      this.#rows.set(job.id, row);
+      if (this.#list.children[place] !== row.item) this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
+      drawRow(row, job, this.#words);
+    });
+  }
+}
+
+/** @param {Job} job @param {Words} words */
+function makeRow(job, words) {
+  const created = new Date(job.created_at);
+  const today = created.toDateString() === new Date().toDateString();
+  const when = new Intl.DateTimeFormat(localeOf(words), { ...(today ? {} : { day: "numeric", month: "short" }), hour: "2-digit", minute: "2-digit" }).format(created);
+  const parts = {
+    name: make("bdi", { class: "name" }, jobTitle(job, words)), badge: make("span", { class: "badge" }),
+    amount: make("span", { class: "amount" }), failed: make("span", { class: "failures" }),
+    bar: make("progress", { max: "100", "aria-hidden": "true" }),
+    shown: /** @type {Job | null} */ (null),
+  };
+  const time = make("time", { datetime: job.created_at, title: created.toLocaleString(localeOf(words)) }, when);
+  const link = make("a", { class: "row", href: `#job=${job.id}` },
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time)),
+    make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
+    parts.badge);
+  return { ...parts, item: make("li", {}, link) };
+}
+
+/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {Words} words */
+function drawRow(row, job, words) {
+  if (row.shown === job) return;
+  row.shown = job;
+  const state = badge(job, words);
+  setBadge(row.badge, state);
+  setText(row.amount, amount(job, words));
+  const { failed } = job.progress;
+  if (failed > 0) row.failed.replaceChildren(icon("bad"), say(words, "failures", { count: failed }));
+  setShown(row.failed, failed > 0);
+  row.bar.className = job.done ? state.tone : "busy";
+  const value = barValue(job);
+  if (value === null) row.bar.removeAttribute("value");
+  else row.bar.value = value;
+}

@@ -1,0 +1,275 @@
+/*
+ * Decides what is on the screen for a job: (job, link, …) → words, numbers, bar, badge, buttons.
+ * Pure: no DOM, no clock, no network; whatever depends on time comes in as an argument. All texts come
+ * from the table of words.js or from another one of that shape. Names and messages come from outside:
+ * they are made harmless here, and the element shows them as text and nothing else.
+ */
+import { duration, english, harmless, number, percentText, rateText, say } from "./words.js";
+
+export { english, say };
+
+/** @import { Job, Item, ItemError, Link, Words } from "./wire" */
+
+/** @typedef {object} Shown
+ * @property {string} title
+ * @property {string} kind
+ * @property {boolean} done
+ * @property {boolean} results there are results of items to be looked at
+ * @property {{text: string, tone: Tone}} badge
+ * @property {{value: number | null, label: string}} bar value from 0 to 100, or null where it is not known
+ * @property {boolean} meter whether there is anything to measure
+ * @property {string} percent
+ * @property {string} eta
+ * @property {string} amount
+ * @property {string} rate
+ * @property {{label: string, value: string, tone: Tone}[]} counts
+ * @property {string} stage
+ * @property {{names: string[], more: string}} current
+ * @property {string} note what somebody should know about the work now
+ * @property {string} sentence the whole outcome, once done
+ * @property {{text: string, tone: Tone, age: string}} link
+ * @property {{name: string, message: string}[]} errors
+ * @property {number} failed
+ * @property {Record<"cancel" | "check" | "keep_watching" | "sign_in", {shown: boolean, enabled: boolean, text: string}>} buttons */
+
+/** @typedef {"quiet" | "busy" | "stopped" | "good" | "warn" | "bad"} Tone */
+
+/** @typedef {object} Seen what the element knows
+ * @property {Job | null} job
+ * @property {Link} link
+ * @property {string} [id] of the job that was asked for, where none has come yet
+ * @property {number | null} [news_age_ms]
+ * @property {{status: number | null, code: string | null} | null} [failure]
+ * @property {boolean} [checking]
+ * @property {boolean} [cancelling] the request to cancel is on its way
+ * @property {boolean} [browser_offline]
+ * @property {number} [floor] the bar was here already (see `forward`)
+ * @property {string} [label] for the job, where the page has a better one */
+
+const AGE_SHOWN_AFTER_MS = 5_000; // younger news need no age
+const CURRENT_NAMES = 1; // the line must not jump; the rest is counted
+const NAME_LENGTH = 72;
+const MESSAGE_LENGTH = 300;
+const RESULT_LENGTH = 160;
+
+/** @type {Record<string, Tone>} */
+const TONES = { queued: "quiet", running: "busy", cancelling: "warn", completed: "good", completed_with_errors: "warn", failed: "bad", cancelled: "stopped" };
+const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // what is shown is old: no forecast
+const TROUBLE = ["connecting", "polling", "offline", "signed_out", "not_found", "gave_up"];
+
+/** @param {Seen} seen @param {Words} [words] @returns {Shown} */
+export function view(seen, words = english) {
+  const { job } = seen;
+  const done = job?.done ?? false;
+  const title = seen.label || (job ? jobTitle(job, words) : say(words, seen.link === "not_found" ? "title_not_found" : "title_loading"));
+  return {
+    title,
+    done,
+    results: done && (job?.progress.succeeded ?? 0) > 0,
+    kind: job && job.name ? harmless(job.kind, NAME_LENGTH) : "",
+    badge: badge(job, words, seen.link),
+    bar: { value: job ? barValue(job, seen.floor) : null, label: say(words, "progress_label", { name: title }) },
+    meter: job !== null || seen.link !== "not_found",
+    ...numbers(seen, words),
+    counts: job ? counts(job, words) : [],
+    stage: job && !done ? stage(job, words) : "",
+    current: job && !done ? current(job, words) : { names: [], more: "" },
+    note: job && !done ? note(job, words) : "",
+    sentence: job && done ? sentence(job, words) : "",
+    link: link(seen, words),
+    errors: (job?.item_errors ?? []).map((error) => ({ name: harmless(error.name, NAME_LENGTH), message: reason(error, words) })),
+    failed: job?.progress.failed ?? 0,
+    buttons: buttons(seen, words),
+  };
+}
+
+/** The progress to go on showing: what the bar must not fall below within one attempt of one job.
+ * @param {{id: string, attempt: number, seq: number, percent: number} | null} shown @param {Job} job */
+export function forward(shown, job) {
+  const percent = job.progress.percent ?? 0;
+  const same = shown !== null && shown.id === job.id && shown.attempt === job.attempt && job.seq >= shown.seq;
+  return { id: job.id, attempt: job.attempt, seq: job.seq, percent: same ? Math.max(shown.percent, percent) : percent };
+}
+
+/** @param {Job} job @param {Words} words */
+export function jobTitle(job, words = english) {
+  return job.name ? harmless(job.name, NAME_LENGTH) : say(words, "untitled", { kind: harmless(job.kind, NAME_LENGTH) });
+}
+
+/** A state that is not known is shown as running until the job says that it is done.
+ * @param {Job | null} job @param {Words} words @param {Link} [linkState] @returns {{text: string, tone: Tone}} */
+export function badge(job, words = english, linkState = "live") {
+  if (!job) return { text: say(words, linkState === "not_found" ? "unknown" : "loading"), tone: "quiet" };
+  const known = Object.hasOwn(TONES, job.state);
+  const state = !job.done && job.cancel_requested ? "cancelling" : known ? job.state : job.done ? "unknown" : "running";
+  return { text: say(words, state), tone: TONES[state] ?? "quiet" };
+}
+
+/** From 0 to 100; 100 only where it is done, and null where nobody knows. @param {Job} job @param {number} [floor] */
+export function barValue(job, floor = 0) {
+  if (job.done) return job.progress.percent ?? (job.state === "completed" || job.state === "completed_with_errors" ? 100 : 0);
+  if (job.progress.percent === null) return job.state === "queued" ? 0 : null;
+  return Math.min(99.9, Math.max(floor, job.progress.percent));
+}
+
+/** @param {Job} job @param {Words} words */
+export function amount(job, words = english) {
+  const { total, processed } = job.progress;
+  const values = { processed: number(processed, words), total: number(total ?? 0, words) };
+  if (total === null) return say(words, "files_so_far", { ...values, count: processed });
+  if (job.state === "queued" && processed === 0) return say(words, "files_waiting", { ...values, count: total });
+  return say(words, "files_of", { ...values, count: total });
+}
+
+/** @param {Seen} seen @param {Words} words */
+function numbers({ job, floor, link: state }, words) {
+  if (!job) return { percent: "", eta: "", amount: "", rate: "" };
+  const { eta_seconds: eta, rate_per_second: rate } = job.progress;
+  const value = barValue(job, floor);
+  const counting = value !== null && (job.state !== "queued" || value > 0);
+  return {
+    percent: counting ? percentText(value, words) : "",
+    eta: !job.done && eta !== null && !LOST.includes(state) ? say(words, "eta", { duration: duration(Math.max(1, eta), words) }) : "",
+    amount: amount(job, words),
+    rate: rate && (job.done || !LOST.includes(state)) ? rateText(rate, words) : "",
+  };
+}
+
+/** @param {Job} job @param {Words} words @returns {Shown["counts"]} */
+function counts(job, words) {
+  const { total, processed, succeeded, failed, skipped } = job.progress;
+  /** @type {[string, number, Tone][]} */
+  const rows = [["succeeded", succeeded, "good"], ["failed_count", failed, failed > 0 ? "bad" : "quiet"]];
+  if (skipped > 0) rows.push(["skipped", skipped, "quiet"]);
+  if (total !== null && (!job.done || total > processed)) rows.push([job.done ? "not_done" : "remaining", Math.max(0, total - processed), "quiet"]);
+  return rows.map(([label, value, tone]) => ({ label: say(words, label), value: number(value, words), tone }));
+}
+
+/** @param {Job} job @param {Words} words */
+function stage(job, words) {
+  const parts = [job.progress.stage, job.progress.message].map((text) => harmless(text ?? "", MESSAGE_LENGTH));
+  if (job.attempt > 1) parts.unshift(say(words, "attempt", { attempt: number(job.attempt, words), max: number(job.max_attempts, words) }));
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** @param {Job} job @param {Words} words */
+function current(job, words) {
+  const names = (job.progress.current ?? []).map((name) => harmless(name, NAME_LENGTH));
+  const more = names.length - CURRENT_NAMES;
+  return { names: names.slice(0, CURRENT_NAMES), more: more > 0 ? say(words, "and_more", { count: more }) : "" };
+}
+
+/** @param {Job} job @param {Words} words */
+function note(job, words) {
+  if (job.cancel_requested) return say(words, "cancel_asked");
+  return job.health && job.health !== "ok" && words[job.health] ? say(words, job.health) : "";
+}
+
+/** How it ended, in one sentence. @param {Job} job @param {Words} [words] */
+export function sentence(job, words = english) {
+  const { total, processed, succeeded, failed, skipped } = job.progress;
+  const all = total ?? processed;
+  const values = { total: number(all, words), processed: number(processed, words), succeeded: number(succeeded, words), failed: number(failed, words) };
+  const message = job.error ? harmless(job.error.message, MESSAGE_LENGTH) : "";
+  /** @type {Record<string, () => string>} */
+  const endings = {
+    completed: () =>
+      all === 0 ? say(words, "end_completed_empty")
+      : skipped > 0 ? say(words, "end_completed_skipped", { ...values, count: skipped })
+      : say(words, "end_completed", { ...values, count: all }),
+    completed_with_errors: () => say(words, "end_errors", { ...values, count: all }),
+    failed: () => (message ? say(words, "end_failed", { message }) : say(words, "end_failed_plain")),
+    cancelled: () => say(words, total === null ? "end_cancelled_open" : "end_cancelled", { ...values, count: all }),
+  };
+  const end = Object.hasOwn(endings, job.state) ? endings[job.state] : undefined;
+  const text = end ? end() : say(words, "end_unknown", { state: harmless(job.state, NAME_LENGTH) });
+  const seconds = job.started_at && job.finished_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1_000 : 0;
+  return seconds >= 1 ? `${text} ${say(words, "took", { duration: duration(seconds, words) })}` : text;
+}
+
+/** The quiet indicator. @param {Seen} seen @param {Words} words @returns {Shown["link"]} */
+function link(seen, words) {
+  const { link: state, job, failure, news_age_ms: age = null } = seen;
+  if (state === "ended") return { text: "", tone: "quiet", age: "" };
+  const old = age !== null && age >= AGE_SHOWN_AFTER_MS;
+  const spoken = old && TROUBLE.includes(state) && state !== "gave_up" ? say(words, "news_age", { duration: duration(age / 1_000, words) }) : "";
+  /** @type {Partial<Record<Link, Tone>>} */
+  const tones = { live: "good", catching_up: "busy", polling: "busy", connecting: "quiet" };
+  const values = {
+    id: harmless(seen.id ?? job?.id ?? "", NAME_LENGTH),
+    status: failure?.status ?? "",
+    duration: duration((age ?? 0) / 1_000, words),
+  };
+  return { text: say(words, linkWords(seen), values), tone: tones[state] ?? "warn", age: spoken };
+}
+
+/** @param {Seen} seen */
+function linkWords({ link: state, job, failure, browser_offline }) {
+  if (state === "connecting" && job) return "link_reconnecting";
+  if (state !== "offline") return `link_${state}`;
+  if (browser_offline) return "link_browser_offline";
+  if (failure?.code === "not_our_answer") return "link_garbage";
+  return failure?.status ? "link_trouble" : "link_offline";
+}
+
+/** @param {Seen} seen @param {Words} words @returns {Shown["buttons"]} */
+function buttons({ job, link: state, checking = false, cancelling = false }, words) {
+  const open = job !== null && !job.done;
+  const stopping = cancelling || (job?.cancel_requested ?? false);
+  return {
+    cancel: { shown: open, enabled: !stopping, text: say(words, stopping ? "cancelling" : "cancel") },
+    check: { shown: !job?.done && state !== "gave_up", enabled: !checking, text: say(words, checking ? "checking" : "check") },
+    keep_watching: { shown: state === "gave_up", enabled: !checking, text: say(words, "keep_watching") },
+    sign_in: { shown: state === "signed_out", enabled: true, text: say(words, "sign_in") },
+  };
+}
+
+/** Whether this is worth saying aloud after that: each quarter, a change of state, the link, the end.
+ * @param {Seen | null} before @param {Seen} after @param {Words} [words] */
+export function announcement(before, after, words = english) {
+  const { job } = after;
+  if (job?.done) return before?.job?.done ? "" : sentence(job, words);
+  const lost = (/** @type {Seen | null} */ seen) => seen !== null && LOST.includes(seen.link);
+  if (lost(after) && (!lost(before) || before?.link !== after.link)) return after.link === "offline" ? say(words, "say_link_lost") : link(after, words).text;
+  if (lost(before) && !lost(after) && after.link !== "connecting") return say(words, "say_link_back");
+  if (!job) return "";
+  if (!before?.job || badge(before.job, words).text !== badge(job, words).text) return badge(job, words).text;
+  const quarter = (/** @type {Seen} */ seen) => Math.floor((seen.job && barValue(seen.job, seen.floor) || 0) / 25);
+  return quarter(after) > quarter(before) ? say(words, "say_percent", { percent: percentText(barValue(job, after.floor) ?? 0, words) }) : "";
+}
+
+/** What a check found, for the person who asked.
+ * @param {{outcome: string, status: number | null}} found @param {Words} [words] */
+export function checked(found, words = english) {
+  if (found.outcome !== "failed") return say(words, found.outcome === "same" ? "found_same" : "found_news");
+  return found.status === null ? say(words, "found_failed") : say(words, "found_trouble", { status: String(found.status) });
+}
+
+/** Why a request was refused. @param {{detail?: unknown} | null} problem @param {number | null} status @param {Words} [words] */
+export function refusal(problem, status, words = english) {
+  if (typeof problem?.detail === "string" && problem.detail) return harmless(problem.detail, MESSAGE_LENGTH);
+  return status === null ? say(words, "no_contact") : say(words, "bad_status", { status: String(status) });
+}
+
+/** One line about an item of a list. @param {Item} item @param {Words} [words] */
+export function itemLine(item, words = english) {
+  const failed = item.state === "failed";
+  const message = failed ? reason({ message: item.error?.message ?? item.message }, words) : (resultText(item.result, words) || harmless(item.message ?? "", RESULT_LENGTH));
+  return { name: harmless(item.name, NAME_LENGTH), full_name: harmless(item.name), message, failed };
+}
+
+/** A small result in one line: plain values as they are, lists and tables by their size.
+ * @param {Record<string, unknown> | null} result @param {Words} words */
+function resultText(result, words) {
+  const parts = Object.entries(result ?? {}).map(([key, value]) => {
+    const size = value !== null && typeof value === "object" ? Object.keys(value).length : null;
+    const shown = size !== null ? say(words, "result_entries", { count: size }) : typeof value === "number" ? number(value, words) : String(value);
+    return `${key}: ${shown}`;
+  });
+  return harmless(parts.join(" · "), RESULT_LENGTH);
+}
+
+/** @param {{message: string | null}} error @param {Words} words */
+function reason(error, words) {
+  return error.message ? harmless(error.message, MESSAGE_LENGTH) : say(words, "no_reason");
+}

@@ -1,0 +1,395 @@
+/*
+ * Decides what a client that watches a job does next: PROTOCOL.md, section 5, as a state machine.
+ * It is given (state, event, now_ms, random 0..1) and answers [next state, actions]. It must not know
+ * a clock, chance, the DOM, the network or any other file: plain data in, plain data out, so that its
+ * twin in Python can run the same JSON vectors. Field names are snake_case for the same reason.
+ *
+ * The rules in prose:
+ *  1. While it watches, there is a stream or a time when one will be opened; without a stream that
+ *     lives there is a poll in flight or a time for the next one. `keepTime` enforces both after
+ *     every event, so no sequence of events can leave a client waiting for nothing.
+ *  2. The highest `seq` is held. A lower one is believed in three cases only: it is the first job of
+ *     a connection; it says `done` (a final state has nothing after it, so what is held comes from a
+ *     history that no longer exists); or two polls in a row say so. All three mean a restored store.
+ *  3. `done` ends everything at once: streams, poll, timer. Nothing can undo it.
+ *  4. A stream has spoken when its first named event is there; being open proves nothing, a proxy may
+ *     hold its bytes back. One that has not spoken after 10 s is broken.
+ *  5. Two missed beats cast doubt: poll, and open a spare stream. The doubted one stays until the
+ *     spare has spoken, because it is often the first to heal (make before break).
+ *  6. At most one poll is in flight, none is aborted before 10 s, and after an aborted one there are
+ *     10 s of peace unless there is a sign that the network is back. A poll asked for during another
+ *     follows it at once, since the first one's answer may be older than the reason for the second.
+ *  7. A page that was shown again, or a timer that rang late, has slept: poll at once, doubt nothing
+ *     for 5 s (what came in meanwhile is delivered only now), and do not give up on slept time.
+ *  8. Giving up, a sign-in that has run out and an unknown job are told apart, and each has a way back.
+ */
+
+/** @import { WatchState, WatchEvent, WatchAction, WatchStream, Standing, PollReason, Link } from "./wire" */
+/** @typedef {{s: WatchState, actions: WatchAction[], now: number, random: number}} Turn */
+
+const SECOND_MS = 1_000;
+export const HEARTBEAT_MS = 15 * SECOND_MS; // the server's default
+export const BEATS_MISSED_MS = 2 * HEARTBEAT_MS + 5 * SECOND_MS; // two beats and what a slow network may add
+export const SPEAK_WITHIN_MS = 10 * SECOND_MS; // asked for (or open) and still no event: broken or buffered
+export const STREAM_BACKOFF_MIN_MS = 500;
+export const STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS;
+export const STREAM_SETTLED_MS = 10 * SECOND_MS; // a stream that lived so long starts the back-off anew
+export const LEAVING_MAX_MS = 60 * SECOND_MS; // a server may not send us away for longer
+export const FIRST_POLL_MS = 1 * SECOND_MS; // the first stream is usually quicker; if not, ask
+export const BREAK_SPREAD_MS = 1 * SECOND_MS; // when a server dies, its viewers do not all ask in one moment
+export const POLL_TIMEOUT_MS = 10 * SECOND_MS; // aborting sooner made outages longer (measured)
+export const AFTER_ABORT_MS = 10 * SECOND_MS; // requests queue behind older attempts in TCP back-off
+export const POLL_BACKOFF_MIN_MS = 2 * SECOND_MS;
+export const POLL_BACKOFF_MAX_MS = 32 * SECOND_MS;
+export const POLL_AFTER_MIN_MS = 1 * SECOND_MS; // bounds for the server's poll_after_ms
+export const POLL_AFTER_MAX_MS = 60 * SECOND_MS;
+export const POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS;
+export const SLOW_POLL_MS = 60 * SECOND_MS; // signed out, or a 404 that is not the server's own
+export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
+export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
+export const LATE_TIMER_MS = 75 * SECOND_MS; // hidden pages get timers up to 60 s late; beyond that the page slept
+export const WAKE_GRACE_MS = 5 * SECOND_MS; // what came in during sleep is delivered within this
+export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without any news of the job
+export const GIVE_UP_GRACE_MS = 60 * SECOND_MS; // at least this long after waking
+export const NOT_FOUND_ANSWERS = 3; // a proxy without a backend also says 404, so do not believe one
+export const LOWER_ANSWERS = 2;
+
+/** @returns {WatchState} */
+export function newState() {
+  return {
+    phase: "new", link: "connecting", seq: -1, done: false, started_at: 0, news_at: null, give_up_at: 0, wake_at: null,
+    stream: null, spare: null, next_stream: 1, stream_failures: 0, reopen_at: null,
+    poll: null, next_poll: 1, poll_at: null, poll_reason: "fallback", poll_wanted: null, poll_not_before: 0,
+    poll_failures: 0, poll_after_ms: POLL_AFTER_DEFAULT_MS, polling: false, failure: null,
+    browser_offline: false, signed_out: false, not_found_answers: 0, lower_answers: 0,
+  };
+}
+
+const WATCHING = ["watching"];
+const RESTING = ["gave_up", "not_found"];
+
+/** What happens on which event, and in which phases it counts at all; elsewhere it is ignored.
+ * @type {Record<string, [string[], (t: Turn, e: any) => void][]>} */
+const ON = {
+  start:             [[["new"], begin]],
+  stream_open:       [[WATCHING, onStreamOpen]],
+  job:               [[WATCHING, onJob]],
+  items:             [[WATCHING, hear]],
+  heartbeat:         [[WATCHING, onHeartbeat]],
+  leaving:           [[WATCHING, onLeaving]],
+  gone:              [[WATCHING, (t, e) => { if (hear(t, e)) end(t, "not_found"); }]],
+  stream_error:      [[WATCHING, (t, e) => loseStream(t, e.stream)]],
+  poll_ok:           [[WATCHING, onPollAnswered]],
+  poll_not_modified: [[WATCHING, onPollAnswered]],
+  poll_failed:       [[WATCHING, onPollFailed]],
+  told:              [[WATCHING, (t, e) => { if (e.job.seq >= t.s.seq || e.job.done) take(t, e.job); }]], // the answer of another call, such as cancel
+  page_shown:        [[WATCHING, wake], [["gave_up"], (t) => resume(t, "wake")]],
+  online:            [[WATCHING, wake], [["gave_up"], (t) => resume(t, "wake")]],
+  offline:           [[WATCHING, (t) => { t.s.browser_offline = true; }]],
+  manual_check:      [[WATCHING, onManualCheck], [RESTING, (t) => resume(t, "manual")]],
+  tick:              [[WATCHING, (t) => { if (t.now > (t.s.wake_at ?? t.now) + LATE_TIMER_MS) wake(t); }]],
+};
+
+/** What becomes due by the passing of time alone, in the order in which it is done.
+ * Every deed moves its own due time, or the loop in keepTime would not end.
+ * @type {[due: (s: WatchState) => number | null, deed: (t: Turn) => void][]} */
+const DUE = [
+  [(s) => s.give_up_at,                                        (t) => end(t, "gave_up")],
+  [(s) => s.poll && s.poll.asked_at + POLL_TIMEOUT_MS,         abortPoll],
+  [(s) => muteUntil(s.stream),                                 (t) => loseStream(t, t.s.stream?.number)],
+  [(s) => muteUntil(s.spare),                                  (t) => loseStream(t, t.s.spare?.number)],
+  [(s) => s.reopen_at,                                         openStream],
+  [(s) => (s.spare || s.reopen_at !== null ? null : doubtAt(s)), (t) => { askPoll(t, "watchdog"); openStream(t); }],
+  [(s) => (s.poll ? null : s.poll_at),                         (t) => askPoll(t, t.s.poll_reason)],
+  [(s) => (s.poll || s.poll_at !== null ? null : silentAt(s)), (t) => askPoll(t, "watchdog")],
+];
+
+/** The one door: what follows from this event, now.
+ * @param {WatchState} state @param {WatchEvent} event @param {number} now_ms @param {number} random from 0 to 1
+ * @returns {[WatchState, WatchAction[]]} */
+export function step(state, event, now_ms, random) {
+  const rows = ON[event.type];
+  if (!rows) throw new Error(`watchdog: there is no event '${event.type}'; it knows ${Object.keys(ON).join(", ")}`);
+  const s = { ...state, stream: state.stream && { ...state.stream }, spare: state.spare && { ...state.spare } };
+  /** @type {Turn} */
+  const turn = { s, actions: [], now: now_ms, random };
+  const row = rows.find(([phases]) => phases.includes(state.phase));
+  if (row) row[1](turn, event);
+  keepTime(turn);
+  if (s.wake_at !== state.wake_at) turn.actions.push({ type: "wake_at", at_ms: s.wake_at });
+  return [s, turn.actions];
+}
+
+/** Do what is due, restore rule 1, and say when to look again. @param {Turn} t */
+function keepTime(t) {
+  const { s, now } = t;
+  for (let pass = 0, busy = true; busy && pass < 5; pass += 1) {
+    busy = false;
+    if (s.phase === "watching" && !s.stream && s.reopen_at === null && !s.signed_out) s.reopen_at = now;
+    if (s.phase === "watching" && !lives(s, now) && !s.poll && s.poll_at === null) planPoll(t, s.poll_after_ms, "fallback");
+    for (const [due, deed] of DUE) {
+      const at = s.phase === "watching" ? due(s) : null;
+      if (at === null || at > now) continue;
+      deed(t);
+      busy = true;
+    }
+  }
+  s.link = linkOf(s, now);
+  if (s.phase !== "watching") s.wake_at = null;
+  else s.wake_at = Math.max(now + 1, Math.min(now + CHECK_EVERY_MS, ...DUE.map(([due]) => due(s) ?? Infinity)));
+}
+
+// --- what is true of a state
+/** @param {WatchState} s @param {number} now */
+const lives = (s, now) => now < (doubtAt(s) ?? -Infinity);
+
+/** @param {WatchState} s */
+const doubtAt = (s) => (s.stream && s.stream.heard_at !== null ? s.stream.heard_at + BEATS_MISSED_MS : null);
+
+/** @param {WatchState} s */
+const silentAt = (s) => Math.max(s.started_at, s.news_at ?? 0, s.stream?.heard_at ?? 0) + SILENCE_LIMIT_MS;
+
+/** @param {WatchStream | null} stream */
+const muteUntil = (stream) =>
+  stream && stream.heard_at === null ? (stream.opened_at ?? stream.asked_at) + SPEAK_WITHIN_MS : null;
+
+/** @param {WatchState} s @param {number} now @returns {Link} */
+function linkOf(s, now) {
+  if (s.phase !== "watching") return s.phase === "new" ? "connecting" : s.phase;
+  if (s.signed_out) return "signed_out";
+  if (lives(s, now)) return s.poll && (s.poll.reason === "behind" || s.poll.reason === "wake") ? "catching_up" : "live";
+  if (s.not_found_answers >= NOT_FOUND_ANSWERS) return "not_found";
+  if (s.browser_offline || s.poll_failures > 0) return "offline";
+  if (s.polling) return "polling";
+  return s.stream && s.stream.opened_at !== null && s.news_at !== null ? "catching_up" : "connecting";
+}
+
+// --- beginning and ending
+/** @param {Turn} t @param {{job?: Standing | null}} e a job that the caller already holds, such as the answer of its submission */
+function begin(t, e) {
+  t.s.started_at = t.now;
+  watch(t);
+  if (e.job) take(t, e.job);
+  if (t.s.done) return;
+  openStream(t);
+  planPoll(t, FIRST_POLL_MS, "fallback");
+}
+
+/** @param {Turn} t @param {"wake" | "manual"} reason */
+function resume(t, reason) {
+  watch(t);
+  openStream(t);
+  askPoll(t, reason);
+}
+
+/** @param {Turn} t */
+function watch(t) {
+  Object.assign(t.s, { phase: "watching", give_up_at: t.now + GIVE_UP_MS, stream_failures: 0, poll_failures: 0, failure: null,
+    polling: false, poll_not_before: 0, not_found_answers: 0, lower_answers: 0, signed_out: false, browser_offline: false });
+}
+
+/** @param {Turn} t @param {"ended" | "not_found" | "gave_up"} phase */
+function end(t, phase) {
+  const { s, actions } = t;
+  if (s.stream) actions.push({ type: "close_stream", stream: s.stream.number });
+  if (s.spare) actions.push({ type: "close_stream", stream: s.spare.number });
+  if (s.poll) actions.push({ type: "abort_poll", poll: s.poll.number });
+  Object.assign(s, { phase, stream: null, spare: null, poll: null, poll_at: null, poll_wanted: null, reopen_at: null });
+  actions.push({ type: "end", reason: phase, elapsed_minutes: Math.round((t.now - s.started_at) / (60 * SECOND_MS)) });
+}
+
+// --- the truth about the job
+/** Hold this job and show it. @param {Turn} t @param {Standing} job */
+function take(t, job) {
+  t.s.seq = job.seq;
+  t.s.lower_answers = 0;
+  const asked = job.poll_after_ms ?? POLL_AFTER_DEFAULT_MS;
+  t.s.poll_after_ms = Math.min(POLL_AFTER_MAX_MS, Math.max(POLL_AFTER_MIN_MS, asked));
+  t.actions.push({ type: "show" });
+  news(t);
+  if (!job.done) return;
+  t.s.done = true;
+  end(t, "ended");
+}
+
+/** @param {Turn} t */
+function news(t) {
+  Object.assign(t.s, { news_at: t.now, give_up_at: t.now + GIVE_UP_MS, signed_out: false, not_found_answers: 0 });
+}
+
+// --- streams
+/** @param {Turn} t */
+function openStream(t) {
+  const { s, now } = t;
+  s.reopen_at = null;
+  if (lives(s, now) || s.spare || (s.stream && s.stream.heard_at === null)) return;
+  const stream = { number: s.next_stream, asked_at: now, opened_at: null, spoke_at: null, heard_at: null, job_seen: false };
+  s.next_stream += 1;
+  if (s.stream) s.spare = stream;
+  else s.stream = stream;
+  t.actions.push({ type: "open_stream", stream: stream.number });
+}
+
+/** @param {Turn} t @param {{stream: number}} e */
+function onStreamOpen(t, e) {
+  const { s } = t;
+  const stream = [s.stream, s.spare].find((one) => one?.number === e.stream);
+  if (!stream) return;
+  stream.opened_at = t.now;
+  s.poll_not_before = 0;
+  askPoll(t, "reconnect");
+}
+
+/** A stream has spoken: it is the stream from now on. Answers null for one that was given up before.
+ * @param {Turn} t @param {{stream: number}} e @returns {WatchStream | null} */
+function hear(t, e) {
+  const { s, now } = t;
+  if (s.spare && s.spare.number === e.stream) [s.stream, s.spare] = [s.spare, s.stream];
+  if (!s.stream || s.stream.number !== e.stream) return null;
+  if (s.spare) t.actions.push({ type: "close_stream", stream: s.spare.number });
+  s.stream.opened_at ??= now;
+  s.stream.spoke_at ??= now;
+  s.stream.heard_at = now;
+  Object.assign(s, { spare: null, reopen_at: null, poll_at: null, poll_not_before: 0, poll_failures: 0, polling: false,
+    failure: null, signed_out: false });
+  return s.stream;
+}
+
+/** @param {Turn} t @param {{stream: number, job: Standing}} e */
+function onJob(t, e) {
+  const stream = hear(t, e);
+  if (!stream) return;
+  const first = !stream.job_seen;
+  stream.job_seen = true;
+  if (first || e.job.seq >= t.s.seq || e.job.done) take(t, e.job);
+}
+
+/** @param {Turn} t @param {{stream: number, seq: number | null}} e the seq of this job, null where the beat does not name it */
+function onHeartbeat(t, e) {
+  if (!hear(t, e) || e.seq === null) return;
+  news(t);
+  if (e.seq > t.s.seq) askPoll(t, "behind");
+}
+
+/** @param {Turn} t @param {{stream: number, retry_ms: number}} e */
+function onLeaving(t, e) {
+  const { s } = t;
+  if (!hear(t, e) || !s.stream) return;
+  t.actions.push({ type: "close_stream", stream: s.stream.number });
+  const retry = Math.min(LEAVING_MAX_MS, Math.max(STREAM_BACKOFF_MIN_MS, e.retry_ms || 0));
+  Object.assign(s, { stream: null, stream_failures: 0, reopen_at: Math.round(t.now + retry * (1 + t.random)) });
+}
+
+/** A stream broke, was refused, or never spoke. @param {Turn} t @param {number | undefined} number */
+function loseStream(t, number) {
+  const { s, now } = t;
+  const lost = [s.stream, s.spare].find((one) => one?.number === number);
+  if (!lost) return;
+  t.actions.push({ type: "close_stream", stream: lost.number });
+  const main = lost === s.stream;
+  if (main) s.stream = s.spare;
+  s.spare = null;
+  const settled = lost.spoke_at !== null && now - lost.spoke_at >= STREAM_SETTLED_MS;
+  s.stream_failures = settled ? 1 : s.stream_failures + 1;
+  const alone = s.stream === null || s.stream.heard_at !== null;
+  if (alone && !s.signed_out) s.reopen_at = now + streamBackoff(s.stream_failures, t.random);
+  if (main && s.poll_failures === 0) planPoll(t, t.random * BREAK_SPREAD_MS, "fallback");
+}
+
+/** Full jitter: anything between the shortest pause and a limit that doubles.
+ * @param {number} failures @param {number} random */
+function streamBackoff(failures, random) {
+  const limit = Math.min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** Math.min(failures, 10));
+  return Math.round(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS));
+}
+
+// --- polls
+/** @param {Turn} t @param {PollReason} reason */
+function askPoll(t, reason) {
+  const { s, now } = t;
+  s.poll_at = null;
+  if (s.poll) s.poll_wanted = s.poll_wanted === "manual" ? "manual" : reason;
+  else if (now < s.poll_not_before && reason !== "manual") planPoll(t, 0, reason);
+  else {
+    s.poll = { number: s.next_poll, reason, asked_at: now };
+    s.next_poll += 1;
+    t.actions.push({ type: "poll", poll: s.poll.number, reason });
+  }
+}
+
+/** @param {Turn} t @param {number} delay @param {PollReason} reason */
+function planPoll(t, delay, reason) {
+  const { s } = t;
+  const at = Math.max(Math.round(t.now + delay), s.poll_not_before);
+  if (s.poll || (s.poll_at !== null && s.poll_at <= at)) return;
+  Object.assign(s, { poll_at: at, poll_reason: reason });
+}
+
+/** The poll in flight is over; null where the answer belongs to one that was aborted. @param {Turn} t @param {{poll: number}} e */
+function settlePoll({ s }, e) {
+  if (!s.poll || s.poll.number !== e.poll) return null;
+  const settled = { wanted: s.poll_wanted };
+  Object.assign(s, { poll: null, poll_wanted: null });
+  return settled;
+}
+
+/** @param {Turn} t @param {{poll: number, job?: Standing}} e without a job where nothing was modified */
+function onPollAnswered(t, e) {
+  const { s } = t;
+  const settled = settlePoll(t, e);
+  if (!settled) return;
+  if (e.job && e.job.seq < s.seq) s.lower_answers += 1;
+  if (e.job && (e.job.seq >= s.seq || e.job.done || s.lower_answers >= LOWER_ANSWERS)) take(t, e.job);
+  if (s.phase !== "watching") return;
+  Object.assign(s, { poll_failures: 0, failure: null, polling: !lives(s, t.now) });
+  news(t);
+  if (settled.wanted) askPoll(t, settled.wanted);
+}
+
+/** @param {Turn} t @param {{poll: number, status: number | null, code?: string | null, retry_after_ms?: number | null}} e */
+function onPollFailed(t, e) {
+  const { s } = t;
+  const settled = settlePoll(t, e);
+  if (!settled) return;
+  const code = e.code ?? null;
+  s.failure = { status: e.status, code };
+  if (code === "job_not_found" || code === "invalid_job_id") return end(t, "not_found");
+  if (e.status === 404 || e.status === 410) s.not_found_answers += 1;
+  s.signed_out = e.status === 401 || e.status === 403;
+  s.poll_failures += 1;
+  if (s.signed_out) s.reopen_at = null;
+  if (settled.wanted === "manual") return askPoll(t, "manual");
+  if (s.signed_out || s.not_found_answers >= NOT_FOUND_ANSWERS) return planPoll(t, SLOW_POLL_MS, "fallback");
+  if (!lives(s, t.now)) planPoll(t, Math.max(pollBackoff(s.poll_failures, t.random), e.retry_after_ms ?? 0), "fallback");
+}
+
+/** @param {Turn} t */
+function abortPoll(t) {
+  const { s } = t;
+  if (!s.poll) return;
+  t.actions.push({ type: "abort_poll", poll: s.poll.number });
+  s.poll_not_before = t.now + AFTER_ABORT_MS;
+  onPollFailed(t, { poll: s.poll.number, status: null, code: "timeout" });
+}
+
+/** 2, 4, 8, 16, 32, 32 … seconds, each up to a quarter shorter. @param {number} failures @param {number} random */
+const pollBackoff = (failures, random) =>
+  Math.min(POLL_BACKOFF_MAX_MS, POLL_BACKOFF_MIN_MS * 2 ** Math.min(failures - 1, 10)) * (0.75 + random / 4);
+
+// --- the page and the person
+/** @param {Turn} t */
+function wake(t) {
+  const { s, now } = t;
+  if (s.poll && now - s.poll.asked_at >= POLL_TIMEOUT_MS) abortPoll(t);
+  Object.assign(s, { poll_not_before: 0, stream_failures: 0, browser_offline: false });
+  s.give_up_at = Math.max(s.give_up_at, now + GIVE_UP_GRACE_MS);
+  if (s.stream && s.stream.heard_at !== null) s.stream.heard_at = Math.max(s.stream.heard_at, now - BEATS_MISSED_MS + WAKE_GRACE_MS);
+  if (s.reopen_at !== null) s.reopen_at = now;
+  askPoll(t, "wake");
+}
+
+/** @param {Turn} t */
+function onManualCheck(t) {
+  if (t.s.reopen_at !== null) t.s.reopen_at = t.now;
+  askPoll(t, "manual");
+}

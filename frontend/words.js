@@ -1,0 +1,237 @@
+/*
+ * Every word of job-progress, in English, and how numbers, times and foreign names are put into words.
+ * It decides wording and nothing else: when something is said is for view.js. A translation is a copy of
+ * the table with other texts, its own `locale`, and the plural forms that Intl.PluralRules knows for it.
+ * {name} is filled in; where a table stands in place of a text, {count} chooses from it. No markup:
+ * everything is shown as text, and what comes from outside is made harmless here.
+ */
+
+/** @import { Words } from "./wire" */
+
+/** @type {Words} */
+export const english = {
+  locale: "en-GB",
+
+  // states, as a badge
+  queued: "Waiting",
+  running: "Running",
+  cancelling: "Cancelling …",
+  completed: "Done",
+  completed_with_errors: "Done, with errors",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  loading: "Loading …",
+  unknown: "Unknown",
+
+  // numbers
+  untitled: "{kind}",
+  title_loading: "Job",
+  title_not_found: "Job not found",
+  files_of: { one: "{processed} of {total} file", other: "{processed} of {total} files" },
+  files_so_far: { one: "{processed} file so far", other: "{processed} files so far" },
+  files_waiting: { one: "{total} file", other: "{total} files" },
+  rate_per_second: { one: "{rate} file/s", other: "{rate} files/s" },
+  rate_per_minute: { one: "{rate} file/min", other: "{rate} files/min" },
+  eta: "about {duration} left",
+  took: "It took {duration}.",
+  seconds: "{n} s",
+  minutes: "{n} min",
+  minutes_seconds: "{n} min {m} s",
+  hours: "{n} h",
+  hours_minutes: "{n} h {m} min",
+  days: { one: "{n} day", other: "{n} days" },
+  succeeded: "Succeeded",
+  failed_count: "Failed",
+  skipped: "Skipped",
+  remaining: "To do",
+  not_done: "Not done",
+  attempt: "Attempt {attempt} of {max}",
+  now_working_on: "Now",
+  and_more: { one: "and {count} more", other: "and {count} more" },
+  progress_label: "Progress of {name}",
+
+  // the sentence at the end
+  end_completed: { one: "The file is done.", other: "All {total} files are done." },
+  end_completed_empty: "Done. There was nothing to do.",
+  end_completed_skipped: { one: "All {total} files are done, 1 was skipped.", other: "All {total} files are done, {count} were skipped." },
+  end_errors: { one: "{succeeded} of {total} file is done, {failed} failed.", other: "{succeeded} of {total} files are done, {failed} failed." },
+  end_failed: "Failed: {message}",
+  end_failed_plain: "Failed. The server gave no reason.",
+  end_cancelled: { one: "Cancelled after {processed} of {total} file.", other: "Cancelled after {processed} of {total} files." },
+  end_cancelled_open: { one: "Cancelled after {processed} file.", other: "Cancelled after {processed} files." },
+  end_unknown: "Ended in the state “{state}”.",
+
+  // health of the work
+  waiting_long: "Still waiting for a free worker. Nothing is lost; it starts as soon as there is room.",
+  stalled: "The worker is alive, but has made no progress for a while.",
+  unresponsive: "No sign of life from the worker. The server will hand its files to another one.",
+  cancel_asked: "Waiting for the work to stop. Files that are done stay done.",
+
+  // the link to the server
+  link_connecting: "Connecting …",
+  link_reconnecting: "Reconnecting …",
+  link_live: "Live",
+  link_catching_up: "Catching up …",
+  link_polling: "No live updates; asking every few seconds instead.",
+  link_offline: "No answer from the server; trying again. What is done stays done.",
+  link_browser_offline: "This device seems to be offline; trying again. The work goes on without it.",
+  link_trouble: "The server answers with an error ({status}); trying again. What is done stays done.",
+  link_garbage: "The answer did not come from the progress server; trying again.",
+  link_signed_out: "Your sign-in is no longer valid. Sign in again, and this goes on by itself.",
+  link_not_found: "There is no job {id}. It may have been removed, or the address is wrong.",
+  link_gave_up: "No news for {duration}, so watching has stopped. The job itself goes on.",
+  news_age: "Last news {duration} ago.",
+
+  // buttons
+  cancel: "Cancel",
+  check: "Check status",
+  checking: "Checking …",
+  keep_watching: "Keep watching",
+  close: "Close",
+  sign_in: "Sign in",
+  download_all: "Download all results (ZIP)",
+  download: "Download",
+  show_failed: { one: "Show the failed file", other: "Show all {count} failed files" },
+  show_results: "Show the results",
+  next_page: "Next",
+  first_page: "Back to the start",
+  page_of: "{from} – {to} of {count}",
+
+  // lists of items
+  problems: { one: "{count} file failed", other: "{count} files failed" },
+  results: "Results",
+  no_items: "There is nothing to show.",
+  no_reason: "no reason given",
+  items_loading: "Loading …",
+  items_failed: "The list could not be loaded: {reason}",
+  result_empty: "no result",
+  result_entries: { one: "{count} entry", other: "{count} entries" },
+
+  // what a check found
+  found_news: "Checked: there was news, shown here.",
+  found_same: "Checked: nothing new; this is the current state.",
+  found_failed: "Checked: the server did not answer. The state shown is the last one known.",
+  found_trouble: "Checked: the server answered with an error ({status}). The state shown is the last one known.",
+  cancel_failed: "Cancelling was not possible: {reason}",
+  no_contact: "the server did not answer; please try again",
+  bad_status: "the server answered with an error ({status})",
+
+  // the batch page: choosing and sending
+  chosen: { one: "{count} file, {size}", other: "{count} files, {size}" },
+  chosen_more: { one: "and {count} more", other: "and {count} more" },
+  reading_folder: "Reading the folder …",
+  remove_all: "Remove all",
+  start_files: { one: "Start with {count} file", other: "Start with {count} files" },
+  start_items: { one: "Start with {count} item", other: "Start with {count} items" },
+  start: "Start",
+  choose_first: "Choose at least one file.",
+  too_many_files: "These are {count} files; one job takes up to {max}. Please split them into several jobs.",
+  file_too_large: "{name} is {size}; a file may have up to {max}.",
+  job_too_large: "Together these files have {size}; one job takes up to {max}.",
+  name_too_long: "{name}: the name has {count} characters; up to {max} are allowed.",
+  and_others: { one: "{count} more file has the same problem.", other: "{count} more files have the same problem." },
+  not_accepted: { one: "{count} of the files does not look like what this kind of work takes ({accept}). You can start anyway.", other: "{count} of the files do not look like what this kind of work takes ({accept}). You can start anyway." },
+  folder_unreadable: "{name} could not be read and was left out: {reason}",
+  default_is: "Default: {value}.",
+  range: "{minimum} to {maximum}.",
+  at_least: "At least {minimum}.",
+  at_most: "At most {maximum}.",
+  not_set: "not set",
+  uploading: { one: "Uploading {count} file", other: "Uploading {count} files" },
+  upload_amount: "{sent} of {size}",
+  upload_accepting: "Everything is there. Waiting for the server to accept the job …",
+  upload_cancelled: "The upload was cancelled; no job was started. Your files are still chosen.",
+  upload_failed: "The job was not started: {reason}",
+  upload_unclear: "The upload ended without an answer: {reason}",
+  upload_broken: "the connection broke, or a file changed while it was read. Your files are still chosen. Before you start again, look whether the job is in the list below: the server may have had everything.",
+  kinds_failed: "The server could not say what it can do: {reason}",
+  try_again: "Try again",
+
+  // the batch page: the list
+  no_jobs: "No jobs yet. What you start appears here, for everybody who may see it.",
+  list_full: "Only the newest {count} jobs are listed.",
+  list_trouble: "The list may be out of date. {text}",
+  more_jobs: "Show more",
+  failures: { one: "{count} failed", other: "{count} failed" },
+  created: "Created {time}",
+  page_title: "{state} – {name}",
+
+  // for a screen reader
+  say_percent: "{percent} done.",
+  say_link_lost: "Connection lost; trying again.",
+  say_link_back: "Connected again.",
+};
+
+/** The text for `key`, with its values filled in. @param {Words} words @param {string} key @param {Record<string, string | number>} [values] */
+export function say(words, key, values = {}) {
+  const entry = words[key] ?? english[key] ?? key;
+  const text = typeof entry === "string" ? entry : (entry[plural(words, Number(values.count ?? 0))] ?? entry.other);
+  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+    const value = values[name];
+    return typeof value === "number" ? number(value, words) : (value ?? whole);
+  });
+}
+
+/** @param {Words} words @param {number} count */
+function plural(words, count) {
+  return new Intl.PluralRules(localeOf(words)).select(count);
+}
+
+/** @param {Words} words */
+export function localeOf(words) {
+  return typeof words.locale === "string" ? words.locale : "en-GB";
+}
+
+/** @param {number} value @param {Words} words @param {Intl.NumberFormatOptions} [options] */
+export function number(value, words, options) {
+  return new Intl.NumberFormat(localeOf(words), options).format(value);
+}
+
+/** Whole percent, never rounded up: 100 % is said only when it is so. @param {number} value from 0 to 100 @param {Words} words */
+export function percentText(value, words) {
+  return number(Math.floor(value) / 100, words, { style: "percent" });
+}
+
+/** Per second, or per minute where that is the readable number. @param {number} perSecond @param {Words} words */
+export function rateText(perSecond, words) {
+  const slow = perSecond < 1;
+  const rate = slow ? perSecond * 60 : perSecond;
+  const shown = Number(rate.toPrecision(rate < 100 ? 2 : 3));
+  const values = { rate: number(shown, words, { maximumFractionDigits: 1 }), count: shown };
+  return say(words, slow ? "rate_per_minute" : "rate_per_second", values);
+}
+
+/** As exact as is of use: 7 s, 1 min 20 s, 12 min, 3 h 5 min, 2 days. @param {number} seconds @param {Words} words */
+export function duration(seconds, words) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return say(words, "seconds", { n: whole });
+  if (whole < 300 && whole % 60 !== 0) return say(words, "minutes_seconds", { n: Math.floor(whole / 60), m: whole % 60 });
+  const minutes = Math.round(whole / 60);
+  if (minutes < 60) return say(words, "minutes", { n: minutes });
+  const [hours, rest] = [Math.floor(minutes / 60), minutes % 60];
+  if (hours < 48) return say(words, rest === 0 ? "hours" : "hours_minutes", { n: hours, m: rest });
+  return say(words, "days", { n: Math.round(hours / 24), count: Math.round(hours / 24) });
+}
+
+/** @param {number} bytes @param {Words} words */
+export function byteSize(bytes, words) {
+  const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
+  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** power;
+  return number(value, words, { style: "unit", unit: units[power], unitDisplay: power === 0 ? "long" : "short", maximumFractionDigits: power === 0 || value >= 100 ? 0 : 1 });
+}
+
+// Control characters, line and direction marks, and halves of surrogate pairs: invisible on the screen,
+// and able to make a name look like another one ("exe.fdp" turned around reads "pdf.exe").
+const HARMFUL = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+const SHORT_ESCAPES = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);
+
+/** A text from outside with nothing invisible left in it, shortened in the middle so that its end can still
+ * be read. @param {string} text @param {number} [length] */
+export function harmless(text, length = Infinity) {
+  const visible = String(text).replace(HARMFUL, (one) => SHORT_ESCAPES.get(one) ?? `\\u${one.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
+  const letters = [...visible];
+  if (letters.length <= length) return visible;
+  const tail = Math.floor(length / 3);
+  return `${letters.slice(0, length - tail - 1).join("")}…${letters.slice(-tail).join("")}`;
+}

@@ -1,0 +1,323 @@
+/*
+ * The shell around the policy, with an EventSource, a fetch, a clock and a page that are passed in: they
+ * are the platform. What is checked is that every event gets through, and that nothing is left at the end.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Follow, OneJob } from "../../frontend/follow.js";
+
+const URL_ = "http://host/app/api/jobs/7";
+const job = (seq, changes = {}) => ({
+  id: "7", seq, done: false, state: "running", poll_after_ms: 2_000,
+  links: { self: "/app/api/jobs/7", events: "/app/api/jobs/7/events", items: "", cancel: "", retry: null, results: null }, ...changes,
+});
+
+/** All that a browser gives, in the hands of the test. */
+class Platform {
+  constructor() {
+    Object.assign(this, { time: 0, slept: 0, timers: new Map(), sources: [], requests: [], listeners: 0 });
+    const self = this;
+    this.given = {
+      eventSource: class extends EventTarget {
+        constructor(url) {
+          super();
+          Object.assign(this, { url, closed: false });
+          self.sources.push(this);
+        }
+        close() {
+          this.closed = true;
+        }
+      },
+      fetch: (url, init) => new Promise((resolve, reject) => {
+        const request = { url, init, answer: (status, body, headers = {}) => resolve(new Response(body === null ? null : JSON.stringify(body), { status, headers })), html: () => resolve(new Response("<html>", { status: 200 })), fail: () => reject(new TypeError("network")) };
+        init.signal.addEventListener("abort", () => reject(init.signal.reason));
+        this.requests.push(request);
+      }),
+      wall: () => 1_700_000_000_000 + this.time + this.slept,
+      steady: () => this.time,
+      random: () => 0.5,
+      setTimeout: (call, ms) => {
+        const id = Symbol("timer");
+        this.timers.set(id, { call, at: this.time + ms });
+        return id;
+      },
+      clearTimeout: (id) => this.timers.delete(id),
+      document: this.target({ visibilityState: "visible" }),
+      window: this.target({ navigator: { onLine: true } }),
+    };
+  }
+  target(properties) {
+    const target = Object.assign(new EventTarget(), properties);
+    const add = target.addEventListener.bind(target);
+    target.addEventListener = (name, listener, options) => {
+      this.listeners += 1;
+      options?.signal?.addEventListener("abort", () => (this.listeners -= 1));
+      add(name, listener, options);
+    };
+    return target;
+  }
+  async pass(ms) {
+    const end = this.time + ms;
+    for (;;) {
+      const due = [...this.timers].filter(([, timer]) => timer.at <= end).sort((a, b) => a[1].at - b[1].at)[0];
+      if (!due) break;
+      this.time = Math.max(this.time, due[1].at);
+      this.timers.delete(due[0]);
+      due[1].call();
+      await settle();
+    }
+    this.time = end;
+  }
+  say(name, data, source = this.sources.at(-1)) {
+    source.dispatchEvent(data === undefined ? new Event(name) : new MessageEvent(name, { data: typeof data === "string" ? data : JSON.stringify(data) }));
+  }
+  page(target, name, properties = {}) {
+    this.given[target].dispatchEvent(Object.assign(new Event(name), properties));
+  }
+}
+
+/** Lets all promises that can settle do so. */
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+function begin(known = null) {
+  const platform = new Platform();
+  const subject = new OneJob(URL_, known);
+  const follow = new Follow({ subject, ...platform.given });
+  const seen = [];
+  follow.addEventListener("change", () => seen.push([follow.link, subject.job?.seq ?? null]));
+  return { platform, subject, follow: follow.start(), seen };
+}
+
+function nothingIsLeft(platform) {
+  assert.deepEqual([platform.timers.size, platform.listeners, platform.sources.every((source) => source.closed)], [0, 0, true]);
+  assert.ok(platform.requests.every((request) => request.settled || request.init.signal.aborted || request.done));
+}
+
+test("the whole way: stream, catch-up poll, progress, done, and nothing left", async () => {
+  const { platform, subject, follow, seen } = begin();
+  assert.equal(platform.sources[0].url, `${URL_}/events`);
+  platform.say("open");
+  assert.equal(platform.requests[0].init.headers["X-Unstuck-Poll"], "reconnect");
+  platform.say("job", job(1));
+  platform.requests[0].answer(200, job(1));
+  await settle();
+  platform.say("job", job(2));
+  platform.say("job", job(3, { done: true, state: "completed" }));
+  assert.deepEqual([subject.job.seq, follow.link, seen.at(-1)], [3, "ended", ["ended", 3]]);
+  platform.requests[0].done = true;
+  nothingIsLeft(platform);
+  await platform.pass(3_600_000);
+  assert.deepEqual([platform.sources.length, platform.requests.length], [1, 1]);
+});
+
+test("a job that is known and done opens nothing", () => {
+  const { platform, follow } = begin(job(9, { done: true }));
+  assert.deepEqual([platform.sources.length, follow.link], [0, "ended"]);
+  nothingIsLeft(platform);
+});
+
+test("the events' address is the one that the job names", () => {
+  const { platform } = begin(job(1, { links: { events: "/elsewhere/events" } }));
+  assert.equal(platform.sources[0].url, "http://host/elsewhere/events");
+});
+
+test("close() stops all: stream, poll, timer, listeners, and who still waits is answered", async () => {
+  const { platform, follow } = begin();
+  platform.say("open");
+  const check = follow.check();
+  follow.close();
+  follow.close();
+  nothingIsLeft(platform);
+  assert.equal((await check).outcome, "closed");
+  assert.equal((await follow.check()).outcome, "closed");
+});
+
+test("an error closes the EventSource for good, and the policy opens another", async () => {
+  const { platform } = begin();
+  platform.say("error");
+  assert.equal(platform.sources[0].closed, true);
+  await platform.pass(2_000);
+  assert.equal(platform.sources.length, 2);
+  platform.say("job", job(5, { done: true }), platform.sources[0]);
+  assert.equal(platform.sources[1].closed, false, "the word of a closed stream counts no more");
+});
+
+test("garbage on the stream breaks it; garbage from a poll is a failed poll", async () => {
+  const { platform, follow } = begin();
+  for (const [name, data] of [["job", "{not json"], ["job", { id: "7" }], ["heartbeat", "null"]]) {
+    platform.say(name, data);
+    assert.equal(platform.sources.at(-1).closed, true, `${name} ${data}`);
+    await platform.pass(45_000);
+  }
+  const other = begin();
+  other.platform.say("error");
+  await other.platform.pass(1_000);
+  other.platform.requests[0].html();
+  await settle();
+  assert.deepEqual([other.follow.link, other.follow.failure], ["offline", { status: 200, code: "not_our_answer" }]);
+  follow.close();
+});
+
+test("heartbeats are understood: a higher seq leads to a poll that says why", async () => {
+  const { platform, subject } = begin();
+  platform.say("open");
+  platform.say("job", job(4));
+  platform.requests[0].answer(200, job(4));
+  await settle();
+  platform.say("heartbeat", { server_time: "", jobs: { 7: 4 } });
+  assert.equal(platform.requests.length, 1);
+  platform.say("heartbeat", { server_time: "", jobs: { 7: 6 } });
+  assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "behind");
+  platform.requests[1].answer(200, job(6));
+  await settle();
+  assert.equal(subject.job.seq, 6);
+});
+
+test("leaving, gone and items", async () => {
+  const { platform, follow } = begin();
+  platform.say("job", job(1));
+  const items = [];
+  follow.addEventListener("items", (event) => items.push(event.detail.items.length));
+  platform.say("items", { job_id: "7", seq: 2, items: [{}, {}], more: false });
+  assert.deepEqual(items, [2]);
+  platform.say("leaving", { reason: "shutdown", retry_ms: 1_000 });
+  assert.equal(platform.sources[0].closed, true);
+  await platform.pass(1_500);
+  assert.equal(platform.sources.length, 2);
+  platform.say("gone", { job_id: "7", code: "job_not_found" });
+  assert.equal(follow.link, "not_found");
+  follow.close();
+  nothingIsLeft(platform);
+});
+
+test("the ETag is used while it is that of what is held", async () => {
+  const { platform, follow, subject } = begin();
+  platform.say("open");
+  platform.requests[0].answer(200, job(4), { ETag: 'W/"4-ok"' });
+  await settle();
+  const check = follow.check();
+  assert.equal(platform.requests[1].init.headers["If-None-Match"], 'W/"4-ok"');
+  platform.requests[1].answer(304, null);
+  assert.equal((await check).outcome, "same");
+  platform.say("job", job(5));
+  void follow.check();
+  assert.equal(platform.requests[2].init.headers["If-None-Match"], undefined);
+  assert.equal(subject.job.seq, 5);
+  follow.close();
+});
+
+test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no answer at all", async () => {
+  for (const [answer, link, failure] of [
+    [(request) => request.answer(404, { code: "job_not_found" }), "not_found", { status: 404, code: "job_not_found" }],
+    [(request) => request.answer(401, null), "signed_out", { status: 401, code: null }],
+    [(request) => request.answer(503, { code: "store_unavailable" }, { "Retry-After": "20" }), "offline", { status: 503, code: "store_unavailable" }],
+    [(request) => request.fail(), "offline", { status: null, code: "no_answer" }],
+  ]) {
+    const { platform, follow } = begin();
+    platform.say("error");
+    await platform.pass(1_000);
+    answer(platform.requests[0]);
+    await settle();
+    assert.deepEqual([follow.link, follow.failure], [link, failure]);
+    follow.close();
+  }
+});
+
+test("a check by hand is answered whatever happens", async () => {
+  const found = async (then) => {
+    const { platform, follow } = begin();
+    platform.say("open");
+    platform.say("job", job(4));
+    platform.requests[0].answer(200, job(4));
+    await settle();
+    const check = follow.check();
+    await then(platform);
+    const answer = await check;
+    follow.close();
+    return [answer.outcome, answer.status];
+  };
+  assert.deepEqual(await found((platform) => platform.requests[1].answer(200, job(9))), ["news", null]);
+  assert.deepEqual(await found((platform) => platform.requests[1].answer(200, job(4))), ["same", null]);
+  assert.deepEqual(await found((platform) => platform.requests[1].answer(502, null)), ["failed", 502]);
+  assert.deepEqual(await found((platform) => platform.requests[1].answer(404, { code: "job_not_found" })), ["failed", 404]);
+  assert.deepEqual(await found((platform) => platform.pass(10_000)), ["failed", null]);
+  assert.deepEqual(await found((platform) => platform.say("job", job(5, { done: true }))), ["news", null]);
+});
+
+test("a check during a poll waits for a poll of its own", async () => {
+  const { platform, follow } = begin();
+  platform.say("open");
+  const check = follow.check();
+  assert.equal(platform.requests.length, 1);
+  platform.requests[0].answer(200, job(1));
+  await settle();
+  assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "manual");
+  platform.requests[1].answer(200, job(1));
+  assert.equal((await check).outcome, "same");
+  follow.close();
+});
+
+test("the page's events ask at once", async () => {
+  for (const [target, name, properties] of [["document", "visibilitychange", {}], ["document", "resume", {}], ["window", "pageshow", { persisted: true }], ["window", "online", {}]]) {
+    const { platform, follow } = begin();
+    platform.page(target, name, properties);
+    assert.equal(platform.requests[0]?.init.headers["X-Unstuck-Poll"], "wake", name);
+    follow.close();
+  }
+  const { platform, follow } = begin();
+  platform.page("window", "pageshow", { persisted: false });
+  platform.page("window", "offline");
+  assert.deepEqual([platform.requests.length, follow.link], [0, "offline"]);
+  follow.close();
+});
+
+test("a machine that slept is noticed by its clocks, and asks before it doubts", async () => {
+  const { platform, follow } = begin();
+  platform.say("open");
+  platform.say("job", job(4));
+  platform.requests[0].answer(200, job(4));
+  await settle();
+  platform.slept = 8 * 3_600_000;
+  await platform.pass(15_000);
+  assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "wake");
+  assert.equal(platform.sources[0].closed, false);
+  assert.notEqual(follow.link, "gave_up");
+  follow.close();
+});
+
+test("a clock that is set back harms nothing", async () => {
+  const { platform, follow } = begin();
+  platform.say("job", job(4));
+  platform.slept = -3_600_000;
+  platform.say("heartbeat", { jobs: { 7: 4 } });
+  assert.ok(follow.newsAgeMs >= 0 && follow.newsAgeMs < 1_000);
+  await platform.pass(36_000);
+  assert.equal(platform.sources.length, 2, "two missed beats are noticed all the same");
+  follow.close();
+});
+
+test("there is never more than one timer, and none that is further away than fifteen seconds", async () => {
+  const { platform, follow } = begin();
+  platform.say("open");
+  platform.say("job", job(1));
+  for (let round = 0; round < 200; round += 1) {
+    assert.equal(platform.timers.size, 1);
+    assert.ok([...platform.timers.values()][0].at - platform.time <= 15_000);
+    await platform.pass(1_000);
+    for (const request of platform.requests.splice(0)) request.fail();
+    await settle();
+  }
+  follow.close();
+  assert.equal(platform.timers.size, 0);
+});
+
+test("the answer of another call counts, and may be the end", () => {
+  const { platform, follow, subject } = begin();
+  platform.say("job", job(4));
+  follow.tell(job(5, { cancel_requested: true }));
+  assert.equal(subject.job.cancel_requested, true);
+  follow.tell({ nonsense: true });
+  follow.tell(job(6, { done: true, state: "cancelled" }));
+  assert.equal(follow.link, "ended");
+  nothingIsLeft(platform);
+});

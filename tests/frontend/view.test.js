@@ -1,0 +1,216 @@
+/*
+ * What is said, and when: sentences, numbers, names made harmless, bars that do not go back, and what a
+ * translation can change. All against the public functions of view.js and words.js.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { announcement, badge, barValue, checked, forward, itemLine, refusal, sentence, view } from "../../frontend/view.js";
+import { byteSize, duration, english, harmless, percentText, rateText, say } from "../../frontend/words.js";
+
+function job(changes = {}, progress = {}) {
+  return {
+    id: "8f14e45f-ceea-467f-a0e6-0d6f3d0f1b2a", seq: 12, kind: "checksum", name: "Reports", state: "running", done: false, cancel_requested: false,
+    health: "ok", attempt: 1, max_attempts: 3, error: null, item_errors: [], created_at: "2026-03-01T10:00:00Z", started_at: "2026-03-01T10:00:00Z",
+    finished_at: null, server_time: "2026-03-01T10:00:05Z", poll_after_ms: 2000,
+    links: { self: "/api/jobs/x", events: "", items: "", cancel: "", retry: null, results: null },
+    progress: { total: 25, processed: 11, succeeded: 10, failed: 1, skipped: 0, percent: 44, rate_per_second: 2.1, eta_seconds: 7, stage: null, message: null, current: [], ...progress },
+    ...changes,
+  };
+}
+const over = (state, progress, changes = {}) => job({ state, done: true, health: null, started_at: null, ...changes }, { eta_seconds: null, ...progress });
+
+test("a running job in words and numbers", () => {
+  const shown = view({ job: job(), link: "live" });
+  assert.deepEqual([shown.title, shown.kind, shown.badge.text], ["Reports", "checksum", "Running"]);
+  assert.deepEqual([shown.percent, shown.eta, shown.amount, shown.rate], ["44%", "about 7 s left", "11 of 25 files", "2.1 files/s"]);
+  assert.deepEqual(shown.counts.map(({ label, value }) => `${label} ${value}`), ["Succeeded 10", "Failed 1", "To do 14"]);
+  assert.deepEqual([shown.link.text, shown.sentence], ["Live", ""]);
+});
+
+test("what is not known is not said", () => {
+  const shown = view({ job: job({ name: null }, { total: null, percent: null, eta_seconds: null, rate_per_second: null }), link: "live" });
+  assert.deepEqual([shown.title, shown.percent, shown.eta, shown.rate, shown.bar.value], ["checksum", "", "", "", null]);
+  assert.equal(shown.amount, "11 files so far");
+});
+
+test("nothing is forecast while there is no contact", () => {
+  const shown = view({ job: job(), link: "offline", news_age_ms: 12_000 });
+  assert.deepEqual([shown.eta, shown.rate, shown.percent], ["", "", "44%"]);
+  assert.match(shown.link.text, /No answer from the server/);
+  assert.equal(shown.link.age, "Last news 12 s ago.");
+});
+
+test("each end has its own sentence", () => {
+  const cases = [
+    [over("completed", { processed: 25, succeeded: 25, failed: 0 }), "All 25 files are done."],
+    [over("completed", { total: 1, processed: 1, succeeded: 1, failed: 0 }), "The file is done."],
+    [over("completed", { total: 0, processed: 0, succeeded: 0, failed: 0 }), "Done. There was nothing to do."],
+    [over("completed", { processed: 25, succeeded: 22, failed: 0, skipped: 3 }), "All 25 files are done, 3 were skipped."],
+    [over("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }), "37 of 40 files are done, 3 failed."],
+    [over("cancelled", { total: 40, processed: 12 }), "Cancelled after 12 of 40 files."],
+    [over("cancelled", { total: null, processed: 12 }), "Cancelled after 12 files."],
+    [over("failed", {}, { error: { code: "worker_lost", message: "The worker is gone." } }), "Failed: The worker is gone."],
+    [over("failed", {}), "Failed. The server gave no reason."],
+    [over("archived", {}), "Ended in the state “archived”."],
+    [over("completed", { total: 12_345, processed: 12_345, failed: 0 }, { started_at: "2026-03-01T10:00:00Z", finished_at: "2026-03-01T10:01:15Z" }), "All 12,345 files are done. It took 1 min 15 s."],
+  ];
+  for (const [ended, wanted] of cases) assert.equal(sentence(ended), wanted);
+});
+
+test("an unknown state is running until the job says that it is done", () => {
+  assert.equal(badge(job({ state: "hibernating" })).text, "Running");
+  assert.equal(badge(job({ state: "hibernating", done: true })).text, "Unknown");
+  for (const state of ["constructor", "toString", "__proto__"]) {
+    assert.equal(badge(job({ state })).text, "Running");
+    assert.match(sentence(job({ state, done: true })), /^Ended in the state/);
+  }
+});
+
+test("a wish to cancel shows as cancelling, and the button rests", () => {
+  const shown = view({ job: job({ cancel_requested: true }), link: "live" });
+  assert.deepEqual([shown.badge.text, shown.buttons.cancel.enabled, shown.buttons.cancel.text], ["Cancelling …", false, "Cancelling …"]);
+  assert.equal(view({ job: job(), link: "live", cancelling: true }).buttons.cancel.enabled, false);
+  assert.equal(view({ job: over("completed", {}), link: "ended" }).buttons.cancel.shown, false);
+});
+
+test("three troubles are told apart: the link, the worker, the work", () => {
+  const note = (health) => view({ job: job({ health }), link: "live" }).note;
+  assert.equal(note("ok"), "");
+  assert.equal(new Set(["stalled", "unresponsive", "waiting_long"].map(note)).size, 3);
+  const said = (failure, more = {}) => view({ job: job(), link: "offline", failure, ...more }).link.text;
+  assert.match(said({ status: 503, code: null }), /error \(503\)/);
+  assert.match(said({ status: 200, code: "not_our_answer" }), /did not come from the progress server/);
+  assert.match(said({ status: null, code: "timeout" }), /No answer/);
+  assert.match(said(null, { browser_offline: true }), /device seems to be offline/);
+});
+
+test("every link state has words, and the ways back have buttons", () => {
+  for (const link of ["connecting", "live", "catching_up", "polling", "offline", "not_found", "signed_out", "gave_up"]) {
+    const { text } = view({ job: job(), link, id: "abc" }).link;
+    assert.ok(text && !/[{}]|link_/.test(text), text);
+  }
+  const lost = view({ job: null, link: "not_found", id: "abc" });
+  assert.deepEqual([lost.title, lost.meter], ["Job not found", false]);
+  assert.match(lost.link.text, /no job abc\. It may have been removed/);
+  const tired = view({ job: job(), link: "gave_up", news_age_ms: 30 * 60_000 });
+  assert.equal(tired.buttons.keep_watching.shown, true);
+  assert.match(tired.link.text, /No news for 30 min.*job itself goes on/);
+  assert.equal(view({ job: job(), link: "signed_out" }).buttons.sign_in.shown, true);
+});
+
+test("100 is shown only where it is done", () => {
+  assert.equal(view({ job: job({}, { percent: 100 }), link: "live" }).percent, "99%");
+  assert.equal(percentText(99.99, english), "99%");
+  assert.equal(view({ job: over("completed", { percent: 100 }), link: "ended" }).percent, "100%");
+  assert.equal(barValue(over("cancelled", { percent: 30 })), 30);
+});
+
+test("the bar never goes back within an attempt", () => {
+  let floor = null;
+  const values = [[1, 44], [2, 40], [3, 50], [4, null]].map(([seq, percent]) => {
+    const next = job({ seq }, { percent });
+    floor = forward(floor, next);
+    return barValue(next, floor.percent);
+  });
+  assert.deepEqual(values, [44, 44, 50, null]);
+  assert.equal(forward(floor, job({ seq: 5, attempt: 2 }, { percent: 3 })).percent, 3);
+  assert.equal(forward(floor, job({ seq: 5, id: "another" }, { percent: 3 })).percent, 3);
+  assert.equal(forward(floor, job({ seq: 1 }, { percent: 3 })).percent, 3, "a restored store is the truth");
+});
+
+test("names are made harmless: nothing invisible stays, nothing is markup", () => {
+  const cases = [
+    ["a\nevent: done\r\tb", "a\\nevent: done\\r\\tb"],
+    ["evil\u202Egpj.exe", "evil\\u202Egpj.exe"],
+    ["\u2066a\u2069\u200E\u200F\u061C", "\\u2066a\\u2069\\u200E\\u200F\\u061C"],
+    ["\u2028\u2029\u0085\u0000\u001B[31m\u007F", "\\u2028\\u2029\\u0085\\u0000\\u001B[31m\\u007F"],
+    ["half \uD83D pair", "half \\uD83D pair"],
+    ["<img src=x onerror=alert(1)>.png", "<img src=x onerror=alert(1)>.png"],
+    ["日本語 👩‍👩‍👧 עברית.txt", "日本語 👩‍👩‍👧 עברית.txt"],
+  ];
+  for (const [name, wanted] of cases) assert.equal(harmless(name), wanted);
+});
+
+test("long names are shortened in the middle, and keep their end", () => {
+  const short = harmless(`${"x".repeat(500)}.final.csv`, 40);
+  assert.deepEqual([[...short].length, short.endsWith(".final.csv"), short.includes("…")], [40, true, true]);
+  assert.ok(!/[\ud800-\udfff]/.test(harmless("👍".repeat(50), 20).replaceAll("👍", "")), "no character is cut in half");
+});
+
+test("all that comes from outside passes through it", () => {
+  const evil = "a\u202Eb";
+  const shown = view({
+    job: job({ name: evil, kind: evil, item_errors: [{ index: 0, name: evil, code: "x", message: evil }] }, { current: [evil], stage: evil, message: evil }),
+    link: "live",
+  });
+  assert.ok(!JSON.stringify(shown).includes("\u202E"));
+  assert.ok(!sentence(over("failed", {}, { error: { code: "x", message: evil } })).includes("\u202E"));
+  assert.ok(!JSON.stringify(itemLine({ index: 0, name: evil, state: "succeeded", size: 1, message: evil, error: null, result: { [evil]: evil } })).includes("\u202E"));
+  assert.ok(!refusal({ detail: evil }, 400).includes("\u202E"));
+});
+
+test("the line of current files does not grow", () => {
+  const current = view({ job: job({}, { current: ["a", "b", "c", "d"] }), link: "live" }).current;
+  assert.deepEqual(current, { names: ["a"], more: "and 3 more" });
+});
+
+test("times, rates and sizes are as exact as is of use", () => {
+  const times = [[0.4, "0 s"], [59.6, "1 min"], [80, "1 min 20 s"], [754, "13 min"], [3_600, "1 h"], [11_100, "3 h 5 min"], [400_000, "5 days"]];
+  for (const [seconds, wanted] of times) assert.equal(duration(seconds, english), wanted);
+  for (const [rate, wanted] of [[2.14, "2.1 files/s"], [1, "1 file/s"], [0.2, "12 files/min"], [1234.5, "1,230 files/s"]]) assert.equal(rateText(rate, english), wanted);
+  for (const [bytes, wanted] of [[0, "0 bytes"], [1, "1 byte"], [999, "999 bytes"], [1_000, "1 kB"], [3_400_000, "3.4 MB"], [2_147_483_648, "2.1 GB"]])
+    assert.equal(byteSize(bytes, english).replace(/\s/g, " "), wanted);
+});
+
+test("small results fit on a line", () => {
+  const line = itemLine({ index: 0, name: "a.csv", state: "succeeded", size: 9, message: null, error: null, result: { rows: 1000, ok: true, columns: [{}, {}] } });
+  assert.equal(line.message, "rows: 1,000 · ok: true · columns: 2 entries");
+  assert.equal(itemLine({ index: 0, name: "b", state: "failed", size: 9, message: null, error: null, result: null }).message, "no reason given");
+});
+
+test("a screen reader hears quarters, changes of state, the link, and the end, and nothing twice", () => {
+  const heard = [];
+  let before = null;
+  const play = [[{}, 0], [{}, 10], [{}, 26], [{}, 30], [{}, 77], [{ cancel_requested: true }, 80]];
+  for (const [changes, percent] of play) {
+    const seen = { job: job(changes, { percent }), link: "live" };
+    heard.push(announcement(before, seen));
+    before = seen;
+  }
+  assert.deepEqual(heard, ["Running", "", "26% done.", "", "77% done.", "Cancelling …"]);
+  const lost = { ...before, link: "offline" };
+  assert.equal(announcement(before, lost), "Connection lost; trying again.");
+  assert.equal(announcement(lost, lost), "");
+  assert.equal(announcement(lost, before), "Connected again.");
+  const end = { job: over("completed", { processed: 25, failed: 0 }), link: "ended" };
+  assert.deepEqual([announcement(before, end), announcement(end, end)], ["All 25 files are done.", ""]);
+});
+
+test("what a check found is said in words", () => {
+  assert.match(checked({ outcome: "same", status: 200 }), /nothing new/);
+  assert.match(checked({ outcome: "news", status: 200 }), /there was news/);
+  assert.match(checked({ outcome: "failed", status: null }), /did not answer/);
+  assert.match(checked({ outcome: "failed", status: 502 }), /502/);
+});
+
+test("the server's own explanation comes first", () => {
+  assert.equal(refusal({ detail: "a.csv has 3 GB." }, 413), "a.csv has 3 GB.");
+  assert.equal(refusal(null, 413), "the server answered with an error (413)");
+  assert.equal(refusal(null, null), "the server did not answer; please try again");
+});
+
+test("a translation replaces texts, plural forms and the way numbers are written", () => {
+  const deutsch = { ...english, locale: "de", running: "Läuft", end_completed: { one: "Die Datei ist fertig.", other: "Alle {total} Dateien sind fertig." } };
+  assert.equal(view({ job: job(), link: "live" }, deutsch).badge.text, "Läuft");
+  assert.equal(sentence(over("completed", { total: 12_345, processed: 12_345, failed: 0 }), deutsch), "Alle 12.345 Dateien sind fertig.");
+  const polski = { ...english, locale: "pl", and_more: { one: "{count} plik", few: "{count} pliki", many: "{count} plików", other: "{count} pliku" } };
+  assert.deepEqual([1, 3, 5].map((count) => say(polski, "and_more", { count })), ["1 plik", "3 pliki", "5 plików"]);
+  assert.equal(view({ job: job(), link: "live" }, { locale: "en-GB" }).badge.text, "Running", "what a table lacks is said in English");
+});
+
+test("every placeholder in the table is filled by somebody", () => {
+  const known = new Set("kind processed total rate duration n m count attempt max name succeeded failed message state status id from to reason percent size accept value minimum maximum sent text time".split(" "));
+  for (const [key, entry] of Object.entries(english))
+    for (const text of typeof entry === "string" ? [entry] : Object.values(entry))
+      for (const [, name] of text.matchAll(/\{(\w+)\}/g)) assert.ok(known.has(name), `${key}: {${name}}`);
+});

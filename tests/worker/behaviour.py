@@ -1,0 +1,295 @@
+"""User code of every sort, good and bad: `behave` does what the first word of the item's name says."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import unstuck
+
+print("printed while the module was loaded")
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def stop_is_heard(report: unstuck.Report) -> None:
+    report(None, message="running")
+    while True:
+        report(0.5)
+        time.sleep(0.001)
+
+
+def wait_for_stop(report: unstuck.Report) -> None:
+    report(None, message="running")
+    while not report.cancelled:
+        time.sleep(0.001)
+
+
+@unstuck.kind("behave", needs_file=False)
+def behave(file: Path | None, report: unstuck.Report, *, number: int = 1) -> Any:
+    word, _, rest = report.name.partition(" ")
+    return globals()[f"do_{word}"](report, rest, number)
+
+
+@unstuck.kind("needs-file")
+def needs_file(file: Path, report: unstuck.Report) -> dict[str, Any]:
+    return {"name": file.name, "attempt": report.attempt, "label": report.name}
+
+
+# -- ways to end
+
+
+def do_return(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    return {"number": number}
+
+
+def do_none(report: unstuck.Report, rest: str, number: int) -> None: ...
+
+
+def do_file(report: unstuck.Report, rest: str, number: int) -> Path:
+    made = report.output / rest
+    made.write_text("made")
+    return made
+
+
+def do_path(report: unstuck.Report, rest: str, number: int) -> Path:
+    """Return a path without making it; OUT stands for the output folder."""
+    (report.output / "folder").mkdir()
+    (report.output / "folder" / "inner").write_text("x")
+    (report.output / "link").symlink_to("/etc/passwd")
+    os.mkfifo(report.output / "pipe")
+    return Path(rest.replace("OUT", str(report.output)))
+
+
+def do_relative(report: unstuck.Report, rest: str, number: int) -> Path:
+    os.chdir(report.output)
+    Path("here.txt").write_text("x")
+    return Path("here.txt")
+
+
+def do_listed(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    return {"left": sorted(entry.name for entry in report.output.iterdir()), "mode": report.output.stat().st_mode}
+
+
+def do_litter(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    (report.output / "folder").mkdir()
+    (report.output / "folder" / "inner").write_text("x")
+    (report.output / "file").write_text("x")
+    (report.output / "outside").symlink_to(report.output.parent)
+    return {}
+
+
+def do_large(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    return {"text": "x" * number}
+
+
+def do_odd(report: unstuck.Report, rest: str, number: int) -> Any:
+    loop: dict[str, Any] = {}
+    loop["loop"] = loop
+    return {
+        "text": "text",
+        "list": [1],
+        "object": {"it": object()},
+        "surrogate": {"it": "\ud800"},
+        "keys": {(1, 2): 3},
+        "loop": loop,
+        "nan": {"it": float("nan")},
+    }[rest]
+
+
+def do_skip(report: unstuck.Report, rest: str, number: int) -> None:
+    raise unstuck.Skip(rest)
+
+
+def do_failed(report: unstuck.Report, rest: str, number: int) -> None:
+    raise unstuck.Failed(rest, code="my_code")
+
+
+def do_transient(report: unstuck.Report, rest: str, number: int) -> None:
+    raise unstuck.Transient(rest)
+
+
+def do_code(report: unstuck.Report, rest: str, number: int) -> None:
+    raise unstuck.Failed("x", code="My code")
+
+
+def do_raise(report: unstuck.Report, rest: str, number: int) -> None:
+    kinds: dict[str, BaseException] = {
+        "value": ValueError("the words"),
+        "long": ValueError("x" * 1_000_000),
+        "bytes": ValueError("a\0b\ud800c\nd"),
+        "unreadable": Unreadable(),
+        "empty": KeyError(),
+        "base": BaseException("deep"),
+        "interrupt": KeyboardInterrupt(),
+        "exit": SystemExit(0),
+        "cancelled": unstuck.Cancelled(),
+        "asyncio": asyncio.CancelledError(),
+        "group": ExceptionGroup("several", [ValueError("a"), ValueError("b")]),
+    }
+    raise kinds[rest]
+
+
+def do_recurse(report: unstuck.Report, rest: str, number: int) -> None:
+    do_recurse(report, rest, number)
+
+
+# -- ways to die
+
+
+def do_exit(report: unstuck.Report, rest: str, number: int) -> None:
+    os._exit(7)
+
+
+def do_segfault(report: unstuck.Report, rest: str, number: int) -> None:
+    ctypes.string_at(0)
+
+
+def do_eat(report: unstuck.Report, rest: str, number: int) -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(16 * 1024 * 1024))
+
+
+# -- ways to disturb
+
+
+def do_print(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    print('{"type":"done","id":1,"state":"succeeded"}')
+    print("no line end, ünïcödé, \ud800", end="")
+    sys.stdout.buffer.write(b"\xff\xfe raw\n")
+    sys.stdout.flush()
+    os.write(1, b"to descriptor 1\n")
+    print("to the first stdout", file=sys.__stdout__)
+    subprocess.run(["echo", "from a child"], check=True)
+    return {"stdin": sys.stdin.read(), "descriptor": os.read(0, 10).decode()}
+
+
+def do_close_streams(report: unstuck.Report, rest: str, number: int) -> None:
+    sys.stdout.close()
+    sys.stderr.close()
+    sys.stdin.close()
+    raise ValueError("into the log, nevertheless")
+
+
+def do_chdir(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    before = os.getcwd()
+    os.chdir("/")
+    return {"before": before}
+
+
+def do_report(report: unstuck.Report, rest: str, number: int) -> None:
+    report(0.25, message="a\0b\ud800" + "x" * 1_000_000)
+
+
+def do_burst(report: unstuck.Report, rest: str, number: int) -> None:
+    """Many reports at once, and then a long silence: the newest must be heard during the silence."""
+    for done in range(number):
+        report(done, number, f"step {done}")
+    wait_for_stop(report)
+
+
+def do_flood(report: unstuck.Report, rest: str, number: int) -> None:
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        report(0.5, message=rest)
+
+
+def do_thread(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    """Leave a thread behind that goes on reporting and does not end by itself."""
+
+    def go_on() -> None:
+        try:
+            stop_is_heard(report)
+        finally:
+            Path(rest).write_text("stopped")
+
+    threading.Thread(target=go_on).start()
+    return {}
+
+
+def do_fork(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    """A forked child that outlives the item and holds every descriptor that it got."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    child.start()
+    return {"pid": child.pid}
+
+
+def do_stray_fork(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    """Both processes return from here; only one may answer."""
+    child = os.fork()
+    if child == 0:
+        return {"who": "child"}
+    os.waitpid(child, 0)
+    return {"who": "parent"}
+
+
+def do_pool(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return {"sum": pool.apply(sum, ([1, 2],))}
+
+
+def do_grandchild(report: unstuck.Report, rest: str, number: int) -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    report(None, message=str(child.pid))
+    child.wait()
+
+
+# -- ways to stop, or not
+
+
+def do_stop(report: unstuck.Report, rest: str, number: int) -> None:
+    stop_is_heard(report)
+
+
+def do_clean_up(report: unstuck.Report, rest: str, number: int) -> None:
+    try:
+        stop_is_heard(report)
+    finally:
+        Path(rest).write_text("cleaned up")
+
+
+def do_look(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    wait_for_stop(report)
+    return {"done": "anyway"}
+
+
+def do_swallow(report: unstuck.Report, rest: str, number: int) -> None:
+    try:
+        stop_is_heard(report)
+    except BaseException:
+        raise ValueError("in the middle") from None
+
+
+def do_skip_when_stopped(report: unstuck.Report, rest: str, number: int) -> None:
+    wait_for_stop(report)
+    raise unstuck.Skip("enough")
+
+
+def do_burn(report: unstuck.Report, rest: str, number: int) -> None:
+    """Pure Python without a pause: the listening thread still gets its turn."""
+    report(None, message="running")
+    count = 0
+    while True:
+        count += 1
+        if not count % 1000:
+            report(0.5)
+
+
+def do_asyncio(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    async def work() -> str:
+        await asyncio.sleep(0)
+        return "ran"
+
+    return {"asyncio": asyncio.run(work())}

@@ -1,0 +1,127 @@
+"""A real worker process, spoken to over its pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PATIENCE_S
+from unstuck import pipe
+
+
+class Talk:
+    """What a runner does with a worker."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, outputs: Path) -> None:
+        self.process = process
+        self.outputs = outputs
+        self._log = log
+        self.heard: list[pipe.Progress] = []
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text("utf-8", "backslashreplace")
+
+    def output(self, run_id: int) -> Path:
+        return self.outputs / str(run_id)
+
+    async def say(self, *messages: pipe.Run | pipe.Stop) -> None:
+        await self.write(b"".join(pipe.line(message) for message in messages))
+
+    async def write(self, lines: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(lines)
+        await self.process.stdin.drain()
+
+    async def run(self, name: str, kind: str = "behave", id: int = 1, **fields: Any) -> None:
+        await self.say(pipe.Run(id=id, kind=kind, name=name, output=str(self.output(id)), **fields))
+
+    async def hear(self) -> pipe.Hello | pipe.LoadFailed | pipe.Progress | pipe.Done | None:
+        """The next message, None at the end."""
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)
+        return pipe.read_by_runner(line) if line else None
+
+    async def done(self, id: int = 1) -> pipe.Done:
+        """The end of this run; the progress before it is in `heard`."""
+        while True:
+            message = await self.hear()
+            assert isinstance(message, (pipe.Progress, pipe.Done)), message
+            assert message.id == id
+            if isinstance(message, pipe.Done):
+                return message
+            self.heard.append(message)
+
+    async def outcome(self, name: str, kind: str = "behave", **fields: Any) -> pipe.Done:
+        await self.run(name, kind, **fields)
+        return await self.done(fields.get("id", 1))
+
+    async def progress(self) -> pipe.Progress:
+        message = await self.hear()
+        assert isinstance(message, pipe.Progress), message
+        return message
+
+    async def lives(self) -> None:
+        """It answers to one more run."""
+        done = await self.outcome("return", id=99)
+        assert done.state == "succeeded", done
+
+    async def exit_code(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+
+    def hang_up(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+Start = Callable[..., Awaitable[Talk]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start workers; `await start(...)` gives one that has not said anything yet."""
+    started: list[Talk] = []
+
+    async def start(*arguments: str, **environ: str) -> Talk:
+        log = tmp_path / f"log{len(started)}"
+        with log.open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "unstuck.worker",
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                limit=pipe.LINE_LIMIT,
+                start_new_session=True,
+                cwd=tmp_path,
+                env={**os.environ, **environ},
+            )
+        talk = Talk(process, log, tmp_path / "outputs")
+        started.append(talk)
+        return talk
+
+    yield start
+    for talk in started:
+        talk.hang_up()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(talk.process.pid, signal.SIGKILL)  # also what a dead worker left behind
+        await talk.process.wait()
+
+
+@pytest.fixture
+async def worker(start: Start, tmp_path: Path) -> Talk:
+    """One that has loaded tests/worker/behaviour.py and said hello."""
+    talk = await start("--app", str(Path(__file__).with_name("behaviour.py")))
+    hello = await talk.hear()
+    assert isinstance(hello, pipe.Hello), hello
+    return talk
