@@ -38,6 +38,13 @@ export class ItemPages {
     this.root.append(this.#list, make("div", { class: "pager" }, this.#place, this.#first, this.#next));
   }
 
+  /** How many there are, where that has changed meanwhile. @param {number} count */
+  recount(count) {
+    if (count === this.#count) return;
+    this.#count = count;
+    this.#tellPlace();
+  }
+
   /** Load the first page. */
   show() {
     return this.#load(0, null);
@@ -69,14 +76,19 @@ export class ItemPages {
 
   /** @param {Item[]} items */
   #draw(items) {
-    const count = Math.max(this.#count, this.#from + items.length);
     this.#list.replaceChildren(...items.slice(0, ROWS).map((item) => itemRow(item, this.#url, this.#words)));
     this.#list.scrollTop = 0;
     setShown(this.#list, items.length > 0);
-    const values = { from: this.#from + 1, to: this.#from + items.length, count };
-    setText(this.#place, items.length ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));
+    this.#tellPlace();
     setShown(this.#first, this.#from > 0);
     setShown(this.#next, this.#cursor !== null);
+  }
+
+  #tellPlace() {
+    if (this.root.hasAttribute("aria-busy")) return; // said when the page is there
+    const [rows, to] = [this.#list.childElementCount, this.#from + this.#list.childElementCount];
+    const values = { from: this.#from + 1, to, count: Math.max(this.#count, to) };
+    setText(this.#place, rows > 0 ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));
   }
 }
 

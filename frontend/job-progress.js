@@ -31,6 +31,7 @@ export class JobProgress extends HTMLElement {
   /** @type {ReturnType<typeof forward> | null} */ #floor = null;
   /** @type {Seen | null} */ #announced = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
+  /** @type {ItemPages | null} */ #failedPages = null;
   #checking = false;
   #cancelling = false;
   #finished = false;
@@ -161,6 +162,10 @@ export class JobProgress extends HTMLElement {
     this.#follow?.close();
     this.#follow = this.#subject = this.#floor = this.#announced = null;
     this.#finished = false;
+    this.#failedPages = null;
+    for (const place of [this.#card.allErrors, this.#card.allResults]) place.replaceChildren();
+    this.#card.errors.replaceChildren();
+    this.#answer("");
     this.#age(false);
   }
 
@@ -211,6 +216,7 @@ export class JobProgress extends HTMLElement {
       modal: this.hasAttribute("modal"), signin: this.getAttribute("signin"), checking: this.#checking, cancelling: this.#cancelling,
       zip: job?.done && job.links.results ? new URL(job.links.results, this.#url()).href : null,
     };
+    if (job) this.#failedPages?.recount(job.progress.failed);
     drawCard(this.#card, view(seen, this.words), around, this.words);
     // A button that disappears under the focus must not throw the keyboard back to the top of the page.
     const lost = focused instanceof HTMLElement && (focused.hidden || (focused instanceof HTMLButtonElement && focused.disabled));
@@ -242,7 +248,7 @@ export class JobProgress extends HTMLElement {
 
   #showAllFailed() {
     const job = this.job;
-    if (job) this.#openPages(this.#card.allErrors, job, "failed", job.progress.failed, say(this.words, "failed_count"));
+    if (job) this.#failedPages = this.#openPages(this.#card.allErrors, job, "failed", job.progress.failed, say(this.words, "failed_count"));
     this.#render();
   }
 
@@ -258,5 +264,6 @@ export class JobProgress extends HTMLElement {
     const pages = new ItemPages({ url, state, count, label, fetch: (href) => this.fetch(this.request(href)), words: this.words });
     place.replaceChildren(pages.root);
     void pages.show();
+    return pages;
   }
 }

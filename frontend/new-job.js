@@ -27,6 +27,7 @@ export class NewJob {
   /** @type {Chosen[]} */ #chosen = [];
   /** @type {string[]} */ #unreadable = [];
   /** @type {(() => void) | null} */ #abort = null;
+  /** What was sent last, and the key it went under. */ #once = { content: "", key: "" };
 
   /** @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken: () => void}} page */
   constructor(page) {
@@ -191,10 +192,11 @@ export class NewJob {
     const kind = this.#kind;
     if (!kind || this.#abort) return;
     if (kind.needs_file && this.#chosen.length === 0) return this.#tell("problems", [say(this.#words, "choose_first")]);
-    const { job, abort } = submit({
+    const order = {
       url: new URL("jobs", this.#api), kind: kind.name, options: optionValues(kind.options, this.#form), name: this.#input("name").value.trim(),
       files: kind.needs_file ? this.#chosen : [], total: kind.needs_file ? null : Number(this.#input("total").value),
-    }, (sent, size) => this.#drawUpload(sent, size));
+    };
+    const { job, abort } = submit({ ...order, key: this.#keyOf(order) }, (sent, size) => this.#drawUpload(sent, size));
     this.#abort = abort;
     this.#beginUpload(kind.needs_file);
     try {
@@ -202,6 +204,15 @@ export class NewJob {
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  /** One key as long as the same is sent, so that an answer that got lost never starts the work twice.
+   * @param {Omit<import("./upload.js").Order, "key">} order */
+  #keyOf(order) {
+    const files = order.files.map(({ file, name }) => [name, file.size, file.lastModified]);
+    const content = JSON.stringify([order.kind, order.options, order.name, order.total, files]);
+    if (this.#once.content !== content) this.#once = { content, key: randomKey() };
+    return this.#once.key;
   }
 
   /** @param {boolean} files */
@@ -232,6 +243,7 @@ export class NewJob {
   /** @param {Job} job */
   #started(job) {
     this.#abort = null;
+    this.#once = { content: "", key: "" }; // to send the same again now means to do it again
     this.#uploading(false);
     this.#input("name").value = "";
     this.#choose([], []);
@@ -250,6 +262,11 @@ export class NewJob {
     const key = error.cancelled ? "upload_cancelled" : error.status === null ? "upload_unclear" : "upload_failed";
     this.#tell("problems", [say(this.#words, key, { reason })]);
   }
+}
+
+/** crypto.randomUUID exists on https and localhost only. */
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** @param {Kind} kind @param {boolean} checked */

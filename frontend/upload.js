@@ -9,6 +9,7 @@
 
 /** @typedef {object} Order
  * @property {URL} url
+ * @property {string} key the same for the very same order sent again: it is done once
  * @property {string} kind
  * @property {Record<string, unknown>} options
  * @property {string} name
@@ -41,6 +42,7 @@ export function submit(order, onProgress) {
   });
   request.open("POST", order.url);
   request.setRequestHeader("Accept", "application/json");
+  request.setRequestHeader("Idempotency-Key", order.key);
   send(request, order);
   return { job, abort: () => request.abort() };
 }

@@ -161,7 +161,8 @@ function linkOf(s, now) {
   if (s.not_found_answers >= NOT_FOUND_ANSWERS) return "not_found";
   if (s.browser_offline || s.poll_failures > 0) return "offline";
   if (s.polling) return "polling";
-  return s.stream && s.stream.opened_at !== null && s.news_at !== null ? "catching_up" : "connecting";
+  const opened = s.stream !== null && s.stream.opened_at !== null && s.stream.heard_at === null;
+  return opened && s.news_at !== null ? "catching_up" : "connecting";
 }
 
 // --- beginning and ending

@@ -143,7 +143,7 @@ export const english = {
   upload_cancelled: "The upload was cancelled; no job was started. Your files are still chosen.",
   upload_failed: "The job was not started: {reason}",
   upload_unclear: "The upload ended without an answer: {reason}",
-  upload_broken: "the connection broke, or a file changed while it was read. Your files are still chosen. Before you start again, look whether the job is in the list below: the server may have had everything.",
+  upload_broken: "the connection broke, or a file changed while it was read. Your files are still chosen. Start again: what the server had already is not done twice.",
   kinds_failed: "The server could not say what it can do: {reason}",
   try_again: "Try again",
 

@@ -154,7 +154,7 @@ async def _sweep(folder: DataFolder, store: SQLiteStore) -> None:
     loop = asyncio.get_running_loop()
 
     def known(ids: list[str]) -> set[str]:
-        return asyncio.run_coroutine_threadsafe(store.known(ids), loop).result()
+        return set(asyncio.run_coroutine_threadsafe(store.seqs(ids), loop).result())
 
     await anyio.to_thread.run_sync(folder.sweep, known)
 

@@ -16,12 +16,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from unstuck import sse
-from unstuck.errors import JobNotFound
+from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.job import Item, Job
 from unstuck.snapshot import Alarms, Snapshot, public, public_item
 from unstuck.stores import Store
@@ -35,6 +35,8 @@ ITEMS_SHOWN = 100
 FINISHED_WITHIN_S = 60.0
 #: Clients that are sent away come back spread over this time (milliseconds).
 RETURN_MS = (500, 3_000)
+#: How long a heartbeat waits for the store before it goes out without it (seconds).
+COMPARE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,13 @@ class Counts:
     broadcasts: int = 0
     broadcast_retries: int = 0
     broadcast_failures: int = 0
+    rescues: int = 0  # viewers that a heartbeat found without the newest truth
 
 
 class _Watch:
     """One watched job: its viewers, its bells, and the task that reads for all of them."""
 
-    __slots__ = ("behind", "bell", "ended_at", "handed_at", "hurry", "job_id", "seq", "task", "viewers")
+    __slots__ = ("bell", "ended_at", "handed_at", "hurry", "job_id", "reading", "seq", "task", "viewers")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
@@ -70,8 +73,8 @@ class _Watch:
         self.hurry = asyncio.Event()  # and it must not wait: a new viewer, or the end
         self.seq = 0
         self.handed_at = 0.0
-        self.behind = False
         self.ended_at: float | None = None
+        self.reading = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -179,7 +182,9 @@ class Hub:
             await self._until_due(watch)
             watch.bell.clear()
             watch.hurry.clear()
+            watch.reading = True
             ended = await self._broadcast(watch)
+            watch.reading = False
         watch.task = None
 
     async def _until_due(self, watch: _Watch) -> None:
@@ -207,10 +212,8 @@ class Hub:
                 self.counts.broadcast_retries += 1
                 await asyncio.sleep(self._pace.broadcast_pause_s)
             else:
-                watch.behind = False
                 return ended
-        self.counts.broadcast_failures += 1
-        watch.behind = True  # the next heartbeat rings again
+        self.counts.broadcast_failures += 1  # the next heartbeat finds who lacks it
         return False
 
     async def _hand_out(self, watch: _Watch) -> bool:
@@ -233,7 +236,7 @@ class Hub:
         return job.done
 
     async def _changed_items(self, watch: _Watch, snapshot: Snapshot) -> list[Item]:
-        if not any(viewer.wants_items and viewer.follows(watch.job_id) for viewer in watch.viewers):
+        if not any(viewer.wants_items and viewer.holds(watch.job_id) is not None for viewer in watch.viewers):
             return []
         if snapshot.job.seq <= watch.seq:
             return []
@@ -271,10 +274,11 @@ class Hub:
         while True:
             due += self._pace.heartbeat_s
             await asyncio.sleep(max(due - loop.time(), 0.0))
-            self.beat(loop.time())
+            await self.beat(loop.time())
 
-    def beat(self, now: float) -> None:
+    async def beat(self, now: float) -> None:
         """One heartbeat on every stream; streams that lived long enough are sent away."""
+        truth = await self._compare()
         shared: dict[frozenset[tuple[str, int]], bytes] = {}
         wall = self._clock()
         for viewer in tuple(self._viewers):
@@ -283,14 +287,34 @@ class Hub:
                 continue
             if viewer in self._all:
                 self._forget_ended(viewer, now)
-            seqs = self._seqs(viewer.watched)
+            seqs = {one: truth[one] for one in viewer.watched if one in truth}
             key = frozenset(seqs.items())
             if key not in shared:
                 shared[key] = sse.heartbeat(wall, seqs)
             viewer.beat(shared[key])
-        for watch in self._watches.values():
-            if watch.behind:
+
+    async def _compare(self) -> dict[str, int]:
+        """Hold what every viewer was sent against the store, in one query, and send what is lacking.
+
+        Nothing that broke on the way from a commit to a viewer outlives this. Returns the seqs of the watched
+        jobs; those last read where the store does not answer, so that the heartbeat itself always goes out.
+        """
+        try:
+            truth = await asyncio.wait_for(self._store.seqs(list(self._watches)), COMPARE_S)
+        except (StoreUnavailable, TimeoutError) as error:
+            log.error("viewers could not be compared with the store: %s", error or "no answer in time")
+            return {watch.job_id: watch.seq for watch in self._watches.values() if watch.seq}
+        for watch in tuple(self._watches.values()):
+            newest = truth.get(watch.job_id)
+            # One that is about to be read anyway lacks nothing.
+            if watch.bell.is_set() or watch.reading or watch.job_id not in self._watches:
+                continue
+            behind = sum(not viewer.ended and viewer.holds(watch.job_id) != newest for viewer in watch.viewers)
+            if behind:
+                self.counts.rescues += behind
+                log.warning("%d viewers of job %s lacked its newest state", behind, watch.job_id)
                 self._ring(watch, hurry=True)
+        return truth
 
     def _forget_ended(self, viewer: Viewer, now: float) -> None:
         """A stream of all jobs lets go of those that ended a while ago."""
@@ -299,10 +323,6 @@ class Hub:
             if watch is None or (watch.ended_at is not None and now - watch.ended_at > FINISHED_WITHIN_S):
                 self._leave_watch(viewer, job_id)
                 viewer.forget(job_id)
-
-    def _seqs(self, job_ids: Iterable[str]) -> dict[str, int]:
-        watches = self._watches
-        return {one: watches[one].seq for one in job_ids if one in watches and watches[one].seq}
 
     def leave(self, reason: str) -> None:
         """The server goes: say so on every stream, old and new, and end it."""

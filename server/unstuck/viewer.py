@@ -45,17 +45,22 @@ class Viewer:
         self._ended = False
         self._bell = asyncio.Event()
 
-    def follows(self, job_id: str) -> bool:
-        """It was shown this job before, so items that changed since are news to it."""
-        return job_id in self._sent or job_id in self._slots
+    @property
+    def ended(self) -> bool:
+        """Nothing more is put in."""
+        return self._ended
+
+    def holds(self, job_id: str) -> int | None:
+        """The seq that it was sent, or will be as soon as it reads; None before the first."""
+        waiting = self._slots.get(job_id)
+        return waiting.seq if waiting is not None else self._sent.get(job_id)
 
     def show(self, job_id: str, slot: Slot) -> None:
         """The newest truth of a job; what this viewer has or will be sent already is dropped."""
         if self._ended:
             return
-        waiting = self._slots.get(job_id)
-        known = waiting.seq if waiting is not None else self._sent.get(job_id)
-        if known is not None and known >= slot.seq:
+        held = self.holds(job_id)
+        if held is not None and held >= slot.seq:
             return
         self._slots[job_id] = slot
         if slot.final and job_id == self.ends_with:

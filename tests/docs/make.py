@@ -30,8 +30,9 @@ def _states(what: str, table: Mapping[Any, frozenset[Any]]) -> str:
         lines += [f"    {state} --> {one}" for one in sorted(following)]
         if not following:
             lines.append(f"    {state} --> [*]")
-    return "\n".join([f"The states of a{'n' if what[0] in 'aeiou' else ''} {what}:", "```mermaid", "stateDiagram-v2",
-                      *lines, "```"])  # fmt: skip
+    article = "an" if what[0] in "aeiou" else "a"
+    body = "\n".join(lines)
+    return f"The states of {article} {what}:\n```mermaid\nstateDiagram-v2\n{body}\n```"
 
 
 def write_diagram() -> None:

@@ -6,6 +6,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Follow, OneJob } from "../../frontend/follow.js";
 
+// Every browser has it; Node only from version 19 on.
+globalThis.CustomEvent ??= class extends Event {
+  constructor(type, { detail = null } = {}) {
+    super(type);
+    this.detail = detail;
+  }
+};
+
 const URL_ = "http://host/app/api/jobs/7";
 const job = (seq, changes = {}) => ({
   id: "7", seq, done: false, state: "running", poll_after_ms: 2_000,

@@ -1,6 +1,5 @@
 /*
- * The policy, one rule of PROTOCOL section 5 after the other, and then a simulated world with random
- * outages in which only its promise is checked: once the network is back, the truth is shown in time.
+ * The policy, one rule of PROTOCOL section 5 after the other.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -148,6 +147,7 @@ test("two missed beats: poll, open a spare, and close the old stream only when t
   const play = new Play().live().pass(w.BEATS_MISSED_MS - 1);
   assert.equal(play.did("open_stream").length, 1);
   play.pass(1);
+  assert.equal(play.state.link, "connecting");
   assert.deepEqual(play.did("poll").at(-1).reason, "watchdog");
   assert.deepEqual(play.did("open_stream").map(({ stream }) => stream), [1, 2]);
   play.on({ type: "stream_open", stream: 2 });
@@ -347,104 +347,5 @@ test("a state is plain data, and step changes nothing that it was given", () => 
   for (const event of [{ type: "tick" }, { type: "page_shown" }, { type: "heartbeat", stream: 1, seq: 9 }, { type: "stream_error", stream: 1 }]) {
     w.step(before, event, 9_999_999, 0.5);
     assert.deepEqual(before, copy);
-  }
-});
-
-// --- the promise, in a simulated world
-
-/** A small generator of chance, so that a failing seed can be played again. */
-function dice(seed) {
-  let value = seed >>> 0;
-  return () => {
-    value = (Math.imul(value, 1_664_525) + 1_013_904_223) >>> 0;
-    return value / 2 ** 32;
-  };
-}
-
-/** A server, a network that comes and goes, and a client: in steps of 100 ms. */
-class World {
-  constructor(seed) {
-    Object.assign(this, { chance: dice(seed), now: 5_000_000, truth: 1, done: false, up: true, streams: new Map(), polls: new Map(), shown: -1, shownDone: false, trail: [] });
-    this.state = w.newState();
-    this.on({ type: "start" });
-  }
-  on(event) {
-    const [state, actions] = w.step(this.state, event, this.now, this.chance());
-    this.state = state;
-    for (const action of actions) this.act(action, event);
-    this.check();
-  }
-  act(action, event) {
-    if (action.type === "open_stream") this.streams.set(action.stream, { alive: this.up, spoken: false, sent: -1, beat: this.now });
-    if (action.type === "close_stream") this.streams.delete(action.stream);
-    if (action.type === "poll") this.polls.set(action.poll, { at: this.now, lost: !this.up || this.chance() < 0.05, refused: this.chance() < 0.1 });
-    if (action.type === "abort_poll") {
-      if (!this.done) assert.ok(this.now - this.polls.get(action.poll).at >= w.POLL_TIMEOUT_MS, "aborted too early");
-      this.polls.delete(action.poll);
-    }
-    if (action.type === "show") {
-      assert.ok(!this.shownDone, "a final state was undone");
-      assert.ok(event.job.seq >= this.shown, "the screen went back");
-      [this.shown, this.shownDone] = [event.job.seq, event.job.done];
-    }
-  }
-  check() {
-    assert.ok(this.polls.size <= 1, "two polls in flight");
-    assert.ok(this.streams.size <= 2, "more than a stream and its spare");
-    if (this.state.phase === "watching") assert.ok(this.state.wake_at > this.now && this.state.wake_at <= this.now + w.CHECK_EVERY_MS, "nothing to wait for");
-    else assert.ok(this.streams.size === 0 && this.polls.size === 0 && this.state.wake_at === null, "something was left open");
-  }
-  tick(faults) {
-    this.now += 100;
-    if (!this.done && this.chance() < 0.02) this.truth += 1;
-    if (faults && this.chance() < 0.003) this.setUp(!this.up);
-    for (const [number, stream] of [...this.streams]) if (this.streams.has(number)) this.serve(number, stream, faults);
-    for (const [number, poll] of [...this.polls]) if (this.polls.has(number)) this.answer(number, poll);
-    if (this.state.wake_at !== null && this.state.wake_at <= this.now) this.on({ type: "tick" });
-  }
-  setUp(up) {
-    this.up = up;
-    // What the outage does to open streams: cut with an error, or silently half-open for ever.
-    if (!up) for (const [number, stream] of [...this.streams]) {
-      stream.alive = false;
-      if (this.chance() < 0.4) this.on({ type: "stream_error", stream: number });
-    }
-  }
-  serve(number, stream, faults) {
-    if (!stream.alive || !this.up) return;
-    if (faults && this.chance() < 0.002) return this.on({ type: "stream_error", stream: number });
-    if (!stream.spoken) {
-      stream.spoken = true;
-      this.on({ type: "stream_open", stream: number });
-      if (!this.streams.has(number)) return;
-    }
-    const lost = faults && this.chance() < 0.2; // an event the server failed to broadcast; the beat will tell
-    if (stream.sent < this.truth || this.done) {
-      stream.sent = this.truth;
-      if (!lost || stream.sent === -1) this.on({ type: "job", stream: number, job: { seq: this.truth, done: this.done } });
-    } else if (this.now - stream.beat >= w.HEARTBEAT_MS) {
-      stream.beat = this.now;
-      this.on({ type: "heartbeat", stream: number, seq: this.truth });
-    }
-  }
-  answer(number, poll) {
-    if (poll.lost || this.now - poll.at < 200) return;
-    this.polls.delete(number);
-    if (poll.refused) this.on({ type: "poll_failed", poll: number, status: 503 });
-    else this.on({ type: "poll_ok", poll: number, job: { seq: this.truth, done: this.done } });
-  }
-}
-
-test("whatever breaks, the truth is shown within 45 s of the network's return, and the end is final", () => {
-  for (let seed = 1; seed <= 150; seed += 1) {
-    const world = new World(seed);
-    for (let step = 0; step < 4_000; step += 1) world.tick(true);
-    if (world.state.phase === "gave_up") world.on({ type: "online" });
-    world.setUp(true);
-    [world.truth, world.done] = [world.truth + 1, true];
-    const healed = world.now;
-    while (world.state.phase === "watching" && world.now - healed < 120_000) world.tick(false);
-    assert.ok(world.shownDone && world.shown === world.truth, `seed ${seed}: shows ${world.shown}, truth ${world.truth}`);
-    assert.ok(world.now - healed <= 45_000, `seed ${seed}: ${world.now - healed} ms`);
   }
 });

@@ -51,8 +51,20 @@ ARROWS: dict[str, set[str]] = {
 JS_ARROWS: dict[str, set[str]] = {
     "watchdog.js": set(),
     "words.js": set(),
+    "dom.js": set(),
+    "look.js": set(),
+    "upload.js": set(),
     "view.js": {"words.js"},
     "follow.js": {"watchdog.js"},
+    "card.js": {"dom.js", "view.js"},
+    "item-pages.js": {"dom.js", "view.js"},
+    "job-progress.js": {"card.js", "dom.js", "follow.js", "item-pages.js", "look.js", "view.js"},
+    "define.js": {"job-progress.js"},
+    "choose.js": {"words.js"},
+    "options.js": {"dom.js", "words.js"},
+    "jobs.js": {"dom.js", "view.js", "words.js"},
+    "new-job.js": {"choose.js", "dom.js", "options.js", "upload.js", "view.js", "words.js"},
+    "batch.js": {"define.js", "dom.js", "follow.js", "jobs.js", "new-job.js", "view.js", "words.js"},
 }
 
 
@@ -113,6 +125,10 @@ def test_sse_starlette_is_imported_in_one_place() -> None:
 def test_only_settings_reads_the_environment() -> None:
     readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
     assert readers == ["settings"]
+
+
+def test_every_javascript_file_has_its_arrows() -> None:
+    assert {path.name for path in (ROOT / "frontend").glob("*.js")} == set(JS_ARROWS)
 
 
 @pytest.mark.parametrize("name", sorted(JS_ARROWS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -159,7 +159,7 @@ async def test_heartbeats_tell_what_the_stream_holds(store: SQLiteStore, hub: Hu
     one, two = await submitted(store), await submitted(store)
     async with reading(hub, one, two, ends=False) as reader:
         await soon(lambda: len(reader.of("job")) == 2)
-        hub.beat(0.0)
+        await hub.beat(0.0)
         await soon(lambda: reader.of("heartbeat"))
         assert reader.of("heartbeat")[0]["jobs"] == {one: 1, two: 1}
 
@@ -168,7 +168,7 @@ async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
-        hub.beat(asyncio.get_running_loop().time() + 600.0)
+        await hub.beat(asyncio.get_running_loop().time() + 600.0)
         await soon(lambda: reader.ended)
     assert reader.events[-1][0] == "leaving"
     assert 0 < reader.events[-1][1]["retry_ms"] <= 3000
@@ -194,10 +194,10 @@ async def test_a_stream_of_all_jobs_hears_of_new_ones(store: SQLiteStore, hub: H
         await store.apply([Cancel(new)])
         await soon(lambda: reader.of("job")[-1]["done"])
         assert not reader.ended
-        hub.beat(0.0)
+        await hub.beat(0.0)
         await soon(lambda: reader.of("heartbeat"))
         assert set(reader.of("heartbeat")[-1]["jobs"]) == {old, new}
-        hub.beat(asyncio.get_running_loop().time() + 61.0)
+        await hub.beat(asyncio.get_running_loop().time() + 61.0)
         await soon(lambda: set(reader.of("heartbeat")[-1]["jobs"]) == {old})
 
 
@@ -212,10 +212,60 @@ async def test_a_removed_job_is_gone(store: SQLiteStore, hub: Hub) -> None:
     assert hub.watched == 0
 
 
+async def test_a_heartbeat_sends_what_a_viewer_lacks(
+    store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broadcast that does nothing and says nothing: the heartbeat finds out."""
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        with monkeypatch.context() as broken:
+            broken.setattr(Viewer, "show", lambda *_: None)
+            await store.apply([Cancel(job_id)])
+            await soon(lambda: hub.counts.broadcasts == 2 and hub._watches[job_id].task is None)
+        assert len(reader.of("job")) == 1
+        await hub.beat(0.0)
+        await soon(lambda: reader.ended)
+    assert reader.of("job")[-1]["state"] == "cancelled"
+    assert hub.counts.rescues == 1
+
+
+async def test_a_wake_that_never_came_is_found_too(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        store._wakes.clear()
+        await store.apply([Cancel(job_id)])
+        await hub.beat(0.0)
+        await soon(lambda: reader.ended)
+    assert reader.of("job")[-1]["done"]
+
+
+async def test_a_store_that_does_not_answer_stops_no_heartbeat(tmp_path: Any) -> None:
+    store = FailingStore(tmp_path / "s.db")
+    await store.open()
+    hub = Hub(store, QUICK, Alarms())
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        store.seqs_fail = True
+        await hub.beat(0.0)
+        await soon(lambda: reader.of("heartbeat"))
+        assert reader.of("heartbeat")[0]["jobs"] == {job_id: 1}
+    await hub.close()
+    await store.close()
+
+
 class FailingStore(SQLiteStore):
     """The real store, whose reads fail as often as the test says."""
 
     failures = 0
+    seqs_fail = False
+
+    async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
+        if self.seqs_fail:
+            raise StoreUnavailable("the disk is on fire")
+        return await super().seqs(job_ids)
 
     async def snapshot(self, job_id: str) -> Snapshot:
         if self.failures:
@@ -239,7 +289,7 @@ async def test_a_failed_broadcast_is_logged_counted_and_made_good(
         await soon(lambda: hub.counts.broadcast_retries == failures)
         if given_up:
             await soon(lambda: hub.counts.broadcast_failures)
-            hub.beat(0.0)  # the heartbeat rings again
+            await hub.beat(0.0)  # the heartbeat finds who lacks it
         await soon(lambda: reader.ended)
     assert reader.of("job")[-1]["state"] == "cancelled"
     errors = [record for record in caplog.records if record.levelname == "ERROR"]

@@ -178,12 +178,19 @@ def test_what_stays_behind_in_the_background_is_killed_and_not_waited_for(tmp_pa
     eventually(lambda: not alive(int(note.read_text())))
 
 
-@pytest.mark.parametrize("trap", ["", 'trap "" TERM INT HUP; '], ids=["polite", "stubborn"])
-def test_a_stop_kills_the_whole_group(tmp_path: Path, report: Report, trap: str) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "sleep 1000 & {note}; wait",
+        'trap "" TERM INT HUP; sleep 1000 & {note}; sleep 1000',
+        '(trap "" TERM INT HUP; exec sleep 1000) & {note}; wait',
+    ],
+    ids=["polite", "stubborn", "stubborn child"],
+)
+def test_a_stop_kills_the_whole_group(tmp_path: Path, report: Report, code: str) -> None:
     note = tmp_path / "pids"
-    work = command_kind(
-        f"long=sh -c '{trap}sleep 1000 & echo $! $$ > {note}.new; mv {note}.new {note}; sleep 1000'"
-    )
+    code = code.format(note=f"echo $! $$ > {note}.new; mv {note}.new {note}")
+    work = command_kind(f"long=sh -c '{code}'")
 
     def stop() -> None:
         eventually(note.exists)

@@ -162,7 +162,14 @@ async def test_remove_takes_finished_jobs_only(store: SQLiteStore) -> None:
     for ask in (store.snapshot(job_id), store.items(job_id), store.remove(job_id)):
         with pytest.raises(JobNotFound):
             await ask
-    assert await store.known([job_id]) == set()
+    assert await store.seqs([job_id]) == {}
+
+
+async def test_seqs_of_many_in_one_query(store: SQLiteStore) -> None:
+    ids = [await submitted(store, 1) for _ in range(3)]
+    await store.apply([Cancel(ids[1])])
+    assert await store.seqs([*ids, str(uuid4())]) == {ids[0]: 1, ids[1]: 2, ids[2]: 1}
+    assert await store.seqs([]) == {}
 
 
 async def test_orphans_are_the_items_under_lease(store: SQLiteStore) -> None:

@@ -20,10 +20,10 @@ _BLOCK = 1024 * 1024  # bytes
 def checksum(file: Path, report: Report) -> dict[str, object]:
     """{"sha256": 64 hexadecimal digits, "bytes": size}."""
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_BLOCK))
     done = 0
     with file.open("rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size
+        buffer = memoryview(bytearray(min(_BLOCK, size + 1)))  # of a small file, one more than it holds
         while read := stream.readinto(buffer):
             digest.update(buffer[:read])
             done += read

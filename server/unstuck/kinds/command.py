@@ -135,7 +135,7 @@ def _end(process: subprocess.Popen[bytes], group: int) -> None:
     try:
         process.wait(TERM_GRACE)
     except subprocess.TimeoutExpired:
-        os.killpg(group, signal.SIGKILL)
+        process.kill()  # and the guard kills the others
 
 
 def _watch(process: subprocess.Popen[bytes], report: Report) -> tuple[bytes, bytes]:

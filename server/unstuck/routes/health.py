@@ -48,6 +48,7 @@ async def details(request: Request) -> Response:
                 "broadcasts": counts.broadcasts,
                 "broadcast_retries": counts.broadcast_retries,
                 "broadcast_failures": counts.broadcast_failures,
+                "rescues": counts.rescues,
             },
             "polls": parts.polls,
         }

@@ -110,8 +110,8 @@ class Store(Protocol):
     async def remove(self, job_id: str) -> None:
         """Forget a finished job; JobNotFound, JobNotDone."""
 
-    async def known(self, job_ids: Sequence[str]) -> set[str]:
-        """Which of these jobs exist."""
+    async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """The seq of each of these jobs that exists, in one query."""
 
     async def overview(self) -> Overview:
         """Counts for the health endpoint."""

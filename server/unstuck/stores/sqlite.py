@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from unstuck.errors import CannotStart, JobNotDone, JobNotFound, KeyReused, StoreUnavailable
 from unstuck.job import Claim, Command, Item, Job
@@ -212,10 +213,12 @@ class SQLiteStore:
 
         return await self._read(work)
 
-    async def known(self, job_ids: Sequence[str]) -> set[str]:
-        def work(connection: sqlite3.Connection) -> set[str]:
-            sql = "SELECT 1 FROM jobs WHERE id = ?"
-            return {one for one in job_ids if connection.execute(sql, (one,)).fetchone()}
+    async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
+        asked = msgspec.json.encode(job_ids).decode()
+
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            sql = "SELECT id, seq FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+            return dict(connection.execute(sql, (asked,)).fetchall())
 
         return await self._read(work)
 
