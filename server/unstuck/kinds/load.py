@@ -77,9 +77,9 @@ def _add_command(text: str) -> None:
     try:
         add(command_kind(text))
     except MalformedCommand as error:
-        raise LoadError(str(error)) from error
+        raise LoadError(str(error)) from None
     except ValueError as error:  # the name is taken
-        raise LoadError(f"--command {text!r}: {error}") from error
+        raise LoadError(f"--command {text!r}: {error}") from None
 
 
 def _last_line(error: BaseException) -> str:
