@@ -37,7 +37,7 @@ class Log:
         return sum(part in request for request in self.requests)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is open, its event loop is in every other test's way
 def chromium() -> Iterator[Browser]:
     with browser() as one:
         yield one

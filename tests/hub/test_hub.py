@@ -222,7 +222,7 @@ async def test_a_heartbeat_sends_what_a_viewer_lacks(
         with monkeypatch.context() as broken:
             broken.setattr(Viewer, "show", lambda *_: None)
             await store.apply([Cancel(job_id)])
-            await soon(lambda: hub.counts.broadcasts == 2 and hub._watches[job_id].task is None)
+            await soon(lambda: hub._watches[job_id].seq == 2 and hub._watches[job_id].task is None)
         assert len(reader.of("job")) == 1
         await hub.beat(0.0)
         await soon(lambda: reader.ended)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -111,16 +110,9 @@ def test_without_a_receiver_it_remembers(tmp_path: Path) -> None:
     assert (report.fraction, report.message, report.attempt, report.cancelled) == (0.5, "half", 1, False)
 
 
-def test_a_report_costs_next_to_nothing(report: Report) -> None:
-    """Held against what this machine needs for the simplest call of the same form, so that no clock decides."""
-
-    def simplest(done: float, total: float | None = None, message: str | None = None) -> None:
-        pass
-
-    def cost(call: object) -> float:
-        start = time.perf_counter()
-        for done in range(20_000):
-            call(done, 20_000)  # type: ignore[operator]
-        return time.perf_counter() - start
-
-    assert min(cost(report) for _ in range(5)) < 20 * min(cost(simplest) for _ in range(5))
+def test_however_many_there_are_one_is_passed_on_per_interval(report: Report, heard: Heard, clock: Clock) -> None:
+    for tenth in range(3):
+        clock.now = 2_000_000.0 + 0.11 * tenth
+        for done in range(10_000):
+            report(done, 10_000)
+    assert heard == [(0.0, None)] * 3

@@ -79,7 +79,7 @@ def _add_command(text: str) -> None:
     except MalformedCommand as error:
         raise LoadError(str(error)) from None
     except ValueError as error:  # the name is taken
-        raise LoadError(f"--command {text!r}: {error}") from None
+        raise LoadError(f"--command {text.partition('=')[0]}: {error}") from None
 
 
 def _last_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import warnings
 import zlib
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 from msgspec import Meta
 
@@ -78,15 +78,16 @@ def thumbnail(
 
 
 def _small(pillow: ModuleType, file: Path, report: Report, box: tuple[int, int]) -> Image.Image:
-    with _open(pillow, file) as picture:
+    with file.open("rb") as stream, _open(pillow, stream) as picture:
         report(0.1, message="decoding")
         try:
             # A JPEG is decoded to a fraction of its size, still twice as large as asked for.
             picture.draft(None, (2 * max(box), 2 * max(box)))
             picture.load()
-            return _upright(pillow, picture, box)
+            orientation = picture.getexif().get(_ORIENTATION, 1)  # not before: loading turns a TIFF by itself
         except _DAMAGED as error:
             raise Failed(f"the picture is damaged: {error}", code="damaged_image") from error
+        return _upright(pillow, picture, orientation, box)
 
 
 def _pillow() -> ModuleType:
@@ -99,10 +100,10 @@ def _pillow() -> ModuleType:
     return Image
 
 
-def _open(pillow: ModuleType, file: Path) -> Image.Image:
+def _open(pillow: ModuleType, stream: BinaryIO) -> Image.Image:
     """The picture, of which nothing but the header has been read."""
     try:
-        picture: Image.Image = pillow.open(file, formats=FORMATS)
+        picture: Image.Image = pillow.open(stream, formats=FORMATS)
     except pillow.DecompressionBombError as error:
         message = f"the picture has more than {PIXEL_LIMIT // 1_000_000} million pixels: {error}"
         raise Failed(message, code="image_too_large") from error
@@ -112,9 +113,8 @@ def _open(pillow: ModuleType, file: Path) -> Image.Image:
     return picture
 
 
-def _upright(pillow: ModuleType, picture: Image.Image, box: tuple[int, int]) -> Image.Image:
+def _upright(pillow: ModuleType, picture: Image.Image, orientation: int, box: tuple[int, int]) -> Image.Image:
     """The decoded picture within the box, the right way up."""
-    orientation = picture.getexif().get(_ORIENTATION, 1)  # after decoding, which turns a TIFF by itself
     if picture.mode in ("1", "P", "PA"):
         picture = picture.convert("RGBA")  # colour numbers cannot be averaged
     elif picture.mode.startswith("I"):  # 16 bits of grey
