@@ -8,9 +8,10 @@ harmless one is made from it here. Pure.
 from __future__ import annotations
 
 import re
-import unicodedata
 from urllib.parse import quote
 
+#: Bytes of a harmless name; file systems end at 255, and callers add to it.
+LONGEST = 120
 #: For a label that has nothing to show.
 UNNAMED = "unnamed"
 _SUFFIX = re.compile(r"\.([A-Za-z0-9]{1,10})$")
@@ -33,26 +34,29 @@ def suffix(name: str) -> str:
     return f".{found.group(1).lower()}" if found else ""
 
 
-def harmless(name: str, longest: int = 100) -> str:
-    """A file name that is safe on every system: one component, no controls, no device, bounded bytes."""
+def harmless(name: str) -> str:
+    """The last part of a path-like label as a file name that can do no harm, on any system or command line.
+
+    Only letters, digits, dot, minus and underscore; never empty, hidden (".x"), an option ("-x") or a device,
+    never longer than LONGEST bytes, and with its plain ending kept.
+    """
     last = re.split(r"[/\\]", name)[-1]
-    kept = "".join("_" if _harmful(char) else char for char in last).strip(" .")
+    kept = "".join(char if char.isalnum() or char in "._-" else "_" for char in last).lstrip(".-")
     if _DEVICES.match(kept):
         kept = f"_{kept}"
-    ending = suffix(kept)
-    stem = kept[: len(kept) - len(ending)] if ending else kept
-    while len((stem + ending).encode()) > longest:
-        stem = stem[:-1]
-    return (stem + ending) or UNNAMED
+    cut = len(kept) - len(suffix(kept))
+    body, ending = kept[:cut], kept[cut:]
+    return body.encode()[: LONGEST - len(ending)].decode("utf-8", "ignore") + ending or "file"
+
+
+def stem(name: str) -> str:
+    """The harmless name without its last ending: `a.tar.gz` → `a.tar`."""
+    whole = harmless(name)
+    return whole.rpartition(".")[0] or whole
 
 
 def content_disposition(name: str) -> str:
     """An `attachment` header (RFC 6266) with an ASCII name and the real one beside it."""
     safe = harmless(name)
-    plain = safe.encode("ascii", "replace").decode().replace("?", "_").replace('"', "_").replace("%", "_")
+    plain = safe.encode("ascii", "replace").decode().replace("?", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(safe, safe='')}"
-
-
-def _harmful(char: str) -> bool:
-    # Cc controls, Cf bidi and zero-width marks, Cs surrogates, Zl/Zp line and paragraph separators.
-    return char in '<>:"/\\|?*' or unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "stores": {"job", "decide", "progress", "snapshot", "errors", "stores"},
     "viewer": set(),
     "hub": {"viewer", "stores", "job", "snapshot", "sse", "errors"},
-    "kinds": {"kinds"},
+    "kinds": {"kinds", "names"},
     "pipe": {"kinds.option"},
     "worker": {"kinds", "pipe"},
     "child": {"pipe", "errors"},

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 from msgspec import Meta
 
 from unstuck.kinds.declare import kind
-from unstuck.kinds.filename import stem
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
+from unstuck.names import stem
 
 if TYPE_CHECKING:
     from PIL import Image

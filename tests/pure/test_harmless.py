@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstuck.kinds.filename import harmless, stem
+from unstuck.names import LONGEST, harmless, stem
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,9 @@ from unstuck.kinds.filename import harmless, stem
         ("$(reboot);`x`|y", "__reboot___x__y"),
         ("\u202egnp.exe", "_gnp.exe"),
         ("{input}", "_input_"),
+        ("con", "_con"),
+        ("NUL.txt", "_NUL.txt"),
+        ("x" * 300 + ".csv", "x" * 116 + ".csv"),
     ],
 )
 def test_examples(name: str, kept: str) -> None:
@@ -36,7 +39,7 @@ def test_examples(name: str, kept: str) -> None:
 def test_any_text(name: str) -> None:
     kept = harmless(name)
     assert kept
-    assert len(kept.encode()) <= 120
+    assert len(kept.encode()) <= LONGEST
     assert kept[0] not in "-."
     assert all(character.isalnum() or character in "._-" for character in kept)
     assert harmless(kept) == kept
