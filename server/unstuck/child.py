@@ -70,6 +70,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """The process has not ended, as far as the loop has heard."""
+        return self._process.returncode is None
+
     async def work(self, run: pipe.Run, progressed: Callable[[pipe.Progress], None]) -> pipe.Done:
         """Have an item worked on; WorkerDiedError if the process did not survive it."""
         assert self._process.stdin is not None

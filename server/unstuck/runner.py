@@ -143,7 +143,11 @@ class Runner:
             failures, self.trouble = 0, None
             try:
                 while True:
-                    await self._work(child, await self._next())
+                    held = await self._next()
+                    if not child.alive:
+                        self._ready.appendleft(held)  # it never began, so it has not used its attempt
+                        raise WorkerDiedError("The worker process ended while it had nothing to do.")
+                    await self._work(child, held)
             except WorkerDiedError as death:
                 log.warning("worker %d: %s", child.pid, death)
                 await child.end()

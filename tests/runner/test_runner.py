@@ -172,6 +172,16 @@ def test_a_worker_killed_from_outside_is_replaced(server: Server) -> None:
     assert len(eventually(lambda: len(workers_of(server)) == 2 and workers_of(server))) == 2
 
 
+def test_workers_that_die_idle_cost_no_attempt(server: Server) -> None:
+    server.until_done(server.submit("behave", items=["good 1", "good 2"])["id"])
+    idle = eventually(lambda: len(workers_of(server)) == 2 and workers_of(server))
+    for pid in idle:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not set(idle) & set(workers_of(server)))
+    job = server.submit("behave", items=["good 3", "good 4"], max_attempts=1)
+    assert server.until_done(job["id"])["state"] == "completed"
+
+
 def test_no_worker_outlives_a_server_that_is_killed(server: Server) -> None:
     job = server.submit("behave", items=["child", "good"], options={"seconds": 60})
     server.until(job["id"], lambda job: len(job["progress"]["current"]) == 2)
