@@ -61,15 +61,21 @@ function followAddress() {
   const src = id === null ? null : new URL(`jobs/${id}`, API).href;
   if (open && open.src === src) return;
   open?.close();
-  if (id !== null && src !== null) openDialog(src, submitted.get(id) ?? list.jobs.find((job) => job.id === id) ?? null);
+  if (id !== null && src !== null) openDialog(id, src, submitted.get(id) ?? list.jobs.find((job) => job.id === id) ?? null);
 }
 
-/** @param {string} src @param {Job | null} known */
-function openDialog(src, known) {
+/** @param {string} id @param {string} src @param {Job | null} known */
+function openDialog(id, src, known) {
   const dialog = new JobProgress();
   dialog.src = src;
   dialog.toggleAttribute("modal", true);
   dialog.job = known;
+  dialog.setAttribute("create", "");
+  dialog.addEventListener("create", (event) => {
+    event.preventDefault();
+    dialog.close();
+    newJob.again(id, dialog.job?.kind ?? null);
+  });
   dialog.addEventListener("progress", () => drawTitle(dialog.job));
   dialog.addEventListener("done", () => list.add(/** @type {Job} */ (dialog.job)));
   dialog.addEventListener("close", () => {
@@ -114,6 +120,6 @@ byId("more").addEventListener("click", () => {
 window.addEventListener("hashchange", followAddress);
 document.addEventListener("visibilitychange", onShown);
 window.addEventListener("pageshow", (event) => event.persisted && onShown());
-new NewJob({ api: API, byId, words, onStarted, onBroken: watchList });
+const newJob = new NewJob({ api: API, byId, words, onStarted, onBroken: watchList });
 watchList();
 followAddress();

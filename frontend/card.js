@@ -37,7 +37,7 @@ function makeNodes() {
     results: make("details", { class: "results" }), resultsTitle: make("summary"), allResults: make("div"),
     link: make("div", { class: "link" }), linkText: make("p"), check: button("small"), keep: button("small primary"),
     signIn: make("a", { class: "button small primary" }), answer: make("p", { class: "answer", role: "alert", hidden: true }),
-    footer: make("footer"), cancel: button("cancel"), download: make("a", { class: "button primary", download: true }), close: button("close"),
+    footer: make("footer"), cancel: button("cancel"), notify: button("notify"), create: button("create primary"), download: make("a", { class: "button primary", download: true }), close: button("close"),
     live: make("div", { class: "unseen", role: "status" }),
   };
 }
@@ -55,7 +55,7 @@ function assemble(n) {
   n.problems.append(n.problemsTitle, n.errors, n.more_errors, n.allErrors);
   n.results.append(n.resultsTitle, n.allResults);
   n.link.append(n.linkText, n.signIn, n.keep, n.check);
-  n.footer.append(n.cancel, n.download, n.close);
+  n.footer.append(n.cancel, n.notify, n.create, n.download, n.close);
   n.meter.append(
     make("div", { class: "figures main" }, n.percent, n.eta), n.bar, make("div", { class: "figures" }, n.amount, n.rate));
   const body = make("div", { class: "body" },
@@ -136,16 +136,19 @@ function drawErrors(card, shown, words) {
 /** @param {Card} card @param {Shown} shown */
 function drawLink(card, shown) {
   card.linkText.className = shown.link.tone;
-  setText(card.linkText, [shown.link.text, shown.link.age].filter(Boolean).join(" "));
-  setShown(card.link, shown.link.text !== "");
+  const parts = [shown.link.text, shown.link.age, shown.link.found].filter(Boolean);
+  setText(card.linkText, parts.length > 0 ? parts.reduce((text, part) => `${text}${/[.…]$/.test(text) ? " " : " · "}${part}`) : "");
+  setShown(card.link, parts.length > 0);
 }
 
 /** @param {Card} card @param {Shown} shown @param {Around} around @param {Words} words */
 function drawButtons(card, shown, around, words) {
-  const { cancel, check, keep_watching: keep, sign_in: signIn } = shown.buttons;
+  const { cancel, check, keep_watching: keep, sign_in: signIn, create_new: create, notify } = shown.buttons;
   setButton(card.cancel, cancel, around.cancelling);
   setButton(card.check, check, around.checking);
   setButton(card.keep, keep, around.checking);
+  setButton(card.create, create, false);
+  setButton(card.notify, notify, false);
   setText(card.signIn, signIn.text);
   card.signIn.href = around.signin ?? "";
   setShown(card.signIn, signIn.shown && around.signin !== null);
@@ -156,7 +159,7 @@ function drawButtons(card, shown, around, words) {
   setShown(card.download, around.zip !== null);
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);
-  setShown(card.footer, [card.cancel, card.close, card.download].some((one) => !one.hidden));
+  setShown(card.footer, [card.cancel, card.notify, card.create, card.close, card.download].some((one) => !one.hidden));
 }
 
 /** @param {HTMLButtonElement} node @param {{shown: boolean, enabled: boolean, text: string}} button @param {boolean} busy */

@@ -6,11 +6,14 @@
  * an object that knows its URLs and reads what comes from them. Everything that the platform gives
  * can be passed in, so that tests run it in node.
  */
+import { SharedEventSource } from "./shared.js";
 import { newState, step } from "./watchdog.js";
 
 /** @import { Job, Item, Link, Standing, WatchEvent, WatchAction } from "./wire" */
+/** @import { Source } from "./one-stream.js" */
 
 /** @typedef {object} Subject
+ * @property {string} id for people; empty for what is not one job
  * @property {string} pollUrl
  * @property {string} streamUrl
  * @property {() => Standing | null} standing what is held at the start
@@ -21,7 +24,7 @@ import { newState, step } from "./watchdog.js";
  * @property {() => void} accept what was read last is the truth */
 
 /** @typedef {object} Platform
- * @property {new (url: string) => EventSource} eventSource
+ * @property {Source} eventSource
  * @property {typeof globalThis.fetch} fetch
  * @property {() => number} wall milliseconds that go on while the machine sleeps
  * @property {() => number} steady milliseconds that no change of the clock touches
@@ -37,17 +40,29 @@ import { newState, step } from "./watchdog.js";
 const SLEPT_MS = 2_000; // the wall clock ran ahead of the steady one by more: the machine slept
 const STREAM_EVENTS = ["job", "items", "heartbeat", "leaving", "gone"];
 
+/** Watching was given up; the job itself goes on. */
+export class JobTimeoutError extends Error {
+  /** @param {string} jobId @param {number} elapsedMinutes of watching, the last 30 of them without any news */
+  constructor(jobId, elapsedMinutes) {
+    super(`job ${jobId}: no more news, so watching stopped after ${elapsedMinutes} minutes. The job itself goes on, and can be watched again.`);
+    this.name = "JobTimeoutError";
+    this.jobId = jobId;
+    this.elapsedMinutes = elapsedMinutes;
+  }
+}
+
 export class Follow extends EventTarget {
   #subject;
   /** @type {Platform} */ #platform;
   #state = newState();
-  /** @type {Map<number, EventSource>} */ #streams = new Map();
+  /** @type {Map<number, InstanceType<Source>>} */ #streams = new Map();
   /** @type {AbortController | null} */ #polling = null;
   /** @type {{poll: number | null, resolve: (found: Found) => void}[]} */ #checks = [];
   /** @type {{tag: string, seq: number} | null} */ #etag = null;
   /** @type {any} */ #timer = null;
   #listening = new AbortController();
   #closed = false;
+  #foundByAsking = false;
   #now = 0;
   #lastWall;
   #lastSteady;
@@ -69,6 +84,11 @@ export class Follow extends EventTarget {
   /** Why the last poll failed, while that is the newest thing known. */
   get failure() {
     return this.#state.failure;
+  }
+
+  /** The watchdog brought the last news, and not the stream. */
+  get foundByAsking() {
+    return this.#foundByAsking;
   }
 
   /** Milliseconds since the truth was last confirmed; null before the first time. */
@@ -120,8 +140,11 @@ export class Follow extends EventTarget {
     this.#state = state;
     for (const action of actions) this.#act(action);
     const shown = actions.some((action) => action.type === "show");
+    if (shown && event.type !== "poll_ok") this.#foundByAsking = false;
     if (shown || state.link !== before.link || state.failure !== before.failure) this.dispatchEvent(new CustomEvent("change"));
-    if (actions.some((action) => action.type === "end")) this.#answerChecks(null, this.#found("failed"));
+    const end = actions.find((action) => action.type === "end");
+    if (end) this.#answerChecks(null, this.#found("failed"));
+    if (end?.reason === "gave_up") this.dispatchEvent(new CustomEvent("timeout", { detail: new JobTimeoutError(this.#subject.id, end.elapsed_minutes) }));
     if (state.done) this.close();
   }
 
@@ -209,6 +232,7 @@ export class Follow extends EventTarget {
     const event = await this.#ask(poll, reason, aborting.signal);
     if (this.#closed || aborting.signal.aborted) return;
     this.#polling = null;
+    if (event.type === "poll_ok" && event.job.seq !== seqBefore) this.#foundByAsking = reason === "watchdog";
     this.#on(event);
     const changed = this.#state.seq !== seqBefore;
     this.#answerChecks(poll, this.#found(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"));
@@ -270,6 +294,10 @@ export class OneJob {
     return this.job ? new URL(this.job.links.events, this.pollUrl).href : `${this.pollUrl.replace(/\/$/, "")}/events`;
   }
 
+  get id() {
+    return this.job?.id ?? this.pollUrl.split("/").pop() ?? "";
+  }
+
   standing() {
     this.#read = this.job;
     return this.job;
@@ -322,7 +350,7 @@ function parse(text) {
 /** @returns {Platform} */
 function thisPlatform() {
   return {
-    eventSource: globalThis.EventSource,
+    eventSource: SharedEventSource,
     fetch: (...args) => globalThis.fetch(...args),
     wall: () => Date.now(),
     steady: () => performance.now(),

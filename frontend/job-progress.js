@@ -1,25 +1,27 @@
 /*
  * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done. With `modal` (or showModal())
  * it is a real modal dialog, else a card on the page. Attributes are its state: src, modal, label (a
- * title), signin (where to sign in). Events: progress, done, close. It puts follow.js and view.js on the
- * screen and decides neither when to ask nor what to say. request() and fetch() may be overridden, for
- * instance to add a header; `words` may be replaced by a translation.
+ * title), signin (where to sign in), create (where another job is started; its event may be cancelled by
+ * a page that does it in its own way). Events: progress, done, timeout, create, close. It puts follow.js and
+ * view.js on the screen and decides neither when to ask nor what to say. request() and fetch() may be
+ * overridden, for instance to add a header; `words` may be replaced by a translation.
  */
 import { drawCard, makeCard } from "./card.js";
 import { make, setShown, setText } from "./dom.js";
 import { Follow, OneJob } from "./follow.js";
 import { ItemPages } from "./item-pages.js";
 import { look } from "./look.js";
+import { noticeOf, notifyAtEnd } from "./notice.js";
 import { announcement, checked, english, forward, refusal, say, view } from "./view.js";
 
 /** @import { Job, Words } from "./wire" */
 /** @import { Seen } from "./view.js" */
 
 const AGE_EVERY_MS = 1_000;
-const CALM = ["live", "ended", "gave_up", "not_found"]; // no age is shown that would have to grow
+const CALM = ["ended", "gave_up", "not_found"]; // no age is shown that would have to grow
 
 export class JobProgress extends HTMLElement {
-  static observedAttributes = ["src", "label"];
+  static observedAttributes = ["src", "label", "signin", "create"];
   /** The texts of all elements; assign a translation before they are connected. @type {Words} */
   static words = english;
 
@@ -41,10 +43,12 @@ export class JobProgress extends HTMLElement {
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [look()];
     root.append(this.#dialog, this.#card.card);
-    const { cancel, check, keep, close, showAll, results } = this.#card;
+    const { cancel, check, keep, create, notify, close, showAll, results } = this.#card;
     cancel.addEventListener("click", () => this.cancel());
     check.addEventListener("click", () => this.check());
     keep.addEventListener("click", () => this.check());
+    create.addEventListener("click", () => this.#createNew());
+    notify.addEventListener("click", () => this.#notify());
     close.addEventListener("click", () => this.close());
     showAll.addEventListener("click", () => this.#showAllFailed());
     results.addEventListener("toggle", () => results.open && this.#showResults());
@@ -131,6 +135,21 @@ export class JobProgress extends HTMLElement {
     this.#render();
   }
 
+  /** Start another job in place of one that is not there; without a page that does it, go where that is done. */
+  #createNew() {
+    const detail = { id: this.#subject?.id ?? "", job: this.job };
+    const goOn = this.dispatchEvent(new CustomEvent("create", { detail, cancelable: true }));
+    if (goOn) location.assign(new URL(this.getAttribute("create") ?? "", document.baseURI));
+  }
+
+  async #notify() {
+    const job = this.job;
+    if (!job) return;
+    const told = await notifyAtEnd({ url: this.#url().href, job, words: this.words, fetch: (url, init) => this.fetch(this.request(String(url), init)) });
+    this.#answer(told ? "" : say(this.words, "notice_refused"));
+    this.#render();
+  }
+
   /** @param {string | URL} url @param {RequestInit} [init] */
   request(url, init) {
     return new Request(url, init);
@@ -154,6 +173,7 @@ export class JobProgress extends HTMLElement {
     const follow = new Follow({ subject: this.#subject, fetch: (url, init) => this.fetch(this.request(String(url), init)) });
     this.#follow = follow;
     follow.addEventListener("change", () => this.#onChange(follow));
+    follow.addEventListener("timeout", (event) => this.dispatchEvent(new CustomEvent("timeout", { detail: { error: /** @type {CustomEvent} */ (event).detail } })));
     this.#render();
     follow.start();
   }
@@ -203,6 +223,7 @@ export class JobProgress extends HTMLElement {
     this.#floor = job ? forward(this.#floor, job) : null;
     return {
       job, link: this.#follow?.link ?? (job?.done ? "ended" : "connecting"), id: this.src.split("/").pop() ?? "",
+      found_by_asking: this.#follow?.foundByAsking ?? false, can_create: this.hasAttribute("create"), notice: this.src ? noticeOf(this.#url().href) : "none",
       news_age_ms: this.#follow?.newsAgeMs ?? null, failure: this.#follow?.failure ?? null, browser_offline: !navigator.onLine,
       checking: this.#checking, cancelling: this.#cancelling, floor: this.#floor?.percent ?? 0, label: this.getAttribute("label") ?? "",
     };

@@ -13,6 +13,7 @@ const PAGE = 20;
 export const MOST_ROWS = 200;
 
 export class JobList {
+  id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
   /** Ids in heartbeats that a poll did not bring: older than what is listed. @type {Set<string>} */ #elsewhere = new Set();
   /** @type {string[]} */ #asked = [];

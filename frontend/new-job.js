@@ -4,15 +4,16 @@
  */
 import { fromDrop, fromInput, judge } from "./choose.js";
 import { icon, make, setShown, setText } from "./dom.js";
-import { optionFields, optionValues } from "./options.js";
+import { fillOptions, optionFields, optionValues } from "./options.js";
 import { Refused, submit } from "./upload.js";
 import { refusal, say } from "./view.js";
 import { byteSize, harmless, percentText } from "./words.js";
 
 /** @import { Job, Kind, Limits, Words } from "./wire" */
-/** @import { Chosen } from "./upload.js" */
+/** @import { Chosen, Order } from "./upload.js" */
 
 const NAMES_SHOWN = 5;
+const ORDERS_KEPT = 20; // of the jobs that this page started, so that they can be started again
 const NAME_LENGTH = 80;
 
 export class NewJob {
@@ -27,6 +28,7 @@ export class NewJob {
   /** @type {Chosen[]} */ #chosen = [];
   /** @type {string[]} */ #unreadable = [];
   /** @type {(() => void) | null} */ #abort = null;
+  /** By job: what was sent. @type {Map<string, Omit<Order, "key">>} */ #orders = new Map();
   /** What was sent last, and the key it went under. */ #once = { content: "", key: "" };
 
   /** @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken: () => void}} page */
@@ -103,6 +105,23 @@ export class NewJob {
     const { files, unreadable } = await reading;
     this.#add(files, unreadable.map(({ name, reason }) =>
       say(this.#words, "folder_unreadable", { name: harmless(name, NAME_LENGTH), reason: harmless(reason) })));
+  }
+
+  /** Fill the form in as it was for this job, as far as the page still knows; the person starts it.
+   * @param {string} id @param {string | null} kind where no more is known of the job */
+  again(id, kind) {
+    const order = this.#orders.get(id);
+    const choice = this.#form.querySelector(`input[name="kind"][value="${CSS.escape(order?.kind ?? kind ?? "")}"]`);
+    if (choice instanceof HTMLInputElement) choice.checked = true;
+    this.#useKind();
+    if (order) {
+      fillOptions(order.options, this.#form);
+      this.#input("name").value = order.name;
+      this.#input("total").value = String(order.total ?? this.#input("total").value);
+    }
+    this.#choose(order?.files ?? this.#chosen, choice && !order && this.#kind?.needs_file ? [say(this.#words, "choose_again")] : []);
+    this.#byId("start").focus();
+    this.#byId("new-job").scrollIntoView({ block: "nearest" });
   }
 
   // --- kinds
@@ -200,14 +219,14 @@ export class NewJob {
     this.#abort = abort;
     this.#beginUpload(kind.needs_file);
     try {
-      this.#started(await job);
+      this.#started(await job, order);
     } catch (error) {
       this.#failed(error);
     }
   }
 
   /** One key as long as the same is sent, so that an answer that got lost never starts the work twice.
-   * @param {Omit<import("./upload.js").Order, "key">} order */
+   * @param {Omit<Order, "key">} order */
   #keyOf(order) {
     const files = order.files.map(({ file, name }) => [name, file.size, file.lastModified]);
     const content = JSON.stringify([order.kind, order.options, order.name, order.total, files]);
@@ -240,9 +259,11 @@ export class NewJob {
     setText(this.#byId("upload-amount"), all ? say(this.#words, "upload_accepting") : size > 0 ? say(this.#words, "upload_amount", amounts) : "");
   }
 
-  /** @param {Job} job */
-  #started(job) {
+  /** @param {Job} job @param {Omit<Order, "key">} order */
+  #started(job, order) {
     this.#abort = null;
+    this.#orders.set(job.id, order);
+    for (const id of [...this.#orders.keys()].slice(0, -ORDERS_KEPT)) this.#orders.delete(id);
     this.#once = { content: "", key: "" }; // to send the same again now means to do it again
     this.#uploading(false);
     this.#input("name").value = "";

@@ -38,6 +38,15 @@ export function optionValues(options, form) {
   return values;
 }
 
+/** Put values in that were sent before. @param {Record<string, unknown>} values @param {HTMLFormElement} form */
+export function fillOptions(values, form) {
+  for (const [name, value] of Object.entries(values)) {
+    const input = form.elements.namedItem(name);
+    if (input instanceof HTMLInputElement && input.type === "checkbox") input.checked = value === true;
+    else if (input instanceof HTMLInputElement || input instanceof HTMLSelectElement) input.value = String(value);
+  }
+}
+
 /** @param {Option} option @param {Words} words @returns {HTMLInputElement | HTMLSelectElement} */
 function control(option, words) {
   const { type, required, default: preset, minimum, maximum, choices } = option;

@@ -27,10 +27,10 @@ export { english, say };
  * @property {{names: string[], more: string}} current
  * @property {string} note what somebody should know about the work now
  * @property {string} sentence the whole outcome, once done
- * @property {{text: string, tone: Tone, age: string}} link
+ * @property {{text: string, tone: Tone, age: string, found: string}} link
  * @property {{name: string, message: string}[]} errors
  * @property {number} failed
- * @property {Record<"cancel" | "check" | "keep_watching" | "sign_in", {shown: boolean, enabled: boolean, text: string}>} buttons */
+ * @property {Record<"cancel" | "check" | "keep_watching" | "sign_in" | "create_new" | "notify", {shown: boolean, enabled: boolean, text: string}>} buttons */
 
 /** @typedef {"quiet" | "busy" | "stopped" | "good" | "warn" | "bad"} Tone */
 
@@ -43,10 +43,14 @@ export { english, say };
  * @property {boolean} [checking]
  * @property {boolean} [cancelling] the request to cancel is on its way
  * @property {boolean} [browser_offline]
+ * @property {boolean} [found_by_asking] the watchdog brought the last news, and not the stream
+ * @property {boolean} [can_create] the page knows how to start another job
+ * @property {"offer" | "on" | "none"} [notice] of the end, by the system
  * @property {number} [floor] the bar was here already (see `forward`)
  * @property {string} [label] for the job, where the page has a better one */
 
 const AGE_SHOWN_AFTER_MS = 5_000; // younger news need no age
+const LIVE_AGE_SHOWN_AFTER_MS = 20_000; // a beat is late
 const CURRENT_NAMES = 1; // the line must not jump; the rest is counted
 const NAME_LENGTH = 72;
 const MESSAGE_LENGTH = 300;
@@ -55,7 +59,6 @@ const RESULT_LENGTH = 160;
 /** @type {Record<string, Tone>} */
 const TONES = { queued: "quiet", running: "busy", cancelling: "warn", completed: "good", completed_with_errors: "warn", failed: "bad", cancelled: "stopped" };
 const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // what is shown is old: no forecast
-const TROUBLE = ["connecting", "polling", "offline", "signed_out", "not_found", "gave_up"];
 
 /** @param {Seen} seen @param {Words} [words] @returns {Shown} */
 export function view(seen, words = english) {
@@ -190,9 +193,10 @@ export function sentence(job, words = english) {
 /** The quiet indicator. @param {Seen} seen @param {Words} words @returns {Shown["link"]} */
 function link(seen, words) {
   const { link: state, job, failure, news_age_ms: age = null } = seen;
-  if (state === "ended") return { text: "", tone: "quiet", age: "" };
-  const old = age !== null && age >= AGE_SHOWN_AFTER_MS;
-  const spoken = old && TROUBLE.includes(state) && state !== "gave_up" ? say(words, "news_age", { duration: duration(age / 1_000, words) }) : "";
+  const found = seen.found_by_asking ? say(words, state === "ended" ? "end_found_by_asking" : "found_by_asking") : "";
+  if (state === "ended") return { text: "", tone: "quiet", age: "", found };
+  const old = age !== null && age >= (state === "live" ? LIVE_AGE_SHOWN_AFTER_MS : AGE_SHOWN_AFTER_MS);
+  const spoken = old && state !== "gave_up" ? say(words, "news_age", { duration: duration(age / 1_000, words) }) : "";
   /** @type {Partial<Record<Link, Tone>>} */
   const tones = { live: "good", catching_up: "busy", polling: "busy", connecting: "quiet" };
   const values = {
@@ -200,12 +204,13 @@ function link(seen, words) {
     status: failure?.status ?? "",
     duration: duration((age ?? 0) / 1_000, words),
   };
-  return { text: say(words, linkWords(seen), values), tone: tones[state] ?? "warn", age: spoken };
+  return { text: say(words, linkWords(seen), values), tone: tones[state] ?? "warn", age: spoken, found };
 }
 
 /** @param {Seen} seen */
-function linkWords({ link: state, job, failure, browser_offline }) {
+function linkWords({ link: state, job, id, failure, browser_offline }) {
   if (state === "connecting" && job) return "link_reconnecting";
+  if (state === "gave_up" && (job || id)) return "link_gave_up_job";
   if (state !== "offline") return `link_${state}`;
   if (browser_offline) return "link_browser_offline";
   if (failure?.code === "not_our_answer") return "link_garbage";
@@ -213,14 +218,16 @@ function linkWords({ link: state, job, failure, browser_offline }) {
 }
 
 /** @param {Seen} seen @param {Words} words @returns {Shown["buttons"]} */
-function buttons({ job, link: state, checking = false, cancelling = false }, words) {
+function buttons({ job, link: state, checking = false, cancelling = false, can_create = false, notice = "none" }, words) {
   const open = job !== null && !job.done;
   const stopping = cancelling || (job?.cancel_requested ?? false);
   return {
-    cancel: { shown: open, enabled: !stopping, text: say(words, stopping ? "cancelling" : "cancel") },
+    cancel: { shown: open && state !== "not_found", enabled: !stopping, text: say(words, stopping ? "cancelling" : "cancel") },
     check: { shown: !job?.done && state !== "gave_up", enabled: !checking, text: say(words, checking ? "checking" : "check") },
     keep_watching: { shown: state === "gave_up", enabled: !checking, text: say(words, "keep_watching") },
     sign_in: { shown: state === "signed_out", enabled: true, text: say(words, "sign_in") },
+    create_new: { shown: state === "not_found" && can_create, enabled: true, text: say(words, "create_new") },
+    notify: { shown: open && state !== "not_found" && notice !== "none", enabled: notice !== "on", text: say(words, notice === "on" ? "notify_on" : "notify") },
   };
 }
 

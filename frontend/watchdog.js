@@ -18,9 +18,9 @@
  *     spare has spoken, because it is often the first to heal (make before break).
  *  6. At most one poll is in flight, none is aborted before 10 s, and after an aborted one there are
  *     10 s of peace unless there is a sign that the network is back. A poll asked for during another
- *     follows it at once, since the first one's answer may be older than the reason for the second.
- *  7. A page that was shown again, or a timer that rang late, has slept: poll at once, doubt nothing
- *     for 5 s (what came in meanwhile is delivered only now), and do not give up on slept time.
+ *     follows it at once, answered or failed, since the first may be older than the reason for the second.
+ *  7. A page that was shown again, or an event long after the timer was due, means sleep: poll at once,
+ *     doubt nothing for 5 s (what came in meanwhile comes only now), do not give up on slept time.
  *  8. Giving up, a sign-in that has run out and an unknown job are told apart, and each has a way back.
  */
 
@@ -44,6 +44,7 @@ export const POLL_BACKOFF_MAX_MS = 32 * SECOND_MS;
 export const POLL_AFTER_MIN_MS = 1 * SECOND_MS; // bounds for the server's poll_after_ms
 export const POLL_AFTER_MAX_MS = 60 * SECOND_MS;
 export const POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS;
+export const RETRY_AFTER_MAX_MS = 120 * SECOND_MS; // a server may not silence us for longer
 export const SLOW_POLL_MS = 60 * SECOND_MS; // signed out, or a 404 that is not the server's own
 export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
 export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
@@ -78,7 +79,7 @@ const ON = {
   heartbeat:         [[WATCHING, onHeartbeat]],
   leaving:           [[WATCHING, onLeaving]],
   gone:              [[WATCHING, (t, e) => { if (hear(t, e)) end(t, "not_found"); }]],
-  stream_error:      [[WATCHING, (t, e) => loseStream(t, e.stream)]],
+  stream_error:      [[WATCHING, (t, e) => loseStream(t, streamOf(t.s, e))]],
   poll_ok:           [[WATCHING, onPollAnswered]],
   poll_not_modified: [[WATCHING, onPollAnswered]],
   poll_failed:       [[WATCHING, onPollFailed]],
@@ -87,21 +88,20 @@ const ON = {
   online:            [[WATCHING, wake], [["gave_up"], (t) => resume(t, "wake")]],
   offline:           [[WATCHING, (t) => { t.s.browser_offline = true; }]],
   manual_check:      [[WATCHING, onManualCheck], [RESTING, (t) => resume(t, "manual")]],
-  tick:              [[WATCHING, (t) => { if (t.now > (t.s.wake_at ?? t.now) + LATE_TIMER_MS) wake(t); }]],
+  tick:              [[WATCHING, () => {}]],
 };
 
-/** What becomes due by the passing of time alone, in the order in which it is done.
- * Every deed moves its own due time, or the loop in keepTime would not end.
+/** What becomes due by the passing of time alone, in this order. Every deed moves its own due time.
  * @type {[due: (s: WatchState) => number | null, deed: (t: Turn) => void][]} */
 const DUE = [
   [(s) => s.give_up_at,                                        (t) => end(t, "gave_up")],
   [(s) => s.poll && s.poll.asked_at + POLL_TIMEOUT_MS,         abortPoll],
-  [(s) => muteUntil(s.stream),                                 (t) => loseStream(t, t.s.stream?.number)],
-  [(s) => muteUntil(s.spare),                                  (t) => loseStream(t, t.s.spare?.number)],
+  [(s) => muteUntil(s.stream),                                 (t) => loseStream(t, t.s.stream)],
+  [(s) => muteUntil(s.spare),                                  (t) => loseStream(t, t.s.spare)],
   [(s) => s.reopen_at,                                         openStream],
-  [(s) => (s.spare || s.reopen_at !== null ? null : doubtAt(s)), (t) => { askPoll(t, "watchdog"); openStream(t); }],
+  [(s) => (s.spare || s.reopen_at !== null || s.signed_out ? null : doubtAt(s)), (t) => { askPoll(t, "watchdog"); openStream(t); }],
   [(s) => (s.poll ? null : s.poll_at),                         (t) => askPoll(t, t.s.poll_reason)],
-  [(s) => (s.poll || s.poll_at !== null ? null : silentAt(s)), (t) => askPoll(t, "watchdog")],
+  [(s) => (s.poll || s.poll_at !== null ? null : silentAt(s)), (t) => askPoll(t, "watchdog")], // a stream may live and not speak of the job
 ];
 
 /** The one door: what follows from this event, now.
@@ -113,8 +113,10 @@ export function step(state, event, now_ms, random) {
   const s = { ...state, stream: state.stream && { ...state.stream }, spare: state.spare && { ...state.spare } };
   /** @type {Turn} */
   const turn = { s, actions: [], now: now_ms, random };
-  const row = rows.find(([phases]) => phases.includes(state.phase));
-  if (row) row[1](turn, event);
+  const [, deed = null] = rows.find(([phases]) => phases.includes(state.phase)) ?? [];
+  const slept = state.wake_at !== null && now_ms > state.wake_at + LATE_TIMER_MS;
+  if (deed) deed(turn, event);
+  if (slept && deed !== wake && s.phase === "watching") wake(turn); // the first event after a sleep may be any
   keepTime(turn);
   if (s.wake_at !== state.wake_at) turn.actions.push({ type: "wake_at", at_ms: s.wake_at });
   return [s, turn.actions];
@@ -147,11 +149,14 @@ const lives = (s, now) => now < (doubtAt(s) ?? -Infinity);
 const doubtAt = (s) => (s.stream && s.stream.heard_at !== null ? s.stream.heard_at + BEATS_MISSED_MS : null);
 
 /** @param {WatchState} s */
-const silentAt = (s) => Math.max(s.started_at, s.news_at ?? 0, s.stream?.heard_at ?? 0) + SILENCE_LIMIT_MS;
+const silentAt = (s) => Math.max(s.started_at, s.news_at ?? 0) + SILENCE_LIMIT_MS;
 
 /** @param {WatchStream | null} stream */
 const muteUntil = (stream) =>
   stream && stream.heard_at === null ? (stream.opened_at ?? stream.asked_at) + SPEAK_WITHIN_MS : null;
+
+/** @param {WatchState} s @param {{stream: number}} e */
+const streamOf = (s, e) => [s.stream, s.spare].find((one) => one?.number === e.stream);
 
 /** @param {WatchState} s @param {number} now @returns {Link} */
 function linkOf(s, now) {
@@ -202,8 +207,7 @@ function end(t, phase) {
 // --- the truth about the job
 /** Hold this job and show it. @param {Turn} t @param {Standing} job */
 function take(t, job) {
-  t.s.seq = job.seq;
-  t.s.lower_answers = 0;
+  Object.assign(t.s, { seq: job.seq, lower_answers: 0 });
   const asked = job.poll_after_ms ?? POLL_AFTER_DEFAULT_MS;
   t.s.poll_after_ms = Math.min(POLL_AFTER_MAX_MS, Math.max(POLL_AFTER_MIN_MS, asked));
   t.actions.push({ type: "show" });
@@ -213,9 +217,10 @@ function take(t, job) {
   end(t, "ended");
 }
 
-/** @param {Turn} t */
+/** The state of the job is confirmed: what was planned to find it out is needless. @param {Turn} t */
 function news(t) {
-  Object.assign(t.s, { news_at: t.now, give_up_at: t.now + GIVE_UP_MS, signed_out: false, not_found_answers: 0 });
+  Object.assign(t.s, { news_at: t.now, give_up_at: t.now + GIVE_UP_MS, poll_at: null, poll_failures: 0, failure: null,
+    not_found_answers: 0, signed_out: false });
 }
 
 // --- streams
@@ -233,11 +238,10 @@ function openStream(t) {
 
 /** @param {Turn} t @param {{stream: number}} e */
 function onStreamOpen(t, e) {
-  const { s } = t;
-  const stream = [s.stream, s.spare].find((one) => one?.number === e.stream);
+  const stream = streamOf(t.s, e);
   if (!stream) return;
   stream.opened_at = t.now;
-  s.poll_not_before = 0;
+  t.s.poll_not_before = 0;
   askPoll(t, "reconnect");
 }
 
@@ -251,8 +255,7 @@ function hear(t, e) {
   s.stream.opened_at ??= now;
   s.stream.spoke_at ??= now;
   s.stream.heard_at = now;
-  Object.assign(s, { spare: null, reopen_at: null, poll_at: null, poll_not_before: 0, poll_failures: 0, polling: false,
-    failure: null, signed_out: false });
+  Object.assign(s, { spare: null, reopen_at: null, poll_not_before: 0, polling: false, signed_out: false });
   return s.stream;
 }
 
@@ -281,10 +284,9 @@ function onLeaving(t, e) {
   Object.assign(s, { stream: null, stream_failures: 0, reopen_at: Math.round(t.now + retry * (1 + t.random)) });
 }
 
-/** A stream broke, was refused, or never spoke. @param {Turn} t @param {number | undefined} number */
-function loseStream(t, number) {
+/** A stream broke, was refused, or never spoke. @param {Turn} t @param {WatchStream | null | undefined} lost */
+function loseStream(t, lost) {
   const { s, now } = t;
-  const lost = [s.stream, s.spare].find((one) => one?.number === number);
   if (!lost) return;
   t.actions.push({ type: "close_stream", stream: lost.number });
   const main = lost === s.stream;
@@ -312,16 +314,15 @@ function askPoll(t, reason) {
   if (s.poll) s.poll_wanted = s.poll_wanted === "manual" ? "manual" : reason;
   else if (now < s.poll_not_before && reason !== "manual") planPoll(t, 0, reason);
   else {
-    s.poll = { number: s.next_poll, reason, asked_at: now };
-    s.next_poll += 1;
-    t.actions.push({ type: "poll", poll: s.poll.number, reason });
+    const number = s.next_poll;
+    Object.assign(s, { poll: { number, reason, asked_at: now }, next_poll: number + 1 });
+    t.actions.push({ type: "poll", poll: number, reason });
   }
 }
 
 /** @param {Turn} t @param {number} delay @param {PollReason} reason */
-function planPoll(t, delay, reason) {
-  const { s } = t;
-  const at = Math.max(Math.round(t.now + delay), s.poll_not_before);
+function planPoll({ s, now }, delay, reason) {
+  const at = Math.max(Math.round(now + delay), s.poll_not_before);
   if (s.poll || (s.poll_at !== null && s.poll_at <= at)) return;
   Object.assign(s, { poll_at: at, poll_reason: reason });
 }
@@ -336,13 +337,12 @@ function settlePoll({ s }, e) {
 
 /** @param {Turn} t @param {{poll: number, job?: Standing}} e without a job where nothing was modified */
 function onPollAnswered(t, e) {
-  const { s } = t;
-  const settled = settlePoll(t, e);
+  const [{ s }, settled] = [t, settlePoll(t, e)];
   if (!settled) return;
   if (e.job && e.job.seq < s.seq) s.lower_answers += 1;
   if (e.job && (e.job.seq >= s.seq || e.job.done || s.lower_answers >= LOWER_ANSWERS)) take(t, e.job);
   if (s.phase !== "watching") return;
-  Object.assign(s, { poll_failures: 0, failure: null, polling: !lives(s, t.now) });
+  s.polling = !lives(s, t.now);
   news(t);
   if (settled.wanted) askPoll(t, settled.wanted);
 }
@@ -359,9 +359,13 @@ function onPollFailed(t, e) {
   s.signed_out = e.status === 401 || e.status === 403;
   s.poll_failures += 1;
   if (s.signed_out) s.reopen_at = null;
-  if (settled.wanted === "manual") return askPoll(t, "manual");
+  if (settled.wanted && settled.wanted !== "watchdog") { // a sign of life came after this one was asked
+    s.poll_not_before = 0;
+    return askPoll(t, settled.wanted);
+  }
   if (s.signed_out || s.not_found_answers >= NOT_FOUND_ANSWERS) return planPoll(t, SLOW_POLL_MS, "fallback");
-  if (!lives(s, t.now)) planPoll(t, Math.max(pollBackoff(s.poll_failures, t.random), e.retry_after_ms ?? 0), "fallback");
+  const asked = Math.min(RETRY_AFTER_MAX_MS, e.retry_after_ms ?? 0);
+  planPoll(t, Math.max(pollBackoff(s.poll_failures, t.random), asked), "fallback");
 }
 
 /** @param {Turn} t */
@@ -381,7 +385,6 @@ const pollBackoff = (failures, random) =>
 /** @param {Turn} t */
 function wake(t) {
   const { s, now } = t;
-  if (s.poll && now - s.poll.asked_at >= POLL_TIMEOUT_MS) abortPoll(t);
   Object.assign(s, { poll_not_before: 0, stream_failures: 0, browser_offline: false });
   s.give_up_at = Math.max(s.give_up_at, now + GIVE_UP_GRACE_MS);
   if (s.stream && s.stream.heard_at !== null) s.stream.heard_at = Math.max(s.stream.heard_at, now - BEATS_MISSED_MS + WAKE_GRACE_MS);

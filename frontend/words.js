@@ -79,8 +79,11 @@ export const english = {
   link_garbage: "The answer did not come from the progress server; trying again.",
   link_signed_out: "Your sign-in is no longer valid. Sign in again, and this goes on by itself.",
   link_not_found: "There is no job {id}. It may have been removed, or the address is wrong.",
-  link_gave_up: "No news for {duration}, so watching has stopped. The job itself goes on.",
+  link_gave_up: "No news for {duration}, so watching has stopped. The jobs themselves go on.",
+  link_gave_up_job: "No news of job {id} for {duration}, so watching has stopped. The job itself goes on.",
   news_age: "Last news {duration} ago.",
+  found_by_asking: "found by asking",
+  end_found_by_asking: "Found by asking; the live updates had not said so.",
 
   // buttons
   cancel: "Cancel",
@@ -89,6 +92,9 @@ export const english = {
   keep_watching: "Keep watching",
   close: "Close",
   sign_in: "Sign in",
+  create_new: "Create new job",
+  notify: "Notify me",
+  notify_on: "You will be notified",
   download_all: "Download all results (ZIP)",
   download: "Download",
   show_failed: { one: "Show the failed file", other: "Show all {count} failed files" },
@@ -107,6 +113,10 @@ export const english = {
   result_empty: "no result",
   result_entries: { one: "{count} entry", other: "{count} entries" },
 
+  // notifications
+  notice_on: "You will be told here when it is done, as long as this page stays open.",
+  notice_refused: "This browser does not allow notifications from this page.",
+
   // what a check found
   found_news: "Checked: there was news, shown here.",
   found_same: "Checked: nothing new; this is the current state.",
@@ -121,6 +131,7 @@ export const english = {
   chosen_more: { one: "and {count} more", other: "and {count} more" },
   reading_folder: "Reading the folder …",
   remove_all: "Remove all",
+  choose_again: "This page no longer has the files of that job. Please choose them again.",
   start_files: { one: "Start with {count} file", other: "Start with {count} files" },
   start_items: { one: "Start with {count} item", other: "Start with {count} items" },
   start: "Start",

@@ -110,7 +110,8 @@ class Child:
     async def end(self) -> None:
         """Kill, and wait until it is gone."""
         self.kill()
-        await self._process.wait()
+        # Not wait(): on Python 3.11 that would last for ever if output is left that nobody reads.
+        await self._process.communicate()
 
     async def _cause(self) -> str:
         code = await self._process.wait()

@@ -1,23 +1,30 @@
 """The command line. It reads words and shows words; every rule is elsewhere.
 
-Exit codes: 0 done, 2 something to mend in what was asked for (the message says what).
+Exit codes: 0 done, 2 something to mend in what was asked for (the message says what). `watch` also has
+1 for a job that did not end well, and 3 for one of which there was no news any more.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
-from typing import Annotated, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from unstuck import __version__
-from unstuck.errors import CannotStart
+from unstuck.doctor_cli import doctor
+from unstuck.errors import CannotStart, JobTimeoutError, UnstuckError
 from unstuck.settings import PREFIX, Settings, load, source
 
 cli = typer.Typer(
@@ -29,6 +36,9 @@ cli = typer.Typer(
 )
 _out = Console()
 _err = Console(stderr=True)
+
+Url = Annotated[str, typer.Option(help="The server.")]
+LOCAL = "http://127.0.0.1:8765"
 
 
 def _version(wanted: bool) -> None:
@@ -115,14 +125,107 @@ def settings() -> None:
     _out.print(table)
 
 
+@cli.command()
+def submit(
+    kind: Annotated[str, typer.Argument(help="Kind of work, such as checksum.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="The files to work on.", exists=True, dir_okay=False)
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of the kind: NAME=VALUE. Repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A label for people.")] = None,
+    total: Annotated[int | None, typer.Option(help="Number of items, for a kind that needs no files.")] = None,
+    url: Url = LOCAL,
+) -> None:
+    """Submit a job, and print its id: `unstuck watch $(unstuck submit checksum *.csv)`."""
+    options = dict(_option(text) for text in option or ())
+    with _client_errors():
+        from unstuck import client
+
+        job = client.submit(kind, url=url, files=files or None, options=options, name=name, total=total)
+    print(job["id"])
+
+
+@cli.command()
+def watch(job_id: Annotated[str, typer.Argument(help="Id of the job.")], url: Url = LOCAL) -> None:
+    """Show a job's progress until its end. Ctrl-C stops the watching; the job goes on."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    job: dict[str, Any] = {}
+    with _client_errors():
+        from unstuck import client
+
+        with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=_err) as progress:
+            bar = progress.add_task(job_id, total=None, note="connecting")
+            for job in client.watch(job_id, url=url, on_link=lambda link: progress.update(bar, note=_link(link))):
+                counts = job["progress"]
+                progress.update(
+                    bar,
+                    description=f"{job['name']}: {counts['processed']} of {counts['total'] or '?'}",
+                    completed=counts["percent"] or 0,
+                    total=None if counts["percent"] is None else 100,
+                )
+    _out.print(_sentence(job), highlight=False, markup=False, soft_wrap=True)
+    for one in job["item_errors"]:
+        _out.print(
+            f"  {one['name']}: {one['message'] or one['code']}", highlight=False, markup=False, soft_wrap=True
+        )
+    sys.exit(0 if job["state"] == "completed" else 1)
+
+
+cli.command()(doctor)
+
+
 def main() -> None:
     """The console command."""
     cli()
 
 
-def _stop(error: CannotStart) -> NoReturn:
+def _stop(error: UnstuckError, exit_code: int = 2) -> NoReturn:
     _err.print(Text.assemble(("unstuck: ", "bold red"), error.detail), soft_wrap=True)
-    sys.exit(2)
+    sys.exit(exit_code)
+
+
+@contextmanager
+def _client_errors() -> Iterator[None]:
+    try:
+        yield
+    except JobTimeoutError as error:
+        _stop(error, 3)
+    except UnstuckError as error:
+        _stop(error)
+    except ModuleNotFoundError as error:
+        _stop(CannotStart(f"This command needs {error.name}: pip install 'unstuck[client]'"))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; a value that is JSON (2, true, null) is taken as such, anything else as text."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _link(link: str) -> str:
+    """How the connection stands, where that is worth a word."""
+    return "" if link in ("live", "polling", "ended") else link.replace("_", " ")
+
+
+def _sentence(job: dict[str, Any]) -> str:
+    counts = job["progress"]
+    parts = [f"{counts[name]} {name}" for name in ("succeeded", "failed", "skipped") if counts[name]]
+    said = (
+        f"{job['state'].replace('_', ' ')}: {', '.join(parts) or 'nothing was done'} of {counts['total'] or '?'}"
+    )
+    return f"{said} – {job['error']['message']}" if job["error"] else said
 
 
 def _greet(settings: Settings, port: int) -> None:

@@ -16,6 +16,9 @@
     │   └── Forbidden         another site's page, or a host name that was not allowed
     ├── StoreUnavailable      the store cannot read or write now; nothing was changed
     ├── StorageFull           no room for the uploaded files; nothing was kept
+    ├── ServerRefused         seen by a client: the server said no; `code`, `status` and detail are its own
+    ├── NoAnswer              seen by a client: the server could not be asked
+    ├── JobTimeoutError       seen by a client: no news of a job for 30 minutes; the job goes on
     └── CannotStart           a wrong setting, folder or file; exit code 2
 
 An exception's message says what to do. `code` is a stable word for programs, `status` the HTTP status.
@@ -151,6 +154,38 @@ class StorageFull(UnstuckError):
     """The data folder has no room for the files; nothing was kept."""
 
     code, status, title = "storage_full", 507, "Storage full"
+
+
+class ServerRefused(UnstuckError):
+    """The server answered a client with an error; `code`, `status` and detail are the server's."""
+
+    code, status, title = "refused", 400, "The server refused"
+
+
+class NoAnswer(UnstuckError):
+    """The server could not be asked, or its answer never came."""
+
+    code, status, title = "no_answer", 503, "No answer"
+
+    def __init__(self, url: str, cause: Exception) -> None:
+        super().__init__(
+            f"No answer from {url} ({str(cause) or type(cause).__name__}). Is the server running, and is this "
+            "its address?"
+        )
+
+
+class JobTimeoutError(UnstuckError):
+    """There was no news of the job for 30 minutes, so a client stopped watching. The job itself goes on."""
+
+    code, status, title = "job_timeout", 504, "No news of the job"
+
+    def __init__(self, job_id: str, elapsed_minutes: int) -> None:
+        self.job_id = job_id
+        self.elapsed_minutes = elapsed_minutes
+        super().__init__(
+            f"Stopped watching job {job_id} after {elapsed_minutes} minutes, with no news of it for too long. "
+            "The job itself goes on, and can be watched again."
+        )
 
 
 class CannotStart(UnstuckError):

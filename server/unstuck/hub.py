@@ -37,6 +37,8 @@ FINISHED_WITHIN_S = 60.0
 RETURN_MS = (500, 3_000)
 #: How long a heartbeat waits for the store before it goes out without it (seconds).
 COMPARE_S = 1.0
+#: A commit is a moment ahead of its wake; who lacks something is looked at again after this (seconds).
+WAKE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,11 @@ class _Watch:
         self.ended_at: float | None = None
         self.reading = False
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """It is being read, or is about to be."""
+        return self.reading or self.bell.is_set()
 
 
 class Hub:
@@ -304,17 +311,23 @@ class Hub:
         except (StoreUnavailable, TimeoutError) as error:
             log.error("viewers could not be compared with the store: %s", error or "no answer in time")
             return {watch.job_id: watch.seq for watch in self._watches.values() if watch.seq}
+        if any(self._lacking(watch, truth) for watch in self._watches.values()):
+            await asyncio.sleep(WAKE_S)
         for watch in tuple(self._watches.values()):
-            newest = truth.get(watch.job_id)
-            # One that is about to be read anyway lacks nothing.
-            if watch.bell.is_set() or watch.reading or watch.job_id not in self._watches:
-                continue
-            behind = sum(not viewer.ended and viewer.holds(watch.job_id) != newest for viewer in watch.viewers)
-            if behind:
+            if watch.busy and watch.job_id in truth:
+                truth[watch.job_id] = watch.seq  # more is on its way: nobody needs to ask for it
+            elif behind := self._lacking(watch, truth):
                 self.counts.rescues += behind
                 log.warning("%d viewers of job %s lacked its newest state", behind, watch.job_id)
                 self._ring(watch, hurry=True)
         return truth
+
+    def _lacking(self, watch: _Watch, truth: Mapping[str, int]) -> int:
+        """How many viewers were not sent the truth, and will not be either."""
+        if watch.busy:
+            return 0
+        newest = truth.get(watch.job_id)
+        return sum(not viewer.ended and viewer.holds(watch.job_id) != newest for viewer in watch.viewers)
 
     def _forget_ended(self, viewer: Viewer, now: float) -> None:
         """A stream of all jobs lets go of those that ended a while ago."""

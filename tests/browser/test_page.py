@@ -148,7 +148,7 @@ def test_the_server_restarts_under_an_open_dialog(open_page: OpenPage, start_ser
     port = first.url.rsplit(":", 1)[1]
     job = first.submit("rehearsal", total=12, options={"seconds": 0.5})
     page, _ = open_page(f"/#job={job['id']}", on=first)
-    page.wait_for_function("window.shown.at(-1) > 10")
+    eventually(lambda: page.evaluate("window.shown.at(-1) > 10"))
     first.stop()
     start_server("--workers", "2", "--port", port)
     finished(page, "All 12")
@@ -159,7 +159,7 @@ def test_the_server_restarts_under_an_open_dialog(open_page: OpenPage, start_ser
 def test_a_reload_finds_the_dialog_again(open_page: OpenPage, server: Server) -> None:
     job = server.submit("rehearsal", total=10, options={"seconds": 0.4})
     page, _ = open_page(f"/#job={job['id']}")
-    page.wait_for_function("window.shown.at(-1) > 10")
+    eventually(lambda: page.evaluate("window.shown.at(-1) > 10"))
     page.reload()
     finished(page, "All 10")
 
@@ -241,7 +241,7 @@ def test_the_element_works_alone_on_any_page(open_page: OpenPage, server: Server
         })""",
         job["links"]["self"],
     )
-    page.wait_for_function("window.ended === 'completed'")
+    eventually(lambda: page.evaluate("window.ended === 'completed'"))
     calm(page, log)
 
 

@@ -329,3 +329,39 @@ test("the answer of another call counts, and may be the end", () => {
   assert.equal(follow.link, "ended");
   nothingIsLeft(platform);
 });
+
+test("what a poll of the watchdog brought is marked until the stream speaks of the job again", async () => {
+  const { platform, follow } = begin();
+  platform.say("open");
+  platform.say("job", job(4));
+  platform.requests[0].answer(200, job(4));
+  await settle();
+  assert.equal(follow.foundByAsking, false);
+  await platform.pass(36_000);
+  assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "watchdog");
+  platform.requests[1].answer(200, job(6));
+  await settle();
+  assert.equal(follow.foundByAsking, true);
+  platform.say("heartbeat", { jobs: { 7: 6 } });
+  assert.equal(follow.foundByAsking, true);
+  platform.say("job", job(7));
+  assert.equal(follow.foundByAsking, false);
+  follow.close();
+});
+
+test("giving up tells the job and the minutes, and watching can go on", async () => {
+  const { platform, follow } = begin();
+  const errors = [];
+  follow.addEventListener("timeout", (event) => errors.push(event.detail));
+  for (let minute = 0; minute < 31; minute += 1) {
+    await platform.pass(60_000);
+    for (const request of platform.requests.splice(0)) request.fail();
+    await settle();
+  }
+  assert.deepEqual([errors.length, follow.link], [1, "gave_up"]);
+  assert.deepEqual([errors[0].name, errors[0].jobId, errors[0].elapsedMinutes], ["JobTimeoutError", "7", 30]);
+  const check = follow.check();
+  platform.requests.at(-1).answer(200, job(3));
+  assert.equal((await check).outcome, "news");
+  follow.close();
+});

@@ -94,7 +94,8 @@ test("every link state has words, and the ways back have buttons", () => {
   assert.match(lost.link.text, /no job abc\. It may have been removed/);
   const tired = view({ job: job(), link: "gave_up", news_age_ms: 30 * 60_000 });
   assert.equal(tired.buttons.keep_watching.shown, true);
-  assert.match(tired.link.text, /No news for 30 min.*job itself goes on/);
+  assert.match(tired.link.text, /No news of job 8f14e45f-[\w-]+ for 30 min.*job itself goes on/);
+  assert.match(view({ job: null, link: "gave_up", news_age_ms: 30 * 60_000 }).link.text, /No news for 30 min.*jobs themselves go on/);
   assert.equal(view({ job: job(), link: "signed_out" }).buttons.sign_in.shown, true);
 });
 
@@ -213,4 +214,30 @@ test("every placeholder in the table is filled by somebody", () => {
   for (const [key, entry] of Object.entries(english))
     for (const text of typeof entry === "string" ? [entry] : Object.values(entry))
       for (const [, name] of text.matchAll(/\{(\w+)\}/g)) assert.ok(known.has(name), `${key}: {${name}}`);
+});
+
+test("what the watchdog found is said, quietly, and also at the end", () => {
+  const said = (link, found_by_asking) => view({ job: link === "ended" ? over("completed", {}) : job(), link, found_by_asking }).link.found;
+  assert.deepEqual([said("live", true), said("live", false)], ["found by asking", ""]);
+  assert.match(said("ended", true), /Found by asking/);
+  assert.equal(said("ended", false), "");
+});
+
+test("the age of news is said as soon as it is old, also where the link seems to live", () => {
+  const age = (link, news_age_ms) => view({ job: job(), link, news_age_ms }).link.age;
+  assert.deepEqual([age("live", 16_000), age("live", 21_000)], ["", "Last news 21 s ago."]);
+  assert.deepEqual([age("catching_up", 2_000), age("catching_up", 21_000)], ["", "Last news 21 s ago."]);
+});
+
+test("another job is offered for one that is not there, where the page can start one", () => {
+  const shown = (changes) => view({ job: null, link: "not_found", can_create: true, ...changes }).buttons.create_new.shown;
+  assert.deepEqual([shown({}), shown({ can_create: false }), shown({ link: "offline" })], [true, false, false]);
+});
+
+test("a notification is offered while a job runs, and where it can be had", () => {
+  const button = (notice, changes = {}) => view({ job: job(changes), link: "live", notice }).buttons.notify;
+  assert.deepEqual(button("offer"), { shown: true, enabled: true, text: "Notify me" });
+  assert.deepEqual(button("on"), { shown: true, enabled: false, text: "You will be notified" });
+  assert.equal(button("none").shown, false);
+  assert.equal(button("offer", { done: true, state: "completed" }).shown, false);
 });

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "server" / "unstuck"
 LONGEST = 400
 
 #: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
-PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names"}
+PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis"}
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: What each room may import of unstuck; a name stands for itself and all below it.
@@ -44,7 +44,14 @@ ARROWS: dict[str, set[str]] = {
                "kinds.option"},
     "app": {"routes", "hub", "runner", "folder", "stores", "settings", "snapshot", "errors"},
     "serve": {"app", "routes", "settings", "errors"},
-    "cli": {"app", "serve", "settings", "errors"},
+    "diagnosis": set(),
+    "doctor": {"diagnosis"},
+    "doctor_cli": {"doctor", "diagnosis"},
+    "watch": set(),
+    "watchdog": {"watch"},
+    "follow": {"watch", "watchdog", "errors"},
+    "client": {"follow", "watch", "errors"},
+    "cli": {"app", "serve", "client", "settings", "errors", "doctor_cli"},
 }  # fmt: skip
 
 #: JavaScript: the policy and the view know nothing else.
@@ -55,10 +62,13 @@ JS_ARROWS: dict[str, set[str]] = {
     "look.js": set(),
     "upload.js": set(),
     "view.js": {"words.js"},
-    "follow.js": {"watchdog.js"},
+    "one-stream.js": set(),
+    "shared.js": {"one-stream.js"},
+    "follow.js": {"shared.js", "watchdog.js"},
+    "notice.js": {"follow.js", "view.js"},
     "card.js": {"dom.js", "view.js"},
     "item-pages.js": {"dom.js", "view.js"},
-    "job-progress.js": {"card.js", "dom.js", "follow.js", "item-pages.js", "look.js", "view.js"},
+    "job-progress.js": {"card.js", "dom.js", "follow.js", "item-pages.js", "look.js", "notice.js", "view.js"},
     "define.js": {"job-progress.js"},
     "choose.js": {"words.js"},
     "options.js": {"dom.js", "words.js"},

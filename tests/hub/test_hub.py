@@ -230,6 +230,22 @@ async def test_a_heartbeat_sends_what_a_viewer_lacks(
     assert hub.counts.rescues == 1
 
 
+async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(store: SQLiteStore) -> None:
+    """Else every client of a busy job would ask for what it is about to be sent."""
+    hub = Hub(store, Pace(interval_s=3600.0), Alarms())
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events and not hub._watches[job_id].busy)
+        await store.claim(1, 30.0)
+        await soon(lambda: hub._watches[job_id].busy)
+        await hub.beat(0.0)
+        await soon(lambda: reader.of("heartbeat"))
+    assert (await store.snapshot(job_id)).job.seq == 2
+    assert reader.of("heartbeat")[0]["jobs"] == {job_id: 1}
+    assert hub.counts.rescues == 0
+    await hub.close()
+
+
 async def test_a_wake_that_never_came_is_found_too(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:

@@ -157,7 +157,7 @@ def test_the_newest_line_is_the_progress(output: Path) -> None:
     said: list[str | None] = []
     report = Report("a", output, send=lambda fraction, message: said.append(message))
     command_kind("talk=sh -c 'echo frame 1; echo frame 2'").work(None, report)
-    assert said[0] in ("frame 1", "frame 2")
+    assert {text for text in said if text} <= {"frame 1", "frame 2"}
     assert report.message == "frame 2"
 
 

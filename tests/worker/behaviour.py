@@ -200,10 +200,11 @@ def do_burst(report: unstuck.Report, rest: str, number: int) -> None:
     wait_for_stop(report)
 
 
-def do_flood(report: unstuck.Report, rest: str, number: int) -> None:
-    end = time.monotonic() + 1
-    while time.monotonic() < end:
+def do_flood(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    start = time.monotonic()
+    for _ in range(number):
         report(0.5, message=rest)
+    return {"seconds": time.monotonic() - start}
 
 
 def do_thread(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:

@@ -115,7 +115,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         talk.hang_up()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(talk.process.pid, signal.SIGKILL)  # also what a dead worker left behind
-        await talk.process.wait()
+        await talk.process.communicate()  # what nobody read, or the pipe stays open
 
 
 @pytest.fixture

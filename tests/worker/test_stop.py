@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import soon
+from tests.conftest import PATIENCE_S, eventually, soon
 from tests.kinds.test_command import alive, all_dead
 from tests.worker.conftest import Start, Talk
 from unstuck import pipe
@@ -115,13 +117,22 @@ async def test_a_runner_that_dies_in_the_middle_of_a_sentence(worker: Talk) -> N
     assert "no message" not in worker.log
 
 
-async def test_a_worker_whose_runner_does_not_read_ends_when_it_is_gone(worker: Talk) -> None:
+def test_a_worker_whose_runner_does_not_read_ends_when_it_is_gone(tmp_path: Path) -> None:
     """It is blocked in the middle of a sentence."""
-    await worker.run("none")
-    for id in range(2, 2000):
-        await worker.run("large", id=id, options={"number": 60_000})
-    worker.hang_up()
-    assert await worker.exit_code() == -9
+    command = [sys.executable, "-m", "unstuck.worker", "--app", str(Path(__file__).with_name("behaviour.py"))]
+    runs = [
+        pipe.Run(id=id, kind="behave", name="large", output=str(tmp_path / str(id)), options={"number": 60_000})
+        for id in range(5)
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"".join(pipe.line(run) for run in runs))
+        process.stdin.flush()
+        eventually((tmp_path / "1").exists)  # the second answer does not fit into the pipe, which holds 64 KiB
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == -9
 
 
 async def _message(worker: Talk) -> str:

@@ -1,0 +1,242 @@
+"""The Python client: submit, watch, wait, cancel; async, and as plain functions for scripts.
+
+It turns calls into requests, and refusals into exceptions. How a job is watched is follow.py's affair. It must
+not know the server's inside: it speaks PROTOCOL.md over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, TypeVar
+from uuid import uuid4
+
+import httpx
+
+from unstuck import watch as w
+from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused
+from unstuck.follow import Follow, Job, is_job, parsed, retry_after_ms
+
+DEFAULT_URL = "http://127.0.0.1:8765"
+#: How often a submission is sent; with the pauses of the polls that is about half a minute.
+SUBMIT_ATTEMPTS = 5
+#: What a balancer or a server in trouble says: the same submission may be taken a moment later.
+PASSING = frozenset({429, 502, 503, 504})
+#: An answer within this, or the submission is sent again (seconds); sending itself may take as long as it takes.
+ANSWER_S = 60.0
+
+T = TypeVar("T")
+
+
+class Client:
+    """A server, spoken to from asyncio: `async with Client(url) as client`.
+
+    `headers` go with every request, such as the Authorization that a proxy wants. Methods raise ServerRefused
+    (with `code`, `status`, `detail`), JobNotFound, or NoAnswer.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, headers: Mapping[str, str] | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.AsyncClient(headers=headers, follow_redirects=True, timeout=httpx.Timeout(ANSWER_S))
+
+    async def __aenter__(self) -> Client:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def submit(
+        self,
+        kind: str,
+        *,
+        files: Iterable[str | os.PathLike[str] | tuple[str, bytes]] | None = None,
+        items: Iterable[str] | None = None,
+        total: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        name: str | None = None,
+    ) -> Job:
+        """A new job of `files` (paths, or names with bytes), of named `items`, or of a `total`.
+
+        Sent again when the answer is lost: a key tells the server that it is the same submission.
+        """
+        fields: dict[str, Any] = {"kind": kind, "name": name, "options": dict(options) if options else None}
+        fields |= {"items": None if items is None else list(items), "total": total}
+        given = {field: value for field, value in fields.items() if value is not None}
+        if files is None:
+            return await self._insist({"json": given})
+        form = {field: value if isinstance(value, str) else json.dumps(value) for field, value in given.items()}
+        return await self._insist({"data": form, "files": [("files", _part(one)) for one in files]})
+
+    async def job(self, job_id: str) -> Job:
+        """The job as it is now."""
+        return _job_or_error(await self._ask("GET", f"/api/jobs/{_checked(job_id)}"), job_id)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask for the job's end; it is `cancelled` when the work has really stopped. A finished job stays."""
+        return _job_or_error(await self._ask("POST", f"/api/jobs/{_checked(job_id)}/cancel"), job_id)
+
+    async def watch(self, job_id: str, *, on_link: Callable[[str], None] | None = None) -> AsyncIterator[Job]:
+        """Every news of the job, the newest truth each time; the last one has `done`.
+
+        Survives whatever breaks on the way; `on_link` is told how it stands (`live`, `polling`, `offline`, …).
+        JobTimeoutError after 30 minutes without any news, JobNotFound.
+        """
+        watch = Follow(self._http, f"{self.url}/api/jobs/{_checked(job_id)}", job_id, on_link)
+        try:
+            async for job in watch.jobs():
+                yield job
+        finally:
+            await watch.close()
+
+    async def wait(self, job_id: str) -> Job:
+        """The finished job, in whichever final state. Errors as those of `watch`."""
+        job: Job = {}
+        async for news in self.watch(job_id):
+            job = news
+        return job
+
+    async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            return await self._http.request(method, f"{self.url}{path}", **more)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoAnswer(self.url, error) from error
+
+    async def _insist(self, content: dict[str, Any]) -> Job:
+        key = {"Idempotency-Key": str(uuid4())}
+        limits = httpx.Timeout(ANSWER_S, write=None)
+        for attempt in range(1, SUBMIT_ATTEMPTS + 1):
+            last = attempt == SUBMIT_ATTEMPTS
+            asked = 0.0
+            try:
+                answer = await self._ask("POST", "/api/jobs", headers=key, timeout=limits, **content)
+                if last or answer.status_code not in PASSING:
+                    return _job_or_error(answer)
+                asked = min(w.RETRY_AFTER_MAX_MS, retry_after_ms(answer) or 0)
+            except NoAnswer as error:
+                if last or isinstance(error.__cause__, httpx.InvalidURL | httpx.UnsupportedProtocol):
+                    raise
+            pause = max(asked, w.poll_backoff(attempt, random.random()))  # noqa: S311 – spreads, hides nothing
+            await asyncio.sleep(pause / w.SECOND_MS)
+        raise AssertionError("the last attempt returns or raises")
+
+
+# --- answers
+
+
+def _job_or_error(answer: httpx.Response, job_id: str = "") -> Job:
+    body = parsed(answer.text)
+    if answer.is_success and body is not None and is_job(body):
+        return body
+    problem = body or {}
+    if problem.get("code") == JobNotFound.code:
+        raise JobNotFound(job_id)
+    if answer.is_success or not isinstance(problem.get("detail"), str):
+        what = f"{answer.status_code} {answer.reason_phrase}".strip()
+        raise ServerRefused(
+            f"{answer.url} answered {what}, but not as unstuck does. Is this its address, without /api?",
+            code="not_our_answer",
+            status=answer.status_code,
+        )
+    code = problem.get("code")
+    raise ServerRefused(problem["detail"], code=code if isinstance(code, str) else None, status=answer.status_code)
+
+
+def _checked(job_id: str) -> str:
+    """An id that can stand in a URL; anything else would be another address."""
+    if not job_id or not job_id.isascii() or not all(sign.isalnum() or sign == "-" for sign in job_id):
+        raise InvalidJobId(job_id)
+    return job_id
+
+
+# --- files
+
+
+class _Late:
+    """A file that is open only while it is read: ten thousand of them need one descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._size = path.stat().st_size
+        self._open: BinaryIO | None = None
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Only what an upload needs: its size, and from the start again."""
+        self._close()
+        return self._size if whence == os.SEEK_END else offset
+
+    def read(self, size: int = -1) -> bytes:
+        if self._open is None:
+            self._open = self._path.open("rb")
+        data = self._open.read(size)
+        if not data:
+            self._close()
+        return data
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _part(one: str | os.PathLike[str] | tuple[str, bytes]) -> tuple[str, Any]:
+    if isinstance(one, tuple):
+        return one
+    path = Path(one)
+    return path.name, _Late(path)
+
+
+# --- plain functions for scripts: the same, waited for
+
+
+def _run(url: str, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    async def once() -> T:
+        async with Client(url) as client:
+            return await call(client)
+
+    return asyncio.run(once())
+
+
+def submit(kind: str, *, url: str = DEFAULT_URL, **more: Any) -> Job:
+    """`Client.submit`."""
+    return _run(url, lambda client: client.submit(kind, **more))
+
+
+def wait(job_id: str, *, url: str = DEFAULT_URL) -> Job:
+    """`Client.wait`."""
+    return _run(url, lambda client: client.wait(job_id))
+
+
+def cancel(job_id: str, *, url: str = DEFAULT_URL) -> Job:
+    """`Client.cancel`."""
+    return _run(url, lambda client: client.cancel(job_id))
+
+
+def watch(job_id: str, *, url: str = DEFAULT_URL, on_link: Callable[[str], None] | None = None) -> Iterator[Job]:
+    """`Client.watch`. Between two steps nothing runs; what happened meanwhile is found with the next one."""
+    with asyncio.Runner() as runner:
+        client = Client(url)
+        news = client.watch(job_id, on_link=on_link)
+
+        async def following() -> Job | None:
+            return await anext(news, None)
+
+        async def close() -> None:
+            await news.aclose()  # type: ignore[attr-defined]
+            await client.__aexit__(None, None, None)
+
+        try:
+            while (job := runner.run(following())) is not None:
+                yield job
+        finally:
+            runner.run(close())

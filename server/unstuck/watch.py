@@ -1,0 +1,165 @@
+"""The state of a client that watches a job: its shape, the times it goes by, and what is true of it.
+
+Together with watchdog.py the twin of frontend/watchdog.js, with the same names and figures. Plain data: a
+state can be written as JSON and read again. It must not know a clock, chance, the network or what happens next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+SECOND_MS = 1_000
+HEARTBEAT_MS = 15 * SECOND_MS  # the server's default
+BEATS_MISSED_MS = 2 * HEARTBEAT_MS + 5 * SECOND_MS  # two beats and what a slow network may add
+SPEAK_WITHIN_MS = 10 * SECOND_MS  # asked for (or open) and still no event: broken or buffered
+STREAM_BACKOFF_MIN_MS = 500
+STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS
+STREAM_SETTLED_MS = 10 * SECOND_MS  # a stream that lived so long starts the back-off anew
+LEAVING_MAX_MS = 60 * SECOND_MS  # a server may not send us away for longer
+FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually quicker; if not, ask
+BREAK_SPREAD_MS = 1 * SECOND_MS  # when a server dies, its viewers do not all ask in one moment
+POLL_TIMEOUT_MS = 10 * SECOND_MS  # aborting sooner made outages longer (measured)
+AFTER_ABORT_MS = 10 * SECOND_MS  # requests queue behind older attempts in TCP back-off
+POLL_BACKOFF_MIN_MS = 2 * SECOND_MS
+POLL_BACKOFF_MAX_MS = 32 * SECOND_MS
+POLL_AFTER_MIN_MS = 1 * SECOND_MS  # bounds for the server's poll_after_ms
+POLL_AFTER_MAX_MS = 60 * SECOND_MS
+POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS
+RETRY_AFTER_MAX_MS = 120 * SECOND_MS  # a server may not silence us for longer
+SLOW_POLL_MS = 60 * SECOND_MS  # signed out, or a 404 that is not the server's own
+SILENCE_LIMIT_MS = 60 * SECOND_MS
+CHECK_EVERY_MS = 15 * SECOND_MS  # no timer is set further ahead than this
+LATE_TIMER_MS = 75 * SECOND_MS  # hidden pages get timers up to 60 s late; beyond that the page slept
+WAKE_GRACE_MS = 5 * SECOND_MS  # what came in during sleep is delivered within this
+GIVE_UP_MS = 30 * 60 * SECOND_MS  # without any news of the job
+GIVE_UP_GRACE_MS = 60 * SECOND_MS  # at least this long after waking
+NOT_FOUND_ANSWERS = 3  # a proxy without a backend also says 404, so do not believe one
+LOWER_ANSWERS = 2
+
+#: The part of a job that the policy looks at: `seq`, `done`, and perhaps `poll_after_ms`.
+Standing = Mapping[str, Any]
+#: `{"type": …}` and what belongs to it; frontend/wire.d.ts lists them all.
+Event = Mapping[str, Any]
+Action = dict[str, Any]
+
+
+class Stream(TypedDict):
+    number: int
+    asked_at: int
+    opened_at: int | None
+    spoke_at: int | None
+    heard_at: int | None
+    job_seen: bool
+
+
+class Poll(TypedDict):
+    number: int
+    reason: str
+    asked_at: int
+
+
+class State(TypedDict):
+    phase: str
+    link: str
+    seq: int
+    done: bool
+    started_at: int
+    news_at: int | None
+    give_up_at: int
+    wake_at: int | None
+    stream: Stream | None
+    spare: Stream | None
+    next_stream: int
+    stream_failures: int
+    reopen_at: int | None
+    poll: Poll | None
+    next_poll: int
+    poll_at: int | None
+    poll_reason: str
+    poll_wanted: str | None
+    poll_not_before: int
+    poll_failures: int
+    poll_after_ms: float
+    polling: bool
+    failure: dict[str, Any] | None
+    browser_offline: bool
+    signed_out: bool
+    not_found_answers: int
+    lower_answers: int
+
+
+def new_state() -> State:
+    return {
+        "phase": "new", "link": "connecting", "seq": -1, "done": False, "started_at": 0, "news_at": None,
+        "give_up_at": 0, "wake_at": None,
+        "stream": None, "spare": None, "next_stream": 1, "stream_failures": 0, "reopen_at": None,
+        "poll": None, "next_poll": 1, "poll_at": None, "poll_reason": "fallback", "poll_wanted": None,
+        "poll_not_before": 0, "poll_failures": 0, "poll_after_ms": POLL_AFTER_DEFAULT_MS, "polling": False,
+        "failure": None, "browser_offline": False, "signed_out": False, "not_found_answers": 0, "lower_answers": 0,
+    }  # fmt: skip
+
+
+def watching(s: State) -> bool:
+    return s["phase"] == "watching"
+
+
+def lives(s: State, now: int) -> bool:
+    doubt = doubt_at(s)
+    return doubt is not None and now < doubt
+
+
+def doubt_at(s: State) -> int | None:
+    stream = s["stream"]
+    return stream["heard_at"] + BEATS_MISSED_MS if stream and stream["heard_at"] is not None else None
+
+
+def silent_at(s: State) -> int:
+    return max(s["started_at"], s["news_at"] or 0) + SILENCE_LIMIT_MS
+
+
+def mute_until(stream: Stream | None) -> int | None:
+    if stream is None or stream["heard_at"] is not None:
+        return None
+    return (stream["asked_at"] if stream["opened_at"] is None else stream["opened_at"]) + SPEAK_WITHIN_MS
+
+
+def link_of(s: State, now: int) -> str:
+    if not watching(s):
+        return "connecting" if s["phase"] == "new" else s["phase"]
+    if s["signed_out"]:
+        return "signed_out"
+    if lives(s, now):
+        return "catching_up" if s["poll"] and s["poll"]["reason"] in ("behind", "wake") else "live"
+    if s["not_found_answers"] >= NOT_FOUND_ANSWERS:
+        return "not_found"
+    if s["browser_offline"] or s["poll_failures"] > 0:
+        return "offline"
+    if s["polling"]:
+        return "polling"
+    stream = s["stream"]
+    opened = stream is not None and stream["opened_at"] is not None and stream["heard_at"] is None
+    return "catching_up" if opened and s["news_at"] is not None else "connecting"
+
+
+def stream_of(s: State, e: Event) -> Stream | None:
+    return next((one for one in (s["stream"], s["spare"]) if one and one["number"] == e["stream"]), None)
+
+
+def stream_backoff(failures: int, random: float) -> int:
+    """Full jitter: anything between the shortest pause and a limit that doubles."""
+    limit = min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** min(failures, 10))
+    return half_up(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS))
+
+
+def poll_backoff(failures: int, random: float) -> float:
+    """2, 4, 8, 16, 32, 32 … seconds, each up to a quarter shorter."""
+    limit: int = min(POLL_BACKOFF_MAX_MS, POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10))
+    return limit * (0.75 + random / 4)
+
+
+def half_up(x: float) -> int:
+    """Rounds as JavaScript does; Python's own rounds half to even."""
+    whole = math.floor(x)
+    return whole + (x - whole >= 0.5)

@@ -1,0 +1,215 @@
+"""The Python client against real servers, and against one that answers whatever the test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.client.raw import Raw, job_event, job_of
+from tests.conftest import PATIENCE_S, Server, StartServer, eventually, soon
+from unstuck import client as plain
+from unstuck import watch as w
+from unstuck.client import Client
+from unstuck.errors import InvalidJobId, JobNotFound, JobTimeoutError, NoAnswer, ServerRefused
+
+
+async def watched(client: Client, job_id: str, links: list[str] | None = None) -> list[dict[str, Any]]:
+    on_link = links.append if links is not None else None
+    async with asyncio.timeout(PATIENCE_S):
+        return [job async for job in client.watch(job_id, on_link=on_link)]
+
+
+# --- a real server
+
+
+async def test_submit_watch_and_the_end(server: Server) -> None:
+    links: list[str] = []
+    async with Client(server.url) as client:
+        job = await client.submit("rehearsal", total=4, options={"seconds": 0.2}, name="four")
+        assert (job["name"], job["done"]) == ("four", False)
+        news = await watched(client, job["id"], links)
+    seqs = [one["seq"] for one in news]
+    assert seqs == sorted(seqs)
+    assert [one["done"] for one in news] == [False] * (len(news) - 1) + [True]
+    assert (news[-1]["state"], news[-1]["progress"]["succeeded"]) == ("completed", 4)
+    assert "live" in links
+    assert links[-1] == "ended"
+
+
+async def test_files_by_path_and_by_content(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "ünï.txt").write_bytes(b"x" * 200_000)
+    async with Client(server.url) as client:
+        job = await client.submit("checksum", files=[tmp_path / "ünï.txt", ("b.txt", b"b")])
+        assert (await client.wait(job["id"]))["state"] == "completed"
+    assert [(item["name"], item["size"]) for item in server.items(job["id"])] == [
+        ("ünï.txt", 200_000),
+        ("b.txt", 1),
+    ]
+
+
+async def test_a_file_that_is_missing_is_said_before_anything_is_sent(server: Server, tmp_path: Path) -> None:
+    async with Client(server.url) as client:
+        with pytest.raises(FileNotFoundError):
+            await client.submit("checksum", files=[tmp_path / "none"])
+
+
+async def test_cancel(server: Server) -> None:
+    async with Client(server.url) as client:
+        job = await client.submit("rehearsal", total=50, options={"seconds": 60})
+        assert (await client.cancel(job["id"]))["cancel_requested"]
+        assert (await client.wait(job["id"]))["state"] == "cancelled"
+        assert (await client.job(job["id"]))["done"]
+
+
+async def test_refusals_say_what_the_server_said(server: Server) -> None:
+    async with Client(server.url) as client:
+        with pytest.raises(ServerRefused, match="no kind of work 'nonsense'") as caught:
+            await client.submit("nonsense", total=1)
+        assert (caught.value.code, caught.value.status) == ("unknown_kind", 422)
+        missing = str(uuid4())
+        for call in (client.job(missing), client.cancel(missing), client.wait(missing)):
+            with pytest.raises(JobNotFound, match=missing):
+                await call
+        with pytest.raises(InvalidJobId):
+            await client.job("../../health")
+        with pytest.raises((InvalidJobId, JobNotFound, ServerRefused)):
+            await client.wait("not-a-uuid")
+
+
+async def test_a_server_that_restarts_in_the_middle(start_server: StartServer) -> None:
+    server = start_server("--workers", "1")
+    port = server.url.rpartition(":")[2]
+    async with Client(server.url) as client:
+        job = await client.submit("rehearsal", total=6, options={"seconds": 0.5})
+        links: list[str] = []
+        watching = asyncio.create_task(watched(client, job["id"], links))
+        await soon(lambda: "live" in links)
+        await asyncio.to_thread(server.stop, signal.SIGKILL)
+        await soon(lambda: links[-1] != "live")
+        again = await asyncio.to_thread(start_server, "--workers", "1", "--port", port, lease_s="1")
+        assert again.url == server.url
+        news = await watching
+    assert news[-1]["state"] == "completed"
+    assert "offline" in links
+
+
+def test_plain_functions(server: Server) -> None:
+    job = plain.submit("rehearsal", url=server.url, total=3, options={"seconds": 0.1})
+    news = list(plain.watch(job["id"], url=server.url))
+    assert news[-1]["done"]
+    assert plain.wait(job["id"], url=server.url)["state"] == "completed"
+    assert plain.cancel(job["id"], url=server.url)["state"] == "completed"
+
+
+def test_a_loop_that_is_left_early_leaves_nothing_behind(server: Server) -> None:
+    job = plain.submit("rehearsal", url=server.url, total=50, options={"seconds": 60})
+    for _ in plain.watch(job["id"], url=server.url):
+        break
+    eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
+    plain.cancel(job["id"], url=server.url)
+    plain.wait(job["id"], url=server.url)
+
+
+async def test_nobody_there() -> None:
+    async with Client("http://127.0.0.1:1") as client:
+        with pytest.raises(NoAnswer, match=r"127\.0\.0\.1:1"):
+            await client.job(str(uuid4()))
+    async with Client("nonsense") as client:
+        with pytest.raises(NoAnswer):
+            await client.submit("checksum", total=1)
+
+
+# --- a server that answers whatever the test wants
+
+
+async def test_wait_gives_up_with_the_id_and_the_job_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(w, "GIVE_UP_MS", 300)
+    async with Raw(stream=None, poll=None) as raw, Client(raw.url) as client:
+        with pytest.raises(JobTimeoutError, match="goes on") as caught:
+            await client.wait(raw.job_id)
+        assert (caught.value.job_id, caught.value.elapsed_minutes) == (raw.job_id, 0)
+        await soon(lambda: raw.open == 0)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe{[", b"no HTTP at all\r\n\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+     b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<h1>",
+     b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"seq":1,"done":"yes"}'],
+)  # fmt: skip
+async def test_garbage_from_both_ends_is_outlasted(garbage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 20)
+    async with Raw(stream=garbage, poll=garbage) as raw, Client(raw.url) as client:
+        links: list[str] = []
+        watching = asyncio.create_task(watched(client, raw.job_id, links))
+        await soon(lambda: raw.polls >= 3 and raw.streams >= 2)
+        assert "offline" in links
+        raw.poll = Raw.json(job_of(raw.job_id, 7, done=True))
+        assert [job["seq"] for job in await watching] == [7]
+        await soon(lambda: raw.open == 0)
+
+
+async def test_without_any_stream_polls_bring_the_end() -> None:
+    async with (
+        Raw(stream=b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as raw,
+        Client(raw.url) as client,
+    ):
+        raw.poll = Raw.json(job_of(raw.job_id, 1))
+        links: list[str] = []
+        watching = asyncio.create_task(watched(client, raw.job_id, links))
+        await soon(lambda: "polling" in links)
+        raw.poll = Raw.json(job_of(raw.job_id, 2, done=True))
+        assert [job["seq"] for job in await watching] == [1, 2]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000_000])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+async def test_a_stream_is_read_right_however_its_bytes_are_cut(size: int, ending: str) -> None:
+    async with Raw(poll=None) as raw, Client(raw.url) as client:
+        tricky = "ä\u2028\u2029\u0085\x0b\x0c\x1c😀"
+        events = job_event(job_of(raw.job_id, 1, name=tricky)) + ": comment\n\n" + "event: strange\ndata: x\n\n"
+        events += job_event(job_of(raw.job_id, 2, name=tricky, done=True))
+        raw.stream = Raw.event_stream("\ufeff" + events.replace("\n", ending))
+        raw.cut = size
+        news = await watched(client, raw.job_id)
+    assert [(job["seq"], job["name"]) for job in news] in ([(1, tricky), (2, tricky)], [(2, tricky)])
+
+
+async def test_a_submission_whose_answer_is_lost_is_repeated_with_the_same_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
+    (tmp_path / "b").write_bytes(b"of a file")
+    busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+    async with Raw(posts=[b"", busy]) as raw, Client(raw.url) as client:
+        raw.posts.append(Raw.json(job_of(raw.job_id, 1)))
+        job = await client.submit("checksum", files=[("a", b"of bytes"), tmp_path / "b"])
+    assert job["id"] == raw.job_id
+    assert len(raw.keys) == 3
+    assert len(set(raw.keys)) == 1
+    assert len(raw.bodies) == 3
+    assert all(b"of bytes" in body and b"of a file" in body for body in raw.bodies)
+
+
+async def test_something_else_at_the_address_is_said() -> None:
+    async with Raw(poll=b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>") as raw, Client(raw.url) as client:
+        with pytest.raises(ServerRefused, match="not as unstuck does"):
+            await client.job(raw.job_id)
+
+
+async def test_a_sign_in_page_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Raw(stream=b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n") as raw, Client(raw.url) as client:
+        raw.poll = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
+        links: list[str] = []
+        watching = asyncio.create_task(watched(client, raw.job_id, links))
+        await soon(lambda: "signed_out" in links)
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+        await soon(lambda: raw.open == 0)

@@ -1,0 +1,60 @@
+"""`unstuck submit` and `unstuck watch` as a shell runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import Server
+from unstuck import watch as w
+from unstuck.cli import cli
+
+
+def unstuck(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "unstuck", *words], capture_output=True, text=True, timeout=60)
+
+
+def test_submit_prints_the_id_and_watch_the_end(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    submitted = unstuck("submit", "checksum", str(tmp_path / "a.txt"), "--name", "[bold]one", "--url", server.url)
+    assert submitted.returncode == 0, submitted.stderr
+    job_id = submitted.stdout.strip()
+    assert server.job(job_id)["name"] == "[bold]one"
+    watched = unstuck("watch", job_id, "--url", server.url)
+    assert (watched.returncode, watched.stdout) == (0, "completed: 1 succeeded of 1\n"), watched.stderr
+    assert "[bold]one: 1 of 1" in watched.stderr
+
+
+def test_what_did_not_end_well_exits_with_1_and_says_why(server: Server) -> None:
+    options = ("--option", "seconds=0", "--option", "failures=1")
+    submitted = unstuck("submit", "rehearsal", "--total", "2", *options, "--url", server.url)
+    watched = unstuck("watch", submitted.stdout.strip(), "--url", server.url)
+    assert watched.returncode == 1
+    assert watched.stdout.startswith("failed: 2 failed of 2")
+    assert "item 1: failed, as rehearsed" in watched.stdout
+
+
+def test_mistakes_exit_with_2_and_one_sentence(server: Server) -> None:
+    for words, said in (
+        (("watch", str(uuid4()), "--url", server.url), "There is no job"),
+        (("watch", "x/y", "--url", server.url), "is no job id"),
+        (("submit", "nonsense", "--total", "1", "--url", server.url), "There is no kind of work 'nonsense'"),
+        (("submit", "rehearsal", "--option", "seconds", "--url", server.url), "is not NAME=VALUE"),
+        (("submit", "checksum", "/no/such/file", "--url", server.url), "does not exist"),
+    ):
+        answer = unstuck(*words)
+        assert answer.returncode == 2, words
+        assert said in " ".join(answer.stderr.split())
+        assert "Traceback" not in answer.stderr
+
+
+def test_no_news_exits_with_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(w, "GIVE_UP_MS", 300)
+    with pytest.raises(SystemExit) as caught:
+        cli(["watch", str(uuid4()), "--url", "http://127.0.0.1:1"])
+    assert caught.value.code == 3
+    assert "goes on" in capsys.readouterr().err

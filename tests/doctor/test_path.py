@@ -1,0 +1,159 @@
+"""The doctor on real paths: straight to a server, and through what spoils a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.conftest import Server, StartServer
+from tests.doctor.way import needs_nginx, nginx, spoiled
+from tests.serve.test_serve import make_certificate
+from unstuck.diagnosis import Finding, Level, Measured, exit_code, judge
+from unstuck.doctor import base_of, measure
+from unstuck.doctor_cli import doctor
+
+#: Two heartbeats of a second each, and some.
+SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def brisk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that beats each second."""
+    environ = {"UNSTUCK_HEARTBEAT_S": "1"}
+    one = Server(tmp_path_factory.mktemp("doctor") / "data", "--workers", "1", environ=environ).start()
+    yield one
+    one.stop()
+
+
+def found(measured: Measured) -> dict[str, Finding]:
+    return {finding.about: finding for finding in judge(measured)}
+
+
+async def test_a_straight_path(brisk: Server) -> None:
+    measured = await measure(f"{brisk.url}/?job=1", SECONDS)
+    findings = found(measured)
+    for about in ("server", "stream", "compression", "headers", "idle", "polls", "HTTP/2"):
+        assert findings[about].level is Level.OK, findings[about]
+    assert measured.url == brisk.url
+    assert measured.rehearsed
+    assert {event.name for event in measured.events} >= {"job", "heartbeat"}
+    assert findings["buffering"].level is not Level.BAD, findings["buffering"]
+    assert brisk.get("/api/jobs")["jobs"] == [], "the rehearsal was left behind"
+
+
+async def test_a_path_that_lets_bytes_go_in_bursts(brisk: Server) -> None:
+    async with spoiled(brisk.url, hold_s=3) as url:
+        measured = await measure(url, 10)
+    finding = found(measured)["buffering"]
+    assert finding.level is Level.BAD, measured
+    assert "proxy_buffering off" in finding.mend["nginx"]
+    assert exit_code(measured, judge(measured)) == 1
+
+
+async def test_a_path_that_cuts_what_is_idle(start_server: StartServer) -> None:
+    async with spoiled(start_server("--workers", "1").url, cut_after_s=2) as url:
+        measured = await measure(url, 20)
+    finding = found(measured)["idle"]
+    assert finding.level is Level.BAD
+    assert "without a byte" in finding.says
+    assert "proxy_read_timeout" in finding.mend["nginx"]
+
+
+@needs_nginx
+def test_nginx_that_only_compresses(tmp_path: Path, brisk: Server) -> None:
+    with nginx(tmp_path, brisk.url, "gzip on; gzip_types text/event-stream; gzip_proxied any;") as url:
+        findings = found(asyncio.run(measure(url, SECONDS)))
+    assert findings["compression"].level is Level.ATTENTION, findings
+    assert findings["stream"].level is Level.OK
+    assert "taken by a proxy" in findings["headers"].says
+
+
+@needs_nginx
+def test_nginx_that_buffers_and_compresses(tmp_path: Path, brisk: Server) -> None:
+    spoil = (
+        "gzip on; gzip_types text/event-stream; gzip_proxied any; gzip_min_length 0; proxy_buffering on; "
+        "proxy_ignore_headers X-Accel-Buffering;"
+    )
+    with nginx(tmp_path, brisk.url, spoil) as url:
+        measured = asyncio.run(measure(url, SECONDS))
+    finding = found(measured)
+    assert (finding["buffering"] if measured.streamed else finding["stream"]).level is Level.BAD
+    assert exit_code(measured, judge(measured)) == 1
+
+
+@needs_nginx
+def test_nginx_that_cuts_what_is_idle(tmp_path: Path, start_server: StartServer) -> None:
+    with nginx(tmp_path, start_server("--workers", "1").url, "proxy_read_timeout 2s;") as url:
+        findings = found(asyncio.run(measure(url, 20)))
+    assert findings["idle"].level is Level.BAD
+
+
+def test_https(tmp_path: Path, start_server: StartServer) -> None:
+    certificate, key = make_certificate(tmp_path)
+    url = start_server("--workers", "1", "--tls-cert", certificate, "--tls-key", key, heartbeat_s="1").url
+    assert "--insecure" in found(asyncio.run(measure(url, 2)))["server"].says
+    measured = asyncio.run(measure(url, 4, insecure=True))
+    assert measured.streamed
+    assert measured.protocol in ("h2", "http/1.1")  # h2 where zttp is installed
+
+
+async def test_nobody_there() -> None:
+    measured = await measure("http://127.0.0.1:9", 2)
+    assert exit_code(measured, judge(measured)) == 2
+    assert "cannot be reached" in judge(measured)[0].says
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "says"),
+    [
+        ("200 OK", "hello", "not unstuck"),
+        ("200 OK", "[]", "not unstuck"),
+        ("404 Not Found", "nothing here", "PREFIX"),
+        ("401 Unauthorized", "<h1>Sign in</h1>", "a login is in the way"),
+        ("502 Bad Gateway", "<h1>nginx</h1>", "the server behind it is not"),
+        ("421 Misdirected Request", '{"detail": "Allow it with --allowed-host NAME."}', "--allowed-host"),
+    ],
+)
+async def test_something_else_answers(head: str, body: str, says: str) -> None:
+    async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(page, "127.0.0.1", 0) as other:
+        measured = await measure(f"127.0.0.1:{other.sockets[0].getsockname()[1]}", 2)
+    assert exit_code(measured, judge(measured)) == 2
+    assert says in judge(measured)[0].says
+
+
+def test_the_command(brisk: Server) -> None:
+    command = typer.Typer()
+    command.command()(doctor)
+    told = CliRunner().invoke(command, [brisk.url, "--seconds", "3", "--json"])
+    answer = json.loads(told.stdout)
+    assert told.exit_code == answer["exit_code"]
+    assert {one["about"] for one in answer["findings"]} >= {"server", "buffering", "clocks"}
+    shown = CliRunner().invoke(command, ["http://127.0.0.1:9"])
+    assert shown.exit_code == 2
+    assert "Nothing could be measured" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("example.org", "http://example.org"),
+        ("https://example.org/", "https://example.org"),
+        ("https://example.org/progress/", "https://example.org/progress"),
+        ("https://example.org/progress/api/jobs/1?x=2", "https://example.org/progress"),
+        ("https://example.org:8443/api", "https://example.org:8443"),
+    ],
+)
+def test_any_address_of_a_server_will_do(given: str, base: str) -> None:
+    assert base_of(given) == base

@@ -1,0 +1,109 @@
+"""Ways between the doctor and a server that spoil a stream: a small proxy of our own, and a real nginx."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import eventually
+
+needs_nginx = pytest.mark.skipif(
+    shutil.which("nginx") is None and "CI" not in os.environ, reason="needs nginx (apt-get install nginx-light)"
+)
+
+
+@asynccontextmanager
+async def spoiled(
+    server_url: str, *, hold_s: float | None = None, cut_after_s: float | None = None
+) -> AsyncIterator[str]:
+    """A proxy that holds a stream's bytes back and lets them go in bursts, or cuts it when it is idle."""
+    target = urlsplit(server_url)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        streams = asyncio.Event()  # this connection carries a stream now
+        above, upstream = await asyncio.open_connection(target.hostname, target.port)
+        up = asyncio.create_task(pass_up(reader, upstream, streams))
+        try:
+            await pass_down(above, writer, streams)
+        except (asyncio.CancelledError, ConnectionError):
+            pass  # the end of the test, or of the client
+        finally:
+            up.cancel()
+            await asyncio.gather(up, return_exceptions=True)
+            upstream.close()
+            writer.close()
+            tasks.discard(task)
+
+    async def pass_up(source: asyncio.StreamReader, sink: asyncio.StreamWriter, streams: asyncio.Event) -> None:
+        while some := await source.read(65536):
+            if b"/api/events/" in some:
+                streams.set()
+            sink.write(some)
+            await sink.drain()
+
+    async def pass_down(source: asyncio.StreamReader, sink: asyncio.StreamWriter, streams: asyncio.Event) -> None:
+        while True:
+            try:
+                some = await asyncio.wait_for(source.read(65536), cut_after_s)
+            except TimeoutError:
+                if streams.is_set():
+                    return
+                continue
+            if not some:
+                return
+            if streams.is_set() and hold_s is not None:
+                await asyncio.sleep(hold_s)  # the fault itself: what comes meanwhile waits in the socket
+            sink.write(some)
+            await sink.drain()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listener:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def nginx(folder: Path, server_url: str, directives: str) -> Iterator[str]:
+    """A real nginx in front of the server, with these directives in its location."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "nginx.conf").write_text(f"""
+        daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+        events {{ worker_connections 64; }}
+        http {{
+            access_log off;
+            client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+            uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+            server {{
+                listen 127.0.0.1:{port};
+                location / {{ proxy_pass {server_url}; proxy_http_version 1.1; {directives} }}
+            }}
+        }}""")
+    process = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
+    try:
+        eventually(lambda: _listens(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0

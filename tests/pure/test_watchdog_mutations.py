@@ -1,0 +1,189 @@
+"""Takes one duty after the other out of the policy; each time some script of tests/vectors must fail.
+
+So the scripts hold every duty of PROTOCOL.md, section 5, and not only the code as it happens to be. The list
+can be read: `python -m tests.pure.test_watchdog_mutations`.
+"""
+
+# ruff: noqa: E501 – one row, one line: a table is read across
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pure.vectors import play, scripts
+from unstuck import watch, watchdog
+
+#: What is lost, the text that stands in watchdog.py or watch.py exactly once, what stands there instead.
+LOST: list[tuple[str, str, str]] = [
+    # a stream (re)opens
+    ("no catch-up poll when a stream opens", 'ask_poll(t, "reconnect")', "pass"),
+    ("no first poll while the first stream is slow", "    plan_poll(t, w.FIRST_POLL_MS", "    0 and plan_poll(t, w.FIRST_POLL_MS"),
+    ("a poll that never answers is waited for", '+ w.POLL_TIMEOUT_MS, abort_poll', "+ 10**9, abort_poll"),
+    # no first byte
+    ("a mute stream is waited for", 'mute_until(s["stream"])', "mute_until(None)"),
+    ("a mute spare is waited for", 'mute_until(s["spare"])', "mute_until(None)"),
+    ("an open stream counts as one that has spoken", 'if stream is None or stream["heard_at"] is not None:', 'if stream is None or stream["opened_at"] is not None:'),
+    ("slow headers are charged to the events", '(stream["asked_at"] if stream["opened_at"] is None else stream["opened_at"])', 'stream["asked_at"]'),
+    # a heartbeat shows a higher seq
+    ("a higher seq in a beat is ignored", 'ask_poll(t, "behind")', "pass"),
+    ("every beat asks", 'if e["seq"] > t.s["seq"]', 'if e["seq"] >= t.s["seq"]'),
+    # two heartbeats missed
+    ("silence of a stream raises no doubt", "else w.doubt_at(s), on_doubt)", "else None, on_doubt)"),
+    ("doubt does not poll", 'def on_doubt(t: Turn) -> None:\n    ask_poll(t, "watchdog")', "def on_doubt(t: Turn) -> None:"),
+    ("doubt opens no spare", "\n    open_stream(t)\n\n\ndef on_silence", "\n\n\ndef on_silence"),
+    ("break before make", '        s["spare"] = stream\n', '        t.actions.append({"type": "close_stream", "stream": s["stream"]["number"]})\n        s["stream"] = stream\n'),
+    ("one missed beat is enough", "BEATS_MISSED_MS = 2 * HEARTBEAT_MS", "BEATS_MISSED_MS = 1 * HEARTBEAT_MS"),
+    ("three missed beats are needed", "BEATS_MISSED_MS = 2 * HEARTBEAT_MS", "BEATS_MISSED_MS = 3 * HEARTBEAT_MS"),
+    ("the old stream is forgotten, not closed", '        t.actions.append({"type": "close_stream", "stream": s["spare"]["number"]})\n    stream["opened_at"]', '        pass\n    stream["opened_at"]'),
+    ("a spare cannot take over", 's["stream"], s["spare"] = s["spare"], s["stream"]', "pass"),
+    ("a spare is lost with the old stream", 's["stream"] = s["spare"]\n', 's["stream"] = None\n'),
+    # nothing received for the silence limit
+    ("a stream that does not speak of the job is trusted", "else w.silent_at(s), on_silence)", "else None, on_silence)"),
+    ("beats without news count as news", 'e["seq"] is None:\n        return\n    news(t)\n    if e["seq"]', 'e["seq"] is None:\n        return news(t)\n    news(t)\n    if e["seq"]'),
+    ("beats with news count for nothing", '        return\n    news(t)\n    if e["seq"]', '        return\n    if e["seq"]'),
+    ("silence is found after five minutes", "SILENCE_LIMIT_MS = 60", "SILENCE_LIMIT_MS = 300"),
+    ("timers are set far ahead", "min(now + w.CHECK_EVERY_MS, *dues)", "min(*dues)"),
+    ("silence polls know no back-off", 'if s["poll"] or s["poll_at"] is not None else w.silent_at(s)', 'if s["poll"] else w.silent_at(s)'),
+    # a stream is refused or breaks
+    ("a broken stream is not followed by a poll", 'if main and s["poll_failures"] == 0:', "if False:"),
+    ("a broken stream is not reopened", 's["reopen_at"] = now + w.stream_backoff', '_ = now + w.stream_backoff'),
+    ("nothing restores a stream that is missing", 's["reopen_at"] is None and not s["signed_out"]:', "False:"),
+    ("pauses between streams do not grow", "STREAM_BACKOFF_MIN_MS * 2 ** min(failures, 10)", "STREAM_BACKOFF_MIN_MS * 2"),
+    ("pauses between streams grow for ever", "STREAM_BACKOFF_MAX_MS = 30", "STREAM_BACKOFF_MAX_MS = 3000"),
+    ("no jitter between streams", "STREAM_BACKOFF_MIN_MS + random *", "STREAM_BACKOFF_MIN_MS + 1 *"),
+    ("no spread of the polls after a break", "t.random * w.BREAK_SPREAD_MS", "w.BREAK_SPREAD_MS"),
+    ("a long life does not start the pauses anew", '1 if settled else', ""),
+    ("any word starts the pauses anew", ">= w.STREAM_SETTLED_MS", ">= 0"),
+    ("no polls while there is no stream", 'plan_poll(t, s["poll_after_ms"], "fallback")', "pass"),
+    ("the server's pace is not kept", 'plan_poll(t, s["poll_after_ms"]', "plan_poll(t, w.POLL_AFTER_DEFAULT_MS"),
+    ("the server's pace has no upper bound", "min(w.POLL_AFTER_MAX_MS, max(w.POLL_AFTER_MIN_MS, asked))", "max(w.POLL_AFTER_MIN_MS, asked)"),
+    ("the server's pace has no lower bound", "max(w.POLL_AFTER_MIN_MS, asked))", "asked)"),
+    ("polls go on beside a live stream", 'not lives(s, now) and s["poll"] is None', 's["poll"] is None'),
+    ("what was planned survives the news", '"poll_at": None, "poll_failures": 0, "failure": None,\n        "not', '"poll_failures": 0, "failure": None,\n        "not'),
+    ("leaving is an error like any other", "retry * (1 + t.random)", "500"),
+    ("leaving brings all back at once", "retry * (1 + t.random)", "retry"),
+    ("leaving may be for ever", "min(w.LEAVING_MAX_MS, max(w.STREAM_BACKOFF_MIN_MS, e[\"retry_ms\"] or 0))", 'max(w.STREAM_BACKOFF_MIN_MS, e["retry_ms"] or 0)'),
+    ("leaving may be for no time", "max(w.STREAM_BACKOFF_MIN_MS, e[\"retry_ms\"] or 0))", 'e["retry_ms"] or 0)'),
+    # page shown, network back, sleep
+    ("a page shown again asks nothing", '"page_shown":        [(WATCHING, wake)', '"page_shown":        [(WATCHING, on_stream_open) for _ in ()] + [((), wake)'),
+    ("the network's return asks nothing", '"online":            [(WATCHING, wake)', '"online":            [((), wake)'),
+    ("the network's return does not reopen", 's["reopen_at"] = now\n    ask_poll(t, "wake")', 'pass\n    ask_poll(t, "wake")'),
+    ("sleep is not noticed", "slept = state", "slept = False and state"),
+    ("a late timer of a hidden page is taken for sleep", "LATE_TIMER_MS = 75", "LATE_TIMER_MS = 20"),
+    ("false alarm after a sleep", 'stream["heard_at"] = max(stream["heard_at"], now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS)', "pass"),
+    ("waking shortens a stream's life", 'max(stream["heard_at"], now - w.BEATS', "(now - w.BEATS"),
+    ("waking proves that the stream lives", "now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS", "now"),
+    # the status cannot be had
+    ("a failed poll is not repeated", 'return plan_poll(t, max(w.poll_backoff', 'return None and plan_poll(t, max(w.poll_backoff'),
+    ("a failed poll is not repeated while a stream lives", '    asked = min(w.RETRY', '    if lives(s, t.now):\n        return None\n    asked = min(w.RETRY'),
+    ("failed polls are repeated at one pace", "POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10)", "POLL_BACKOFF_MIN_MS"),
+    ("pauses between polls grow for ever", "POLL_BACKOFF_MAX_MS = 32", "POLL_BACKOFF_MAX_MS = 3200"),
+    ("no jitter between polls", "(0.75 + random / 4)", "1"),
+    ("trouble is not said", 'or s["poll_failures"] > 0:', ":"),
+    ("Retry-After is ignored", 'e.get("retry_after_ms") or 0', "0"),
+    ("Retry-After may be for ever", "min(w.RETRY_AFTER_MAX_MS, ", "("),
+    ("Retry-After may shorten the pause", "max(w.poll_backoff(s[\"poll_failures\"], t.random), asked)", 'asked or w.poll_backoff(s["poll_failures"], t.random)'),
+    ("an answer does not end the back-off", '"poll_at": None, "poll_failures": 0, ', '"poll_at": None, '),
+    # 404
+    ("a job that is not found is asked for for ever", 'if code in ("job_not_found", "invalid_job_id"):', "if False:"),
+    ("an id that cannot be read is asked for for ever", '("job_not_found", "invalid_job_id")', '("job_not_found",)'),
+    ("gone is ignored", 'end(t, "not_found")\n\n\ndef lose', "pass\n\n\ndef lose"),
+    ("one 404 of a proxy is believed", "NOT_FOUND_ANSWERS = 3", "NOT_FOUND_ANSWERS = 1"),
+    ("a 404 of a proxy is never said", 's["not_found_answers"] += 1', "pass"),
+    ("no way back from not found", 'RESTING = ("gave_up", "not_found")', 'RESTING = ("gave_up",)'),
+    # 401, 403
+    ("signed out is not noticed", 's["signed_out"] = status in (401, 403)', "pass"),
+    ("403 is taken for a passing trouble", "in (401, 403)", "in (401,)"),
+    ("streams are opened while signed out", 's["reopen_at"] is None and not s["signed_out"]:', 's["reopen_at"] is None:'),
+    ("a refused stream is reopened while signed out", 'if alone and not s["signed_out"]:', "if alone:"),
+    ("a planned stream is opened while signed out", '    if s["signed_out"]:\n        s["reopen_at"] = None\n', ""),
+    ("a doubted stream gets spares while signed out", ' or s["signed_out"] else w.doubt_at(s)', " else w.doubt_at(s)"),
+    ("signed out is asked as often as any trouble", 'if s["signed_out"] or s["not_found', 'if s["not_found'),
+    ("signed out for ever", '"not_found_answers": 0, "signed_out": False,\n    })  # fmt: skip\n\n\ndef on_told', '"not_found_answers": 0,\n    })  # fmt: skip\n\n\ndef on_told'),
+    # the overall limit
+    ("never gives up", '(lambda s: s["give_up_at"], ', "(lambda s: None, "),
+    ("news does not move the limit", '"give_up_at": t.now + w.GIVE_UP_MS, "poll_at"', '"poll_at"'),
+    ("slept time counts", 's["give_up_at"] = max(s["give_up_at"], now + w.GIVE_UP_GRACE_MS)', "pass"),
+    ("giving up says nothing", 'actions.append({"type": "end"', '_ = ({"type": "end"'),
+    ("giving up is for good", 'WAKE_UP: tuple[tuple[str, ...], Deed] = (("gave_up",)', "WAKE_UP: tuple[tuple[str, ...], Deed] = (()"),
+    ("the minutes round half to even", "return whole + (x - whole >= 0.5)", "return round(x)"),
+    # done
+    ("done does not end the watch", 'end(t, "ended")', "pass"),
+    ("the end leaves the stream open", '    if s["stream"]:\n        actions', "    if False:\n        actions"),
+    ("the end leaves the spare open", '    if s["spare"]:\n        actions', "    if False:\n        actions"),
+    ("the end leaves the poll in flight", '    if s["poll"]:\n        actions', "    if False:\n        actions"),
+    ("the end leaves the timer set", '    else:\n        s["wake_at"] = None', "    else:\n        pass"),
+    ("the end can be undone", '"told":              [(WATCHING, on_told)]', '"told":              [((*WATCHING, "ended"), on_told)]'),
+    # the truth
+    ("a lower seq of a stream is believed", 'if first or e["job"]["seq"] >= t.s["seq"] or', "if True or"),
+    ("the first job of a connection is not believed", "if first or e", "if e"),
+    ("a lower seq of a poll is believed", "LOWER_ANSWERS = 2", "LOWER_ANSWERS = 1"),
+    ("a lower seq of a poll is never believed", 's["lower_answers"] += 1', "pass"),
+    ("lower answers need not follow each other", '"lower_answers": 0})', "})"),
+    ("an end of a poll with a lower seq is not believed", 'or job["done"] or s["lower', 'or s["lower'),
+    ("the answer of another call is not shown", '        take(t, e["job"])\n\n\n# --- streams', "        pass\n\n\n# --- streams"),
+    ("what a closed stream says is believed", 'if stream is None or stream["number"] != e["stream"]:', "if stream is None:"),
+    ("what an aborted poll says is believed", 'if not s["poll"] or s["poll"]["number"] != e["poll"]:', 'if not s["poll"] and False:'),
+    ("not modified is no news", 's["polling"] = not lives(s, t.now)\n    news(t)', 's["polling"] = not lives(s, t.now)'),
+    # patience
+    ("two polls in flight", '    if s["poll"]:\n        s["poll_wanted"]', '    if False:\n        s["poll_wanted"]'),
+    ("what was asked for during a poll is forgotten", "    if wanted:\n        ask_poll(t, wanted)", "    pass"),
+    ("what was asked for during a failing poll is forgotten", 'if wanted and wanted != "watchdog":', "if False:"),
+    ("doubt during a failing poll breaks the peace", 'if wanted and wanted != "watchdog":', "if wanted:"),
+    ("a person's question is forgotten for another", '"manual" if s["poll_wanted"] == "manual" else reason', "reason"),
+    ("polls are aborted after five seconds", "POLL_TIMEOUT_MS = 10", "POLL_TIMEOUT_MS = 5"),
+    ("no peace after an aborted poll", "AFTER_ABORT_MS = 10 *", "AFTER_ABORT_MS = 0 *"),
+    ("a stream that opens does not end the peace", 't.s["poll_not_before"] = 0', "pass"),
+    ("an event does not end the peace", '"reopen_at": None, "poll_not_before": 0, "polling"', '"reopen_at": None, "polling"'),
+    ("a person has to wait in the peace", 'and reason != "manual":', ":"),
+]  # fmt: skip
+
+
+def without(snippet: str, instead: str) -> tuple[Any, Any]:
+    """(new_state, step) of a policy in which `instead` stands for `snippet`."""
+    sources = {module.__name__: Path(str(module.__file__)).read_text() for module in (watch, watchdog)}
+    assert sum(text.count(snippet) for text in sources.values()) == 1, f"must stand there once: {snippet}"
+    made = {name: types.ModuleType(name) for name in sources}
+    for name, text in sources.items():
+        text = text.replace(snippet, instead).replace(
+            "from unstuck import watch as w", "import unstuck.watch as w"
+        )
+        kept = {known: sys.modules.get(known) for known in made}
+        parent = sys.modules["unstuck"]
+        sys.modules.update(made)
+        parent.watch = made["unstuck.watch"]  # type: ignore[attr-defined]
+        try:
+            exec(compile(text, name, "exec"), made[name].__dict__)
+        finally:
+            sys.modules.update({known: module for known, module in kept.items() if module is not None})
+            parent.watch = watch  # type: ignore[attr-defined]
+    return made["unstuck.watch"].new_state, made["unstuck.watchdog"].step
+
+
+def noticed_by(snippet: str, instead: str) -> str | None:
+    """The first script that fails without this, or None."""
+    new_state, step = without(snippet, instead)
+    for script in scripts():
+        try:
+            if play(script, new_state(), step) is not None:
+                return str(script["name"])
+        except (TypeError, KeyError, RecursionError):  # a mutated policy may break down; that is noticed too
+            return str(script["name"])
+    return None
+
+
+@pytest.mark.parametrize(("lost", "snippet", "instead"), LOST, ids=[lost for lost, _, _ in LOST])
+def test_it_is_noticed(lost: str, snippet: str, instead: str) -> None:
+    script = noticed_by(snippet, instead)
+    print(f"{lost}: noticed by “{script}”")
+    assert script is not None, f"no script fails although {lost}"
+
+
+if __name__ == "__main__":
+    for lost, snippet, instead in LOST:
+        print(f"{lost:60} {noticed_by(snippet, instead) or '— NOT NOTICED'}")
