@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -18,8 +19,12 @@ import msgspec
 from unstuck import pipe
 from unstuck.errors import CannotStart
 
+log = logging.getLogger("unstuck.runner")
+
 #: A worker that has not said hello by then never will (seconds). Imports of user code count.
 HELLO_S = 60.0
+#: What was killed is gone within this time (seconds).
+GONE_S = 5.0
 
 
 class WorkerDiedError(Exception):
@@ -110,8 +115,12 @@ class Child:
     async def end(self) -> None:
         """Kill, and wait until it is gone."""
         self.kill()
-        # Not wait(): on Python 3.11 that would last for ever if output is left that nobody reads.
-        await self._process.communicate()
+        # Not wait(): on Python 3.11 that would last for ever if output is left that nobody reads. And not for
+        # ever: what user code forked and hid in another session may hold the pipe open.
+        try:
+            await asyncio.wait_for(self._process.communicate(), GONE_S)
+        except TimeoutError:
+            log.error("worker %d is killed, but something that it started still holds its pipe", self.pid)
 
     async def _cause(self) -> str:
         code = await self._process.wait()
