@@ -1,0 +1,129 @@
+"""A real network in the way: client, router and server in three network namespaces, and a router that can be
+told to drop what it should forward, one way or both.
+
+Packets are dropped in the router, never at the sender: there TCP would notice, skip its back-off, and heal
+sooner than in the field. Needs root, `ip` and `iptables`; leaves nothing behind.
+Must not know: dialogs, jobs, what is the truth.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_SET_UP = """
+ip netns add {r}
+ip netns add {t}
+ip link add {a} type veth peer name {b}
+ip link set {b} netns {r}
+ip link add {c} type veth peer name {d}
+ip link set {c} netns {r}
+ip link set {d} netns {t}
+ip addr add {near}.1/24 dev {a}
+ip link set {a} up
+ip -n {r} addr add {near}.2/24 dev {b}
+ip -n {r} link set {b} up
+ip -n {r} addr add {far}.1/24 dev {c}
+ip -n {r} link set {c} up
+ip -n {t} addr add {far}.2/24 dev {d}
+ip -n {t} link set {d} up
+ip -n {t} link set lo up
+ip -n {t} route add default via {far}.1
+ip netns exec {r} sysctl -qw net.ipv4.ip_forward=1
+ip route add {far}.0/24 via {near}.2
+"""
+
+
+def missing() -> str:
+    """Why there can be no namespaces here; empty where there can."""
+    tools = [name for name in ("ip", "iptables", "sysctl") if not shutil.which(name)]
+    if os.geteuid() != 0:
+        return "namespaces need root"
+    if tools:
+        return f"namespaces need {' and '.join(tools)}"
+    probe = f"u{os.getpid() % 100_000}p"
+    try:
+        _run(f"ip netns add {probe}")
+        _run(f"ip netns del {probe}")
+    except subprocess.CalledProcessError as error:
+        return f"namespaces are not allowed here: {error.stderr.strip()}"
+    return ""
+
+
+class Router:
+    """See `routed`."""
+
+    def __init__(self, name: str) -> None:
+        self._router, self._server = f"{name}r", f"{name}t"
+        # Two private networks, between client and router and behind it; others for each process.
+        number = os.getpid() % 120 * 2
+        near, far = f"10.77.{number}", f"10.77.{number + 1}"
+        self.server = f"{far}.2"
+        self._names = {
+            "near": near,
+            "far": far,
+            "r": self._router,
+            "t": self._server,
+            **{end: f"{name}{end}" for end in "abcd"},
+        }
+
+    @staticmethod
+    @contextmanager
+    def routed() -> Iterator[Router]:
+        """The three namespaces; gone at the end, also where they could not be finished."""
+        router = Router(f"u{os.getpid() % 100_000}")
+        try:
+            for line in _SET_UP.strip().format(**router._names).splitlines():
+                _run(line)
+            yield router
+        finally:
+            for line in ("ip netns del {r}", "ip netns del {t}", "ip link del {a}"):
+                with suppress(subprocess.CalledProcessError):  # what was never made, or went with the rest
+                    _run(line.format(**router._names))
+
+    def drop(self, *, only_answers: bool = False, share: float = 1.0) -> None:
+        """Drop this share of all packets, or of those that come from the server alone."""
+        way = f"-i {self._names['c']} " if only_answers else ""
+        chance = "" if share >= 1 else f"-m statistic --mode random --probability {share} "
+        _run(f"ip netns exec {self._router} iptables -A FORWARD {way}{chance}-j DROP")
+
+    def heal(self) -> None:
+        _run(f"ip netns exec {self._router} iptables -F FORWARD")
+
+    def at_the_server(self, call: Callable[[], T]) -> T:
+        """Run this where the server lives: processes that it starts stay there."""
+        found: list[T] = []
+        trouble: list[BaseException] = []
+
+        def enter() -> None:
+            try:
+                with open(f"/run/netns/{self._server}") as place:
+                    if ctypes.CDLL(None, use_errno=True).setns(place.fileno(), _CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), "the namespace cannot be entered")
+                found.append(call())
+            except BaseException as error:
+                trouble.append(error)
+
+        thread = threading.Thread(target=enter)  # a namespace belongs to a thread, and this one ends
+        thread.start()
+        thread.join()
+        if trouble:
+            raise trouble[0]
+        return found[0]
+
+
+def _run(line: str) -> None:
+    try:
+        subprocess.run(line.split(), check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"{line}: {error.stderr.strip()}")
+        raise

@@ -1,0 +1,157 @@
+"""Draws, from a seed, which faults strike when, and for how long: plain data that can be printed and replayed.
+
+The same seed and pace always give the same schedule. Must not know: how a fault is brought about, or what
+anybody shows while it lasts.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tests.faults.answers import ANSWERS
+from tests.faults.proxy import BOTH, Mode, Trouble
+from tests.faults.wire import POLL, STREAM
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault. `wheres` are the requests that it may strike, `amounts` bounds its strength."""
+
+    wheres: tuple[tuple[str, ...], ...] = (BOTH,)
+    trouble: Trouble | None = None  # of the proxy; the others are brought about elsewhere
+    answer: str = ""
+    amounts: tuple[float, float] = (0.0, 0.0)
+    #: Nothing tells the client that its connection is lost, so that it has to find out by the silence.
+    silent: bool = False
+
+
+EITHER = ((STREAM,), (POLL,), BOTH)
+STREAMS = ((STREAM,),)
+
+#: Of everything by name. Amounts are bytes, seconds or probabilities, see proxy.Trouble.
+KINDS: dict[str, Kind] = {
+    "refused": Kind(trouble=Trouble.REFUSE),
+    "reset": Kind(EITHER, Trouble.RESET),
+    "cut": Kind(EITHER, Trouble.CUT, amounts=(1, 900)),
+    "half open": Kind(EITHER, Trouble.HALF_OPEN, silent=True),
+    "black hole": Kind(EITHER, Trouble.BLACK_HOLE, silent=True),
+    "bursts": Kind(EITHER, Trouble.BURSTS, amounts=(0.5, 4)),
+    "late": Kind(EITHER, Trouble.LATE, amounts=(0.1, 13)),
+    "doubled": Kind(STREAMS, Trouble.DOUBLE, amounts=(0.3, 1)),
+    "reordered": Kind(STREAMS, Trouble.REORDER, amounts=(0.3, 1)),
+    "dropped": Kind(STREAMS, Trouble.DROP, amounts=(0.3, 1), silent=True),
+    "beats only": Kind(STREAMS, Trouble.BEATS_ONLY, silent=True),
+    **{name: Kind(EITHER, Trouble.ANSWER, name) for name in ANSWERS},
+    "server killed": Kind(),
+    "offline": Kind(silent=True),  # what was open is lost without a word, as when a phone changes its network
+    "page frozen": Kind(),
+    "clock jump": Kind(amounts=(-3600, 3600)),
+}
+
+#: No matter how long a fault was, its end is noticed within this (seconds): two beats and a poll.
+LONGEST_S = 45.0
+#: What a visible fault may cost beyond its own length, since pauses double (seconds).
+LAG_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long faults last (seconds), and how many follow each other at most."""
+
+    lengths_s: tuple[float, float]
+    most: int
+
+
+#: For a test on every change, and for the real thing.
+SHORT = Pace((0.5, 2.5), 2)
+REAL = Pace((0.5, 40.0), 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    kind: str
+    where: tuple[str, ...]
+    start_s: float  # 0: it is there before the dialog is
+    length_s: float
+    amount: float
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.length_s
+
+    @property
+    def mode(self) -> Mode | None:
+        """What the proxy has to do; None where it is not the proxy's."""
+        kind = KINDS[self.kind]
+        return Mode(kind.trouble, self.amount, kind.answer) if kind.trouble else None
+
+    def __str__(self) -> str:
+        amount = f" ({self.amount:g})" if self.amount else ""
+        return f"{self.start_s:g}–{self.end_s:g} s {self.kind}{amount} on {' and '.join(self.where)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A job, and what happens while it is watched."""
+
+    seed: int
+    total: int
+    item_s: float
+    failures: float
+    only: str | None  # it was drawn for this kind alone
+    faults: tuple[Fault, ...]
+
+    @property
+    def name(self) -> str:
+        """The row of the table that it counts for."""
+        return self.faults[0].kind if len(self.faults) == 1 else "several"
+
+    @property
+    def heal_s(self) -> float:
+        return max(fault.end_s for fault in self.faults)
+
+    @property
+    def bound_s(self) -> float:
+        """How long after the healing the screen may take to show the truth."""
+        if any(KINDS[fault.kind].silent for fault in self.faults):
+            return LONGEST_S
+        return min(LONGEST_S, LAG_S + self.heal_s)
+
+    def moments(self) -> list[tuple[float, Fault, bool]]:
+        """(when, which, whether it begins), in order; what ends makes room for what begins."""
+        begins = [(fault.start_s, fault, True) for fault in self.faults]
+        ends = [(fault.end_s, fault, False) for fault in self.faults]
+        return sorted(begins + ends, key=lambda moment: (moment[0], moment[2]))
+
+    def __str__(self) -> str:
+        job = f"{self.total} items of {self.item_s:g} s, {self.failures:.0%} failing"
+        return f"seed {self.seed}: {job}; " + "; ".join(str(fault) for fault in self.faults)
+
+
+def draw(seed: int, pace: Pace, only: str | None = None) -> Schedule:
+    """The schedule of this seed; `only` has a single fault of that kind."""
+    chance = random.Random(f"{seed} {only or ''}")
+    count = 1 if only else chance.choice((1, *range(1, pace.most + 1)))
+    faults: list[Fault] = []
+    at = chance.choice((0.0, round(chance.uniform(0.2, 2.0), 2)))
+    for _ in range(count):
+        fault = _fault(chance, pace, only or chance.choice(list(KINDS)), at)
+        faults.append(fault)
+        at = fault.end_s + chance.choice((0.0, round(chance.uniform(0.1, 2.0), 2)))
+    total = chance.randint(4, 24)
+    # It ends before the healing or after it; a job of two workers at a time takes total / 2 items' time.
+    work_s = max(0.5, faults[-1].end_s * chance.uniform(0.3, 1.5))
+    failures = chance.choice((0.0, 0.0, 0.3))
+    return Schedule(seed, total, round(work_s * 2 / total, 3), failures, only, tuple(faults))
+
+
+def _fault(chance: random.Random, pace: Pace, name: str, at: float) -> Fault:
+    kind = KINDS[name]
+    shortest, longest = pace.lengths_s
+    length = shortest * (longest / shortest) ** chance.random()  # short ones are as likely as long ones
+    low, high = kind.amounts
+    amount = chance.uniform(low, high)
+    if kind.trouble is Trouble.CUT:
+        amount = int(amount)
+    return Fault(name, chance.choice(kind.wheres), round(at, 2), round(length, 2), round(amount, 2))

@@ -1,0 +1,55 @@
+"""The judges see what is wrong: a suite whose judges are blind proves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.judge import Screen, time_to_truth, wrongs
+
+JOB = {
+    "state": "completed_with_errors",
+    "seq": 9,
+    "progress": {"total": 4, "succeeded": 3, "failed": 1, "percent": 100.0},
+}
+START = Screen(10.0, 1, None, "", "Waiting", (), "Connecting …")
+HALF = Screen(11.0, 5, 50.0, "", "Running", ("2", "0", "2"), "Live")
+END = Screen(13.0, 9, 100.0, "3 of 4 files are done, 1 failed. It took 3 s.", "Done, with errors", ("3", "1"), "")
+
+
+def test_what_is_right_is_right() -> None:
+    assert wrongs([START, HALF, END], JOB) == []
+    assert wrongs([END], JOB) == []
+
+
+@pytest.mark.parametrize(
+    ("screens", "word"),
+    [
+        ([HALF, replace(HALF, bar=49.9), END], "went back"),
+        ([START, HALF], "never shown"),
+        ([END, HALF], "after the end"),
+        ([END, replace(END, counts=("4", "0"))], "after the end"),
+        ([replace(END, sentence="All 4 files are done.")], "sentence"),
+        ([replace(END, badge="Done")], "state"),
+        ([replace(END, counts=("4", "0"))], "counts"),
+        ([replace(END, bar=75.0)], "bar"),
+        ([replace(END, seq=8)], "seq"),
+    ],
+)
+def test_what_is_wrong_is_told(screens: list[Screen], word: str) -> None:
+    assert word in " ".join(wrongs(screens, JOB))
+
+
+@pytest.mark.parametrize(
+    ("healed_at", "seq", "finished_at", "seconds"),
+    [
+        (12.0, 9, 11.5, 1.0),  # ended during the fault: from the healing to the end on the screen
+        (10.5, 5, 12.8, 0.5),  # ended later: the catch-up took longer than the end
+        (10.5, 1, 12.0, 1.0),  # … and here the end took longer
+        (20.0, 9, 13.0, 0.0),  # nothing was lacking
+    ],
+)
+def test_time_to_truth(healed_at: float, seq: int, finished_at: float, seconds: float) -> None:
+    assert time_to_truth([START, HALF, END], healed_at, seq, finished_at) == pytest.approx(seconds)
+    assert time_to_truth([START, HALF], healed_at, seq, finished_at) is None

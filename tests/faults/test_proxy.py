@@ -1,0 +1,245 @@
+"""The fault proxy does what is asked of it, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.conftest import soon
+from tests.faults.answers import ANSWERS
+from tests.faults.proxy import PASS, Mode, Proxy, Trouble
+from tests.faults.wire import HOST, POLL, STREAM, closed
+
+EVENTS = "/api/jobs/00000000-0000-0000-0000-000000000000/events"
+STATUS = "/api/jobs/00000000-0000-0000-0000-000000000000"
+
+
+class Origin:
+    """A server that streams what the test hands it, and answers each poll with 20 bytes."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[bytes] = asyncio.Queue()
+        self.serving: list[asyncio.Task[None]] = []
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.append(task)
+        try:
+            await self._answer(await reader.readuntil(b"\r\n\r\n"), writer)
+        finally:
+            await closed(writer)
+
+    async def _answer(self, head: bytes, writer: asyncio.StreamWriter) -> None:
+        if b"/events" not in head:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + b"x" * 20)
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while event := await self.events.get():
+            for part in (event[:3], event[3:]):  # chunks need not end where events do
+                writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+        writer.write(b"0\r\n\r\n")
+
+    def say(self, *names: str) -> None:
+        for name in names:
+            self.events.put_nowait(_event(name) if name else b"")
+
+
+def _event(name: str) -> bytes:
+    return f"event: {name}\ndata: {{}}\n\n".encode()
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    one = Origin()
+    server = await asyncio.start_server(one.serve, HOST, 0)
+    one.port = server.sockets[0].getsockname()[1]
+    yield one
+    server.close()
+    for task in one.serving:
+        task.cancel()
+    await asyncio.gather(*one.serving, return_exceptions=True)
+
+
+@pytest.fixture
+async def proxy(origin: Origin) -> AsyncIterator[Proxy]:
+    async with Proxy(origin.port, seed=7) as one:
+        yield one
+
+
+class Client:
+    """One request, and what came of it so far."""
+
+    def __init__(self, proxy: Proxy, path: str) -> None:
+        self.got = b""
+        self.ended: BaseException | str = ""
+        self._task = asyncio.create_task(self._ask(proxy.port, path))
+
+    async def _ask(self, port: int, path: str) -> None:
+        writer = None
+        try:
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n".encode())
+            while part := await reader.read(1000):
+                self.got += part
+            self.ended = "closed"
+        except ConnectionError as error:
+            self.ended = error
+        finally:
+            if writer is not None:
+                await closed(writer)
+
+    @property
+    def events(self) -> list[str]:
+        return [line[7:] for line in self.got.decode().splitlines() if line.startswith("event: ")]
+
+    async def until_ended(self) -> BaseException | str:
+        await soon(lambda: self.ended)
+        return self.ended
+
+    async def leave(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def test_it_passes_streams_and_polls(proxy: Proxy, origin: Origin) -> None:
+    poll = Client(proxy, STATUS)
+    assert await poll.until_ended() == "closed"
+    assert poll.got.endswith(b"\r\n\r\n" + b"x" * 20)
+    stream = Client(proxy, EVENTS)
+    origin.say("a", "b")
+    await soon(lambda: stream.events == ["a", "b"])
+    assert [one.path for one in proxy.open] == [STREAM]
+    origin.say("")
+    assert await stream.until_ended() == "closed"
+    assert stream.got.endswith(b"\r\n0\r\n\r\n")
+    assert [one.path for one in proxy.asked] == [POLL, STREAM]
+    await soon(lambda: not proxy.open)
+
+
+async def test_refused_and_back(proxy: Proxy, origin: Origin) -> None:
+    stream = Client(proxy, EVENTS)
+    origin.say("a")
+    await soon(lambda: stream.events)
+    await proxy.set(Mode(Trouble.REFUSE))
+    assert isinstance(await stream.until_ended(), ConnectionResetError)
+    assert isinstance(await Client(proxy, STATUS).until_ended(), ConnectionRefusedError)
+    await proxy.set(PASS)
+    assert await Client(proxy, STATUS).until_ended() == "closed"
+
+
+async def test_reset_of_one_path_only(proxy: Proxy) -> None:
+    await proxy.set(Mode(Trouble.RESET), STREAM)
+    assert isinstance(await Client(proxy, EVENTS).until_ended(), ConnectionResetError)
+    assert await Client(proxy, STATUS).until_ended() == "closed"
+
+
+async def test_cut_in_the_middle(proxy: Proxy, origin: Origin) -> None:
+    await proxy.set(Mode(Trouble.CUT, 7))
+    stream, poll = Client(proxy, EVENTS), Client(proxy, STATUS)
+    origin.say("a", "b")
+    assert await stream.until_ended() == "closed"
+    assert stream.got.split(b"\r\n\r\n", 1)[1] == b"13\r\neve"
+    await poll.until_ended()
+    assert poll.got.endswith(b"\r\n\r\n" + b"x" * 7)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.HALF_OPEN, Trouble.BLACK_HOLE])
+async def test_half_open_is_for_ever_and_black_holes_end(proxy: Proxy, origin: Origin, trouble: Trouble) -> None:
+    stream = Client(proxy, EVENTS)
+    origin.say("a")
+    await soon(lambda: stream.events == ["a"])
+    await proxy.set(Mode(trouble))
+    origin.say("b")
+    await soon(origin.events.empty)
+    poll = Client(proxy, STATUS)
+    await soon(lambda: POLL in {one.path for one in proxy.open})
+    await proxy.set(PASS)
+    assert await Client(proxy, STATUS).until_ended() == "closed"
+    if trouble is Trouble.BLACK_HOLE:
+        await soon(lambda: stream.events == ["a", "b"])
+        assert await poll.until_ended() == "closed"
+    else:
+        assert (stream.events, stream.ended, poll.ended) == (["a"], "", "")
+    for client in (stream, poll):
+        await client.leave()
+    await soon(lambda: not proxy.open)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.LATE, Trouble.BURSTS])
+async def test_what_is_late_comes_in_order_and_at_the_end_at_once(
+    proxy: Proxy, origin: Origin, trouble: Trouble
+) -> None:
+    names = [str(number) for number in range(20)]
+    await proxy.set(Mode(trouble, 0.05))
+    stream = Client(proxy, EVENTS)
+    origin.say(*names)
+    await soon(lambda: stream.events == names)
+    await proxy.set(Mode(trouble, 3600))
+    origin.say("late")
+    await soon(origin.events.empty)
+    assert "late" not in stream.events
+    await proxy.set(PASS)
+    await soon(lambda: stream.events[-1] == "late")
+    await stream.leave()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_answers(proxy: Proxy, origin: Origin, name: str) -> None:
+    stream = Client(proxy, EVENTS)
+    origin.say("a")
+    await soon(lambda: stream.events)
+    await proxy.set(Mode(Trouble.ANSWER, answer=name))
+    assert await stream.until_ended() == "closed"
+    for path in (EVENTS, STATUS):
+        again = Client(proxy, path)
+        assert await again.until_ended() == "closed"
+        assert again.got == ANSWERS[name]
+
+
+async def test_events_are_treated_one_by_one(proxy: Proxy, origin: Origin) -> None:
+    async def through(mode: Mode, *names: str) -> list[str]:
+        await proxy.set(mode)
+        stream = Client(proxy, EVENTS)
+        origin.say(*names, "")
+        await stream.until_ended()
+        assert stream.got.endswith(b"\r\n0\r\n\r\n")
+        return stream.events
+
+    assert await through(Mode(Trouble.DOUBLE, 1), "a", "b") == ["a", "a", "b", "b"]
+    assert await through(Mode(Trouble.REORDER, 1), "a", "b", "c") == ["b", "a", "c"]
+    assert await through(Mode(Trouble.DROP, 1), "a", "b") == []
+    assert await through(Mode(Trouble.BEATS_ONLY), "a", "heartbeat", "b") == ["heartbeat"]
+
+
+async def test_an_event_does_not_wait_for_its_successor_beyond_the_fault(proxy: Proxy, origin: Origin) -> None:
+    await proxy.set(Mode(Trouble.REORDER, 1))
+    stream = Client(proxy, EVENTS)
+    origin.say("a")
+    await soon(origin.events.empty)
+    await proxy.set(PASS)
+    await soon(lambda: stream.events == ["a"])
+    await stream.leave()
+
+
+async def test_chance_comes_from_the_seed(origin: Origin) -> None:
+    async def dropped(seed: int) -> list[str]:
+        async with Proxy(origin.port, seed) as proxy:
+            await proxy.set(Mode(Trouble.DROP, 0.5))
+            stream = Client(proxy, EVENTS)
+            origin.say(*(str(number) for number in range(40)), "")
+            await stream.until_ended()
+            return stream.events
+
+    first = await dropped(1)
+    assert 0 < len(first) < 40
+    assert await dropped(1) == first
+    assert await dropped(2) != first
+
+
+async def test_a_server_that_is_gone_is_a_reset() -> None:
+    async with Proxy(1) as proxy:
+        assert isinstance(await Client(proxy, STATUS).until_ended(), ConnectionResetError)

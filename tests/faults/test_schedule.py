@@ -1,0 +1,40 @@
+"""Schedules are plain data that a seed brings back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.schedule import KINDS, LONGEST_S, REAL, SHORT, draw
+
+
+def test_a_seed_brings_its_schedule_back() -> None:
+    assert [draw(seed, REAL) for seed in range(50)] == [draw(seed, REAL) for seed in range(50)]
+    assert len({str(draw(seed, REAL)) for seed in range(50)}) == 50
+
+
+def test_all_kinds_are_drawn_on_every_path_and_in_every_phase() -> None:
+    faults = [fault for seed in range(1000) for fault in draw(seed, REAL).faults]
+    assert {(fault.kind, where) for fault in faults for where in [fault.where]} == {
+        (name, where) for name, kind in KINDS.items() for where in kind.wheres
+    }
+    assert {fault.start_s == 0 for fault in faults} == {True, False}
+
+
+@pytest.mark.parametrize("pace", [SHORT, REAL])
+def test_lengths_and_bounds(pace: object) -> None:
+    for seed in range(300):
+        schedule = draw(seed, SHORT if pace is SHORT else REAL)
+        shortest, longest = (SHORT if pace is SHORT else REAL).lengths_s
+        assert all(shortest <= fault.length_s <= longest for fault in schedule.faults)
+        assert 0 < schedule.bound_s <= LONGEST_S
+        moments = schedule.moments()
+        assert [when for when, _, _ in moments] == sorted(when for when, _, _ in moments)
+        assert schedule.heal_s == moments[-1][0]
+
+
+def test_only_one_kind() -> None:
+    for name in KINDS:
+        schedule = draw(3, SHORT, name)
+        assert [fault.kind for fault in schedule.faults] == [name]
+        assert schedule.name == name
+        assert name in str(schedule)

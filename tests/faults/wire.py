@@ -1,0 +1,82 @@
+"""The little of HTTP that the fault proxy reads and writes: whose request it is, and where events end.
+
+Must not know: what is done to any of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+HOST = "127.0.0.1"
+STREAM, POLL, OTHER = "stream", "poll", "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that came in; `reason` is what a poll says of itself."""
+
+    path: str
+    target: str
+    reason: str
+
+
+async def pieces(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
+    """A response in pieces: its head, then the events of a stream, or of anything else what comes; its end."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    yield "head", head
+    if not _is_stream_in_chunks(head):
+        while part := await reader.read(65_536):
+            yield "body", part
+        yield "end", b""
+        return
+    text = b""
+    while size := int(await reader.readline() or b"0", 16):
+        text += await reader.readexactly(size)
+        await reader.readexactly(2)
+        *events, text = text.split(b"\n\n")
+        for event in events:
+            yield "event", event + b"\n\n"
+    yield "end", b"0\r\n\r\n"
+
+
+def _is_stream_in_chunks(head: bytes) -> bool:
+    kind = header(head, "content-type") or ""
+    chunked = header(head, "transfer-encoding") == "chunked"
+    return kind.startswith("text/event-stream") and chunked and not header(head, "content-encoding")
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait until it is: a transport that is only told to close is left to the garbage collector."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def chunk(event: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(event), event)
+
+
+def read_asked(head: bytes) -> Asked:
+    method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+    path = target.split("?")[0]
+    kind = OTHER
+    if path.endswith(("/events", "/events/stream")):
+        kind = STREAM
+    elif method == "GET" and re.search(r"/api/jobs(/[0-9a-f-]{36})?$", path):
+        kind = POLL
+    return Asked(kind, target, header(head, "x-unstuck-poll") or "")
+
+
+def header(head: bytes, name: str) -> str | None:
+    found = re.search(rf"^{name}: *(.*?)\r$", head.decode("latin-1"), re.IGNORECASE | re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def one_answer_only(head: bytes) -> bytes:
+    first, rest = head.split(b"\r\n", 1)
+    rest = re.sub(rb"(?im)^connection:.*?\r\n", b"", rest)
+    return first + b"\r\nConnection: close\r\n" + rest
