@@ -164,7 +164,8 @@ def workers_of(server: Server) -> list[int]:
 
 
 def test_a_worker_killed_from_outside_is_replaced(server: Server) -> None:
-    job = server.submit("behave", items=[f"good {n}" for n in range(10)], options={"seconds": 0.2})
+    # Long items: that one has started may wait 0.2 s to be written, and is not written if it ends before.
+    job = server.submit("behave", items=[f"good {n}" for n in range(6)], options={"seconds": 1.0})
     server.until(job["id"], lambda job: bool(job["progress"]["current"]))
     for pid in workers_of(server):
         os.kill(pid, signal.SIGKILL)
