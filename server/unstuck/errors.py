@@ -13,7 +13,8 @@
     │   ├── JobFinished       the job is final; nothing may change it
     │   ├── JobNotDone        the job must be finished first
     │   ├── LeaseLost         a runner that was given up on wants to report
-    │   └── Forbidden         another site's page, or a host name that was not allowed
+    │   ├── HostNotAllowed    the request came in under a host name that was not allowed
+    │   └── Forbidden         another site's page wanted to change something
     ├── StoreUnavailable      the store cannot read or write now; nothing was changed
     ├── StorageFull           no room for the uploaded files; nothing was kept
     ├── ServerRefused         seen by a client: the server said no; `code`, `status` and detail are its own
@@ -138,8 +139,14 @@ class LeaseLost(Refused):
     code, status, title = "lease_lost", 409, "Lease lost"
 
 
+class HostNotAllowed(Refused):
+    """The request came in under a host name that was not allowed."""
+
+    code, status, title = "host_not_allowed", 421, "Misdirected request"
+
+
 class Forbidden(Refused):
-    """The request comes from another site or names a host that was not allowed."""
+    """Another site's page wanted to change something."""
 
     code, status, title = "forbidden", 403, "Forbidden"
 

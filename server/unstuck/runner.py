@@ -92,11 +92,6 @@ class Runner:
         """It works, and has a worker to work with."""
         return self.trouble is None and bool(self._tasks) and not any(task.done() for task in self._tasks)
 
-    @property
-    def pids(self) -> list[int]:
-        """The worker processes."""
-        return sorted(child.pid for child in self._children)
-
     async def start(self) -> None:
         """Take up what a server before us left, start the workers; CannotStart if the kinds do not load."""
         first = await self._start_child()

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from unstuck.errors import Forbidden, HostNotAllowed, Refused
 from unstuck.routes.problems import problem
 
 CONTENT_SECURITY_POLICY = (
@@ -40,23 +41,21 @@ class Guard:
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            code, detail = refusal
-            status, title = (421, "Misdirected request") if code == "host_not_allowed" else (403, "Forbidden")
-            answer = problem(status, code, title, detail, {"Connection": "close"})
+            answer = problem(refusal.status, refusal.code, refusal.title, refusal.detail, {"Connection": "close"})
             await answer(scope, receive, _with_policy(send))
             return
         await self._app(scope, receive, _with_policy(send))
 
-    def _refusal(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> Refused | None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._host_allowed(hosts[0]):
             named = hosts[0][:80] if hosts else ""
-            return "host_not_allowed", (
+            return HostNotAllowed(
                 f"This server does not answer for the host {named!r}. Allow it with "
                 "--allowed-host NAME (or UNSTUCK_ALLOWED_HOSTS), or use http://localhost."
             )
         if scope["method"] not in SAFE_METHODS and not _same_site(scope, headers, hosts[0]):
-            return "forbidden", "Another site's page wanted to change something here; that is not allowed."
+            return Forbidden("Another site's page wanted to change something here; that is not allowed.")
         return None
 
     def _host_allowed(self, host: str) -> bool:
