@@ -7,7 +7,8 @@
  * can be passed in, so that tests run it in node.
  */
 import { SharedEventSource } from "./shared.js";
-import { newState, step } from "./watchdog.js";
+import { newState } from "./watch.js";
+import { step } from "./watchdog.js";
 
 /** @import { Job, Item, Link, Standing, WatchEvent, WatchAction } from "./wire" */
 /** @import { Source } from "./one-stream.js" */
@@ -333,7 +334,7 @@ export class OneJob {
 /** @param {number} poll @param {Response} response @param {any} body @returns {WatchEvent & {poll: number}} */
 function refusal(poll, response, body) {
   const seconds = Number(response.headers.get("Retry-After"));
-  const retry_after_ms = seconds > 0 && seconds <= 120 ? seconds * 1_000 : null;
+  const retry_after_ms = seconds > 0 ? seconds * 1_000 : null;
   return { type: "poll_failed", poll, status: response.status, code: typeof body?.code === "string" ? body.code : null, retry_after_ms };
 }
 

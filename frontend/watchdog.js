@@ -1,16 +1,16 @@
 /*
  * Decides what a client that watches a job does next: PROTOCOL.md, section 5, as a state machine.
  * It is given (state, event, now_ms, random 0..1) and answers [next state, actions]. It must not know
- * a clock, chance, the DOM, the network or any other file: plain data in, plain data out, so that its
- * twin in Python can run the same JSON vectors. Field names are snake_case for the same reason.
+ * a clock, chance, the DOM or the network: plain data in, plain data out, so that its twin in Python can run
+ * the same JSON vectors. Field names are snake_case for the same reason. Shapes and figures: watch.js.
  *
  * The rules in prose:
  *  1. While it watches, there is a stream or a time when one will be opened; without a stream that
  *     lives there is a poll in flight or a time for the next one. `keepTime` enforces both after
  *     every event, so no sequence of events can leave a client waiting for nothing.
- *  2. The highest `seq` is held. A lower one is believed in three cases only: it is the first job of
- *     a connection; it says `done` (a final state has nothing after it, so what is held comes from a
- *     history that no longer exists); or two polls in a row say so. All three mean a restored store.
+ *  2. The highest `seq` is held. A lower one is believed in three cases only: it is the first job of a
+ *     connection and nothing was taken since that was asked for; it says `done` (a final state has nothing
+ *     after it, so what is held comes from a history that no longer exists); or two polls in a row say so.
  *  3. `done` ends everything at once: streams, poll, timer. Nothing can undo it.
  *  4. A stream has spoken when its first named event is there; being open proves nothing, a proxy may
  *     hold its bytes back. One that has not spoken after 10 s is broken.
@@ -20,51 +20,16 @@
  *     10 s of peace unless there is a sign that the network is back. A poll asked for during another
  *     follows it at once, answered or failed, since the first may be older than the reason for the second.
  *  7. A page that was shown again, or an event long after the timer was due, means sleep: poll at once,
- *     doubt nothing for 5 s (what came in meanwhile comes only now), do not give up on slept time.
+ *     doubt nothing for 5 s (what came in meanwhile comes only now), do not give up on slept time. A stream
+ *     of before the network came back is not relied upon: a spare at once, and doubt after those 5 s.
  *  8. Giving up, a sign-in that has run out and an unknown job are told apart, and each has a way back.
  */
 
-/** @import { WatchState, WatchEvent, WatchAction, WatchStream, Standing, PollReason, Link } from "./wire" */
+import * as w from "./watch.js";
+import { lives } from "./watch.js";
+
+/** @import { WatchState, WatchEvent, WatchAction, WatchStream, Standing, PollReason } from "./wire" */
 /** @typedef {{s: WatchState, actions: WatchAction[], now: number, random: number}} Turn */
-
-const SECOND_MS = 1_000;
-export const HEARTBEAT_MS = 15 * SECOND_MS; // the server's default
-export const BEATS_MISSED_MS = 2 * HEARTBEAT_MS + 5 * SECOND_MS; // two beats and what a slow network may add
-export const SPEAK_WITHIN_MS = 10 * SECOND_MS; // asked for (or open) and still no event: broken or buffered
-export const STREAM_BACKOFF_MIN_MS = 500;
-export const STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS;
-export const STREAM_SETTLED_MS = 10 * SECOND_MS; // a stream that lived so long starts the back-off anew
-export const LEAVING_MAX_MS = 60 * SECOND_MS; // a server may not send us away for longer
-export const FIRST_POLL_MS = 1 * SECOND_MS; // the first stream is usually quicker; if not, ask
-export const BREAK_SPREAD_MS = 1 * SECOND_MS; // when a server dies, its viewers do not all ask in one moment
-export const POLL_TIMEOUT_MS = 10 * SECOND_MS; // aborting sooner made outages longer (measured)
-export const AFTER_ABORT_MS = 10 * SECOND_MS; // requests queue behind older attempts in TCP back-off
-export const POLL_BACKOFF_MIN_MS = 2 * SECOND_MS;
-export const POLL_BACKOFF_MAX_MS = 32 * SECOND_MS;
-export const POLL_AFTER_MIN_MS = 1 * SECOND_MS; // bounds for the server's poll_after_ms
-export const POLL_AFTER_MAX_MS = 60 * SECOND_MS;
-export const POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS;
-export const RETRY_AFTER_MAX_MS = 120 * SECOND_MS; // a server may not silence us for longer
-export const SLOW_POLL_MS = 60 * SECOND_MS; // signed out, or a 404 that is not the server's own
-export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
-export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
-export const LATE_TIMER_MS = 75 * SECOND_MS; // hidden pages get timers up to 60 s late; beyond that the page slept
-export const WAKE_GRACE_MS = 5 * SECOND_MS; // what came in during sleep is delivered within this
-export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without any news of the job
-export const GIVE_UP_GRACE_MS = 60 * SECOND_MS; // at least this long after waking
-export const NOT_FOUND_ANSWERS = 3; // a proxy without a backend also says 404, so do not believe one
-export const LOWER_ANSWERS = 2;
-
-/** @returns {WatchState} */
-export function newState() {
-  return {
-    phase: "new", link: "connecting", seq: -1, done: false, started_at: 0, news_at: null, give_up_at: 0, wake_at: null,
-    stream: null, spare: null, next_stream: 1, stream_failures: 0, reopen_at: null,
-    poll: null, next_poll: 1, poll_at: null, poll_reason: "fallback", poll_wanted: null, poll_not_before: 0,
-    poll_failures: 0, poll_after_ms: POLL_AFTER_DEFAULT_MS, polling: false, failure: null,
-    browser_offline: false, signed_out: false, not_found_answers: 0, lower_answers: 0,
-  };
-}
 
 const WATCHING = ["watching"];
 const RESTING = ["gave_up", "not_found"];
@@ -79,7 +44,7 @@ const ON = {
   heartbeat:         [[WATCHING, onHeartbeat]],
   leaving:           [[WATCHING, onLeaving]],
   gone:              [[WATCHING, (t, e) => { if (hear(t, e)) end(t, "not_found"); }]],
-  stream_error:      [[WATCHING, (t, e) => loseStream(t, streamOf(t.s, e))]],
+  stream_error:      [[WATCHING, (t, e) => loseStream(t, w.streamOf(t.s, e))]],
   poll_ok:           [[WATCHING, onPollAnswered]],
   poll_not_modified: [[WATCHING, onPollAnswered]],
   poll_failed:       [[WATCHING, onPollFailed]],
@@ -95,13 +60,13 @@ const ON = {
  * @type {[due: (s: WatchState) => number | null, deed: (t: Turn) => void][]} */
 const DUE = [
   [(s) => s.give_up_at,                                        (t) => end(t, "gave_up")],
-  [(s) => s.poll && s.poll.asked_at + POLL_TIMEOUT_MS,         abortPoll],
-  [(s) => muteUntil(s.stream),                                 (t) => loseStream(t, t.s.stream)],
-  [(s) => muteUntil(s.spare),                                  (t) => loseStream(t, t.s.spare)],
+  [(s) => s.poll && s.poll.asked_at + w.POLL_TIMEOUT_MS,         abortPoll],
+  [(s) => w.muteUntil(s.stream),                                 (t) => loseStream(t, t.s.stream)],
+  [(s) => w.muteUntil(s.spare),                                  (t) => loseStream(t, t.s.spare)],
   [(s) => s.reopen_at,                                         openStream],
-  [(s) => (s.spare || s.reopen_at !== null || s.signed_out ? null : doubtAt(s)), (t) => { askPoll(t, "watchdog"); openStream(t); }],
+  [(s) => (s.spare || s.reopen_at !== null || s.signed_out ? null : w.doubtAt(s)), (t) => { askPoll(t, "watchdog"); openStream(t); }],
   [(s) => (s.poll ? null : s.poll_at),                         (t) => askPoll(t, t.s.poll_reason)],
-  [(s) => (s.poll || s.poll_at !== null ? null : silentAt(s)), (t) => askPoll(t, "watchdog")], // a stream may live and not speak of the job
+  [(s) => (s.poll || s.poll_at !== null ? null : w.silentAt(s)), (t) => askPoll(t, "watchdog")], // a stream may live and not speak of the job
 ];
 
 /** The one door: what follows from this event, now.
@@ -114,9 +79,9 @@ export function step(state, event, now_ms, random) {
   /** @type {Turn} */
   const turn = { s, actions: [], now: now_ms, random };
   const [, deed = null] = rows.find(([phases]) => phases.includes(state.phase)) ?? [];
-  const slept = state.wake_at !== null && now_ms > state.wake_at + LATE_TIMER_MS;
+  const slept = state.wake_at !== null && now_ms > state.wake_at + w.LATE_TIMER_MS;
   if (deed) deed(turn, event);
-  if (slept && deed !== wake && s.phase === "watching") wake(turn); // the first event after a sleep may be any
+  if (slept && deed !== wake && s.phase === "watching") wake(turn, event); // the first one after a sleep may be any
   keepTime(turn);
   if (s.wake_at !== state.wake_at) turn.actions.push({ type: "wake_at", at_ms: s.wake_at });
   return [s, turn.actions];
@@ -136,38 +101,9 @@ function keepTime(t) {
       busy = true;
     }
   }
-  s.link = linkOf(s, now);
+  s.link = w.linkOf(s, now);
   if (s.phase !== "watching") s.wake_at = null;
-  else s.wake_at = Math.max(now + 1, Math.min(now + CHECK_EVERY_MS, ...DUE.map(([due]) => due(s) ?? Infinity)));
-}
-
-// --- what is true of a state
-/** @param {WatchState} s @param {number} now */
-const lives = (s, now) => now < (doubtAt(s) ?? -Infinity);
-
-/** @param {WatchState} s */
-const doubtAt = (s) => (s.stream && s.stream.heard_at !== null ? s.stream.heard_at + BEATS_MISSED_MS : null);
-
-/** @param {WatchState} s */
-const silentAt = (s) => Math.max(s.started_at, s.news_at ?? 0) + SILENCE_LIMIT_MS;
-
-/** @param {WatchStream | null} stream */
-const muteUntil = (stream) =>
-  stream && stream.heard_at === null ? (stream.opened_at ?? stream.asked_at) + SPEAK_WITHIN_MS : null;
-
-/** @param {WatchState} s @param {{stream: number}} e */
-const streamOf = (s, e) => [s.stream, s.spare].find((one) => one?.number === e.stream);
-
-/** @param {WatchState} s @param {number} now @returns {Link} */
-function linkOf(s, now) {
-  if (s.phase !== "watching") return s.phase === "new" ? "connecting" : s.phase;
-  if (s.signed_out) return "signed_out";
-  if (lives(s, now)) return s.poll && (s.poll.reason === "behind" || s.poll.reason === "wake") ? "catching_up" : "live";
-  if (s.not_found_answers >= NOT_FOUND_ANSWERS) return "not_found";
-  if (s.browser_offline || s.poll_failures > 0) return "offline";
-  if (s.polling) return "polling";
-  const opened = s.stream !== null && s.stream.opened_at !== null && s.stream.heard_at === null;
-  return opened && s.news_at !== null ? "catching_up" : "connecting";
+  else s.wake_at = Math.max(now + 1, Math.min(now + w.CHECK_EVERY_MS, ...DUE.map(([due]) => due(s) ?? Infinity)));
 }
 
 // --- beginning and ending
@@ -178,7 +114,7 @@ function begin(t, e) {
   if (e.job) take(t, e.job);
   if (t.s.done) return;
   openStream(t);
-  planPoll(t, FIRST_POLL_MS, "fallback");
+  planPoll(t, w.FIRST_POLL_MS, "fallback");
 }
 
 /** @param {Turn} t @param {"wake" | "manual"} reason */
@@ -190,7 +126,7 @@ function resume(t, reason) {
 
 /** @param {Turn} t */
 function watch(t) {
-  Object.assign(t.s, { phase: "watching", give_up_at: t.now + GIVE_UP_MS, stream_failures: 0, poll_failures: 0, failure: null,
+  Object.assign(t.s, { phase: "watching", give_up_at: t.now + w.GIVE_UP_MS, stream_failures: 0, poll_failures: 0, failure: null,
     polling: false, poll_not_before: 0, not_found_answers: 0, lower_answers: 0, signed_out: false, browser_offline: false });
 }
 
@@ -201,15 +137,15 @@ function end(t, phase) {
   if (s.spare) actions.push({ type: "close_stream", stream: s.spare.number });
   if (s.poll) actions.push({ type: "abort_poll", poll: s.poll.number });
   Object.assign(s, { phase, stream: null, spare: null, poll: null, poll_at: null, poll_wanted: null, reopen_at: null });
-  actions.push({ type: "end", reason: phase, elapsed_minutes: Math.round((t.now - s.started_at) / (60 * SECOND_MS)) });
+  actions.push({ type: "end", reason: phase, elapsed_minutes: Math.round((t.now - s.started_at) / (60 * w.SECOND_MS)) });
 }
 
 // --- the truth about the job
 /** Hold this job and show it. @param {Turn} t @param {Standing} job */
 function take(t, job) {
   Object.assign(t.s, { seq: job.seq, lower_answers: 0 });
-  const asked = job.poll_after_ms ?? POLL_AFTER_DEFAULT_MS;
-  t.s.poll_after_ms = Math.min(POLL_AFTER_MAX_MS, Math.max(POLL_AFTER_MIN_MS, asked));
+  const asked = job.poll_after_ms ?? w.POLL_AFTER_DEFAULT_MS;
+  t.s.poll_after_ms = Math.min(w.POLL_AFTER_MAX_MS, Math.max(w.POLL_AFTER_MIN_MS, asked));
   t.actions.push({ type: "show" });
   news(t);
   if (!job.done) return;
@@ -219,17 +155,17 @@ function take(t, job) {
 
 /** The state of the job is confirmed: what was planned to find it out is needless. @param {Turn} t */
 function news(t) {
-  Object.assign(t.s, { news_at: t.now, give_up_at: t.now + GIVE_UP_MS, poll_at: null, poll_failures: 0, failure: null,
+  Object.assign(t.s, { news_at: t.now, give_up_at: t.now + w.GIVE_UP_MS, poll_at: null, poll_failures: 0, failure: null,
     not_found_answers: 0, signed_out: false });
 }
 
 // --- streams
-/** @param {Turn} t */
-function openStream(t) {
+/** @param {Turn} t @param {boolean} [trusted] whether one that lives is enough */
+function openStream(t, trusted = true) {
   const { s, now } = t;
   s.reopen_at = null;
-  if (lives(s, now) || s.spare || (s.stream && s.stream.heard_at === null)) return;
-  const stream = { number: s.next_stream, asked_at: now, opened_at: null, spoke_at: null, heard_at: null, job_seen: false };
+  if ((trusted && lives(s, now)) || s.spare || (s.stream && s.stream.heard_at === null)) return;
+  const stream = { number: s.next_stream, asked_at: now, opened_at: null, spoke_at: null, heard_at: null, held_before: s.seq };
   s.next_stream += 1;
   if (s.stream) s.spare = stream;
   else s.stream = stream;
@@ -238,7 +174,7 @@ function openStream(t) {
 
 /** @param {Turn} t @param {{stream: number}} e */
 function onStreamOpen(t, e) {
-  const stream = streamOf(t.s, e);
+  const stream = w.streamOf(t.s, e);
   if (!stream) return;
   stream.opened_at = t.now;
   t.s.poll_not_before = 0;
@@ -263,8 +199,8 @@ function hear(t, e) {
 function onJob(t, e) {
   const stream = hear(t, e);
   if (!stream) return;
-  const first = !stream.job_seen;
-  stream.job_seen = true;
+  const first = stream.held_before === t.s.seq;
+  stream.held_before = null;
   if (first || e.job.seq >= t.s.seq || e.job.done) take(t, e.job);
 }
 
@@ -280,7 +216,7 @@ function onLeaving(t, e) {
   const { s } = t;
   if (!hear(t, e) || !s.stream) return;
   t.actions.push({ type: "close_stream", stream: s.stream.number });
-  const retry = Math.min(LEAVING_MAX_MS, Math.max(STREAM_BACKOFF_MIN_MS, e.retry_ms || 0));
+  const retry = Math.min(w.LEAVING_MAX_MS, Math.max(w.STREAM_BACKOFF_MIN_MS, e.retry_ms || 0));
   Object.assign(s, { stream: null, stream_failures: 0, reopen_at: Math.round(t.now + retry * (1 + t.random)) });
 }
 
@@ -292,18 +228,11 @@ function loseStream(t, lost) {
   const main = lost === s.stream;
   if (main) s.stream = s.spare;
   s.spare = null;
-  const settled = lost.spoke_at !== null && now - lost.spoke_at >= STREAM_SETTLED_MS;
+  const settled = lost.spoke_at !== null && now - lost.spoke_at >= w.STREAM_SETTLED_MS;
   s.stream_failures = settled ? 1 : s.stream_failures + 1;
   const alone = s.stream === null || s.stream.heard_at !== null;
-  if (alone && !s.signed_out) s.reopen_at = now + streamBackoff(s.stream_failures, t.random);
-  if (main && s.poll_failures === 0) planPoll(t, t.random * BREAK_SPREAD_MS, "fallback");
-}
-
-/** Full jitter: anything between the shortest pause and a limit that doubles.
- * @param {number} failures @param {number} random */
-function streamBackoff(failures, random) {
-  const limit = Math.min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** Math.min(failures, 10));
-  return Math.round(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS));
+  if (alone && !s.signed_out) s.reopen_at = now + w.streamBackoff(s.stream_failures, t.random);
+  if (main && s.poll_failures === 0) planPoll(t, t.random * w.BREAK_SPREAD_MS, "fallback");
 }
 
 // --- polls
@@ -340,7 +269,7 @@ function onPollAnswered(t, e) {
   const [{ s }, settled] = [t, settlePoll(t, e)];
   if (!settled) return;
   if (e.job && e.job.seq < s.seq) s.lower_answers += 1;
-  if (e.job && (e.job.seq >= s.seq || e.job.done || s.lower_answers >= LOWER_ANSWERS)) take(t, e.job);
+  if (e.job && (e.job.seq >= s.seq || e.job.done || s.lower_answers >= w.LOWER_ANSWERS)) take(t, e.job);
   if (s.phase !== "watching") return;
   s.polling = !lives(s, t.now);
   news(t);
@@ -363,33 +292,31 @@ function onPollFailed(t, e) {
     s.poll_not_before = 0;
     return askPoll(t, settled.wanted);
   }
-  if (s.signed_out || s.not_found_answers >= NOT_FOUND_ANSWERS) return planPoll(t, SLOW_POLL_MS, "fallback");
-  const asked = Math.min(RETRY_AFTER_MAX_MS, e.retry_after_ms ?? 0);
-  planPoll(t, Math.max(pollBackoff(s.poll_failures, t.random), asked), "fallback");
+  if (s.signed_out || s.not_found_answers >= w.NOT_FOUND_ANSWERS) return planPoll(t, w.SLOW_POLL_MS, "fallback");
+  const asked = Math.min(w.RETRY_AFTER_MAX_MS, e.retry_after_ms ?? 0);
+  planPoll(t, Math.max(w.pollBackoff(s.poll_failures, t.random), asked), "fallback");
 }
 
 /** @param {Turn} t */
 function abortPoll(t) {
-  const { s } = t;
-  if (!s.poll) return;
-  t.actions.push({ type: "abort_poll", poll: s.poll.number });
-  s.poll_not_before = t.now + AFTER_ABORT_MS;
-  onPollFailed(t, { poll: s.poll.number, status: null, code: "timeout" });
+  const poll = t.s.poll?.number ?? 0; // due only while there is one
+  t.actions.push({ type: "abort_poll", poll });
+  t.s.poll_not_before = t.now + w.AFTER_ABORT_MS;
+  onPollFailed(t, { poll, status: null, code: "timeout" });
 }
 
-/** 2, 4, 8, 16, 32, 32 … seconds, each up to a quarter shorter. @param {number} failures @param {number} random */
-const pollBackoff = (failures, random) =>
-  Math.min(POLL_BACKOFF_MAX_MS, POLL_BACKOFF_MIN_MS * 2 ** Math.min(failures - 1, 10)) * (0.75 + random / 4);
-
 // --- the page and the person
-/** @param {Turn} t */
-function wake(t) {
+/** @param {Turn} t @param {{type: string}} e */
+function wake(t, e) {
   const { s, now } = t;
+  const networkBack = e.type === "online";
   Object.assign(s, { poll_not_before: 0, stream_failures: 0, browser_offline: false });
-  s.give_up_at = Math.max(s.give_up_at, now + GIVE_UP_GRACE_MS);
-  if (s.stream && s.stream.heard_at !== null) s.stream.heard_at = Math.max(s.stream.heard_at, now - BEATS_MISSED_MS + WAKE_GRACE_MS);
+  s.give_up_at = Math.max(s.give_up_at, now + w.GIVE_UP_GRACE_MS);
+  const heard = now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS;
+  if (s.stream && s.stream.heard_at !== null) s.stream.heard_at = networkBack ? heard : Math.max(s.stream.heard_at, heard);
   if (s.reopen_at !== null) s.reopen_at = now;
   askPoll(t, "wake");
+  if (networkBack && !s.signed_out) openStream(t, false);
 }
 
 /** @param {Turn} t */

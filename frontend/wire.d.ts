@@ -110,7 +110,8 @@ export interface WatchStream {
   opened_at: number | null;
   spoke_at: number | null;
   heard_at: number | null;
-  job_seen: boolean;
+  /** the seq held when it was asked for; null after its first job */
+  held_before: number | null;
 }
 
 export interface WatchState {

@@ -224,6 +224,8 @@ class Hub:
         return False
 
     async def _hand_out(self, watch: _Watch) -> bool:
+        # Who joins during the read rang the bell for a read of his own: this one may be older than what he holds.
+        audience = tuple(watch.viewers)
         try:
             snapshot = await self._store.snapshot(watch.job_id)
         except JobNotFound:
@@ -232,7 +234,9 @@ class Hub:
         job = snapshot.job
         changed = await self._changed_items(watch, snapshot)
         encoded: dict[str, Slot] = {}
-        for viewer in tuple(watch.viewers):
+        for viewer in audience:
+            if viewer not in watch.viewers:
+                continue  # it left meanwhile
             if viewer.base not in encoded:
                 encoded[viewer.base] = self._encode(snapshot, changed, viewer.base, since=watch.seq)
             viewer.show(job.id, encoded[viewer.base])

@@ -1,6 +1,6 @@
 """The state of a client that watches a job: its shape, the times it goes by, and what is true of it.
 
-Together with watchdog.py the twin of frontend/watchdog.js, with the same names and figures. Plain data: a
+The twin of frontend/watch.js, as watchdog.py is that of watchdog.js, with the same names and figures. Plain data: a
 state can be written as JSON and read again. It must not know a clock, chance, the network or what happens next.
 """
 
@@ -51,7 +51,7 @@ class Stream(TypedDict):
     opened_at: int | None
     spoke_at: int | None
     heard_at: int | None
-    job_seen: bool
+    held_before: int | None  # the seq held when it was asked for; None after its first job
 
 
 class Poll(TypedDict):

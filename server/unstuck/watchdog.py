@@ -143,14 +143,15 @@ def on_told(t: Turn, e: Event) -> None:
 
 
 # --- streams
-def open_stream(t: Turn) -> None:
+def open_stream(t: Turn, trusted: bool = True) -> None:
+    """`trusted`: whether a stream that lives is enough."""
     s, now = t.s, t.now
     s["reopen_at"] = None
-    if lives(s, now) or s["spare"] or (s["stream"] and s["stream"]["heard_at"] is None):
+    if (trusted and lives(s, now)) or s["spare"] or (s["stream"] and s["stream"]["heard_at"] is None):
         return
     stream: Stream = {
         "number": s["next_stream"], "asked_at": now, "opened_at": None, "spoke_at": None, "heard_at": None,
-        "job_seen": False,
+        "held_before": s["seq"],
     }  # fmt: skip
     s["next_stream"] += 1
     if s["stream"]:
@@ -190,8 +191,8 @@ def on_job(t: Turn, e: Event) -> None:
     stream = hear(t, e)
     if stream is None:
         return
-    first = not stream["job_seen"]
-    stream["job_seen"] = True
+    first = stream["held_before"] == t.s["seq"]
+    stream["held_before"] = None
     if first or e["job"]["seq"] >= t.s["seq"] or e["job"]["done"]:
         take(t, e["job"])
 
@@ -333,16 +334,19 @@ def on_silence(t: Turn) -> None:
 
 
 # --- the page and the person
-def wake(t: Turn, _: Event) -> None:
+def wake(t: Turn, e: Event) -> None:
     s, now = t.s, t.now
+    network_back = e["type"] == "online"
     s.update({"poll_not_before": 0, "stream_failures": 0, "browser_offline": False})
     s["give_up_at"] = max(s["give_up_at"], now + w.GIVE_UP_GRACE_MS)
-    stream = s["stream"]
+    stream, heard = s["stream"], now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS
     if stream and stream["heard_at"] is not None:
-        stream["heard_at"] = max(stream["heard_at"], now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS)
+        stream["heard_at"] = heard if network_back else max(stream["heard_at"], heard)
     if s["reopen_at"] is not None:
         s["reopen_at"] = now
     ask_poll(t, "wake")
+    if network_back and not s["signed_out"]:
+        open_stream(t, trusted=False)
 
 
 def on_manual_check(t: Turn, _: Event) -> None:

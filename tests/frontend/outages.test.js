@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as w from "../../frontend/watchdog.js";
+import * as w from "../../frontend/watch.js";
+import { step } from "../../frontend/watchdog.js";
 
 /** A small generator of chance, so that a failing seed can be played again. */
 function dice(seed) {
@@ -23,7 +24,7 @@ class World {
     this.on({ type: "start" });
   }
   on(event) {
-    const [state, actions] = w.step(this.state, event, this.now, this.chance());
+    const [state, actions] = step(this.state, event, this.now, this.chance());
     this.state = state;
     for (const action of actions) this.act(action, event);
     this.check();

@@ -4,7 +4,8 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
-import { newState, step } from "../../frontend/watchdog.js";
+import { newState } from "../../frontend/watch.js";
+import { step } from "../../frontend/watchdog.js";
 
 const folder = new URL("../vectors/", import.meta.url);
 const files = readdirSync(folder).filter((name) => name.endsWith(".json"));

@@ -3,7 +3,8 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as w from "../../frontend/watchdog.js";
+import * as w from "../../frontend/watch.js";
+import { step } from "../../frontend/watchdog.js";
 
 /** Plays events one after another and collects the actions. Time is what `at` says. */
 class Play {
@@ -13,7 +14,7 @@ class Play {
   }
   on(event, after = 0) {
     this.now += after;
-    const [state, actions] = w.step(this.state, event, this.now, this.random);
+    const [state, actions] = step(this.state, event, this.now, this.random);
     this.state = state;
     this.last = actions.filter((action) => action.type !== "wake_at");
     this.log.push(...this.last.map((action) => ({ ...action, at: this.now })));
@@ -337,7 +338,7 @@ test("a night's sleep is no reason to give up before having asked", () => {
 });
 
 test("an unknown event is a mistake of the caller, and says so", () => {
-  assert.throws(() => w.step(w.newState(), { type: "nonsense" }, 0, 0), /no event 'nonsense'.*heartbeat/);
+  assert.throws(() => step(w.newState(), { type: "nonsense" }, 0, 0), /no event 'nonsense'.*heartbeat/);
 });
 
 test("a state is plain data, and step changes nothing that it was given", () => {
@@ -345,7 +346,7 @@ test("a state is plain data, and step changes nothing that it was given", () => 
   const copy = structuredClone(before);
   assert.deepEqual(JSON.parse(JSON.stringify(before)), before);
   for (const event of [{ type: "tick" }, { type: "page_shown" }, { type: "heartbeat", stream: 1, seq: 9 }, { type: "stream_error", stream: 1 }]) {
-    w.step(before, event, 9_999_999, 0.5);
+    step(before, event, 9_999_999, 0.5);
     assert.deepEqual(before, copy);
   }
 });

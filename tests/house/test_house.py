@@ -56,7 +56,8 @@ ARROWS: dict[str, set[str]] = {
 
 #: JavaScript: the policy and the view know nothing else.
 JS_ARROWS: dict[str, set[str]] = {
-    "watchdog.js": set(),
+    "watch.js": set(),
+    "watchdog.js": {"watch.js"},
     "words.js": set(),
     "dom.js": set(),
     "look.js": set(),
@@ -64,7 +65,7 @@ JS_ARROWS: dict[str, set[str]] = {
     "view.js": {"words.js"},
     "one-stream.js": set(),
     "shared.js": {"one-stream.js"},
-    "follow.js": {"shared.js", "watchdog.js"},
+    "follow.js": {"shared.js", "watch.js", "watchdog.js"},
     "notice.js": {"follow.js", "view.js"},
     "card.js": {"dom.js", "view.js"},
     "item-pages.js": {"dom.js", "view.js"},

@@ -95,6 +95,38 @@ async def test_from_the_first_event_to_the_last(store: SQLiteStore, hub: Hub) ->
     assert hub.streams == hub.watched == 0
 
 
+class LateStore(SQLiteStore):
+    """What it has read, it keeps to itself until it is told to."""
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self.reads = 0
+        self.answer = asyncio.Event()
+
+    async def snapshot(self, job_id: str) -> Snapshot:
+        found = await super().snapshot(job_id)
+        self.reads += 1
+        await self.answer.wait()
+        return found
+
+
+async def test_nobody_starts_with_what_was_read_before_he_came(tmp_path: Any) -> None:
+    """It may be older than what he was told elsewhere, and a first event is believed."""
+    store = LateStore(tmp_path / "s.db")
+    await store.open()
+    hub = Hub(store, QUICK, Alarms())
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as early:
+        await soon(lambda: store.reads == 1)
+        await store.apply([Cancel(job_id)])
+        async with reading(hub, job_id) as late:
+            store.answer.set()
+            await soon(lambda: early.ended and late.ended)
+    assert [job["state"] for job in late.of("job")] == ["cancelled"]
+    await hub.close()
+    await store.close()
+
+
 async def test_the_very_same_object_as_a_poll(store: SQLiteStore, hub: Hub, clock: Clock) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
@@ -232,8 +264,11 @@ async def test_a_heartbeat_sends_what_a_viewer_lacks(
 
 async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(store: SQLiteStore) -> None:
     """Else every client of a busy job would ask for what it is about to be sent."""
+    woken: list[Any] = []
+    store.on_wake(woken.append)
     hub = Hub(store, Pace(interval_s=3600.0), Alarms())
     job_id = await submitted(store)
+    await soon(lambda: woken)  # else that wake could ring the bell again
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events and not hub._watches[job_id].busy)
         await store.claim(1, 30.0)

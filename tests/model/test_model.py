@@ -121,6 +121,7 @@ def test_the_design_holds(verifier: Build, model: str, claim: str) -> None:
         # An old answer that arrives late, or the first event of a connection that a poll has overtaken.
         ("watching", "never_back", "STALE_BELIEVED"),
         ("watching", "never_back", "FIRST_BELIEVED"),
+        ("watching", "never_back", "ANY_AUDIENCE"),
         ("watching", "terminal_sticks", "STALE_BELIEVED NOT_ENDED"),
         # Six streams leave no connection for the poll.
         ("connections", "everywhere", "STREAM_PER_TAB TABS=7"),

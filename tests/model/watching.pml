@@ -17,7 +17,8 @@
  *   NO_POLL          the client never asks          NO_REOPEN         it leaves reopening to the browser
  *   CLEAR_AFTER_READ the hub hangs its new bell after the read instead of before
  *   STALE_BELIEVED   an answer is believed without comparing its seq
- *   FIRST_BELIEVED   the first event of a connection is believed without comparing its seq
+ *   FIRST_BELIEVED   the first event of a connection is believed, also when newer news came in meanwhile
+ *   ANY_AUDIENCE     what was read is also handed to who joined during the read
  *   NOT_ENDED        the client goes on listening after the final state
  */
 #ifndef N
@@ -37,6 +38,7 @@ bool up = true;
 bool bell = false;         /* the job's reading task has something to do */
 bool reading = false;      /* it is between its read and its handing out */
 bool registered = false;   /* there is a viewer */
+bool audience = false;     /* and he was there before the read that is under way began */
 byte held = NOTHING;       /* the newest seq it was handed */
 byte slot = NOTHING;       /* handed to it and not sent yet; the newer replaces the older */
 
@@ -48,9 +50,8 @@ byte faults = FAULTS;
 
 /* the client */
 byte shown = 0;            /* what is on the screen */
-#ifdef FIRST_BELIEVED
 bool first = false;        /* this connection has brought no event yet */
-#endif
+byte before = 0;           /* what was shown when it was asked for */
 bool ended = false;        /* the final state was shown: everything is closed */
 mtype:poll poll = Idle;
 byte answer = NOTHING;
@@ -81,7 +82,7 @@ active proctype Worker() {
 active proctype Hub() {
     byte truth;
     do
-    :: atomic { up && bell -> reading = true;
+    :: atomic { up && bell -> reading = true; audience = registered;
 #ifndef CLEAR_AFTER_READ
         bell = false
 #endif
@@ -92,10 +93,14 @@ active proctype Hub() {
            bell = false;
 #endif
            if
+#ifdef ANY_AUDIENCE
            :: reading && registered && (held == NOTHING || truth > held) -> slot = truth; held = truth
+#else
+           :: reading && audience && (held == NOTHING || truth > held) -> slot = truth; held = truth
+#endif
            :: else                                 /* killed meanwhile, nobody there, or nothing new */
            fi;
-           reading = false; truth = 0
+           reading = false; audience = false; truth = 0
        }
     od
 }
@@ -114,10 +119,8 @@ active proctype Connect() {
     do
     :: atomic { !ended && link == Retrying && net && up ->
         link = Open; wire = NOTHING;
-        registered = true; held = NOTHING; slot = NOTHING; bell = true;
-#ifdef FIRST_BELIEVED
-        first = true
-#endif
+        registered = true; audience = false; held = NOTHING; slot = NOTHING; bell = true;
+        first = true; before = shown
        }
     od
 }
@@ -127,12 +130,15 @@ active proctype Stream() {
     :: atomic { link == Open && net && up && slot != NOTHING && wire == NOTHING ->
         wire = slot; slot = NOTHING }
     :: atomic { !ended && link == Open && net && wire != NOTHING ->
+        if
 #ifdef FIRST_BELIEVED
-        if :: first -> display(wire) :: else -> believe_newer(wire) fi;
-        first = false;
+        :: first -> display(wire)
 #else
-        believe_newer(wire);
+        :: first && shown == before -> display(wire)  /* even a lower one: a restored store */
 #endif
+        :: else -> believe_newer(wire)
+        fi;
+        first = false;
         wire = NOTHING }
     od
 }
@@ -173,6 +179,7 @@ active proctype Faults() {
     :: atomic { faults > 0 && net -> net = false; faults-- }                     /* a black hole */
     :: atomic { faults > 0 && up -> up = false; faults--;                        /* kill -9 */
         registered = false; held = NOTHING; slot = NOTHING; bell = false; reading = false; wire = NOTHING;
+        audience = false;
         if :: link == Open && net -> link = Retrying
            :: link == Open && !net -> link = HalfOpen                            /* its RST is lost */
            :: else fi }
@@ -180,7 +187,8 @@ active proctype Faults() {
     :: atomic { faults > 0 && link == Retrying && net -> link = Refused; faults-- }
     :: atomic { faults > 0 && bell -> bell = false; faults-- }                   /* a broadcast failed */
     :: atomic { faults > 0 && link == Open && net ->                             /* reset on the way */
-        link = Retrying; registered = false; held = NOTHING; slot = NOTHING; wire = NOTHING; faults-- }
+        link = Retrying; registered = false; audience = false; held = NOTHING; slot = NOTHING; wire = NOTHING;
+        faults-- }
     :: break
     od
 }

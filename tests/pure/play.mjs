@@ -3,7 +3,8 @@
  * actions followed from each, so that a test in Python can compare the twins.
  */
 import { readFileSync } from "node:fs";
-import { newState, step } from "../../frontend/watchdog.js";
+import { newState } from "../../frontend/watch.js";
+import { step } from "../../frontend/watchdog.js";
 
 const lives = JSON.parse(readFileSync(0, "utf8"));
 const seen = lives.map((turns) => {

@@ -42,7 +42,7 @@ LOST: list[tuple[str, str, str]] = [
     ("the old stream is forgotten, not closed", '        t.actions.append({"type": "close_stream", "stream": s["spare"]["number"]})\n    stream["opened_at"]', '        pass\n    stream["opened_at"]'),
     ("a spare cannot take over", 's["stream"], s["spare"] = s["spare"], s["stream"]', "pass"),
     ("a spare is lost with the old stream", 's["stream"] = s["spare"]\n', 's["stream"] = None\n'),
-    # nothing received for the silence limit
+    # nothing received about the job for the silence limit
     ("a stream that does not speak of the job is trusted", "else w.silent_at(s), on_silence)", "else None, on_silence)"),
     ("beats without news count as news", 'e["seq"] is None:\n        return\n    news(t)\n    if e["seq"]', 'e["seq"] is None:\n        return news(t)\n    news(t)\n    if e["seq"]'),
     ("beats with news count for nothing", '        return\n    news(t)\n    if e["seq"]', '        return\n    if e["seq"]'),
@@ -75,9 +75,13 @@ LOST: list[tuple[str, str, str]] = [
     ("the network's return does not reopen", 's["reopen_at"] = now\n    ask_poll(t, "wake")', 'pass\n    ask_poll(t, "wake")'),
     ("sleep is not noticed", "slept = state", "slept = False and state"),
     ("a late timer of a hidden page is taken for sleep", "LATE_TIMER_MS = 75", "LATE_TIMER_MS = 20"),
-    ("false alarm after a sleep", 'stream["heard_at"] = max(stream["heard_at"], now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS)', "pass"),
-    ("waking shortens a stream's life", 'max(stream["heard_at"], now - w.BEATS', "(now - w.BEATS"),
+    ("false alarm after a sleep", 'else max(stream["heard_at"], heard)', 'else stream["heard_at"]'),
+    ("waking shortens a stream's life", 'else max(stream["heard_at"], heard)', "else heard"),
     ("waking proves that the stream lives", "now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS", "now"),
+    ("a stream of before the network came back is trusted", '= heard if network_back else max', '= max'),
+    ("the network's return opens no spare", 'if network_back and not s["signed_out"]:', 'if False:'),
+    ("the network's return opens a stream while signed out", 'if network_back and not s["signed_out"]:', 'if network_back:'),
+    ("a spare waits until the stream is doubted", '(trusted and lives(s, now))', 'lives(s, now)'),
     # the status cannot be had
     ("a failed poll is not repeated", 'return plan_poll(t, max(w.poll_backoff', 'return None and plan_poll(t, max(w.poll_backoff'),
     ("a failed poll is not repeated while a stream lives", '    asked = min(w.RETRY', '    if lives(s, t.now):\n        return None\n    asked = min(w.RETRY'),
@@ -122,6 +126,7 @@ LOST: list[tuple[str, str, str]] = [
     # the truth
     ("a lower seq of a stream is believed", 'if first or e["job"]["seq"] >= t.s["seq"] or', "if True or"),
     ("the first job of a connection is not believed", "if first or e", "if e"),
+    ("the first job of a connection is believed against newer news", 'stream["held_before"] == t.s["seq"]', 'stream["held_before"] is not None'),
     ("a lower seq of a poll is believed", "LOWER_ANSWERS = 2", "LOWER_ANSWERS = 1"),
     ("a lower seq of a poll is never believed", 's["lower_answers"] += 1', "pass"),
     ("lower answers need not follow each other", '"lower_answers": 0})', "})"),
