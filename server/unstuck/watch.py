@@ -1,7 +1,7 @@
 """The state of a client that watches a job: its shape, the times it goes by, and what is true of it.
 
-The twin of frontend/watch.js, as watchdog.py is that of watchdog.js, with the same names and figures. Plain data: a
-state can be written as JSON and read again. It must not know a clock, chance, the network or what happens next.
+The twin of frontend/watch.js, as watchdog.py is that of watchdog.js, with the same names and figures. Plain data:
+a state can be written as JSON and read again. It must not know a clock, chance, the network or what happens next.
 """
 
 from __future__ import annotations
