@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,14 +22,15 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from unstuck.backoff import Backoff
 from unstuck.errors import StoreUnavailable, UnstuckError
 from unstuck.folder import DataFolder
 from unstuck.hub import Hub, Pace
+from unstuck.job import Alarms
 from unstuck.routes import Parts, health, jobs, problems, results, streams, submit
 from unstuck.routes.guard import Guard
 from unstuck.runner import Crew, Runner
 from unstuck.settings import Settings, load
-from unstuck.snapshot import Alarms
 from unstuck.stores.sqlite import SQLiteStore
 
 log = logging.getLogger("unstuck")
@@ -72,20 +74,20 @@ def create_app(settings: Settings | None = None) -> Starlette:
 async def running(app: Starlette) -> AsyncIterator[None]:
     """Everything open and at work while inside. Raises CannotStart, and then nothing is left open."""
     settings: Settings = app.state.settings
-    alarms = Alarms(settings.waiting_long_s, settings.stalled_s, settings.lease_s)
     folder = DataFolder(settings.folder)
     await anyio.to_thread.run_sync(folder.open)
-    store = SQLiteStore(folder.database, alarms=alarms)
+    store = SQLiteStore(folder.database, steady=time.monotonic)
     try:
         await store.open()
-        hub = Hub(store, _pace(settings), alarms)
+        hub = Hub(store, _pace(settings), settings.keep_s)
         runner = Runner(store, folder, _crew(settings))
-        await _sweep(folder, store)
+        await _remove_litter(folder, store)
+        await _take_up(store)
         try:
             await runner.start()
             beating = asyncio.create_task(hub.run(), name="heartbeat")
             troubles = _troubles(runner)
-            app.state.parts = Parts(settings, store, folder, hub, runner.kinds, alarms, troubles, {})
+            app.state.parts = Parts(settings, store, folder, hub, runner.kinds, troubles, {})
             try:
                 yield
             finally:
@@ -138,6 +140,14 @@ def _crew(settings: Settings) -> Crew:
         lease_s=settings.lease_s,
         hold_s=settings.report_hold_s,
         cancel_grace_s=settings.cancel_grace_s,
+        item_limit_s=settings.item_limit_s or None,
+        pause=Backoff(settings.retry_pause_s),
+        alarms=Alarms(
+            waiting_long_s=settings.waiting_long_s,
+            stalled_s=settings.stalled_s,
+            unresponsive_s=settings.lease_s * 2 / 3,  # a lease is renewed every third of it
+            expiry_s=settings.expiry_s or None,
+        ),
     )
 
 
@@ -150,7 +160,14 @@ def _troubles(runner: Runner):  # type: ignore[no-untyped-def]
     return troubles
 
 
-async def _sweep(folder: DataFolder, store: SQLiteStore) -> None:
+async def _take_up(store: SQLiteStore) -> None:
+    """The folder is ours alone, so whoever holds an item is a server that ended."""
+    swept = await anyio.to_thread.run_sync(lambda: store.sweep(Alarms(), everything=True))
+    if swept.lapsed:
+        log.info("taking up %d items that an earlier run of the server left behind", len(swept.lapsed))
+
+
+async def _remove_litter(folder: DataFolder, store: SQLiteStore) -> None:
     loop = asyncio.get_running_loop()
 
     def known(ids: list[str]) -> set[str]:

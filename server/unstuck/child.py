@@ -102,9 +102,10 @@ class Child:
         if self._running != run_id or self._process.stdin is None:
             return
         self._process.stdin.write(pipe.line(pipe.Stop(id=run_id)))
-        asyncio.get_running_loop().call_later(grace_s, self._kill_if_running, run_id)
+        asyncio.get_running_loop().call_later(grace_s, self.kill_if_running, run_id)
 
-    def _kill_if_running(self, run_id: int) -> None:
+    def kill_if_running(self, run_id: int) -> None:
+        """End the process if it is still at this item."""
         if self._running == run_id:
             self.kill()
 

@@ -5,7 +5,8 @@ Rule 1. What touches a state or a count lives in this file. Nothing here reads a
 Rule 2. Final states have no way out, of jobs (`NEXT`) and of items (`ITEM_NEXT`) alike.
 Rule 3. `seq` rises with every change that a viewer could see, and with no other.
 Rule 4. Work is held by lease. A claim raises the item's lease number; a command that carries an older
-        number comes from a runner that was given up on, and is refused.
+        number comes from a runner that was given up on, and is refused. A lease that has run out is still
+        its holder's until somebody says so (`Lapse`): who was only late has lost nothing.
 Rule 5. Cancelling is a wish. It ends what waits at once, and the job itself only when what runs has
         stopped. A job whose items were all worked off before that is finished, not cancelled.
 Rule 6. A job's state follows from its items: `waiting + leased + succeeded + failed + skipped +
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unstuck import progress
+from unstuck.alarms import expired, health
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.job import (
     FINAL,
@@ -30,10 +32,15 @@ from unstuck.job import (
     Cancel,
     Claim,
     Command,
+    Fail,
     Finish,
+    Health,
     Item,
     ItemState,
     Job,
+    JobCommand,
+    Lapse,
+    Look,
     Problem,
     Release,
     Renew,
@@ -77,8 +84,8 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
     """
     if job.done:
         raise JobFinished(job.id, job.state)
-    if isinstance(command, Cancel):
-        return _cancel(job, now)
+    if isinstance(command, JobCommand):
+        return _of_the_job(job, command, now)
     if item is None:
         raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total}.")
     if isinstance(command, Claim):
@@ -89,14 +96,25 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
         )
     match command:
         case Renew():
-            kept = replace(item, lease_until=now + command.lease_s)
-            return Change(replace(job, heartbeat_at=now), kept, visible=False)
+            return _renew(job, command, now, item)
         case Report():
             return _report(job, command, now, item)
         case Finish():
             return _finish(job, command, now, item)
         case Release():
             return _release(job, now, item)
+        case Lapse():
+            return _lapse(job, command, now, item)
+
+
+def _of_the_job(job: Job, command: JobCommand, now: float) -> Change:
+    match command:
+        case Cancel():
+            return _cancel(job, now)
+        case Fail():
+            return _fail(job, command.error, now)
+        case Look():
+            return _look(job, command, now)
 
 
 def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
@@ -104,7 +122,16 @@ def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
         raise Refused(f"Job {job.id} is being stopped; none of its items may be claimed.")
     if item.state is not ItemState.PENDING or item.lease_until is not None:
         raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state} or held by another runner.")
-    taken = replace(item, lease=item.lease + 1, lease_until=now + command.lease_s, attempt=item.attempt + 1)
+    if item.not_before is not None and now < item.not_before:
+        raise Refused(f"Item {item.index} of job {job.id} rests before its next attempt.")
+    taken = replace(
+        item,
+        lease=item.lease + 1,
+        lease_until=now + command.lease_s,
+        not_before=None,
+        worker=command.worker,
+        attempt=item.attempt + 1,
+    )
     job = replace(
         job,
         waiting=job.waiting - 1,
@@ -113,10 +140,24 @@ def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
         heartbeat_at=now,
     )
     if job.state is State.RUNNING:
-        return Change(job, taken, visible=False)
+        return _sign_of_life(job, taken, Health.WAITING_LONG)
     job = _to(job, State.RUNNING)
-    started = replace(job, started_at=now, progress_at=now, meter=progress.advance(job.meter, 0.0, now))
+    started = replace(
+        job, health=Health.OK, started_at=now, progress_at=now, meter=progress.advance(job.meter, 0.0, now)
+    )
     return Change(_seen(started), taken)
+
+
+def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
+    kept = replace(item, lease_until=now + command.lease_s)
+    return _sign_of_life(replace(job, heartbeat_at=now), kept, Health.UNRESPONSIVE)
+
+
+def _sign_of_life(job: Job, item: Item, ends: Health) -> Change:
+    """Nobody sees it, unless it ends an alarm."""
+    if job.health is not ends:
+        return Change(job, item, visible=False)
+    return Change(_seen(replace(job, health=Health.OK)), item)
 
 
 def _report(job: Job, command: Report, now: float, item: Item) -> Change:
@@ -139,7 +180,7 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     failed = command.state is ItemState.FAILED
     if failed and command.error and command.error.transient and item.attempt < job.max_attempts:
         if not job.stopping:
-            return _again(job, now, item, command.error)
+            return _again(job, now, item, command.error, command.pause_s)
         # The stop took away the attempt that it would have had.
         command, failed = replace(command, state=ItemState.CANCELLED, error=None), False
     if command.state is ItemState.CANCELLED and not job.stopping:
@@ -164,15 +205,16 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     return Change(_seen(_settled(job, now, ended)), ended)
 
 
-def _again(job: Job, now: float, item: Item, error: Problem) -> Change:
+def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> Change:
     waiting = replace(
         item if item.state is ItemState.PENDING else _item_to(item, ItemState.PENDING),
         lease_until=None,
+        not_before=now + pause_s if pause_s > 0 else None,
         progress=None,
         message=f"Attempt {item.attempt} failed: {error.message}",
         seq=job.seq + 1,
     )
-    job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1, heartbeat_at=now)
+    job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1, heartbeat_at=now, health=Health.OK)
     return Change(_seen(replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))), waiting)
 
 
@@ -194,11 +236,41 @@ def _release(job: Job, now: float, item: Item) -> Change:
     return Change(_seen(job) if was_running else job, waiting, visible=was_running)
 
 
+def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
+    assert item.lease_until is not None
+    if not command.forced and now < item.lease_until:
+        raise Refused(f"The lease of item {item.index} of job {job.id} has not run out yet.")
+    if item.state is not ItemState.RUNNING:
+        return _release(job, now, item)  # it was never begun, so it has not used its attempt
+    lost = Problem("worker_lost", command.why, transient=True)
+    began = item.started_at or now
+    finish = Finish(job.id, item.index, item.lease, ItemState.FAILED, began, error=lost)
+    return _finish(job, finish, now, item)
+
+
 def _cancel(job: Job, now: float) -> Change:
     if job.cancel_requested:
         return Change(job, visible=False)
     job = replace(job, cancel_requested=True)
     return _ended_early(job, now, item=None)
+
+
+def _fail(job: Job, error: Problem, now: float) -> Change:
+    if job.error is not None:
+        return Change(job, visible=False)  # it fails already, and the first reason stays
+    return _ended_early(replace(job, error=error), now, item=None)
+
+
+def _look(job: Job, command: Look, now: float) -> Change:
+    if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
+        return _fail(job, Problem("deadline_exceeded", "The job was not done by its deadline."), now)
+    if expired(job, now, command.alarms):
+        hours = (now - job.created_at) / 3600
+        return _fail(job, Problem("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
+    found = health(job, now, command.alarms)
+    if found is job.health:
+        return Change(job, visible=False)
+    return Change(_seen(replace(job, health=found)))
 
 
 def _stop_for_errors(job: Job, now: float, item: Item) -> Change:
@@ -240,7 +312,7 @@ def _all_failed(job: Job, item: Item | None) -> Problem:
 
 def _advanced(before: Job, after: Job, now: float, partial: float) -> Job:
     """`after`, with what is partly done, the rate and the percentage that follow from it."""
-    after = replace(after, partial=_partial(after, partial), heartbeat_at=now, progress_at=now)
+    after = replace(after, partial=_partial(after, partial), heartbeat_at=now, progress_at=now, health=Health.OK)
     done = after.processed + after.partial
     step = done - before.processed - before.partial
     return replace(

@@ -3,7 +3,7 @@
     unstuck.db              the store
     lock                    held by the one server that uses the folder
     files/JOB/in/00012.csv  an input; the number is the item's, the ending is for programs that look at it
-    files/JOB/out/12/NAME   what working on item 12 left behind
+    files/JOB/out/12-1/NAME what working on item 12 under its lease 1 left behind: nobody writes into another's
 
 A folder below files/ that belongs to no job is litter of an upload that was cut off; the start sweeps it.
 Labels never become paths (names.py). Knows no store and no HTTP.
@@ -87,12 +87,12 @@ class DataFolder:
     def input(self, job_id: str, file: str) -> Path:
         return self.files / job_id / "in" / file
 
-    def output(self, job_id: str, index: int) -> Path:
-        return self.files / job_id / "out" / str(index)
+    def output(self, job_id: str, index: int, lease: int) -> Path:
+        return self.files / job_id / "out" / f"{index}-{lease}"
 
-    def result(self, job_id: str, index: int, file: str) -> Path:
+    def result(self, job_id: str, index: int, lease: int, file: str) -> Path:
         """A result file that is really there and really below its job's folder; NotFound."""
-        folder = self.output(job_id, index)
+        folder = self.output(job_id, index, lease)
         path = folder / file
         if path.parent != folder or path.is_symlink() or not path.is_file():
             raise NotFound(f"The result file of item {index} of job {job_id} is no longer there.")

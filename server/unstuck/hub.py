@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from unstuck import sse
 from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.job import Item, Job
-from unstuck.snapshot import Alarms, Snapshot, public, public_item
+from unstuck.snapshot import Snapshot, public, public_item
 from unstuck.stores import Store
 from unstuck.viewer import Slot, Viewer
 
@@ -88,12 +88,14 @@ class _Watch:
 class Hub:
     """See the module. `run()` must be running while there are viewers; it ticks the heartbeat."""
 
-    def __init__(self, store: Store, pace: Pace, alarms: Alarms, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, pace: Pace, keep_s: float | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self.counts = Counts()
         self.leaving: str | None = None
         self._store = store
         self._pace = pace
-        self._alarms = alarms
+        self._keep_s = keep_s
         self._clock = clock
         self._watches: dict[str, _Watch] = {}
         self._viewers: set[Viewer] = set()
@@ -257,7 +259,7 @@ class Hub:
 
     def _encode(self, snapshot: Snapshot, changed: Sequence[Item], base: str, since: int) -> Slot:
         job = snapshot.job
-        seen = public(snapshot, self._clock(), base, self._alarms)
+        seen = public(snapshot, self._clock(), base, self._keep_s)
         shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
         more = len(changed) > ITEMS_SHOWN
         return Slot(

@@ -36,6 +36,15 @@ class ItemState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Health(StrEnum):
+    """Of a job that is not done: whether it goes on as it should."""
+
+    OK = "ok"
+    WAITING_LONG = "waiting_long"  # nobody took it up for long
+    STALLED = "stalled"  # it is worked on, and nothing gets done
+    UNRESPONSIVE = "unresponsive"  # no sign of who works on it
+
+
 #: The states of a job, and of an item, that nothing follows.
 FINAL = frozenset({State.COMPLETED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
 ITEM_FINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED})
@@ -53,7 +62,8 @@ class Problem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What somebody asked for. Times are epoch seconds, counts are items, `partial` is the sum of the
-    fractions of the items that run, `percent` the highest that was shown."""
+    fractions of the items that run, `percent` the highest that was shown; `item_limit_s` is how long an item
+    may be worked on (seconds), `deadline_at` when all has to be over."""
 
     id: str
     kind: str
@@ -63,11 +73,16 @@ class Job:
     created_at: float
     options: Mapping[str, Any] = field(default_factory=dict)
     state: State = State.QUEUED
+    health: Health = Health.OK
     seq: int = 1
     priority: int = 0
     attempt: int = 1
     max_attempts: int = 3
     max_errors: int | None = None
+    item_limit_s: float | None = None
+    deadline_at: float | None = None
+    webhook_url: str | None = None
+    retry_of: str | None = None
     leased: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -99,7 +114,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One file of a job. `file` is the stored input's file name, `result_file` the stored result's."""
+    """One file of a job. `file` is the stored input's file name, `result_file` the stored result's; `worker`
+    is who took it last, and nobody may take it before `not_before`."""
 
     index: int
     name: str
@@ -109,6 +125,8 @@ class Item:
     seq: int = 1
     lease: int = 0
     lease_until: float | None = None
+    not_before: float | None = None
+    worker: str | None = None
     attempt: int = 0
     progress: float | None = None
     message: str | None = None
@@ -120,12 +138,24 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarms:
+    """When a job that is not done stops being `ok`; seconds. `expiry_s`: a job that nobody took up by then has
+    failed; None: it waits for ever."""
+
+    waiting_long_s: float = 600.0
+    stalled_s: float = 300.0
+    unresponsive_s: float = 20.0
+    expiry_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
-    """A runner takes a waiting item for `lease_s` seconds."""
+    """A runner takes a waiting item for `lease_s` seconds. `worker` is its name, for people."""
 
     job_id: str
     index: int
     lease_s: float
+    worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +182,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The item ended. A transient error asks for another attempt, while there is one left."""
+    """The item ended. A transient error asks for another attempt, while there is one left, after `pause_s`."""
 
     job_id: str
     index: int
@@ -163,6 +193,7 @@ class Finish:
     message: str | None = None
     result: Mapping[str, Any] | None = None
     result_file: str | None = None
+    pause_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +206,39 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Lapse:
+    """The runner is given up on, since its lease ran out, or, with `forced`, since somebody says so."""
+
+    job_id: str
+    index: int
+    lease: int
+    why: str
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Somebody wants the job to end."""
 
     job_id: str
 
 
-Command = Claim | Renew | Report | Finish | Release | Cancel
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Somebody, or a limit, ends the job as failed."""
+
+    job_id: str
+    error: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Time has passed: see whether a limit was reached, and how the job is."""
+
+    job_id: str
+    alarms: Alarms
+
+
+ItemCommand = Claim | Renew | Report | Finish | Release | Lapse
+JobCommand = Cancel | Fail | Look
+Command = ItemCommand | JobCommand

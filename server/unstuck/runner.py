@@ -3,8 +3,9 @@
     wait for a free worker → claim a handful → start one → hold its progress → finish → next
 
 Each worker has one task here that keeps it alive and gives it items. All that is to be written goes
-through one more task (pen.py). Leases are renewed while items are in hand. Knows the Store protocol and
-the data folder; no HTTP, no viewers. What a command makes of a job is decided by the store alone.
+through one more task (pen.py). A thread renews the leases while items are in hand (keeper.py); an item that
+was taken from us all the same is dropped with all that was done to it. Knows the Store protocol and the data
+folder; no HTTP, no viewers. What a command makes of a job is decided by the store alone.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import contextlib
 import itertools
 import logging
 import os
+import random
+import socket
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unstuck import pipe
+from unstuck.backoff import Backoff
 from unstuck.child import Child, WorkerDiedError
 from unstuck.errors import CannotStart, StoreUnavailable
 from unstuck.folder import DataFolder
-from unstuck.job import Finish, Item, ItemState, Job, Problem, Release, Renew, Report
+from unstuck.job import Alarms, Finish, Item, ItemState, Job, Problem, Release, Renew, Report
+from unstuck.keeper import Keeper
 from unstuck.kinds.option import KindInfo
 from unstuck.pen import Pen
 from unstuck.stores import Claimed, Store
@@ -33,8 +38,8 @@ log = logging.getLogger("unstuck.runner")
 
 #: Items claimed at once for each worker: one to work on, one in reserve while the next claim is written.
 CLAIM_PER_WORKER = 2
-#: Looked for work at least so often, should a wake ever be lost (seconds).
-LOOK_S = 5.0
+#: Looked for work at least so often: items that rest before another attempt ring no bell (seconds).
+LOOK_S = 1.0
 #: Waits before a worker that does not start is tried again (seconds); the last one stays.
 RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
 
@@ -50,6 +55,9 @@ class Crew:
     lease_s: float = 30.0
     hold_s: float = 0.2
     cancel_grace_s: float = 1.0
+    item_limit_s: float | None = None
+    pause: Backoff = field(default_factory=Backoff)
+    alarms: Alarms = field(default_factory=Alarms)
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +69,8 @@ class Held:
     child: Child | None = None
     started_at: float = 0.0
     stopped: bool = False
+    overran: float | None = None  # the limit that it ran into (seconds)
+    limit: asyncio.TimerHandle | None = field(default=None, repr=False)
 
     @property
     def item(self) -> Item:
@@ -86,20 +96,23 @@ class Runner:
         self._run_ids = itertools.count(1)
         self._children: set[Child] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._keeper = Keeper(store, crew.alarms, crew.lease_s)
+        #: Who we are in the store, for people.
+        self.name = f"{socket.gethostname()}/{os.getpid()}"
 
     @property
     def alive(self) -> bool:
         """It works, and has a worker to work with."""
-        return self.trouble is None and bool(self._tasks) and not any(task.done() for task in self._tasks)
+        tasks_run = bool(self._tasks) and not any(task.done() for task in self._tasks)
+        return self.trouble is None and tasks_run and self._keeper.alive
 
     async def start(self) -> None:
-        """Take up what a server before us left, start the workers; CannotStart if the kinds do not load."""
+        """Start the workers; CannotStart if the kinds do not load."""
         first = await self._start_child()
         self.kinds = {info.name: info for info in first.kinds}
-        await self._rescue()
         self._store.on_wake(self.wake)
         self._go(self._pen.run(), "pen")
-        self._go(self._renew(), "renew")
+        self._keeper.start(self._leases, self._taken_away)
         for number in range(self._crew.workers):
             self._go(self._man(first if number == 0 else None), f"worker {number}")
 
@@ -110,6 +123,7 @@ class Runner:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(child.end() for child in tuple(self._children)))
         self._tasks = []
+        await asyncio.to_thread(self._keeper.stop)
         for held in self._held:
             self._pen.write(Release(held.claimed.job_id, held.item.index, held.item.lease))
         await self._pen.flush()
@@ -167,7 +181,8 @@ class Runner:
 
     async def _claim(self) -> bool:
         try:
-            claimed = await self._store.claim(self._crew.workers * CLAIM_PER_WORKER, self._crew.lease_s)
+            wanted = self._crew.workers * CLAIM_PER_WORKER
+            claimed = await self._store.claim(wanted, self._crew.lease_s, self.name)
         except StoreUnavailable:
             return False  # the store has logged it, and is asked again soon
         for one in claimed:
@@ -186,18 +201,36 @@ class Runner:
             return
         held.run_id, held.child, held.started_at = next(self._run_ids), child, time.time()
         self._pen.hold(self._report(held))
+        self._set_limit(held)
         try:
             done = await child.work(
                 self._run(held), lambda said: self._pen.hold(self._report(held, said.fraction, said.message))
             )
         except WorkerDiedError as death:
-            if held.stopped:
+            if held.overran is not None:
+                self._finish(held, ItemState.FAILED, error=_overran(held.overran))
+            elif held.stopped:
                 self._finish(held, ItemState.CANCELLED, message="Stopped by force.")
             else:
                 lost = Problem("worker_lost", str(death), transient=True)
                 self._finish(held, ItemState.FAILED, error=lost)
             raise
+        finally:
+            if held.limit is not None:
+                held.limit.cancel()
         await self._done(held, done)
+
+    def _set_limit(self, held: Held) -> None:
+        kind = self.kinds[held.claimed.kind]
+        limits = [limit for limit in (held.claimed.limit_s, kind.limit_s) if limit is not None]
+        limit_s = min(limits, default=self._crew.item_limit_s)
+        if limit_s is not None:
+            held.limit = asyncio.get_running_loop().call_later(limit_s, self._overrun, held, limit_s)
+
+    def _overrun(self, held: Held, limit_s: float) -> None:
+        if held.child is not None and not held.stopped:
+            held.overran = limit_s
+            held.child.stop(held.run_id, self._crew.cancel_grace_s)
 
     def _run(self, held: Held) -> pipe.Run:
         claimed, item = held.claimed, held.item
@@ -207,7 +240,7 @@ class Runner:
             name=item.name,
             options=dict(claimed.options),
             input=None if item.file is None else str(self._folder.input(claimed.job_id, item.file)),
-            output=str(self._folder.output(claimed.job_id, item.index)),
+            output=str(self._folder.output(claimed.job_id, item.index, item.lease)),
             attempt=item.attempt,
         )
 
@@ -219,13 +252,16 @@ class Runner:
 
     async def _done(self, held: Held, done: pipe.Done) -> None:
         state = ItemState(done.state)
+        if state is ItemState.CANCELLED and held.overran is not None:
+            self._finish(held, ItemState.FAILED, error=_overran(held.overran))
+            return
         if state is ItemState.CANCELLED and not held.stopped:
             # The kind raised Cancelled although nobody had asked: that is a failure of its own.
             error = Problem("exception", "The work stopped itself although nobody had asked for it.")
             self._finish(held, ItemState.FAILED, error=error)
             return
         if done.file is not None:
-            folder = self._folder.output(held.claimed.job_id, held.item.index)
+            folder = self._folder.output(held.claimed.job_id, held.item.index, held.item.lease)
             try:
                 await asyncio.to_thread(_make_durable, folder, done.file)
             except OSError as trouble:
@@ -246,11 +282,17 @@ class Runner:
         result: Mapping[str, object] | None = None,
         file: str | None = None,
     ) -> None:
+        if held not in self._held:
+            return  # taken away: somebody else has it, and what was done here is dropped
         item, started_at = held.item, held.started_at or time.time()
         self._held.discard(held)
+        pause_s = self._crew.pause.pause_s(item.attempt, random.random()) if error and error.transient else 0.0  # noqa: S311
         self._pen.write(
-            Finish(held.claimed.job_id, item.index, item.lease, state, started_at, error, message, result, file)
-        )
+            Finish(
+                held.claimed.job_id, item.index, item.lease, state, started_at,
+                error, message, result, file, pause_s,
+            )
+        )  # fmt: skip
 
     # -- what the store says
 
@@ -275,25 +317,28 @@ class Runner:
                 self._held.discard(held)
                 self._pen.write(Release(job_id, held.item.index, held.item.lease))
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._crew.lease_s / 3)
-            for held in self._held:
-                self._pen.write(Renew(held.claimed.job_id, held.item.index, held.item.lease, self._crew.lease_s))
+    # -- leases
 
-    async def _rescue(self) -> None:
-        """Items that a server before us held: those that ran have used an attempt, the others have not."""
-        stopped = Problem("worker_lost", "The server ended while this item was worked on.", transient=True)
-        commands: list[Finish | Release] = []
-        for job_id, item in await self._store.orphans():
-            if item.state is ItemState.RUNNING:
-                began = item.started_at or time.time()
-                commands.append(Finish(job_id, item.index, item.lease, ItemState.FAILED, began, error=stopped))
-            else:
-                commands.append(Release(job_id, item.index, item.lease))
-        if commands:
-            log.info("taking up %d items that an earlier run of the server left behind", len(commands))
-            await self._store.apply(commands)
+    def _leases(self) -> list[Renew]:
+        """What is to be renewed. Called by the keeper's thread: copying a set is one step for Python."""
+        lease_s = self._crew.lease_s
+        return [Renew(one.claimed.job_id, one.item.index, one.item.lease, lease_s) for one in tuple(self._held)]
+
+    def _taken_away(self, lost: Sequence[Renew]) -> None:
+        """These items have a new owner, or their job is over: nothing that we do to them counts any more."""
+        keys = {(one.job_id, one.index, one.lease) for one in lost}
+        for held in tuple(self._held):
+            if (held.claimed.job_id, held.item.index, held.item.lease) not in keys:
+                continue
+            self._held.discard(held)
+            if held.child is not None:
+                held.child.kill_if_running(held.run_id)
+            elif held in self._ready:
+                self._ready.remove(held)
+
+
+def _overran(limit_s: float) -> Problem:
+    return Problem("time_limit_exceeded", f"The work on this item took longer than the {limit_s:g} s it may take.")
 
 
 def _report_end(task: asyncio.Task[None]) -> None:

@@ -45,6 +45,8 @@ class Settings:
     max_attempts: int = _setting(3, "attempts at an item, where the submission does not say")
     cancel_grace_s: float = _setting(1.0, "time for an item to stop by itself before it is stopped by force")
     lease_s: float = _setting(30.0, "time after which a runner that gives no sign has lost its items")
+    retry_pause_s: float = _setting(1.0, "before an item is tried again; doubled with each attempt")
+    item_limit_s: float = _setting(0.0, "longest work on one item, where neither job nor kind says; 0: no limit")
     report_hold_s: float = _setting(0.2, "time that a passing percentage may wait to be written")
 
     max_files: int = _setting(10_000, "files in one job")
@@ -65,11 +67,20 @@ class Settings:
 
     waiting_long_s: float = _setting(600.0, "time in the queue after which a job is waiting_long")
     stalled_s: float = _setting(300.0, "time without progress after which a job is stalled")
+    expiry_s: float = _setting(0.0, "time in the queue after which a job has failed; 0: it waits for ever")
+    retention_s: float = _setting(
+        7 * 86_400.0, "time that finished jobs and their files are kept; 0: until they are removed"
+    )
 
     @property
     def folder(self) -> Path:
         """The data folder."""
         return Path(self.data or platformdirs.user_data_dir("unstuck")).expanduser().absolute()
+
+    @property
+    def keep_s(self) -> float | None:
+        """As retention_s; None: for ever."""
+        return self.retention_s or None
 
     @property
     def worker_count(self) -> int:

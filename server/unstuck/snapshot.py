@@ -23,15 +23,6 @@ POLL_QUEUED_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Alarms:
-    """When a job that is not done stops being `ok`; seconds."""
-
-    waiting_long_s: float = 600.0
-    stalled_s: float = 300.0
-    unresponsive_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A job as read at one instant: the row, the names of running items, and the first failed items."""
 
@@ -40,27 +31,14 @@ class Snapshot:
     item_errors: Sequence[Item] = ()
 
 
-def health(job: Job, now: float, alarms: Alarms) -> str | None:
-    """`ok`, `waiting_long`, `stalled` or `unresponsive` (PROTOCOL section 2); None when done."""
-    if job.done:
-        return None
-    if job.state is State.QUEUED:
-        return "waiting_long" if now - job.created_at > alarms.waiting_long_s else "ok"
-    if job.leased and now - (job.heartbeat_at or now) > alarms.unresponsive_s:
-        return "unresponsive"
-    if not job.leased and now - (job.heartbeat_at or now) > alarms.waiting_long_s:
-        return "waiting_long"
-    return "stalled" if now - (job.progress_at or now) > alarms.stalled_s else "ok"
-
-
-def etag(snapshot: Snapshot, now: float, alarms: Alarms) -> str:
+def etag(snapshot: Snapshot) -> str:
     """Weak, since `server_time` and the ETA move on while nothing happens."""
-    job = snapshot.job
-    return f'W/"{job.seq}-{health(job, now, alarms) or "done"}"'
+    return f'W/"{snapshot.job.seq}"'
 
 
-def public(snapshot: Snapshot, now: float, base: str, alarms: Alarms) -> dict[str, Any]:
-    """The job object. `now` in epoch seconds, `base` the mount prefix without a slash at its end."""
+def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None) -> dict[str, Any]:
+    """The job object. `now` in epoch seconds, `base` the mount prefix without a slash at its end, `keep_s` for how
+    long finished jobs are kept (None: for ever)."""
     job = snapshot.job
     return {
         "id": job.id,
@@ -70,7 +48,7 @@ def public(snapshot: Snapshot, now: float, base: str, alarms: Alarms) -> dict[st
         "state": job.state,
         "done": job.done,
         "cancel_requested": job.cancel_requested,
-        "health": health(job, now, alarms),
+        "health": None if job.done else job.health,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "priority": job.priority,
@@ -85,14 +63,14 @@ def public(snapshot: Snapshot, now: float, base: str, alarms: Alarms) -> dict[st
             }
             for item in snapshot.item_errors[:ITEM_ERRORS_SHOWN]
         ],
-        "retry_of": None,
+        "retry_of": job.retry_of,
         "created_at": rfc3339(job.created_at),
         "started_at": rfc3339(job.started_at),
         "progress_at": rfc3339(job.progress_at),
         "heartbeat_at": rfc3339(job.heartbeat_at),
         "finished_at": rfc3339(job.finished_at),
-        "deadline_at": None,
-        "expires_at": None,
+        "deadline_at": rfc3339(job.deadline_at),
+        "expires_at": None if job.finished_at is None or keep_s is None else rfc3339(job.finished_at + keep_s),
         "server_time": rfc3339(now),
         "poll_after_ms": _poll_after(job),
         "links": _links(job, base),
@@ -173,6 +151,6 @@ def _links(job: Job, base: str) -> dict[str, str | None]:
         "events": f"{here}/events",
         "items": f"{here}/items",
         "cancel": f"{here}/cancel",
-        "retry": None,
+        "retry": f"{here}/retry" if job.done else None,
         "results": f"{here}/results" if job.done else None,
     }

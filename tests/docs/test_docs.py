@@ -17,7 +17,7 @@ from unstuck.app import create_app
 from unstuck.job import FINAL, Item, ItemState, Job, Problem, State
 from unstuck.routes import jobs
 from unstuck.settings import PREFIX, Settings
-from unstuck.snapshot import Alarms, Snapshot, public, public_item
+from unstuck.snapshot import Snapshot, public, public_item
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "PROTOCOL.md").read_text()
@@ -51,7 +51,7 @@ def test_every_endpoint_is_in_the_protocol_and_the_other_way_round() -> None:
 def test_the_job_object_has_the_fields_that_the_protocol_tells() -> None:
     rows = re.findall(r"^\| (`[a-z_`, ]+`)(?:, )? \|", section(2), re.MULTILINE)
     told = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
-    seen = public(Snapshot(JOB, ["a"], [ITEM]), 1.0, "", Alarms())
+    seen = public(Snapshot(JOB, ["a"], [ITEM]), 1.0, "")
     assert told == set(seen)
     example = json.loads(re.search(r'`(\{"total".*?\})`', section(2)).group(1))  # type: ignore[union-attr]
     assert set(example) == set(seen["progress"])

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "server" / "unstuck"
 LONGEST = 400
 
 #: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
-PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis"}
+PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis",
+        "alarms", "backoff", "timeline"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: What each room may import of unstuck; a name stands for itself and all below it.
@@ -26,12 +27,15 @@ ARROWS: dict[str, set[str]] = {
     "progress": set(),
     "names": set(),
     "job": {"progress"},
-    "decide": {"job", "progress", "errors"},
+    "alarms": {"job"},
+    "backoff": set(),
+    "timeline": {"job"},
+    "decide": {"job", "alarms", "progress", "errors"},
     "snapshot": {"job", "progress"},
     "sse": {"snapshot"},
     "settings": {"errors"},
     "folder": {"names", "errors"},
-    "stores": {"job", "decide", "progress", "snapshot", "errors", "stores"},
+    "stores": {"job", "decide", "progress", "snapshot", "timeline", "errors", "stores"},
     "viewer": set(),
     "hub": {"viewer", "stores", "job", "snapshot", "sse", "errors"},
     "kinds": {"kinds", "names"},
@@ -39,10 +43,11 @@ ARROWS: dict[str, set[str]] = {
     "worker": {"kinds", "pipe"},
     "child": {"pipe", "errors"},
     "pen": {"stores", "job", "errors"},
-    "runner": {"child", "pen", "pipe", "folder", "stores", "job", "errors", "kinds.option"},
+    "keeper": {"stores", "job", "errors"},
+    "runner": {"backoff", "child", "keeper", "pen", "pipe", "folder", "stores", "job", "errors", "kinds.option"},
     "routes": {"routes", "hub", "stores", "job", "snapshot", "sse", "errors", "names", "folder", "settings",
                "kinds.option"},
-    "app": {"routes", "hub", "runner", "folder", "stores", "settings", "snapshot", "errors"},
+    "app": {"routes", "hub", "runner", "folder", "stores", "settings", "backoff", "job", "errors"},
     "serve": {"app", "routes", "settings", "errors"},
     "diagnosis": set(),
     "doctor": {"diagnosis"},

@@ -15,7 +15,7 @@ from tests.conftest import Clock, soon
 from unstuck.errors import StoreUnavailable
 from unstuck.hub import Hub, Pace
 from unstuck.job import Cancel, Finish, Item, ItemState, Job, Report
-from unstuck.snapshot import Alarms, Snapshot, public
+from unstuck.snapshot import Snapshot, public
 from unstuck.stores import Claimed
 from unstuck.stores.sqlite import SQLiteStore
 from unstuck.viewer import Viewer
@@ -63,7 +63,7 @@ async def reading(hub: Hub, *job_ids: str, ends: bool = True, all_jobs: bool = F
 
 @pytest.fixture
 async def hub(store: SQLiteStore, clock: Clock) -> AsyncIterator[Hub]:
-    one = Hub(store, QUICK, Alarms(), clock)
+    one = Hub(store, QUICK, clock=clock)
     yield one
     await one.close()
 
@@ -114,7 +114,7 @@ async def test_nobody_starts_with_what_was_read_before_he_came(tmp_path: Any) ->
     """It may be older than what he was told elsewhere, and a first event is believed."""
     store = LateStore(tmp_path / "s.db")
     await store.open()
-    hub = Hub(store, QUICK, Alarms())
+    hub = Hub(store, QUICK)
     job_id = await submitted(store)
     async with reading(hub, job_id) as early:
         await soon(lambda: store.reads == 1)
@@ -132,7 +132,7 @@ async def test_the_very_same_object_as_a_poll(store: SQLiteStore, hub: Hub, cloc
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
     snapshot = await store.snapshot(job_id)
-    assert json.loads(json.dumps(public(snapshot, clock.now, "", Alarms()))) == reader.of("job")[0]
+    assert json.loads(json.dumps(public(snapshot, clock.now, ""))) == reader.of("job")[0]
 
 
 async def test_everybody_sees_the_end_whatever_the_moment_of_joining(store: SQLiteStore, hub: Hub) -> None:
@@ -174,7 +174,7 @@ async def test_a_slow_reader_gets_the_newest_truth_and_no_backlog(store: SQLiteS
 
 
 async def test_changes_within_the_interval_are_one_event_but_the_end_is_at_once(store: SQLiteStore) -> None:
-    hub = Hub(store, Pace(interval_s=3600.0), Alarms())
+    hub = Hub(store, Pace(interval_s=3600.0))
     job_id = await submitted(store, 2)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
@@ -266,7 +266,7 @@ async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(st
     """Else every client of a busy job would ask for what it is about to be sent."""
     woken: list[Any] = []
     store.on_wake(woken.append)
-    hub = Hub(store, Pace(interval_s=3600.0), Alarms())
+    hub = Hub(store, Pace(interval_s=3600.0))
     job_id = await submitted(store)
     await soon(lambda: woken)  # else that wake could ring the bell again
     async with reading(hub, job_id) as reader:
@@ -295,7 +295,7 @@ async def test_a_wake_that_never_came_is_found_too(store: SQLiteStore, hub: Hub)
 async def test_a_store_that_does_not_answer_stops_no_heartbeat(tmp_path: Any) -> None:
     store = FailingStore(tmp_path / "s.db")
     await store.open()
-    hub = Hub(store, QUICK, Alarms())
+    hub = Hub(store, QUICK)
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
@@ -331,7 +331,7 @@ async def test_a_failed_broadcast_is_logged_counted_and_made_good(
 ) -> None:
     store = FailingStore(tmp_path / "s.db")
     await store.open()
-    hub = Hub(store, QUICK, Alarms())
+    hub = Hub(store, QUICK)
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)

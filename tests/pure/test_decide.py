@@ -1,24 +1,26 @@
-"""The gate: single commands, the rules in prose of decide.py, and any sequence that Hypothesis thinks of."""
+"""The gate: single commands, and the rules in prose of decide.py."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from unstuck.decide import ITEM_NEXT, NEXT, Change, decide
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.job import (
     FINAL,
     ITEM_FINAL,
+    Alarms,
     Cancel,
     Claim,
+    Fail,
     Finish,
     Item,
     ItemState,
     Job,
+    Lapse,
+    Look,
     Problem,
     Release,
     Renew,
@@ -255,92 +257,45 @@ def test_progress_within_an_item_moves_the_bar_and_never_back() -> None:
     assert (bench.job.percent, bench.job.partial) == (100.0, 0.0)
 
 
-class AnySequence(RuleBasedStateMachine):
-    """Commands in any order, from runners that hold right, wrong and old leases."""
-
-    @initialize(total=st.integers(1, 5), attempts=st.integers(1, 3), errors=st.none() | st.integers(0, 2))
-    def submit(self, total: int, attempts: int, errors: int | None) -> None:
-        self.bench = Bench(total, max_attempts=attempts, max_errors=errors)
-        self.percent = 0.0
-        self.final: Job | None = None
-
-    def attempt(self, command: object) -> None:
-        before = self.bench.job
-        self.bench.now += 0.5
-        try:
-            change = self.bench.take(command)
-        except Refused:
-            assert self.bench.job is before
-            return
-        assert not before.done, "nothing changes after the end"
-        assert change.visible == (change.job.seq == before.seq + 1)
-        assert change.visible or change.job.seq == before.seq
-        after = change.job.state
-        assert after is before.state or after in NEXT[before.state]
-
-    @rule(data=st.data())
-    def command(self, data: st.DataObject) -> None:
-        index = data.draw(st.integers(0, self.bench.job.total - 1))
-        lease = self.bench.items[index].lease - data.draw(st.sampled_from([0, 0, 0, 1]))
-        fraction = data.draw(st.none() | st.floats(-1, 2))
-        error = data.draw(st.sampled_from([BROKEN, PASSING]))
-        state = data.draw(st.sampled_from(list(ItemState)))
-        commands = [
-            Claim("j", index, 30.0),
-            Renew("j", index, lease, 30.0),
-            Report("j", index, lease, self.bench.now, fraction),
-            Finish("j", index, lease, state, self.bench.now, error=error if state == "failed" else None),
-            Release("j", index, lease),
-        ]
-        self.attempt(data.draw(st.sampled_from(commands)))
-
-    @rule()
-    @precondition(lambda self: self.bench.now > 105)
-    def cancel(self) -> None:
-        self.attempt(Cancel("j"))
-
-    @invariant()
-    def counts_equal_the_items(self) -> None:
-        job, items = self.bench.job, self.bench.items
-        for state in ITEM_FINAL:
-            assert getattr(job, state.value) == sum(item.state is state for item in items)
-        held = [item for item in items if item.lease_until is not None]
-        assert job.leased == len(held)
-        assert job.waiting == sum(i.state is ItemState.PENDING and i.lease_until is None for i in items)
-        assert all(item.state in (ItemState.PENDING, ItemState.RUNNING) for item in held)
-        assert job.partial == pytest.approx(sum(i.progress or 0 for i in held if i.state == "running"), abs=1e-6)
-
-    @invariant()
-    def done_exactly_when_nothing_is_left(self) -> None:
-        job = self.bench.job
-        assert job.done == (job.waiting == 0 and job.leased == 0)
-        assert (job.finished_at is not None) == job.done
-
-    @invariant()
-    def the_bar_never_goes_back(self) -> None:
-        job = self.bench.job
-        assert job.percent is not None
-        assert job.percent >= self.percent
-        assert job.done or job.percent < 100
-        self.percent = job.percent
-
-    @invariant()
-    def final_stays_final(self) -> None:
-        if self.final is not None:
-            assert self.bench.job == self.final
-        if self.bench.job.done:
-            self.final = self.bench.job
-
-    def teardown(self) -> None:
-        """Whatever happened, the job can still end."""
-        bench = self.bench
-        for index, item in enumerate(bench.items):
-            if item.lease_until is not None:
-                bench.take(Release("j", index, item.lease))
-        for index, item in enumerate(bench.items):
-            if not bench.job.done and item.state is ItemState.PENDING:
-                bench.work(index)
-        assert bench.job.done
+def test_a_lease_lapses_only_when_it_has_run_out_or_somebody_says_so() -> None:
+    bench = Bench(1)
+    bench.claim(0)
+    with pytest.raises(Refused):
+        bench.take(Lapse("j", 0, 1, "silent"))
+    bench.now += 31
+    bench.take(Renew("j", 0, 1, 30.0))  # late, and nobody has taken it away yet
+    bench.take(Lapse("j", 0, 1, "an operator says so", forced=True))
+    assert (bench.items[0].attempt, bench.job.waiting) == (0, 1), "it was never begun"
 
 
-TestAnySequence = AnySequence.TestCase
+def test_the_last_attempt_that_is_lost_fails_the_item() -> None:
+    bench = Bench(1, max_attempts=2)
+    for lease in (1, 2):
+        bench.claim(0)
+        bench.take(Report("j", 0, lease, bench.now, 0.5))
+        bench.now += 31
+        bench.take(Lapse("j", 0, lease, "no sign of life"))
+    assert (bench.job.state, bench.items[0].error) == (
+        State.FAILED,
+        Problem("worker_lost", "no sign of life", transient=True),
+    )
+
+
+def test_a_deadline_does_not_turn_a_cancelled_job_into_a_failed_one() -> None:
+    bench = Bench(1, deadline_at=110.0)
+    bench.claim(0)
+    bench.take(Cancel("j"))
+    bench.now = 120.0
+    bench.take(Look("j", Alarms()))
+    bench.finish(0, "cancelled")
+    assert bench.job.state is State.CANCELLED
+
+
+def test_the_first_reason_to_fail_stays() -> None:
+    bench = Bench(2)
+    bench.claim(0)
+    bench.take(Fail("j", Problem("failed_by_operator", "broken input")))
+    assert not bench.take(Fail("j", Problem("failed_by_operator", "another"))).visible
+    bench.finish(0)
+    assert (bench.job.state, bench.job.succeeded, bench.job.cancelled) == (State.FAILED, 1, 1)
+    assert bench.job.error == Problem("failed_by_operator", "broken input")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Clock, soon
 from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, StoreUnavailable
-from unstuck.job import Cancel, Finish, Item, ItemState, Job, Problem, Renew, Report, State
+from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Renew, Report, State
 from unstuck.stores import Claimed, JobFilter, schema
 from unstuck.stores.sqlite import SQLiteStore
 
@@ -26,9 +26,14 @@ async def submitted(store: SQLiteStore, total: int, **more: object) -> str:
     return job.id
 
 
-def finish(claimed: Claimed, state: str = "succeeded", error: Problem | None = None) -> Finish:
+def finish(
+    claimed: Claimed, state: str = "succeeded", error: Problem | None = None, pause_s: float = 0.0
+) -> Finish:
     item = claimed.item
-    return Finish(claimed.job_id, item.index, item.lease, ItemState(state), 1.0, error, result={"n": item.index})
+    result = {"n": item.index}
+    return Finish(
+        claimed.job_id, item.index, item.lease, ItemState(state), 1.0, error, result=result, pause_s=pause_s
+    )
 
 
 async def test_a_job_comes_back_as_it_was_kept(store: SQLiteStore) -> None:
@@ -148,6 +153,7 @@ async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, cl
     cancelled = await store.jobs(JobFilter(states=["cancelled"]), before=None, limit=10)
     assert [one.job.id for _, one in cancelled] == [ids[2]]
     clock.now += 601
+    await asyncio.to_thread(store.sweep, Alarms())
     late = await store.jobs(JobFilter(health="waiting_long"), before=None, limit=10)
     assert [one.job.id for _, one in late] == [ids[4], ids[3], ids[1], ids[0]]
     assert set(await store.live(60)) == set(ids) - {ids[2]}
@@ -170,12 +176,6 @@ async def test_seqs_of_many_in_one_query(store: SQLiteStore) -> None:
     await store.apply([Cancel(ids[1])])
     assert await store.seqs([*ids, str(uuid4())]) == {ids[0]: 1, ids[1]: 2, ids[2]: 1}
     assert await store.seqs([]) == {}
-
-
-async def test_orphans_are_the_items_under_lease(store: SQLiteStore) -> None:
-    job_id = await submitted(store, 3)
-    await store.claim(2, 30.0)
-    assert [(one, item.index) for one, item in await store.orphans()] == [(job_id, 0), (job_id, 1)]
 
 
 async def test_an_answer_that_nobody_waits_for_harms_nobody(store: SQLiteStore) -> None:

@@ -39,13 +39,15 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of work as clients see it. `accept` is for a file input: "image/*", ".csv,text/csv", "" for all."""
+    """A kind of work as clients see it. `accept` is for a file input: "image/*", ".csv,text/csv", "" for all.
+    `limit_s`: how long one item may take (seconds)."""
 
     name: str
     title: str
     description: str = ""
     accept: str = ""
     needs_file: bool = True
+    limit_s: float | None = None
     options: tuple[Option, ...] = ()
 
 

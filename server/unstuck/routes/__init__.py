@@ -18,7 +18,6 @@ from unstuck.folder import DataFolder
 from unstuck.hub import Hub
 from unstuck.kinds.option import KindInfo
 from unstuck.settings import Settings
-from unstuck.snapshot import Alarms
 from unstuck.stores import Store
 
 #: Of everything that is no file: answers are about now, and about one caller.
@@ -35,7 +34,6 @@ class Parts:
     folder: DataFolder
     hub: Hub
     kinds: Mapping[str, KindInfo]
-    alarms: Alarms
     troubles: Callable[[], list[str]]
     polls: dict[str, int]
 

@@ -43,7 +43,7 @@ async def one(request: Request) -> Response:
         known = reason if reason in POLL_REASONS else "other"
         parts.polls[known] = parts.polls.get(known, 0) + 1
     snapshot = await parts.store.snapshot(job_id)
-    tag = etag(snapshot, time.time(), parts.alarms)
+    tag = etag(snapshot)
     if _matches(request, tag):
         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-store"})
     return answer(_public(request, parts, snapshot), headers={"ETag": tag})
@@ -93,7 +93,7 @@ async def items(request: Request) -> Response:
 
 
 def _public(request: Request, parts: Parts, snapshot: Snapshot) -> dict[str, object]:
-    return public(snapshot, time.time(), base_of(request), parts.alarms)
+    return public(snapshot, time.time(), base_of(request), parts.settings.keep_s)
 
 
 def _matches(request: Request, tag: str) -> bool:

@@ -37,7 +37,7 @@ async def of_item(request: Request) -> Response:
         raise NotFound(f"Job {job_id} has no item {text}.")
     if item.result_file is None:
         raise NotFound(f"Item {text} of job {job_id} is {item.state} and left no result file.")
-    path = parts.folder.result(job_id, item.index, item.result_file)
+    path = parts.folder.result(job_id, item.index, item.lease, item.result_file)
     disposition = names.content_disposition(item.result_file)
     return FileResponse(
         path,
@@ -86,7 +86,7 @@ async def _zip(parts: Parts, job_id: str) -> AsyncIterator[bytes]:
         async for item in _items(parts, job_id):
             if item.result_file is None:
                 continue
-            path = parts.folder.result(job_id, item.index, item.result_file)
+            path = parts.folder.result(job_id, item.index, item.lease, item.result_file)
             entry_name = f"{item.index + 1:05d}-{names.harmless(item.result_file)}"
             with archive.open(entry_name, "w", force_zip64=True) as entry, path.open("rb") as source:
                 while piece := await anyio.to_thread.run_sync(source.read, PIECE_BYTES):

@@ -72,7 +72,7 @@ async def submit(request: Request) -> Response:
         if kept is None or kept.id != job.id:  # refused, or sent before: these files belong to no job
             await anyio.to_thread.run_sync(shutil.rmtree, parts.folder.job(job.id), True)
     snapshot = Snapshot(job) if kept.id == job.id else await parts.store.snapshot(kept.id)
-    seen = public(snapshot, time.time(), base_of(request), parts.alarms)
+    seen = public(snapshot, time.time(), base_of(request), parts.settings.keep_s)
     return answer(seen, 202, {"Location": seen["links"]["self"], "Retry-After": "1"})
 
 

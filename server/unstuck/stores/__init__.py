@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from unstuck.errors import UnstuckError
-from unstuck.job import Command, Item, Job
+from unstuck.job import Alarms, Command, Item, Job, Renew
 from unstuck.snapshot import Snapshot
+from unstuck.timeline import Entry
 
 #: Called in the event loop's thread after each commit, with the jobs that visibly changed, or None for one
 #: that was removed. A hint: who needs the truth reads it.
@@ -23,12 +24,21 @@ Outcome = Job | UnstuckError
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An item in a runner's hands, with what is needed to work on it."""
+    """An item in a runner's hands, with what is needed to work on it; `limit_s` is how long it may take."""
 
     job_id: str
     kind: str
     options: Mapping[str, Any]
     item: Item
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of the leases that were to be renewed, and which items (job, index) were taken away."""
+
+    renewed: Sequence[Outcome]
+    lapsed: Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list. `health` needs the moment's clock, so the store applies it."""
+    """Which jobs to list; `health` names only those that are not done."""
 
     states: Sequence[str] = ()
     kind: str | None = None
@@ -78,11 +88,16 @@ class Store(Protocol):
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide and commit the commands in order, together with whatever else waits to be written."""
 
-    async def claim(self, limit: int, lease_s: float) -> list[Claimed]:
-        """Take up to `limit` items, the highest priority first, fairly between jobs."""
+    async def claim(self, limit: int, lease_s: float, worker: str | None = None) -> list[Claimed]:
+        """Take up to `limit` items in the name of `worker`, the highest priority first, fairly between jobs."""
 
-    async def orphans(self) -> list[tuple[str, Item]]:
-        """The items under lease, with their jobs' ids: what a server that died left behind."""
+    def sweep(self, alarms: Alarms, held: Sequence[Renew] = (), *, everything: bool = False) -> Swept:
+        """Do what is due by the passing of time: renew the leases that are `held`, take items away whose lease
+        has run out, let jobs look at their deadlines and their health. With `everything` no lease counts: they
+        are of a server that ended. For a thread that is not the loop's: it blocks until all is committed."""
+
+    async def timeline(self, job_id: str) -> list[Entry]:
+        """What is remembered of the job's life, oldest first; JobNotFound."""
 
     async def snapshot(self, job_id: str) -> Snapshot:
         """The newest truth about a job; JobNotFound."""

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from unstuck.job import Item, ItemState, Job, Problem, State
+from unstuck.job import Health, Item, ItemState, Job, Problem, State
 from unstuck.progress import Meter
+from unstuck.timeline import Entry
 
 JOB_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Job))
 ITEM_COLUMNS: tuple[str, ...] = tuple("idx" if field.name == "index" else field.name for field in fields(Item))
@@ -37,6 +38,10 @@ _JOB_FIXED = {
     "priority",
     "max_attempts",
     "max_errors",
+    "item_limit_s",
+    "deadline_at",
+    "webhook_url",
+    "retry_of",
 }
 _ITEM_FIXED = {"idx", "name", "size", "file"}
 _JOB_MOVING = [name for name in JOB_COLUMNS if name not in _JOB_FIXED]
@@ -72,6 +77,7 @@ def job_from(row: Sequence[Any]) -> Job:
     """From a row of SELECT_JOB."""
     values = dict(zip(JOB_COLUMNS, row, strict=True))
     values["state"] = State(values["state"])
+    values["health"] = Health(values["health"])
     values["options"] = msgspec.json.decode(values["options"])
     values["meter"] = _METER_DECODER.decode(values["meter"])
     values["error"] = _problem(values["error"])
@@ -101,12 +107,53 @@ def find_item(connection: sqlite3.Connection, job_n: int, index: int) -> Item | 
     return None if row is None else item_from(row)
 
 
+INSERT_DELIVERY = "INSERT INTO deliveries (job, url, next_at) VALUES (?, ?, ?)"
+
+#: How many lines about single items a job's timeline keeps; what concerns the whole job is always kept.
+ITEM_ENTRIES_KEPT = 1_000
+
+INSERT_ENTRY = f"""
+    INSERT INTO timeline (job, at, what, text, idx, attempt, worker)
+    SELECT :job, :at, :what, :text, :idx, :attempt, :worker
+    WHERE :idx IS NULL
+       OR (SELECT count(*) FROM timeline WHERE job = :job AND idx IS NOT NULL) < {ITEM_ENTRIES_KEPT}
+"""
+
+
+def entry_values(job_n: int, entry: Entry) -> dict[str, Any]:
+    """For INSERT_ENTRY."""
+    return {
+        "job": job_n,
+        "at": entry.at,
+        "what": entry.what.value,
+        "text": entry.text,
+        "idx": entry.index,
+        "attempt": entry.attempt,
+        "worker": entry.worker,
+    }
+
+
+def move_times(connection: sqlite3.Connection, jump: float) -> None:
+    """The clock was set by `jump` seconds: the durations of all that goes on stay what they were."""
+    connection.execute(
+        "UPDATE items SET lease_until = lease_until + :jump WHERE lease_until IS NOT NULL", {"jump": jump}
+    )
+    connection.execute(
+        "UPDATE items SET not_before = not_before + :jump WHERE not_before IS NOT NULL", {"jump": jump}
+    )
+    connection.execute(
+        "UPDATE jobs SET created_at = created_at + :jump, started_at = started_at + :jump, "
+        "progress_at = progress_at + :jump, heartbeat_at = heartbeat_at + :jump WHERE finished_at IS NULL",
+        {"jump": jump},
+    )
+
+
 def _problem(text: str | None) -> Problem | None:
     return None if text is None else _PROBLEM_DECODER.decode(text)
 
 
 def _sql(value: Any) -> Any:
-    if isinstance(value, State | ItemState):
+    if isinstance(value, State | ItemState | Health):
         return value.value
     if value is None or isinstance(value, str | int | float):
         return value

@@ -76,6 +76,37 @@ MIGRATIONS: tuple[str, ...] = (
 
     CREATE TABLE pulse (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL) STRICT;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN health TEXT NOT NULL DEFAULT 'ok';
+    ALTER TABLE jobs ADD COLUMN item_limit_s REAL;
+    ALTER TABLE jobs ADD COLUMN deadline_at REAL;
+    ALTER TABLE jobs ADD COLUMN webhook_url TEXT;
+    ALTER TABLE jobs ADD COLUMN retry_of TEXT;
+    ALTER TABLE items ADD COLUMN not_before REAL;   -- it rests before its next attempt
+    ALTER TABLE items ADD COLUMN worker TEXT;       -- who took it last
+    CREATE INDEX items_claimable ON items (job, not_before, idx) WHERE state = 'pending' AND lease_until IS NULL;
+
+    CREATE TABLE timeline (
+        n INTEGER PRIMARY KEY,
+        job INTEGER NOT NULL,           -- jobs.n
+        at REAL NOT NULL,
+        what TEXT NOT NULL,
+        text TEXT,
+        idx INTEGER,                    -- the item, where it is about one
+        attempt INTEGER,
+        worker TEXT
+    ) STRICT;
+    CREATE INDEX timeline_of_job ON timeline (job, n);
+
+    CREATE TABLE deliveries (
+        job INTEGER PRIMARY KEY,        -- jobs.n; made in the transaction that ends the job
+        url TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_at REAL,                   -- NULL: over
+        trouble TEXT                    -- why the last attempt failed; NULL with next_at NULL: delivered
+    ) STRICT;
+    CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
+    """,
 )
 
 VERSION = len(MIGRATIONS)

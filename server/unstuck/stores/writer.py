@@ -19,10 +19,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from unstuck import timeline
 from unstuck.decide import Change, decide
 from unstuck.errors import JobNotFound, StoreUnavailable, UnstuckError
-from unstuck.job import Cancel, Command, Item, Job
+from unstuck.job import Command, Item, Job, JobCommand
 from unstuck.stores import Outcome, rows
+from unstuck.stores.clock import Clock
+from unstuck.timeline import Entry
 
 log = logging.getLogger("unstuck.store")
 
@@ -41,6 +44,7 @@ class Transaction:
         self._items: dict[tuple[int, int], Item] = {}
         self._dirty_jobs: set[str] = set()
         self._dirty_items: set[tuple[int, int]] = set()
+        self._entries: list[dict[str, Any]] = []
 
     def job(self, job_id: str) -> tuple[int, Job]:
         """Row number and job; raises JobNotFound."""
@@ -54,8 +58,10 @@ class Transaction:
     def apply(self, command: Command) -> Job:
         """Let `decide` have its way with the command; raises what it raises, and then changes nothing."""
         job_n, job = self.job(command.job_id)
-        item = None if isinstance(command, Cancel) else self._item(job_n, command.index)
+        item = None if isinstance(command, JobCommand) else self._item(job_n, command.index)
         change = decide(job, command, self.now, item)
+        for entry in timeline.entries(job, change.job, self.now, item, change.item):
+            self.remember(job_n, entry)
         self._keep(job_n, change)
         return change.job
 
@@ -74,8 +80,15 @@ class Transaction:
         jobs = [rows.job_update(self._jobs[job_id][1]) for job_id in self._dirty_jobs]
         if jobs:
             self.connection.executemany(rows.UPDATE_JOB, jobs)
+        if self._entries:
+            self.connection.executemany(rows.INSERT_ENTRY, self._entries)
         self._dirty_items.clear()
         self._dirty_jobs.clear()
+        self._entries.clear()
+
+    def remember(self, job_n: int, entry: Entry) -> None:
+        """Put a line into the job's timeline."""
+        self._entries.append(rows.entry_values(job_n, entry))
 
     def held(self, job_n: int, index: int) -> Item:
         """An item that this transaction has touched."""
@@ -104,6 +117,8 @@ class Transaction:
             self._dirty_items.add(key)
         if change.cancels_waiting:
             self._cancel_waiting(job_n, change.job)
+        if change.job.done and change.job.webhook_url is not None:
+            self.connection.execute(rows.INSERT_DELIVERY, (job_n, change.job.webhook_url, self.now))
         if change.visible:
             self.woken[change.job.id] = change.job
 
@@ -141,7 +156,7 @@ class Writer:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        clock: Callable[[], float],
+        clock: Clock,
         committed: Callable[[dict[str, Job | None]], None],
     ) -> None:
         self._connection = connection
@@ -208,13 +223,17 @@ class Writer:
 
     def _commit(self, batch: list[_Asked]) -> tuple[list[Any], dict[str, Job | None]]:
         connection = self._connection
+        moment = self._clock.read()
         # IMMEDIATE: a read that later wants to write fails at once beside another writer.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self._clock())
+            if moment.jump:
+                rows.move_times(connection, moment.jump)
+            transaction = Transaction(connection, moment.now)
             answers = [_try(asked.work, transaction) for asked in batch]
             transaction.flush()
             connection.execute("COMMIT")
+            self._clock.settle(moment)
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

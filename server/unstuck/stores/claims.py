@@ -1,0 +1,98 @@
+"""Who gets which item, and who loses it: claims, fair between jobs; and what time alone brings about.
+
+Runs inside a transaction of the one writer. What a claim, a lapse or a look makes of a job is decided in
+decide.py; here is only looked for whom it may concern.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from unstuck.job import Alarms, Claim, Job, Lapse, Look, Renew
+from unstuck.stores import Claimed, Swept
+from unstuck.stores.writer import Transaction
+
+#: Why an item is taken from a runner, for its next attempt and for people.
+LEASE_RAN_OUT = "Whoever worked on this item gave no sign of life for too long."
+SERVER_ENDED = "The server ended while this item was worked on."
+
+#: Jobs that have an item which may be taken now: one that rests before its next attempt does not count.
+_CANDIDATES = """
+    SELECT id, priority, leased, waiting, n FROM jobs
+    WHERE waiting > 0 AND EXISTS (
+        SELECT 1 FROM items WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL
+        AND (not_before IS NULL OR not_before <= :now))
+    ORDER BY priority DESC, n LIMIT :most
+"""
+_CLAIMABLE = """
+    SELECT idx FROM items WHERE job = ? AND state = 'pending' AND lease_until IS NULL
+    AND (not_before IS NULL OR not_before <= ?) ORDER BY not_before, idx LIMIT ?
+"""
+#: Jobs of which `decide` might find something new: a limit that has passed, or another health.
+_TO_LOOK_AT = """
+    SELECT id FROM jobs WHERE finished_at IS NULL AND (
+        deadline_at <= :now
+        OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
+        OR (state = 'running' AND (
+            (progress_at < :stalled AND health = 'ok')
+            OR (leased > 0 AND heartbeat_at < :unresponsive AND health <> 'unresponsive')
+            OR (leased = 0 AND heartbeat_at < :waiting AND health = 'ok'))))
+"""
+
+
+def claim(transaction: Transaction, limit: int, lease_s: float, worker: str | None) -> list[Claimed]:
+    """Take up to `limit` items, see `_share`."""
+    transaction.flush()
+    connection = transaction.connection
+    claimed: list[Claimed] = []
+    asked = {"now": transaction.now, "most": max(limit, 1) * 64}
+    shares = _share(connection.execute(_CANDIDATES, asked).fetchall(), limit)
+    for job_id, count in shares.items():
+        job_n, job = transaction.job(job_id)
+        for (index,) in connection.execute(_CLAIMABLE, (job_n, transaction.now, count)).fetchall():
+            transaction.apply(Claim(job_id, index, lease_s, worker))
+            item = transaction.held(job_n, index)
+            claimed.append(Claimed(job_id, job.kind, job.options, item, job.item_limit_s))
+    return claimed
+
+
+def _share(candidates: list[tuple[str, int, int, int, int]], limit: int) -> dict[str, int]:
+    """How many items of which job: highest priority, then who has the fewest in hand, then the oldest."""
+    heap = [(-priority, leased, n, waiting, job_id) for job_id, priority, leased, waiting, n in candidates]
+    heapq.heapify(heap)
+    shares: dict[str, int] = {}
+    while heap and limit > 0:
+        priority, leased, n, waiting, job_id = heapq.heappop(heap)
+        shares[job_id] = shares.get(job_id, 0) + 1
+        limit -= 1
+        if waiting > 1:
+            heapq.heappush(heap, (priority, leased + 1, n, waiting - 1, job_id))
+    return shares
+
+
+def sweep(transaction: Transaction, alarms: Alarms, held: Sequence[Renew], *, everything: bool) -> Swept:
+    """Renew what is held, then take away what ran out (or `everything`), then look at whom time concerns."""
+    renewed = [transaction.try_apply(one) for one in held]
+    transaction.flush()
+    connection, now = transaction.connection, transaction.now
+    sql = (
+        "SELECT jobs.id, items.idx, items.lease FROM items JOIN jobs ON jobs.n = items.job "
+        "WHERE items.lease_until IS NOT NULL AND (items.lease_until <= ? OR ?)"
+    )
+    why = SERVER_ENDED if everything else LEASE_RAN_OUT
+    lapsed = []
+    for job_id, index, lease in connection.execute(sql, (now, everything)).fetchall():
+        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=everything)), Job):
+            lapsed.append((job_id, index))
+    transaction.flush()
+    times = {
+        "now": now,
+        "expired": -1.0 if alarms.expiry_s is None else now - alarms.expiry_s,
+        "waiting": now - alarms.waiting_long_s,
+        "stalled": now - alarms.stalled_s,
+        "unresponsive": now - alarms.unresponsive_s,
+    }
+    for (job_id,) in connection.execute(_TO_LOOK_AT, times).fetchall():
+        transaction.try_apply(Look(job_id, alarms))
+    return Swept(renewed, lapsed)

@@ -1,0 +1,73 @@
+"""What is remembered of a job's life, so that "what happened to my job?" has an answer.
+
+Pure: `entries` reads off two states of a job (and of the item concerned) what happened between them. The
+ordinary start and end of an item stand in the item itself and are not repeated here; a job of ten thousand
+files that all succeed has half a dozen entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from unstuck.job import Item, ItemState, Job
+
+
+class What(StrEnum):
+    """What happened."""
+
+    SUBMITTED = "submitted"
+    STATE = "state"  # the job's, with the new one
+    HEALTH = "health"  # the job's, with the new one
+    CANCEL_REQUESTED = "cancel_requested"
+    STOPPED = "stopped"  # a limit or somebody ends the job, with the reason
+    ATTEMPT_FAILED = "attempt_failed"  # of an item that is tried again
+    GIVEN_BACK = "given_back"  # an item, by its runner, unworked
+    ITEM_FAILED = "item_failed"  # for good
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a timeline; `at` in epoch seconds, `index` and the rest where it is about an item."""
+
+    at: float
+    what: What
+    text: str | None = None
+    index: int | None = None
+    attempt: int | None = None
+    worker: str | None = None
+
+
+def submitted(job: Job) -> Entry:
+    """The first entry of every job."""
+    return Entry(job.created_at, What.SUBMITTED, f"retry of {job.retry_of}" if job.retry_of else None)
+
+
+def entries(before: Job, after: Job, now: float, was: Item | None, item: Item | None) -> list[Entry]:
+    """What happened at `now`, when `before` became `after` and the item `was` became `item`."""
+    found: list[Entry] = []
+    if was is not None and item is not None and (ended := _attempt(now, was, item)):
+        found.append(ended)
+    if after.cancel_requested and not before.cancel_requested:
+        found.append(Entry(now, What.CANCEL_REQUESTED))
+    if after.error is not None and before.error is None:
+        found.append(Entry(now, What.STOPPED, f"{after.error.code}: {after.error.message}"))
+    if after.health is not before.health:
+        found.append(Entry(now, What.HEALTH, after.health))
+    if after.state is not before.state:
+        found.append(Entry(now, What.STATE, after.state))
+    return found
+
+
+def _attempt(now: float, was: Item, item: Item) -> Entry | None:
+    if was.lease_until is None or item.lease_until is not None:
+        return None
+    if item.state is ItemState.FAILED:
+        what, text = What.ITEM_FAILED, item.error.message if item.error else item.message
+    elif item.state is not ItemState.PENDING:
+        return None
+    elif item.attempt < was.attempt:
+        what, text = What.GIVEN_BACK, None
+    else:
+        what, text = What.ATTEMPT_FAILED, item.message
+    return Entry(now, what, text, item.index, was.attempt, was.worker)

@@ -1,0 +1,162 @@
+"""Who holds an item, and who only believes so: limits, lapses, runners that come back from the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import soon
+from unstuck.backoff import Backoff
+from unstuck.folder import DataFolder
+from unstuck.job import Alarms, Item, Job, Lapse
+from unstuck.runner import Crew, Runner
+from unstuck.stores.sqlite import SQLiteStore
+
+KINDS = """
+import time
+from pathlib import Path
+import unstuck
+
+@unstuck.kind("write", needs_file=False)
+def write(file: Path | None, report: unstuck.Report, *, gate: str = "") -> Path:
+    report(0.1)
+    while gate and not (Path(gate) / str(report.attempt)).exists():
+        time.sleep(0.01)
+    result = report.output / "result.txt"
+    result.write_text(f"attempt {report.attempt}")
+    return result
+
+@unstuck.kind("hang", needs_file=False)
+def hang(file: Path | None, report: unstuck.Report) -> None:
+    while True:
+        time.sleep(0.01)
+
+@unstuck.kind("flaky", needs_file=False)
+def flaky(file: Path | None, report: unstuck.Report) -> dict:
+    if report.attempt < 3:
+        raise unstuck.Transient("not yet")
+    return {"attempt": report.attempt}
+"""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    one = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
+    await one.open()
+    yield one
+    await one.close()
+
+
+@asynccontextmanager
+async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIterator[Runner]:
+    app = tmp_path / "mywork.py"
+    app.write_text(KINDS)
+    folder = DataFolder(tmp_path)
+    crew = Crew(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
+    runner = Runner(store, folder, crew)
+    await runner.start()
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+
+
+async def submitted(store: SQLiteStore, kind: str, total: int = 1, **more: object) -> str:
+    job = Job(
+        id=str(uuid4()), kind=kind, name=kind, total=total, waiting=total, created_at=time.time(), **more  # type: ignore[arg-type]
+    )  # fmt: skip
+    await store.create(job, [Item(index=index, name=f"{index}") for index in range(total)])
+    return job.id
+
+
+async def until_done(store: SQLiteStore, job_id: str) -> Job:
+    while not (job := (await store.snapshot(job_id)).job).done:
+        await asyncio.sleep(0.01)
+    return job
+
+
+async def item_of(store: SQLiteStore, job_id: str, index: int = 0) -> Item:
+    item = await store.item(job_id, index)
+    assert item is not None
+    return item
+
+
+async def until_running(store: SQLiteStore, job_id: str, attempt: int = 1) -> Item:
+    while (item := await item_of(store, job_id)).state != "running" or item.attempt != attempt:
+        await asyncio.sleep(0.01)
+    return item
+
+
+async def test_an_item_that_takes_too_long_is_stopped_by_force(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path, cancel_grace_s=0.1):
+        job_id = await submitted(store, "hang", item_limit_s=0.3)
+        job = await until_done(store, job_id)
+        item = await item_of(store, job_id)
+        assert (job.state, item.attempt) == ("failed", 1)
+        assert item.error is not None
+        assert (item.error.code, item.error.transient) == ("time_limit_exceeded", False)
+        again = await submitted(store, "write")
+        assert (await until_done(store, again)).state == "completed", "another worker took its place"
+
+
+async def test_a_passing_failure_is_tried_again_after_a_pause(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path):
+        job_id = await submitted(store, "flaky")
+        assert (await until_done(store, job_id)).state == "completed"
+        assert (await item_of(store, job_id)).result == {"attempt": 3}
+
+
+async def test_a_runner_that_was_given_up_on_drops_its_work(store: SQLiteStore, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    async with running(store, tmp_path) as runner:
+        job_id = await submitted(store, "write", options={"gate": str(gate)})
+        first = await until_running(store, job_id)
+        await store.apply([Lapse(job_id, 0, first.lease, "an operator says so", forced=True)])
+        second = await until_running(store, job_id, attempt=2)
+        assert second.lease == first.lease + 1
+        (gate / "1").touch()  # the first one would go on now, if it were still there
+        (gate / "2").touch()
+        assert (await until_done(store, job_id)).state == "completed"
+        item = await item_of(store, job_id)
+        assert item.result_file is not None
+        assert DataFolder(tmp_path).result(job_id, 0, item.lease, item.result_file).read_text() == "attempt 2"
+        assert runner.alive
+
+
+async def test_leases_are_renewed_while_the_loop_is_blocked(store: SQLiteStore, tmp_path: Path) -> None:
+    """As it is where unstuck is mounted in an app that computes in its event loop."""
+    async with running(store, tmp_path, lease_s=0.9, alarms=Alarms(unresponsive_s=600.0)):
+        job_id = await submitted(store, "hang")
+        before = (await until_running(store, job_id)).lease_until
+        assert before is not None
+        time.sleep(2.0)  # this is the point
+        item = await item_of(store, job_id)
+        assert (item.attempt, item.lease) == (1, 1)
+        assert item.lease_until is not None
+        assert item.lease_until > before
+        assert "attempt_failed" not in {entry.what for entry in await store.timeline(job_id)}
+
+
+async def test_two_runners_share_one_large_job(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path) as one, running(store, tmp_path) as two:
+        two.name = "the other"
+        job_id = await submitted(store, "write", 60)
+        job = await until_done(store, job_id)
+        assert (job.state, job.succeeded) == ("completed", 60)
+        items = await store.items(job_id, limit=100)
+        assert {item.worker for item in items} == {one.name, "the other"}
+        assert {(item.attempt, item.lease) for item in items} == {(1, 1)}
+
+
+async def test_the_runner_says_when_it_keeps_no_leases(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path) as runner:
+        await soon(lambda: runner.alive)
+        await asyncio.to_thread(runner._keeper.stop)
+        assert not runner.alive

@@ -1,0 +1,167 @@
+"""What the passing of time does to jobs in a store: leases lapse, items rest, alarms go off, clocks are set."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Clock, soon
+from tests.store.test_store import finish, submitted
+from unstuck.errors import LeaseLost
+from unstuck.job import Alarms, Cancel, ItemState, Job, Problem, Renew, Report
+from unstuck.stores import Swept, rows
+from unstuck.stores.sqlite import SQLiteStore
+from unstuck.timeline import What
+
+
+async def sweep(store: SQLiteStore, *held: Renew, everything: bool = False, **alarms: Any) -> Swept:
+    return await asyncio.to_thread(store.sweep, Alarms(**alarms), held, everything=everything)
+
+
+async def test_a_lease_that_ran_out_gives_the_item_to_another(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 2)
+    begun, waiting = await store.claim(2, 30.0, "first")
+    await store.apply([Report(job_id, 0, begun.item.lease, clock.now, 0.5)])
+    clock.now += 29
+    assert (await sweep(store)).lapsed == []
+    clock.now += 2
+    assert list((await sweep(store)).lapsed) == [(job_id, 0), (job_id, 1)]
+    again = await store.claim(2, 30.0, "second")
+    assert [(one.item.index, one.item.lease, one.item.attempt) for one in again] == [(0, 2, 2), (1, 2, 1)]
+    # Who comes back from the dead is refused, and changes nothing.
+    late = await store.apply([finish(begun), finish(waiting), Renew(job_id, 0, begun.item.lease, 30.0)])
+    assert [type(one) for one in late] == [LeaseLost] * 3
+    assert (await store.snapshot(job_id)).job.processed == 0
+
+
+async def test_what_is_renewed_in_the_same_sweep_is_kept(store: SQLiteStore, clock: Clock) -> None:
+    """A server that was stopped for a while renews first: it has lost nothing."""
+    job_id = await submitted(store, 1)
+    (claimed,) = await store.claim(1, 30.0)
+    clock.now += 3600
+    swept = await sweep(store, Renew(job_id, 0, claimed.item.lease, 30.0))
+    assert swept.lapsed == []
+    (kept,) = await store.apply([finish(claimed)])
+    assert isinstance(kept, Job)
+    assert kept.done
+
+
+async def test_all_leases_of_a_server_that_ended_lapse_at_once(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 3)
+    await store.claim(2, 30.0)
+    assert list((await sweep(store, everything=True)).lapsed) == [(job_id, 0), (job_id, 1)]
+    assert len(await store.claim(3, 30.0)) == 3
+
+
+async def test_an_item_rests_before_its_next_attempt_and_others_do_not_wait(
+    store: SQLiteStore, clock: Clock
+) -> None:
+    first, second = await submitted(store, 1), await submitted(store, 1)
+    (claimed,) = await store.claim(1, 30.0)
+    failed = finish(claimed, ItemState.FAILED, Problem("busy", "not now", transient=True), pause_s=5.0)
+    await store.apply([failed])
+    assert [one.job_id for one in await store.claim(9, 30.0)] == [second]
+    clock.now += 5
+    assert [(one.job_id, one.item.attempt) for one in await store.claim(9, 30.0)] == [(first, 2)]
+
+
+async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, clock: Clock) -> None:
+    woken: list[str] = []
+    job_id = await submitted(store, 2)
+    store.on_wake(lambda jobs: woken.extend(job.health for job in jobs.values() if job is not None))
+
+    async def after(seconds: float) -> tuple[str, int]:
+        clock.now += seconds
+        await sweep(store)
+        job = (await store.snapshot(job_id)).job
+        return job.health, job.seq
+
+    assert await after(599) == ("ok", 1)
+    assert await after(2) == ("waiting_long", 2)
+    (claimed, _) = await store.claim(2, 10_000.0)
+    assert await after(0) == ("ok", 3)
+    assert await after(21) == ("unresponsive", 4)
+    await store.apply([Renew(job_id, 0, claimed.item.lease, 10_000.0)])
+    assert await after(0) == ("ok", 5)
+    clock.now += 290
+    await store.apply([Renew(job_id, 0, claimed.item.lease, 10_000.0)])
+    assert await after(0) == ("stalled", 6)
+    await store.apply([Report(job_id, 0, claimed.item.lease, clock.now, 0.5)])
+    assert await after(0) == ("ok", 7)
+    await soon(lambda: woken == ["waiting_long", "ok", "unresponsive", "ok", "stalled", "ok"])
+    told = [entry.text for entry in await store.timeline(job_id) if entry.what is What.HEALTH]
+    assert told == woken
+
+
+async def test_a_deadline_and_the_queue_limit_end_a_job(store: SQLiteStore, clock: Clock) -> None:
+    late = await submitted(store, 2, deadline_at=clock.now + 60)
+    await store.claim(1, 10_000.0)
+    waits = await submitted(store, 1)
+    clock.now += 61
+    await sweep(store, expiry_s=60.0)
+    ended = (await store.snapshot(waits)).job
+    assert (ended.state, ended.error and ended.error.code) == ("failed", "expired_in_queue")
+    stopping = (await store.snapshot(late)).job
+    assert (stopping.state, stopping.stopping, stopping.waiting) == ("running", True, 0)
+    assert stopping.error is not None
+    assert stopping.error.code == "deadline_exceeded"
+
+
+async def test_a_clock_that_is_set_ends_no_lease_and_no_pause(tmp_path: Path) -> None:
+    wall, steady = Clock(1_000_000.0), Clock(5.0)
+    store = SQLiteStore(tmp_path / "unstuck.db", clock=wall, steady=steady)
+    await store.open()
+    job_id = await submitted(store, 2, deadline_at=wall.now + 7200)
+    (claimed,) = await store.claim(1, 30.0)
+    for jump in (3600.0, -7200.0):
+        wall.now += jump + 10
+        steady.now += 10
+        assert (await sweep(store)).lapsed == []
+        job = (await store.snapshot(job_id)).job
+        assert (job.health, job.error) == ("ok", None)
+    item = await store.item(job_id, 0)
+    assert item is not None
+    assert item.lease_until == pytest.approx(wall.now + 10)
+    wall.now += 11
+    steady.now += 11
+    assert list((await sweep(store)).lapsed) == [(job_id, 0)]
+    wall.now += 3600 * 4  # the deadline is a time of day that people were told: there the clock decides
+    await sweep(store)
+    error = (await store.snapshot(job_id)).job.error
+    assert error is not None
+    assert error.code == "deadline_exceeded"
+    assert claimed.item.lease == 1
+    await store.close()
+
+
+async def test_the_timeline_tells_what_was_out_of_the_ordinary(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 3)
+    one, two, _ = await store.claim(3, 30.0, "host/1")
+    busy = Problem("busy", "not now", transient=True)
+    bad = Problem("bad", "no good")
+    await store.apply([finish(one, ItemState.FAILED, busy), finish(two, ItemState.FAILED, bad)])
+    clock.now += 31
+    await sweep(store)
+    await store.apply([Cancel(job_id)])
+    lines = [(entry.what, entry.index, entry.text, entry.worker) for entry in await store.timeline(job_id)]
+    assert lines == [
+        ("submitted", None, None, None),
+        ("state", None, "running", None),
+        ("attempt_failed", 0, "Attempt 1 failed: not now", "host/1"),
+        ("item_failed", 1, "no good", "host/1"),
+        ("given_back", 2, None, "host/1"),
+        ("cancel_requested", None, None, None),
+        ("state", None, "cancelled", None),
+    ]
+
+
+async def test_a_timeline_stays_short_where_everything_fails(store: SQLiteStore) -> None:
+    job_id = await submitted(store, rows.ITEM_ENTRIES_KEPT + 50)
+    claimed = await store.claim(rows.ITEM_ENTRIES_KEPT + 50, 30.0)
+    await store.apply([finish(one, ItemState.FAILED, Problem("bad", "no good")) for one in claimed])
+    entries = await store.timeline(job_id)
+    assert sum(entry.index is not None for entry in entries) == rows.ITEM_ENTRIES_KEPT
+    assert [entry.text for entry in entries if entry.what is What.STATE] == ["running", "failed"]
