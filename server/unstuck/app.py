@@ -29,6 +29,7 @@ from unstuck.hub import Hub, Pace
 from unstuck.job import Alarms
 from unstuck.routes import Parts, health, jobs, problems, results, streams, submit
 from unstuck.routes.guard import Guard
+from unstuck.routes.outlet import Flush
 from unstuck.runner import Crew, Runner
 from unstuck.settings import Settings, load
 from unstuck.stores.sqlite import SQLiteStore
@@ -87,7 +88,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
             await runner.start()
             beating = asyncio.create_task(hub.run(), name="heartbeat")
             troubles = _troubles(runner)
-            app.state.parts = Parts(settings, store, folder, hub, runner.kinds, troubles, {})
+            app.state.parts = Parts(settings, store, folder, hub, Flush(), runner.kinds, troubles, {})
             try:
                 yield
             finally:

@@ -118,6 +118,16 @@ class Hub:
     async def viewer(
         self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
     ) -> AsyncIterator[Viewer]:
+        """As `join`, with `part` at the end."""
+        viewer = await self.join(job_ids, base=base, wants_items=wants_items, ends=ends)
+        try:
+            yield viewer
+        finally:
+            self.part(viewer)
+
+    async def join(
+        self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
+    ) -> Viewer:
         """A viewer of these jobs, or of all that live (None). With `ends` it ends with its one job."""
         life = self._pace.stream_life_s * random.uniform(0.75, 0.95)  # noqa: S311 – spreads, hides nothing
         viewer = Viewer(
@@ -135,11 +145,12 @@ class Hub:
                 job_ids = await self._store.live(FINISHED_WITHIN_S)
             for job_id in job_ids:
                 self._join(viewer, job_id)
-            if self.leaving is not None:
-                self._send_away(viewer, self.leaving)
-            yield viewer
-        finally:
-            self._part(viewer)
+        except BaseException:
+            self.part(viewer)
+            raise
+        if self.leaving is not None:
+            self._send_away(viewer, self.leaving)
+        return viewer
 
     def _join(self, viewer: Viewer, job_id: str) -> None:
         watch = self._watches.get(job_id)
@@ -149,7 +160,8 @@ class Hub:
         viewer.watched.add(job_id)
         self._ring(watch, hurry=True)
 
-    def _part(self, viewer: Viewer) -> None:
+    def part(self, viewer: Viewer) -> None:
+        """It left."""
         self._viewers.discard(viewer)
         self._all.discard(viewer)
         for job_id in viewer.watched:
@@ -292,7 +304,7 @@ class Hub:
     async def beat(self, now: float) -> None:
         """One heartbeat on every stream; streams that lived long enough are sent away."""
         truth = await self._compare()
-        shared: dict[frozenset[tuple[str, int]], bytes] = {}
+        shared: dict[frozenset[str], bytes] = {}
         wall = self._clock()
         for viewer in tuple(self._viewers):
             if now >= viewer.leave_at:
@@ -300,10 +312,9 @@ class Hub:
                 continue
             if viewer in self._all:
                 self._forget_ended(viewer, now)
-            seqs = {one: truth[one] for one in viewer.watched if one in truth}
-            key = frozenset(seqs.items())
+            key = frozenset(viewer.watched)
             if key not in shared:
-                shared[key] = sse.heartbeat(wall, seqs)
+                shared[key] = sse.heartbeat(wall, {one: truth[one] for one in key if one in truth})
             viewer.beat(shared[key])
 
     async def _compare(self) -> dict[str, int]:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import ssl
@@ -17,10 +18,12 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from unstuck.app import running
 from unstuck.errors import CannotStart
 from unstuck.routes import Parts
+from unstuck.routes.outlet import WIRE, Wire
 from unstuck.settings import Settings
 
 #: Silence after which the kernel gives a connection up that has something to send (milliseconds).
@@ -28,6 +31,8 @@ USER_TIMEOUT_MS = 20_000
 #: What the kernel may hold of what a viewer does not read (bytes; Linux doubles it for its own needs).
 SEND_BUFFER_BYTES = 64 * 1024
 BACKLOG = 4096
+#: New objects until a look at the youngest, and looks until the older ones are looked at too.
+GC_THRESHOLDS = (10_000, 20, 50)
 
 
 class Server(uvicorn.Server):
@@ -103,10 +108,11 @@ def run(
     app: Starlette, settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None
 ) -> None:
     """Serve until a signal comes; `ready` is called when requests are answered. Blocks."""
+    protocol = _protocol(settings)
     config = uvicorn.Config(
-        app,
-        http=_protocol(settings),
-        http2=_protocol(settings) == "zttp",
+        _wired(app) if protocol == "httptools" else app,
+        http=protocol,
+        http2=protocol == "zttp",
         ws="none",
         lifespan="off",
         access_log=settings.log_level == "debug",
@@ -119,7 +125,23 @@ def run(
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=max(round(settings.shutdown_s), 1),
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays; looking through it again and again was half of accepting a stream
+    gc.set_threshold(*GC_THRESHOLDS)
     Server(config, app, ready).run([listener])
+
+
+def _wired(app: ASGIApp) -> ASGIApp:
+    """The app, with each request's connection in its scope, for outlet.py."""
+
+    async def wired(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            # `send` is a method of uvicorn's request, before any middleware.
+            transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
+            scope[WIRE] = Wire(send, transport.abort)
+        await app(scope, receive, send)
+
+    return wired
 
 
 def _protocol(settings: Settings) -> str:

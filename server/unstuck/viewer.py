@@ -1,13 +1,15 @@
 """One open stream, seen from the hub: a slot for each job, and what is to be sent next.
 
-The hub puts in, the response takes out. What is put in twice before it is taken out once is sent once, the
-newer of the two; so a viewer's memory is bounded by the number of its jobs, not by what happens to them.
+The hub puts in, the response takes out, when `rung` calls it or by iterating. What is put in twice before it
+is taken out once is sent once, the newer of the two; so a viewer's memory is bounded by the number of its jobs,
+not by what happens to them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,15 @@ class Slot:
     items: bytes
     missed: bytes
     final: bool
+    #: An id is a job's seq; on a stream of several jobs it would mean nothing.
+    nameless: bytes = field(init=False)
+    #: The items and the job in one piece, with and without an id: made here once, and not for each viewer.
+    both: tuple[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        nameless = self.job[self.job.index(b"\n") + 1 :]
+        object.__setattr__(self, "nameless", nameless)
+        object.__setattr__(self, "both", (self.items + self.job, self.items + nameless))
 
 
 class Viewer:
@@ -28,7 +39,7 @@ class Viewer:
 
     __slots__ = (
         "_beat", "_bell", "_ended", "_farewell", "_gone", "_sent", "_slots",
-        "base", "ends_with", "leave_at", "wants_items", "watched",
+        "base", "ends_with", "leave_at", "rung", "wants_items", "watched",
     )  # fmt: skip
 
     def __init__(self, *, base: str, wants_items: bool, ends_with: str | None, leave_at: float) -> None:
@@ -37,13 +48,15 @@ class Viewer:
         self.ends_with = ends_with
         self.leave_at = leave_at
         self.watched: set[str] = set()
+        #: Called when there is something to take out; it must only make a note of it.
+        self.rung: Callable[[], None] | None = None
         self._slots: dict[str, Slot] = {}
         self._sent: dict[str, int] = {}
         self._gone: list[bytes] = []
         self._beat = b""
         self._farewell = b""
         self._ended = False
-        self._bell = asyncio.Event()
+        self._bell: asyncio.Event | None = None
 
     @property
     def ended(self) -> bool:
@@ -66,7 +79,7 @@ class Viewer:
         if slot.final and job_id == self.ends_with:
             self._ended = True
             self._beat = b""  # nothing comes after the final event
-        self._bell.set()
+        self._ring()
 
     def tell_gone(self, job_id: str, farewell: bytes) -> None:
         """The job does not exist (any more)."""
@@ -77,13 +90,13 @@ class Viewer:
         self.watched.discard(job_id)
         self._gone.append(farewell)
         self._ended = job_id == self.ends_with
-        self._bell.set()
+        self._ring()
 
     def beat(self, heartbeat: bytes) -> None:
         """A sign of life; replaces one that could not be sent yet."""
         if not self._ended:
             self._beat = heartbeat
-            self._bell.set()
+            self._ring()
 
     def forget(self, job_id: str) -> None:
         """The hub no longer follows this job for this viewer."""
@@ -95,34 +108,62 @@ class Viewer:
         if not self._ended:
             self._farewell = farewell
             self._ended = True
-        self._bell.set()
+        self._ring()
+
+    # -- taking out
+
+    @property
+    def empty(self) -> bool:
+        """There is nothing to take out."""
+        return not (self._slots or self._gone or self._beat or self._farewell)
+
+    @property
+    def lost(self) -> bool:
+        """The one job that it is for does not exist."""
+        return bool(self._gone) and self.ends_with is not None
+
+    async def something(self) -> None:
+        """Return when there is something to take out, or nothing will ever be."""
+        if self._bell is None:
+            self._bell = asyncio.Event()
+        while self.empty and not self._ended:
+            self._bell.clear()
+            await self._bell.wait()
 
     def __aiter__(self) -> Viewer:
         return self
 
     async def __anext__(self) -> bytes:
-        while True:
-            if pending := self._take():
-                return pending
-            if self._ended:
-                raise StopAsyncIteration
-            self._bell.clear()
-            await self._bell.wait()
+        await self.something()
+        if self.empty:
+            raise StopAsyncIteration
+        return self.take()
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
         """All that is to be sent now, in one piece: one send costs what many events cost."""
+        slots = self._slots
+        if len(slots) == 1 and not (self._gone or self._beat or self._farewell):
+            job_id, slot = slots.popitem()  # nearly always so, and then nothing is copied
+            return self._told(job_id, slot)
         parts = self._gone
-        for job_id, slot in self._slots.items():
-            parts.append(self._changed_items(job_id, slot))
-            # An id is a job's seq; on a stream of several jobs it would mean nothing.
-            parts.append(slot.job if self.ends_with is not None else slot.job[slot.job.index(b"\n") + 1 :])
-            self._sent[job_id] = slot.seq
+        parts += [self._told(job_id, slot) for job_id, slot in slots.items()]
         parts += (self._beat, self._farewell)
         self._gone, self._slots, self._beat, self._farewell = [], {}, b"", b""
         return b"".join(parts)
 
-    def _changed_items(self, job_id: str, slot: Slot) -> bytes:
+    def _told(self, job_id: str, slot: Slot) -> bytes:
+        """The slot as this viewer is sent it."""
+        named = self.ends_with is not None
         sent = self._sent.get(job_id)
+        self._sent[job_id] = slot.seq
         if not self.wants_items or sent is None:
-            return b""  # the first event of a stream is the job
-        return slot.items if sent >= slot.since else slot.missed
+            return slot.job if named else slot.nameless  # the first event of a stream is the job
+        if sent >= slot.since:
+            return slot.both[0 if named else 1]
+        return slot.missed + (slot.job if named else slot.nameless)
+
+    def _ring(self) -> None:
+        if self._bell is not None:
+            self._bell.set()
+        if self.rung is not None:
+            self.rung()

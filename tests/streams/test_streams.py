@@ -71,7 +71,7 @@ def test_a_stream_opens_with_the_truth_and_ends_with_the_job(server: Server) -> 
 
 
 def test_items_follow_the_first_job_event_unless_unwanted(server: Server) -> None:
-    job = rehearse(server, total=6)
+    job = rehearse(server, total=6, seconds=0.5)  # it goes on when the stream is there
     seen = follow(server, job["id"])
     changed = {item["index"] for name, data in seen if name == "items" for item in data["items"]}
     assert changed

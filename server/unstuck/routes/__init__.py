@@ -17,6 +17,7 @@ from unstuck.errors import InvalidJobId, InvalidRequest
 from unstuck.folder import DataFolder
 from unstuck.hub import Hub
 from unstuck.kinds.option import KindInfo
+from unstuck.routes.outlet import Flush
 from unstuck.settings import Settings
 from unstuck.stores import Store
 
@@ -26,13 +27,14 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the routes work with. `troubles` says why no work can be done now, in sentences; polls counts
-    the polls by their reason."""
+    """What the routes work with. `flush` sends to the viewers, `troubles` says why no work can be done now, in
+    sentences, `polls` counts the polls by their reason."""
 
     settings: Settings
     store: Store
     folder: DataFolder
     hub: Hub
+    flush: Flush
     kinds: Mapping[str, KindInfo]
     troubles: Callable[[], list[str]]
     polls: dict[str, int]

@@ -1,0 +1,167 @@
+"""The fast way out, called as uvicorn does: a `send` that finishes at once, or only when its buffer has room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.conftest import soon
+from tests.hub.test_hub import QUICK, events_in, finish, submitted
+from unstuck.hub import Hub
+from unstuck.job import Cancel
+from unstuck.routes.outlet import SENDS_PER_TURN, WIRE, Flush, Live, Wire
+from unstuck.stores.sqlite import SQLiteStore
+
+
+class Connection:
+    """What uvicorn gives an app: `send` waits while the buffer is full, `receive` until the client goes."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.room = asyncio.Event()
+        self.room.set()
+        self.gone = asyncio.Event()
+        self.aborted = False
+
+    async def send(self, message: Any) -> None:
+        if not self.room.is_set() and not self.gone.is_set():
+            await self.room.wait()
+        if not self.gone.is_set():
+            self.sent.append(message)
+            if message["type"] == "http.response.body" and not message["more_body"]:
+                self.gone.set()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.gone.set()
+        self.room.set()
+
+    @property
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        return events_in(b"".join(message.get("body", b"") for message in self.sent))
+
+
+@pytest.fixture
+async def hub(store: SQLiteStore) -> AsyncIterator[Hub]:
+    one = Hub(store, QUICK)
+    yield one
+    await one.close()
+
+
+@asynccontextmanager
+async def connected(hub: Hub, job_id: str, flush: Flush, limit_s: float = 30.0) -> AsyncIterator[Connection]:
+    connection = Connection()
+    viewer = await hub.join([job_id], base="", ends=True)
+    response = Live(viewer, b": hello\n\n", hub, flush, limit_s)
+    scope = {"type": "http", WIRE: Wire(connection.send, connection.abort)}
+    task = asyncio.create_task(response(scope, connection.receive, connection.send))  # type: ignore[arg-type]
+    try:
+        yield connection
+        await asyncio.wait_for(task, 10)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with connected(hub, job_id, Flush()) as one:
+        await soon(lambda: one.events)
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: one.gone.is_set())
+    assert one.sent[0]["type"] == "http.response.start"
+    headers = dict(one.sent[0]["headers"])
+    assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert b"content-length" not in headers
+    assert one.sent[1]["body"] == b": hello\n\n"
+    assert [name for name, _ in one.events] == ["job", "items", "job"]
+    assert [job["state"] for job in jobs(one)] == ["queued", "cancelled"]
+    assert [message["more_body"] for message in one.sent[1:]] == [True, True, False], "one send for each change"
+    assert hub.streams == 0
+
+
+async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store, 50)
+    flush = Flush()
+    async with connected(hub, job_id, flush) as slow, connected(hub, job_id, flush) as quick:
+        await soon(lambda: slow.events and quick.events)
+        slow.room.clear()
+        for _ in range(20):
+            (claimed,) = await store.claim(1, 30.0)
+            await store.apply([finish(claimed)])
+            seq = (await store.snapshot(job_id)).job.seq
+            await soon(lambda seq=seq: jobs(quick)[-1]["seq"] == seq)  # type: ignore[misc]
+        slow.room.set()
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: slow.gone.is_set() and quick.gone.is_set())
+    assert jobs(slow)[-1] == jobs(quick)[-1]
+    assert len(jobs(slow)) <= 4 < len(jobs(quick))
+    seqs = [job["seq"] for job in jobs(slow)]
+    assert seqs == sorted(set(seqs))
+
+
+async def test_a_reader_that_does_not_read_is_let_go(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with connected(hub, job_id, Flush(), limit_s=0.05) as one:
+        await soon(lambda: one.events)
+        one.room.clear()
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: one.aborted)
+    assert hub.streams == 0
+
+
+async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with connected(hub, job_id, Flush()) as one:
+        await soon(lambda: one.events)
+        one.room.clear()
+        await store.claim(1, 30.0)
+        await soon(lambda: not one.room.is_set() and hub.streams == 1)
+        one.gone.set()
+    assert hub.streams == 0
+    assert not one.aborted
+
+
+async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    flush = Flush()
+    async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
+        await soon(lambda: broken.events and whole.events)
+        broken.sent = None  # type: ignore[assignment] – its next send raises
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: whole.gone.is_set() and broken.aborted)
+    assert jobs(whole)[-1]["state"] == "cancelled"
+
+
+async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) -> None:
+    """One flush of all of them at once would block the loop for everybody."""
+    job_id = await submitted(store)
+    flush = Flush()
+    turns = 0
+
+    class Counted:
+        rung = False
+
+        def push(self) -> None:
+            seen.append(turns)
+
+    seen: list[int] = []
+    for _ in range(SENDS_PER_TURN * 2 + 1):
+        flush.ring(Counted())  # type: ignore[arg-type]
+    while len(seen) < SENDS_PER_TURN * 2 + 1:
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(set(seen)) == 3
+    assert (await store.snapshot(job_id)).job.seq == 1
+
+
+def jobs(connection: Connection) -> list[dict[str, Any]]:
+    return [data for name, data in connection.events if name == "job"]
