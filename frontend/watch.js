@@ -29,8 +29,7 @@ export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
 export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
 export const LATE_TIMER_MS = 75 * SECOND_MS; // hidden pages get timers up to 60 s late; beyond that the page slept
 export const WAKE_GRACE_MS = 5 * SECOND_MS; // what came in during sleep is delivered within this
-export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without any news of the job
-export const GIVE_UP_GRACE_MS = 60 * SECOND_MS; // at least this long after waking
+export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without any news of the job, and without a sleep
 export const NOT_FOUND_ANSWERS = 3; // a proxy without a backend also says 404, so do not believe one
 export const LOWER_ANSWERS = 2;
 

@@ -20,7 +20,7 @@
  *     10 s of peace unless there is a sign that the network is back. A poll asked for during another
  *     follows it at once, answered or failed, since the first may be older than the reason for the second.
  *  7. A page that was shown again, or an event long after the timer was due, means sleep: poll at once,
- *     doubt nothing for 5 s (what came in meanwhile comes only now), do not give up on slept time. A stream
+ *     doubt nothing for 5 s (what came in meanwhile comes only now), count anew until giving up. A stream
  *     of before the network came back is not relied upon: a spare at once, and doubt after those 5 s.
  *  8. Giving up, a sign-in that has run out and an unknown job are told apart, and each has a way back.
  */
@@ -311,7 +311,7 @@ function wake(t, e) {
   const { s, now } = t;
   const networkBack = e.type === "online";
   Object.assign(s, { poll_not_before: 0, stream_failures: 0, browser_offline: false });
-  s.give_up_at = Math.max(s.give_up_at, now + w.GIVE_UP_GRACE_MS);
+  s.give_up_at = now + w.GIVE_UP_MS;
   const heard = now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS;
   if (s.stream && s.stream.heard_at !== null) s.stream.heard_at = networkBack ? heard : Math.max(s.stream.heard_at, heard);
   if (s.reopen_at !== null) s.reopen_at = now;

@@ -338,7 +338,7 @@ def wake(t: Turn, e: Event) -> None:
     s, now = t.s, t.now
     network_back = e["type"] == "online"
     s.update({"poll_not_before": 0, "stream_failures": 0, "browser_offline": False})
-    s["give_up_at"] = max(s["give_up_at"], now + w.GIVE_UP_GRACE_MS)
+    s["give_up_at"] = now + w.GIVE_UP_MS
     stream, heard = s["stream"], now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS
     if stream and stream["heard_at"] is not None:
         stream["heard_at"] = heard if network_back else max(stream["heard_at"], heard)

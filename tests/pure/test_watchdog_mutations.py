@@ -112,7 +112,7 @@ LOST: list[tuple[str, str, str]] = [
     # the overall limit
     ("never gives up", '(lambda s: s["give_up_at"], ', "(lambda s: None, "),
     ("news does not move the limit", '"give_up_at": t.now + w.GIVE_UP_MS, "poll_at"', '"poll_at"'),
-    ("slept time counts", 's["give_up_at"] = max(s["give_up_at"], now + w.GIVE_UP_GRACE_MS)', "pass"),
+    ("slept time counts", '    s["give_up_at"] = now + w.GIVE_UP_MS\n', ""),
     ("giving up says nothing", 'actions.append({"type": "end"', '_ = ({"type": "end"'),
     ("giving up is for good", 'WAKE_UP: tuple[tuple[str, ...], Deed] = (("gave_up",)', "WAKE_UP: tuple[tuple[str, ...], Deed] = (()"),
     ("the minutes round half to even", "return whole + (x - whole >= 0.5)", "return round(x)"),
