@@ -1,6 +1,6 @@
 """The second level of the fault suite: the client's policy against the real hub, under virtual time.
 
-`python -m tests.faults.virtual_play --seeds 10000` plays that many schedules and prints a table; `--seed N`
+`scripts/faults --virtual --seeds 10000` plays that many schedules and prints a table; `--seed N`
 plays one again and prints what happened; `--net polls` takes the other two nets away. What strikes is
 drawn in virtual_schedule.py, played in virtual_stage.py and judged in virtual_judge.py; here is the command.
 """
@@ -142,7 +142,7 @@ def main(given: Sequence[str]) -> int:
     for verdict in (one for one in verdicts if one.wrongs):
         console.print(f"wrong: {verdict.schedule}", *verdict.wrongs, sep="\n  ")
         console.print(
-            f"  play it again: python -m tests.faults.virtual_play --seed {verdict.schedule.seed} {again}"
+            f"  play it again: scripts/faults --virtual --seed {verdict.schedule.seed} {again}"
         )
     table = Table(*HEADER, title="time from the healing until the screen shows the truth")
     for row in figures(verdicts):
