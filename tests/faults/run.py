@@ -157,7 +157,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
         help="who watches [default: both: Chromium, and the Python client for a quarter as many]",
     )  # fmt: skip
     parser.add_argument(
-        "--outages", action="store_true", help="outages of a real network instead, up to 120 s (needs root)"
+        "--outages", action="store_true", help="outages of a real network instead, up to 300 s (needs root)"
     )
     parser.add_argument("--lanes", type=int, default=10, help="how many at a time [default: 10]")
     parser.add_argument("--minutes", type=float, default=25, help="begin none after so long [default: 25]")

@@ -20,8 +20,6 @@ from tests.faults import nginx
 from tests.faults.breakable import Breakage
 from tests.faults.browser import Shown
 from tests.faults.judge import wrongs
-from tests.faults.namespaces import missing
-from tests.faults.outages import Outage, play_outages
 from tests.faults.page import Dialog
 from tests.faults.proxy import PASS, Mode, Trouble
 from tests.faults.run import play_all, replay
@@ -217,11 +215,3 @@ def test_it_ends_in_the_truth(act: Act, outcomes: dict[str, BaseException | None
         pytest.skip(reason)
     if outcome := outcomes[act.__name__]:
         raise outcome
-
-
-def test_a_real_network_that_goes_down() -> None:
-    if reason := missing():
-        pytest.skip(reason)
-    ((_, truth_s, wrong),) = play_outages([Outage(5)], lambda _: None)
-    assert wrong == []
-    assert truth_s is not None
