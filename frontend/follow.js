@@ -60,6 +60,7 @@ export class Follow extends EventTarget {
   /** @type {AbortController | null} */ #polling = null;
   /** @type {{poll: number | null, resolve: (found: Found) => void}[]} */ #checks = [];
   /** @type {{tag: string, seq: number} | null} */ #etag = null;
+  #unanswered = 0; // polls; of each three that follow, two go without credentials
   /** @type {any} */ #timer = null;
   #listening = new AbortController();
   #closed = false;
@@ -244,18 +245,28 @@ export class Follow extends EventTarget {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
     if (this.#etag && this.#etag.seq === this.#state.seq) headers["If-None-Match"] = this.#etag.tag;
+    // A browser keeps other connections for requests without credentials. After an outage the ones may hang in
+    // TCP's pauses for a minute while the others get through. Streams need the ones, so two polls of three go by
+    // the others.
+    const bare = this.#unanswered % 3 !== 0;
     try {
-      const response = await this.#platform.fetch(this.#subject.pollUrl, { headers, signal, cache: "no-store" });
+      const credentials = bare ? "omit" : "same-origin";
+      const response = await this.#platform.fetch(this.#subject.pollUrl, { headers, signal, cache: "no-store", credentials });
       if (response.status === 304) return { type: "poll_not_modified", poll };
       const body = parse(await response.text());
+      const job = response.ok && body ? this.#subject.readPoll(body) : null;
+      if (bare && !job) { // it may be the lack of credentials that was refused
+        this.#unanswered = 0;
+        return await this.#ask(poll, reason, signal);
+      }
       if (!response.ok) return refusal(poll, response, body);
-      const job = body && this.#subject.readPoll(body);
       // HTML after a redirect is what a sign-in page looks like from here.
       if (!job) return { type: "poll_failed", poll, status: response.redirected ? 401 : response.status, code: "not_our_answer" };
       const tag = response.headers.get("ETag");
       this.#etag = tag ? { tag, seq: job.seq } : null;
       return { type: "poll_ok", poll, job };
     } catch {
+      this.#unanswered += 1;
       return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown to the person as connection trouble
     }
   }

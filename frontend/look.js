@@ -75,7 +75,7 @@ dd.bad { color: var(--bad); }
 .answer.bad { background: var(--bad-wash); color: var(--bad); }
 .sentence { font-size: 1.0625rem; font-weight: 550; overflow-wrap: anywhere; outline: 0; }
 
-details { border: 1px solid var(--line); border-radius: .625rem; }
+details { border: 1px solid var(--line); border-radius: .625rem; overflow: clip; } /* Firefox lays a scroll bar over the corner */
 summary { padding: .5625rem .875rem; font-weight: 600; font-size: .9375rem; cursor: pointer; border-radius: .625rem; }
 .problems summary { color: var(--bad); }
 .list { max-height: 13.5rem; overflow: auto; border-top: 1px solid var(--line); }
@@ -105,7 +105,7 @@ button[aria-busy="true"] { cursor: progress; }
 a { color: var(--accent); text-underline-offset: .2em; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 [tabindex="-1"]:focus-visible { outline: 0; } /* focused by us so that it is read, not by hand */
-summary:focus-visible { outline-offset: -3px; }
+summary:focus-visible, details :focus-visible { outline-offset: -3px; }
 .unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
 @media (max-width: 30rem) {

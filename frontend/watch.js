@@ -12,14 +12,15 @@ export const BEATS_MISSED_MS = 2 * HEARTBEAT_MS + 5 * SECOND_MS; // two beats an
 export const SPEAK_WITHIN_MS = 10 * SECOND_MS; // asked for (or open) and still no event: broken or buffered
 export const STREAM_BACKOFF_MIN_MS = 500;
 export const STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS;
+export const STREAM_UNANSWERED_MS = 60 * SECOND_MS; // while polls are not answered either, places in the pool are for them
 export const STREAM_SETTLED_MS = 10 * SECOND_MS; // a stream that lived so long starts the back-off anew
 export const LEAVING_MAX_MS = 60 * SECOND_MS; // a server may not send us away for longer
 export const FIRST_POLL_MS = 1 * SECOND_MS; // the first stream is usually quicker; if not, ask
 export const BREAK_SPREAD_MS = 1 * SECOND_MS; // when a server dies, its viewers do not all ask in one moment
 export const POLL_TIMEOUT_MS = 10 * SECOND_MS; // aborting sooner made outages longer (measured)
-export const AFTER_ABORT_MS = 10 * SECOND_MS; // requests queue behind older attempts in TCP back-off
 export const POLL_BACKOFF_MIN_MS = 2 * SECOND_MS;
 export const POLL_BACKOFF_MAX_MS = 32 * SECOND_MS;
+export const UNANSWERED_MAX_MS = 4 * SECOND_MS; // nobody is there to be spared, and nothing tells when somebody is
 export const POLL_AFTER_MIN_MS = 1 * SECOND_MS; // bounds for the server's poll_after_ms
 export const POLL_AFTER_MAX_MS = 60 * SECOND_MS;
 export const POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS;
@@ -29,8 +30,7 @@ export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
 export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
 export const LATE_TIMER_MS = 75 * SECOND_MS; // hidden pages get timers up to 60 s late; beyond that the page slept
 export const WAKE_GRACE_MS = 5 * SECOND_MS; // what came in during sleep is delivered within this
-export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without any news of the job
-export const GIVE_UP_GRACE_MS = 60 * SECOND_MS; // at least this long after waking
+export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without any news of the job, and without a sleep
 export const NOT_FOUND_ANSWERS = 3; // a proxy without a backend also says 404, so do not believe one
 export const LOWER_ANSWERS = 2;
 
@@ -39,7 +39,7 @@ export function newState() {
   return {
     phase: "new", link: "connecting", seq: -1, done: false, started_at: 0, news_at: null, give_up_at: 0, wake_at: null,
     stream: null, spare: null, next_stream: 1, stream_failures: 0, reopen_at: null,
-    poll: null, next_poll: 1, poll_at: null, poll_reason: "fallback", poll_wanted: null, poll_not_before: 0,
+    poll: null, next_poll: 1, poll_at: null, poll_reason: "fallback", poll_wanted: null,
     poll_failures: 0, poll_after_ms: POLL_AFTER_DEFAULT_MS, polling: false, failure: null,
     browser_offline: false, signed_out: false, not_found_answers: 0, lower_answers: 0,
   };
@@ -74,13 +74,20 @@ export function linkOf(s, now) {
   return opened && s.news_at !== null ? "catching_up" : "connecting";
 }
 
+/** Nobody answered the last poll, neither well nor badly. @param {WatchState} s */
+export const unanswered = (s) => s.failure !== null && s.failure.status === null;
+
+/** Until the next stream is tried. @param {WatchState} s @param {number} random */
+export const streamPause = (s, random) =>
+  unanswered(s) ? Math.round(STREAM_UNANSWERED_MS * (0.75 + random / 4)) : streamBackoff(s.stream_failures, random);
+
 /** Full jitter: anything between the shortest pause and a limit that doubles.
  * @param {number} failures @param {number} random */
-export function streamBackoff(failures, random) {
+function streamBackoff(failures, random) {
   const limit = Math.min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** Math.min(failures, 10));
   return Math.round(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS));
 }
 
-/** 2, 4, 8, 16, 32, 32 … seconds, each up to a quarter shorter. @param {number} failures @param {number} random */
-export const pollBackoff = (failures, random) =>
-  Math.min(POLL_BACKOFF_MAX_MS, POLL_BACKOFF_MIN_MS * 2 ** Math.min(failures - 1, 10)) * (0.75 + random / 4);
+/** 2, 4, 8 … seconds up to the limit, each up to a quarter shorter. @param {number} failures @param {number} limit @param {number} random */
+export const pollBackoff = (failures, limit, random) =>
+  Math.min(limit, POLL_BACKOFF_MIN_MS * 2 ** Math.min(failures - 1, 10)) * (0.75 + random / 4);

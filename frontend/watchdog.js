@@ -16,11 +16,12 @@
  *     hold its bytes back. One that has not spoken after 10 s is broken.
  *  5. Two missed beats cast doubt: poll, and open a spare stream. The doubted one stays until the
  *     spare has spoken, because it is often the first to heal (make before break).
- *  6. At most one poll is in flight, none is aborted before 10 s, and after an aborted one there are
- *     10 s of peace unless there is a sign that the network is back. A poll asked for during another
- *     follows it at once, answered or failed, since the first may be older than the reason for the second.
+ *  6. At most one poll is in flight, and none is aborted before 10 s. One that nobody answered is repeated
+ *     after 2 to 4 s, since only a new attempt notices soon that the network is back; streams are tried
+ *     less often then, and at once when a poll is answered. A poll asked for during another follows it at
+ *     once, answered or failed, since the first may be older than the reason for the second.
  *  7. A page that was shown again, or an event long after the timer was due, means sleep: poll at once,
- *     doubt nothing for 5 s (what came in meanwhile comes only now), do not give up on slept time. A stream
+ *     doubt nothing for 5 s (what came in meanwhile comes only now), count anew until giving up. A stream
  *     of before the network came back is not relied upon: a spare at once, and doubt after those 5 s.
  *  8. Giving up, a sign-in that has run out and an unknown job are told apart, and each has a way back.
  */
@@ -127,7 +128,7 @@ function resume(t, reason) {
 /** @param {Turn} t */
 function watch(t) {
   Object.assign(t.s, { phase: "watching", give_up_at: t.now + w.GIVE_UP_MS, stream_failures: 0, poll_failures: 0, failure: null,
-    polling: false, poll_not_before: 0, not_found_answers: 0, lower_answers: 0, signed_out: false, browser_offline: false });
+    polling: false, not_found_answers: 0, lower_answers: 0, signed_out: false, browser_offline: false });
 }
 
 /** @param {Turn} t @param {"ended" | "not_found" | "gave_up"} phase */
@@ -177,7 +178,6 @@ function onStreamOpen(t, e) {
   const stream = w.streamOf(t.s, e);
   if (!stream) return;
   stream.opened_at = t.now;
-  t.s.poll_not_before = 0;
   askPoll(t, "reconnect");
 }
 
@@ -191,7 +191,7 @@ function hear(t, e) {
   s.stream.opened_at ??= now;
   s.stream.spoke_at ??= now;
   s.stream.heard_at = now;
-  Object.assign(s, { spare: null, reopen_at: null, poll_not_before: 0, polling: false, signed_out: false });
+  Object.assign(s, { spare: null, reopen_at: null, polling: false, signed_out: false });
   return s.stream;
 }
 
@@ -231,7 +231,7 @@ function loseStream(t, lost) {
   const settled = lost.spoke_at !== null && now - lost.spoke_at >= w.STREAM_SETTLED_MS;
   s.stream_failures = settled ? 1 : s.stream_failures + 1;
   const alone = s.stream === null || s.stream.heard_at !== null;
-  if (alone && !s.signed_out) s.reopen_at = now + w.streamBackoff(s.stream_failures, t.random);
+  if (alone && !s.signed_out) s.reopen_at = now + w.streamPause(s, t.random);
   if (main && s.poll_failures === 0) planPoll(t, t.random * w.BREAK_SPREAD_MS, "fallback");
 }
 
@@ -241,7 +241,6 @@ function askPoll(t, reason) {
   const { s, now } = t;
   s.poll_at = null;
   if (s.poll) s.poll_wanted = s.poll_wanted === "manual" ? "manual" : reason;
-  else if (now < s.poll_not_before && reason !== "manual") planPoll(t, 0, reason);
   else {
     const number = s.next_poll;
     Object.assign(s, { poll: { number, reason, asked_at: now }, next_poll: number + 1 });
@@ -251,7 +250,7 @@ function askPoll(t, reason) {
 
 /** @param {Turn} t @param {number} delay @param {PollReason} reason */
 function planPoll({ s, now }, delay, reason) {
-  const at = Math.max(Math.round(now + delay), s.poll_not_before);
+  const at = Math.round(now + delay);
   if (s.poll || (s.poll_at !== null && s.poll_at <= at)) return;
   Object.assign(s, { poll_at: at, poll_reason: reason });
 }
@@ -268,6 +267,7 @@ function settlePoll({ s }, e) {
 function onPollAnswered(t, e) {
   const [{ s }, settled] = [t, settlePoll(t, e)];
   if (!settled) return;
+  if (w.unanswered(s) && s.reopen_at !== null) s.reopen_at = t.now; // the network is back
   if (e.job && e.job.seq < s.seq) s.lower_answers += 1;
   if (e.job && (e.job.seq >= s.seq || e.job.done || s.lower_answers >= w.LOWER_ANSWERS)) take(t, e.job);
   if (s.phase !== "watching") return;
@@ -288,20 +288,17 @@ function onPollFailed(t, e) {
   s.signed_out = e.status === 401 || e.status === 403;
   s.poll_failures += 1;
   if (s.signed_out) s.reopen_at = null;
-  if (settled.wanted && settled.wanted !== "watchdog") { // a sign of life came after this one was asked
-    s.poll_not_before = 0;
-    return askPoll(t, settled.wanted);
-  }
+  if (settled.wanted) return askPoll(t, settled.wanted);
   if (s.signed_out || s.not_found_answers >= w.NOT_FOUND_ANSWERS) return planPoll(t, w.SLOW_POLL_MS, "fallback");
   const asked = Math.min(w.RETRY_AFTER_MAX_MS, e.retry_after_ms ?? 0);
-  planPoll(t, Math.max(w.pollBackoff(s.poll_failures, t.random), asked), "fallback");
+  const limit = e.status === null ? w.UNANSWERED_MAX_MS : w.POLL_BACKOFF_MAX_MS;
+  planPoll(t, Math.max(w.pollBackoff(s.poll_failures, limit, t.random), asked), "fallback");
 }
 
 /** @param {Turn} t */
 function abortPoll(t) {
   const poll = t.s.poll?.number ?? 0; // due only while there is one
   t.actions.push({ type: "abort_poll", poll });
-  t.s.poll_not_before = t.now + w.AFTER_ABORT_MS;
   onPollFailed(t, { poll, status: null, code: "timeout" });
 }
 
@@ -310,8 +307,8 @@ function abortPoll(t) {
 function wake(t, e) {
   const { s, now } = t;
   const networkBack = e.type === "online";
-  Object.assign(s, { poll_not_before: 0, stream_failures: 0, browser_offline: false });
-  s.give_up_at = Math.max(s.give_up_at, now + w.GIVE_UP_GRACE_MS);
+  Object.assign(s, { stream_failures: 0, browser_offline: false });
+  s.give_up_at = now + w.GIVE_UP_MS;
   const heard = now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS;
   if (s.stream && s.stream.heard_at !== null) s.stream.heard_at = networkBack ? heard : Math.max(s.stream.heard_at, heard);
   if (s.reopen_at !== null) s.reopen_at = now;

@@ -137,7 +137,6 @@ export interface WatchState {
   poll_reason: PollReason;
   /** A poll that was asked for while another was in flight. */
   poll_wanted: PollReason | null;
-  poll_not_before: number;
   poll_failures: number;
   poll_after_ms: number;
   /** The last poll was answered, and no stream has spoken since. */

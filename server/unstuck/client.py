@@ -123,7 +123,7 @@ class Client:
             except NoAnswer as error:
                 if last or isinstance(error.__cause__, httpx.InvalidURL | httpx.UnsupportedProtocol):
                     raise
-            pause = max(asked, w.poll_backoff(attempt, random.random()))  # noqa: S311 – spreads, hides nothing
+            pause = max(asked, w.poll_backoff(attempt, w.POLL_BACKOFF_MAX_MS, random.random()))  # noqa: S311 – spreads, hides nothing
             await asyncio.sleep(pause / w.SECOND_MS)
         raise AssertionError("the last attempt returns or raises")
 

@@ -84,21 +84,34 @@ class Measured:
         return self.status == 200 and self.headers.get("content-type", "").startswith("text/event-stream")
 
 
+#: What to write, ready to be pasted, in place of what is said there on the same matter.
 NO_BUFFER = {
-    "nginx": "proxy_buffering off; proxy_http_version 1.1; and no proxy_ignore_headers X-Accel-Buffering",
-    "Caddy": "reverse_proxy HOST:PORT { flush_interval -1 }",
+    "nginx": "proxy_buffering off;",
+    "Caddy": "reverse_proxy HOST:PORT {\n\tflush_interval -1\n}",
     "load balancer": "switch response buffering off for /api/events/ and /api/jobs/*/events",
 }
 NO_COMPRESSION = {
-    "nginx": "gzip off; in its location, or take text/event-stream out of gzip_types",
-    "Caddy": "@plain not path /api/events/* /api/jobs/*/events, and encode @plain gzip",
+    "nginx": "gzip off;",
+    "Caddy": "@plain not path /api/events/* /api/jobs/*/events\nencode @plain gzip",
     "load balancer": "exclude text/event-stream from compression; a CDN obeys Cache-Control: no-transform",
+}
+UNCHANGED = {
+    "nginx": "expires off; # and no add_header or proxy_hide_header for Cache-Control",
+    "Caddy": "header ?Cache-Control no-store # and no header_down for it",
+    "load balancer": "bypass the cache for /api/, and keep the origin's Cache-Control",
 }
 LONGER_IDLE = {
     "nginx": "proxy_read_timeout 75s;",
-    "Caddy": "reverse_proxy HOST:PORT { transport http { read_timeout 75s } }",
-    "HAProxy": "timeout server 75s and timeout client 75s",
+    "Caddy": "reverse_proxy HOST:PORT {\n\ttransport http {\n\t\tread_timeout 75s\n\t}\n}",
+    "HAProxy": "timeout server 75s\ntimeout client 75s",
     "load balancer": "raise the idle timeout to 75 s or more (AWS ALB: idle_timeout.timeout_seconds=75)",
+}
+#: Where a stream is cut although it speaks, something limits how long any answer may take; nginx cannot.
+NO_TIME_LIMIT = {
+    "Caddy": "servers {\n\ttimeouts {\n\t\twrite 0\n\t}\n}",
+    "Envoy": "timeout: 0s",
+    "load balancer": "allow answers that take hours (Google Cloud: the backend service's timeout, 86400 s)",
+    "server": "or was it stopped or killed just then? see its log",
 }
 
 
@@ -135,8 +148,8 @@ def _no_api(measured: Measured) -> Finding:
 def _api(measured: Measured) -> Finding:
     if measured.troubles:
         return Finding("server", Level.BAD, "It answers, but cannot work: " + " ".join(measured.troubles))
-    wire = f"wire version {measured.wire}" if measured.wire else "it names no wire version; this is version 1"
-    return Finding("server", Level.OK, f"unstuck answers, and is able to work ({wire}).")
+    wire = f" (wire version {measured.wire})" if measured.wire else ""
+    return Finding("server", Level.OK, f"unstuck answers, and is able to work{wire}.")
 
 
 def _left_behind(measured: Measured) -> list[Finding]:
@@ -210,12 +223,7 @@ def _headers(measured: Measured) -> list[Finding]:
     missing = [word for word in ("no-store", "no-transform") if word not in control]
     if missing:
         says = f"Cache-Control arrives as {control!r}: {' and '.join(missing)} got lost on the way."
-        mend = {
-            "nginx": "no expires and no add_header Cache-Control in the location of /api/",
-            "Caddy": "no `header Cache-Control …` that matches /api/*",
-            "load balancer": "bypass the cache for /api/, and keep the origin's Cache-Control",
-        }
-        return [Finding("headers", Level.ATTENTION, says, mend)]
+        return [Finding("headers", Level.ATTENTION, says, UNCHANGED)]
     # nginx obeys X-Accel-Buffering and does not pass it on; so its absence alone is no fault.
     taken = "x-accel-buffering" not in measured.headers
     says = "Cache-Control is kept; X-Accel-Buffering " + ("was taken by a proxy." if taken else "too.")
@@ -236,10 +244,12 @@ def _cut(measured: Measured) -> Finding:
     if measured.cut:
         last = measured.last_byte_s or measured.headers_s or 0.0
         idle = measured.watched_s - last
-        how = f"after {idle:.1f} s without a byte" if idle >= 1 else "in the middle of its events"
-        says = f"Cut {how}, {measured.watched_s:.0f} s after it was asked for."
+        asked = f"{measured.watched_s:.0f} s after it was asked for"
+        if idle < 1:
+            return Finding("idle", Level.BAD, f"Cut in the middle of its events, {asked}.", NO_TIME_LIMIT)
         # Two beats within the limit, so that one that comes late does not cost the stream.
-        often = {"unstuck": f"or beat more often: UNSTUCK_HEARTBEAT_S={idle / 2:.0f}"} if idle >= 2 else {}
+        often = {"or unstuck": f"UNSTUCK_HEARTBEAT_S={int(idle / 2)}"} if idle >= 2 else {}
+        says = f"Cut after {idle:.1f} s without a byte, {asked}."
         return Finding("idle", Level.BAD, says, {**LONGER_IDLE, **often})
     says = f"Not cut in {measured.watched_s:.0f} s, with up to {longest_pause(measured):.1f} s between events."
     return Finding("idle", Level.OK, says)

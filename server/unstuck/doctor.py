@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -38,7 +40,13 @@ Say = Callable[[str], None]
 
 async def measure(url: str, seconds: float, *, insecure: bool = False, say: Say = lambda _: None) -> Measured:
     """Everything there is to know about the path to the server at `url`, in about `seconds`."""
-    measured = Measured(url=base_of(url))
+    measured = Measured(url)
+    try:
+        measured.url = base_of(url)
+        _place(measured.url)
+    except (httpx.InvalidURL, ValueError) as error:
+        measured.unreachable = f"{url!r} is no address to measure ({error}); give one such as https://example.org."
+        return measured
     limits = httpx.Timeout(PATIENCE_S)
     try:
         async with httpx.AsyncClient(headers=BROWSER, timeout=limits, verify=not insecure) as client:
@@ -47,10 +55,16 @@ async def measure(url: str, seconds: float, *, insecure: bool = False, say: Say 
                 measured.protocol = await _agreed_protocol(measured.url, insecure)
                 await _watch(client, measured, seconds, say)
     except httpx.HTTPError as error:
-        measured.unreachable = _why(measured.url, error)
-    except (httpx.InvalidURL, ValueError) as error:
-        measured.unreachable = f"{url!r} is no address to measure ({error}); give one such as https://example.org."
+        measured.unreachable = await _why(measured.url, error)
     return measured
+
+
+def _place(url: str) -> tuple[str, int]:
+    """Host and port; ValueError or httpx.InvalidURL where there are none."""
+    given, port = httpx.URL(url), urlsplit(url).port  # each of the two finds what the other lets pass
+    if given.scheme not in ("http", "https") or not given.host or re.search(r"\s", url):
+        raise ValueError("it takes http:// or https://, and a host")
+    return given.host, port or (443 if given.scheme == "https" else 80)
 
 
 def base_of(url: str) -> str:
@@ -61,11 +75,34 @@ def base_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def _why(url: str, error: httpx.HTTPError) -> str:
+async def _why(url: str, error: httpx.HTTPError) -> str:
+    """Why there was no answer, and what to do about it: the steps of a request, one by one."""
     reason = str(error) or type(error).__name__
+    host, port = _place(url)
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return f"The certificate of {url} is not trusted here ({reason}). Measure all the same with --insecure."
-    return f"{url} cannot be reached ({reason}). Is the server running, and is the address right?"
+    if "SSL" in reason:
+        return f"Port {port} of {host} does not speak TLS ({reason}). Is it http:// instead?"
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (socket.gaierror, UnicodeError):
+        return f"The name {host} is not known here. Is it spelt right? Ask the name service: getent hosts {host}"
+    except ConnectionRefusedError:
+        return (
+            f"Nothing listens on port {port} of {host}. Start the server there (unstuck serve), or give the port "
+            "that it listens on."
+        )
+    except TimeoutError:
+        return f"{host} does not answer on port {port}: it is down, or a firewall drops what is sent there."
+    except OSError as trouble:
+        return f"{host} cannot be reached from here ({trouble})."
+    writer.close()
+    if isinstance(error, httpx.TimeoutException):
+        return f"Something listens on port {port} of {host}, and says nothing: it hangs. Restart it; see its log."
+    return (
+        f"What listens on port {port} of {host} does not answer as HTTP does ({reason}). Is it https:// instead?"
+    )
 
 
 async def _look_for_api(client: httpx.AsyncClient, measured: Measured) -> bool:
@@ -96,8 +133,8 @@ def _refusal(answer: httpx.Response, problem: Any) -> str:
     if answer.status_code in (401, 403):
         return f"{told}: a login is in the way. Measure from a place that needs none, or from behind it."
     if answer.status_code in (502, 503, 504):
-        return f"{told}: a proxy is there, and the server behind it is not. Start the server."
-    return f"{told}, so there is no unstuck. Is it mounted elsewhere? Give the prefix: doctor URL/PREFIX"
+        return f"{told}: a proxy is there, and the server behind it is not. Start the server; see its log."
+    return f"{told}: a web server is there, and no unstuck. Is it under a prefix? unstuck doctor URL/PREFIX"
 
 
 async def _agreed_protocol(url: str, insecure: bool) -> str | None:

@@ -23,6 +23,10 @@ SIGNS = {"ok": ("✓ ok", "green"), "attention": ("! attention", "yellow"), "bad
 
 
 LIVE = "Dialogs are live all the same."
+WHERE = (
+    "nginx: in the location that passes requests on to unstuck. Caddy: in its site; `servers` at the top of the "
+    "file. Each line in place of what is said there on the same matter; then reload the proxy, and measure again."
+)
 LATE = "Until then dialogs end in the truth, too, but by polling: later than they could."
 
 
@@ -63,18 +67,27 @@ def findings_as_data(findings: Sequence[Finding]) -> list[dict[str, object]]:
     return [{"about": f.about, "level": f.level.value, "says": f.says, "mend": dict(f.mend)} for f in findings]
 
 
+def _show_finding(out: Console, finding: Finding) -> None:
+    sign, style = SIGNS[finding.level]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, min_width=11)
+    table.add_column(no_wrap=True, min_width=11)
+    table.add_column(overflow="fold")
+    table.add_row(Text(sign, style=style), Text(finding.about, style="bold"), Text(finding.says))
+    out.print(table)
+    for where, text in finding.mend.items():
+        first, *more = text.expandtabs(4).splitlines()
+        out.print(Text.assemble((f"{where:>24}  ", "dim"), (first, "cyan")), soft_wrap=True)  # to be copied whole
+        for line in more:
+            out.print(Text(f"{'':26}{line}", style="cyan"), soft_wrap=True)
+
+
 def _show(out: Console, measured: Measured, findings: Sequence[Finding], code: int) -> None:
     out.print(Text.assemble("\nThe path from here to ", (measured.url, "bold underline"), "\n"), soft_wrap=True)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
     for finding in findings:
-        sign, style = SIGNS[finding.level]
-        table.add_row(Text(sign, style=style), Text(finding.about, style="bold"), Text(finding.says))
-        for where, line in finding.mend.items():
-            table.add_row("", Text(where, style="dim"), Text(line, style="cyan"))
-    out.print(table)
+        _show_finding(out, finding)
+    if any({"nginx", "Caddy"} & finding.mend.keys() for finding in findings):
+        out.print(Text(f"\n{WHERE}", style="dim"))
     troubles = [finding for finding in findings if finding.level != "ok"]
     late = any(finding.level == "bad" for finding in troubles)
     words = {

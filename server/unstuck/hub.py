@@ -321,13 +321,14 @@ class Hub:
         """Hold what every viewer was sent against the store, in one query, and send what is lacking.
 
         Nothing that broke on the way from a commit to a viewer outlives this. Returns the seqs of the watched
-        jobs; those last read where the store does not answer, so that the heartbeat itself always goes out.
+        jobs; none where the store does not answer, since a beat that names a seq confirms it, and its clients
+        then have no reason to ask.
         """
         try:
             truth = await asyncio.wait_for(self._store.seqs(list(self._watches)), COMPARE_S)
         except (StoreUnavailable, TimeoutError) as error:
             log.error("viewers could not be compared with the store: %s", error or "no answer in time")
-            return {watch.job_id: watch.seq for watch in self._watches.values() if watch.seq}
+            return {}
         if any(self._lacking(watch, truth) for watch in self._watches.values()):
             await asyncio.sleep(WAKE_S)
         for watch in tuple(self._watches.values()):

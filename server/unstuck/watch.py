@@ -16,14 +16,15 @@ BEATS_MISSED_MS = 2 * HEARTBEAT_MS + 5 * SECOND_MS  # two beats and what a slow 
 SPEAK_WITHIN_MS = 10 * SECOND_MS  # asked for (or open) and still no event: broken or buffered
 STREAM_BACKOFF_MIN_MS = 500
 STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS
+STREAM_UNANSWERED_MS = 60 * SECOND_MS  # while polls are not answered either, places in the pool are for them
 STREAM_SETTLED_MS = 10 * SECOND_MS  # a stream that lived so long starts the back-off anew
 LEAVING_MAX_MS = 60 * SECOND_MS  # a server may not send us away for longer
 FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually quicker; if not, ask
 BREAK_SPREAD_MS = 1 * SECOND_MS  # when a server dies, its viewers do not all ask in one moment
 POLL_TIMEOUT_MS = 10 * SECOND_MS  # aborting sooner made outages longer (measured)
-AFTER_ABORT_MS = 10 * SECOND_MS  # requests queue behind older attempts in TCP back-off
 POLL_BACKOFF_MIN_MS = 2 * SECOND_MS
 POLL_BACKOFF_MAX_MS = 32 * SECOND_MS
+UNANSWERED_MAX_MS = 4 * SECOND_MS  # nobody is there to be spared, and nothing tells when somebody is
 POLL_AFTER_MIN_MS = 1 * SECOND_MS  # bounds for the server's poll_after_ms
 POLL_AFTER_MAX_MS = 60 * SECOND_MS
 POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS
@@ -33,8 +34,7 @@ SILENCE_LIMIT_MS = 60 * SECOND_MS
 CHECK_EVERY_MS = 15 * SECOND_MS  # no timer is set further ahead than this
 LATE_TIMER_MS = 75 * SECOND_MS  # hidden pages get timers up to 60 s late; beyond that the page slept
 WAKE_GRACE_MS = 5 * SECOND_MS  # what came in during sleep is delivered within this
-GIVE_UP_MS = 30 * 60 * SECOND_MS  # without any news of the job
-GIVE_UP_GRACE_MS = 60 * SECOND_MS  # at least this long after waking
+GIVE_UP_MS = 30 * 60 * SECOND_MS  # without any news of the job, and without a sleep
 NOT_FOUND_ANSWERS = 3  # a proxy without a backend also says 404, so do not believe one
 LOWER_ANSWERS = 2
 
@@ -79,7 +79,6 @@ class State(TypedDict):
     poll_at: int | None
     poll_reason: str
     poll_wanted: str | None
-    poll_not_before: int
     poll_failures: int
     poll_after_ms: float
     polling: bool
@@ -96,7 +95,7 @@ def new_state() -> State:
         "give_up_at": 0, "wake_at": None,
         "stream": None, "spare": None, "next_stream": 1, "stream_failures": 0, "reopen_at": None,
         "poll": None, "next_poll": 1, "poll_at": None, "poll_reason": "fallback", "poll_wanted": None,
-        "poll_not_before": 0, "poll_failures": 0, "poll_after_ms": POLL_AFTER_DEFAULT_MS, "polling": False,
+        "poll_failures": 0, "poll_after_ms": POLL_AFTER_DEFAULT_MS, "polling": False,
         "failure": None, "browser_offline": False, "signed_out": False, "not_found_answers": 0, "lower_answers": 0,
     }  # fmt: skip
 
@@ -147,16 +146,28 @@ def stream_of(s: State, e: Event) -> Stream | None:
     return next((one for one in (s["stream"], s["spare"]) if one and one["number"] == e["stream"]), None)
 
 
+def unanswered(s: State) -> bool:
+    """Nobody answered the last poll, neither well nor badly."""
+    return s["failure"] is not None and s["failure"]["status"] is None
+
+
+def stream_pause(s: State, random: float) -> int:
+    """Until the next stream is tried."""
+    if unanswered(s):
+        return half_up(STREAM_UNANSWERED_MS * (0.75 + random / 4))
+    return stream_backoff(s["stream_failures"], random)
+
+
 def stream_backoff(failures: int, random: float) -> int:
     """Full jitter: anything between the shortest pause and a limit that doubles."""
     limit = min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** min(failures, 10))
     return half_up(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS))
 
 
-def poll_backoff(failures: int, random: float) -> float:
-    """2, 4, 8, 16, 32, 32 … seconds, each up to a quarter shorter."""
-    limit: int = min(POLL_BACKOFF_MAX_MS, POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10))
-    return limit * (0.75 + random / 4)
+def poll_backoff(failures: int, limit: int, random: float) -> float:
+    """2, 4, 8 … seconds up to the limit, each up to a quarter shorter."""
+    pause: int = min(limit, POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10))
+    return pause * (0.75 + random / 4)
 
 
 def half_up(x: float) -> int:

@@ -93,7 +93,7 @@ def resume(t: Turn, reason: str) -> None:
 def watch(t: Turn) -> None:
     t.s.update({
         "phase": "watching", "give_up_at": t.now + w.GIVE_UP_MS, "stream_failures": 0, "poll_failures": 0,
-        "failure": None, "polling": False, "poll_not_before": 0, "not_found_answers": 0, "lower_answers": 0,
+        "failure": None, "polling": False, "not_found_answers": 0, "lower_answers": 0,
         "signed_out": False, "browser_offline": False,
     })  # fmt: skip
 
@@ -166,7 +166,6 @@ def on_stream_open(t: Turn, e: Event) -> None:
     if stream is None:
         return
     stream["opened_at"] = t.now
-    t.s["poll_not_before"] = 0
     ask_poll(t, "reconnect")
 
 
@@ -183,7 +182,7 @@ def hear(t: Turn, e: Event) -> Stream | None:
     stream["opened_at"] = now if stream["opened_at"] is None else stream["opened_at"]
     stream["spoke_at"] = now if stream["spoke_at"] is None else stream["spoke_at"]
     stream["heard_at"] = now
-    s.update({"spare": None, "reopen_at": None, "poll_not_before": 0, "polling": False, "signed_out": False})
+    s.update({"spare": None, "reopen_at": None, "polling": False, "signed_out": False})
     return stream
 
 
@@ -234,7 +233,7 @@ def lose_stream(t: Turn, lost: Stream | None) -> None:
     s["stream_failures"] = 1 if settled else s["stream_failures"] + 1
     alone = s["stream"] is None or s["stream"]["heard_at"] is not None
     if alone and not s["signed_out"]:
-        s["reopen_at"] = now + w.stream_backoff(s["stream_failures"], t.random)
+        s["reopen_at"] = now + w.stream_pause(s, t.random)
     if main and s["poll_failures"] == 0:
         plan_poll(t, t.random * w.BREAK_SPREAD_MS, "fallback")
 
@@ -245,8 +244,6 @@ def ask_poll(t: Turn, reason: str) -> None:
     s["poll_at"] = None
     if s["poll"]:
         s["poll_wanted"] = "manual" if s["poll_wanted"] == "manual" else reason
-    elif now < s["poll_not_before"] and reason != "manual":
-        plan_poll(t, 0, reason)
     else:
         number = s["next_poll"]
         s.update({"poll": {"number": number, "reason": reason, "asked_at": now}, "next_poll": number + 1})
@@ -255,7 +252,7 @@ def ask_poll(t: Turn, reason: str) -> None:
 
 def plan_poll(t: Turn, delay: float, reason: str) -> None:
     s = t.s
-    at = max(half_up(t.now + delay), s["poll_not_before"])
+    at = half_up(t.now + delay)
     if s["poll"] or (s["poll_at"] is not None and s["poll_at"] <= at):
         return
     s.update({"poll_at": at, "poll_reason": reason})
@@ -277,6 +274,8 @@ def on_poll_answered(t: Turn, e: Event) -> None:
     settled, wanted = settle_poll(t, e)
     if not settled:
         return
+    if w.unanswered(s) and s["reopen_at"] is not None:
+        s["reopen_at"] = t.now  # the network is back
     job = e.get("job")
     if job and job["seq"] < s["seq"]:
         s["lower_answers"] += 1
@@ -306,13 +305,13 @@ def on_poll_failed(t: Turn, e: Event) -> None:
     s["poll_failures"] += 1
     if s["signed_out"]:
         s["reopen_at"] = None
-    if wanted and wanted != "watchdog":  # a sign of life came after this one was asked
-        s["poll_not_before"] = 0
+    if wanted:
         return ask_poll(t, wanted)
     if s["signed_out"] or s["not_found_answers"] >= w.NOT_FOUND_ANSWERS:
         return plan_poll(t, w.SLOW_POLL_MS, "fallback")
     asked = min(w.RETRY_AFTER_MAX_MS, e.get("retry_after_ms") or 0)
-    return plan_poll(t, max(w.poll_backoff(s["poll_failures"], t.random), asked), "fallback")
+    limit = w.UNANSWERED_MAX_MS if status is None else w.POLL_BACKOFF_MAX_MS
+    return plan_poll(t, max(w.poll_backoff(s["poll_failures"], limit, t.random), asked), "fallback")
 
 
 def abort_poll(t: Turn) -> None:
@@ -320,7 +319,6 @@ def abort_poll(t: Turn) -> None:
     if not s["poll"]:
         return
     t.actions.append({"type": "abort_poll", "poll": s["poll"]["number"]})
-    s["poll_not_before"] = t.now + w.AFTER_ABORT_MS
     on_poll_failed(t, {"poll": s["poll"]["number"], "status": None, "code": "timeout"})
 
 
@@ -337,8 +335,8 @@ def on_silence(t: Turn) -> None:
 def wake(t: Turn, e: Event) -> None:
     s, now = t.s, t.now
     network_back = e["type"] == "online"
-    s.update({"poll_not_before": 0, "stream_failures": 0, "browser_offline": False})
-    s["give_up_at"] = max(s["give_up_at"], now + w.GIVE_UP_GRACE_MS)
+    s.update({"stream_failures": 0, "browser_offline": False})
+    s["give_up_at"] = now + w.GIVE_UP_MS
     stream, heard = s["stream"], now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS
     if stream and stream["heard_at"] is not None:
         stream["heard_at"] = heard if network_back else max(stream["heard_at"], heard)

@@ -107,8 +107,14 @@ def test_a_clock_that_is_wrong_is_not_taken_for_a_buffer() -> None:
 
 def test_the_heartbeat_that_would_do_is_said() -> None:
     cut = {"cut": True, "watched_s": 40.0}
-    assert found(**cut, last_byte_s=30.0)["idle"].mend["unstuck"].endswith("UNSTUCK_HEARTBEAT_S=5")
-    assert "unstuck" not in found(**cut, last_byte_s=39.0)["idle"].mend
+    assert found(**cut, last_byte_s=30.0)["idle"].mend["or unstuck"] == "UNSTUCK_HEARTBEAT_S=5"
+    assert "or unstuck" not in found(**cut, last_byte_s=39.0)["idle"].mend
+
+
+def test_a_limit_on_the_whole_answer_is_not_mended_by_a_longer_idle_limit() -> None:
+    mend = found(cut=True, last_byte_s=39.9, watched_s=40.0)["idle"].mend
+    assert "write 0" in mend["Caddy"]
+    assert "nginx" not in mend
 
 
 def test_silence_at_the_end_counts_as_a_pause() -> None:

@@ -106,7 +106,43 @@ def test_https(tmp_path: Path, start_server: StartServer) -> None:
 async def test_nobody_there() -> None:
     measured = await measure("http://127.0.0.1:9", 2)
     assert exit_code(measured, judge(measured)) == 2
-    assert "cannot be reached" in judge(measured)[0].says
+    assert "Nothing listens on port 9 of 127.0.0.1. Start the server" in judge(measured)[0].says
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("no-such-host.invalid", "The name no-such-host.invalid is not known here"),
+        ("127.0.0.1:99999", "is no address to measure (Port out of range"),
+        ("ftp://127.0.0.1", "is no address to measure (it takes http://"),
+        ("http://", "is no address to measure"),
+        ("two words", "is no address to measure"),
+        ("http://two..dots", "The name two..dots is not known here"),
+        ("http://xn--", "is no address to measure"),
+        ("http://[::1", "is no address to measure"),
+    ],
+)
+async def test_an_address_that_leads_nowhere(address: str, says: str) -> None:
+    measured = await measure(address, 2)
+    assert exit_code(measured, judge(measured)) == 2
+    assert says in judge(measured)[0].says
+
+
+async def test_https_where_there_is_none(brisk: Server) -> None:
+    measured = await measure(brisk.url.replace("http:", "https:"), 2)
+    assert "does not speak TLS" in judge(measured)[0].says
+    assert "http:// instead" in judge(measured)[0].says
+
+
+async def test_something_that_speaks_no_http() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-greeting\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
+        measured = await measure(f"127.0.0.1:{other.sockets[0].getsockname()[1]}", 2)
+    assert "does not answer as HTTP does" in judge(measured)[0].says
 
 
 @pytest.mark.parametrize(

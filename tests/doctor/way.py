@@ -1,4 +1,4 @@
-"""Ways between the doctor and a server that spoil a stream: a small proxy of our own, and a real nginx."""
+"""Ways between the doctor and a server that spoil a stream: a proxy of our own, a real nginx, a real Caddy."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.conftest import eventually
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx") is None and "CI" not in os.environ, reason="needs nginx (apt-get install nginx-light)"
 )
+needs_caddy = pytest.mark.skipif(shutil.which("caddy") is None, reason="needs Caddy (apt-get install caddy)")
 
 
 @asynccontextmanager
@@ -80,9 +81,7 @@ async def spoiled(
 @contextmanager
 def nginx(folder: Path, server_url: str, directives: str) -> Iterator[str]:
     """A real nginx in front of the server, with these directives in its location."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     (folder / "nginx.conf").write_text(f"""
         daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
         events {{ worker_connections 64; }}
@@ -92,16 +91,48 @@ def nginx(folder: Path, server_url: str, directives: str) -> Iterator[str]:
             uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
             server {{
                 listen 127.0.0.1:{port};
-                location / {{ proxy_pass {server_url}; proxy_http_version 1.1; {directives} }}
+                proxy_http_version 1.1;
+                location / {{
+                    proxy_pass {server_url};
+                    {directives}
+                }}
             }}
         }}""")
-    process = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
-    try:
-        eventually(lambda: _listens(port))
+    command = ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+    with _runs(command, port):
         yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def caddy(folder: Path, site: str, options: str = "") -> Iterator[str]:
+    """A real Caddy with these lines in its site, and these in its options."""
+    port = _free_port()
+    (folder / "Caddyfile").write_text(
+        f"{{\nadmin off\nauto_https off\nlog {{\nlevel ERROR\n}}\n{options}\n}}\n"
+        f"http://127.0.0.1:{port} {{\n{site}\n}}\n"
+    )
+    with _runs(["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")], port, folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _runs(command: list[str], port: int, home: Path | None = None) -> Iterator[None]:
+    """The program, from when it listens on to its end."""
+    environ = {**os.environ, **({"HOME": str(home), "XDG_DATA_HOME": str(home)} if home else {})}
+    process = subprocess.Popen(command, env=environ)
+    try:
+        eventually(lambda: _listens(port) or process.poll() is not None)
+        assert process.poll() is None, f"{command[0]} did not start"
+        yield
     finally:
         process.terminate()
         process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

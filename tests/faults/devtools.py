@@ -74,9 +74,9 @@ class Browser:
                 transport.close()
                 os.close(commands)
 
-    async def new_tab(self) -> Tab:
-        """A tab in a profile of its own."""
-        profile = (await self.send("Target.createBrowserContext"))["browserContextId"]
+    async def new_tab(self, profile: str = "") -> Tab:
+        """A tab in a profile of its own, or beside others in theirs."""
+        profile = profile or (await self.send("Target.createBrowserContext"))["browserContextId"]
         target = await self._create(profile)
         attached = await self.send("Target.attachToTarget", {"targetId": target, "flatten": True})
         tab = self._tabs[attached["sessionId"]] = Tab(self, attached["sessionId"], target, profile)
@@ -114,15 +114,17 @@ class Browser:
             if answer := self._waiting.pop(said.get("id", 0), None):
                 if not answer.done():
                     answer.set_result(said)
-            elif said.get("method") == "Runtime.exceptionThrown" and said.get("sessionId") in self._tabs:
-                self._tabs[said["sessionId"]].errors.append(_words(said["params"]["exceptionDetails"]))
+            elif tab := self._tabs.get(said.get("sessionId", "")):
+                tab.hear(said["method"], said["params"])
 
 
 class Tab:
-    """A page, and the errors that nobody caught in it."""
+    """A page, and what was heard of it, such as the errors that nobody caught."""
 
     def __init__(self, browser: Browser, session: str, target: str, profile: str) -> None:
         self.errors: list[str] = []
+        #: Why the page was thrown away when it could have been restored; heard after `Page.enable`.
+        self.thrown_away: list[str] = []
         self.browser = browser
         self.target = target
         self.profile = profile
@@ -130,6 +132,12 @@ class Tab:
 
     async def send(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         return await self.browser.send(method, params, self._session)
+
+    def hear(self, event: str, params: dict[str, Any]) -> None:
+        if event == "Runtime.exceptionThrown":
+            self.errors.append(_words(params["exceptionDetails"]))
+        elif event == "Page.backForwardCacheNotUsed":
+            self.thrown_away += [one["reason"] for one in params["notRestoredExplanations"]]
 
     async def goto(self, url: str) -> None:
         """Returns when everything of the page is there."""

@@ -8,8 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
 from typing import Any
+
+
+class Flaw(StrEnum):
+    """What can be wrong: the columns of the table."""
+
+    STUCK = "stuck"  # the end never shown, or not within its bound
+    BACK = "gone back"
+    FINAL = "final wrong"  # another end than the server's, or more after it
+    ALIVE = "alive after the end"
+    ERROR = "errors"  # thrown in the page, or in the suite itself
+
+
+class Wrong(str):
+    """A sentence about what was wrong, and which of the five that is."""
+
+    kind: Flaw
+
+    def __new__(cls, kind: Flaw, text: str) -> Wrong:
+        wrong = super().__new__(cls, text)
+        wrong.kind = kind
+        return wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +49,20 @@ class Screen:
     @staticmethod
     def of(seen: Mapping[str, Any]) -> Screen:
         return Screen(**{**seen, "counts": tuple(seen["counts"])})
+
+    @staticmethod
+    def told(at: float, job: Job, link: str) -> Screen:
+        """What a program was told, as if it had been shown."""
+        counts, done = job["progress"], job["done"]
+        return Screen(
+            at=at,
+            seq=job["seq"],
+            bar=counts["percent"],
+            sentence=expected_sentence(job) if done else "",
+            badge=BADGES[job["state"]] if done else "",
+            counts=(str(counts["succeeded"]), str(counts["failed"])),
+            link=link,
+        )
 
 
 Job = Mapping[str, Any]
@@ -52,24 +88,30 @@ def expected_sentence(job: Job) -> str:
 
 
 def wrongs(screens: Sequence[Screen], job: Job) -> list[str]:
+    """`flaws`, for who wants no more than the words."""
+    return [str(flaw) for flaw in flaws(screens, job)]
+
+
+def flaws(screens: Sequence[Screen], job: Job) -> list[Wrong]:
     """What was wrong on the way and at the end; `job` is the finished job as the server tells it."""
-    found = []
+    found: list[Wrong] = []
     bars = [screen.bar for screen in screens if screen.bar is not None]
     falls = [(before, after) for before, after in pairwise(bars) if after < before]
     if falls:
-        found.append(f"the bar went back from {falls[0][0]:g} to {falls[0][1]:g}")
+        found.append(Wrong(Flaw.BACK, f"the bar went back from {falls[0][0]:g} to {falls[0][1]:g}"))
     ends = [number for number, screen in enumerate(screens) if screen.sentence]
     if not ends:
-        return [*found, "the end was never shown"]
+        return [*found, Wrong(Flaw.STUCK, "the end was never shown")]
     first = screens[ends[0]]
     for screen in screens[ends[0] + 1 :]:
         if (screen.sentence, screen.counts, screen.bar) != (first.sentence, first.counts, first.bar):
-            found.append(f"after the end “{first.sentence}” it showed “{screen.sentence}” {screen.counts}")
+            after = f"after the end “{first.sentence}” it showed “{screen.sentence}” {screen.counts}"
+            found.append(Wrong(Flaw.FINAL, after))
             break
     return found + _wrong_end(first, job)
 
 
-def _wrong_end(shown: Screen, job: Job) -> list[str]:
+def _wrong_end(shown: Screen, job: Job) -> list[Wrong]:
     counts = job["progress"]
     told = {
         "sentence": (shown.sentence.startswith(expected_sentence(job)), expected_sentence(job), shown.sentence),
@@ -83,7 +125,9 @@ def _wrong_end(shown: Screen, job: Job) -> list[str]:
         "seq": (shown.seq == job["seq"], job["seq"], shown.seq),
     }
     return [
-        f"the final {part} is {is_!r}, not {should!r}" for part, (right, should, is_) in told.items() if not right
+        Wrong(Flaw.FINAL, f"the final {part} is {is_!r}, not {should!r}")
+        for part, (right, should, is_) in told.items()
+        if not right
     ]
 
 

@@ -1,8 +1,8 @@
 """A real network in the way: client, router and server in three network namespaces, and a router that can be
-told to drop what it should forward, one way or both.
+told to drop, refuse or delay what it should forward, one way or both.
 
 Packets are dropped in the router, never at the sender: there TCP would notice, skip its back-off, and heal
-sooner than in the field. Needs root, `ip` and `iptables`; leaves nothing behind.
+sooner than in the field. Needs root, `ip`, `tc` and `iptables`; leaves nothing behind.
 Must not know: dialogs, jobs, what is the truth.
 """
 
@@ -15,6 +15,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
+from itertools import count
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -45,7 +47,7 @@ ip route add {far}.0/24 via {near}.2
 
 def missing() -> str:
     """Why there can be no namespaces here; empty where there can."""
-    tools = [name for name in ("ip", "iptables", "sysctl") if not shutil.which(name)]
+    tools = [name for name in ("ip", "iptables", "sysctl", "tc") if not shutil.which(name)]
     if os.geteuid() != 0:
         return "namespaces need root"
     if tools:
@@ -59,28 +61,34 @@ def missing() -> str:
     return ""
 
 
+class Way(StrEnum):
+    """Whose packets meet the trouble."""
+
+    BOTH = "both ways"
+    REQUESTS = "requests"
+    ANSWERS = "answers"
+
+
 class Router:
     """See `routed`."""
 
-    def __init__(self, name: str) -> None:
-        self._router, self._server = f"{name}r", f"{name}t"
-        # Two private networks, between client and router and behind it; others for each process.
-        number = os.getpid() % 120 * 2
-        near, far = f"10.77.{number}", f"10.77.{number + 1}"
+    _number = count()
+
+    def __init__(self, number: int) -> None:
+        name = f"u{os.getpid() % 100_000}x{number}"
+        # Two private networks, between client and router and behind it; others for each router and process.
+        third = os.getpid() % 120 * 2
+        near, far = f"10.{77 + number}.{third}", f"10.{77 + number}.{third + 1}"
         self.server = f"{far}.2"
-        self._names = {
-            "near": near,
-            "far": far,
-            "r": self._router,
-            "t": self._server,
-            **{end: f"{name}{end}" for end in "abcd"},
-        }
+        self._router, self._server = f"{name}r", f"{name}t"
+        self._to_client, self._to_server = f"{name}b", f"{name}c"
+        self._names = {"near": near, "far": far, **{end: f"{name}{end}" for end in "rtabcd"}}
 
     @staticmethod
     @contextmanager
     def routed() -> Iterator[Router]:
         """The three namespaces; gone at the end, also where they could not be finished."""
-        router = Router(f"u{os.getpid() % 100_000}")
+        router = Router(next(Router._number))
         try:
             for line in _SET_UP.strip().format(**router._names).splitlines():
                 _run(line)
@@ -90,14 +98,32 @@ class Router:
                 with suppress(subprocess.CalledProcessError):  # what was never made, or went with the rest
                     _run(line.format(**router._names))
 
-    def drop(self, *, only_answers: bool = False, share: float = 1.0) -> None:
-        """Drop this share of all packets, or of those that come from the server alone."""
-        way = f"-i {self._names['c']} " if only_answers else ""
+    def drop(self, way: Way = Way.BOTH, share: float = 1.0) -> None:
+        """Drop this share of the packets."""
         chance = "" if share >= 1 else f"-m statistic --mode random --probability {share} "
-        _run(f"ip netns exec {self._router} iptables -A FORWARD {way}{chance}-j DROP")
+        came = {Way.BOTH: "", Way.REQUESTS: f"-i {self._to_client} ", Way.ANSWERS: f"-i {self._to_server} "}
+        self._forward(f"{came[way]}{chance}-j DROP")
+
+    def refuse(self) -> None:
+        """Answer every packet with a reset."""
+        self._forward("-p tcp -j REJECT --reject-with tcp-reset")
+
+    def slow(self, rate: str) -> None:
+        """Let through so much in each direction, such as `16kbit`; what waits for longer than 0.4 s is dropped."""
+        for device in (self._to_client, self._to_server):
+            self._here(f"tc qdisc add dev {device} root tbf rate {rate} burst 16kbit latency 400ms")
 
     def heal(self) -> None:
-        _run(f"ip netns exec {self._router} iptables -F FORWARD")
+        self._here("iptables -F FORWARD")
+        for device in (self._to_client, self._to_server):
+            with suppress(subprocess.CalledProcessError):  # was not slow
+                self._here(f"tc qdisc del dev {device} root")
+
+    def _forward(self, rule: str) -> None:
+        self._here(f"iptables -A FORWARD {rule}")
+
+    def _here(self, line: str) -> None:
+        _run(f"ip netns exec {self._router} {line}")
 
     def at_the_server(self, call: Callable[[], T]) -> T:
         """Run this where the server lives: processes that it starts stay there."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.faults.browser import free_port
+from tests.faults.stage import free_port
 from tests.faults.wire import HOST
 
 _CONFIGURATION = """

@@ -1,11 +1,16 @@
 """A dialog in a real page: opens it, keeps every screen that it showed, and does to the page what can be
-done to pages: take it offline, freeze it, move its clock.
+done to pages: take it offline, cover it, freeze it, put it aside, move its clock.
 
-A tool may easily pretend to freeze a page and do nothing, so `thaw` insists that the page noticed.
+A tool may easily pretend to do so and do nothing, so what undoes it insists that the page noticed. All that a
+page can hold is counted in the page itself: a stream or a timer that it forgot is seen there at once, whatever
+the browser below does with its sockets, and what it asked for after the end is told by one clock.
 Must not know: schedules, or what is the truth.
 """
 
 from __future__ import annotations
+
+import asyncio
+import time
 
 from tests.faults.devtools import Browser, Tab
 from tests.faults.judge import Screen
@@ -13,11 +18,46 @@ from tests.faults.judge import Screen
 #: Any document of the same origin that is not ours, so that the dialog is all that asks for anything.
 BARE_PAGE = "/static/words.js"
 
+#: How long a browser may take to show a page again.
+BACK_S = 30.0
+
+_COUNT = """() => {
+  const now = () => (performance.timeOrigin + performance.now()) / 1000;
+  const held = window.held = { streams: new Set(), timers: new Map(), asked: [] };
+  window.EventSource = class extends EventSource {
+    constructor(url) { super(url); held.streams.add(this); held.asked.push([now(), `the stream ${url}`]); }
+  };
+  for (const name of ["Timeout", "Interval"]) {
+    const [set, clear] = [window[`set${name}`], window[`clear${name}`]];
+    window[`set${name}`] = (call, ms, ...given) => {
+      const ring = () => { if (name === "Timeout") held.timers.delete(timer); call(...given); };
+      const timer = set(ring, ms);
+      held.timers.set(timer, `a timer of ${Math.round(ms)} ms`);
+      return timer;
+    };
+    window[`clear${name}`] = (timer) => { held.timers.delete(timer); clear(timer); };
+  }
+  const fetch = window.fetch;
+  window.fetch = (what, how) => { held.asked.push([now(), `a fetch of ${what}`]); return fetch(what, how); };
+}"""
+_HOLDS = """async () => {
+  const ended = window.seen.find((screen) => screen.sentence).at;
+  const { streams, timers, asked } = window.held;
+  const locks = await navigator.locks.query();
+  return [
+    ...[...streams].filter((one) => one.readyState !== EventSource.CLOSED).map((one) => `it holds ${one.url}`),
+    ...[...timers.values()].map((timer) => `it holds ${timer}`),
+    ...[...locks.held, ...locks.pending].map((lock) => `it holds the lock ${lock.name}`),
+    ...asked.filter(([at]) => at > ended).map(([at, what]) => `it asked ${at - ended} s later for ${what}`),
+  ];
+}"""
 _LOAD = """() => import("/static/define.js").then(() => true)"""
 _OPEN = """(src) => {
   window.seen = [];
-  window.froze = 0;
-  document.addEventListener("freeze", () => { window.froze += 1; });
+  window.noticed = { frozen: 0, hidden: 0, restored: 0 };
+  document.addEventListener("freeze", () => { window.noticed.frozen += 1; });
+  document.addEventListener("visibilitychange", () => { window.noticed.hidden += document.hidden; });
+  window.addEventListener("pageshow", (event) => { window.noticed.restored += event.persisted; });
   const element = document.createElement("job-progress");
   element.setAttribute("src", src);
   const root = element.shadowRoot;
@@ -49,17 +89,27 @@ _SHIFT_CLOCK = """(ms) => {
 }"""
 
 
+#: Chromium had no time to put a page aside, or to restore it: it has a limit of its own, whatever the page does.
+IN_A_HURRY = {"TimeoutPuttingInCache", "NavigationCancelledWhileRestoring"}
+
+
+class TooBusy(Exception):
+    """The browser could not do what was to be tried, so that nothing was tried; try again."""
+
+
 class Dialog:
     """One page with one `<job-progress>`."""
 
     def __init__(self, tab: Tab) -> None:
         self.tab = tab
+        self._entry = 0  # of the tab's history, while it is put aside
 
     @staticmethod
-    async def load(browser: Browser, url: str) -> Dialog:
-        """A page with everything loaded and nothing opened."""
-        tab = await browser.new_tab()
+    async def load(browser: Browser, url: str, profile: str = "") -> Dialog:
+        """A page with everything loaded and nothing opened; in a profile of its own, or in this one."""
+        tab = await browser.new_tab(profile)
         await tab.goto(f"{url}{BARE_PAGE}")
+        await tab.call(_COUNT)
         await tab.call(_LOAD)
         return Dialog(tab)
 
@@ -79,6 +129,10 @@ class Dialog:
     async def ended(self) -> bool:
         return bool(await self.tab.call("() => Boolean(window.seen.at(-1)?.sentence)"))
 
+    async def holds(self) -> list[str]:
+        """What of streams, timers and locks is left after the end, and what was asked for since."""
+        return list(await self.tab.call(_HOLDS))
+
     # -- faults
 
     async def offline(self, on: bool) -> None:
@@ -91,11 +145,42 @@ class Dialog:
         """From the true time; 0 brings it back."""
         await self.tab.call(_SHIFT_CLOCK, seconds * 1000)
 
-    async def freeze(self) -> None:
+    async def cover(self) -> None:
+        """Another tab lies over it."""
         await self.tab.browser.cover(self.tab)
+
+    async def uncover(self) -> None:
+        await self.tab.browser.uncover(self.tab)
+        await self._insist("hidden")
+
+    async def freeze(self) -> None:
+        await self.cover()
         await self.tab.send("Page.setWebLifecycleState", {"state": "frozen"})
 
     async def thaw(self) -> None:
         await self.tab.send("Page.setWebLifecycleState", {"state": "active"})
         await self.tab.browser.uncover(self.tab)
-        assert await self.tab.call("() => window.froze"), "this browser did not freeze the page when told to"
+        await self._insist("frozen")
+
+    async def put_aside(self) -> None:
+        """Go elsewhere in the same tab, so that the page lies in the back/forward cache."""
+        history = await self.tab.send("Page.getNavigationHistory")
+        self._entry = history["entries"][history["currentIndex"]]["id"]
+        await self.tab.send("Page.enable")
+        await self.tab.goto("about:blank")
+
+    async def bring_back(self) -> None:
+        """By the back button; AssertionError where it had been thrown away for what it held."""
+        await self.tab.send("Page.navigateToHistoryEntry", {"entryId": self._entry})
+        given_up = time.monotonic() + BACK_S
+        while await self.tab.call("() => location.href === 'about:blank' || document.readyState !== 'complete'"):
+            assert time.monotonic() < given_up, f"the page was not back within {BACK_S} s"
+            await asyncio.sleep(0.02)
+        if self.tab.thrown_away and set(self.tab.thrown_away) <= IN_A_HURRY:
+            raise TooBusy("The browser had no time to put the page aside.")
+        await self._insist("restored")
+
+    async def _insist(self, what: str) -> None:
+        noticed = await self.tab.call("() => window.noticed ?? null")
+        assert noticed, f"the page was thrown away, and not only {what}: {self.tab.thrown_away}"
+        assert noticed[what], f"the page was not {what} when the browser was told to: {noticed}"

@@ -4,7 +4,8 @@ It stands between a client and the real server, and treats streams and polls apa
 one call of `set` to the next. Everything else (the page, its modules) passes. Whatever it leaves to chance
 comes from a seed.
 
-Each connection carries one request: the proxy asks the server to close after its answer. A stream is taken
+Each connection carries one request: the proxy asks the server to close after its answer, and tells the client
+that this one will be closed. A stream is taken
 apart at the ends of its events and sent on in HTTP chunks, one for each event, so that a cut in the middle
 of one is a broken chunk for the browser too. Must not know: schedules, pages, or what is the truth.
 """
@@ -251,7 +252,7 @@ class Proxy:
                 arrived, kind, data = await line.arrivals.get()
                 await self._let_through(line, arrived)
                 if kind == "head":
-                    await line.send(data)
+                    await line.send(one_answer_only(data))
                     continue
                 events = self._treat(line, data) if kind == "event" else [data]
                 if kind in ("end", "flush"):

@@ -1,7 +1,8 @@
-"""`scripts/faults`: plays schedules of faults in a real Chromium, prints what it measured, and fails if
-anything was ever wrong on a screen. Each violation comes with the command that plays it again.
+"""`scripts/faults`: plays schedules of faults in a real Chromium and with the Python client, prints what it
+measured, and fails if anything was ever wrong on a screen. Each violation comes with the command that plays it
+again.
 
-Must not know: how a fault is brought about (browser.py) or what is wrong (judge.py).
+Must not know: how a fault is brought about (scene.py, browser.py) or what is wrong (judge.py).
 """
 
 from __future__ import annotations
@@ -9,45 +10,66 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import os
 import re
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.faults.browser import Stage, Verdict, play
+from tests.faults.browser import play
+from tests.faults.judge import Flaw, Wrong
 from tests.faults.namespaces import missing
 from tests.faults.outages import LONG, Result, play_outages
-from tests.faults.schedule import KINDS, REAL, SHORT, Schedule, draw
+from tests.faults.program import play_program
+from tests.faults.scene import Verdict
+from tests.faults.schedule import BEATLESS_S, FOR_PROGRAMS, KINDS, LAG_S, LONGEST_S, REAL, SHORT, Schedule, draw
+from tests.faults.stage import Stage
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
-HEADER = ("fault", "schedules", "p50", "p99", "max", "wrong")
+HEADER = ("fault", "schedules", *Flaw, "p50", "p99", "max")
+#: Columns of a log.
+WIDE = 120
+#: Schedules for the Python client, for each one in Chromium.
+PROGRAMS = 0.25
 
 
 async def play_all(
-    stage: Stage, schedules: Iterable[Schedule], lanes: int, tell: Callable[[Verdict], None]
+    stage: Stage,
+    schedules: Iterable[Schedule],
+    lanes: int,
+    tell: Callable[[Verdict], None],
+    *,
+    until: float = math.inf,
+    slack_s: float = 0.0,
 ) -> list[Verdict]:
-    """Play them, so many at a time; `tell` hears of each as soon as it is over."""
+    """Play them, so many at a time and the longest first; `tell` hears of each as soon as it is over. None is
+    begun after `until` (monotonic): those are left out. Bounds are longer by `slack_s`."""
     room = asyncio.Semaphore(lanes)
 
-    async def one(schedule: Schedule) -> Verdict:
+    async def one(schedule: Schedule) -> Verdict | None:
         async with room:
+            if time.monotonic() > until:
+                return None
             try:
-                verdict = await play(stage, schedule)
+                verdict = await (play_program if schedule.program else play)(stage, schedule, slack_s)
             except Exception:
-                broke = f"the suite itself broke:\n{traceback.format_exc()}"
+                broke = Wrong(Flaw.ERROR, f"the suite itself broke:\n{traceback.format_exc()}")
                 verdict = Verdict(schedule, None, (broke,), ())
             tell(verdict)
             return verdict
 
-    return list(await asyncio.gather(*(one(schedule) for schedule in schedules)))
+    longest_first = sorted(schedules, key=lambda schedule: -schedule.heal_s - schedule.bound_s)
+    played = await asyncio.gather(*(one(schedule) for schedule in longest_first))
+    return [verdict for verdict in played if verdict is not None]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -56,34 +78,49 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def figures(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """The table's rows: each kind of fault that was played, and all together."""
-    rows = []
-    names = [name for name in (*KINDS, "several") if any(v.schedule.name == name for v in verdicts)]
-    for name in (*names, "all"):
-        part = [verdict for verdict in verdicts if name in (verdict.schedule.name, "all")]
-        times = [verdict.truth_s for verdict in part if verdict.truth_s is not None]
-        shown = ["–"] * 3
-        if times:
-            shown = [f"{value:.1f} s" for value in (percentile(times, 0.5), percentile(times, 0.99), max(times))]
-        wrong = sum(bool(verdict.wrongs) for verdict in part)
-        rows.append((name, str(len(part)), *shown, str(wrong)))
-    return rows
+    """The table's rows: each kind of fault that was played, all in Chromium together, and the Python client."""
+    rows = [_row(name, [one for one in verdicts if one.schedule.name == name]) for name in (*KINDS, "several")]
+    rows.append(_row("all in Chromium", [one for one in verdicts if not one.schedule.program]))
+    rows.append(_row("all with the Python client", [one for one in verdicts if one.schedule.program]))
+    return [row for row in rows if row[1] != "0"]
+
+
+def _row(name: str, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    times = [verdict.truth_s for verdict in verdicts if verdict.truth_s is not None]
+    shown = ["–"] * 3
+    if times:
+        shown = [f"{value:.1f} s" for value in (percentile(times, 0.5), percentile(times, 0.99), max(times))]
+    flaws = [sum(any(wrong.kind is flaw for wrong in verdict.wrongs) for verdict in verdicts) for flaw in Flaw]
+    return (name, str(len(verdicts)), *map(str, flaws), *shown)
 
 
 def replay(schedule: Schedule, *, short: bool) -> str:
     """The command that plays this one again."""
     only = f"--only '{schedule.only}'" if schedule.only else ""
-    options = [f"--seed {schedule.seed}", only, "--short" if short else ""]
+    client = f"--client {'python' if schedule.program else 'browser'}"
+    options = [f"--seed {schedule.seed}", only, client, "--short" if short else ""]
     return " ".join(["scripts/faults", *filter(None, options)])
 
 
-def into_readme(text: str, rows: Sequence[Sequence[str]]) -> str:
-    """The README with the table between its marks."""
+def into_readme(text: str, rows: Sequence[Sequence[str]], how: str) -> str:
+    """The README with how it was measured and the table between its marks."""
     if BEGIN not in text or END not in text:
         raise SystemExit(f"README.md needs the lines {BEGIN} and {END} where the table should stand.")
     lines = [HEADER, ("---",) + ("---:",) * (len(HEADER) - 1), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL)
+    return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{how}\n\n{table}\n{END}", text, flags=re.DOTALL)
+
+
+def how_measured(command: str, lanes: int) -> str:
+    """The words above the table: the command, the machine, the bounds."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    machine = f"{os.uname().sysname} on {os.cpu_count()} cores with {memory:.0f} GiB"
+    return (
+        f"`{command}`, {lanes} at a time, browser and servers on one machine ({machine}). The times run from the "
+        f"healing of the last fault until the screen shows what the server knew then. Bounds: {LAG_S:g} s beyond "
+        f"the fault's own length, {LONGEST_S:g} s at most; {LONGEST_S:g} s where the fault is silent, and "
+        f"{BEATLESS_S:g} s where the server sends no heartbeats. What is later than its bound counts as stuck."
+    )
 
 
 def _told(console: Console, verdict: Verdict, command: str) -> None:
@@ -98,9 +135,12 @@ def _told(console: Console, verdict: Verdict, command: str) -> None:
 
 
 def _printed(console: Console, rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*HEADER, title="time from the healing until the screen shows the truth")
+    short = [head.split(" after ")[0].removeprefix("gone ").removesuffix(" wrong") for head in HEADER]
+    table = Table(
+        *short, title="schedules by what was wrong; time from the healing until the screen shows the truth"
+    )
     for number, column in enumerate(table.columns):
-        column.justify = "right" if number else "left"
+        column.justify, column.no_wrap = ("right" if number else "left"), True
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -113,43 +153,75 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", choices=KINDS, metavar="NAME", help=f"this fault alone: {', '.join(KINDS)}")
     parser.add_argument("--each", action="store_true", help="for each seed, each fault alone")
     parser.add_argument(
-        "--outages", action="store_true", help="outages of a real network instead, up to 120 s (needs root)"
+        "--client", choices=("both", "browser", "python"), default="both",
+        help="who watches [default: both: Chromium, and the Python client for a quarter as many]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--outages", action="store_true", help="outages of a real network instead, up to 300 s (needs root)"
     )
-    parser.add_argument("--lanes", type=int, default=6, help="how many at a time [default: 6]")
+    parser.add_argument("--lanes", type=int, default=10, help="how many at a time [default: 10]")
+    parser.add_argument("--minutes", type=float, default=25, help="begin none after so long [default: 25]")
     parser.add_argument("--short", action="store_true", help="faults of at most 2.5 s instead of 40 s")
     parser.add_argument("--write", action="store_true", help="write the table into README.md")
     return parser.parse_args(given)
 
 
+def schedules_for(asked: argparse.Namespace) -> list[Schedule]:
+    pace = SHORT if asked.short else REAL
+    browser = [asked.seed] if asked.seed is not None else range(1, asked.seeds + 1)
+    programs = browser if asked.client == "python" or asked.seed is not None else browser[: _share(len(browser))]
+    found = []
+    if asked.client != "python":
+        found += [draw(seed, pace, kind) for seed in browser for kind in (KINDS if asked.each else [asked.only])]
+    if asked.client != "browser" and (asked.only or "reset") in FOR_PROGRAMS:
+        kinds = FOR_PROGRAMS if asked.each else [asked.only]
+        found += [draw(seed, pace, kind, program=True) for seed in programs for kind in kinds]
+    return found
+
+
+def _share(count: int) -> int:
+    return math.ceil(count * PROGRAMS)
+
+
 def main(given: Sequence[str]) -> int:
-    """0 where nothing was wrong, 1 otherwise."""
-    asked, console = _arguments(given), Console()
+    """0 where nothing was wrong and all were played, 1 otherwise."""
+    asked = _arguments(given)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     if asked.outages:
         return _outages(console)
-    pace = SHORT if asked.short else REAL
-    seeds = [asked.seed] if asked.seed is not None else range(1, asked.seeds + 1)
-    kinds = KINDS if asked.each else [asked.only]
-    schedules = [draw(seed, pace, kind) for seed in seeds for kind in kinds]
-    if len(schedules) == 1:
-        console.print(str(schedules[0]), highlight=False)
-
-    async def run(folder: Path, tell: Callable[[Verdict], None]) -> list[Verdict]:
-        async with Stage.raised(folder) as stage:
-            return await play_all(stage, schedules, asked.lanes, tell)
-
-    with tempfile.TemporaryDirectory() as folder, Progress(console=console) as progress:
-        bar = progress.add_task("schedules", total=len(schedules))
-
-        def tell(verdict: Verdict) -> None:
-            progress.advance(bar)
-            _told(console, verdict, replay(verdict.schedule, short=asked.short))
-
-        verdicts = asyncio.run(run(Path(folder), tell))
+    schedules = schedules_for(asked)
+    if len(schedules) <= 2:
+        for schedule in schedules:
+            console.print(str(schedule), highlight=False)
+    verdicts = _played(console, schedules, asked)
     rows = figures(verdicts)
     _printed(console, rows)
+    if left := len(schedules) - len(verdicts):
+        console.print(f"[bold red]{left} were not played[/]: {asked.minutes:g} minutes were over.")
     if asked.write:
-        README.write_text(into_readme(README.read_text(), rows))
-    return 1 if any(verdict.wrongs for verdict in verdicts) else 0
+        how = how_measured(" ".join(["scripts/faults", *given]), asked.lanes)
+        README.write_text(into_readme(README.read_text(), rows, how))
+    return 1 if left or any(verdict.wrongs for verdict in verdicts) else 0
+
+
+def _played(console: Console, schedules: Sequence[Schedule], asked: argparse.Namespace) -> list[Verdict]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns, console=console) as progress:
+        bar = progress.add_task("schedules", total=len(schedules))
+        wrong = 0
+
+        def tell(verdict: Verdict) -> None:
+            nonlocal wrong
+            wrong += bool(verdict.wrongs)
+            progress.update(bar, advance=1, description=f"schedules, {wrong} wrong")
+            _told(console, verdict, replay(verdict.schedule, short=asked.short))
+
+        async def run() -> list[Verdict]:
+            async with Stage.raised(Path(folder)) as stage:
+                until = time.monotonic() + asked.minutes * 60
+                return await play_all(stage, schedules, asked.lanes, tell, until=until)
+
+        return asyncio.run(run())
 
 
 def _outages(console: Console) -> int:

@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass
 
 from tests.faults.answers import ANSWERS
+from tests.faults.breakable import Breakage
 from tests.faults.proxy import BOTH, Mode, Trouble
 from tests.faults.wire import POLL, STREAM
 
@@ -24,6 +25,10 @@ class Kind:
     amounts: tuple[float, float] = (0.0, 0.0)
     #: Nothing tells the client that its connection is lost, so that it has to find out by the silence.
     silent: bool = False
+    breakage: Breakage | None = None  # of the server itself
+    of_page: bool = False  # a program has no such thing
+    needs_dialog: bool = False  # it cannot be there before the dialog is
+    beats: bool = True  # the server sends heartbeats
 
 
 EITHER = ((STREAM,), (POLL,), BOTH)
@@ -43,14 +48,25 @@ KINDS: dict[str, Kind] = {
     "dropped": Kind(STREAMS, Trouble.DROP, amounts=(0.3, 1), silent=True),
     "beats only": Kind(STREAMS, Trouble.BEATS_ONLY, silent=True),
     **{name: Kind(EITHER, Trouble.ANSWER, name) for name in ANSWERS},
+    "half open, no beats": Kind(((STREAM,), BOTH), Trouble.HALF_OPEN, silent=True, beats=False),
     "server killed": Kind(),
-    "offline": Kind(silent=True),  # what was open is lost without a word, as when a phone changes its network
-    "page frozen": Kind(),
-    "clock jump": Kind(amounts=(-3600, 3600)),
+    "broadcast raises": Kind(breakage=Breakage.RAISES, silent=True),
+    "broadcast does nothing": Kind(breakage=Breakage.DEAF, silent=True),
+    "store fails": Kind(breakage=Breakage.STORE, silent=True),
+    # What was open is lost without a word, as when a phone changes its network.
+    "offline": Kind(of_page=True, silent=True),
+    "clock jump": Kind(of_page=True, amounts=(-3600, 3600)),
+    "page covered": Kind(of_page=True, needs_dialog=True),
+    "page frozen": Kind(of_page=True, needs_dialog=True),
+    "page put aside": Kind(of_page=True, needs_dialog=True),  # into the back/forward cache
 }
+#: Those that strike a program too.
+FOR_PROGRAMS = {name: kind for name, kind in KINDS.items() if not kind.of_page}
 
 #: No matter how long a fault was, its end is noticed within this (seconds): two beats and a poll.
 LONGEST_S = 45.0
+#: Where no heartbeats come, the watchdog's minute of silence is all that is left.
+BEATLESS_S = 85.0
 #: What a visible fault may cost beyond its own length, since pauses double (seconds).
 LAG_S = 10.0
 
@@ -101,10 +117,30 @@ class Schedule:
     failures: float
     only: str | None  # it was drawn for this kind alone
     faults: tuple[Fault, ...]
+    program: bool  # watched by the Python client
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return [KINDS[fault.kind] for fault in self.faults]
+
+    @property
+    def beats(self) -> bool:
+        return all(kind.beats for kind in self.kinds)
+
+    @property
+    def breakable(self) -> bool:
+        return any(kind.breakage for kind in self.kinds)
+
+    @property
+    def early(self) -> list[Fault]:
+        """What is there before the dialog."""
+        return [one for one in self.faults if one.start_s == 0 and not KINDS[one.kind].needs_dialog]
 
     @property
     def name(self) -> str:
         """The row of the table that it counts for."""
+        if self.program:
+            return "the Python client"
         return self.faults[0].kind if len(self.faults) == 1 else "several"
 
     @property
@@ -114,7 +150,9 @@ class Schedule:
     @property
     def bound_s(self) -> float:
         """How long after the healing the screen may take to show the truth."""
-        if any(KINDS[fault.kind].silent for fault in self.faults):
+        if not self.beats:
+            return BEATLESS_S
+        if any(kind.silent for kind in self.kinds):
             return LONGEST_S
         return min(LONGEST_S, LAG_S + self.heal_s)
 
@@ -126,24 +164,26 @@ class Schedule:
 
     def __str__(self) -> str:
         job = f"{self.total} items of {self.item_s:g} s, {self.failures:.0%} failing"
-        return f"seed {self.seed}: {job}; " + "; ".join(str(fault) for fault in self.faults)
+        who = ", the Python client" if self.program else ""
+        return f"seed {self.seed}{who}: {job}; " + "; ".join(str(fault) for fault in self.faults)
 
 
-def draw(seed: int, pace: Pace, only: str | None = None) -> Schedule:
+def draw(seed: int, pace: Pace, only: str | None = None, *, program: bool = False) -> Schedule:
     """The schedule of this seed; `only` has a single fault of that kind."""
+    names = list(FOR_PROGRAMS if program else KINDS)
     chance = random.Random(f"{seed} {only or ''}")
     count = 1 if only else chance.choice((1, *range(1, pace.most + 1)))
     faults: list[Fault] = []
     at = chance.choice((0.0, round(chance.uniform(0.2, 2.0), 2)))
     for _ in range(count):
-        fault = _fault(chance, pace, only or chance.choice(list(KINDS)), at)
+        fault = _fault(chance, pace, only or chance.choice(names), at)
         faults.append(fault)
         at = fault.end_s + chance.choice((0.0, round(chance.uniform(0.1, 2.0), 2)))
     total = chance.randint(4, 24)
     # It ends before the healing or after it; a job of two workers at a time takes total / 2 items' time.
     work_s = max(0.5, faults[-1].end_s * chance.uniform(0.3, 1.5))
     failures = chance.choice((0.0, 0.0, 0.3))
-    return Schedule(seed, total, round(work_s * 2 / total, 3), failures, only, tuple(faults))
+    return Schedule(seed, total, round(work_s * 2 / total, 3), failures, only, tuple(faults), program)
 
 
 def _fault(chance: random.Random, pace: Pace, name: str, at: float) -> Fault:

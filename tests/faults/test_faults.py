@@ -1,34 +1,43 @@
-"""The fault suite in its short form: each fault alone, some at once, each net alone, and nginx in between.
+"""The fault suite in its short form: each fault alone, some at once, each net alone, many tabs, the Python client,
+and nginx in between.
 
-The long form, with the lengths that outages have, is `scripts/faults`.
+Nearly all of its time is waiting, so all acts are played at once, each behind a proxy of its own, and the tests
+tell what became of them. How long the truth may take are the policy's bounds, and a minute more: this runs on
+machines that are busy with other things. The long form, on time, is `scripts/faults`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import soon
 from tests.faults import nginx
-from tests.faults.browser import Scene, Stage
+from tests.faults.breakable import Breakage
+from tests.faults.browser import Shown
 from tests.faults.judge import wrongs
-from tests.faults.namespaces import missing
-from tests.faults.outages import Outage, play_outages
+from tests.faults.page import Dialog
 from tests.faults.proxy import PASS, Mode, Trouble
 from tests.faults.run import play_all, replay
-from tests.faults.schedule import KINDS, SHORT, draw
+from tests.faults.schedule import FOR_PROGRAMS, KINDS, LONGEST_S, SHORT, Schedule, draw
+from tests.faults.stage import BreakableServer, Need, Stage
 from tests.faults.wire import POLL, STREAM
 
-pytestmark = [pytest.mark.browser, pytest.mark.faults]
+pytestmark = pytest.mark.browser
 
-LANES = 8
+LANES = 10
 SOME = 5
+TABS = 12
+#: Beyond the policy's bounds.
+SLACK_S = 60.0
+PATIENCE_S = LONGEST_S + SLACK_S
 REFUSED = Mode(Trouble.ANSWER, answer="503")
 
-#: What is left alone to find the truth, and what is done to the others from the start to the end. (The third
-#: net, the server's own comparison at each heartbeat, has its tests with the hub.)
+#: What is left alone to find the truth, and what is done to the others from the start to the end.
 NETS = [
     ("polls, streams refused", STREAM, REFUSED),
     ("polls, streams silent", STREAM, Mode(Trouble.BLACK_HOLE)),
@@ -38,24 +47,17 @@ NETS = [
 ]
 
 
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with Stage.raised(tmp_path) as one:
-        yield one
-
-
-async def until_over(scene: Scene) -> None:
+async def until_over(scene: Shown) -> None:
     """The dialog shows the end, and the right one; then it is silent."""
-    await scene.until(lambda screen: bool(screen.sentence))
+    await scene.until(lambda screen: bool(screen.sentence), PATIENCE_S)
     assert wrongs(await scene.dialog.screens(), await scene.truth()) == []
     assert await scene.unrest() == []
     assert scene.dialog.errors == []
 
 
-async def test_each_fault_alone_and_some_at_once(stage: Stage) -> None:
-    alone = [draw(1, SHORT, kind) for kind in KINDS]
-    at_once = [draw(seed, SHORT) for seed in range(1, SOME + 1)]
-    verdicts = await play_all(stage, [*alone, *at_once], LANES, lambda _: None)
+async def all_right(stage: Stage, schedules: list[Schedule]) -> None:
+    verdicts = await play_all(stage, schedules, LANES, lambda _: None, slack_s=SLACK_S)
+    assert len(verdicts) == len(schedules)
     told = [
         "\n  ".join((str(one.schedule), *one.wrongs, f"play it again: {replay(one.schedule, short=True)}"))
         for one in verdicts
@@ -64,9 +66,16 @@ async def test_each_fault_alone_and_some_at_once(stage: Stage) -> None:
     assert not told, "\n".join(told)
 
 
-async def test_each_net_alone_for_good(stage: Stage) -> None:
+async def each_fault_alone_and_some_at_once(stage: Stage) -> None:
+    alone = [draw(1, SHORT, kind) for kind in KINDS]
+    at_once = [draw(seed, SHORT) for seed in range(1, SOME + 1)]
+    programs = [draw(1, SHORT, kind, program=True) for kind in FOR_PROGRAMS]
+    await all_right(stage, [*alone, *at_once, *programs])
+
+
+async def each_net_alone_for_good(stage: Stage) -> None:
     async def alone(path: str, mode: Mode) -> None:
-        async with Scene.set_up(stage, seed=1) as scene:
+        async with Shown.set_up(stage) as scene:
             await scene.submit(total=8, item_s=0.5, failures=0.3)
             await scene.proxy.set(mode, path)
             await scene.open()
@@ -77,21 +86,88 @@ async def test_each_net_alone_for_good(stage: Stage) -> None:
             group.create_task(alone(path, mode), name=name)
 
 
-async def test_back_from_polling_to_the_stream(stage: Stage) -> None:
-    async with Scene.set_up(stage, seed=1) as scene:
+async def the_servers_comparison_alone(stage: Stage) -> None:
+    """Nobody hears of a change, and nobody can ask: what the heartbeat finds lacking is all that comes."""
+    async with Shown.set_up(stage, need=Need(heartbeat_s=2, breakable=True)) as scene:
+        assert isinstance(scene.server, BreakableServer)
+        await scene.submit(total=8, item_s=0.5, failures=0.3)
+        await scene.proxy.set(REFUSED, POLL)
+        scene.server.break_(Breakage.DEAF)
+        await scene.open()
+        await until_over(scene)
+        streams = (await asyncio.to_thread(scene.server.get, "/api/health"))["streams"]
+        assert streams["rescues"] > 0, f"something else brought the news, so this proved nothing: {streams}"
+        scene.server.mend()
+
+
+async def back_from_polling_to_the_stream(stage: Stage) -> None:
+    async with Shown.set_up(stage) as scene:
         await scene.submit(total=200, item_s=1)
         await scene.proxy.set(REFUSED, STREAM)
         await scene.open()
-        await scene.until(lambda screen: "asking every few seconds" in screen.link and (screen.bar or 0) > 0)
+        polling = "asking every few seconds"
+        await scene.until(lambda screen: polling in screen.link and (screen.bar or 0) > 0, PATIENCE_S)
         await scene.proxy.set(PASS, STREAM)
-        await scene.until(lambda screen: screen.link == "Live")
+        await scene.until(lambda screen: screen.link == "Live", PATIENCE_S)
         await scene.cancel()
         await until_over(scene)
 
 
-@pytest.mark.skipif(nginx.executable() is None, reason="needs nginx: apt-get install nginx-light")
-async def test_nginx_that_buffers_and_compresses_streams(stage: Stage) -> None:
-    async with Scene.set_up(stage, seed=1, front=nginx.buffering) as scene:
+async def twelve_tabs_of_one_browser_in_trouble(stage: Stage) -> None:
+    """HTTP/1.1 has six connections for all of them, and what hangs keeps its own."""
+    async with Shown.set_up(stage) as scene:
+        await scene.submit(total=400, item_s=1)
+        profile = scene.dialog.tab.profile
+        others = [await Dialog.load(stage.browser, scene.proxy.url, profile) for _ in range(TABS - 1)]
+        tabs = [scene.dialog, *others]
+        for tab in tabs:
+            await tab.open(scene.job["links"]["self"])
+        await soon_live(tabs)
+        assert [one.path for one in scene.proxy.open].count(STREAM) == 1
+        for mode in (Mode(Trouble.RESET), REFUSED, Mode(Trouble.HALF_OPEN)):
+            before = len(scene.proxy.asked)
+            await scene.proxy.set(mode)
+            await soon(lambda before=before: len(scene.proxy.asked) > before)  # type: ignore[misc]
+        await scene.cancel()
+        await scene.until_done()
+        await scene.proxy.set(PASS)
+        async with asyncio.timeout(PATIENCE_S):
+            while not all([await tab.ended() for tab in tabs]):
+                await asyncio.sleep(0.1)
+        for tab in tabs:
+            assert wrongs(await tab.screens(), await scene.truth()) == []
+            assert (await tab.holds(), tab.errors) == ([], [])
+        assert await scene.still_open() == []
+
+
+async def soon_live(tabs: list[Dialog]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while [(await tab.screens())[-1].link for tab in tabs if await tab.screens()] != ["Live"] * len(tabs):
+            await asyncio.sleep(0.1)
+
+
+async def what_a_page_still_holds_is_seen(stage: Stage) -> None:
+    """Without this the judge of what is alive after the end might be blind."""
+    async with Shown.set_up(stage) as scene:
+        await scene.submit(total=2, item_s=0.1)
+        await scene.open()
+        await until_over(scene)
+        await scene.dialog.tab.call(
+            """(url) => {
+              new EventSource(url);
+              setInterval(() => {}, 1234);
+              navigator.locks.request("mine", () => new Promise(() => {}));
+            }""",
+            "/api/events/stream",
+        )
+        holds = " ".join(await scene.dialog.holds())
+        for part in ("it asked", "it holds a timer of 1234 ms", "it holds the lock mine", "it holds http"):
+            assert part in holds
+        await soon(lambda: [one.path for one in scene.proxy.open] == [STREAM])
+
+
+async def nginx_that_buffers_and_compresses_streams(stage: Stage) -> None:
+    async with Shown.set_up(stage, front=nginx.buffering) as scene:
         await scene.submit(total=10, item_s=1)
         await scene.open()
         await until_over(scene)
@@ -99,9 +175,43 @@ async def test_nginx_that_buffers_and_compresses_streams(stage: Stage) -> None:
         assert "Live" not in links, "nginx let the stream through, so this proved nothing"
 
 
-def test_a_real_network_that_goes_down() -> None:
-    if reason := missing():
+Act = Callable[[Stage], Awaitable[None]]
+ACTS: list[Act] = [
+    each_fault_alone_and_some_at_once,
+    each_net_alone_for_good,
+    the_servers_comparison_alone,
+    back_from_polling_to_the_stream,
+    twelve_tabs_of_one_browser_in_trouble,
+    what_a_page_still_holds_is_seen,
+    nginx_that_buffers_and_compresses_streams,
+]
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> dict[str, BaseException | None]:
+    """What became of the acts that were asked for, by name: None where all was right."""
+    names = {item.callspec.params["act"].__name__ for item in request.session.items if hasattr(item, "callspec")
+             and "act" in item.callspec.params}  # fmt: skip
+    acts = [act for act in ACTS if act.__name__ in names and not _lacking(act)]
+
+    async def play(folder: Path) -> list[BaseException | None]:
+        async with Stage.raised(folder) as stage:
+            return await asyncio.gather(*(act(stage) for act in acts), return_exceptions=True)
+
+    with tempfile.TemporaryDirectory() as name:
+        found = asyncio.run(play(Path(name)))
+    return {act.__name__: outcome for act, outcome in zip(acts, found, strict=True)}
+
+
+def _lacking(act: Act) -> str:
+    if act is nginx_that_buffers_and_compresses_streams and nginx.executable() is None:
+        return "needs nginx: apt-get install nginx-light"
+    return ""
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
+def test_it_ends_in_the_truth(act: Act, outcomes: dict[str, BaseException | None]) -> None:
+    if reason := _lacking(act):
         pytest.skip(reason)
-    ((_, truth_s, wrong),) = play_outages([Outage(5)], lambda _: None)
-    assert wrong == []
-    assert truth_s is not None
+    if outcome := outcomes[act.__name__]:
+        raise outcome

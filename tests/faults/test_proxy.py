@@ -14,6 +14,11 @@ from tests.faults.wire import HOST, POLL, STREAM, closed
 
 EVENTS = "/api/jobs/00000000-0000-0000-0000-000000000000/events"
 STATUS = "/api/jobs/00000000-0000-0000-0000-000000000000"
+#: As the real server says it: both, since its streams ask for the one, and what asked it for the other.
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: keep-alive\r\n"
+    b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
 
 
 class Origin:
@@ -37,7 +42,7 @@ class Origin:
         if b"/events" not in head:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + b"x" * 20)
             return
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(HEAD)
         while event := await self.events.get():
             for part in (event[:3], event[3:]):  # chunks need not end where events do
                 writer.write(b"%x\r\n%s\r\n" % (len(part), part))
@@ -118,6 +123,16 @@ async def test_it_passes_streams_and_polls(proxy: Proxy, origin: Origin) -> None
     assert stream.got.endswith(b"\r\n0\r\n\r\n")
     assert [one.path for one in proxy.asked] == [POLL, STREAM]
     await soon(lambda: not proxy.open)
+
+
+async def test_no_connection_is_kept_for_another_request(proxy: Proxy, origin: Origin) -> None:
+    """Or Chromium reads on for 5 s in a stream that was closed, and seems to hold it (see wire.py)."""
+    stream = Client(proxy, EVENTS)
+    origin.say("a", "")
+    await stream.until_ended()
+    head = stream.got.split(b"\r\n\r\n")[0].lower()
+    assert b"connection: close" in head
+    assert b"keep-alive" not in head
 
 
 async def test_refused_and_back(proxy: Proxy, origin: Origin) -> None:

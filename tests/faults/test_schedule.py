@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.schedule import KINDS, LONGEST_S, REAL, SHORT, draw
+from tests.faults.schedule import BEATLESS_S, FOR_PROGRAMS, KINDS, LONGEST_S, REAL, SHORT, draw
 
 
 def test_a_seed_brings_its_schedule_back() -> None:
@@ -26,7 +26,7 @@ def test_lengths_and_bounds(pace: object) -> None:
         schedule = draw(seed, SHORT if pace is SHORT else REAL)
         shortest, longest = (SHORT if pace is SHORT else REAL).lengths_s
         assert all(shortest <= fault.length_s <= longest for fault in schedule.faults)
-        assert 0 < schedule.bound_s <= LONGEST_S
+        assert 0 < schedule.bound_s <= (LONGEST_S if schedule.beats else BEATLESS_S)
         moments = schedule.moments()
         assert [when for when, _, _ in moments] == sorted(when for when, _, _ in moments)
         assert schedule.heal_s == moments[-1][0]
@@ -38,3 +38,9 @@ def test_only_one_kind() -> None:
         assert [fault.kind for fault in schedule.faults] == [name]
         assert schedule.name == name
         assert name in str(schedule)
+
+
+def test_a_program_has_no_faults_of_pages() -> None:
+    kinds = {fault.kind for seed in range(500) for fault in draw(seed, REAL, program=True).faults}
+    assert kinds == set(FOR_PROGRAMS)
+    assert not {"page frozen", "clock jump"} & kinds

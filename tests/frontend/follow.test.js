@@ -231,6 +231,38 @@ test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no 
   }
 });
 
+/** A poll was not answered, and the next one goes by the other pool of connections. */
+async function unanswered() {
+  const begun = begin();
+  begun.platform.say("open");
+  begun.platform.requests[0].fail();
+  await settle();
+  await begun.platform.pass(2_000);
+  assert.deepEqual(begun.platform.requests.map(({ init }) => init.credentials), ["same-origin", "omit"]);
+  return begun;
+}
+
+test("polls that nobody answers go twice without credentials and once with them, and what is answered stays", async () => {
+  const { platform, subject } = await unanswered();
+  await platform.pass(14_000); // one is aborted, and another follows
+  platform.requests[2].fail();
+  await settle();
+  await platform.pass(4_000);
+  platform.requests[3].answer(200, job(3));
+  await settle();
+  await platform.pass(2_000);
+  assert.deepEqual(platform.requests.slice(2).map(({ init }) => init.credentials), ["omit", "same-origin", "same-origin"]);
+  assert.equal(subject.job.seq, 3);
+});
+
+for (const refuse of [(request) => request.answer(401, { code: "signed_out" }), (request) => request.answer(404, { code: "job_not_found" }), (request) => request.html()])
+  test(`what is refused without credentials is asked with them, at once: ${refuse}`, async () => {
+    const { platform, follow } = await unanswered();
+    refuse(platform.requests[1]);
+    await settle();
+    assert.deepEqual([follow.link, platform.requests.length, platform.requests[2].init.credentials], ["offline", 3, "same-origin"]);
+  });
+
 test("a check by hand is answered whatever happens", async () => {
   const found = async (then) => {
     const { platform, follow } = begin();

@@ -51,7 +51,11 @@ LOST: list[tuple[str, str, str]] = [
     ("silence polls know no back-off", 'if s["poll"] or s["poll_at"] is not None else w.silent_at(s)', 'if s["poll"] else w.silent_at(s)'),
     # a stream is refused or breaks
     ("a broken stream is not followed by a poll", 'if main and s["poll_failures"] == 0:', "if False:"),
-    ("a broken stream is not reopened", 's["reopen_at"] = now + w.stream_backoff', '_ = now + w.stream_backoff'),
+    ("a broken stream is not reopened", 's["reopen_at"] = now + w.stream_pause', '_ = now + w.stream_pause'),
+    ("in an outage streams are tried as often as ever", "    if unanswered(s):\n", "    if False:\n"),
+    ("in an outage all streams are tried at the same time", "STREAM_UNANSWERED_MS * (0.75 + random / 4)", "STREAM_UNANSWERED_MS"),
+    ("a stream waits on after the network is back", 'w.unanswered(s) and s["reopen_at"]', 'False and s["reopen_at"]'),
+    ("any trouble that ends brings the stream back at once", 'w.unanswered(s) and s["reopen_at"]', 's["poll_failures"] > 0 and s["reopen_at"]'),
     ("nothing restores a stream that is missing", 's["reopen_at"] is None and not s["signed_out"]:', "False:"),
     ("pauses between streams do not grow", "STREAM_BACKOFF_MIN_MS * 2 ** min(failures, 10)", "STREAM_BACKOFF_MIN_MS * 2"),
     ("pauses between streams grow for ever", "STREAM_BACKOFF_MAX_MS = 30", "STREAM_BACKOFF_MAX_MS = 3000"),
@@ -87,11 +91,11 @@ LOST: list[tuple[str, str, str]] = [
     ("a failed poll is not repeated while a stream lives", '    asked = min(w.RETRY', '    if lives(s, t.now):\n        return None\n    asked = min(w.RETRY'),
     ("failed polls are repeated at one pace", "POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10)", "POLL_BACKOFF_MIN_MS"),
     ("pauses between polls grow for ever", "POLL_BACKOFF_MAX_MS = 32", "POLL_BACKOFF_MAX_MS = 3200"),
-    ("no jitter between polls", "(0.75 + random / 4)", "1"),
+    ("no jitter between polls", "pause * (0.75 + random / 4)", "pause"),
     ("trouble is not said", 'or s["poll_failures"] > 0:', ":"),
     ("Retry-After is ignored", 'e.get("retry_after_ms") or 0', "0"),
     ("Retry-After may be for ever", "min(w.RETRY_AFTER_MAX_MS, ", "("),
-    ("Retry-After may shorten the pause", "max(w.poll_backoff(s[\"poll_failures\"], t.random), asked)", 'asked or w.poll_backoff(s["poll_failures"], t.random)'),
+    ("Retry-After may shorten the pause", "max(w.poll_backoff(s[\"poll_failures\"], limit, t.random), asked)", 'asked or w.poll_backoff(s["poll_failures"], limit, t.random)'),
     ("an answer does not end the back-off", '"poll_at": None, "poll_failures": 0, ', '"poll_at": None, '),
     # 404
     ("a job that is not found is asked for for ever", 'if code in ("job_not_found", "invalid_job_id"):', "if False:"),
@@ -112,7 +116,7 @@ LOST: list[tuple[str, str, str]] = [
     # the overall limit
     ("never gives up", '(lambda s: s["give_up_at"], ', "(lambda s: None, "),
     ("news does not move the limit", '"give_up_at": t.now + w.GIVE_UP_MS, "poll_at"', '"poll_at"'),
-    ("slept time counts", 's["give_up_at"] = max(s["give_up_at"], now + w.GIVE_UP_GRACE_MS)', "pass"),
+    ("slept time counts", '    s["give_up_at"] = now + w.GIVE_UP_MS\n', ""),
     ("giving up says nothing", 'actions.append({"type": "end"', '_ = ({"type": "end"'),
     ("giving up is for good", 'WAKE_UP: tuple[tuple[str, ...], Deed] = (("gave_up",)', "WAKE_UP: tuple[tuple[str, ...], Deed] = (()"),
     ("the minutes round half to even", "return whole + (x - whole >= 0.5)", "return round(x)"),
@@ -138,14 +142,11 @@ LOST: list[tuple[str, str, str]] = [
     # patience
     ("two polls in flight", '    if s["poll"]:\n        s["poll_wanted"]', '    if False:\n        s["poll_wanted"]'),
     ("what was asked for during a poll is forgotten", "    if wanted:\n        ask_poll(t, wanted)", "    pass"),
-    ("what was asked for during a failing poll is forgotten", 'if wanted and wanted != "watchdog":', "if False:"),
-    ("doubt during a failing poll breaks the peace", 'if wanted and wanted != "watchdog":', "if wanted:"),
+    ("what was asked for during a failing poll is forgotten", "    if wanted:\n        return ask", "    if False:\n        return ask"),
     ("a person's question is forgotten for another", '"manual" if s["poll_wanted"] == "manual" else reason', "reason"),
     ("polls are aborted after five seconds", "POLL_TIMEOUT_MS = 10", "POLL_TIMEOUT_MS = 5"),
-    ("no peace after an aborted poll", "AFTER_ABORT_MS = 10 *", "AFTER_ABORT_MS = 0 *"),
-    ("a stream that opens does not end the peace", 't.s["poll_not_before"] = 0', "pass"),
-    ("an event does not end the peace", '"reopen_at": None, "poll_not_before": 0, "polling"', '"reopen_at": None, "polling"'),
-    ("a person has to wait in the peace", 'and reason != "manual":', ":"),
+    ("who does not answer at all is asked as seldom as who is in trouble", "if status is None else", "if False else"),
+    ("who is in trouble is asked as often as who does not answer at all", "if status is None else", "if True else"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,70 @@
+"""The real server, whose broadcasts or store can be made to fail while it runs: `python -m tests.faults.breakable
+serve …` is `unstuck serve`, but what the file named by BREAKAGE says is broken. Without that file all is well.
+
+The app is put together by unstuck.app as ever; only the two classes that it is made of are exchanged here for
+ones with a single fault each. Must not know: who breaks it, and for how long.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import unstuck.app
+from unstuck.cli import main
+from unstuck.errors import StoreUnavailable
+from unstuck.hub import Hub, _Watch
+from unstuck.job import Job
+from unstuck.stores.sqlite import SQLiteStore
+
+T = TypeVar("T")
+VARIABLE = "BREAKAGE"
+
+
+class Breakage(StrEnum):
+    RAISES = "raises"  # each attempt at a broadcast
+    DEAF = "deaf"  # nobody hears of a change, and nothing says so
+    STORE = "store"  # nothing can be read or written
+
+
+def broken() -> str:
+    try:
+        return Path(os.environ[VARIABLE]).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+class BreakableHub(Hub):
+    def wake(self, woken: Mapping[str, Job | None]) -> None:
+        if broken() != Breakage.DEAF:
+            super().wake(woken)
+
+    async def _hand_out(self, watch: _Watch) -> bool:
+        if broken() == Breakage.RAISES:
+            raise RuntimeError("this broadcast was told to fail")
+        return await super()._hand_out(watch)
+
+
+class BreakableStore(SQLiteStore):
+    async def _write(self, work: Callable[[Any], T]) -> T:
+        _refuse()
+        return await super()._write(work)
+
+    async def _read(self, work: Callable[[Any], T]) -> T:
+        _refuse()
+        return await super()._read(work)
+
+
+def _refuse() -> None:
+    if broken() == Breakage.STORE:
+        raise StoreUnavailable("The store was told to fail. Try again in a moment.")
+
+
+if __name__ == "__main__":
+    for name, ours in (("Hub", BreakableHub), ("SQLiteStore", BreakableStore)):
+        assert hasattr(unstuck.app, name), f"unstuck.app is no longer made of {name}: nothing would break"
+        setattr(unstuck.app, name, ours)
+    main()

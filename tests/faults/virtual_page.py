@@ -1,0 +1,313 @@
+"""A page under virtual time: its clocks, its one timer, whether it is shown, frozen or asleep; and the dialog in
+it, the shell of follow.js around the policy's twin, as small as it can be.
+
+Must not know: the network's faults, the server, or what is right. It records what the person sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults.virtual_net import Line, Network, Tell
+from tests.faults.wire import POLL, STREAM
+from unstuck import watch as w
+from unstuck.follow import is_job, parsed
+from unstuck.watchdog import step
+
+#: Timers of a hidden page ring at whole minutes.
+MINUTE_S = 60.0
+#: follow.js: the wall clock ran ahead of the steady one by more (milliseconds).
+SLEPT_MS = 2_000
+
+
+class Page:
+    """What a browser gives a dialog, and takes from it."""
+
+    def __init__(self, seed: int) -> None:
+        self.on_event: Callable[[str], None] = lambda name: None
+        self.visible = True
+        self.wall_offset_s = 0.0
+        self._chance = random.Random(f"page {seed}")
+        self._loop = asyncio.get_running_loop()
+        self._stops: list[bool] = []  # why it is stopped: its machine is asleep, or it is frozen
+        self._asleep_at, self._slept_s = 0.0, 0.0
+        self._waiting: list[Callable[[], None]] = []  # what arrived meanwhile
+        self._timer: tuple[Callable[[], None], float] | None = None  # due, in seconds of the steady clock
+        self._handle: asyncio.TimerHandle | None = None
+
+    # clocks and the timer
+
+    def wall(self) -> float:
+        return (self._loop.time() + self.wall_offset_s) * w.SECOND_MS
+
+    def steady(self) -> float:
+        return (self._loop.time() - self._slept_s) * w.SECOND_MS
+
+    @property
+    def timer_is_set(self) -> bool:
+        return self._timer is not None
+
+    def set_timer(self, call: Callable[[], None], delay_ms: float) -> None:
+        early_or_late = self._chance.uniform(-0.5, 4.0)
+        self._timer = (call, (self.steady() + max(0.0, delay_ms + early_or_late)) / w.SECOND_MS)
+        self._aim()
+
+    def clear_timer(self) -> None:
+        self._timer = None
+        self._aim()
+
+    def _aim(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self._timer is None or self._stops:
+            return
+        due = max(self._timer[1] + self._slept_s, self._loop.time())
+        if not self.visible:
+            due = math.ceil(due / MINUTE_S) * MINUTE_S
+        self._handle = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        if self._timer is not None:
+            call, self._timer = self._timer[0], None
+            call()
+
+    # what happens to it
+
+    def receive(self, what: Callable[[], None]) -> None:
+        """Something came from the network."""
+        if self._stops:
+            self._waiting.append(what)
+        else:
+            what()
+
+    def show(self, visible: bool) -> None:
+        self.visible = visible
+        self._aim()
+        if visible and not self._stops:
+            self.on_event("page_shown")
+
+    def stop(self, *, asleep: bool) -> None:
+        """Frozen, or its machine asleep."""
+        self._stops.append(asleep)
+        if self._stops.count(True) == 1 and asleep:
+            self._asleep_at = self._loop.time()
+        self._aim()
+
+    def go_on(self, *, asleep: bool) -> None:
+        """Thawed, or awake. What came in meanwhile is delivered before the page is told so, or after."""
+        self._stops.remove(asleep)
+        if asleep and True not in self._stops:
+            self._slept_s += self._loop.time() - self._asleep_at
+        if self._stops:
+            return
+        self._aim()
+        thawed = [] if asleep else [lambda: self.on_event("page_shown")]
+        waiting, self._waiting = self._waiting, []
+        for what in waiting + thawed if self._chance.random() < 0.5 else thawed + waiting:
+            what()
+
+    def network(self, online: bool) -> None:
+        self.receive(lambda: self.on_event("online" if online else "offline"))
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What is on the screen from `at` on."""
+
+    at: float
+    history: int
+    seq: int
+    bar: float | None
+    state: str
+    done: bool
+    counts: tuple[int, int]
+
+    @staticmethod
+    def of(job: Mapping[str, Any], at: float) -> Screen:
+        shown = job["progress"]
+        counts = (shown["succeeded"], shown["failed"])
+        return Screen(at, int(job["name"]), job["seq"], shown["percent"], job["state"], job["done"], counts)
+
+
+class Dialog:
+    """follow.js in Python: turns what happens into events of the policy, and does what the policy answers."""
+
+    def __init__(self, page: Page, net: Network, seed: int, tell: Tell) -> None:
+        self.screens: list[Screen] = []
+        self.ended = asyncio.Event()
+        self.state = w.new_state()
+        self.streams: dict[int, Line] = {}
+        self.poll: Line | None = None
+        self.most_polls = 0  # in flight at once
+        self._page, self._net, self._tell = page, net, tell
+        self._chance = random.Random(f"dialog {seed}")
+        self._etag: tuple[str, int] | None = None
+        self._now, self._wall, self._steady = 0.0, page.wall(), page.steady()
+        page.on_event = lambda name: self.on({"type": name})
+
+    def on(self, event: w.Event) -> None:
+        if self.ended.is_set():
+            return
+        self.state, actions = step(self.state, event, self._tell_time(), self._chance.random())
+        self._tell(f"  {brief(event)} → {', '.join(map(brief, actions)) or '–'} [{self.state['link']}]")
+        for action in actions:
+            self.act(action, event)
+        if self.state["done"]:
+            self.close()
+
+    def act(self, action: w.Action, event: w.Event) -> None:
+        match action["type"]:
+            case "show":
+                self.screens.append(Screen.of(event["job"], asyncio.get_running_loop().time()))
+            case "open_stream":
+                self._open_stream(action["stream"])
+            case "close_stream":
+                self._net.abort(self.streams.pop(action["stream"]))
+            case "poll":
+                self._ask(action["poll"], action["reason"])
+            case "abort_poll" if self.poll is not None:
+                self._net.abort(self.poll)
+                self.poll = None
+            case "wake_at":
+                self.set_timer(action["at_ms"])
+
+    def set_timer(self, at: int | None) -> None:
+        if at is None:
+            self._page.clear_timer()
+        else:
+            self._page.set_timer(self._ring, max(0, at - self._tell_time()))
+
+    def _ring(self) -> None:
+        self.on({"type": "tick"})
+        if not self._page.timer_is_set and self.state["wake_at"] is not None:
+            self.set_timer(self.state["wake_at"])  # it rang a little early
+
+    def _tell_time(self) -> int:
+        wall, steady = self._page.wall(), self._page.steady()
+        by_wall, by_steady = wall - self._wall, steady - self._steady
+        self._now += by_wall if by_wall > by_steady + SLEPT_MS else by_steady
+        self._wall, self._steady = wall, steady
+        return round(self._now)
+
+    def close(self) -> None:
+        for line in self.streams.values():
+            self._net.abort(line)
+        self.streams.clear()
+        if self.poll is not None:
+            self._net.abort(self.poll)
+            self.poll = None
+        self._page.clear_timer()
+        self.ended.set()
+
+    # streams and polls
+
+    def _open_stream(self, number: int) -> None:
+        self.streams[number] = self._net.ask(STREAM, {}, _Stream(self, number))
+
+    def hear(self, number: int, name: str, text: str) -> None:
+        if number not in self.streams or name not in ("job", "items", "heartbeat", "leaving", "gone"):
+            return
+        data = parsed(text)
+        if data is None or (name == "job" and not is_job(data)):
+            self.on({"type": "stream_error", "stream": number})
+        elif name == "job":
+            self.on({"type": "job", "stream": number, "job": data})
+        elif name == "heartbeat":
+            self.on({"type": "heartbeat", "stream": number, "seq": next(iter(data["jobs"].values()), None)})
+        elif name == "leaving":
+            self.on({"type": "leaving", "stream": number, "retry_ms": data["retry_ms"]})
+        else:
+            self.on({"type": name, "stream": number})
+
+    def _ask(self, number: int, reason: str) -> None:
+        headers = {"if-none-match": self._etag[0]} if self._etag and self._etag[1] == self.state["seq"] else {}
+        self.most_polls = max(self.most_polls, 1 + (self.poll is not None))
+        answer = _Answer(self, number)
+        answer.line = self.poll = self._net.ask(POLL, {**headers, "reason": reason}, answer)
+
+    def answered(self, line: Line | None, event: dict[str, Any], tag: str | None) -> None:
+        if line is not self.poll or self.ended.is_set():
+            return  # it was aborted
+        self.poll = None
+        if event["type"] == "poll_ok":
+            self._etag = (tag, event["job"]["seq"]) if tag else None
+        self.on(event)
+
+
+class _Stream:
+    """An EventSource: tells of whole events only, and closes for good on anything but a stream."""
+
+    def __init__(self, dialog: Dialog, number: int) -> None:
+        self._dialog, self._number = dialog, number
+        self._rest = b""
+        self._closed = False
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        if status == 200 and headers.get("content-type") == "text/event-stream":
+            self._dialog.on({"type": "stream_open", "stream": self._number})
+        else:
+            self.over(True)
+
+    def piece(self, data: bytes) -> None:
+        *blocks, self._rest = (self._rest + data).split(b"\n\n")
+        for block in blocks if not self._closed else []:
+            fields = dict(line.split(": ", 1) for line in block.decode().split("\n") if not line.startswith(":"))
+            if "data" in fields:
+                self._dialog.hear(self._number, fields["event"], fields["data"])
+
+    def over(self, whole: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            self._dialog.on({"type": "stream_error", "stream": self._number})
+
+
+class _Answer:
+    """A fetch with its text()."""
+
+    line: Line | None = None
+
+    def __init__(self, dialog: Dialog, number: int) -> None:
+        self._dialog, self._number = dialog, number
+        self._status: int | None = None
+        self._headers: Mapping[str, str] = {}
+        self._body = b""
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        self._status, self._headers = status, headers
+
+    def piece(self, data: bytes) -> None:
+        self._body += data
+
+    def over(self, whole: bool) -> None:
+        self._dialog.answered(self.line, self._event(whole), self._headers.get("etag"))
+
+    def _event(self, whole: bool) -> dict[str, Any]:
+        failed = {"type": "poll_failed", "poll": self._number, "status": None, "code": "no_answer"}
+        if not whole or self._status is None:
+            return failed
+        if self._status == 304:
+            return {"type": "poll_not_modified", "poll": self._number}
+        body = parsed(self._body.decode(errors="replace"))
+        if self._status < 300 and body is not None and is_job(body):
+            return {"type": "poll_ok", "poll": self._number, "job": body}
+        code = "not_our_answer" if self._status < 300 else (body or {}).get("code")
+        again = int(self._headers.get("retry-after", 0)) * w.SECOND_MS
+        return {**failed, "status": self._status, "code": code, "retry_after_ms": again}
+
+
+def brief(what: Mapping[str, Any]) -> str:
+    """An event or an action, for a person."""
+    words = [what["type"].replace("_", " ")]
+    for key, value in what.items():
+        if key == "job":
+            words.append(f"seq {value['seq']} of history {value['name']} ({value['state']})")
+        elif key != "type" and value is not None:
+            words.append(f"{key} {value}" if key in ("status", "seq", "at_ms") else f"{value}")
+    return " ".join(words)

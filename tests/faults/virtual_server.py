@@ -1,0 +1,290 @@
+"""The server under virtual time: the real hub with its viewers, the real store, and somebody who works.
+
+- The store is the SQLite store with its statements, its transactions and `decide`; only its threads are left
+  out: writes and reads are done at once, on one connection in memory, and take virtual time around that.
+- The routes are mirrored in a few lines: what they ask of the hub and the store, and what they answer.
+- The hub can be told to fail on its way to the viewers, and each of the server's two nets can be taken away.
+
+Must not know: the network's faults, the page, or what is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.faults.virtual_net import Line
+from tests.faults.wire import STREAM
+from unstuck import sse
+from unstuck.errors import StoreUnavailable, UnstuckError
+from unstuck.hub import Hub, Pace, _Watch
+from unstuck.job import Cancel, Finish, Item, ItemState, Job, Problem, Release, Report
+from unstuck.snapshot import Alarms, Snapshot, etag, public
+from unstuck.stores import Claimed, rows, schema
+from unstuck.stores.sqlite import SQLiteStore
+from unstuck.stores.writer import Transaction
+
+T = TypeVar("T")
+
+#: When the schedules begin (epoch seconds).
+EPOCH = 1_700_000_000.0
+JOB_ID = "00000000-0000-4000-8000-000000000001"
+LEASE_S = 30.0
+FOR_EVER_S = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Nets:
+    """Which of the three nets under every completion are there."""
+
+    broadcast: bool = True
+    comparison: bool = True
+    polls: bool = True
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What is broken in the server now."""
+
+    raises: bool = False  # each broadcast
+    mute: bool = False  # each broadcast: it does nothing, and says that it succeeded
+    unreadable: bool = False
+    unwritable: bool = False
+    slow_s: float = 0.0
+    clock_s: float = 0.0
+
+
+@cache
+def _empty() -> bytes:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(connection)
+    return connection.serialize()
+
+
+def _opened(content: bytes) -> sqlite3.Connection:
+    """A fresh one each time: statements that another content was prepared with would read rubbish."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.deserialize(content)
+    return connection
+
+
+class InlineStore(SQLiteStore):
+    """The SQLite store without its threads."""
+
+    def __init__(self, trouble: Trouble, seed: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        super().__init__(Path(":memory:"), clock=lambda: EPOCH + self._loop.time() + trouble.clock_s)
+        self._trouble = trouble
+        self._chance = random.Random(f"store {seed}")
+        self._connection = _opened(_empty())
+        self.told: Callable[[Job], None] = lambda job: None  # each state of the job, as committed
+
+    def forget_hub(self) -> None:
+        """Its server is gone."""
+        self._wakes.clear()
+
+    def backup(self) -> bytes:
+        return self._connection.serialize()
+
+    def restore(self, backup: bytes, history: int) -> None:
+        """Go on from there; the job's name says in which history it lives."""
+        self._connection.close()
+        self._connection = _opened(backup)
+        self._connection.execute("UPDATE jobs SET name = ?", (str(history),))
+        found = rows.find_job(self._connection, JOB_ID)
+        assert found is not None
+        self.told(found[1])
+
+    async def close(self) -> None:
+        self._connection.close()
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        await asyncio.sleep(self._chance.random() * 0.01)
+        if self._trouble.unwritable:
+            raise StoreUnavailable("The store cannot write now (disk I/O error).")
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            transaction = Transaction(connection, self._clock())
+            answer = work(transaction)
+            transaction.flush()
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        if transaction.woken:
+            for job in filter(None, transaction.woken.values()):
+                self.told(job)
+            self._loop.call_later(self._chance.random() * 0.003, self._wake, transaction.woken)
+        return answer
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What is read may be old already when the caller gets it."""
+        whole = self._chance.random() * 0.004 + self._trouble.slow_s
+        before = self._chance.choice((0.0, whole))
+        await asyncio.sleep(before)
+        if self._trouble.unreadable:
+            raise StoreUnavailable("The store cannot be read now (disk I/O error).")
+        found = work(self._connection)
+        await asyncio.sleep(whole - before)
+        return found
+
+
+class FaultyHub(Hub):
+    """The hub, with a broadcast that can break, and nets that can be missing."""
+
+    def __init__(
+        self, store: InlineStore, pace: Pace, clock: Callable[[], float], trouble: Trouble, nets: Nets
+    ) -> None:
+        self._trouble, self._nets = trouble, nets
+        super().__init__(store, pace, Alarms(), clock)
+
+    def wake(self, woken: Mapping[str, Job | None]) -> None:
+        if self._nets.broadcast:
+            super().wake(woken)
+
+    async def _hand_out(self, watch: _Watch) -> bool:
+        if self._trouble.raises:
+            raise RuntimeError("the broadcast broke")
+        if self._trouble.mute:
+            return False
+        return await super()._hand_out(watch)
+
+    async def _compare(self) -> dict[str, int]:
+        return await super()._compare() if self._nets.comparison else {}
+
+
+class Server:
+    """One store for all its lives, and a hub for each."""
+
+    def __init__(self, seed: int, nets: Nets, pace: Pace, work: Work) -> None:
+        self.trouble = Trouble()
+        self.store = InlineStore(self.trouble, seed)
+        self.hub: FaultyHub | None = None
+        self.rescues = 0
+        self._nets, self._pace, self._work = nets, pace, work
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def clock(self) -> float:
+        return EPOCH + self._loop.time() + self.trouble.clock_s
+
+    def start(self) -> None:
+        self.store.forget_hub()
+        self.hub = FaultyHub(self.store, self._pace, self.clock, self.trouble, self._nets)
+        self._spawn(self.hub.run())
+        self._spawn(self._work.go_on(self.store))
+
+    async def kill(self) -> None:
+        """As by SIGKILL: what runs stops where it is."""
+        tasks, hub = tuple(self._tasks), self.hub
+        self.hub = None
+        self.store.forget_hub()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if hub is not None:
+            self.rescues += hub.counts.rescues
+            await hub.close()
+
+    def serve(self, line: Line) -> asyncio.Task[None]:
+        return self._spawn(self._answer(line))
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "the server broke", "exception": error, "task": task})
+
+    # -- the routes, in short
+
+    async def _answer(self, line: Line) -> None:
+        try:
+            snapshot = await self.store.snapshot(JOB_ID)
+        except UnstuckError as error:
+            line.head(error.status, {"content-type": "application/problem+json", "retry-after": "2"})
+            line.send(json.dumps({"status": error.status, "code": error.code}).encode())
+            line.end()
+            return
+        if line.where == STREAM:
+            await self._stream(line)
+        else:
+            self._poll(line, snapshot)
+
+    def _poll(self, line: Line, snapshot: Snapshot) -> None:
+        now = self.clock()
+        tag = etag(snapshot, now, Alarms())
+        if line.asked.get("if-none-match") == tag:
+            line.head(304, {"etag": tag})
+        else:
+            line.head(200, {"etag": tag, "content-type": "application/json"})
+            line.send(json.dumps(public(snapshot, now, "", Alarms())).encode())
+        line.end()
+
+    async def _stream(self, line: Line) -> None:
+        hub = self.hub
+        assert hub is not None
+        line.head(200, {"content-type": "text/event-stream"})
+        line.send(sse.opening("live", 1_000))
+        async with hub.viewer([JOB_ID], base="", wants_items=False, ends=True) as viewer:
+            async for pending in viewer:
+                line.send(pending)
+        line.end()
+
+
+class Work:
+    """Somebody works on the job, two items at a time, whatever the store says in between."""
+
+    def __init__(self, total: int, item_s: float, failures: float, cancel_s: float | None, seed: int) -> None:
+        self.total, self._item_s, self._failures, self._cancel_s = total, item_s, failures, cancel_s
+        self._chance = random.Random(f"work {seed}")
+        self._loop = asyncio.get_running_loop()
+
+    async def submit(self, store: InlineStore) -> None:
+        job = Job(id=JOB_ID, kind="k", name="0", total=self.total, waiting=self.total, created_at=EPOCH)
+        await store.create(job, [Item(index=index, name=f"{index}") for index in range(self.total)])
+
+    async def go_on(self, store: InlineStore) -> None:
+        """From wherever the last server left it, until the job is done."""
+        for job_id, item in await self._insist(store.orphans):
+            await self._insist(partial(store.apply, [Release(job_id, item.index, item.lease)]))
+        while not (await self._insist(lambda: store.snapshot(JOB_ID))).job.done:
+            await self._cancel_in_time(store)
+            claimed = await self._insist(lambda: store.claim(2, LEASE_S))
+            for fraction in (0.4, 0.8):
+                await asyncio.sleep(self._item_s * 0.4)
+                reports = [Report(JOB_ID, one.item.index, one.item.lease, EPOCH, fraction) for one in claimed]
+                await self._insist(partial(store.apply, reports))
+            await asyncio.sleep(self._item_s * 0.2)
+            for one in claimed:
+                await self._finish(store, one)
+
+    async def _cancel_in_time(self, store: InlineStore) -> None:
+        if self._cancel_s is not None and self._loop.time() >= self._cancel_s:
+            await self._insist(lambda: store.apply([Cancel(JOB_ID)]))
+
+    async def _finish(self, store: InlineStore, one: Claimed) -> None:
+        fails = self._chance.random() < self._failures
+        state = ItemState.FAILED if fails else ItemState.SUCCEEDED
+        error = Problem("exception", "it broke", transient=self._chance.random() < 0.5) if fails else None
+        finish = Finish(JOB_ID, one.item.index, one.item.lease, state, EPOCH, error=error)
+        await self._insist(lambda: store.apply([finish]))
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
