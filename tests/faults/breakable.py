@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,9 +50,9 @@ class BreakableHub(Hub):
 
 
 class BreakableStore(SQLiteStore):
-    async def _write(self, work: Callable[[Any], T]) -> T:
+    def _asked(self, work: Callable[[Any], T]) -> Future[T]:
         _refuse()
-        return await super()._write(work)
+        return super()._asked(work)
 
     async def _read(self, work: Callable[[Any], T]) -> T:
         _refuse()

@@ -25,9 +25,9 @@ from tests.faults.wire import STREAM
 from unstuck import sse
 from unstuck.errors import StoreUnavailable, UnstuckError
 from unstuck.hub import Hub, Pace, _Watch
-from unstuck.job import Cancel, Finish, Item, ItemState, Job, Problem, Release, Report
-from unstuck.snapshot import Alarms, Snapshot, etag, public
-from unstuck.stores import Claimed, rows, schema
+from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Report
+from unstuck.snapshot import Snapshot, etag, public
+from unstuck.stores import Claimed, Swept, claims, rows, schema
 from unstuck.stores.sqlite import SQLiteStore
 from unstuck.stores.writer import Transaction
 
@@ -105,6 +105,10 @@ class InlineStore(SQLiteStore):
     async def close(self) -> None:
         self._connection.close()
 
+    async def take_up(self) -> Swept:
+        """What a server that ended held is free again."""
+        return await self._write(lambda transaction: claims.sweep(transaction, Alarms(), (), everything=True))
+
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         await asyncio.sleep(self._chance.random() * 0.01)
         if self._trouble.unwritable:
@@ -112,7 +116,7 @@ class InlineStore(SQLiteStore):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self._clock())
+            transaction = Transaction(connection, self._wall())
             answer = work(transaction)
             transaction.flush()
             connection.execute("COMMIT")
@@ -144,7 +148,7 @@ class FaultyHub(Hub):
         self, store: InlineStore, pace: Pace, clock: Callable[[], float], trouble: Trouble, nets: Nets
     ) -> None:
         self._trouble, self._nets = trouble, nets
-        super().__init__(store, pace, Alarms(), clock)
+        super().__init__(store, pace, clock=clock)
 
     def wake(self, woken: Mapping[str, Job | None]) -> None:
         if self._nets.broadcast:
@@ -225,12 +229,12 @@ class Server:
 
     def _poll(self, line: Line, snapshot: Snapshot) -> None:
         now = self.clock()
-        tag = etag(snapshot, now, Alarms())
+        tag = etag(snapshot)
         if line.asked.get("if-none-match") == tag:
             line.head(304, {"etag": tag})
         else:
             line.head(200, {"etag": tag, "content-type": "application/json"})
-            line.send(json.dumps(public(snapshot, now, "", Alarms())).encode())
+            line.send(json.dumps(public(snapshot, now, "")).encode())
         line.end()
 
     async def _stream(self, line: Line) -> None:
@@ -258,8 +262,7 @@ class Work:
 
     async def go_on(self, store: InlineStore) -> None:
         """From wherever the last server left it, until the job is done."""
-        for job_id, item in await self._insist(store.orphans):
-            await self._insist(partial(store.apply, [Release(job_id, item.index, item.lease)]))
+        await self._insist(store.take_up)
         while not (await self._insist(lambda: store.snapshot(JOB_ID))).job.done:
             await self._cancel_in_time(store)
             claimed = await self._insist(lambda: store.claim(2, LEASE_S))

@@ -18,7 +18,7 @@ from tests.faults.virtual_schedule import NETWORK, Fault, Schedule
 from tests.faults.virtual_server import FOR_EVER_S, Nets, Server, Work
 from unstuck.hub import Pace
 from unstuck.job import Job
-from unstuck.snapshot import Alarms, Snapshot, public
+from unstuck.snapshot import Snapshot, public
 
 #: The dialog opens, and a server says farewell before it goes (seconds).
 BEGIN_S, FAREWELL_S = 0.1, 0.2
@@ -120,7 +120,7 @@ class _Stage:
         self._backups[fault] = self.server.store.backup()
 
     def _committed(self, job: Job) -> None:
-        screen = Screen.of(public(Snapshot(job), 0.0, "", Alarms()), 0.0)
+        screen = Screen.of(public(Snapshot(job), 0.0, ""), 0.0)
         self._truth = (screen.history, screen.seq)
         self.truths[self._truth] = screen
         if screen.done:
