@@ -135,11 +135,12 @@ def _wired(app: ASGIApp) -> ASGIApp:
     """The app, with each request's connection in its scope, for outlet.py."""
 
     async def wired(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            # `send` is a method of uvicorn's request, before any middleware.
-            transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
-            scope[WIRE] = Wire(send, transport.abort)
+        # `send` is a method of uvicorn's request, before any middleware.
+        transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
+        wire = scope[WIRE] = Wire(send, transport.abort)
         await app(scope, receive, send)
+        if wire.hold is not None:
+            await wire.hold(receive)
 
     return wired
 

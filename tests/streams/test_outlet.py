@@ -61,8 +61,14 @@ async def connected(hub: Hub, job_id: str, flush: Flush, limit_s: float = 30.0) 
     connection = Connection()
     viewer = await hub.join([job_id], base="", ends=True)
     response = Live(viewer, b": hello\n\n", hub, flush, limit_s)
-    scope = {"type": "http", WIRE: Wire(connection.send, connection.abort)}
-    task = asyncio.create_task(response(scope, connection.receive, connection.send))  # type: ignore[arg-type]
+    wire = Wire(connection.send, connection.abort)
+
+    async def served() -> None:
+        await response({"type": "http", WIRE: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
+        assert wire.hold is not None
+        await wire.hold(connection.receive)  # type: ignore[arg-type]
+
+    task = asyncio.create_task(served())
     try:
         yield connection
         await asyncio.wait_for(task, 10)
