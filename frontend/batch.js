@@ -3,6 +3,7 @@
  * the parts together and decides what is open: the address says it (#job=ID), so a link, the back button
  * and a reload all lead to the same dialog. The list's stream is closed as soon as all its jobs are done.
  */
+import { Attention } from "./attention.js";
 import { JobProgress } from "./define.js";
 import { setShown, setText } from "./dom.js";
 import { Follow } from "./follow.js";
@@ -15,10 +16,13 @@ import { english as words } from "./words.js";
 
 const API = new URL("../api/", import.meta.url);
 const TITLE = document.title;
+const LOOK_MS = 15_000;
 const TROUBLES = ["polling", "offline", "signed_out", "not_found", "gave_up"];
 
 const list = new JobList(API);
 const rows = new JobRows(byId("jobs"), words);
+const attention = new Attention({ section: byId("attention"), elsewhere: byId("jobs-title"), words });
+let lookedAt = -Infinity;
 /** @type {Follow | null} */ let follow = null;
 /** @type {JobProgress | null} */ let open = null;
 /** @type {Map<string, Job>} */ const submitted = new Map();
@@ -43,6 +47,7 @@ function watchList() {
 function drawList() {
   const jobs = list.jobs;
   rows.draw(jobs);
+  attention.draw(jobs);
   setText(byId("jobs-empty"), say(words, "no_jobs"));
   setShown(byId("jobs-empty"), list.loaded && jobs.length === 0);
   setShown(byId("more"), list.more && !list.full);
@@ -52,6 +57,17 @@ function drawList() {
   const text = trouble ? view({ job: null, link, failure: follow?.failure ?? null, browser_offline: !navigator.onLine }, words).link.text : "";
   setText(byId("list-trouble"), trouble ? say(words, "list_trouble", { text }) : "");
   setShown(byId("list-trouble"), trouble);
+  if (link === "polling" && performance.now() - lookedAt > LOOK_MS) void lookForStuck();
+}
+
+/** A job that is stuck may be older than those that are listed: a stream tells of it, but a poll does not. */
+async function lookForStuck() {
+  lookedAt = performance.now();
+  const body = await fetch(new URL("jobs?health=waiting_long,stalled,unresponsive&limit=200", API)).then((answer) => answer.json()).catch(() => null);
+  if (!Array.isArray(body?.jobs) || body.jobs.length === 0) return; // whether the server answers at all, the list shows
+  for (const job of body.jobs) list.add(job);
+  if (follow?.link === "ended") watchList();
+  drawList();
 }
 
 // --- the dialog
@@ -76,6 +92,7 @@ function openDialog(id, src, known) {
     dialog.close();
     newJob.again(id, dialog.job?.kind ?? null);
   });
+  dialog.addEventListener("retry", (event) => onStarted(/** @type {CustomEvent} */ (event).detail.job));
   dialog.addEventListener("progress", () => drawTitle(dialog.job));
   dialog.addEventListener("done", () => list.add(/** @type {Job} */ (dialog.job)));
   dialog.addEventListener("close", () => {
@@ -109,7 +126,9 @@ function onStarted(job) {
 }
 
 function onShown() {
-  if (document.visibilityState === "visible" && follow?.link === "ended") watchList();
+  if (document.visibilityState !== "visible" || follow?.link !== "ended") return;
+  watchList();
+  void lookForStuck();
 }
 
 setText(byId("more"), say(words, "more_jobs"));
@@ -122,4 +141,5 @@ document.addEventListener("visibilitychange", onShown);
 window.addEventListener("pageshow", (event) => event.persisted && onShown());
 const newJob = new NewJob({ api: API, byId, words, onStarted, onBroken: watchList });
 watchList();
+void lookForStuck();
 followAddress();

@@ -16,7 +16,8 @@ import { say } from "./view.js";
  * @property {string | null} signin
  * @property {string | null} zip
  * @property {boolean} checking
- * @property {boolean} cancelling */
+ * @property {boolean} cancelling
+ * @property {boolean} retrying */
 
 /** @returns {Card} */
 export function makeCard() {
@@ -35,9 +36,9 @@ function makeNodes() {
     problems: make("details", { class: "problems", open: true }), problemsTitle: make("summary"), errors: make("ul", { class: "list", tabindex: "0" }),
     more_errors: make("div", { class: "pager" }), showAll: button("small"), allErrors: make("div"),
     results: make("details", { class: "results" }), resultsTitle: make("summary"), allResults: make("div"),
-    link: make("div", { class: "link" }), linkText: make("p"), check: button("small"), keep: button("small primary"),
+    history: make("div"), link: make("div", { class: "link" }), linkText: make("p"), check: button("small"), keep: button("small primary"),
     signIn: make("a", { class: "button small primary" }), answer: make("p", { class: "answer", role: "alert", hidden: true }),
-    footer: make("footer"), cancel: button("cancel"), notify: button("notify"), create: button("create primary"), download: make("a", { class: "button primary", download: true }), close: button("close"),
+    footer: make("footer"), cancel: button("cancel"), notify: button("notify"), create: button("create primary"), retry: button("retry primary"), download: make("a", { class: "button", download: true }), close: button("close"),
     live: make("div", { class: "unseen", role: "status" }),
   };
 }
@@ -55,12 +56,12 @@ function assemble(n) {
   n.problems.append(n.problemsTitle, n.errors, n.more_errors, n.allErrors);
   n.results.append(n.resultsTitle, n.allResults);
   n.link.append(n.linkText, n.signIn, n.keep, n.check);
-  n.footer.append(n.cancel, n.notify, n.create, n.download, n.close);
+  n.footer.append(n.cancel, n.notify, n.create, n.retry, n.download, n.close);
   n.meter.append(
     make("div", { class: "figures main" }, n.percent, n.eta), n.bar, make("div", { class: "figures" }, n.amount, n.rate));
   const body = make("div", { class: "body" },
     make("header", {}, make("div", {}, n.title, n.kind), n.badge),
-    n.sentence, n.meter, n.counts, n.work, n.note, n.problems, n.results, n.answer, n.link);
+    n.sentence, n.meter, n.counts, n.work, n.note, n.problems, n.results, n.history, n.answer, n.link);
   return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
 }
 
@@ -143,12 +144,13 @@ function drawLink(card, shown) {
 
 /** @param {Card} card @param {Shown} shown @param {Around} around @param {Words} words */
 function drawButtons(card, shown, around, words) {
-  const { cancel, check, keep_watching: keep, sign_in: signIn, create_new: create, notify } = shown.buttons;
+  const { cancel, check, keep_watching: keep, sign_in: signIn, create_new: create, notify, retry } = shown.buttons;
   setButton(card.cancel, cancel, around.cancelling);
   setButton(card.check, check, around.checking);
   setButton(card.keep, keep, around.checking);
   setButton(card.create, create, false);
   setButton(card.notify, notify, false);
+  setButton(card.retry, retry, around.retrying);
   setText(card.signIn, signIn.text);
   card.signIn.href = around.signin ?? "";
   setShown(card.signIn, signIn.shown && around.signin !== null);
@@ -157,9 +159,10 @@ function drawButtons(card, shown, around, words) {
   setText(card.download, say(words, "download_all"));
   card.download.href = around.zip ?? "";
   setShown(card.download, around.zip !== null);
+  card.download.classList.toggle("primary", !retry.shown); // one of them is what one mostly wants
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);
-  setShown(card.footer, [card.cancel, card.notify, card.create, card.close, card.download].some((one) => !one.hidden));
+  setShown(card.footer, [card.cancel, card.notify, card.create, card.close, card.download, card.retry].some((one) => !one.hidden));
 }
 
 /** @param {HTMLButtonElement} node @param {{shown: boolean, enabled: boolean, text: string}} button @param {boolean} busy */

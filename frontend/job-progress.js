@@ -2,16 +2,19 @@
  * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done. With `modal` (or showModal())
  * it is a real modal dialog, else a card on the page. Attributes are its state: src, modal, label (a
  * title), signin (where to sign in), create (where another job is started; its event may be cancelled by
- * a page that does it in its own way). Events: progress, done, timeout, create, close. It puts follow.js and
+ * a page that does it in its own way). Events: progress, done, timeout, create, retry, close. It puts follow.js and
  * view.js on the screen and decides neither when to ask nor what to say. request() and fetch() may be
  * overridden, for instance to add a header; `words` may be replaced by a translation.
  */
 import { drawCard, makeCard } from "./card.js";
 import { make, setShown, setText } from "./dom.js";
 import { Follow, OneJob } from "./follow.js";
+import { serverNow } from "./health.js";
 import { ItemPages } from "./item-pages.js";
 import { look } from "./look.js";
 import { noticeOf, notifyAtEnd } from "./notice.js";
+import { Once } from "./once.js";
+import { Timeline } from "./timeline.js";
 import { announcement, checked, english, forward, refusal, say, view } from "./view.js";
 
 /** @import { Job, Words } from "./wire" */
@@ -34,8 +37,11 @@ export class JobProgress extends HTMLElement {
   /** @type {Seen | null} */ #announced = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {ItemPages | null} */ #failedPages = null;
+  #timeline = new Timeline({ fetch: (url) => this.fetch(this.request(url)), words: () => this.words });
   #checking = false;
   #cancelling = false;
+  #retrying = false;
+  #once = new Once();
   #finished = false;
 
   constructor() {
@@ -43,12 +49,14 @@ export class JobProgress extends HTMLElement {
     const root = this.attachShadow({ mode: "open" });
     root.adoptedStyleSheets = [look()];
     root.append(this.#dialog, this.#card.card);
-    const { cancel, check, keep, create, notify, close, showAll, results } = this.#card;
+    this.#card.history.append(this.#timeline.root);
+    const { cancel, check, keep, create, notify, retry, close, showAll, results } = this.#card;
     cancel.addEventListener("click", () => this.cancel());
     check.addEventListener("click", () => this.check());
     keep.addEventListener("click", () => this.check());
     create.addEventListener("click", () => this.#createNew());
     notify.addEventListener("click", () => this.#notify());
+    retry.addEventListener("click", () => this.retry());
     close.addEventListener("click", () => this.close());
     showAll.addEventListener("click", () => this.#showAllFailed());
     results.addEventListener("toggle", () => results.open && this.#showResults());
@@ -135,6 +143,31 @@ export class JobProgress extends HTMLElement {
     this.#render();
   }
 
+  /** Have what failed or was cancelled done over, as a new job, and show that one from now on. */
+  async retry() {
+    const job = this.job;
+    const follow = this.#follow;
+    if (!follow || !job?.links.retry || this.#retrying) return;
+    this.#retrying = true;
+    this.#answer("");
+    this.#render();
+    const [body, status] = await this.#post(new URL(job.links.retry, this.#url()).href, { "Idempotency-Key": this.#once.key(job.id) });
+    if (follow !== this.#follow) return; // closed, or another one is shown meanwhile
+    this.#retrying = false;
+    if (status !== null && status < 300 && body?.links) return this.#goOnWith(body);
+    this.#answer(say(this.words, "retry_failed_to", { reason: refusal(body, status, this.words) }), "bad");
+    this.#render();
+  }
+
+  /** @param {Job} job */
+  #goOnWith(job) {
+    this.#once.done();
+    this.#known = job;
+    this.src = new URL(job.links.self, this.#url()).href;
+    this.#answer(say(this.words, "retry_started"));
+    this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
+  }
+
   /** Start another job in place of one that is not there; without a page that does it, go where that is done. */
   #createNew() {
     const detail = { id: this.#subject?.id ?? "", job: this.job };
@@ -181,10 +214,11 @@ export class JobProgress extends HTMLElement {
   #stop() {
     this.#follow?.close();
     this.#follow = this.#subject = this.#floor = this.#announced = null;
-    this.#finished = false;
+    this.#finished = this.#retrying = false;
     this.#failedPages = null;
     for (const place of [this.#card.allErrors, this.#card.allResults]) place.replaceChildren();
     this.#card.errors.replaceChildren();
+    this.#timeline.close();
     this.#answer("");
     this.#age(false);
   }
@@ -206,10 +240,10 @@ export class JobProgress extends HTMLElement {
     this.dispatchEvent(new CustomEvent("close"));
   }
 
-  /** @param {string} url @returns {Promise<[any, number | null]>} */
-  async #post(url) {
+  /** @param {string} url @param {Record<string, string>} [headers] @returns {Promise<[any, number | null]>} */
+  async #post(url, headers = {}) {
     try {
-      const response = await this.fetch(this.request(url, { method: "POST", headers: { Accept: "application/json" } }));
+      const response = await this.fetch(this.request(url, { method: "POST", headers: { Accept: "application/json", ...headers } }));
       return [await response.json().catch(() => null), response.status];
     } catch {
       return [null, null]; // said to the person by the caller
@@ -222,10 +256,10 @@ export class JobProgress extends HTMLElement {
     const job = this.job;
     this.#floor = job ? forward(this.#floor, job) : null;
     return {
-      job, link: this.#follow?.link ?? (job?.done ? "ended" : "connecting"), id: this.src.split("/").pop() ?? "",
+      job, now_ms: job ? serverNow(job, performance.now()) : 0, link: this.#follow?.link ?? (job?.done ? "ended" : "connecting"), id: this.src.split("/").pop() ?? "",
       found_by_asking: this.#follow?.foundByAsking ?? false, can_create: this.hasAttribute("create"), notice: this.src ? noticeOf(this.#url().href) : "none",
       news_age_ms: this.#follow?.newsAgeMs ?? null, failure: this.#follow?.failure ?? null, browser_offline: !navigator.onLine,
-      checking: this.#checking, cancelling: this.#cancelling, floor: this.#floor?.percent ?? 0, label: this.getAttribute("label") ?? "",
+      checking: this.#checking, cancelling: this.#cancelling, retrying: this.#retrying, floor: this.#floor?.percent ?? 0, label: this.getAttribute("label") ?? "",
     };
   }
 
@@ -234,10 +268,11 @@ export class JobProgress extends HTMLElement {
     const { job } = seen;
     const focused = this.shadowRoot?.activeElement;
     const around = {
-      modal: this.hasAttribute("modal"), signin: this.getAttribute("signin"), checking: this.#checking, cancelling: this.#cancelling,
+      modal: this.hasAttribute("modal"), signin: this.getAttribute("signin"), checking: this.#checking, cancelling: this.#cancelling, retrying: this.#retrying,
       zip: job?.done && job.links.results ? new URL(job.links.results, this.#url()).href : null,
     };
     if (job) this.#failedPages?.recount(job.progress.failed);
+    if (job?.links.timeline) this.#timeline.follow(new URL(job.links.timeline, this.#url()).href, job.seq, () => serverNow(job, performance.now()));
     drawCard(this.#card, view(seen, this.words), around, this.words);
     // A button that disappears under the focus must not throw the keyboard back to the top of the page.
     const lost = focused instanceof HTMLElement && (focused.hidden || (focused instanceof HTMLButtonElement && focused.disabled));

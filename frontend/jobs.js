@@ -4,6 +4,7 @@
  * when every job in it is done. It holds at most 200 jobs; what a row says comes from view.js.
  */
 import { icon, make, setBadge, setShown, setText } from "./dom.js";
+import { stuck } from "./health.js";
 import { amount, badge, barValue, english, jobTitle, say } from "./view.js";
 import { harmless, localeOf } from "./words.js";
 
@@ -72,7 +73,7 @@ export class JobList {
   /** @param {any} data @returns {Standing | null} */
   readJob(data) {
     if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
-    if (!this.#elsewhere.has(data.id)) this.#merge(data);
+    if (!this.#elsewhere.has(data.id) || stuck(data)) this.#merge(data);
     return this.#standing();
   }
 
@@ -111,7 +112,7 @@ export class JobList {
   }
 
   #trim() {
-    for (const job of this.jobs.slice(MOST_ROWS)) {
+    for (const job of this.jobs.slice(MOST_ROWS).filter((one) => !stuck(one))) {
       this.#jobs.delete(job.id);
       this.#elsewhere.add(job.id);
       this.more = true;

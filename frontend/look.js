@@ -24,8 +24,8 @@ const css = `
 :host([modal]) { display: contents; }
 :host([hidden]), [hidden] { display: none !important; }
 * { box-sizing: border-box; }
-h2, p, dl, dd, ul { margin: 0; padding: 0; }
-ul { list-style: none; }
+h2, p, dl, dd, ul, ol { margin: 0; padding: 0; }
+ul, ol { list-style: none; }
 bdi { unicode-bidi: isolate; }
 
 dialog { border: 0; padding: 0; margin: auto; background: none; color: inherit; width: min(36rem, calc(100vw - 1.5rem)); max-width: none; max-height: calc(100dvh - 1.5rem); overflow: visible; }
@@ -83,6 +83,9 @@ summary { padding: .5625rem .875rem; font-weight: 600; font-size: .9375rem; curs
 .list li + li { border-top: 1px solid var(--line); }
 .list bdi { font-weight: 550; } .list .message { grid-column: 1 / -1; color: var(--muted); }
 .list a { align-self: center; }
+.timeline summary { color: var(--muted); }
+.timeline bdi { margin-inline-end: .375rem; } .timeline time { color: var(--muted); white-space: nowrap; }
+.timeline .message { grid-column: auto; } .timeline .ago { text-align: end; white-space: nowrap; }
 .pager { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: center; padding: .5rem .875rem; border-top: 1px solid var(--line); font-size: .875rem; color: var(--muted); }
 .pager span { margin-inline-end: auto; }
 

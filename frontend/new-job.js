@@ -4,6 +4,7 @@
  */
 import { fromDrop, fromInput, judge } from "./choose.js";
 import { icon, make, setShown, setText } from "./dom.js";
+import { Once } from "./once.js";
 import { fillOptions, optionFields, optionValues } from "./options.js";
 import { Refused, submit } from "./upload.js";
 import { refusal, say } from "./view.js";
@@ -29,7 +30,7 @@ export class NewJob {
   /** @type {string[]} */ #unreadable = [];
   /** @type {(() => void) | null} */ #abort = null;
   /** By job: what was sent. @type {Map<string, Omit<Order, "key">>} */ #orders = new Map();
-  /** What was sent last, and the key it went under. */ #once = { content: "", key: "" };
+  #once = new Once();
 
   /** @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken: () => void}} page */
   constructor(page) {
@@ -229,9 +230,7 @@ export class NewJob {
    * @param {Omit<Order, "key">} order */
   #keyOf(order) {
     const files = order.files.map(({ file, name }) => [name, file.size, file.lastModified]);
-    const content = JSON.stringify([order.kind, order.options, order.name, order.total, files]);
-    if (this.#once.content !== content) this.#once = { content, key: randomKey() };
-    return this.#once.key;
+    return this.#once.key(JSON.stringify([order.kind, order.options, order.name, order.total, files]));
   }
 
   /** @param {boolean} files */
@@ -264,7 +263,7 @@ export class NewJob {
     this.#abort = null;
     this.#orders.set(job.id, order);
     for (const id of [...this.#orders.keys()].slice(0, -ORDERS_KEPT)) this.#orders.delete(id);
-    this.#once = { content: "", key: "" }; // to send the same again now means to do it again
+    this.#once.done();
     this.#uploading(false);
     this.#input("name").value = "";
     this.#choose([], []);
@@ -283,11 +282,6 @@ export class NewJob {
     const key = error.cancelled ? "upload_cancelled" : error.status === null ? "upload_unclear" : "upload_failed";
     this.#tell("problems", [say(this.#words, key, { reason })]);
   }
-}
-
-/** crypto.randomUUID exists on https and localhost only. */
-function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** @param {Kind} kind @param {boolean} checked */

@@ -4,6 +4,7 @@
  * from the table of words.js or from another one of that shape. Names and messages come from outside:
  * they are made harmless here, and the element shows them as text and nothing else.
  */
+import { healthNote, stuck } from "./health.js";
 import { duration, english, harmless, number, percentText, rateText, say } from "./words.js";
 
 export { english, say };
@@ -30,7 +31,7 @@ export { english, say };
  * @property {{text: string, tone: Tone, age: string, found: string}} link
  * @property {{name: string, message: string}[]} errors
  * @property {number} failed
- * @property {Record<"cancel" | "check" | "keep_watching" | "sign_in" | "create_new" | "notify", {shown: boolean, enabled: boolean, text: string}>} buttons */
+ * @property {Record<"cancel" | "check" | "keep_watching" | "sign_in" | "create_new" | "notify" | "retry", {shown: boolean, enabled: boolean, text: string}>} buttons */
 
 /** @typedef {"quiet" | "busy" | "stopped" | "good" | "warn" | "bad"} Tone */
 
@@ -39,9 +40,11 @@ export { english, say };
  * @property {Link} link
  * @property {string} [id] of the job that was asked for, where none has come yet
  * @property {number | null} [news_age_ms]
+ * @property {number} [now_ms] the server's time
  * @property {{status: number | null, code: string | null} | null} [failure]
  * @property {boolean} [checking]
  * @property {boolean} [cancelling] the request to cancel is on its way
+ * @property {boolean} [retrying] the request to try again is on its way
  * @property {boolean} [browser_offline]
  * @property {boolean} [found_by_asking] the watchdog brought the last news, and not the stream
  * @property {boolean} [can_create] the page knows how to start another job
@@ -77,7 +80,7 @@ export function view(seen, words = english) {
     counts: job ? counts(job, words) : [],
     stage: job && !done ? stage(job, words) : "",
     current: job && !done ? current(job, words) : { names: [], more: "" },
-    note: job && !done ? note(job, words) : "",
+    note: job && !done ? note(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
     sentence: job && done ? sentence(job, words) : "",
     link: link(seen, words),
     errors: (job?.item_errors ?? []).map((error) => ({ name: harmless(error.name, NAME_LENGTH), message: reason(error, words) })),
@@ -103,6 +106,7 @@ export function jobTitle(job, words = english) {
  * @param {Job | null} job @param {Words} words @param {Link} [linkState] @returns {{text: string, tone: Tone}} */
 export function badge(job, words = english, linkState = "live") {
   if (!job) return { text: say(words, linkState === "not_found" ? "unknown" : "loading"), tone: "quiet" };
+  if (stuck(job)) return { text: say(words, `badge_${job.health}`), tone: "warn" };
   const known = Object.hasOwn(TONES, job.state);
   const state = !job.done && job.cancel_requested ? "cancelling" : known ? job.state : job.done ? "unknown" : "running";
   return { text: say(words, state), tone: TONES[state] ?? "quiet" };
@@ -162,10 +166,17 @@ function current(job, words) {
   return { names: names.slice(0, CURRENT_NAMES), more: more > 0 ? say(words, "and_more", { count: more }) : "" };
 }
 
-/** @param {Job} job @param {Words} words */
-function note(job, words) {
-  if (job.cancel_requested) return say(words, "cancel_asked");
-  return job.health && job.health !== "ok" && words[job.health] ? say(words, job.health) : "";
+/** @param {Job} job @param {number} now_ms @param {Words} words */
+function note(job, now_ms, words) {
+  if (job.cancel_requested) return cancelNote(job, now_ms, words);
+  return healthNote(job, now_ms, words);
+}
+
+/** @param {Job} job @param {number} now_ms @param {Words} words */
+function cancelNote(job, now_ms, words) {
+  const since = Date.parse(job.cancel_requested_at ?? "");
+  if (!(now_ms - since >= 1_000)) return say(words, "cancel_asked");
+  return say(words, "cancel_asked_since", { duration: duration((now_ms - since) / 1_000, words) });
 }
 
 /** How it ended, in one sentence. @param {Job} job @param {Words} [words] */
@@ -218,7 +229,7 @@ function linkWords({ link: state, job, id, failure, browser_offline }) {
 }
 
 /** @param {Seen} seen @param {Words} words @returns {Shown["buttons"]} */
-function buttons({ job, link: state, checking = false, cancelling = false, can_create = false, notice = "none" }, words) {
+function buttons({ job, link: state, checking = false, cancelling = false, retrying = false, can_create = false, notice = "none" }, words) {
   const open = job !== null && !job.done;
   const stopping = cancelling || (job?.cancel_requested ?? false);
   return {
@@ -228,7 +239,21 @@ function buttons({ job, link: state, checking = false, cancelling = false, can_c
     sign_in: { shown: state === "signed_out", enabled: true, text: say(words, "sign_in") },
     create_new: { shown: state === "not_found" && can_create, enabled: true, text: say(words, "create_new") },
     notify: { shown: open && state !== "not_found" && notice !== "none", enabled: notice !== "on", text: say(words, notice === "on" ? "notify_on" : "notify") },
+    retry: { shown: job !== null && toRetry(job) > 0 && state !== "not_found", enabled: !retrying, text: retryText(job, retrying, words) },
   };
+}
+
+/** How many files did not do what was asked of them: they failed, or were cancelled. @param {Job} job */
+function toRetry(job) {
+  const { total, processed, failed } = job.progress;
+  return job.done && job.links.retry ? failed + Math.max(0, (total ?? processed) - processed) : 0;
+}
+
+/** @param {Job | null} job @param {boolean} retrying @param {Words} words */
+function retryText(job, retrying, words) {
+  if (job === null || retrying) return say(words, "retrying");
+  const count = toRetry(job);
+  return say(words, count === job.progress.failed ? "retry_failed" : "retry", { count });
 }
 
 /** Whether this is worth saying aloud after that: each quarter, a change of state, the link, the end.

@@ -36,6 +36,7 @@ export interface Job {
   state: State;
   done: boolean;
   cancel_requested: boolean;
+  cancel_requested_at?: string | null;
   health: "ok" | "waiting_long" | "stalled" | "unresponsive" | null;
   attempt: number;
   max_attempts: number;
@@ -44,10 +45,12 @@ export interface Job {
   item_errors: ItemError[];
   created_at: string;
   started_at: string | null;
+  progress_at: string | null;
+  heartbeat_at: string | null;
   finished_at: string | null;
   server_time: string;
   poll_after_ms: number | null;
-  links: { self: string; events: string; items: string; cancel: string; retry: string | null; results: string | null };
+  links: { self: string; events: string; items: string; timeline?: string; cancel: string; retry: string | null; results: string | null };
 }
 
 export interface Item {
@@ -58,6 +61,8 @@ export interface Item {
   message: string | null;
   error: { code: string; message: string } | null;
   result: Record<string, unknown> | null;
+  attempt: number;
+  worker: string | null;
   links?: { result?: string };
 }
 

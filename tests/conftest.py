@@ -69,6 +69,9 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
 class Server:
     """`unstuck serve` in a process of its own, on a free port."""
 
+    #: The module that is run; another one takes the same arguments.
+    program = "unstuck"
+
     def __init__(self, data: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
         self.data = data
         self.log = data.with_name(f"{data.name}.log")
@@ -79,7 +82,7 @@ class Server:
 
     def start(self) -> Server:
         environ = {name: text for name, text in os.environ.items() if not name.startswith("UNSTUCK_")}
-        command = [sys.executable, "-m", "unstuck", "serve", "--port", "0", "--data", str(self.data)]
+        command = [sys.executable, "-m", self.program, "serve", "--port", "0", "--data", str(self.data)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [*command, *self._arguments],
@@ -115,7 +118,7 @@ class Server:
     def submit(self, kind: str, files: dict[str, bytes] | None = None, **fields: Any) -> dict[str, Any]:
         """A job; with `files` as a form, without as JSON."""
         if files is None:
-            answer = httpx.post(f"{self.url}/api/jobs", json={"kind": kind, **fields})
+            answer = httpx.post(f"{self.url}/api/jobs", json={"kind": kind, **fields}, timeout=60)
         else:
             form = {name: json.dumps(v) if isinstance(v, dict) else str(v) for name, v in fields.items()}
             parts = [("files", (name, content)) for name, content in files.items()]
@@ -124,7 +127,7 @@ class Server:
         return dict(answer.json())
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.url}{path}")
+        answer = httpx.get(f"{self.url}{path}", timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

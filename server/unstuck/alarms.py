@@ -14,10 +14,10 @@ def health(job: Job, now: float, alarms: Alarms) -> Health:
     if job.state is State.QUEUED:
         return Health.WAITING_LONG if now - job.created_at > alarms.waiting_long_s else Health.OK
     silent_s = now - (job.heartbeat_at or now)
-    if job.leased and silent_s > alarms.unresponsive_s:
+    if not job.leased:  # between two attempts, or between two workers: nobody is there who could be stalled
+        return Health.WAITING_LONG if silent_s > alarms.waiting_long_s else Health.OK
+    if silent_s > alarms.unresponsive_s:
         return Health.UNRESPONSIVE
-    if not job.leased and silent_s > alarms.waiting_long_s:
-        return Health.WAITING_LONG
     return Health.STALLED if now - (job.progress_at or now) > alarms.stalled_s else Health.OK
 
 

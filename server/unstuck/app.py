@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,17 +22,34 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from unstuck.addresses import Allowed
 from unstuck.backoff import Backoff
-from unstuck.errors import StoreUnavailable, UnstuckError
+from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.folder import DataFolder
 from unstuck.hub import Hub, Pace
 from unstuck.job import Alarms
-from unstuck.routes import Parts, health, jobs, problems, results, streams, submit
+from unstuck.retention import Retention, remove_litter
+from unstuck.routes import (
+    Parts,
+    Work,
+    health,
+    jobs,
+    metrics,
+    operate,
+    problems,
+    results,
+    retry,
+    streams,
+    submit,
+    timeline,
+)
 from unstuck.routes.guard import Guard
 from unstuck.routes.outlet import Flush
 from unstuck.runner import Crew, Runner
 from unstuck.settings import Settings, load
+from unstuck.signature import keys
 from unstuck.stores.sqlite import SQLiteStore
+from unstuck.webhook import Terms, Webhooks
 
 log = logging.getLogger("unstuck")
 
@@ -50,12 +67,17 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/api/jobs/{job_id}/items/{index}/result", results.of_item, methods=["GET"]),
             Route("/api/jobs/{job_id}/results", results.of_job, methods=["GET"]),
             Route("/api/jobs/{job_id}/events", streams.of_one_job, methods=["GET"]),
+            Route("/api/jobs/{job_id}/timeline", timeline.of_job, methods=["GET"]),
             Route("/api/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
+            Route("/api/jobs/{job_id}/retry", retry.retry, methods=["POST"]),
+            Route("/api/jobs/{job_id}/rescue", operate.rescue, methods=["POST"]),
+            Route("/api/jobs/{job_id}/fail", operate.fail, methods=["POST"]),
             Route("/api/events/stream", streams.of_many, methods=["GET"]),
             Route("/api/kinds", submit.kinds, methods=["GET"]),
             Route("/api/health", health.details, methods=["GET"]),
             Route("/api/health/live", health.live, methods=["GET"]),
             Route("/api/health/ready", health.ready, methods=["GET"]),
+            Route("/metrics", metrics.metrics, methods=["GET"]),
             Route("/", _page, methods=["GET"]),
             Mount("/static", _Static(directory=frontend())),
         ],
@@ -82,20 +104,36 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         await store.open()
         hub = Hub(store, _pace(settings), settings.keep_s)
         runner = Runner(store, folder, _crew(settings))
-        await _remove_litter(folder, store)
+        webhooks = Webhooks(store, _terms(settings))
+        await remove_litter(folder, store)
         await _take_up(store)
         try:
             await runner.start()
+            await webhooks.start()
             beating = asyncio.create_task(hub.run(), name="heartbeat")
+            retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
+            expiring = asyncio.create_task(retention.run(), name="retention")
             troubles = _troubles(runner)
-            app.state.parts = Parts(settings, store, folder, hub, Flush(), runner.kinds, troubles, {})
+            app.state.parts = Parts(
+                settings=settings,
+                store=store,
+                folder=folder,
+                hub=hub,
+                flush=Flush(),
+                kinds=runner.kinds,
+                troubles=troubles,
+                polls={},
+                check_webhook=webhooks.check,
+                work=_work(runner),
+            )
             try:
                 yield
             finally:
                 app.state.parts = None
                 hub.leave("the server is stopping")
                 beating.cancel()
-                await asyncio.gather(hub.close(), beating, return_exceptions=True)
+                expiring.cancel()
+                await asyncio.gather(hub.close(), webhooks.stop(), beating, expiring, return_exceptions=True)
         finally:
             await _stop(runner)
     finally:
@@ -152,6 +190,20 @@ def _crew(settings: Settings) -> Crew:
     )
 
 
+def _terms(settings: Settings) -> Terms:
+    try:
+        signing = keys(settings.webhook_secret)
+    except ValueError as error:
+        raise CannotStart(f"UNSTUCK_WEBHOOK_SECRET cannot be used. {error}") from None
+    hosts = frozenset(host.lower().rstrip(".") for host in settings.webhook_hosts)
+    allowed = Allowed(bool(settings.webhook_allow_private), hosts)
+    return Terms(keys=signing, allowed=allowed, base=settings.root_path, keep_s=settings.keep_s)
+
+
+def _work(runner: Runner) -> Callable[[], Work]:
+    return lambda: Work(workers=runner.workers, deaths=runner.deaths, lapsed=runner.lapsed)
+
+
 def _troubles(runner: Runner):  # type: ignore[no-untyped-def]
     def troubles() -> list[str]:
         if runner.trouble is not None:
@@ -166,15 +218,6 @@ async def _take_up(store: SQLiteStore) -> None:
     swept = await anyio.to_thread.run_sync(lambda: store.sweep(Alarms(), everything=True))
     if swept.lapsed:
         log.info("taking up %d items that an earlier run of the server left behind", len(swept.lapsed))
-
-
-async def _remove_litter(folder: DataFolder, store: SQLiteStore) -> None:
-    loop = asyncio.get_running_loop()
-
-    def known(ids: list[str]) -> set[str]:
-        return set(asyncio.run_coroutine_threadsafe(store.seqs(ids), loop).result())
-
-    await anyio.to_thread.run_sync(folder.sweep, known)
 
 
 async def _stop(runner: Runner) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from unstuck import pipe
 from unstuck.errors import CannotStart
+from unstuck.settings import without_secrets
 
 log = logging.getLogger("unstuck.runner")
 
@@ -57,6 +58,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             limit=pipe.LINE_LIMIT,
             start_new_session=True,
+            env=without_secrets(),
         )
         try:
             hello = await asyncio.wait_for(_read(process), HELLO_S)

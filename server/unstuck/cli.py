@@ -9,14 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -24,8 +21,11 @@ from rich.text import Text
 
 from unstuck import __version__
 from unstuck.doctor_cli import doctor
-from unstuck.errors import CannotStart, JobTimeoutError, UnstuckError
+from unstuck.errors import CannotStart
+from unstuck.jobs_cli import fail, jobs, rescue
+from unstuck.prune_cli import prune
 from unstuck.settings import PREFIX, Settings, load, source
+from unstuck.terminal import LOCAL, Url, client_errors, err, out, stop
 
 cli = typer.Typer(
     help="Background work on many files, with progress that is never stuck.",
@@ -34,16 +34,11 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_out = Console()
-_err = Console(stderr=True)
-
-Url = Annotated[str, typer.Option(help="The server.")]
-LOCAL = "http://127.0.0.1:8765"
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        _out.print(f"unstuck {__version__}", highlight=False)
+        out.print(f"unstuck {__version__}", highlight=False)
         raise typer.Exit
 
 
@@ -97,13 +92,13 @@ def serve(
         server.check_tls(settings)
         listener = server.listen(settings)
     except CannotStart as error:
-        _stop(error)
+        stop(error)
     with listener:
         port = listener.getsockname()[1]
         try:
             server.run(application.create_app(settings), settings, listener, lambda: _greet(settings, port))
         except CannotStart as error:
-            _stop(error)
+            stop(error)
 
 
 @cli.command()
@@ -112,17 +107,19 @@ def settings() -> None:
     try:
         found = load()
     except CannotStart as error:
-        _stop(error)
+        stop(error)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("setting", "value", "from", "meaning"):
         table.add_column(column, overflow="fold")
     for one in fields(Settings):
         value = getattr(found, one.name)
         shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+        if one.metadata["secret"] and shown:
+            shown = "(set)"
         table.add_row(
             Text(f"{PREFIX}{one.name.upper()}"), Text(shown), source(one.name, {}), Text(one.metadata["help"])
         )
-    _out.print(table)
+    out.print(table)
 
 
 @cli.command()
@@ -136,14 +133,49 @@ def submit(
     ] = None,
     name: Annotated[str | None, typer.Option(help="A label for people.")] = None,
     total: Annotated[int | None, typer.Option(help="Number of items, for a kind that needs no files.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Higher goes first. [default: 0]")] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Attempts at an item.")] = None,
+    max_errors: Annotated[int | None, typer.Option(help="Failed items that are put up with.")] = None,
+    deadline_seconds: Annotated[float | None, typer.Option(help="From now on; then the job fails.")] = None,
+    item_limit_seconds: Annotated[float | None, typer.Option(help="Longest work on one item.")] = None,
+    webhook_url: Annotated[str | None, typer.Option(help="Who is told of the job's end.")] = None,
     url: Url = LOCAL,
 ) -> None:
     """Submit a job, and print its id: `unstuck watch $(unstuck submit checksum *.csv)`."""
     options = dict(_option(text) for text in option or ())
-    with _client_errors():
+    with client_errors():
         from unstuck import client
 
-        job = client.submit(kind, url=url, files=files or None, options=options, name=name, total=total)
+        job = client.submit(
+            kind,
+            url=url,
+            files=files or None,
+            options=options,
+            name=name,
+            total=total,
+            priority=priority,
+            max_attempts=max_attempts,
+            max_errors=max_errors,
+            deadline_seconds=deadline_seconds,
+            item_limit_seconds=item_limit_seconds,
+            webhook_url=webhook_url,
+        )
+    print(job["id"])
+
+
+@cli.command()
+def retry(
+    job_id: Annotated[str, typer.Argument(help="Id of a finished job.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="All of it, and not only what failed or was cancelled.")
+    ] = False,
+    url: Url = LOCAL,
+) -> None:
+    """Do over what failed in a job, as a new job, and print its id."""
+    with client_errors():
+        from unstuck import client
+
+        job = client.retry(job_id, "all" if everything else "failed", url=url)
     print(job["id"])
 
 
@@ -157,10 +189,10 @@ def watch(job_id: Annotated[str, typer.Argument(help="Id of the job.")], url: Ur
         TimeElapsedColumn(),
     )
     job: dict[str, Any] = {}
-    with _client_errors():
+    with client_errors():
         from unstuck import client
 
-        with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=_err) as progress:
+        with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=err) as progress:
             bar = progress.add_task(job_id, total=None, note="connecting")
             for job in client.watch(job_id, url=url, on_link=lambda link: progress.update(bar, note=_link(link))):
                 counts = job["progress"]
@@ -170,37 +202,24 @@ def watch(job_id: Annotated[str, typer.Argument(help="Id of the job.")], url: Ur
                     completed=counts["percent"] or 0,
                     total=None if counts["percent"] is None else 100,
                 )
-    _out.print(_sentence(job), highlight=False, markup=False, soft_wrap=True)
+    out.print(_sentence(job), highlight=False, markup=False, soft_wrap=True)
     for one in job["item_errors"]:
-        _out.print(
+        out.print(
             f"  {one['name']}: {one['message'] or one['code']}", highlight=False, markup=False, soft_wrap=True
         )
     sys.exit(0 if job["state"] == "completed" else 1)
 
 
 cli.command()(doctor)
+cli.command()(jobs)
+cli.command()(rescue)
+cli.command()(fail)
+cli.command()(prune)
 
 
 def main() -> None:
     """The console command."""
     cli()
-
-
-def _stop(error: UnstuckError, exit_code: int = 2) -> NoReturn:
-    _err.print(Text.assemble(("unstuck: ", "bold red"), error.detail), soft_wrap=True)
-    sys.exit(exit_code)
-
-
-@contextmanager
-def _client_errors() -> Iterator[None]:
-    try:
-        yield
-    except JobTimeoutError as error:
-        _stop(error, 3)
-    except UnstuckError as error:
-        _stop(error)
-    except ModuleNotFoundError as error:
-        _stop(CannotStart(f"This command needs {error.name}: pip install 'unstuck[client]'"))
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -235,14 +254,14 @@ def _greet(settings: Settings, port: int) -> None:
         host = f"[{host}]"
     address = f"{scheme}://{host}:{port}"
     line = f"curl -F kind=checksum -F files=@README.md {address}/api/jobs"
-    _out.print(Text.assemble("\nunstuck ", (__version__, "bold"), " serves ", (address, "bold underline")))
-    _out.print(Text.assemble("  data  ", str(settings.folder)), soft_wrap=True)
-    _out.print(Text.assemble("  try   ", line, "\n"), soft_wrap=True)
+    out.print(Text.assemble("\nunstuck ", (__version__, "bold"), " serves ", (address, "bold underline")))
+    out.print(Text.assemble("  data  ", str(settings.folder)), soft_wrap=True)
+    out.print(Text.assemble("  try   ", line, "\n"), soft_wrap=True)
 
 
 def _log_to_terminal(level: str) -> None:
     if sys.stderr.isatty():
-        handler: logging.Handler = RichHandler(console=_err, show_path=False, rich_tracebacks=False)
+        handler: logging.Handler = RichHandler(console=err, show_path=False, rich_tracebacks=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler = logging.StreamHandler()

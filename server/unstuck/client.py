@@ -1,4 +1,4 @@
-"""The Python client: submit, watch, wait, cancel; async, and as plain functions for scripts.
+"""The Python client: submit, watch, wait, cancel, retry, remove; async, and as plain functions for scripts.
 
 It turns calls into requests, and refusals into exceptions. How a job is watched is follow.py's affair. It must
 not know the server's inside: it speaks PROTOCOL.md over HTTP.
@@ -11,6 +11,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
@@ -19,7 +20,7 @@ from uuid import uuid4
 import httpx
 
 from unstuck import watch as w
-from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused
+from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
 from unstuck.follow import Follow, Job, is_job, parsed, retry_after_ms
 
 DEFAULT_URL = "http://127.0.0.1:8765"
@@ -62,18 +63,40 @@ class Client:
         total: int | None = None,
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        max_errors: int | None = None,
+        deadline_seconds: float | None = None,
+        item_limit_seconds: float | None = None,
+        webhook_url: str | None = None,
     ) -> Job:
         """A new job of `files` (paths, or names with bytes), of named `items`, or of a `total`.
 
-        Sent again when the answer is lost: a key tells the server that it is the same submission.
+        Of a higher `priority`, it goes first; an item is worked on up to `max_attempts` times, for up to
+        `item_limit_seconds`; the job fails when more than `max_errors` items have, or after `deadline_seconds`
+        from now; its end is told to `webhook_url`.
+
+        Sent again when the answer is lost, or the server asks for patience (`queue_full`): a key tells it that it
+        is the same submission.
         """
-        fields: dict[str, Any] = {"kind": kind, "name": name, "options": dict(options) if options else None}
-        fields |= {"items": None if items is None else list(items), "total": total}
+        fields: dict[str, Any] = {
+            "kind": kind,
+            "name": name,
+            "options": dict(options) if options else None,
+            "items": None if items is None else list(items),
+            "total": total,
+            "priority": priority,
+            "max_attempts": max_attempts,
+            "max_errors": max_errors,
+            "deadline_seconds": deadline_seconds,
+            "item_limit_seconds": item_limit_seconds,
+            "webhook_url": webhook_url,
+        }
         given = {field: value for field, value in fields.items() if value is not None}
         if files is None:
-            return await self._insist({"json": given})
+            return await self._insist("/api/jobs", {"json": given})
         form = {field: value if isinstance(value, str) else json.dumps(value) for field, value in given.items()}
-        return await self._insist({"data": form, "files": [("files", _part(one)) for one in files]})
+        return await self._insist("/api/jobs", {"data": form, "files": [("files", _part(one)) for one in files]})
 
     async def job(self, job_id: str) -> Job:
         """The job as it is now."""
@@ -82,6 +105,72 @@ class Client:
     async def cancel(self, job_id: str) -> Job:
         """Ask for the job's end; it is `cancelled` when the work has really stopped. A finished job stays."""
         return _job_or_error(await self._ask("POST", f"/api/jobs/{_checked(job_id)}/cancel"), job_id)
+
+    async def retry(self, job_id: str, only: str = "failed") -> Job:
+        """A new job of what failed or was cancelled in a finished one, or, with `only="all"`, of all of it.
+
+        Sent again as a submission is.
+        """
+        return await self._insist(f"/api/jobs/{_checked(job_id)}/retry", {"json": {"only": only}}, job_id)
+
+    async def jobs(
+        self,
+        *,
+        states: Iterable[str] = (),
+        healths: Iterable[str] = (),
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """A page of jobs, the newest first: {"jobs", "next"}; `next` is the cursor of the following one."""
+        wanted: dict[str, Any] = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
+        return await self._page({name: value for name, value in wanted.items() if value})
+
+    async def items(
+        self, job_id: str, *, states: Iterable[str] = (), limit: int = 100, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """A page of a job's items: {"items", "next"}."""
+        wanted = {"state": list(states), "limit": limit, "cursor": cursor}
+        params = {name: value for name, value in wanted.items() if value}
+        answer = await self._ask("GET", f"/api/jobs/{_checked(job_id)}/items", params=params)
+        page = parsed(answer.text)
+        if not answer.is_success or page is None or not isinstance(page.get("items"), list):
+            raise _refusal(answer, page, job_id)
+        return page
+
+    async def rescue(self, job_id: str) -> Job:
+        """Have what the job works on taken from its workers and tried again."""
+        return _job_or_error(await self._ask("POST", f"/api/jobs/{_checked(job_id)}/rescue"), job_id)
+
+    async def fail(self, job_id: str, why: str) -> Job:
+        """Give up on the job: it ends as failed, and what runs is stopped."""
+        answer = await self._ask("POST", f"/api/jobs/{_checked(job_id)}/fail", json={"why": why})
+        return _job_or_error(answer, job_id)
+
+    async def remove(self, job_id: str) -> None:
+        """Remove a finished job and its files."""
+        answer = await self._ask("DELETE", f"/api/jobs/{_checked(job_id)}")
+        if answer.status_code != httpx.codes.NO_CONTENT:
+            raise _refusal(answer, parsed(answer.text), job_id)
+
+    async def finished(self, longer_ago_s: float, states: Iterable[str] = ()) -> AsyncIterator[Job]:
+        """The jobs that finished longer ago than this by the server's clock, the oldest end first."""
+        newest = (await self._page({"limit": 1}))["jobs"]
+        if not newest:
+            return
+        before = datetime.fromisoformat(newest[0]["server_time"]) - timedelta(seconds=longer_ago_s)
+        wanted: dict[str, Any] = {"finished_before": before.isoformat(), "limit": 200, "state": list(states)}
+        while True:
+            page = await self._page(wanted)
+            for job in page["jobs"]:
+                if job["finished_at"] is None or datetime.fromisoformat(job["finished_at"]) >= before:
+                    # A server that does not know the filter lists all jobs: nobody may take these for old ones.
+                    raise ServerRefused(
+                        f"{self.url} cannot list jobs by their end; upgrade the server.", code="not_our_answer"
+                    )
+                yield job
+            if page["next"] is None:
+                return
+            wanted["cursor"] = page["next"]
 
     async def watch(self, job_id: str, *, on_link: Callable[[str], None] | None = None) -> AsyncIterator[Job]:
         """Every news of the job, the newest truth each time; the last one has `done`.
@@ -109,16 +198,23 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswer(self.url, error) from error
 
-    async def _insist(self, content: dict[str, Any]) -> Job:
+    async def _page(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await self._ask("GET", "/api/jobs", params=wanted)
+        page = parsed(answer.text)
+        if not answer.is_success or page is None or not isinstance(page.get("jobs"), list):
+            raise _refusal(answer, page, "")
+        return page
+
+    async def _insist(self, path: str, content: dict[str, Any], job_id: str = "") -> Job:
         key = {"Idempotency-Key": str(uuid4())}
         limits = httpx.Timeout(ANSWER_S, write=None)
         for attempt in range(1, SUBMIT_ATTEMPTS + 1):
             last = attempt == SUBMIT_ATTEMPTS
             asked = 0.0
             try:
-                answer = await self._ask("POST", "/api/jobs", headers=key, timeout=limits, **content)
+                answer = await self._ask("POST", path, headers=key, timeout=limits, **content)
                 if last or answer.status_code not in PASSING:
-                    return _job_or_error(answer)
+                    return _job_or_error(answer, job_id)
                 asked = min(w.RETRY_AFTER_MAX_MS, retry_after_ms(answer) or 0)
             except NoAnswer as error:
                 if last or isinstance(error.__cause__, httpx.InvalidURL | httpx.UnsupportedProtocol):
@@ -135,18 +231,24 @@ def _job_or_error(answer: httpx.Response, job_id: str = "") -> Job:
     body = parsed(answer.text)
     if answer.is_success and body is not None and is_job(body):
         return body
+    raise _refusal(answer, body, job_id)
+
+
+def _refusal(answer: httpx.Response, body: Mapping[str, Any] | None, job_id: str) -> UnstuckError:
     problem = body or {}
     if problem.get("code") == JobNotFound.code:
-        raise JobNotFound(job_id)
+        return JobNotFound(job_id)
     if answer.is_success or not isinstance(problem.get("detail"), str):
         what = f"{answer.status_code} {answer.reason_phrase}".strip()
-        raise ServerRefused(
+        return ServerRefused(
             f"{answer.url} answered {what}, but not as unstuck does. Is this its address, without /api?",
             code="not_our_answer",
             status=answer.status_code,
         )
     code = problem.get("code")
-    raise ServerRefused(problem["detail"], code=code if isinstance(code, str) else None, status=answer.status_code)
+    return ServerRefused(
+        problem["detail"], code=code if isinstance(code, str) else None, status=answer.status_code
+    )
 
 
 def _checked(job_id: str) -> str:
@@ -220,6 +322,16 @@ def wait(job_id: str, *, url: str = DEFAULT_URL) -> Job:
 def cancel(job_id: str, *, url: str = DEFAULT_URL) -> Job:
     """`Client.cancel`."""
     return _run(url, lambda client: client.cancel(job_id))
+
+
+def retry(job_id: str, only: str = "failed", *, url: str = DEFAULT_URL) -> Job:
+    """`Client.retry`."""
+    return _run(url, lambda client: client.retry(job_id, only))
+
+
+def remove(job_id: str, *, url: str = DEFAULT_URL) -> None:
+    """`Client.remove`."""
+    return _run(url, lambda client: client.remove(job_id))
 
 
 def watch(job_id: str, *, url: str = DEFAULT_URL, on_link: Callable[[str], None] | None = None) -> Iterator[Job]:

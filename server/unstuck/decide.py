@@ -251,7 +251,7 @@ def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
 def _cancel(job: Job, now: float) -> Change:
     if job.cancel_requested:
         return Change(job, visible=False)
-    job = replace(job, cancel_requested=True)
+    job = replace(job, cancel_requested=True, cancel_requested_at=now)
     return _ended_early(job, now, item=None)
 
 

@@ -12,6 +12,9 @@
     │   ├── TooLarge          a limit on files, bytes or names was passed
     │   ├── JobFinished       the job is final; nothing may change it
     │   ├── JobNotDone        the job must be finished first
+    │   ├── NothingToRetry    no item of the job failed or was cancelled
+    │   ├── InputsGone        the job's files were removed
+    │   ├── QueueFull         as many jobs are unfinished as may be; later there is room
     │   ├── LeaseLost         a runner that was given up on wants to report
     │   ├── HostNotAllowed    the request came in under a host name that was not allowed
     │   └── Forbidden         another site's page wanted to change something
@@ -131,6 +134,44 @@ class JobNotDone(Refused):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"Job {job_id} is not done yet. Wait for its end, or cancel it first.")
+
+
+class NothingToRetry(Refused):
+    """No item of the job failed or was cancelled."""
+
+    code, status, title = "nothing_to_retry", 409, "Nothing to retry"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"No item of job {job_id} failed or was cancelled. To do all of them over, send "
+            '{"only": "all"} (unstuck retry --all).'
+        )
+
+
+class InputsGone(Refused):
+    """The files that the job worked on were removed."""
+
+    code, status, title = "inputs_gone", 410, "Files gone"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"The server no longer has the files that job {job_id} worked on, so it cannot be done over. "
+            "Send them again as a new job."
+        )
+
+
+class QueueFull(Refused):
+    """As many jobs are unfinished as the server takes; nothing was kept."""
+
+    code, status, title = "queue_full", 429, "Queue full"
+    #: A job that ends makes room (seconds).
+    retry_after_s = 5
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"There are {most:,} unfinished jobs here already, and the server takes no more at a time (setting "
+            "max_waiting_jobs). Nothing was kept. Try again in a while, when some of them are done."
+        )
 
 
 class LeaseLost(Refused):

@@ -5,17 +5,19 @@
     files/JOB/in/00012.csv  an input; the number is the item's, the ending is for programs that look at it
     files/JOB/out/12-1/NAME what working on item 12 under its lease 1 left behind: nobody writes into another's
 
-A folder below files/ that belongs to no job is litter of an upload that was cut off; the start sweeps it.
+A folder below files/ that belongs to no job is litter: of an upload that was cut off, or of a job whose removal
+was. The start sweeps it, and so does retention.py once a day.
 Labels never become paths (names.py). Knows no store and no HTTP.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 from unstuck import names
@@ -61,6 +63,7 @@ class DataFolder:
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
             self.files.mkdir(exist_ok=True, mode=0o700)
+            sync(self.root)
         except OSError as error:
             self.close()
             if made:
@@ -102,25 +105,66 @@ class DataFolder:
 
     def remove(self, job_id: str) -> None:
         """Remove all files of a job; what is already gone is fine."""
-        path = self.job(job_id)
-        if path.exists():
-            shutil.rmtree(path)
+        _erase(self.job(job_id))
 
-    def sweep(self, known: Callable[[list[str]], set[str]]) -> int:
-        """Remove the folders that belong to no job; says how many. `known` tells which ids are jobs."""
-        found = [entry.name for entry in os.scandir(self.files)]
-        litter = set(found) - known(found)
+    def remove_inputs(self, job_id: str, files: Iterable[str]) -> None:
+        """Remove these inputs, and the folder of inputs when it is empty; what is already gone is fine."""
+        inputs = self.inputs(job_id)
+        for file in files:
+            (inputs / file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others are still there, or it is gone
+            inputs.rmdir()
+
+    def found(self) -> list[str]:
+        """What lies below files/, which should be ids of jobs."""
+        return [entry.name for entry in os.scandir(self.files)]
+
+    def discard(self, litter: Iterable[str], silent_since: float | None = None) -> int:
+        """Remove these folders, which belong to no job; with `silent_since` (epoch seconds) only those in which
+        nothing was written after it: others may be uploads under way. Says how many were removed."""
+        removed = 0
         for name in litter:
             path = self.files / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        if litter:
-            log.info("removed the leavings of %d uploads that never became jobs", len(litter))
-        return len(litter)
+            try:
+                if silent_since is None or _last_write(path) < silent_since:
+                    _erase(path)
+                    removed += 1
+            except FileNotFoundError:
+                continue  # an upload that is refused just now takes its files with it
+            except OSError as error:
+                log.warning("%s belongs to no job, but cannot be removed: %s", path, error)
+        return removed
 
 
 def stored_name(index: int, label: str) -> str:
     """The file name of a stored input: its number, and its ending if that is plain."""
     return f"{index:05d}{names.suffix(label)}"
+
+
+def sync(*paths: Path) -> None:
+    """What is in these files, and the names in these folders, are on the disk for good. Blocks."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _erase(path: Path) -> None:
+    """Remove it with all below; what somebody else removes at the same time is fine."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _last_write(path: Path) -> float:
+    """When something was last written into a folder of a job to be: its inputs come as files of one folder."""
+    inputs = path / "in"
+    below = [entry.stat(follow_symlinks=False) for entry in os.scandir(inputs)] if inputs.is_dir() else []
+    above = [one.lstat() for one in (path, inputs) if one.exists()]
+    return max(one.st_mtime for one in (*above, *below))

@@ -213,7 +213,8 @@ class Hub:
         wait_s = watch.handed_at + self._pace.interval_s - asyncio.get_running_loop().time()
         if wait_s > 0 and not watch.hurry.is_set():
             try:
-                await asyncio.wait_for(watch.hurry.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await watch.hurry.wait()
             except TimeoutError:
                 return
 
@@ -325,7 +326,8 @@ class Hub:
         then have no reason to ask.
         """
         try:
-            truth = await asyncio.wait_for(self._store.seqs(list(self._watches)), COMPARE_S)
+            async with asyncio.timeout(COMPARE_S):
+                truth = await self._store.seqs(list(self._watches))
         except (StoreUnavailable, TimeoutError) as error:
             log.error("viewers could not be compared with the store: %s", error or "no answer in time")
             return {}

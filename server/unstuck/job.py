@@ -92,6 +92,7 @@ class Job:
     percent: float | None = 0.0
     meter: Meter = field(default_factory=Meter)
     cancel_requested: bool = False
+    cancel_requested_at: float | None = None
     error: Problem | None = None
     started_at: float | None = None
     progress_at: float | None = None

@@ -1,8 +1,9 @@
 """Keeps what a runner holds: one thread that renews its leases, and does for the store what is due by time.
 
 A thread, because the event loop may be blocked: by the host app that unstuck is mounted in, or by a moment's
-heavy work. Before it takes anything away from anybody, it renews what is its own, so that a server that was
-stopped for a while (SIGSTOP, a sleeping machine) loses nothing. Knows the Store protocol alone.
+heavy work. With every sweep it says what is its own, and that is renewed before anything is taken from anybody:
+so a server that stood still for a while (SIGSTOP, a machine that slept), at whatever moment, loses nothing.
+Knows the Store protocol alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from unstuck.errors import LeaseLost, StoreUnavailable, UnstuckError
@@ -29,9 +29,9 @@ class Keeper:
     def __init__(self, store: Store, alarms: Alarms, lease_s: float) -> None:
         self._store = store
         self._alarms = alarms
-        self._every_s = lease_s / 3
-        self._look_s = min(LOOK_S, self._every_s)
-        self._renewed_at = 0.0
+        self._look_s = min(LOOK_S, lease_s / 3)
+        #: Items taken from runners that gave no sign of life, since the start.
+        self.lapsed = 0
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -65,12 +65,9 @@ class Keeper:
             self._thread.join()
 
     def _sweep(self, held: Callable[[], list[Renew]]) -> list[Renew]:
-        now = time.monotonic()
-        due = now - self._renewed_at >= self._every_s
-        renewals = held() if due else []
+        renewals = held()
         swept = self._store.sweep(self._alarms, renewals)
-        if due:
-            self._renewed_at = now
+        self.lapsed += len(swept.lapsed)
         for job_id, index in swept.lapsed:
             log.warning("item %d of job %s was taken from a runner that gave no sign of life", index, job_id)
         return [one for one, outcome in zip(renewals, swept.renewed, strict=True) if _refused(outcome)]

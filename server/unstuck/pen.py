@@ -55,6 +55,10 @@ class Pen:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._hold_s, self._due)
 
+    def unwritten_ends(self) -> list[Finish]:
+        """Of items whose leases must be kept until this is written. For any thread: copying a list is one step."""
+        return [one for one in (*tuple(self._unwritten), *tuple(self._firm)) if isinstance(one, Finish)]
+
     async def run(self) -> None:
         while True:
             await self._bell.wait()

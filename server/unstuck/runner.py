@@ -27,7 +27,7 @@ from unstuck import pipe
 from unstuck.backoff import Backoff
 from unstuck.child import Child, WorkerDiedError
 from unstuck.errors import CannotStart, StoreUnavailable
-from unstuck.folder import DataFolder
+from unstuck.folder import DataFolder, sync
 from unstuck.job import Alarms, Finish, Item, ItemState, Job, Problem, Release, Renew, Report
 from unstuck.keeper import Keeper
 from unstuck.kinds.option import KindInfo
@@ -84,6 +84,8 @@ class Runner:
         self.kinds: dict[str, KindInfo] = {}
         #: Why no worker can be started, or None.
         self.trouble: str | None = None
+        #: Workers that ended by themselves or were killed, since the start.
+        self.deaths = 0
         self._store = store
         self._folder = folder
         self._crew = crew
@@ -105,6 +107,16 @@ class Runner:
         """It works, and has a worker to work with."""
         tasks_run = bool(self._tasks) and not any(task.done() for task in self._tasks)
         return self.trouble is None and tasks_run and self._keeper.alive
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes are alive."""
+        return sum(child.alive for child in tuple(self._children))
+
+    @property
+    def lapsed(self) -> int:
+        """How many items were taken from silent runners, since the start."""
+        return self._keeper.lapsed
 
     async def start(self) -> None:
         """Start the workers; CannotStart if the kinds do not load."""
@@ -158,6 +170,7 @@ class Runner:
                         raise WorkerDiedError("The worker process ended while it had nothing to do.")
                     await self._work(child, held)
             except WorkerDiedError as death:
+                self.deaths += 1
                 log.warning("worker %d: %s", child.pid, death)
                 await child.end()
                 self._children.discard(child)
@@ -176,7 +189,9 @@ class Runner:
                 self._bell.clear()
                 if not self._ready and not await self._claim():
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._bell.wait(), LOOK_S)
+                        # Not wait_for: Python 3.11's can lose a cancel that falls on the moment of a wake.
+                        async with asyncio.timeout(LOOK_S):
+                            await self._bell.wait()
         return self._ready.popleft()
 
     async def _claim(self) -> bool:
@@ -285,7 +300,6 @@ class Runner:
         if held not in self._held:
             return  # taken away: somebody else has it, and what was done here is dropped
         item, started_at = held.item, held.started_at or time.time()
-        self._held.discard(held)
         pause_s = self._crew.pause.pause_s(item.attempt, random.random()) if error and error.transient else 0.0  # noqa: S311
         self._pen.write(
             Finish(
@@ -293,6 +307,7 @@ class Runner:
                 error, message, result, file, pause_s,
             )
         )  # fmt: skip
+        self._held.discard(held)
 
     # -- what the store says
 
@@ -320,9 +335,11 @@ class Runner:
     # -- leases
 
     def _leases(self) -> list[Renew]:
-        """What is to be renewed. Called by the keeper's thread: copying a set is one step for Python."""
+        """What is ours: what is worked on, and what ended, until that is written. Called by the keeper's thread:
+        copying a set is one step for Python."""
         lease_s = self._crew.lease_s
-        return [Renew(one.claimed.job_id, one.item.index, one.item.lease, lease_s) for one in tuple(self._held)]
+        held = [Renew(one.claimed.job_id, one.item.index, one.item.lease, lease_s) for one in tuple(self._held)]
+        return held + [Renew(one.job_id, one.index, one.lease, lease_s) for one in self._pen.unwritten_ends()]
 
     def _taken_away(self, lost: Sequence[Renew]) -> None:
         """These items have a new owner, or their job is over: nothing that we do to them counts any more."""
@@ -349,9 +366,5 @@ def _report_end(task: asyncio.Task[None]) -> None:
 
 def _make_durable(folder: Path, file: str) -> None:
     """A result file is on the disk before anybody is told of it: the file, and the names that lead to it."""
-    for path in (folder / file, folder, folder.parent, folder.parent.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    output, job, files = folder.parents[:3]
+    sync(folder / file, folder, output, job, files)

@@ -19,8 +19,8 @@ from unstuck.errors import CannotStart
 PREFIX = "UNSTUCK_"
 
 
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"help": text, "secret": secret}, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,7 @@ class Settings:
     max_file_bytes: int = _setting(2 * 1024**3, "bytes of one file")
     max_job_bytes: int = _setting(20 * 1024**3, "bytes of all files of one job")
     max_name_length: int = _setting(1_000, "characters of a name")
+    max_waiting_jobs: int = _setting(10_000, "jobs that are not done; further ones are refused")
     upload_memory_bytes: int = _setting(
         1024**2, "bytes of an upload's file that are held in memory before the disk"
     )
@@ -71,6 +72,13 @@ class Settings:
     retention_s: float = _setting(
         7 * 86_400.0, "time that finished jobs and their files are kept; 0: until they are removed"
     )
+    keep_inputs: int = _setting(1, "1: inputs are kept with their job; 0: what succeeded needs none after it")
+
+    webhook_secret: str = _setting(
+        "", "signs webhooks: whsec_ and base64; several, apart by spaces, while one follows another", secret=True
+    )
+    webhook_allow_private: int = _setting(0, "1: webhooks may go to addresses inside private networks")
+    webhook_hosts: tuple[str, ...] = _setting((), "hosts that webhooks may go to although they are inside")
 
     @property
     def folder(self) -> Path:
@@ -111,6 +119,12 @@ def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os
     return _checked(Settings(**values))
 
 
+def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for processes that run other people's code."""
+    secret = {f"{PREFIX}{one.name.upper()}" for one in fields(Settings) if one.metadata["secret"]}
+    return {name: text for name, text in environ.items() if name not in secret}
+
+
 def source(name: str, given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> str:
     """Where a setting's value comes from: `command line`, `environment` or `default`."""
     if given.get(name) is not None:
@@ -138,6 +152,7 @@ def _checked(settings: Settings) -> Settings:
         "max_attempts",
         "max_files",
         "max_name_length",
+        "max_waiting_jobs",
         "heartbeat_s",
         "lease_s",
         "broadcast_attempts",
@@ -145,6 +160,8 @@ def _checked(settings: Settings) -> Settings:
     for name in positive:
         if getattr(settings, name) < 1:
             raise CannotStart(f"{name} must be at least 1, not {getattr(settings, name)}.")
+    if settings.keep_inputs > 1:
+        raise CannotStart(f"keep_inputs must be 0 or 1, not {settings.keep_inputs}.")
     if settings.port > 65535:
         raise CannotStart(f"port must be between 0 and 65535, not {settings.port}.")
     if bool(settings.tls_cert) != bool(settings.tls_key):

@@ -1,12 +1,13 @@
 """What is remembered of a job's life, so that "what happened to my job?" has an answer.
 
 Pure: `entries` reads off two states of a job (and of the item concerned) what happened between them. The
-ordinary start and end of an item stand in the item itself and are not repeated here; a job of ten thousand
-files that all succeed has half a dozen entries.
+ordinary start and end of an item stand in the item itself and are not remembered; `of_items` reads them off
+where they are few. A job of ten thousand files that all succeed has half a dozen entries.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +25,10 @@ class What(StrEnum):
     ATTEMPT_FAILED = "attempt_failed"  # of an item that is tried again
     GIVEN_BACK = "given_back"  # an item, by its runner, unworked
     ITEM_FAILED = "item_failed"  # for good
+    RESCUED = "rescued"  # somebody had what runs taken from its workers
+    ITEM_STARTED = "item_started"  # told by the item, as its end is
+    WEBHOOK = "webhook"  # an attempt at telling the receiver, after the end; with what came of it
+    ITEM_ENDED = "item_ended"  # with its state, where it did not fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Entry:
     index: int | None = None
     attempt: int | None = None
     worker: str | None = None
+    name: str | None = None  # the item's; not kept, but told when it is read
 
 
 def submitted(job: Job) -> Entry:
@@ -57,6 +63,24 @@ def entries(before: Job, after: Job, now: float, was: Item | None, item: Item | 
     if after.state is not before.state:
         found.append(Entry(now, What.STATE, after.state))
     return found
+
+
+def of_items(items: Iterable[Item]) -> list[Entry]:
+    """What items tell of themselves: when their last attempt started, and how it ended."""
+    found: list[Entry] = []
+    for item in items:
+        if item.started_at is None or item.state is ItemState.PENDING:
+            continue  # it never ran, or rests between two attempts, of which its failed ones are remembered
+        about = (item.index, item.attempt, item.worker, item.name)
+        found.append(Entry(item.started_at, What.ITEM_STARTED, None, *about))
+        if item.finished_at is not None and item.state is not ItemState.FAILED:
+            found.append(Entry(item.finished_at, What.ITEM_ENDED, item.state.value, *about))
+    return found
+
+
+def merged(remembered: Iterable[Entry], of_items: Iterable[Entry]) -> list[Entry]:
+    """Oldest first; at one instant what an item did stands before what it did to the job."""
+    return sorted([*of_items, *remembered], key=lambda entry: entry.at)
 
 
 def _attempt(now: float, was: Item, item: Item) -> Entry | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import inspect
 import os
 import queue
 import resource
@@ -158,10 +159,11 @@ class Worker:
 
 def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
     """Run the kind's code on one item; whichever way it ends. Only MemoryError is raised."""
+    kind = kinds.get(run.kind)
     try:
         if report.cancelled:
             raise Cancelled
-        kind = _kind(kinds, run)
+        kind = _fit(kind, run)
         options = check_options(kind.info, run.options)
         _prepare(report.output)
         returned = kind.work(Path(run.input) if run.input is not None else None, report, **options)
@@ -175,15 +177,15 @@ def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
             if not isinstance(error, Cancelled):
                 _log_exception(f"{run.name!r} failed while it was stopped", error)
             return pipe.Done(id=run.id, state="cancelled")
-        return pipe.Done(id=run.id, state="failed", error=_error(run, error))
+        return pipe.Done(id=run.id, state="failed", error=_error(run, kind, error))
 
 
-def _kind(kinds: dict[str, Kind], run: pipe.Run) -> Kind:
-    if run.kind not in kinds:
+def _fit(kind: Kind | None, run: pipe.Run) -> Kind:
+    if kind is None:
         raise Failed(f"this worker knows no kind {run.kind!r}: was it removed since?", code="unknown_kind")
-    if run.input is None and kinds[run.kind].info.needs_file:
+    if run.input is None and kind.info.needs_file:
         raise Failed(f"{run.kind} works on files, and this item has none", code="file_missing")
-    return kinds[run.kind]
+    return kind
 
 
 def _prepare(output: Path) -> None:
@@ -242,11 +244,12 @@ def _file_name(returned: Path, output: Path) -> str:
     return returned.name
 
 
-def _error(run: pipe.Run, error: BaseException) -> pipe.ItemError:
+def _error(run: pipe.Run, kind: Kind | None, error: BaseException) -> pipe.ItemError:
+    transient = kind is not None and isinstance(error, kind.transient)
     match error:
         case Failed():
             message = pipe.fit(str(error), pipe.ERROR_LIMIT)
-            return pipe.ItemError(code=error.code, message=message, transient=error.transient)
+            return pipe.ItemError(code=error.code, message=message, transient=error.transient or transient)
         case InvalidOptions():
             return pipe.ItemError(code="invalid_options", message=pipe.fit(str(error), pipe.MESSAGE_LIMIT))
         case SystemExit():
@@ -256,7 +259,17 @@ def _error(run: pipe.Run, error: BaseException) -> pipe.ItemError:
         case _:
             text = f"{type(error).__name__}: {_words(error)}"
     _log_exception(f"{run.kind} failed on {run.name!r}", error)
-    return pipe.ItemError(code="exception", message=pipe.fit(text, pipe.MESSAGE_LIMIT))
+    where = pipe.fit("" if kind is None else _where(kind, error), pipe.MESSAGE_LIMIT // 2)
+    message = pipe.fit(text, pipe.MESSAGE_LIMIT - len(where)) + where
+    return pipe.ItemError(code="exception", message=message, transient=transient)
+
+
+def _where(kind: Kind, error: BaseException) -> str:
+    """The traceback in short: the last line of the kind's own file that led there; the log has all of it."""
+    code = getattr(inspect.unwrap(kind.work), "__code__", None)
+    file = code.co_filename if code else None
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return f" ({os.path.basename(file)}, line {lines[-1]})" if file and lines else ""
 
 
 def _words(error: BaseException) -> str:

@@ -38,6 +38,20 @@ def test_what_did_not_end_well_exits_with_1_and_says_why(server: Server) -> None
     assert "item 1: failed, as rehearsed" in watched.stdout
 
 
+def test_retry_prints_the_id_of_the_new_job(server: Server) -> None:
+    wishes = ("--max-attempts", "2", "--deadline-seconds", "60", "--item-limit-seconds", "5", "--priority", "1")
+    options = ("--total", "2", "--option", "seconds=0", "--option", "failures=1", *wishes, "--url", server.url)
+    old = server.until_done(unstuck("submit", "rehearsal", *options).stdout.strip())
+    assert (old["max_attempts"], old["priority"], old["deadline_at"] is None) == (2, 1, False)
+    again = unstuck("retry", old["id"], "--url", server.url)
+    assert server.job(again.stdout.strip())["retry_of"] == old["id"], again.stderr
+    good = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])
+    nothing = unstuck("retry", good["id"], "--url", server.url)
+    assert (nothing.returncode, "retry --all" in nothing.stderr) == (2, True)
+    everything = unstuck("retry", good["id"], "--all", "--url", server.url)
+    assert server.job(everything.stdout.strip())["retry_of"] == good["id"]
+
+
 def test_mistakes_exit_with_2_and_one_sentence(server: Server) -> None:
     for words, said in (
         (("watch", str(uuid4()), "--url", server.url), "There is no job"),

@@ -210,7 +210,7 @@ test("a translation replaces texts, plural forms and the way numbers are written
 });
 
 test("every placeholder in the table is filled by somebody", () => {
-  const known = new Set("kind processed total rate duration n m count attempt max name succeeded failed message state status id from to reason percent size accept value minimum maximum sent text time".split(" "));
+  const known = new Set("kind processed total rate duration n m count attempt max name succeeded failed message state status id from to reason percent size accept value minimum maximum sent text time what worker names more stops".split(" "));
   for (const [key, entry] of Object.entries(english))
     for (const text of typeof entry === "string" ? [entry] : Object.values(entry))
       for (const [, name] of text.matchAll(/\{(\w+)\}/g)) assert.ok(known.has(name), `${key}: {${name}}`);
@@ -240,4 +240,33 @@ test("a notification is offered while a job runs, and where it can be had", () =
   assert.deepEqual(button("on"), { shown: true, enabled: false, text: "You will be notified" });
   assert.equal(button("none").shown, false);
   assert.equal(button("offer", { done: true, state: "completed" }).shown, false);
+});
+
+test("what failed or was cancelled can be tried again once the job is done, and nothing else", () => {
+  const links = { retry: "/api/jobs/x/retry" };
+  const button = (ended, seen = {}) => view({ job: ended, link: "ended", ...seen }).buttons.retry;
+  const done = (state, progress) => over(state, progress, { links: { ...job().links, ...links } });
+  const cases = [
+    [done("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }), "Try 3 failed files again"],
+    [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Try the failed file again"],
+    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Try 28 files again"],
+    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Try the file again"],
+    [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Try 11,990 files again"],
+  ];
+  for (const [ended, wanted] of cases) assert.deepEqual(button(ended), { shown: true, enabled: true, text: wanted });
+  assert.deepEqual(button(cases[0][0], { retrying: true }), { shown: true, enabled: false, text: "Starting again …" });
+  assert.equal(button(done("completed", { total: 25, processed: 25, succeeded: 20, failed: 0, skipped: 5 })).shown, false);
+  assert.equal(button(over("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 })).shown, false, "a server that cannot do it");
+  assert.equal(button(job()).shown, false);
+  assert.equal(button(null).shown, false);
+});
+
+test("how long a stop takes is said by the server's clock", () => {
+  const asked = job({ cancel_requested: true, cancel_requested_at: "2026-03-01T10:00:00Z" });
+  const note = (seconds) => view({ job: asked, link: "live", now_ms: Date.parse("2026-03-01T10:00:00Z") + seconds * 1_000 }).note;
+  assert.equal(note(0.5), "Cancelling … Files that are done stay done.");
+  assert.equal(note(12), "Cancelling … since 12 s. Files that are done stay done.");
+  assert.match(note(80), /since 1 min 20 s/);
+  assert.equal(note(-5), note(0.5), "whatever the clocks say");
+  assert.equal(view({ job: job({ cancel_requested: true }), link: "live" }).note, note(0), "a server that does not tell since when");
 });

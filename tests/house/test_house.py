@@ -16,7 +16,7 @@ LONGEST = 400
 
 #: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
 PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis",
-        "alarms", "backoff", "timeline"}  # fmt: skip
+        "alarms", "backoff", "timeline", "addresses", "signature"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: What each room may import of unstuck; a name stands for itself and all below it.
@@ -30,33 +30,43 @@ ARROWS: dict[str, set[str]] = {
     "alarms": {"job"},
     "backoff": set(),
     "timeline": {"job"},
+    "addresses": set(),
+    "signature": set(),
+    "posting": {"addresses"},
+    "webhook": {"addresses", "signature", "posting", "backoff", "stores", "job", "snapshot", "errors"},
     "decide": {"job", "alarms", "progress", "errors"},
     "snapshot": {"job", "progress"},
     "sse": {"snapshot"},
     "settings": {"errors"},
     "folder": {"names", "errors"},
-    "stores": {"job", "decide", "progress", "snapshot", "timeline", "errors", "stores"},
+    "share": {"folder"},
+    "stores": {"addresses", "job", "decide", "progress", "snapshot", "timeline", "errors", "stores"},
     "viewer": set(),
     "hub": {"viewer", "stores", "job", "snapshot", "sse", "errors"},
     "kinds": {"kinds", "names"},
     "pipe": {"kinds.option"},
     "worker": {"kinds", "pipe"},
-    "child": {"pipe", "errors"},
+    "child": {"pipe", "settings", "errors"},
     "pen": {"stores", "job", "errors"},
     "keeper": {"stores", "job", "errors"},
     "runner": {"backoff", "child", "keeper", "pen", "pipe", "folder", "stores", "job", "errors", "kinds.option"},
+    "retention": {"stores", "folder", "job", "errors"},
     "routes": {"routes", "hub", "viewer", "stores", "job", "snapshot", "sse", "errors", "names", "folder",
-               "settings", "kinds.option"},
-    "app": {"routes", "hub", "runner", "folder", "stores", "settings", "backoff", "job", "errors"},
+               "settings", "kinds.option", "timeline", "share"},
+    "app": {"routes", "addresses", "signature", "webhook",
+            "hub", "runner", "folder", "retention", "stores", "settings", "backoff", "job", "errors"},
     "serve": {"app", "routes", "settings", "errors"},
     "diagnosis": set(),
     "doctor": {"diagnosis"},
     "doctor_cli": {"doctor", "diagnosis"},
+    "prune_cli": {"client", "follow", "job", "errors"},
     "watch": set(),
     "watchdog": {"watch"},
     "follow": {"watch", "watchdog", "errors"},
     "client": {"follow", "watch", "errors"},
-    "cli": {"app", "serve", "client", "settings", "errors", "doctor_cli"},
+    "terminal": {"errors"},
+    "jobs_cli": {"client", "terminal", "errors"},
+    "cli": {"app", "serve", "client", "settings", "errors", "terminal", "doctor_cli", "jobs_cli", "prune_cli"},
 }  # fmt: skip
 
 #: JavaScript: the policy and the view know nothing else.
@@ -67,21 +77,27 @@ JS_ARROWS: dict[str, set[str]] = {
     "dom.js": set(),
     "look.js": set(),
     "upload.js": set(),
-    "view.js": {"words.js"},
+    "health.js": {"words.js"},
+    "view.js": {"health.js", "words.js"},
+    "timeline.js": {"dom.js", "view.js", "words.js"},
     "one-stream.js": set(),
     "shared.js": {"one-stream.js"},
     "follow.js": {"shared.js", "watch.js", "watchdog.js"},
     "notice.js": {"follow.js", "view.js"},
     "card.js": {"dom.js", "view.js"},
     "item-pages.js": {"dom.js", "view.js"},
-    "job-progress.js": {"card.js", "dom.js", "follow.js", "item-pages.js", "look.js", "notice.js", "view.js"},
+    "job-progress.js": {"card.js", "dom.js", "follow.js", "health.js", "item-pages.js", "look.js",
+                        "notice.js", "once.js", "timeline.js", "view.js"},
     "define.js": {"job-progress.js"},
     "choose.js": {"words.js"},
     "options.js": {"dom.js", "words.js"},
-    "jobs.js": {"dom.js", "view.js", "words.js"},
-    "new-job.js": {"choose.js", "dom.js", "options.js", "upload.js", "view.js", "words.js"},
-    "batch.js": {"define.js", "dom.js", "follow.js", "jobs.js", "new-job.js", "view.js", "words.js"},
-}
+    "jobs.js": {"dom.js", "health.js", "view.js", "words.js"},
+    "attention.js": {"dom.js", "health.js", "view.js", "words.js"},
+    "once.js": set(),
+    "new-job.js": {"choose.js", "dom.js", "once.js", "options.js", "upload.js", "view.js", "words.js"},
+    "batch.js": {"attention.js", "define.js", "dom.js", "follow.js", "jobs.js", "new-job.js", "view.js",
+                 "words.js"},
+}  # fmt: skip
 
 
 def modules() -> list[tuple[str, Path]]:

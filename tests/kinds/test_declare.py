@@ -77,6 +77,29 @@ def test_a_name_is_taken_once() -> None:
         unstuck.kind("every-option")(lambda file, report: None)
 
 
+def test_limits_and_passing_failures() -> None:
+    @unstuck.kind("limited", limit_s=60, transient=(ConnectionError, TimeoutError))
+    def limited(file: Path, report: unstuck.Report) -> None: ...
+
+    assert declared["limited"].info.limit_s == 60
+    assert declared["limited"].transient == (ConnectionError, TimeoutError)
+    assert declared["every-option"].info.limit_s is None
+    assert declared["every-option"].transient == ()
+
+
+@pytest.mark.parametrize("limit_s", [0, -1, True, "60", float("nan"), float("inf")])
+def test_a_limit_is_a_number_of_seconds(limit_s: Any) -> None:
+    with pytest.raises(TypeError, match="limit_s is a number of seconds above 0"):
+        unstuck.kind("mistaken", limit_s=limit_s)(every_option)
+
+
+@pytest.mark.parametrize("transient", [5, "TimeoutError", (OSError, "x"), [OSError], KeyboardInterrupt, OSError()])
+def test_passing_failures_are_exceptions(transient: Any) -> None:
+    with pytest.raises(TypeError, match="transient takes exceptions"):
+        unstuck.kind("mistaken", transient=transient)(every_option)
+    assert "mistaken" not in declared
+
+
 @pytest.mark.parametrize("name", ["", "Resize", "re_size", "ré", "a" * 41, "a/b", "a\n", 5])
 def test_a_name_has_a_form(name: Any) -> None:
     with pytest.raises(ValueError, match="must be 1 to 40 of a-z, 0-9 and -"):

@@ -174,6 +174,7 @@ def test_cancel_ends_what_waits_at_once_and_the_rest_when_it_stopped() -> None:
     change = bench.take(Cancel("j"))
     assert change.cancels_waiting
     assert (bench.job.state, bench.job.cancel_requested) == (State.RUNNING, True)
+    assert bench.job.cancel_requested_at == bench.now
     with pytest.raises(Refused):
         bench.claim(2)
     bench.finish(1, "cancelled")

@@ -141,7 +141,13 @@ def test_what_is_wrong_is_named(tiny: Server) -> None:
     refused(tiny, 422, "invalid_request", json=[1])
     refused(tiny, 422, "invalid_request", **form(file, priority="high"))
     refused(tiny, 422, "invalid_request", **form(file, max_attempts="0"))
-    refused(tiny, 422, "not_supported", json={"kind": "rehearsal", "total": 1, "webhook_url": "http://x"})
+    for name, wrong in (
+        ("deadline_seconds", 0), ("deadline_seconds", -1), ("deadline_seconds", 1e12), ("deadline_seconds", "x"),
+        ("item_limit_seconds", 0), ("item_limit_seconds", [1]), ("webhook_url", 5),
+    ):  # fmt: skip
+        refused(tiny, 422, "invalid_request", json={"kind": "rehearsal", "total": 1, name: wrong})
+    for text in ("nan", "inf", "-1", "1e400"):
+        refused(tiny, 422, "invalid_request", **form(file, deadline_seconds=text))
 
 
 def test_the_same_submission_twice_is_one_job(tiny: Server) -> None:

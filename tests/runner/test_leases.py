@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import soon
+from tests.conftest import Clock, soon
 from unstuck.backoff import Backoff
 from unstuck.folder import DataFolder
 from unstuck.job import Alarms, Item, Job, Lapse
@@ -160,3 +161,43 @@ async def test_the_runner_says_when_it_keeps_no_leases(store: SQLiteStore, tmp_p
         await soon(lambda: runner.alive)
         await asyncio.to_thread(runner._keeper.stop)
         assert not runner.alive
+
+
+async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_path: Path) -> None:
+    clock = Clock(time.time())
+    store = SQLiteStore(tmp_path / "unstuck.db", clock=clock)
+    await store.open()
+    async with running(store, tmp_path, lease_s=30.0) as runner:
+        job_id = await submitted(store, "hang")
+        before = await until_running(store, job_id)
+        for _ in range(2):
+            # Whichever sweep comes next, it knows what is ours.
+            clock.now += 40
+            while (item := await item_of(store, job_id)).lease_until == before.lease_until:
+                await asyncio.sleep(0.01)
+            assert (item.attempt, item.lease) == (1, 1)
+            before = item
+        assert runner.lapsed == 0
+    await store.close()
+
+
+async def test_an_end_that_cannot_be_written_for_long_is_kept(tmp_path: Path) -> None:
+    """The disk is full for longer than a lease lasts: the work is not done over, nor said to be lost."""
+    clock = Clock(time.time())
+    store = SQLiteStore(tmp_path / "unstuck.db", clock=clock)
+    await store.open()
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    async with running(store, tmp_path, lease_s=30.0) as runner:
+        job_id = await submitted(store, "write", options={"gate": str(gate)}, max_attempts=1)
+        await until_running(store, job_id)
+        foreign = sqlite3.connect(tmp_path / "unstuck.db", isolation_level=None)
+        foreign.execute("BEGIN IMMEDIATE")
+        (gate / "1").touch()
+        await soon(lambda: runner._pen.unwritten_ends() and store.trouble)
+        clock.now += 40
+        foreign.execute("ROLLBACK")
+        foreign.close()
+        job = await until_done(store, job_id)
+        assert (job.state, job.succeeded) == ("completed", 1)
+    await store.close()

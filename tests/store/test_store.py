@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.conftest import Clock, soon
-from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, StoreUnavailable
+from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, QueueFull, StoreUnavailable
 from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Renew, Report, State
-from unstuck.stores import Claimed, JobFilter, schema
+from unstuck.stores import Claimed, JobFilter, Once, schema
 from unstuck.stores.sqlite import SQLiteStore
 
 
@@ -154,9 +155,29 @@ async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, cl
     assert [one.job.id for _, one in cancelled] == [ids[2]]
     clock.now += 601
     await asyncio.to_thread(store.sweep, Alarms())
-    late = await store.jobs(JobFilter(health="waiting_long"), before=None, limit=10)
+    late = await store.jobs(JobFilter(healths=["waiting_long"]), before=None, limit=10)
     assert [one.job.id for _, one in late] == [ids[4], ids[3], ids[1], ids[0]]
     assert set(await store.live(60)) == set(ids) - {ids[2]}
+
+
+async def test_a_list_by_end_begins_with_the_oldest_end(store: SQLiteStore, clock: Clock) -> None:
+    ids = [await submitted(store, 1) for _ in range(6)]
+    await submitted(store, 1)  # goes on
+    ends = [ids[3], ids[0], ids[5], ids[1], ids[2]]
+    for job_id in ends:
+        await store.apply([Cancel(job_id)])
+        clock.now += 0.0 if job_id == ids[0] else 10.25  # two ended in one instant
+    wanted = JobFilter(finished_before=clock.now)
+    page = await store.jobs(wanted, before=None, limit=2)
+    last_n, last = page[-1]
+    assert last.job.finished_at is not None
+    await store.remove(last.job.id)  # what was listed may be gone when the next page is asked for
+    wanted = replace(wanted, finished_after=(last.job.finished_at, last_n))
+    rest = await store.jobs(wanted, before=None, limit=10)
+    assert [one.job.id for _, one in page + rest] == ends
+    assert await store.jobs(replace(wanted, states=["failed"]), before=None, limit=10) == []
+    before = JobFilter(finished_before=last.job.finished_at, states=["cancelled", "failed"])
+    assert [one.job.id for _, one in await store.jobs(before, before=None, limit=10)] == [ends[0]]
 
 
 async def test_remove_takes_finished_jobs_only(store: SQLiteStore) -> None:
@@ -247,3 +268,37 @@ async def test_it_refuses_a_damaged_database(tmp_path: Path, offset: int) -> Non
     with pytest.raises(CannotStart, match="Restore it from a backup"):
         await opened(path)
     assert path.read_bytes() == damaged
+
+
+async def test_a_store_that_is_full_takes_nothing_new(store: SQLiteStore) -> None:
+    def job(total: int = 1) -> Job:
+        return Job(id=str(uuid4()), kind="k", name="n", total=total, waiting=total, created_at=1.0)
+
+    items = [Item(index=0, name="a")]
+    assert await store.has_room(2)
+    first = await store.create(job(), items, Once("one", "f"), most=2)
+    await store.create(job(), items, most=2)
+    assert not await store.has_room(2)
+    assert not await store.has_room(2, "another")
+    assert await store.has_room(2, "one"), "what was taken before is taken again"
+    assert (await store.create(job(), items, Once("one", "f"), most=2)).id == first.id
+    with pytest.raises(QueueFull):
+        await store.create(job(), items, most=2)
+    # Side by side, in one commit: as many as there is room for.
+    outcomes = await asyncio.gather(
+        *(store.create(job(), items, most=5) for _ in range(9)), return_exceptions=True
+    )
+    assert sum(isinstance(one, QueueFull) for one in outcomes) == 6
+    await store.apply([Cancel(first.id)])
+    assert await store.has_room(5), "what is done takes no room"
+    await store.create(job(), items, most=5)
+
+
+async def test_a_first_start_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    sqlite3.connect(path).execute("PRAGMA journal_mode = WAL").connection.close()
+    assert path.stat().st_size > 0, "it is more than an empty file"
+    store = SQLiteStore(path)
+    await store.open()
+    await submitted(store, 1)
+    await store.close()

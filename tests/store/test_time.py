@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import Clock, soon
 from tests.store.test_store import finish, submitted
-from unstuck.errors import LeaseLost
-from unstuck.job import Alarms, Cancel, ItemState, Job, Problem, Renew, Report
+from unstuck.errors import JobFinished, LeaseLost
+from unstuck.job import Alarms, Cancel, ItemState, Job, Problem, Release, Renew, Report
 from unstuck.stores import Swept, rows
 from unstuck.stores.sqlite import SQLiteStore
 from unstuck.timeline import What
@@ -70,8 +70,8 @@ async def test_an_item_rests_before_its_next_attempt_and_others_do_not_wait(
 
 async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, clock: Clock) -> None:
     woken: list[str] = []
-    job_id = await submitted(store, 2)
     store.on_wake(lambda jobs: woken.extend(job.health for job in jobs.values() if job is not None))
+    job_id = await submitted(store, 2)
 
     async def after(seconds: float) -> tuple[str, int]:
         clock.now += seconds
@@ -91,9 +91,50 @@ async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, 
     assert await after(0) == ("stalled", 6)
     await store.apply([Report(job_id, 0, claimed.item.lease, clock.now, 0.5)])
     assert await after(0) == ("ok", 7)
-    await soon(lambda: woken == ["waiting_long", "ok", "unresponsive", "ok", "stalled", "ok"])
+    await soon(lambda: woken == ["ok", "waiting_long", "ok", "unresponsive", "ok", "stalled", "ok"])
     told = [entry.text for entry in await store.timeline(job_id) if entry.what is What.HEALTH]
-    assert told == woken
+    assert told == woken[1:]
+
+
+async def test_who_lost_all_workers_waits_and_is_not_stalled(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 1)
+    (claimed,) = await store.claim(1, 10_000.0)
+    clock.now += 301
+    await store.apply([Renew(job_id, 0, claimed.item.lease, 10_000.0)])
+
+    async def now() -> str:
+        await sweep(store)
+        return (await store.snapshot(job_id)).job.health
+
+    assert await now() == "stalled"
+    await store.apply([Release(job_id, 0, claimed.item.lease)])
+    assert await now() == "ok"
+    clock.now += 601
+    assert await now() == "waiting_long"
+
+
+async def test_a_rescue_takes_all_that_is_held_and_nothing_else(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 4)
+    other = await submitted(store, 1, priority=-1)
+    done, begun, unbegun = await store.claim(3, 30.0, "host/1")
+    await store.claim(2, 30.0, "host/2")
+    await store.apply([finish(done), Report(job_id, 1, begun.item.lease, clock.now, 0.5)])
+    before = (await store.snapshot(other)).job
+    assert await store.rescue(job_id, "It hangs.") == 3
+    items = await store.items(job_id)
+    assert [(item.state, item.attempt, item.lease_until) for item in items] == [
+        ("succeeded", 1, None), ("pending", 1, None), ("pending", 0, None), ("pending", 0, None)
+    ]  # fmt: skip
+    assert items[1].message == "Attempt 1 failed: It hangs."
+    late = await store.apply([finish(begun), finish(unbegun)])
+    assert [type(one) for one in late] == [LeaseLost] * 2
+    assert (await store.snapshot(other)).job == before
+    assert await store.rescue(job_id, "Again.") == 0
+    told = [entry.text for entry in await store.timeline(job_id) if entry.what is What.RESCUED]
+    assert told == ["It hangs."]
+    await store.apply([Cancel(job_id)])
+    with pytest.raises(JobFinished):
+        await store.rescue(job_id, "Too late.")
 
 
 async def test_a_deadline_and_the_queue_limit_end_a_job(store: SQLiteStore, clock: Clock) -> None:
@@ -146,7 +187,8 @@ async def test_the_timeline_tells_what_was_out_of_the_ordinary(store: SQLiteStor
     clock.now += 31
     await sweep(store)
     await store.apply([Cancel(job_id)])
-    lines = [(entry.what, entry.index, entry.text, entry.worker) for entry in await store.timeline(job_id)]
+    entries = [entry for entry in await store.timeline(job_id) if entry.what is not What.ITEM_STARTED]
+    lines = [(entry.what, entry.index, entry.text, entry.worker) for entry in entries]
     assert lines == [
         ("submitted", None, None, None),
         ("state", None, "running", None),
@@ -165,3 +207,18 @@ async def test_a_timeline_stays_short_where_everything_fails(store: SQLiteStore)
     entries = await store.timeline(job_id)
     assert sum(entry.index is not None for entry in entries) == rows.ITEM_ENTRIES_KEPT
     assert [entry.text for entry in entries if entry.what is What.STATE] == ["running", "failed"]
+
+
+async def test_the_age_of_a_wish_to_cancel_survives_a_clock_that_is_set(tmp_path: Path) -> None:
+    wall, steady = Clock(1_000_000.0), Clock(5.0)
+    store = SQLiteStore(tmp_path / "unstuck.db", clock=wall, steady=steady)
+    await store.open()
+    job_id = await submitted(store, 1)
+    await store.claim(1, 30.0)
+    await store.apply([Cancel(job_id)])
+    assert (await store.snapshot(job_id)).job.cancel_requested_at == wall.now
+    wall.now += 3600 + 10
+    steady.now += 10
+    await sweep(store)
+    assert (await store.snapshot(job_id)).job.cancel_requested_at == pytest.approx(wall.now - 10)
+    await store.close()

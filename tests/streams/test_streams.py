@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,6 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests import hanging
 from tests.conftest import Server, StartServer, eventually
 
 Event = tuple[str, dict[str, Any]]
@@ -206,3 +208,32 @@ def test_readers_that_never_read_harm_nobody_and_are_let_go(start_server: StartS
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
     for one in lazy:
         one.close()
+
+
+def test_the_passing_of_time_is_news_too(start_server: StartServer, tmp_path: Path) -> None:
+    """Nobody reports anything, and yet who looks on hears that a job does not get on, and that it does again."""
+    server = start_server("--workers", "1", *hanging.APP, stalled_s="0.4", waiting_long_s="0.4")
+    gate = tmp_path / "gate"
+    hangs = server.submit("hang", total=1, options={"gate": str(gate)})
+    waits = rehearse(server, total=1)
+    query = f"job={hangs['id']}&job={waits['id']}"
+    told: dict[str, list[dict[str, Any]]] = {hangs["id"]: [], waits["id"]: []}
+    with httpx.stream("GET", f"{server.url}/api/events/stream?{query}", timeout=30) as answer:
+        for name, data in events(answer.iter_lines()):
+            if name != "job":
+                continue
+            told[data["id"]].append(data)
+            newest = [seen[-1] if seen else {} for seen in told.values()]
+            if [one.get("health") for one in newest] == ["stalled", "waiting_long"]:
+                gate.touch()
+            if all(one.get("done") for one in newest):
+                break
+    for job_id, alarm in ((hangs["id"], "stalled"), (waits["id"], "waiting_long")):
+        healths = [one["health"] for one in told[job_id]]
+        assert alarm in healths
+        after = healths[len(healths) - 1 - healths[::-1].index(alarm) + 1 :]
+        assert after[0] in ("ok", None), "its next report ended the alarm"
+        seqs = [one["seq"] for one in told[job_id]]
+        assert seqs == sorted(set(seqs)), "each change of health has a seq of its own"
+    timeline = server.get(hangs["links"]["timeline"])["entries"]
+    assert [one["text"] for one in timeline if one["what"] == "health"] == ["stalled", "ok"]

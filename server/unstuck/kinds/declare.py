@@ -8,6 +8,7 @@ Must not know: where the function comes from, who runs it.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import types
 import typing
@@ -34,10 +35,12 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of work: its description, and the function `work(file, report, **options)`."""
+    """A kind of work: its description, the function `work(file, report, **options)`, and the exceptions after
+    which another attempt may succeed."""
 
     info: KindInfo
     work: Work
+    transient: tuple[type[Exception], ...] = ()
 
 
 declared: dict[str, Kind] = {}  # by name, in the order of definition
@@ -50,18 +53,24 @@ def kind(
     description: str | None = None,
     accept: str = "",
     needs_file: bool = True,
+    limit_s: float | None = None,
+    transient: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> Callable[[_Work], _Work]:
     """Declare a function `(file, report, *, options…)` as a kind of work; the function itself stays as it is.
 
     `name` is what jobs call it ([a-z0-9-], at most 40 characters), `title` what people read (default: made of
     the name), `description` one sentence (default: the first line of the docstring), `accept` what a file
-    chooser offers ("image/*", ".csv,text/csv"), `needs_file` false where the code works without (file is None).
+    chooser offers ("image/*", ".csv,text/csv"), `needs_file` false where the code works without (file is None),
+    `limit_s` how long it may work on one item (seconds; then it is stopped, by force if need be, and the item has
+    failed), `transient` the exceptions after which an item is tried again, such as (ConnectionError,
+    TimeoutError); after any other it has failed for good.
 
     Raises TypeError or ValueError where the declaration is wrong.
     """
 
     def declare(work: _Work) -> _Work:
-        add(Kind(describe(name, work, title, description, accept, needs_file), work))
+        info = describe(name, work, title, description, accept, needs_file, limit_s)
+        add(Kind(info, work, _transient(work, transient)))
         return work
 
     return declare
@@ -77,7 +86,13 @@ def add(new: Kind) -> None:
 
 
 def describe(
-    name: str, work: Work, title: str, description: str | None, accept: str, needs_file: bool
+    name: str,
+    work: Work,
+    title: str,
+    description: str | None,
+    accept: str,
+    needs_file: bool,
+    limit_s: float | None = None,
 ) -> KindInfo:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"the kind's name {name!r} must be 1 to 40 of a-z, 0-9 and -")
@@ -89,8 +104,25 @@ def describe(
         description=description,
         accept=accept,
         needs_file=needs_file,
+        limit_s=_limit(work, limit_s),
         options=tuple(_options(work)),
     )
+
+
+def _limit(work: Work, limit_s: object) -> float | None:
+    if limit_s is None:
+        return None
+    if isinstance(limit_s, int | float) and not isinstance(limit_s, bool) and 0 < limit_s < math.inf:
+        return float(limit_s)
+    raise TypeError(f"{_place(work)}: limit_s is a number of seconds above 0, or None, not {limit_s!r}")
+
+
+def _transient(work: Work, given: object) -> tuple[type[Exception], ...]:
+    found = given if isinstance(given, tuple) else (given,)
+    for one in found:
+        if not (isinstance(one, type) and issubclass(one, Exception)):
+            raise TypeError(f"{_place(work)}: transient takes exceptions such as (ConnectionError,), not {one!r}")
+    return found
 
 
 def _options(work: Work) -> Iterator[Option]:

@@ -26,9 +26,19 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What an operator wants to know of the work, since the start; `lapsed`: items taken from silent runners."""
+
+    workers: int = 0
+    deaths: int = 0
+    lapsed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What the routes work with. `flush` sends to the viewers, `troubles` says why no work can be done now, in
-    sentences, `polls` counts the polls by their reason."""
+    sentences, `polls` counts the polls by their reason, `check_webhook` raises InvalidRequest for a URL that
+    nothing can be delivered to."""
 
     settings: Settings
     store: Store
@@ -38,6 +48,8 @@ class Parts:
     kinds: Mapping[str, KindInfo]
     troubles: Callable[[], list[str]]
     polls: dict[str, int]
+    check_webhook: Callable[[str], None]
+    work: Callable[[], Work] = Work
 
 
 def parts_of(request: Request) -> Parts:

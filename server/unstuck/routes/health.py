@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from unstuck import __version__
 from unstuck.errors import StoreUnavailable
 from unstuck.routes import answer, parts_of
 
@@ -30,17 +31,23 @@ async def details(request: Request) -> Response:
     """GET /api/health – queue, jobs, streams and rescues in numbers."""
     parts = parts_of(request)
     overview = await parts.store.overview()
-    counts = parts.hub.counts
+    counts, work = parts.hub.counts, parts.work()
+    troubles = parts.troubles()
+    if parts.store.trouble is not None:
+        troubles.append(f"The store cannot be written: {parts.store.trouble}.")
     return answer(
         {
-            "status": "unavailable" if parts.troubles() else "ok",
-            "troubles": parts.troubles(),
+            "status": "unavailable" if troubles else "ok",
+            "version": __version__,
+            "troubles": troubles,
+            "workers": {"alive": work.workers, "deaths": work.deaths, "leases_lapsed": work.lapsed},
             "queue": {
                 "waiting_items": overview.waiting_items,
                 "running_items": overview.leased_items,
                 "oldest_wait_seconds": overview.oldest_wait_s,
             },
             "jobs": {"by_state": overview.by_state, "by_health": overview.by_health},
+            "webhooks": overview.webhooks,
             "streams": {
                 "open": parts.hub.streams,
                 "jobs_watched": parts.hub.watched,

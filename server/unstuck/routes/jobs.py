@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import replace
+from datetime import datetime
 
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck.errors import InvalidRequest, JobFinished, UnstuckError
-from unstuck.job import Cancel, ItemState, State
+from unstuck.job import Cancel, Health, ItemState, State
 from unstuck.routes import Parts, answer, base_of, job_id_of, number_of, parts_of
 from unstuck.snapshot import Snapshot, etag, public, public_item
 from unstuck.stores import JobFilter
 
-HEALTHS = ("ok", "waiting_long", "stalled", "unresponsive")
+HEALTHS = tuple(Health)
 POLL_REASONS = frozenset({"reconnect", "watchdog", "behind", "wake", "fallback", "manual"})
+END_CURSOR = re.compile(r"(\d{1,12}(?:\.\d{1,20})?)~(\d{1,18})", re.ASCII)
 
 
 async def listed(request: Request) -> Response:
     """GET /api/jobs"""
     parts = parts_of(request)
     wanted = JobFilter(
-        states=_states(request, tuple(State)),
+        states=_several(request, "state", tuple(State)),
         kind=request.query_params.get("kind"),
-        health=_one_of(request, "health", HEALTHS),
+        healths=_several(request, "health", HEALTHS),
+        finished_before=_time(request, "finished_before"),
     )
     limit = number_of(request, "limit", 50, least=1, most=200)
-    before = number_of(request, "cursor", 2**53, least=0, most=2**53)
+    before = None
+    if wanted.finished_before is None:
+        before = number_of(request, "cursor", 2**53, least=0, most=2**53)
+    else:
+        wanted = replace(wanted, finished_after=_end_cursor(request))
     found = await parts.store.jobs(wanted, before=before, limit=limit + 1)
     page = found[:limit]
-    following = str(page[-1][0]) if len(found) > limit else None
+    following = None
+    if len(found) > limit:
+        job_n, last = page[-1]
+        following = str(job_n) if before is not None else f"{last.job.finished_at}~{job_n}"
     return answer({"jobs": [_public(request, parts, one) for _, one in page], "next": following})
 
 
@@ -78,7 +90,7 @@ async def items(request: Request) -> Response:
     after_seq, after_index = _items_cursor(request)
     found = await parts.store.items(
         job_id,
-        states=_states(request, tuple(ItemState)),
+        states=_several(request, "state", tuple(ItemState)),
         after_seq=after_seq,
         after_index=after_index,
         limit=limit + 1,
@@ -101,6 +113,31 @@ def _matches(request: Request, tag: str) -> bool:
     return any(one.strip().removeprefix("W/") == tag.removeprefix("W/") for one in held.split(","))
 
 
+def _time(request: Request, name: str) -> float | None:
+    """A time of the query in epoch seconds; InvalidRequest where it is none of RFC 3339."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text[:40])
+        if found.tzinfo is not None and "T" in text.upper():
+            return found.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidRequest(f"{name} must be a time such as 2026-11-22T00:18:09Z, not {text[:40]!r}.")
+
+
+def _end_cursor(request: Request) -> tuple[float, int]:
+    """Of a list in the order of the ends: the last one's end and its number."""
+    cursor = request.query_params.get("cursor")
+    if cursor is None:
+        return float("-inf"), 0
+    found = END_CURSOR.fullmatch(cursor)
+    if found is None:
+        raise InvalidRequest(f"cursor must be the `next` of the page before, not {cursor[:40]!r}.")
+    return float(found[1]), int(found[2])
+
+
 def _items_cursor(request: Request) -> tuple[int | None, int]:
     """Where to go on: after a seq and an index, or after an index alone."""
     cursor = request.query_params.get("cursor", "")
@@ -115,17 +152,11 @@ def _items_cursor(request: Request) -> tuple[int | None, int]:
     return int(head), int(tail)
 
 
-def _states(request: Request, known: tuple[str, ...]) -> tuple[str, ...]:
-    asked = [text for given in request.query_params.getlist("state") for text in given.split(",")]
-    states = tuple("cancelled" if text == "canceled" else text for text in asked)
-    for state in states:
-        if state not in known:
-            raise InvalidRequest(f"state must be one of {', '.join(known)}, not {state[:40]!r}.")
-    return states
-
-
-def _one_of(request: Request, name: str, known: tuple[str, ...]) -> str | None:
-    value = request.query_params.get(name)
-    if value is not None and value not in known:
-        raise InvalidRequest(f"{name} must be one of {', '.join(known)}, not {value[:40]!r}.")
-    return value
+def _several(request: Request, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The parameter, which may be repeated, or a list with commas."""
+    asked = [text for given in request.query_params.getlist(name) for text in given.split(",")]
+    values = tuple("cancelled" if text == "canceled" else text for text in asked)
+    for value in values:
+        if value not in known:
+            raise InvalidRequest(f"{name} must be one of {', '.join(known)}, not {value[:40]!r}.")
+    return values

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.errors import StoreUnavailable, UnstuckError
+from unstuck.errors import QueueFull, StoreUnavailable, UnstuckError
 
 log = logging.getLogger("unstuck.http")
 
@@ -36,7 +36,11 @@ def problem(status: int, code: str, title: str, detail: str, headers: dict[str, 
 async def ours(_: Request, error: Exception) -> Response:
     """An error of our own tree."""
     assert isinstance(error, UnstuckError)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, StoreUnavailable) else None
+    headers = {}
+    if isinstance(error, QueueFull):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, StoreUnavailable):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     return problem(error.status, error.code, error.title, error.detail, headers)
 
 

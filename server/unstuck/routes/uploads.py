@@ -24,7 +24,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from unstuck import names
 from unstuck.errors import InvalidRequest, StorageFull, TooLarge
-from unstuck.folder import stored_name
+from unstuck.folder import stored_name, sync
 
 #: Form fields beside the files, and bytes of one of them (`options` is the largest).
 MOST_FIELDS = 32
@@ -149,7 +149,8 @@ class Upload:
                 "The upload ended in the middle; nothing was kept. Send it again.", code="upload_cut_off"
             )
         await self._write_group()
-        await anyio.to_thread.run_sync(_sync_folders, self._folder)
+        # The names of the files, of their folder and of the job's folder reach the disk too.
+        await anyio.to_thread.run_sync(sync, self._folder, self._folder.parent, self._folder.parent.parent)
 
     async def _take_events(self) -> None:
         events, self._events = self._events, []
@@ -287,13 +288,3 @@ def _write_files(group: list[tuple[Path, bytes]]) -> None:
         with path.open("xb", buffering=0) as disk:
             _write(disk, content)
             os.fsync(disk.fileno())
-
-
-def _sync_folders(folder: Path) -> None:
-    """The names of the files, of their folder and of the job's folder reach the disk too."""
-    for path in (folder, folder.parent, folder.parent.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -51,11 +51,43 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; `health` names only those that are not done."""
+    """Which jobs to list; `healths` name only those that are not done. With `finished_before` (epoch seconds)
+    those that ended before it, the oldest end first; `finished_after` continues after an end and its cursor."""
 
     states: Sequence[str] = ()
     kind: str | None = None
-    health: str | None = None
+    healths: Sequence[str] = ()
+    finished_before: float | None = None
+    finished_after: tuple[float, int] = (float("-inf"), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The end of a job on its way to whoever wants to be told. `attempt` counts from 1, `age_s` from the end."""
+
+    job_id: str
+    url: str
+    host: str
+    attempt: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Deliveries in one's hands, and in how many seconds the next one is due (None: there is none)."""
+
+    taken: Sequence[Delivery]
+    next_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What came of an attempt at a delivery, in words; it is tried again after `pause_s`, or over (None), and then
+    `trouble` is why it was given up, None that it was delivered."""
+
+    text: str
+    trouble: str | None = None
+    pause_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +99,15 @@ class Overview:
     waiting_items: int = 0
     leased_items: int = 0
     oldest_wait_s: float | None = None
+    webhooks: Mapping[str, int] = field(default_factory=dict)
 
 
 class Store(Protocol):
     """Every method may raise StoreUnavailable; then nothing was changed."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last write failed, or None."""
 
     async def open(self) -> None:
         """Make or check the database; CannotStart says what is wrong with it."""
@@ -81,9 +118,15 @@ class Store(Protocol):
     def on_wake(self, wake: Wake) -> None:
         """From now on call `wake` after every commit that viewers can see."""
 
-    async def create(self, job: Job, items: Iterable[Item], once: Once | None = None) -> Job:
+    async def create(
+        self, job: Job, items: Iterable[Item], once: Once | None = None, most: int | None = None
+    ) -> Job:
         """Keep a new job with its items, durably. If `once` was seen before, that first job is the answer,
-        and KeyReused if something else had been submitted under its key."""
+        and KeyReused if something else had been submitted under its key. QueueFull where `most` jobs are not
+        done already."""
+
+    async def has_room(self, most: int, key: str | None = None) -> bool:
+        """Whether fewer than `most` jobs are not done, or a job was submitted under `key` before."""
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide and commit the commands in order, together with whatever else waits to be written."""
@@ -96,8 +139,11 @@ class Store(Protocol):
         has run out, let jobs look at their deadlines and their health. With `everything` no lease counts: they
         are of a server that ended. For a thread that is not the loop's: it blocks until all is committed."""
 
-    async def timeline(self, job_id: str) -> list[Entry]:
-        """What is remembered of the job's life, oldest first; JobNotFound."""
+    async def rescue(self, job_id: str, why: str) -> int:
+        """Take all items from whoever holds them, for another attempt; how many. JobNotFound, JobFinished."""
+
+    async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
+        """What is known of the job's life, oldest first, with `limit` the newest of it; JobNotFound."""
 
     async def snapshot(self, job_id: str) -> Snapshot:
         """The newest truth about a job; JobNotFound."""
@@ -127,6 +173,13 @@ class Store(Protocol):
 
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
         """The seq of each of these jobs that exists, in one query."""
+
+    async def take_deliveries(self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float) -> Due:
+        """Take up to `limit` webhooks that are due, for `hold_s` seconds, so that no host has more than `lanes`
+        under way; `busy` says how many of each host are."""
+
+    async def settle_delivery(self, delivery: Delivery, attempted: Attempted) -> bool:
+        """Keep what came of it; False if it is in other hands meanwhile. JobNotFound."""
 
     async def overview(self) -> Overview:
         """Counts for the health endpoint."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
+from unstuck.errors import JobFinished
 from unstuck.job import Alarms, Claim, Job, Lapse, Look, Renew
-from unstuck.stores import Claimed, Swept
+from unstuck.stores import Claimed, Outcome, Swept
 from unstuck.stores.writer import Transaction
+from unstuck.timeline import Entry, What
 
 #: Why an item is taken from a runner, for its next attempt and for people.
 LEASE_RAN_OUT = "Whoever worked on this item gave no sign of life for too long."
@@ -29,15 +31,20 @@ _CLAIMABLE = """
     SELECT idx FROM items WHERE job = ? AND state = 'pending' AND lease_until IS NULL
     AND (not_before IS NULL OR not_before <= ?) ORDER BY not_before, idx LIMIT ?
 """
+_FRESH = """
+    SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
+    WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?
+"""
 #: Jobs of which `decide` might find something new: a limit that has passed, or another health.
 _TO_LOOK_AT = """
     SELECT id FROM jobs WHERE finished_at IS NULL AND (
         deadline_at <= :now
         OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
         OR (state = 'running' AND (
-            (progress_at < :stalled AND health = 'ok')
+            (leased > 0 AND progress_at < :stalled AND health = 'ok')
             OR (leased > 0 AND heartbeat_at < :unresponsive AND health <> 'unresponsive')
-            OR (leased = 0 AND heartbeat_at < :waiting AND health = 'ok'))))
+            OR (leased = 0 AND heartbeat_at < :waiting AND health = 'ok')
+            OR (leased = 0 AND health IN ('stalled', 'unresponsive')))))
 """
 
 
@@ -71,9 +78,32 @@ def _share(candidates: list[tuple[str, int, int, int, int]], limit: int) -> dict
     return shares
 
 
+def rescue(transaction: Transaction, job_id: str, why: str) -> int:
+    """Take every item of the job from whoever holds it; how many there were."""
+    job_n, job = transaction.job(job_id)
+    if job.done:
+        raise JobFinished(job_id, job.state)
+    transaction.flush()
+    sql = "SELECT idx, lease FROM items WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"
+    held = transaction.connection.execute(sql, (job_n,)).fetchall()
+    if held:
+        transaction.remember(job_n, Entry(transaction.now, What.RESCUED, why))
+    for index, lease in held:
+        transaction.apply(Lapse(job_id, index, lease, why, forced=True))
+    return len(held)
+
+
+def _renewed(transaction: Transaction, one: Renew) -> Outcome:
+    """Written only where a third of the lease is over, since this comes every second."""
+    until = transaction.now + one.lease_s * 2 / 3
+    fresh = transaction.connection.execute(_FRESH, (one.job_id, one.index, one.lease, until)).fetchone()
+    return transaction.try_apply(one) if fresh is None else transaction.job(one.job_id)[1]
+
+
 def sweep(transaction: Transaction, alarms: Alarms, held: Sequence[Renew], *, everything: bool) -> Swept:
     """Renew what is held, then take away what ran out (or `everything`), then look at whom time concerns."""
-    renewed = [transaction.try_apply(one) for one in held]
+    transaction.flush()
+    renewed = [_renewed(transaction, one) for one in held]
     transaction.flush()
     connection, now = transaction.connection, transaction.now
     sql = (

@@ -46,9 +46,10 @@ def open_checked(path: Path) -> sqlite3.Connection:
 def _check(path: Path) -> None:
     # Read-only, so that a database that is not ours stays as it was, to the byte.
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as look:
+        # Without any table it is what a first start leaves that was killed before its first commit.
         ours = look.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
         version = look.execute("PRAGMA user_version").fetchone()[0]
-        if not ours:
+        if not ours and look.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise CannotStart(f"{path} is no database of unstuck's. Choose another folder with --data.")
         if version > schema.VERSION:
             raise CannotStart(

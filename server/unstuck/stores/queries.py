@@ -12,8 +12,11 @@ import msgspec
 from unstuck.errors import JobNotFound
 from unstuck.job import Item, Job
 from unstuck.snapshot import CURRENT_SHOWN, ITEM_ERRORS_SHOWN, Snapshot
-from unstuck.stores import JobFilter, Overview, rows
-from unstuck.timeline import Entry, What
+from unstuck.stores import JobFilter, Overview, deliveries, rows
+from unstuck.timeline import Entry, What, merged, of_items
+
+#: A job of so many items tells of each in its timeline, a larger one of those that run.
+FEW_ITEMS = 100
 
 
 def job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job]:
@@ -40,22 +43,29 @@ def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
 def jobs(
     connection: sqlite3.Connection, wanted: JobFilter, before: int | None, limit: int
 ) -> list[tuple[int, Snapshot]]:
-    """Newest first, each with its row number, those after the row `before`."""
+    """Newest first, each with its row number, those after the row `before`; or what ended first, see JobFilter."""
     where = ["1"]
-    values: list[int | str] = []
+    order = "n DESC"
+    values: list[int | float | str] = []
+    if wanted.finished_before is not None:
+        # Along the index of the ends: the old ones of a million jobs are found without reading the others.
+        order = "finished_at, n"
+        where.append("finished_at < ? AND (finished_at, n) > (?, ?)")
+        values += [wanted.finished_before, *wanted.finished_after]
     if wanted.states:
-        where.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+        column = "state" if wanted.finished_before is None else "+state"  # + keeps SQLite from another index
+        where.append(f"{column} IN ({', '.join('?' * len(wanted.states))})")
         values += list(wanted.states)
     if wanted.kind is not None:
         where.append("kind = ?")
         values.append(wanted.kind)
-    if wanted.health is not None:
-        where.append("finished_at IS NULL AND health = ?")
-        values.append(wanted.health)
+    if wanted.healths:
+        where.append(f"finished_at IS NULL AND health IN ({', '.join('?' * len(wanted.healths))})")
+        values += list(wanted.healths)
     if before is not None:
         where.append("n < ?")
         values.append(before)
-    sql = f"SELECT n, {', '.join(rows.JOB_COLUMNS)} FROM jobs WHERE {' AND '.join(where)} ORDER BY n DESC LIMIT ?"
+    sql = f"SELECT n, {', '.join(rows.JOB_COLUMNS)} FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
     found = [(row[0], rows.job_from(row[1:])) for row in connection.execute(sql, (*values, limit))]
     return [(job_n, snapshot(connection, job_n, one)) for job_n, one in found]
 
@@ -96,6 +106,18 @@ def seqs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> dict[str, in
     return dict(connection.execute(sql, (msgspec.json.encode(job_ids).decode(),)).fetchall())
 
 
+def unfinished(connection: sqlite3.Connection) -> int:
+    """How many jobs are not done."""
+    sql = "SELECT count(*) FROM jobs WHERE finished_at IS NULL"
+    return int(connection.execute(sql).fetchone()[0])
+
+
+def key_known(connection: sqlite3.Connection, key: str | None) -> bool:
+    """Whether a job was submitted under this Idempotency-Key."""
+    sql = "SELECT 1 FROM jobs WHERE submission_key = ?"
+    return connection.execute(sql, (key,)).fetchone() is not None
+
+
 def overview(connection: sqlite3.Connection, now: float) -> Overview:
     """Everything in numbers."""
     by_state = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
@@ -106,10 +128,21 @@ def overview(connection: sqlite3.Connection, now: float) -> Overview:
     waiting, leased = connection.execute(sql).fetchone()
     sql = "SELECT min(coalesce(started_at, created_at)) FROM jobs WHERE waiting > 0"
     oldest = connection.execute(sql).fetchone()[0]
-    return Overview(by_state, by_health, waiting, leased, None if oldest is None else now - oldest)
+    wait_s = None if oldest is None else now - oldest
+    return Overview(by_state, by_health, waiting, leased, wait_s, deliveries.counts(connection))
 
 
-def timeline(connection: sqlite3.Connection, job_n: int) -> list[Entry]:
-    """What is remembered, oldest first."""
-    sql = "SELECT at, what, text, idx, attempt, worker FROM timeline WHERE job = ? ORDER BY n"
-    return [Entry(row[0], What(row[1]), *row[2:]) for row in connection.execute(sql, (job_n,))]
+def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | None) -> list[Entry]:
+    """What is remembered, and what the items tell: all of them where they are few, else those that run."""
+    most = -1 if limit is None else limit
+    sql = (
+        "SELECT at, what, text, timeline.idx, timeline.attempt, timeline.worker, items.name FROM timeline "
+        "LEFT JOIN items ON items.job = timeline.job AND items.idx = timeline.idx "
+        "WHERE timeline.job = ? ORDER BY n DESC LIMIT ?"
+    )
+    remembered = [Entry(row[0], What(row[1]), *row[2:]) for row in connection.execute(sql, (job_n, most))]
+    shown = "" if job.total <= FEW_ITEMS else " AND state = 'running'"
+    sql = f"{rows.SELECT_ITEM} WHERE job = ?{shown} ORDER BY idx LIMIT {FEW_ITEMS}"
+    told = of_items(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
+    found = merged(reversed(remembered), told)
+    return found if limit is None else found[-limit:]

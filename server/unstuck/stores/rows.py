@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from unstuck.addresses import host_of
 from unstuck.job import Health, Item, ItemState, Job, Problem, State
 from unstuck.progress import Meter
 from unstuck.timeline import Entry
@@ -107,7 +108,13 @@ def find_item(connection: sqlite3.Connection, job_n: int, index: int) -> Item | 
     return None if row is None else item_from(row)
 
 
-INSERT_DELIVERY = "INSERT INTO deliveries (job, url, next_at) VALUES (?, ?, ?)"
+INSERT_DELIVERY = "INSERT INTO deliveries (job, url, host, made_at, next_at) VALUES (?, ?, ?, ?, ?)"
+
+
+def delivery_values(job_n: int, url: str, now: float) -> list[Any]:
+    """For INSERT_DELIVERY: due at once."""
+    return [job_n, url, host_of(url), now, now]
+
 
 #: How many lines about single items a job's timeline keeps; what concerns the whole job is always kept.
 ITEM_ENTRIES_KEPT = 1_000
@@ -143,7 +150,12 @@ def move_times(connection: sqlite3.Connection, jump: float) -> None:
     )
     connection.execute(
         "UPDATE jobs SET created_at = created_at + :jump, started_at = started_at + :jump, "
-        "progress_at = progress_at + :jump, heartbeat_at = heartbeat_at + :jump WHERE finished_at IS NULL",
+        "progress_at = progress_at + :jump, heartbeat_at = heartbeat_at + :jump, "
+        "cancel_requested_at = cancel_requested_at + :jump WHERE finished_at IS NULL",
+        {"jump": jump},
+    )
+    connection.execute(
+        "UPDATE deliveries SET made_at = made_at + :jump, next_at = next_at + :jump WHERE next_at IS NOT NULL",
         {"jump": jump},
     )
 

@@ -82,6 +82,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE jobs ADD COLUMN deadline_at REAL;
     ALTER TABLE jobs ADD COLUMN webhook_url TEXT;
     ALTER TABLE jobs ADD COLUMN retry_of TEXT;
+    ALTER TABLE jobs ADD COLUMN cancel_requested_at REAL;
     ALTER TABLE items ADD COLUMN not_before REAL;   -- it rests before its next attempt
     ALTER TABLE items ADD COLUMN worker TEXT;       -- who took it last
     CREATE INDEX items_claimable ON items (job, not_before, idx) WHERE state = 'pending' AND lease_until IS NULL;
@@ -101,11 +102,15 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE deliveries (
         job INTEGER PRIMARY KEY,        -- jobs.n; made in the transaction that ends the job
         url TEXT NOT NULL,
-        attempts INTEGER NOT NULL DEFAULT 0,
+        host TEXT NOT NULL,             -- of the URL
+        made_at REAL NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,  -- those begun
         next_at REAL,                   -- NULL: over
         trouble TEXT                    -- why the last attempt failed; NULL with next_at NULL: delivered
     ) STRICT;
     CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
+    CREATE INDEX deliveries_by_host ON deliveries (host, next_at, job) WHERE next_at IS NOT NULL;
+    CREATE INDEX deliveries_given_up ON deliveries (job) WHERE next_at IS NULL AND trouble IS NOT NULL;
     """,
 )
 

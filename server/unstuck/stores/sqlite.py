@@ -11,7 +11,7 @@ import contextlib
 import queue
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -19,10 +19,25 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from unstuck.errors import JobNotDone, KeyReused, StoreUnavailable
+from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
 from unstuck.job import Alarms, Command, Item, Job, Renew
 from unstuck.snapshot import Snapshot
-from unstuck.stores import Claimed, JobFilter, Once, Outcome, Overview, Swept, Wake, claims, queries, rows
+from unstuck.stores import (
+    Attempted,
+    Claimed,
+    Delivery,
+    Due,
+    JobFilter,
+    Once,
+    Outcome,
+    Overview,
+    Swept,
+    Wake,
+    claims,
+    deliveries,
+    queries,
+    rows,
+)
 from unstuck.stores.clock import Clock
 from unstuck.stores.opening import connect, open_checked
 from unstuck.stores.writer import Transaction, Writer
@@ -79,6 +94,10 @@ class SQLiteStore:
             self._readers.get().close()
         self._closed()
 
+    @property
+    def trouble(self) -> str | None:
+        return None if self._writer is None else self._writer.trouble
+
     def on_wake(self, wake: Wake) -> None:
         self._wakes.append(wake)
 
@@ -88,11 +107,16 @@ class SQLiteStore:
 
     # -- writing
 
-    async def create(self, job: Job, items: Iterable[Item], once: Once | None = None) -> Job:
+    async def create(
+        self, job: Job, items: Iterable[Item], once: Once | None = None, most: int | None = None
+    ) -> Job:
         def work(transaction: Transaction) -> Job:
             if once is not None and (first := _first(transaction, once)) is not None:
                 return first
             connection = transaction.connection
+            transaction.flush()  # what ended in this transaction counts no more
+            if most is not None and queries.unfinished(connection) >= most:
+                raise QueueFull(most)
             cursor = connection.execute(rows.INSERT_JOB, rows.job_values(job))
             job_n = cursor.lastrowid
             assert job_n is not None
@@ -117,6 +141,9 @@ class SQLiteStore:
             lambda transaction: claims.sweep(transaction, alarms, held, everything=everything)
         ).result()
 
+    async def rescue(self, job_id: str, why: str) -> int:
+        return await self._write(lambda transaction: claims.rescue(transaction, job_id, why))
+
     async def remove(self, job_id: str) -> None:
         def work(transaction: Transaction) -> None:
             job_n, job = transaction.job(job_id)
@@ -129,6 +156,12 @@ class SQLiteStore:
             transaction.forget(job_id)
 
         await self._write(work)
+
+    async def take_deliveries(self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float) -> Due:
+        return await self._write(lambda transaction: deliveries.take(transaction, limit, lanes, busy, hold_s))
+
+    async def settle_delivery(self, delivery: Delivery, attempted: Attempted) -> bool:
+        return await self._write(lambda transaction: deliveries.settle(transaction, delivery, attempted))
 
     async def check(self) -> None:
         def work(transaction: Transaction) -> None:
@@ -179,14 +212,19 @@ class SQLiteStore:
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
         return await self._read(lambda connection: queries.seqs(connection, job_ids))
 
-    async def timeline(self, job_id: str) -> list[Entry]:
+    async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
         return await self._read(
-            lambda connection: queries.timeline(connection, queries.job(connection, job_id)[0])
+            lambda connection: queries.timeline(connection, *queries.job(connection, job_id), limit)
         )
 
     async def overview(self) -> Overview:
         now = self._wall()
         return await self._read(lambda connection: queries.overview(connection, now))
+
+    async def has_room(self, most: int, key: str | None = None) -> bool:
+        return await self._read(
+            lambda connection: queries.unfinished(connection) < most or queries.key_known(connection, key)
+        )
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._limiter is None or self._writer is None:

@@ -95,8 +95,9 @@ class Transaction:
         return self._items[job_n, index]
 
     def forget(self, job_id: str) -> None:
-        """The job was deleted by SQL."""
+        """The job was deleted by SQL; call `flush` before that."""
         self._jobs.pop(job_id, None)
+        self._items.clear()  # the next job may be given its row number
         self.woken[job_id] = None
 
     def _item(self, job_n: int, index: int) -> Item | None:
@@ -118,7 +119,8 @@ class Transaction:
         if change.cancels_waiting:
             self._cancel_waiting(job_n, change.job)
         if change.job.done and change.job.webhook_url is not None:
-            self.connection.execute(rows.INSERT_DELIVERY, (job_n, change.job.webhook_url, self.now))
+            delivery = rows.delivery_values(job_n, change.job.webhook_url, self.now)
+            self.connection.execute(rows.INSERT_DELIVERY, delivery)
         if change.visible:
             self.woken[change.job.id] = change.job
 

@@ -1,0 +1,378 @@
+"""The real store under any history that Hypothesis thinks of: several runners, time, crashes, in any order.
+
+Nothing is predicted here. What is read after each step is compared with what was read, and acknowledged, before;
+the rules of such a comparison are those that people rely on. A crash is a copy of the files as they lie there,
+in the middle of a write or right after it, that is opened anew: what a killed process leaves behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.conftest import Clock
+from unstuck.errors import JobNotDone, JobNotFound, UnstuckError
+from unstuck.job import (
+    ITEM_FINAL,
+    Alarms,
+    Cancel,
+    Command,
+    Fail,
+    Finish,
+    Item,
+    ItemState,
+    Job,
+    Lapse,
+    Look,
+    Problem,
+    Release,
+    Renew,
+    Report,
+)
+from unstuck.snapshot import public
+from unstuck.stores import Claimed, JobFilter
+from unstuck.stores.sqlite import SQLiteStore
+
+T = TypeVar("T")
+
+LEASE_S = 30.0
+ALARMS = Alarms(waiting_long_s=60.0, stalled_s=40.0, unresponsive_s=20.0, expiry_s=2_000.0)
+BROKEN = Problem("exception", "ValueError: no")
+PASSING = Problem("busy", "not now", transient=True)
+RUNNERS = ("alpha/1", "beta/2", "gamma/3")
+#: A disk in memory where there is one: what counts here is the order of things, not the disk.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+#: What may be another in the public job though nothing happened: it moves with the clock, or with signs of life.
+PASSING_FIELDS = {"server_time", "heartbeat_at", "attempt", "progress"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One job as it was read at one moment."""
+
+    job: Job
+    items: tuple[Item, ...]
+    shown: dict[str, Any]
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """One store, its jobs, and everybody who ever held an item."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY))
+        self.clock = Clock()
+        self.files = 0
+        self.ids = 0
+        self.held: list[Claimed] = []
+        self.owner: dict[tuple[str, int], int] = {}  # the newest lease that was handed out
+        self.seen: dict[str, Seen] = {}
+        self.told: dict[tuple[str, int], dict[str, Any]] = {}  # what was shown under a job's seq
+        self.removed: set[str] = set()
+        self.store = self.open(self.folder / "0.db")
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def open(self, path: Path) -> SQLiteStore:
+        store = SQLiteStore(path, clock=self.clock)
+        self.run(store.open())
+        return store
+
+    # -- reading
+
+    async def read(self, job_id: str) -> Seen:
+        snapshot = await self.store.snapshot(job_id)
+        items = await self.store.items(job_id, limit=100)
+        shown = public(snapshot, self.clock.now, "")
+        counts = {name: shown["progress"][name] for name in ("total", "succeeded", "failed", "skipped", "percent")}
+        shown = {name: value for name, value in shown.items() if name not in PASSING_FIELDS}
+        return Seen(snapshot.job, tuple(items), {**shown, "counts": counts})
+
+    async def read_all(self) -> dict[str, Seen]:
+        jobs = await self.store.jobs(JobFilter(), before=None, limit=100)
+        return {snapshot.job.id: await self.read(snapshot.job.id) for _, snapshot in jobs}
+
+    def live(self) -> list[str]:
+        return [job_id for job_id, one in self.seen.items() if not one.job.done]
+
+    # -- people
+
+    def new_job(self, total: int, **more: Any) -> tuple[Job, list[Item]]:
+        self.ids += 1
+        job = Job(
+            id=str(UUID(int=self.ids)),
+            kind="k",
+            name="n",
+            total=total,
+            waiting=total,
+            created_at=self.clock.now,
+            **more,
+        )
+        return job, [Item(index=index, name=f"{index}") for index in range(total)]
+
+    @initialize()
+    def one_to_begin_with(self) -> None:
+        self.submit_some(3)
+
+    @rule(
+        total=st.integers(1, 4),
+        priority=st.integers(0, 1),
+        attempts=st.integers(1, 3),
+        errors=st.none() | st.integers(0, 1),
+        deadline=st.none() | st.just(100.0),
+    )
+    def submit(self, total: int, priority: int, attempts: int, errors: int | None, deadline: float | None) -> None:
+        at = None if deadline is None else self.clock.now + deadline
+        if len(self.seen) < 4:
+            self.submit_some(total, priority=priority, max_attempts=attempts, max_errors=errors, deadline_at=at)
+
+    def submit_some(self, total: int, **more: Any) -> None:
+        job, items = self.new_job(total, **more)
+        assert self.run(self.store.create(job, items)) == job
+        assert job.id in self.run(self.read_all())
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.seen)
+    def of_a_job(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.seen)))
+        commands: list[Command] = [Cancel(job_id), Fail(job_id, BROKEN), Look(job_id, ALARMS)]
+        self.attempt(data.draw(st.sampled_from(commands)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.seen)
+    def remove(self, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(sorted(self.seen)))
+        done = self.seen[job_id].job.done
+        try:
+            self.run(self.store.remove(job_id))
+            assert done, "only what is finished is removed"
+            self.removed.add(job_id)
+        except JobNotDone:
+            assert not done
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(one.job.done for one in self.seen.values()))
+    def all_at_once(self, data: st.DataObject) -> None:
+        """A removal, a submission and a claim in one commit; the new job may take the old one's row."""
+        old = data.draw(st.sampled_from(sorted(one.job.id for one in self.seen.values() if one.job.done)))
+        job, items = self.new_job(2)
+
+        async def together() -> list[Claimed]:
+            late = Report(old, 0, 1, self.clock.now)
+            answers = await asyncio.gather(
+                self.store.apply([late]),
+                self.store.remove(old),
+                self.store.create(job, items),
+                self.store.claim(100, LEASE_S, "alpha/1"),
+            )
+            return answers[3]
+
+        self.take(self.run(together()))
+        self.removed.add(old)
+        assert sum(job_id == job.id for job_id, _ in self.owner) == 2
+
+    # -- runners
+
+    @rule(limit=st.integers(1, 4), runner=st.sampled_from(RUNNERS))
+    def claim(self, limit: int, runner: str) -> None:
+        claimed = self.run(self.store.claim(limit, LEASE_S, runner))
+        assert len(claimed) <= limit
+        assert all(one.item.worker == runner for one in claimed)
+        self.take(claimed)
+
+    def take(self, claimed: list[Claimed]) -> None:
+        for one in claimed:
+            key = (one.job_id, one.item.index)
+            before = self.seen.get(one.job_id)
+            if before is not None:
+                assert before.items[one.item.index].lease_until is None, "it was somebody's"
+            assert one.item.lease > self.owner.get(key, 0)
+            self.owner[key] = one.item.lease
+        self.held += claimed
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.held)
+    def runner_says(self, data: st.DataObject) -> None:
+        """Whoever ever held an item, in time or long after."""
+        self.attempt(self.say(data))
+
+    @rule(data=st.data(), count=st.integers(2, 6))
+    @precondition(lambda self: self.held)
+    def runners_say_at_once(self, data: st.DataObject, count: int) -> None:
+        commands = [self.say(data) for _ in range(count)]
+        self.run(self.store.apply(commands))
+
+    def say(self, data: st.DataObject) -> Command:
+        one = data.draw(st.sampled_from(self.held[-8:]))
+        job_id, index, lease, now = one.job_id, one.item.index, one.item.lease, self.clock.now
+        if data.draw(st.booleans()):
+            state = data.draw(st.sampled_from(sorted(ITEM_FINAL)))
+            error = data.draw(st.sampled_from([BROKEN, PASSING])) if state == "failed" else None
+            pause_s = data.draw(st.sampled_from([0.0, 5.0]))
+            result = {"lease": lease} if state == "succeeded" else None
+            return Finish(job_id, index, lease, state, now, error, result=result, pause_s=pause_s)
+        others: list[Command] = [
+            Renew(job_id, index, lease, LEASE_S),
+            Report(job_id, index, lease, now, data.draw(st.sampled_from([None, 0.3, 0.7]))),
+            Release(job_id, index, lease),
+            Lapse(job_id, index, lease, "an operator says so", forced=data.draw(st.booleans())),
+        ]
+        return data.draw(st.sampled_from(others))
+
+    def attempt(self, command: Command) -> None:
+        before = self.seen.get(command.job_id)
+        (outcome,) = self.run(self.store.apply([command]))
+        if before is None:
+            assert isinstance(outcome, JobNotFound)
+            return
+        after = self.run(self.read(command.job_id))
+        lease = getattr(command, "lease", None)
+        if lease is not None:
+            item = before.items[command.index]  # type: ignore[union-attr]
+            stale = item.lease != lease or item.lease_until is None or before.job.done
+            assert not stale or isinstance(outcome, UnstuckError), "a stale lease must be refused"
+        if isinstance(outcome, UnstuckError):
+            assert (after.job, after.items) == (before.job, before.items), "a refusal changes nothing"
+        else:
+            assert after.job == outcome, "what was acknowledged is what is kept"
+
+    # -- time, and ends
+
+    @rule(seconds=st.sampled_from([1.0, 12.0, 31.0, 90.0]), data=st.data(), everything=st.booleans())
+    def time_passes(self, seconds: float, data: st.DataObject, everything: bool) -> None:
+        self.clock.now += seconds
+        kept = [one for one in self.held[-8:] if data.draw(st.booleans())]
+        renewals = [Renew(one.job_id, one.item.index, one.item.lease, LEASE_S) for one in kept]
+        swept = self.store.sweep(ALARMS, renewals, everything=everything)
+        for job_id, index in swept.lapsed:
+            assert self.seen[job_id].items[index].lease_until is not None
+        if everything:
+            assert all(
+                item.lease_until is None for one in self.run(self.read_all()).values() for item in one.items
+            )
+
+    @rule(acknowledged=st.booleans())
+    def killed(self, acknowledged: bool) -> None:
+        """SIGKILL in the middle of a write, or right after its answer."""
+        job, items = self.new_job(3)
+        copies: list[Path] = []
+
+        def in_the_middle() -> Iterator[Item]:
+            yield items[0]
+            copies.append(self.copied())  # in the writer's thread, with its transaction open
+            yield from items[1:]
+
+        self.run(self.store.create(job, in_the_middle()))
+        copies.append(self.copied())
+        self.run(self.store.close())
+        self.store = self.open(copies[acknowledged])
+        found = self.run(self.read_all()).get(job.id)
+        assert (found is not None) == acknowledged
+        assert found is None or [item.name for item in found.items] == ["0", "1", "2"]
+
+    def copied(self) -> Path:
+        """The database and its log as they lie there, the log first: what is appended meanwhile is cut off."""
+        self.files += 1
+        copy = self.folder / f"{self.files}.db"
+        for end in ("-wal", ""):
+            shutil.copy(f"{self.store.path}{end}", f"{copy}{end}")
+        return copy
+
+    @rule()
+    def restarted(self) -> None:
+        self.run(self.store.close())
+        self.store = self.open(self.store.path)
+
+    # -- what must be true
+
+    @invariant()
+    def nothing_is_undone(self) -> None:
+        now = self.run(self.read_all())
+        for job_id, before in self.seen.items():
+            if job_id in self.removed:
+                assert job_id not in now
+                continue
+            self.follows(before, now[job_id])
+        for job_id, one in now.items():
+            assert self.told.setdefault((job_id, one.job.seq), one.shown) == one.shown, "a seq means one thing"
+        self.seen = now
+
+    def follows(self, before: Seen, after: Seen) -> None:
+        assert after.job.seq >= before.job.seq
+        if before.job.done:
+            assert (after.job, after.items) == (before.job, before.items), "final stays final"
+        for was, item in zip(before.items, after.items, strict=True):
+            assert item.lease >= was.lease
+            if was.state in ITEM_FINAL:
+                assert item == was, "an item's end and its result stay"
+            elif item.state is not was.state:
+                assert item.seq > was.seq
+
+    @invariant()
+    def counts_equal_the_items(self) -> None:
+        for one in self.seen.values():
+            job, items = one.job, one.items
+            for state in ITEM_FINAL:
+                assert getattr(job, state.value) == sum(item.state is state for item in items)
+            assert job.leased == sum(item.lease_until is not None for item in items)
+            assert job.waiting == sum(i.state is ItemState.PENDING and i.lease_until is None for i in items)
+            assert job.total == len(items)
+            assert job.done == (job.waiting == 0 and job.leased == 0)
+
+    @invariant()
+    def one_owner_at_a_time(self) -> None:
+        for job_id, one in self.seen.items():
+            for item in one.items:
+                if item.lease_until is not None:
+                    assert item.lease == self.owner[job_id, item.index], "held under the newest lease alone"
+
+    @invariant()
+    def the_timeline_knows_each_state(self) -> None:
+        for job_id, one in self.seen.items():
+            told = [entry for entry in self.run(self.store.timeline(job_id)) if entry.index is None]
+            states = [entry.text for entry in told if entry.what == "state"]
+            assert told[0].what == "submitted"
+            assert (states or ["queued"])[-1] == one.job.state
+            assert ("running" in states) == (one.job.started_at is not None)
+            assert any(entry.what == "cancel_requested" for entry in told) == one.job.cancel_requested
+
+    def teardown(self) -> None:
+        """Whatever happened: every job can still end."""
+        self.store.sweep(ALARMS, everything=True)
+        self.clock.now += 60.0  # longer than any pause
+        while claimed := self.run(self.store.claim(100, LEASE_S, "the last one")):
+            ends = [
+                Finish(one.job_id, one.item.index, one.item.lease, ItemState.SUCCEEDED, 0.0) for one in claimed
+            ]
+            assert all(isinstance(outcome, Job) for outcome in self.run(self.store.apply(ends)))
+        ended = self.run(self.read_all())
+        assert all(one.job.done for one in ended.values())
+        self.run(self.store.close())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+
+TestAnyHistory = AnyHistory.TestCase
+#: The same histories each time, so that a failure is the change's; `scripts/crash --histories` takes others.
+TestAnyHistory.settings = settings(
+    max_examples=int(os.environ.get("HISTORIES", "30")),
+    derandomize="HISTORIES" not in os.environ,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
