@@ -226,7 +226,7 @@ def test_the_dialog_speaks_to_screen_readers(open_page: OpenPage, server: Server
     expect(page.get_by_role("dialog", name="spoken")).to_be_visible()
     assert dialog.get_by_role("progressbar").get_attribute("aria-label")
     finished(page, "All 4")
-    expect(dialog.locator("[role=status]")).to_contain_text("4")
+    expect(dialog.locator(".unseen[role=status]")).to_contain_text("4")
 
 
 def test_the_element_works_alone_on_any_page(open_page: OpenPage, server: Server) -> None:
