@@ -27,7 +27,7 @@ from tests.faults.schedule import FOR_PROGRAMS, KINDS, LONGEST_S, SHORT, Schedul
 from tests.faults.stage import BreakableServer, Need, Stage
 from tests.faults.wire import POLL, STREAM
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
 LANES = 10
 SOME = 5

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.namespaces import Way, missing
 from tests.faults.outages import Outage, Trouble, play_outages
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
 SHORT = (
     Outage(4),

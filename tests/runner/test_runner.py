@@ -92,6 +92,7 @@ def by_name(server: Server, job_id: str) -> dict[str, dict[str, Any]]:
     return {item["name"]: item for item in server.items(job_id)}
 
 
+@pytest.mark.alone
 def test_whatever_user_code_does_the_others_never_notice(server: Server) -> None:
     beats = Heartbeats(server)
     bad = ["segfault", "exit", "eat", "raise", "exitcode"]
