@@ -69,6 +69,7 @@ class Held:
     child: Child | None = None
     started_at: float = 0.0
     stopped: bool = False
+    overtaken: bool = False  # in reserve, by a job that came later
     overran: float | None = None  # the limit that it ran into (seconds)
     limit: asyncio.TimerHandle | None = field(default=None, repr=False)
 
@@ -93,6 +94,7 @@ class Runner:
         self._ready: deque[Held] = deque()
         self._held: set[Held] = set()
         self._stopping: set[str] = set()
+        self._newcomer = False
         self._bell = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._run_ids = itertools.count(1)
@@ -183,11 +185,12 @@ class Runner:
         return child
 
     async def _next(self) -> Held:
-        """An item to work on; waits for one."""
-        while not self._ready:
+        """An item to work on; waits for one. What lies in reserve lets a job that came new go first, once."""
+        while not self._ready or self._newcomer:
             async with self._claiming:
                 self._bell.clear()
-                if not self._ready and not await self._claim():
+                newcomer, self._newcomer = self._newcomer, False
+                if (newcomer or not self._ready) and not await self._claim() and not self._ready:
                     with contextlib.suppress(TimeoutError):
                         # Not wait_for: Python 3.11's can lose a cancel that falls on the moment of a wake.
                         async with asyncio.timeout(LOOK_S):
@@ -200,10 +203,14 @@ class Runner:
             claimed = await self._store.claim(wanted, self._crew.lease_s, self.name)
         except StoreUnavailable:
             return False  # the store has logged it, and is asked again soon
-        for one in claimed:
-            held = Held(one)
-            self._held.add(held)
-            self._ready.append(held)
+        in_hand = {held.claimed.job_id for held in self._held}
+        taken = [Held(one) for one in claimed]
+        first = [held for held in taken if held.claimed.job_id not in in_hand]
+        for held in self._ready:
+            held.overtaken = held.overtaken or bool(first)
+        self._held.update(taken)
+        self._ready.extendleft(reversed(first))
+        self._ready.extend(held for held in taken if held not in first)
         for job_id in self._stopping.intersection(one.job_id for one in claimed):
             self._stop_items(job_id)  # asked to stop between the claim's commit and now
         return bool(claimed)
@@ -316,6 +323,8 @@ class Runner:
         for job_id, job in woken.items():
             if job is not None and job.waiting:
                 self._bell.set()
+                if not job.leased and self._ready and not any(held.overtaken for held in self._ready):
+                    self._newcomer = True
             if job is not None and job.stopping:
                 self._stopping.add(job_id)
                 self._stop_items(job_id)

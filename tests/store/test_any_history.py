@@ -369,7 +369,7 @@ class AnyHistory(RuleBasedStateMachine):
 TestAnyHistory = AnyHistory.TestCase
 #: The same histories each time, so that a failure is the change's; `scripts/crash --histories` takes others.
 TestAnyHistory.settings = settings(
-    max_examples=int(os.environ.get("HISTORIES", "30")),
+    max_examples=int(os.environ.get("HISTORIES", "25")),
     derandomize="HISTORIES" not in os.environ,
     stateful_step_count=40,
     deadline=None,
