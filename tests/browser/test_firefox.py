@@ -18,8 +18,8 @@ import pytest
 
 from tests.browser.firefox import Session, Tab, executable, running
 from tests.conftest import Server, StartServer, soon
-from tests.faults.browser import free_port
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
+from tests.faults.stage import free_port
 from tests.faults.wire import STREAM
 
 pytestmark = [

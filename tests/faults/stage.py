@@ -7,12 +7,8 @@ the next scene too. Must not know: what is played.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import re
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -43,26 +39,12 @@ class Need:
 class BreakableServer(Server):
     """See breakable.py."""
 
+    program = "tests.faults.breakable"
+
     def start(self) -> Server:
         self.mend()
-        environ = {name: text for name, text in os.environ.items() if not name.startswith("UNSTUCK_")}
-        command = [sys.executable, "-m", "tests.faults.breakable", "serve", "--data", str(self.data)]
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [*command, *self._arguments],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=ROOT,
-                env={**environ, **self._environ, VARIABLE: str(self._breakage), "COLUMNS": "200"},
-            )
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if found := re.search(r"serves (https?://\S+)", line):
-                self.url = found.group(1)
-            if "curl" in line:
-                return self
-        raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+        self._environ = {**self._environ, VARIABLE: str(self._breakage)}
+        return super().start()
 
     def break_(self, what: Breakage) -> None:
         beside = self._breakage.with_suffix(".new")

@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.errors import InvalidJobId, InvalidRequest
+from unstuck.errors import InvalidJobId, InvalidRequest, UnstuckError
 from unstuck.folder import DataFolder
 from unstuck.hub import Hub
 from unstuck.kinds.option import KindInfo
@@ -62,6 +62,16 @@ def parts_of(request: Request) -> Parts:
         )
     assert isinstance(parts, Parts)
     return parts
+
+
+async def body_of(request: Request, most: int, refusal: UnstuckError) -> bytes:
+    """The whole body; `refusal` is raised as soon as it has more than `most` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise refusal
+    return bytes(body)
 
 
 def base_of(request: Request) -> str:

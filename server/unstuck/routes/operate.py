@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.job import Fail, Problem
-from unstuck.routes import Parts, answer, base_of, job_id_of, parts_of
+from unstuck.routes import Parts, answer, base_of, body_of, job_id_of, parts_of
 from unstuck.snapshot import public
 
 WHY_LENGTH = 500
@@ -46,11 +46,8 @@ async def fail(request: Request) -> Response:
 
 
 async def _why(request: Request) -> str:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
-            raise TooLarge(f"This takes {BODY_BYTES:,} bytes at most.", code="body_too_large")
+    refusal = TooLarge(f"This takes {BODY_BYTES:,} bytes at most.", code="body_too_large")
+    body = await body_of(request, BODY_BYTES, refusal)
     try:
         why = msgspec.json.decode(body, type=_Verdict).why.strip()
     except (msgspec.DecodeError, RecursionError) as error:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
 from unstuck.folder import stored_name
 from unstuck.job import Item, ItemState, Job
-from unstuck.routes import Parts, admission, job_id_of, parts_of
+from unstuck.routes import Parts, admission, body_of, job_id_of, parts_of
 from unstuck.routes.submission import check_kind, check_webhook
 from unstuck.share import settle, share
 from unstuck.stores import Store
@@ -66,11 +66,8 @@ async def retry(request: Request) -> Response:
 
 
 async def _wish(request: Request) -> Wish:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
-            raise InvalidRequest('The body is {"only": "failed"}, {"only": "all"}, or empty.', status=422)
+    refusal = InvalidRequest('The body is {"only": "failed"}, {"only": "all"}, or empty.', status=422)
+    body = await body_of(request, BODY_BYTES, refusal)
     if not body.strip():
         return Wish()
     try:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.job import Item, Job
-from unstuck.routes import Parts, admission, answer, parts_of
+from unstuck.routes import Parts, admission, answer, body_of, parts_of
 from unstuck.routes.submission import check, job_of, named_items, read, read_form, same_by
 from unstuck.routes.uploads import Limits, Upload, boundary_of
 from unstuck.snapshot import ITEM_ERRORS_SHOWN
@@ -108,11 +108,8 @@ async def _checked_early(request: Request, upload: Upload, parts: Parts) -> Asyn
 
 
 async def _from_json(request: Request, parts: Parts) -> Wanted:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > JSON_BYTES:
-            raise TooLarge(f"A JSON submission has {JSON_BYTES:,} bytes at most.", code="body_too_large")
+    refusal = TooLarge(f"A JSON submission has {JSON_BYTES:,} bytes at most.", code="body_too_large")
+    body = await body_of(request, JSON_BYTES, refusal)
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
