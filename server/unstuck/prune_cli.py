@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
-from unstuck.errors import InvalidRequest, JobNotFound, UnstuckError
+from unstuck.errors import InvalidRequest, JobNotFound
 from unstuck.job import FINAL
+from unstuck.terminal import LOCAL, Url, client_errors, err
 
 if TYPE_CHECKING:
     from unstuck.follow import Job
@@ -37,18 +36,11 @@ def prune(
         list[str] | None, typer.Option(help="Only jobs that ended like this, such as cancelled. Repeatable.")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only list what would be removed.")] = False,
-    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8765",
+    url: Url = LOCAL,
 ) -> None:
     """Remove finished jobs and their files from a server, for good."""
-    err = Console(stderr=True)
-    try:
-        asyncio.run(_prune(err, seconds(older_than), states(state or ()), url, dry_run=dry_run))
-    except UnstuckError as error:
-        err.print(Text.assemble(("unstuck: ", "bold red"), error.detail), soft_wrap=True)
-        raise typer.Exit(2) from None
-    except ModuleNotFoundError as error:
-        err.print(f"unstuck: prune needs {error.name}: pip install 'unstuck\\[client]'", soft_wrap=True)
-        raise typer.Exit(2) from None
+    with client_errors():
+        asyncio.run(_prune(seconds(older_than), states(state or ()), url, dry_run=dry_run))
 
 
 def seconds(text: str) -> float:
@@ -71,7 +63,7 @@ def states(given: Sequence[str]) -> list[str]:
     return found
 
 
-async def _prune(err: Console, older_than_s: float, wanted: list[str], url: str, *, dry_run: bool) -> None:
+async def _prune(older_than_s: float, wanted: list[str], url: str, *, dry_run: bool) -> None:
     from unstuck.client import Client
 
     async with Client(url) as client:

@@ -59,7 +59,7 @@ ARROWS: dict[str, set[str]] = {
     "diagnosis": set(),
     "doctor": {"diagnosis"},
     "doctor_cli": {"doctor", "diagnosis"},
-    "prune_cli": {"client", "follow", "job", "errors"},
+    "prune_cli": {"client", "terminal", "follow", "job", "errors"},
     "watch": set(),
     "watchdog": {"watch"},
     "follow": {"watch", "watchdog", "errors"},
