@@ -71,6 +71,8 @@ class Server:
 
     #: The module that is run; another one takes the same arguments.
     program = "unstuck"
+    #: What the command is run under, such as prlimit.
+    under: tuple[str, ...] = ()
 
     def __init__(self, data: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
         self.data = data
@@ -85,7 +87,7 @@ class Server:
         command = [sys.executable, "-m", self.program, "serve", "--port", "0", "--data", str(self.data)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [*command, *self._arguments],
+                [*self.under, *command, *self._arguments],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 
 from unstuck.addresses import Allowed
 from unstuck.backoff import Backoff
+from unstuck.descriptors import room_for_streams
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.folder import DataFolder
 from unstuck.hub import Hub, Pace
@@ -102,7 +103,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
     store = SQLiteStore(folder.database, steady=time.monotonic)
     try:
         await store.open()
-        hub = Hub(store, _pace(settings), settings.keep_s)
+        hub = Hub(store, _pace(settings), settings.keep_s, most=settings.max_streams or room_for_streams())
         runner = Runner(store, folder, _crew(settings))
         webhooks = Webhooks(store, _terms(settings))
         await remove_litter(folder, store)

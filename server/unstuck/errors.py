@@ -174,6 +174,20 @@ class QueueFull(Refused):
         )
 
 
+class StreamsFull(UnstuckError):
+    """As many streams are open as the server can hold; polls are answered all the same."""
+
+    code, status, title = "streams_full", 503, "No room for another stream"
+    #: Streams come and go (seconds).
+    retry_after_s = 5
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most:,} streams are open here, and the server holds no more at a time (setting max_streams, or "
+            "the limit on open files: ulimit -n). Ask for the job's status, and for a stream again in a while."
+        )
+
+
 class LeaseLost(Refused):
     """The runner was given up on, and its item went to another: drop the work."""
 

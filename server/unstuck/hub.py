@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from unstuck import sse
-from unstuck.errors import JobNotFound, StoreUnavailable
+from unstuck.errors import JobNotFound, StoreUnavailable, StreamsFull
 from unstuck.job import Item, Job
 from unstuck.snapshot import Snapshot, public, public_item
 from unstuck.stores import Store
@@ -57,6 +57,7 @@ class Counts:
     """What an operator wants to know of the streams, since the start."""
 
     opened: int = 0
+    refused: int = 0  # for want of room
     broadcasts: int = 0
     broadcast_retries: int = 0
     broadcast_failures: int = 0
@@ -89,13 +90,19 @@ class Hub:
     """See the module. `run()` must be running while there are viewers; it ticks the heartbeat."""
 
     def __init__(
-        self, store: Store, pace: Pace, keep_s: float | None = None, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        pace: Pace,
+        keep_s: float | None = None,
+        clock: Callable[[], float] = time.time,
+        most: int | None = None,
     ) -> None:
         self.counts = Counts()
         self.leaving: str | None = None
         self._store = store
         self._pace = pace
         self._keep_s = keep_s
+        self._most = most
         self._clock = clock
         self._watches: dict[str, _Watch] = {}
         self._viewers: set[Viewer] = set()
@@ -128,7 +135,14 @@ class Hub:
     async def join(
         self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
     ) -> Viewer:
-        """A viewer of these jobs, or of all that live (None). With `ends` it ends with its one job."""
+        """A viewer of these jobs, or of all that live (None). With `ends` it ends with its one job.
+
+        Raises StreamsFull where there are as many as there may be."""
+        if self._most is not None and len(self._viewers) >= self._most:
+            self.counts.refused += 1
+            if self.counts.refused == 1:
+                log.warning("%d streams are open, and there is no room for more; who is refused polls", self._most)
+            raise StreamsFull(self._most)
         life = self._pace.stream_life_s * random.uniform(0.75, 0.95)  # noqa: S311 – spreads, hides nothing
         viewer = Viewer(
             base=base,

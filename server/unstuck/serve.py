@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from unstuck.app import running
+from unstuck.descriptors import raise_limit
 from unstuck.errors import CannotStart
 from unstuck.routes import Parts
 from unstuck.routes.outlet import WIRE, Wire
@@ -125,6 +126,7 @@ def run(
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=max(round(settings.shutdown_s), 1),
     )
+    raise_limit()
     gc.collect()
     gc.freeze()  # what is there now stays; looking through it again and again was half of accepting a stream
     gc.set_threshold(*GC_THRESHOLDS)

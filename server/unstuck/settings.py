@@ -58,6 +58,7 @@ class Settings:
         1024**2, "bytes of an upload's file that are held in memory before the disk"
     )
 
+    max_streams: int = _setting(0, "streams open at once; 0: as many as the limit on open files leaves room for")
     heartbeat_s: float = _setting(15.0, "between heartbeats on an open stream")
     interval_s: float = _setting(0.1, "least time between two events of one job to one viewer")
     stream_life_s: float = _setting(600.0, "longest life of a stream; then the client opens a new one")

@@ -52,6 +52,7 @@ async def details(request: Request) -> Response:
                 "open": parts.hub.streams,
                 "jobs_watched": parts.hub.watched,
                 "opened": counts.opened,
+                "refused": counts.refused,
                 "broadcasts": counts.broadcasts,
                 "broadcast_retries": counts.broadcast_retries,
                 "broadcast_failures": counts.broadcast_failures,

@@ -47,6 +47,7 @@ def _about_the_process(parts: Parts) -> Iterator[str]:
     yield from _gauge("streams_open", "Streams that are open.", hub.streams)
     yield from _gauge("jobs_watched", "Jobs that somebody looks at.", hub.watched)
     yield from _total("streams_opened", "Streams that were opened.", counts.opened)
+    yield from _total("streams_refused", "Streams that were refused for want of room.", counts.refused)
     yield from _total("broadcasts", "Changes of jobs brought to their viewers.", counts.broadcasts)
     yield from _total("broadcast_retries", "Attempts at a broadcast that failed.", counts.broadcast_retries)
     yield from _total("broadcast_failures", "Broadcasts given up after all attempts.", counts.broadcast_failures)

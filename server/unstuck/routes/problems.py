@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.errors import QueueFull, StoreUnavailable, UnstuckError
+from unstuck.errors import QueueFull, StoreUnavailable, StreamsFull, UnstuckError
 
 log = logging.getLogger("unstuck.http")
 
@@ -37,7 +37,7 @@ async def ours(_: Request, error: Exception) -> Response:
     """An error of our own tree."""
     assert isinstance(error, UnstuckError)
     headers = {}
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | StreamsFull):
         headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, StoreUnavailable):
         headers["Retry-After"] = str(RETRY_AFTER_S)

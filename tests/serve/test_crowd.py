@@ -1,0 +1,104 @@
+"""More viewers than the process may have open files: some get no stream, everybody gets the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.conftest import Server, StartServer, eventually
+from unstuck import client
+from unstuck.descriptors import ENOUGH, room_for_streams
+
+
+class Cramped(Server):
+    """A server that may have 100 open files, whatever the machine allows."""
+
+    under = ("prlimit", "--nofile=100:100")
+
+
+@pytest.fixture
+def cramped(tmp_path: Path) -> Iterator[Server]:
+    one = Cramped(tmp_path / "data", "--workers", "1").start()
+    yield one
+    one.stop()
+
+
+def opened(server: Server, path: str) -> socket.socket:
+    where = urlsplit(server.url)
+    connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=20)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return connection
+
+
+def test_who_gets_no_stream_is_told_and_polls_are_answered(cramped: Server) -> None:
+    job = cramped.submit("rehearsal", items=["a"], options={"seconds": 600})
+    with contextlib.ExitStack() as crowd:
+        answers = []
+        for _ in range(40):
+            viewer = crowd.enter_context(opened(cramped, f"/api/jobs/{job['id']}/events"))
+            answers.append(viewer.recv(4096))
+        served = [answer for answer in answers if answer.startswith(b"HTTP/1.1 200")]
+        refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
+        assert (len(served), len(refused)) == (25, 15)
+        assert b"retry-after: 5" in refused[0].lower()
+        for _ in range(30):
+            assert cramped.job(job["id"])["state"] in ("queued", "running")
+        assert cramped.get("/api/health/ready")["status"] == "ok"
+        assert cramped.get("/api/health")["streams"]["refused"] == 15
+        assert cramped.log.read_text().count("there is no room for more") == 1
+    eventually(lambda: cramped.get("/api/health")["streams"]["open"] == 0)
+    with opened(cramped, f"/api/jobs/{job['id']}/events") as viewer:
+        assert viewer.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_who_gets_no_stream_sees_the_end_all_the_same(start_server: StartServer) -> None:
+    server = start_server("--workers", "1", max_streams="1")
+    job = server.submit("rehearsal", items=["a", "b"], options={"seconds": 1.0})
+    ends: list[dict[str, Any]] = []
+
+    def watch() -> None:
+        ends.append(client.wait(job["id"], url=server.url))
+
+    watchers = [threading.Thread(target=watch) for _ in range(4)]
+    for watcher in watchers:
+        watcher.start()
+    for watcher in watchers:
+        watcher.join(60)
+    assert [end["state"] for end in ends] == ["completed"] * 4
+    assert server.get("/api/health")["streams"]["refused"] >= 3
+
+
+def test_the_limit_is_raised_as_far_as_it_goes(tmp_path: Path) -> None:
+    class Timid(Server):
+        under = ("prlimit", "--nofile=256:4096")
+
+    one = Timid(tmp_path / "data", "--workers", "1").start()
+    try:
+        assert one.process is not None
+        limits = Path(f"/proc/{one.process.pid}/limits").read_text()
+        assert "Max open files            4096                 4096" in limits
+    finally:
+        one.stop()
+
+
+def test_there_is_always_room_for_some() -> None:
+    assert 1 <= room_for_streams() < ENOUGH
+
+
+def test_a_limit_of_ones_own(start_server: StartServer) -> None:
+    server = start_server("--workers", "1", max_streams="2")
+    job = server.submit("rehearsal", items=["a"], options={"seconds": 600})
+    path = f"/api/jobs/{job['id']}/events"
+    with opened(server, path) as one, opened(server, path) as two, opened(server, path) as three:
+        heads = [viewer.recv(4096)[9:12] for viewer in (one, two, three)]
+        answer = httpx.get(f"{server.url}{path}")
+    assert heads == [b"200", b"200", b"503"]
+    assert (answer.status_code, answer.json()["code"]) == (503, "streams_full")
