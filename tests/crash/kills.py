@@ -47,8 +47,9 @@ def play_kills(folder: Path, seed: int, kills: int, tell: Callable[[int], None] 
             siege.kill()
             tell(number)
             if chance.random() < STILLBORN:
-                siege.killed_while_it_starts(chance.uniform(0.0, 1.5))
+                striking = siege.killed_while_it_starts(chance.uniform(0.0, 1.5))
                 stillborn += not siege.up()
+                striking.join()  # it may come when the server serves already, and must not come while we judge
             if siege.server.process is None or siege.server.process.poll() is not None:
                 assert siege.up(), "nobody killed it"
         return figures(siege, kills, stillborn)

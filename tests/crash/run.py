@@ -73,7 +73,9 @@ def _rounds(console: Console, name: str, play: Play, count: int, seed: int) -> l
                 figures = play(Path(folder), seed + number, size, lambda _: progress.advance(bar))
             found.append(figures)
             again = f"play it again: scripts/crash --{name} {size} --seed {seed + number}"
-            wrongs += [f"{wrong} ({again})" for wrong in figures.wrongs]
+            for wrong in figures.wrongs:
+                wrongs.append(f"{wrong} ({again})")
+                progress.console.print(f"[bold red]wrong[/] {wrongs[-1]}", highlight=False)
     items, runs = sum(one.items for one in found), sum(one.runs for one in found)
     console.print(
         f"{name}: {sum(one.kills for one in found)} times, {sum(one.stillborn for one in found)} more while it "

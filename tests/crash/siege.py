@@ -95,16 +95,19 @@ class Siege:
         self._here.clear()
         self.server.stop(signal.SIGKILL)
 
-    def killed_while_it_starts(self, after_s: float) -> None:
-        """From another thread, kill what is started next, so long after its process began."""
+    def killed_while_it_starts(self, after_s: float) -> threading.Thread:
+        """From another thread, which ends with it, kill what is started next, so long after its process began."""
         before = self.server.process
 
         def strike() -> None:
             process = eventually(lambda: self.server.process is not before and self.server.process)
             time.sleep(after_s)
             process.kill()
+            process.wait()
 
-        threading.Thread(target=strike, daemon=True).start()
+        striking = threading.Thread(target=strike, daemon=True)
+        striking.start()
+        return striking
 
     def close(self) -> None:
         self._resting.set()
