@@ -61,6 +61,12 @@ export const english = {
   end_cancelled_open: { one: "Cancelled after {processed} file.", other: "Cancelled after {processed} files." },
   end_unknown: "Ended in the state “{state}”.",
 
+  // how long a finished job is kept
+  kept_until: "Kept until {date}, {time}.",
+  removed_in_hours: { one: "Removed in {count} hour, at {time}.", other: "Removed in {count} hours, at {time}." },
+  removed_in_minutes: { one: "Removed in {count} minute, at {time}.", other: "Removed in {count} minutes, at {time}." },
+  removed_soon: "Its time is over: it is removed soon.",
+
   // health of the work
   waiting_long: "Queued for {duration}: no worker has taken it up.",
   waiting_long_again: "Waiting for {duration}: no worker goes on with it.",
@@ -293,6 +299,16 @@ export function duration(seconds, words) {
   const [hours, rest] = [Math.floor(minutes / 60), minutes % 60];
   if (hours < 48) return say(words, rest === 0 ? "hours" : "hours_minutes", { n: hours, m: rest });
   return say(words, "days", { n: Math.round(hours / 24), count: Math.round(hours / 24) });
+}
+
+/** On this device's clock: the day, with its year where that is another one, and the time of day.
+ * @param {Date} at @param {Date} now @param {Words} words */
+export function dateAndTime(at, now, words) {
+  const year = at.getFullYear() === now.getFullYear() ? {} : { year: /** @type {const} */ ("numeric") };
+  return {
+    date: new Intl.DateTimeFormat(localeOf(words), { day: "numeric", month: "long", ...year }).format(at),
+    time: new Intl.DateTimeFormat(localeOf(words), { hour: "2-digit", minute: "2-digit" }).format(at),
+  };
 }
 
 /** @param {number} bytes @param {Words} words */
