@@ -183,6 +183,7 @@ export const english = {
   chosen: { one: "{count} file, {size}", other: "{count} files, {size}" },
   chosen_more: { one: "and {count} more", other: "and {count} more" },
   reading_folder: "Reading the folder …",
+  reading_files: { one: "Reading {count} file …", other: "Reading {count} files …" },
   remove_all: "Remove all",
   choose_again: "This page no longer has the files of that job. Please choose them again.",
   start_files: { one: "Start with {count} file", other: "Start with {count} files" },
@@ -262,7 +263,18 @@ export function say(words, key, values = {}) {
 
 /** @param {Words} words @param {number} count */
 function plural(words, count) {
-  return new Intl.PluralRules(localeOf(words)).select(count);
+  return kept(rules, localeOf(words), (locale) => new Intl.PluralRules(locale)).select(count);
+}
+
+// What Intl makes is dear to make and cheap to use: a drawing asks a dozen times.
+/** @type {Map<string, Intl.PluralRules>} */ const rules = new Map();
+/** @type {Map<string, Intl.NumberFormat>} */ const numbers = new Map();
+
+/** @template Made @param {Map<string, Made>} made @param {string} key @param {(key: string) => Made} make @returns {Made} */
+function kept(made, key, make) {
+  const found = made.get(key) ?? make(key);
+  made.set(key, found);
+  return found;
 }
 
 /** @param {Words} words */
@@ -272,7 +284,8 @@ export function localeOf(words) {
 
 /** @param {number} value @param {Words} words @param {Intl.NumberFormatOptions} [options] */
 export function number(value, words, options) {
-  return new Intl.NumberFormat(localeOf(words), options).format(value);
+  const locale = localeOf(words);
+  return kept(numbers, options ? `${locale} ${JSON.stringify(options)}` : locale, () => new Intl.NumberFormat(locale, options)).format(value);
 }
 
 /** Whole percent, never rounded up: 100 % is said only when it is so. @param {number} value from 0 to 100 @param {Words} words */
