@@ -7,6 +7,7 @@ import { Attention } from "./attention.js";
 import { JobProgress } from "./define.js";
 import { setShown, setText } from "./dom.js";
 import { Follow } from "./follow.js";
+import { Frame } from "./frame.js";
 import { JobList, JobRows, MOST_ROWS } from "./jobs.js";
 import { NewJob } from "./new-job.js";
 import { badge, jobTitle, say, view } from "./view.js";
@@ -22,6 +23,7 @@ const TROUBLES = ["polling", "offline", "signed_out", "not_found", "gave_up"];
 const list = new JobList(API);
 const rows = new JobRows(byId("jobs"), words);
 const attention = new Attention({ section: byId("attention"), elsewhere: byId("jobs-title"), words });
+const frame = new Frame(drawList);
 let lookedAt = -Infinity;
 /** @type {Follow | null} */ let follow = null;
 /** @type {JobProgress | null} */ let open = null;
@@ -40,7 +42,7 @@ function watchList() {
   follow?.close();
   const following = new Follow({ subject: list });
   follow = following;
-  following.addEventListener("change", drawList);
+  following.addEventListener("change", () => frame.soon());
   following.start();
 }
 

@@ -36,7 +36,7 @@ function makeNodes() {
     problems: make("details", { class: "problems", open: true }), problemsTitle: make("summary"), errors: make("ul", { class: "list", tabindex: "0" }),
     more_errors: make("div", { class: "pager" }), showAll: button("small"), allErrors: make("div"),
     results: make("details", { class: "results" }), resultsTitle: make("summary"), allResults: make("div"),
-    history: make("div"), link: make("div", { class: "link" }), linkText: make("p"), check: button("small"), keep: button("small primary"),
+    history: make("div"), kept: make("p", { class: "kept" }), link: make("div", { class: "link" }), linkText: make("p"), check: button("small"), keep: button("small primary"),
     signIn: make("a", { class: "button small primary" }), answer: make("p", { class: "answer", role: "alert", hidden: true }),
     footer: make("footer"), cancel: button("cancel"), notify: button("notify"), create: button("create primary"), retry: button("retry primary"), download: make("a", { class: "button", download: true }), close: button("close"),
     live: make("div", { class: "unseen", role: "status" }),
@@ -61,7 +61,7 @@ function assemble(n) {
     make("div", { class: "figures main" }, n.percent, n.eta), n.bar, make("div", { class: "figures" }, n.amount, n.rate));
   const body = make("div", { class: "body" },
     make("header", {}, make("div", {}, n.title, n.kind), n.badge),
-    n.sentence, n.meter, n.counts, n.work, n.note, n.problems, n.results, n.history, n.answer, n.link);
+    n.sentence, n.meter, n.counts, n.work, n.note, n.problems, n.results, n.history, n.kept, n.answer, n.link);
   return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
 }
 
@@ -69,7 +69,7 @@ function assemble(n) {
 export function drawCard(card, shown, around, words) {
   setText(card.title, shown.title);
   setBadge(card.badge, shown.badge);
-  for (const name of /** @type {const} */ (["kind", "sentence", "note"])) {
+  for (const name of /** @type {const} */ (["kind", "sentence", "note", "kept"])) {
     setText(card[name], shown[name]);
     setShown(card[name], shown[name] !== "");
   }

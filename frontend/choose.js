@@ -11,14 +11,34 @@ import { byteSize, english, harmless, say } from "./words.js";
 const NAMED = 3; // so many examples of one problem are named, the rest counted
 const NAME_SHOWN = 60;
 
-/** @param {Iterable<File>} files @returns {Chosen[]} */
+const SLICE_MS = 8; // half a frame
+
+/** @typedef {{file: File, name: string}} Found */
+
+/** With their sizes. Each is a question to the browser's own process: asked of 10,000 files in one go, the page
+ * stood still for a second and more, so it is done a slice at a time.
+ * @param {Found[]} found @returns {Promise<Chosen[]>} */
+export async function measured(found) {
+  /** @type {Chosen[]} */
+  const files = [];
+  let until = performance.now() + SLICE_MS;
+  for (const { file, name } of found) {
+    files.push({ file, name, size: file.size });
+    if (performance.now() < until) continue;
+    await new Promise((resolve) => setTimeout(resolve));
+    until = performance.now() + SLICE_MS;
+  }
+  return files;
+}
+
+/** @param {Iterable<File>} files @returns {Found[]} */
 export function fromInput(files) {
   return [...files].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
 }
 
 /** What was dropped, with the paths inside dropped folders. Must be called while the drop event lasts:
  * the entries are gone afterwards.
- * @param {DataTransfer} transfer @param {number} most @returns {Promise<{files: Chosen[], unreadable: {name: string, reason: string}[]}>} */
+ * @param {DataTransfer} transfer @param {number} most @returns {Promise<{files: Found[], unreadable: {name: string, reason: string}[]}>} */
 export function fromDrop(transfer, most) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? null).filter((entry) => entry !== null);
   if (entries.length === 0) return Promise.resolve({ files: fromInput(transfer.files), unreadable: [] });
@@ -27,7 +47,7 @@ export function fromDrop(transfer, most) {
 
 /** @param {FileSystemEntry[]} entries @param {number} most */
 async function walk(entries, most) {
-  /** @type {Chosen[]} */
+  /** @type {Found[]} */
   const files = [];
   /** @type {{name: string, reason: string}[]} */
   const unreadable = [];
@@ -65,12 +85,12 @@ function fileOf(entry) {
  * @param {Chosen[]} chosen @param {Kind} kind @param {Limits} limits @param {Words} [words]
  * @returns {{bytes: number, problems: string[], warnings: string[]}} */
 export function judge(chosen, kind, limits, words = english) {
-  const bytes = chosen.reduce((sum, { file }) => sum + file.size, 0);
+  const bytes = chosen.reduce((sum, file) => sum + file.size, 0);
   const size = (/** @type {number} */ count) => byteSize(count, words);
   const problems = [];
   if (chosen.length > limits.max_files) problems.push(say(words, "too_many_files", { count: chosen.length, max: limits.max_files }));
-  problems.push(...named(chosen.filter(({ file }) => file.size > limits.max_file_bytes), words, ({ file, name }) =>
-    say(words, "file_too_large", { name: harmless(name, NAME_SHOWN), size: size(file.size), max: size(limits.max_file_bytes) })));
+  problems.push(...named(chosen.filter((file) => file.size > limits.max_file_bytes), words, ({ name, size: bytes }) =>
+    say(words, "file_too_large", { name: harmless(name, NAME_SHOWN), size: size(bytes), max: size(limits.max_file_bytes) })));
   problems.push(...named(chosen.filter(({ name }) => name.length > limits.max_name_length), words, ({ name }) =>
     say(words, "name_too_long", { name: harmless(name, NAME_SHOWN), count: name.length, max: limits.max_name_length })));
   if (bytes > limits.max_job_bytes) problems.push(say(words, "job_too_large", { size: size(bytes), max: size(limits.max_job_bytes) }));

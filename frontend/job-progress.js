@@ -9,6 +9,7 @@
 import { drawCard, makeCard } from "./card.js";
 import { make, setShown, setText } from "./dom.js";
 import { Follow, OneJob } from "./follow.js";
+import { Frame } from "./frame.js";
 import { serverNow } from "./health.js";
 import { ItemPages } from "./item-pages.js";
 import { look } from "./look.js";
@@ -38,6 +39,7 @@ export class JobProgress extends HTMLElement {
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {ItemPages | null} */ #failedPages = null;
   #timeline = new Timeline({ fetch: (url) => this.fetch(this.request(url)), words: () => this.words });
+  #frame = new Frame(() => this.#draw());
   #checking = false;
   #cancelling = false;
   #retrying = false;
@@ -220,6 +222,7 @@ export class JobProgress extends HTMLElement {
     this.#card.errors.replaceChildren();
     this.#timeline.close();
     this.#answer("");
+    this.#frame.drop();
     this.#age(false);
   }
 
@@ -228,7 +231,8 @@ export class JobProgress extends HTMLElement {
     if (follow !== this.#follow) return;
     const job = this.#subject?.job ?? null;
     if (job) this.#known = job;
-    this.#render();
+    if (job?.done) this.#render();
+    else this.#frame.soon();
     this.dispatchEvent(new CustomEvent("progress", { detail: { job, link: follow.link } }));
     if (!job?.done || this.#finished) return;
     this.#finished = true;
@@ -263,7 +267,12 @@ export class JobProgress extends HTMLElement {
     };
   }
 
+  /** Now, since somebody did something, or it is over. */
   #render() {
+    this.#frame.now();
+  }
+
+  #draw() {
     const seen = this.#seen();
     const { job } = seen;
     const focused = this.shadowRoot?.activeElement;

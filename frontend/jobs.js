@@ -112,6 +112,7 @@ export class JobList {
   }
 
   #trim() {
+    if (this.#jobs.size <= MOST_ROWS) return;
     for (const job of this.jobs.slice(MOST_ROWS).filter((one) => !stuck(one))) {
       this.#jobs.delete(job.id);
       this.#elsewhere.add(job.id);

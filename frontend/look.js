@@ -70,6 +70,7 @@ dd.bad { color: var(--bad); }
 .now .label, .now .more { color: var(--muted); flex: none; }
 .now .names { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .stage { color: var(--muted); overflow-wrap: anywhere; }
+.kept { color: var(--muted); font-size: .875rem; }
 .note, .answer { padding: .625rem .875rem; border-radius: .625rem; background: var(--warn-wash); color: var(--warn); font-size: .9375rem; }
 .answer { background: var(--sunk); color: var(--ink); }
 .answer.bad { background: var(--bad-wash); color: var(--bad); }

@@ -2,7 +2,7 @@
  * The form for a new job: kind, files, options, sending. It decides when the form may be sent; what is
  * wrong with files is for choose.js, the options' fields are made by options.js, the wire is upload.js.
  */
-import { fromDrop, fromInput, judge } from "./choose.js";
+import { fromDrop, fromInput, judge, measured } from "./choose.js";
 import { icon, make, setShown, setText } from "./dom.js";
 import { Once } from "./once.js";
 import { fillOptions, optionFields, optionValues } from "./options.js";
@@ -12,6 +12,7 @@ import { byteSize, harmless, percentText } from "./words.js";
 
 /** @import { Job, Kind, Limits, Words } from "./wire" */
 /** @import { Chosen, Order } from "./upload.js" */
+/** @import { Found } from "./choose.js" */
 
 const NAMES_SHOWN = 5;
 const ORDERS_KEPT = 20; // of the jobs that this page started, so that they can be started again
@@ -28,6 +29,8 @@ export class NewJob {
   /** @type {Kind | null} */ #kind = null;
   /** @type {Chosen[]} */ #chosen = [];
   /** @type {string[]} */ #unreadable = [];
+  #toRead = 0; // files whose sizes are being asked for
+  #reading = new AbortController();
   /** @type {(() => void) | null} */ #abort = null;
   /** By job: what was sent. @type {Map<string, Omit<Order, "key">>} */ #orders = new Map();
   #once = new Once();
@@ -68,11 +71,13 @@ export class NewJob {
     this.#form.addEventListener("input", () => this.#changed());
     for (const id of ["pick-files", "pick-folder"]) {
       this.#byId(id).addEventListener("change", () => {
-        this.#add(fromInput(this.#input(id).files ?? []), []);
+        void this.#add(fromInput(this.#input(id).files ?? []), []);
         this.#input(id).value = ""; // so that the same file can be chosen again
       });
     }
     this.#byId("remove-all").addEventListener("click", () => {
+      this.#reading.abort();
+      [this.#reading, this.#toRead] = [new AbortController(), 0];
       this.#choose([], []);
       this.#input("pick-files").focus();
     });
@@ -104,7 +109,7 @@ export class NewJob {
     setText(this.#byId("chosen-sum"), say(this.#words, "reading_folder"));
     setShown(this.#byId("chosen"), true);
     const { files, unreadable } = await reading;
-    this.#add(files, unreadable.map(({ name, reason }) =>
+    await this.#add(files, unreadable.map(({ name, reason }) =>
       say(this.#words, "folder_unreadable", { name: harmless(name, NAME_LENGTH), reason: harmless(reason) })));
   }
 
@@ -161,8 +166,14 @@ export class NewJob {
   }
 
   // --- files
-  /** @param {Chosen[]} files @param {string[]} unreadable */
-  #add(files, unreadable) {
+  /** @param {Found[]} found @param {string[]} unreadable */
+  async #add(found, unreadable) {
+    const { signal } = this.#reading;
+    this.#toRead += found.length;
+    this.#changed();
+    const files = await measured(found);
+    if (signal.aborted) return; // all were removed meanwhile
+    this.#toRead -= found.length;
     const names = new Set(files.map(({ name }) => name));
     this.#choose([...this.#chosen.filter(({ name }) => !names.has(name)), ...files], unreadable);
   }
@@ -185,17 +196,18 @@ export class NewJob {
     const count = files ? this.#chosen.length : Number(this.#input("total").value);
     const key = count < 1 ? "start" : files ? "start_files" : "start_items";
     setText(this.#byId("start"), say(this.#words, key, { count }));
-    this.#input("start").disabled = files && problems.length > 0;
+    this.#input("start").disabled = files && (problems.length > 0 || this.#toRead > 0);
   }
 
   /** @param {boolean} files @param {number} bytes */
   #drawChosen(files, bytes) {
     const count = this.#chosen.length;
-    setShown(this.#byId("chosen"), files && count > 0);
+    setShown(this.#byId("chosen"), files && (count > 0 || this.#toRead > 0));
     this.#byId("choose").classList.toggle("slim", count > 0);
-    setText(this.#byId("chosen-sum"), say(this.#words, "chosen", { count, size: byteSize(bytes, this.#words) }));
-    this.#byId("chosen-names").replaceChildren(...this.#chosen.slice(0, NAMES_SHOWN).map(({ file, name }) =>
-      make("li", {}, make("bdi", {}, harmless(name, NAME_LENGTH)), make("span", {}, byteSize(file.size, this.#words)))));
+    const sum = say(this.#words, "chosen", { count, size: byteSize(bytes, this.#words) });
+    setText(this.#byId("chosen-sum"), this.#toRead > 0 ? say(this.#words, "reading_files", { count: this.#toRead }) : sum);
+    this.#byId("chosen-names").replaceChildren(...this.#chosen.slice(0, NAMES_SHOWN).map(({ name, size }) =>
+      make("li", {}, make("bdi", {}, harmless(name, NAME_LENGTH)), make("span", {}, byteSize(size, this.#words)))));
     const more = count - NAMES_SHOWN;
     setText(this.#byId("chosen-more"), more > 0 ? say(this.#words, "chosen_more", { count: more }) : "");
     setShown(this.#byId("chosen-more"), more > 0);

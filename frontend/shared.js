@@ -19,7 +19,7 @@
  *  5. A tab holds a second lock as long as it lives; when the holder of the stream gets that one, the tab is
  *     gone, and so are its wants.
  */
-import { EVENTS, OneStream } from "./one-stream.js";
+import { EVENTS, OneStream, lean } from "./one-stream.js";
 
 /** @import { Source } from "./one-stream.js" */
 
@@ -320,7 +320,7 @@ export function sharing(platform) {
 
     /** @param {string} url */
     #openOwn(url) {
-      const source = new platform.eventSource(url);
+      const source = new platform.eventSource(lean(url));
       for (const name of ["open", "error"]) source.addEventListener(name, () => this.#hear(name, null));
       for (const name of EVENTS) source.addEventListener(name, (event) => this.#hear(name, /** @type {MessageEvent} */ (event).data));
       return source;

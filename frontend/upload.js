@@ -5,7 +5,9 @@
  */
 
 /** @import { Job } from "./wire" */
-/** @typedef {{file: File, name: string}} Chosen a file and the name it is sent under: its path, where it came with a folder */
+
+const AT_ONCE = 500; // files put into the form, a few milliseconds of work
+/** @typedef {{file: File, name: string, size: number}} Chosen a file and the name it is sent under: its path, where it came with a folder */
 
 /** @typedef {object} Order
  * @property {URL} url
@@ -30,6 +32,7 @@ export class Refused extends Error {
  * @returns {{job: Promise<Job>, abort: () => void}} */
 export function submit(order, onProgress) {
   const request = new XMLHttpRequest();
+  const stop = new AbortController();
   const job = new Promise((/** @type {(job: Job) => void} */ resolve, reject) => {
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
     request.addEventListener("load", () => {
@@ -38,17 +41,18 @@ export function submit(order, onProgress) {
       else reject(new Refused(request.status, body));
     });
     request.addEventListener("error", () => reject(new Refused(null, null)));
-    request.addEventListener("abort", () => reject(new Refused(null, null, true)));
+    stop.signal.addEventListener("abort", () => reject(new Refused(null, null, true)));
   });
   request.open("POST", order.url);
   request.setRequestHeader("Accept", "application/json");
   request.setRequestHeader("Idempotency-Key", order.key);
-  send(request, order);
-  return { job, abort: () => request.abort() };
+  stop.signal.addEventListener("abort", () => request.abort());
+  void send(request, order, stop.signal);
+  return { job, abort: () => stop.abort() };
 }
 
-/** @param {XMLHttpRequest} request @param {Order} order */
-function send(request, { kind, options, name, files, total }) {
+/** @param {XMLHttpRequest} request @param {Order} order @param {AbortSignal} signal */
+async function send(request, { kind, options, name, files, total }, signal) {
   if (total !== null) {
     request.setRequestHeader("Content-Type", "application/json");
     return request.send(JSON.stringify({ kind, options, total, ...(name ? { name } : {}) }));
@@ -58,8 +62,11 @@ function send(request, { kind, options, name, files, total }) {
   form.append("options", JSON.stringify(options));
   if (name) form.append("name", name);
   // The fields go first: the server refuses a wrong one before it has taken gigabytes of files.
-  for (const { file, name: path } of files) form.append("files", file, path);
-  request.send(form);
+  for (let next = 0; next < files.length; next += AT_ONCE) {
+    for (const { file, name: path } of files.slice(next, next + AT_ONCE)) form.append("files", file, path);
+    if (next + AT_ONCE < files.length) await new Promise((resolve) => setTimeout(resolve)); // the page goes on
+  }
+  if (!signal.aborted) request.send(form);
 }
 
 /** @param {string} text */

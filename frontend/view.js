@@ -5,7 +5,7 @@
  * they are made harmless here, and the element shows them as text and nothing else.
  */
 import { healthNote, stuck } from "./health.js";
-import { duration, english, harmless, number, percentText, rateText, say } from "./words.js";
+import { dateAndTime, duration, english, harmless, number, percentText, rateText, say } from "./words.js";
 
 export { english, say };
 
@@ -28,6 +28,7 @@ export { english, say };
  * @property {{names: string[], more: string}} current
  * @property {string} note what somebody should know about the work now
  * @property {string} sentence the whole outcome, once done
+ * @property {string} kept how long it is there, once done
  * @property {{text: string, tone: Tone, age: string, found: string}} link
  * @property {{name: string, message: string}[]} errors
  * @property {number} failed
@@ -58,6 +59,7 @@ const CURRENT_NAMES = 1; // the line must not jump; the rest is counted
 const NAME_LENGTH = 72;
 const MESSAGE_LENGTH = 300;
 const RESULT_LENGTH = 160;
+const HOUR_S = 3_600;
 
 /** @type {Record<string, Tone>} */
 const TONES = { queued: "quiet", running: "busy", cancelling: "warn", completed: "good", completed_with_errors: "warn", failed: "bad", cancelled: "stopped" };
@@ -82,6 +84,7 @@ export function view(seen, words = english) {
     current: job && !done ? current(job, words) : { names: [], more: "" },
     note: job && !done ? note(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
     sentence: job && done ? sentence(job, words) : "",
+    kept: job && done ? kept(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
     link: link(seen, words),
     errors: (job?.item_errors ?? []).map((error) => ({ name: harmless(error.name, NAME_LENGTH), message: reason(error, words) })),
     failed: job?.progress.failed ?? 0,
@@ -199,6 +202,18 @@ export function sentence(job, words = english) {
   const text = end ? end() : say(words, "end_unknown", { state: harmless(job.state, NAME_LENGTH) });
   const seconds = job.started_at && job.finished_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1_000 : 0;
   return seconds >= 1 ? `${text} ${say(words, "took", { duration: duration(seconds, words) })}` : text;
+}
+
+/** How long it is there; the time of day is said too, since the line stays while the page is not looked at.
+ * @param {Job} job @param {number} now_ms @param {Words} words */
+function kept(job, now_ms, words) {
+  if (!job.expires_at) return "";
+  const left_s = (Date.parse(job.expires_at) - now_ms) / 1_000;
+  const { date, time } = dateAndTime(new Date(job.expires_at), new Date(now_ms), words);
+  if (left_s <= 0) return say(words, "removed_soon");
+  if (left_s < HOUR_S) return say(words, "removed_in_minutes", { count: Math.max(1, Math.floor(left_s / 60)), time });
+  if (left_s < 24 * HOUR_S) return say(words, "removed_in_hours", { count: Math.floor(left_s / HOUR_S), time });
+  return say(words, "kept_until", { date, time });
 }
 
 /** The quiet indicator. @param {Seen} seen @param {Words} words @returns {Shown["link"]} */

@@ -48,6 +48,7 @@ export interface Job {
   progress_at: string | null;
   heartbeat_at: string | null;
   finished_at: string | null;
+  expires_at?: string | null;
   server_time: string;
   poll_after_ms: number | null;
   links: { self: string; events: string; items: string; timeline?: string; cancel: string; retry: string | null; results: string | null };

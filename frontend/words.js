@@ -61,6 +61,12 @@ export const english = {
   end_cancelled_open: { one: "Cancelled after {processed} file.", other: "Cancelled after {processed} files." },
   end_unknown: "Ended in the state “{state}”.",
 
+  // how long a finished job is kept
+  kept_until: "Kept until {date}, {time}.",
+  removed_in_hours: { one: "Removed in {count} hour, at {time}.", other: "Removed in {count} hours, at {time}." },
+  removed_in_minutes: { one: "Removed in {count} minute, at {time}.", other: "Removed in {count} minutes, at {time}." },
+  removed_soon: "Its time is over: it is removed soon.",
+
   // health of the work
   waiting_long: "Queued for {duration}: no worker has taken it up.",
   waiting_long_again: "Waiting for {duration}: no worker goes on with it.",
@@ -177,6 +183,7 @@ export const english = {
   chosen: { one: "{count} file, {size}", other: "{count} files, {size}" },
   chosen_more: { one: "and {count} more", other: "and {count} more" },
   reading_folder: "Reading the folder …",
+  reading_files: { one: "Reading {count} file …", other: "Reading {count} files …" },
   remove_all: "Remove all",
   choose_again: "This page no longer has the files of that job. Please choose them again.",
   start_files: { one: "Start with {count} file", other: "Start with {count} files" },
@@ -256,7 +263,18 @@ export function say(words, key, values = {}) {
 
 /** @param {Words} words @param {number} count */
 function plural(words, count) {
-  return new Intl.PluralRules(localeOf(words)).select(count);
+  return kept(rules, localeOf(words), (locale) => new Intl.PluralRules(locale)).select(count);
+}
+
+// What Intl makes is dear to make and cheap to use: a drawing asks a dozen times.
+/** @type {Map<string, Intl.PluralRules>} */ const rules = new Map();
+/** @type {Map<string, Intl.NumberFormat>} */ const numbers = new Map();
+
+/** @template Made @param {Map<string, Made>} made @param {string} key @param {(key: string) => Made} make @returns {Made} */
+function kept(made, key, make) {
+  const found = made.get(key) ?? make(key);
+  made.set(key, found);
+  return found;
 }
 
 /** @param {Words} words */
@@ -266,7 +284,8 @@ export function localeOf(words) {
 
 /** @param {number} value @param {Words} words @param {Intl.NumberFormatOptions} [options] */
 export function number(value, words, options) {
-  return new Intl.NumberFormat(localeOf(words), options).format(value);
+  const locale = localeOf(words);
+  return kept(numbers, options ? `${locale} ${JSON.stringify(options)}` : locale, () => new Intl.NumberFormat(locale, options)).format(value);
 }
 
 /** Whole percent, never rounded up: 100 % is said only when it is so. @param {number} value from 0 to 100 @param {Words} words */
@@ -293,6 +312,16 @@ export function duration(seconds, words) {
   const [hours, rest] = [Math.floor(minutes / 60), minutes % 60];
   if (hours < 48) return say(words, rest === 0 ? "hours" : "hours_minutes", { n: hours, m: rest });
   return say(words, "days", { n: Math.round(hours / 24), count: Math.round(hours / 24) });
+}
+
+/** On this device's clock: the day, with its year where that is another one, and the time of day.
+ * @param {Date} at @param {Date} now @param {Words} words */
+export function dateAndTime(at, now, words) {
+  const year = at.getFullYear() === now.getFullYear() ? {} : { year: /** @type {const} */ ("numeric") };
+  return {
+    date: new Intl.DateTimeFormat(localeOf(words), { day: "numeric", month: "long", ...year }).format(at),
+    time: new Intl.DateTimeFormat(localeOf(words), { hour: "2-digit", minute: "2-digit" }).format(at),
+  };
 }
 
 /** @param {number} bytes @param {Words} words */

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { wanted } from "../../frontend/shared.js";
+import { lean } from "../../frontend/one-stream.js";
 import { ALL, API, Browser, ID, begins, eventsOf, job, say, settle } from "./tabs.js";
 
 test("what can be shared is known by its address", () => {
@@ -19,7 +20,7 @@ test("one tab, one job: as an EventSource would do it, and nothing is left", asy
   const tab = browser.tab("a");
   const one = tab.follow(eventsOf(1));
   const source = await begins(browser, job(1, 3));
-  assert.equal(source.url, `${ALL}?job=${ID(1)}`);
+  assert.equal(source.url, lean(`${ALL}?job=${ID(1)}`));
   say(source, "heartbeat", { jobs: {} });
   say(source, "leaving", { retry_ms: 1 });
   assert.deepEqual(one.heard, ["open", "job 3", "heartbeat", "leaving"]);
@@ -37,7 +38,7 @@ test("twenty tabs, one stream; each hears its own job, a list hears all", async 
   assert.equal(browser.open.length, 2, "those who came later wait for the next one, which is on its way");
   source = await begins(browser, job(0, 1), job(1, 1));
   assert.equal(browser.open.length, 1);
-  assert.equal(source.url, ALL);
+  assert.equal(source.url, lean(ALL));
   say(source, "job", job(1, 2));
   say(source, "heartbeat", { jobs: {} });
   await settle();
@@ -59,7 +60,7 @@ test("who joins gets the truth by a new stream, and the old one goes on until th
   const two = b.follow(eventsOf(2));
   await settle();
   const second = browser.open.at(-1);
-  assert.equal(second.url, `${ALL}?job=${ID(1)}&job=${ID(2)}`);
+  assert.equal(second.url, lean(`${ALL}?job=${ID(1)}&job=${ID(2)}`));
   say(second, "open");
   say(first, "job", job(1, 4));
   await settle();
@@ -92,7 +93,7 @@ for (const [how, end] of [
     end(browser, a, one);
     await begins(browser, job(2, 5));
     const source = await begins(browser, job(2, 5));
-    assert.deepEqual([browser.open.length, source.tab, source.url], [1, "b", ALL]);
+    assert.deepEqual([browser.open.length, source.tab, source.url], [1, "b", lean(ALL)]);
     for (const other of others) assert.deepEqual([other.heard.at(-1), other.heard.includes("error")], ["job 5", false]);
     for (const other of others) other.close();
     await settle();
@@ -122,10 +123,10 @@ test("a job that only a crashed tab wanted is given up", async () => {
   await begins(browser, job(1, 1));
   b.follow(ALL);
   const wide = await begins(browser, job(1, 1));
-  assert.equal(wide.url, ALL);
+  assert.equal(wide.url, lean(ALL));
   browser.crash(b);
   const source = await begins(browser, job(1, 2));
-  assert.deepEqual([browser.open.length, source.url], [1, `${ALL}?job=${ID(1)}`]);
+  assert.deepEqual([browser.open.length, source.url], [1, lean(`${ALL}?job=${ID(1)}`)]);
   assert.deepEqual(one.heard.filter((name) => name === "error"), []);
   one.close();
 });
@@ -194,7 +195,7 @@ test("without locks, or where they are refused, each tab has a stream of its own
     const browser = new Browser();
     const one = browser.tab("a", changes).follow(eventsOf(1));
     const source = await begins(browser, job(1, 1));
-    assert.deepEqual([source.url, one.heard], [eventsOf(1), ["open", "job 1"]]);
+    assert.deepEqual([source.url, one.heard], [lean(eventsOf(1)), ["open", "job 1"]]);
     one.close();
     assert.equal(source.closed, true);
   }
@@ -206,7 +207,7 @@ test("without locks, or where they are refused, each tab has a stream of its own
   assert.deepEqual(one.heard, ["error"]);
   const again = tab.follow(eventsOf(1));
   await begins(browser, job(1, 1));
-  assert.deepEqual([browser.open.at(-1).url, again.heard], [eventsOf(1), ["open", "job 1"]]);
+  assert.deepEqual([browser.open.at(-1).url, again.heard], [lean(eventsOf(1)), ["open", "job 1"]]);
   again.close();
   browser.nothingIsLeft(tab);
 });

@@ -57,6 +57,21 @@ test("each end has its own sentence", () => {
   for (const [ended, wanted] of cases) assert.equal(sentence(ended), wanted);
 });
 
+test("how long a finished job is kept", () => {
+  process.env.TZ = "UTC";
+  const now_ms = Date.parse("2026-11-22T12:00:00Z");
+  const kept = (expires_at, changes = {}) => view({ job: over("completed", {}, { expires_at, ...changes }), link: "ended", now_ms }).kept;
+  assert.equal(kept("2026-11-29T14:05:00Z"), "Kept until 29 November, 14:05.");
+  assert.equal(kept("2027-01-02T14:05:00Z"), "Kept until 2 January 2027, 14:05.");
+  assert.equal(kept("2026-11-23T12:00:00Z"), "Kept until 23 November, 12:00.");
+  assert.equal(kept("2026-11-23T11:59:00Z"), "Removed in 23 hours, at 11:59.");
+  assert.equal(kept("2026-11-22T13:30:00Z"), "Removed in 1 hour, at 13:30.");
+  assert.equal(kept("2026-11-22T12:59:59Z"), "Removed in 59 minutes, at 12:59.");
+  assert.equal(kept("2026-11-22T12:00:30Z"), "Removed in 1 minute, at 12:00.");
+  assert.equal(kept("2026-11-22T11:00:00Z"), "Its time is over: it is removed soon.");
+  assert.deepEqual([kept(null), kept(undefined), kept("2026-11-29T14:05:00Z", { done: false, state: "running" })], ["", "", ""]);
+});
+
 test("an unknown state is running until the job says that it is done", () => {
   assert.equal(badge(job({ state: "hibernating" })).text, "Running");
   assert.equal(badge(job({ state: "hibernating", done: true })).text, "Unknown");
@@ -210,7 +225,7 @@ test("a translation replaces texts, plural forms and the way numbers are written
 });
 
 test("every placeholder in the table is filled by somebody", () => {
-  const known = new Set("kind processed total rate duration n m count attempt max name succeeded failed message state status id from to reason percent size accept value minimum maximum sent text time what worker names more stops".split(" "));
+  const known = new Set("kind processed total rate duration n m count attempt max name succeeded failed message state status id from to reason percent size date accept value minimum maximum sent text time what worker names more stops".split(" "));
   for (const [key, entry] of Object.entries(english))
     for (const text of typeof entry === "string" ? [entry] : Object.values(entry))
       for (const [, name] of text.matchAll(/\{(\w+)\}/g)) assert.ok(known.has(name), `${key}: {${name}}`);

@@ -88,7 +88,7 @@ JS_ARROWS: dict[str, set[str]] = {
     "notice.js": {"follow.js", "view.js"},
     "card.js": {"dom.js", "view.js"},
     "item-pages.js": {"dom.js", "view.js"},
-    "job-progress.js": {"card.js", "dom.js", "follow.js", "health.js", "item-pages.js", "look.js",
+    "job-progress.js": {"card.js", "dom.js", "follow.js", "frame.js", "health.js", "item-pages.js", "look.js",
                         "notice.js", "once.js", "timeline.js", "view.js"},
     "define.js": {"job-progress.js"},
     "choose.js": {"words.js"},
@@ -96,9 +96,10 @@ JS_ARROWS: dict[str, set[str]] = {
     "jobs.js": {"dom.js", "health.js", "view.js", "words.js"},
     "attention.js": {"dom.js", "health.js", "view.js", "words.js"},
     "once.js": set(),
+    "frame.js": set(),
     "new-job.js": {"choose.js", "dom.js", "once.js", "options.js", "upload.js", "view.js", "words.js"},
-    "batch.js": {"attention.js", "define.js", "dom.js", "follow.js", "jobs.js", "new-job.js", "view.js",
-                 "words.js"},
+    "batch.js": {"attention.js", "define.js", "dom.js", "follow.js", "frame.js", "jobs.js", "new-job.js",
+                 "view.js", "words.js"},
 }  # fmt: skip
 
 

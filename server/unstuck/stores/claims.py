@@ -19,12 +19,13 @@ from unstuck.timeline import Entry, What
 LEASE_RAN_OUT = "Whoever worked on this item gave no sign of life for too long."
 SERVER_ENDED = "The server ended while this item was worked on."
 
-#: Jobs that have an item which may be taken now: one that rests before its next attempt does not count.
+#: Jobs that have an item which may be taken now: one that rests before its next attempt does not count. The first
+#: along the index says it (NULL, no rest, comes first); left to itself, SQLite reads all that is done before it.
 _CANDIDATES = """
     SELECT id, priority, leased, waiting, n FROM jobs
-    WHERE waiting > 0 AND EXISTS (
-        SELECT 1 FROM items WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL
-        AND (not_before IS NULL OR not_before <= :now))
+    WHERE waiting > 0 AND (
+        SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
+        WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
     ORDER BY priority DESC, n LIMIT :most
 """
 _CLAIMABLE = """
@@ -84,7 +85,10 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
     if job.done:
         raise JobFinished(job_id, job.state)
     transaction.flush()
-    sql = "SELECT idx, lease FROM items WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"
+    sql = (
+        "SELECT idx, lease FROM items INDEXED BY items_leased "
+        "WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"
+    )
     held = transaction.connection.execute(sql, (job_n,)).fetchall()
     if held:
         transaction.remember(job_n, Entry(transaction.now, What.RESCUED, why))

@@ -1,5 +1,5 @@
-"""What is read of a database: jobs, items, lists, counts. Each function is given a connection in a read
-transaction, so that all its statements see one state. Decides nothing, writes nothing.
+"""What is read of a database: a job, what is shown of it, counts; lists are lists.py's. Each function is given
+a connection in a read transaction, so that all its statements see one state. Decides nothing, writes nothing.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from unstuck.errors import JobNotFound
-from unstuck.job import Item, Job
+from unstuck.job import FINAL, Item, Job
 from unstuck.snapshot import CURRENT_SHOWN, ITEM_ERRORS_SHOWN, Snapshot
-from unstuck.stores import JobFilter, Overview, deliveries, rows
+from unstuck.stores import Overview, deliveries, rows
 from unstuck.timeline import Entry, What, merged, of_items
 
 #: A job of so many items tells of each in its timeline, a larger one of those that run.
@@ -32,71 +32,24 @@ def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
     current: list[str] = []
     errors: list[Item] = []
     if job.leased:
-        sql = "SELECT name FROM items WHERE job = ? AND state = 'running' ORDER BY idx LIMIT ?"
+        sql = (
+            "SELECT name FROM items INDEXED BY items_by_state "
+            "WHERE job = ? AND state = 'running' ORDER BY idx LIMIT ?"
+        )
         current = [row[0] for row in connection.execute(sql, (job_n, CURRENT_SHOWN))]
     if job.failed:
-        sql = f"{rows.SELECT_ITEM} WHERE job = ? AND state = 'failed' ORDER BY idx LIMIT ?"
+        sql = f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'failed' ORDER BY idx LIMIT ?"
         errors = [rows.item_from(row) for row in connection.execute(sql, (job_n, ITEM_ERRORS_SHOWN))]
     return Snapshot(job, current, errors)
 
 
-def jobs(
-    connection: sqlite3.Connection, wanted: JobFilter, before: int | None, limit: int
-) -> list[tuple[int, Snapshot]]:
-    """Newest first, each with its row number, those after the row `before`; or what ended first, see JobFilter."""
-    where = ["1"]
-    order = "n DESC"
-    values: list[int | float | str] = []
-    if wanted.finished_before is not None:
-        # Along the index of the ends: the old ones of a million jobs are found without reading the others.
-        order = "finished_at, n"
-        where.append("finished_at < ? AND (finished_at, n) > (?, ?)")
-        values += [wanted.finished_before, *wanted.finished_after]
-    if wanted.states:
-        column = "state" if wanted.finished_before is None else "+state"  # + keeps SQLite from another index
-        where.append(f"{column} IN ({', '.join('?' * len(wanted.states))})")
-        values += list(wanted.states)
-    if wanted.kind is not None:
-        where.append("kind = ?")
-        values.append(wanted.kind)
-    if wanted.healths:
-        where.append(f"finished_at IS NULL AND health IN ({', '.join('?' * len(wanted.healths))})")
-        values += list(wanted.healths)
-    if before is not None:
-        where.append("n < ?")
-        values.append(before)
-    sql = f"SELECT n, {', '.join(rows.JOB_COLUMNS)} FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-    found = [(row[0], rows.job_from(row[1:])) for row in connection.execute(sql, (*values, limit))]
-    return [(job_n, snapshot(connection, job_n, one)) for job_n, one in found]
-
-
-def items(
-    connection: sqlite3.Connection,
-    job_n: int,
-    states: Sequence[str],
-    after_seq: int | None,
-    after_index: int,
-    limit: int,
-) -> list[Item]:
-    """In order of their index, or with `after_seq` of their last change."""
-    where = "job = ?"
-    values: list[int | str] = [job_n]
-    if states:
-        where += f" AND state IN ({', '.join('?' * len(states))})"
-        values += states
-    if after_seq is None:
-        where, order = f"{where} AND idx > ?", "idx"
-        values.append(after_index)
-    else:
-        where, order = f"{where} AND (seq, idx) > (?, ?)", "seq, idx"
-        values += [after_seq, after_index]
-    sql = f"{rows.SELECT_ITEM} WHERE {where} ORDER BY {order} LIMIT ?"
-    return [rows.item_from(row) for row in connection.execute(sql, (*values, limit))]
-
-
 def live(connection: sqlite3.Connection, since: float) -> list[str]:
     """Ids of those that are not done, or ended after `since`."""
-    sql = "SELECT id FROM jobs WHERE finished_at IS NULL UNION ALL SELECT id FROM jobs WHERE finished_at > ?"
+    ends = ", ".join(f"'{state}'" for state in sorted(FINAL))
+    sql = (
+        "SELECT id FROM jobs WHERE finished_at IS NULL "
+        f"UNION ALL SELECT id FROM jobs WHERE state IN ({ends}) AND finished_at > ?"
+    )
     return [row[0] for row in connection.execute(sql, (since,))]
 
 
@@ -108,7 +61,7 @@ def seqs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> dict[str, in
 
 def unfinished(connection: sqlite3.Connection) -> int:
     """How many jobs are not done."""
-    sql = "SELECT count(*) FROM jobs WHERE finished_at IS NULL"
+    sql = "SELECT coalesce(sum(jobs), 0) FROM tally WHERE state IN ('queued', 'running')"
     return int(connection.execute(sql).fetchone()[0])
 
 
@@ -120,7 +73,7 @@ def key_known(connection: sqlite3.Connection, key: str | None) -> bool:
 
 def overview(connection: sqlite3.Connection, now: float) -> Overview:
     """Everything in numbers."""
-    by_state = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
+    by_state = dict(connection.execute("SELECT state, jobs FROM tally WHERE jobs > 0"))
     by_health = dict(
         connection.execute("SELECT health, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY health")
     )
@@ -141,8 +94,13 @@ def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | 
         "WHERE timeline.job = ? ORDER BY n DESC LIMIT ?"
     )
     remembered = [Entry(row[0], What(row[1]), *row[2:]) for row in connection.execute(sql, (job_n, most))]
-    shown = "" if job.total <= FEW_ITEMS else " AND state = 'running'"
-    sql = f"{rows.SELECT_ITEM} WHERE job = ?{shown} ORDER BY idx LIMIT {FEW_ITEMS}"
+    few = job.total <= FEW_ITEMS
+    select = (
+        f"{rows.SELECT_ITEM} WHERE job = ?"
+        if few
+        else f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'running'"
+    )
+    sql = f"{select} ORDER BY idx LIMIT {FEW_ITEMS}"
     told = of_items(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
     found = merged(reversed(remembered), told)
     return found if limit is None else found[-limit:]

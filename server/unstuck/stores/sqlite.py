@@ -35,6 +35,7 @@ from unstuck.stores import (
     Wake,
     claims,
     deliveries,
+    lists,
     queries,
     rows,
 )
@@ -193,7 +194,7 @@ class SQLiteStore:
     ) -> list[Item]:
         def work(connection: sqlite3.Connection) -> list[Item]:
             job_n, _ = queries.job(connection, job_id)
-            return queries.items(connection, job_n, states, after_seq, after_index, limit)
+            return lists.items(connection, job_n, states, after_seq, after_index, limit)
 
         return await self._read(work)
 
@@ -203,7 +204,7 @@ class SQLiteStore:
         )
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
-        return await self._read(lambda connection: queries.jobs(connection, wanted, before, limit))
+        return await self._read(lambda connection: lists.jobs(connection, wanted, before, limit))
 
     async def live(self, finished_within_s: float) -> list[str]:
         since = self._wall() - finished_within_s

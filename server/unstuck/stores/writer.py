@@ -128,7 +128,7 @@ class Transaction:
         self.flush()
         self._items.clear()
         self.connection.execute(
-            "UPDATE items SET state = 'cancelled', seq = ?, finished_at = ? "
+            "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
             "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
             (job.seq, self.now, job_n),
         )

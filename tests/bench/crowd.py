@@ -1,0 +1,80 @@
+"""A server with one large job that changes at a steady rate from inside, for as long as it is looked at.
+
+    python -m tests.bench.crowd PORT DATA ITEMS RATE SECONDS
+
+The app is the real one; the items are in the hands of this program, which reports on forty at a time and finishes
+them (one in twenty fails), `rate` changes a second, so that not all are done after so many seconds. It prints the
+job's id when it is ready. Must not know: who looks, or what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import time
+from uuid import uuid4
+
+from unstuck.app import create_app
+from unstuck.job import Command, Finish, Item, ItemState, Job, Problem, Report
+from unstuck.routes import Parts
+from unstuck.serve import listen, run
+from unstuck.settings import load
+from unstuck.stores import Claimed
+
+AT_A_TIME = 40
+TICK_S = 0.05
+#: Of all items, how many may be done in the end.
+MOST_DONE = 0.95
+
+
+async def change(parts: Parts, items: int, rate: float, seconds: float) -> None:
+    """The life of the job."""
+    job_id = str(uuid4())
+    job = Job(id=job_id, kind="checksum", name="A large job", total=items, waiting=items, created_at=time.time())
+    await parts.store.create(job, [Item(index=n, name=f"measurements/{n:05d}.csv") for n in range(items)])
+    waiting = list(reversed(await parts.store.claim(items, 1e6, "worker 1")))
+    print(job_id, flush=True)
+    each = math.ceil(rate * seconds / (items * MOST_DONE))  # changes of one item
+    running: list[tuple[Claimed, int]] = []
+    due = time.monotonic()
+    while waiting:
+        due += TICK_S
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        commands: list[Command] = []
+        for _ in range(round(rate * TICK_S)):
+            one, count = running.pop(0) if len(running) >= AT_A_TIME or not waiting else (waiting.pop(), 0)
+            commands.append(_changed(one, count, each))
+            if count < each:
+                running.append((one, count + 1))
+        await parts.store.apply(commands)
+
+
+def _changed(one: Claimed, count: int, each: int) -> Command:
+    now, item = time.time(), one.item
+    where = (one.job_id, item.index, item.lease)
+    if count < each:
+        return Report(*where, now, count / each, f"row {count * 1_000}")
+    if item.index % 20:
+        return Finish(*where, ItemState.SUCCEEDED, now, result={"rows": item.index})
+    return Finish(
+        *where, ItemState.FAILED, now, error=Problem("broken", f"Row {item.index} has 3 columns, not 2.")
+    )
+
+
+def main(port: str, data: str, items: str, rate: str, seconds: str) -> None:
+    """See the module."""
+    given = {"port": int(port), "data": data, "workers": 1, "lease_s": 1e6}
+    settings = load(given, {})
+    app = create_app(settings)
+    running = []
+
+    def ready() -> None:
+        life = change(app.state.parts, int(items), float(rate), float(seconds))
+        running.append(asyncio.get_running_loop().create_task(life))
+
+    run(app, settings, listen(settings), ready)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

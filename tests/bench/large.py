@@ -1,0 +1,172 @@
+"""What the store's answers cost with a long history, against those with a short one: ratios of CPU seconds.
+
+    python -m tests.bench.large [JOBS]
+
+Two databases in which a hundred jobs go on: one of these has 20 items, or ten thousand, most of them done. Beside
+them are ten finished jobs, or a million (made by SQL). Each question is asked of both by turns. Prints JSON:
+what each question costs. Must not know: how the store finds its answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import anyio.to_thread
+
+from unstuck.job import Alarms, Health, Item, ItemState, Job, Release, State
+from unstuck.stores import JobFilter
+from unstuck.stores.opening import open_checked
+from unstuck.stores.rows import JOB_COLUMNS
+from unstuck.stores.sqlite import SQLiteStore
+
+LIVE, FEW, MANY = 100, 20, 10_000
+ROUNDS = 9
+#: A question is asked so often in a round, so that the clock of the CPU can tell.
+ASKED = 30
+PAGE = 5
+
+Ask = Callable[[SQLiteStore], Awaitable[object]]
+
+
+async def fill(path: Path, finished: int, items: int) -> str:
+    """A history of so many jobs, then what goes on; the id of the large job."""
+    store = SQLiteStore(path)
+    await store.open()
+    first = Job(id=str(UUID(int=0)), kind="checksum", name="first", total=1, waiting=0, created_at=0.0)
+    await store.create(first, [])
+    await store.close()
+    _history(path, finished)
+    store = SQLiteStore(path)
+    await store.open()
+    ids = [str(uuid4()) for _ in range(LIVE)]
+    for job_id in ids:
+        total = items if job_id == ids[0] else FEW
+        job = Job(id=job_id, kind="checksum", name="", total=total, waiting=total, created_at=time.time())
+        await store.create(job, [Item(index=index, name=f"{index:05d}.csv") for index in range(total)])
+    await store.close()
+    _work(path, ids[0], items)
+    return ids[0]
+
+
+def _history(path: Path, finished: int) -> None:
+    """Copies of the first job, finished one after the other; of a thousand one was cancelled, and one is rare."""
+    own = {
+        "id": "printf('%08x-0000-4000-8000-000000000000', value)",
+        "kind": "CASE value % 1000 WHEN 500 THEN 'thumbnail' ELSE 'checksum' END",
+        "state": "CASE value % 1000 WHEN 7 THEN 'cancelled' ELSE 'completed' END",
+        "total": "1", "waiting": "0", "succeeded": "1", "created_at": "value", "finished_at": "value + 1.0",
+    }  # fmt: skip
+    chosen = ", ".join(own.get(name, name) for name in JOB_COLUMNS)
+    numbers = "(SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < ?)"
+    copies = f"WITH RECURSIVE numbers (value) AS {numbers} SELECT {chosen} FROM numbers, jobs WHERE jobs.n = 1"
+    with closing(open_checked(path)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        connection.execute(f"INSERT INTO jobs ({', '.join(JOB_COLUMNS)}) {copies}", (finished,))
+        connection.execute(
+            "INSERT INTO items (job, idx, name, state, seq, lease, attempt) "
+            "SELECT n, 0, 'a.csv', 'succeeded', 2, 1, 1 FROM jobs WHERE n > 1"
+        )
+        connection.execute("INSERT INTO timeline (job, at, what) SELECT n, created_at, 'submitted' FROM jobs")
+        connection.execute("DELETE FROM jobs WHERE n = 1")
+        connection.execute("COMMIT")
+
+
+def _work(path: Path, job_id: str, items: int) -> None:
+    """All but ten items of a job are done."""
+    with closing(open_checked(path)) as connection:
+        connection.execute("BEGIN")
+        connection.execute(
+            "UPDATE items SET state = 'succeeded', seq = idx + 2 "
+            "WHERE idx < ? AND job = (SELECT n FROM jobs WHERE id = ?)",
+            (items - 10, job_id),
+        )
+        connection.execute(
+            "UPDATE jobs SET state = 'running', priority = 1, succeeded = ?, waiting = 10, seq = ? WHERE id = ?",
+            (items - 10, items, job_id),
+        )
+        connection.execute("COMMIT")
+
+
+def questions(large: str) -> dict[str, Ask]:
+    """Everything that a person, a page or a timer asks for, by name."""
+    alarms = Alarms()
+    rare = JobFilter((State.CANCELLED, State.FAILED))
+
+    def listed(wanted: JobFilter, before: int | None = None) -> Ask:
+        return lambda store: store.jobs(wanted, before=before, limit=PAGE)
+
+    return {
+        "list": listed(JobFilter()),
+        "list, a later page": listed(JobFilter(), before=70),
+        "list: one state": listed(JobFilter((State.FAILED,))),
+        "list: what goes on": listed(JobFilter((State.QUEUED, State.RUNNING))),
+        "list: rare states": listed(rare),
+        "list: one kind": listed(JobFilter(kind="checksum")),
+        "list: a kind that is not there": listed(JobFilter(kind="csv-profile")),
+        "list: kind and state": listed(JobFilter((State.FAILED,), "checksum")),
+        "list: health": listed(JobFilter(healths=(Health.STALLED, Health.UNRESPONSIVE))),
+        "ends": listed(JobFilter(finished_before=1e12)),
+        "ends: rare states": listed(JobFilter((State.FAILED,), finished_before=1e12)),
+        "ends: a kind that is not there": listed(JobFilter(kind="csv-profile", finished_before=1e12)),
+        "retention's look": listed(JobFilter(finished_before=0.5)),
+        "status": lambda store: store.snapshot(large),
+        "items": lambda store: store.items(large, limit=PAGE),
+        "items: one state": lambda store: store.items(large, states=(ItemState.FAILED,), limit=PAGE),
+        "items: states": lambda store: store.items(large, states=("failed", "running"), limit=PAGE),
+        "items: after a seq": lambda store: store.items(large, after_seq=2, limit=PAGE),
+        "timeline": lambda store: store.timeline(large, PAGE),
+        "live": lambda store: store.live(60.0),
+        "health and metrics": lambda store: store.overview(),
+        "room for one more": lambda store: store.has_room(10_000),
+        "claim": claimed_and_given_back,
+        "sweep": lambda store: anyio.to_thread.run_sync(store.sweep, alarms),
+    }
+
+
+async def claimed_and_given_back(store: SQLiteStore) -> None:
+    """The way of an item to a runner, and back as it was."""
+    (claimed,) = await store.claim(1, 1e6)
+    await store.apply([Release(claimed.job_id, claimed.item.index, claimed.item.lease)])
+
+
+async def measure(finished: int = 1_000_000, rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+    """For each question: CPU milliseconds with ten finished jobs and with so many, and their ratio (medians)."""
+    with tempfile.TemporaryDirectory() as folder:
+        stores, asks = [], []
+        for name, count, items in (("small", 10, FEW), ("large", finished, MANY)):
+            path = Path(folder) / f"{name}.db"
+            asks.append(questions(await fill(path, count, items)))
+            store = SQLiteStore(path)
+            await store.open()
+            stores.append(store)
+        try:
+            return {name: await _compare(stores, [one[name] for one in asks], rounds) for name in asks[0]}
+        finally:
+            for store in stores:
+                await store.close()
+
+
+async def _compare(stores: list[SQLiteStore], asks: list[Ask], rounds: int) -> dict[str, float]:
+    taken: list[list[float]] = [[], []]
+    for _ in range(rounds):
+        for store, ask, times in zip(stores, asks, taken, strict=True):
+            begun = time.process_time()
+            for _ in range(ASKED):
+                await ask(store)
+            times.append((time.process_time() - begun) / ASKED * 1_000)
+    small, large = (statistics.median(times) for times in taken)
+    return {"small_ms": round(small, 3), "large_ms": round(large, 3), "ratio": round(large / small, 2)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(measure(*(int(text) for text in sys.argv[1:]))), indent=2))

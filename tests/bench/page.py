@@ -1,0 +1,203 @@
+"""The page with ten thousand files in one job, live: what it costs the main thread of a real Chromium, and memory.
+
+    python -m tests.bench.page [--minutes 2]
+
+The dialog lies over the batch page, both live, on a job that changes 200 times a second, while lists are opened,
+paged and scrolled; then ten thousand files are chosen. Tasks are judged by the CPU seconds that they took (a busy
+machine makes any of them long), as Chromium's own trace tells them, once the page is loaded. Prints JSON.
+Must not know: how the page draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, CDPSession, Page
+
+from tests.browser.chromium import browser
+from tests.faults.stage import free_port
+
+ITEMS, RATE = 10_000, 200
+#: After this the page is loaded, its code compiled, its lists at their full length (seconds).
+SETTLED_S = 6.0
+#: One trace; Chromium keeps it in memory (seconds).
+TRACE_S = 20.0
+#: Longer tasks are kept one by one (milliseconds of CPU).
+NOTABLE_MS = 20.0
+CATEGORIES = ["-*", "disabled-by-default-devtools.timeline", "devtools.timeline"]
+HEAP = {"JSHeapUsedSize": "heap_bytes", "Nodes": "nodes", "JSEventListeners": "listeners"}
+
+
+@dataclass
+class Tasks:
+    """Of the page's main thread, in milliseconds of CPU."""
+
+    longest_ms: float = 0.0
+    over_50: int = 0
+    busy_ms: float = 0.0
+    seconds: float = 0.0
+    notable: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, trace: bytes, seconds: float) -> None:
+        """All that one trace tells."""
+        self.seconds += seconds
+        events = json.loads(trace)["traceEvents"]
+        named = (one for one in events if one.get("name") == "thread_name")
+        mains = {(one["pid"], one["tid"]) for one in named if one["args"]["name"] == "CrRendererMain"}
+        for one in events:
+            if one.get("name") != "RunTask" or (one["pid"], one["tid"]) not in mains:
+                continue
+            cpu, wall = one.get("tdur", 0) / 1_000, one.get("dur", 0) / 1_000
+            self.busy_ms += cpu
+            self.longest_ms = max(self.longest_ms, cpu)
+            self.over_50 += cpu > 50
+            if cpu > NOTABLE_MS:
+                self.notable.append({"cpu_ms": round(cpu, 1), "wall_ms": round(wall, 1)})
+
+    def told(self) -> dict[str, Any]:
+        """For JSON; `busy` is the share of one core."""
+        busy = round(self.busy_ms / 1_000 / self.seconds, 4) if self.seconds else None
+        return {**asdict(self), "busy_ms": round(self.busy_ms), "busy": busy}
+
+
+@contextmanager
+def crowd(folder: Path, seconds: float) -> Iterator[tuple[str, str]]:
+    """The address of a server, and the id of its large job."""
+    port = free_port()
+    given = [str(one) for one in (port, folder / "data", ITEMS, RATE, seconds)]
+    with (folder / "server.log").open("w") as log:
+        command = [sys.executable, "-m", "tests.bench.crowd", *given]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        assert process.stdout is not None
+        job_id = process.stdout.readline().strip()
+        assert job_id, (folder / "server.log").read_text()
+        yield f"http://127.0.0.1:{port}", job_id
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def held(cdp: CDPSession) -> dict[str, float]:
+    """What the page holds when all is thrown away that can be."""
+    for _ in range(2):
+        cdp.send("HeapProfiler.collectGarbage")
+    metrics = {one["name"]: one["value"] for one in cdp.send("Performance.getMetrics")["metrics"]}
+    return {ours: metrics[theirs] for theirs, ours in HEAP.items()}
+
+
+def traced(chromium: Browser, page: Page, tasks: Tasks, seconds: float) -> None:
+    """Look at the page for so long, while somebody uses it."""
+    begun = time.monotonic()
+    chromium.start_tracing(page=page, categories=CATEGORIES)
+    turn = 0
+    while time.monotonic() < begun + seconds:
+        use(page, turn)
+        turn += 1
+        page.wait_for_timeout(250)
+    tasks.add(chromium.stop_tracing(), time.monotonic() - begun)
+
+
+def use(page: Page, turn: int) -> None:
+    """One small thing that somebody does: scroll a list, turn a page, look at the details, at the list below."""
+    page.evaluate(
+        """(turn) => {
+          const root = document.querySelector("job-progress")?.shadowRoot;
+          for (const list of root?.querySelectorAll(".list") ?? []) list.scrollTop = (turn % 8) * 120;
+          const press = (text) => [...root?.querySelectorAll("button") ?? []]
+            .find((one) => one.textContent.startsWith(text) && !one.closest("[hidden]"))?.click();
+          if (turn === 2) press("Show all");
+          if (turn % 6 === 3) press("Next");
+          if (turn % 24 === 23) press("Back to the start");
+          if (turn % 12 === 5) root?.querySelector(".timeline summary")?.click();
+          if (turn % 12 === 9) press("Check status");
+          if (!root) document.scrollingElement.scrollTop = (turn % 8) * 60;
+        }""",
+        turn,
+    )
+
+
+def watch(chromium: Browser, url: str, seconds: float) -> dict[str, Any]:
+    """A page at this address, looked at for so long."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    try:
+        page = context.new_page()
+        page.add_init_script(
+            "window.longTasks = []; new PerformanceObserver((list) => window.longTasks.push("
+            "...list.getEntries().map((one) => [one.startTime, one.duration]))).observe({ type: 'longtask' });"
+        )
+        cdp = context.new_cdp_session(page)
+        cdp.send("Performance.enable")
+        page.goto(url)
+        traced(chromium, page, Tasks(), SETTLED_S)
+        settled_ms, before, tasks = page.evaluate("performance.now()"), held(cdp), Tasks()
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 1:
+            traced(chromium, page, tasks, min(TRACE_S, left))
+        late = page.evaluate(
+            "(after) => window.longTasks.filter(([at]) => at > after).map(([, ms]) => ms)", settled_ms
+        )
+        return {"tasks": tasks.told(), "before": before, "after": held(cdp), "longtask_wall_ms": late}
+    finally:
+        context.close()
+
+
+def choose(chromium: Browser, url: str, folder: Path) -> dict[str, Any]:
+    """Ten thousand files are chosen, the form is filled in, and sent."""
+    (folder / "files").mkdir()
+    files = [folder / "files" / f"{number:05d}.csv" for number in range(ITEMS)]
+    for path in files:
+        path.write_bytes(b"a,b\n1,2\n")
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    try:
+        page = context.new_page()
+        page.goto(url)
+        page.locator("input[name=kind][value=checksum]").check()
+        found = {}
+        for step in ("choose", "type", "send"):
+            tasks, begun = Tasks(), time.monotonic()
+            chromium.start_tracing(page=page, categories=CATEGORIES)
+            if step == "choose":
+                page.locator("#pick-files").set_input_files([str(path) for path in files])
+                page.locator("#chosen-sum").filter(has_text="10,000 files").wait_for(timeout=60_000)
+            elif step == "type":
+                page.locator("#name").press_sequentially("ten thousand", delay=30)
+            else:
+                page.locator("#start").click()
+                page.locator("job-progress").wait_for(state="attached", timeout=120_000)
+            tasks.add(chromium.stop_tracing(), time.monotonic() - begun)
+            found[step] = tasks.told()
+        return found
+    finally:
+        context.close()
+
+
+def measure(minutes: float = 2.0, *, choosing: bool = True) -> dict[str, Any]:
+    """Each of the dialog and the batch page for so long; then choosing files."""
+    with tempfile.TemporaryDirectory() as text, browser() as chromium:
+        folder = Path(text)
+        seconds = minutes * 60
+        with crowd(folder, 2 * (seconds + 3 * SETTLED_S)) as (url, job_id):
+            found = {
+                "dialog": watch(chromium, f"{url}/#job={job_id}", seconds),
+                "list": watch(chromium, f"{url}/", seconds),
+            }
+            if choosing:
+                found["choose"] = choose(chromium, url, folder)
+        return {"items": ITEMS, "changes_per_second": RATE, "seconds": seconds, **found}
+
+
+if __name__ == "__main__":
+    wanted = argparse.ArgumentParser()
+    wanted.add_argument("--minutes", type=float, default=2.0)
+    print(json.dumps(measure(wanted.parse_args().minutes), indent=2))
