@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from tests.conftest import Server
+from tests.faults import service_worker
 from tests.faults.judge import Flaw, Screen, Wrong
 from tests.faults.page import Dialog, TooBusy
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
 from tests.faults.scene import CALM_S, Front, Scene, Verdict, ground, needed
-from tests.faults.schedule import LONGEST_S, Fault, Schedule
+from tests.faults.schedule import KINDS, LONGEST_S, Fault, Schedule
 from tests.faults.stage import Need
 from tests.faults.stage import Stage as Stage
 from tests.faults.stage import free_port as free_port
@@ -39,6 +40,7 @@ class Shown(Scene):
     ) -> AsyncIterator[Shown]:
         """With a page that has everything loaded, and nothing opened."""
         async with ground(stage, seed, need or Need(), front) as (server, proxy):
+            proxy.own[service_worker.PATH] = service_worker.RESPONSE
             dialog = await Dialog.load(stage.browser, proxy.url)
             try:
                 yield Shown(stage, server, proxy, dialog)
@@ -71,6 +73,13 @@ class Shown(Scene):
             await self.dialog.freeze()
         elif fault.kind == "page put aside":
             await self.dialog.put_aside()
+        elif fault.kind == "machine asleep":
+            await self.proxy.set(Mode(Trouble.HALF_OPEN))
+            await self.dialog.stop(browser=True)
+        elif fault.kind == "renderer stopped":
+            await self.dialog.stop(browser=False)
+        elif does := KINDS[fault.kind].service_worker:
+            await self.dialog.put_under(service_worker.address(does, fault.where))
         else:
             await super().begin(fault)
 
@@ -87,6 +96,12 @@ class Shown(Scene):
             await self.dialog.thaw()
         elif fault.kind == "page put aside":
             await self.dialog.bring_back()
+        elif KINDS[fault.kind].stops:
+            await self.proxy.set(PASS)
+            await self.dialog.go_on()
+        elif KINDS[fault.kind].service_worker:
+            await self.dialog.put_under(service_worker.address("nothing", ()))
+            healed_at = time.time()  # until then the other one may have taken what was asked
         else:
             return await super().end(fault)
         return healed_at
@@ -124,7 +139,10 @@ async def play(stage: Stage, schedule: Schedule, slack_s: float = 0.0) -> Verdic
 
 
 async def _play(stage: Stage, schedule: Schedule, slack_s: float) -> Verdict:
-    async with Shown.set_up(stage, schedule.seed, needed(schedule)) as scene:
+    async with (
+        stage.with_own_browser() if schedule.stops else nullcontext(stage) as own,
+        Shown.set_up(own, schedule.seed, needed(schedule)) as scene,
+    ):
         await scene.submit(schedule.total, schedule.item_s, schedule.failures, schedule.seed)
         for fault in schedule.early:
             await scene.begin(fault)
