@@ -20,7 +20,7 @@ class Does(StrEnum):
     HANGS = "hangs"  # takes the request and never answers
     PASSES = "passes"  # asks the server itself, and passes on what comes
     BREAKS = "breaks"  # … and breaks it off after a few hundred bytes
-    REMEMBERS = "remembers"  # tells what was answered the first time, for ever
+    REMEMBERS = "remembers"  # tells what a poll was answered the first time, for ever; no stream gets through
 
 
 _SCRIPT = """
@@ -47,17 +47,20 @@ function brokenOff(response) {
   return new Response(response.body.pipeThrough(breaking), response);
 }
 
+const offline = () => new Response(OFFLINE, { status: 503, headers: { "Content-Type": "text/html" } });
+
 async function remembered(request) {
+  if (whereOf(request) === "stream") return offline();
   const cache = await caches.open("first answers");
   const held = await cache.match(request.url);
   if (held) return held;
   const response = await fetch(request);
-  if (whereOf(request) === "poll" && response.ok) await cache.put(request.url, response.clone());
+  if (response.ok) await cache.put(request.url, response.clone());
   return response;
 }
 
 const answer = {
-  answers: () => new Response(OFFLINE, { status: 503, headers: { "Content-Type": "text/html" } }),
+  answers: offline,
   hangs: () => new Promise(() => {}),
   passes: (request) => fetch(request),
   breaks: async (request) => brokenOff(await fetch(request)),
