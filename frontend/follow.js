@@ -60,7 +60,7 @@ export class Follow extends EventTarget {
   /** @type {AbortController | null} */ #polling = null;
   /** @type {{poll: number | null, resolve: (found: Found) => void}[]} */ #checks = [];
   /** @type {{tag: string, seq: number} | null} */ #etag = null;
-  #unanswered = 0; // polls; of each three that follow, two go without credentials
+  #unanswered = 0; // polls; of each three that follow, two go without credentials, and so does what breaks a silence
   /** @type {any} */ #timer = null;
   #listening = new AbortController();
   #closed = false;
@@ -240,15 +240,16 @@ export class Follow extends EventTarget {
     this.#answerChecks(poll, this.#found(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"));
   }
 
-  /** @param {number} poll @param {string} reason @param {AbortSignal} signal @returns {Promise<WatchEvent & {poll: number}>} */
-  async #ask(poll, reason, signal) {
+  /** @param {number} poll @param {string} reason @param {AbortSignal} signal @param {boolean} [bare] without credentials
+   * @returns {Promise<WatchEvent & {poll: number}>} */
+  async #ask(poll, reason, signal, bare = reason === "watchdog" || this.#unanswered % 3 !== 0) {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
     if (this.#etag && this.#etag.seq === this.#state.seq) headers["If-None-Match"] = this.#etag.tag;
     // A browser keeps other connections for requests without credentials. After an outage the ones may hang in
     // TCP's pauses for a minute while the others get through. Streams need the ones, so two polls of three go by
-    // the others.
-    const bare = this.#unanswered % 3 !== 0;
+    // the others. And when a stream has fallen silent, over HTTP/2 its connection is that of the polls: the first
+    // to ask by it waited 10 s for nothing.
     try {
       const credentials = bare ? "omit" : "same-origin";
       const response = await this.#platform.fetch(this.#subject.pollUrl, { headers, signal, cache: "no-store", credentials });
@@ -257,7 +258,7 @@ export class Follow extends EventTarget {
       const job = response.ok && body ? this.#subject.readPoll(body) : null;
       if (bare && !job) { // it may be the lack of credentials that was refused
         this.#unanswered = 0;
-        return await this.#ask(poll, reason, signal);
+        return await this.#ask(poll, reason, signal, false);
       }
       if (!response.ok) return refusal(poll, response, body);
       // HTML after a redirect is what a sign-in page looks like from here.
@@ -266,6 +267,8 @@ export class Follow extends EventTarget {
       this.#etag = tag ? { tag, seq: job.seq } : null;
       return { type: "poll_ok", poll, job };
     } catch {
+      // So fails a way to the sign-in page of another site, too; what hung is aborted.
+      if (bare && this.#unanswered === 0 && !signal.aborted) return this.#ask(poll, reason, signal, false);
       this.#unanswered += 1;
       return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown to the person as connection trouble
     }

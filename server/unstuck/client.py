@@ -30,6 +30,9 @@ SUBMIT_ATTEMPTS = 5
 PASSING = frozenset({429, 502, 503, 504})
 #: An answer within this, or the submission is sent again (seconds); sending itself may take as long as it takes.
 ANSWER_S = 60.0
+#: Each watched job has a stream of its own. With a limit on them (httpx: 100), those beyond it wait for a place
+#: without a word, and so do their polls: 150 jobs watched at once, and 50 never heard of.
+CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 T = TypeVar("T")
 
@@ -43,7 +46,9 @@ class Client:
 
     def __init__(self, url: str = DEFAULT_URL, *, headers: Mapping[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.AsyncClient(headers=headers, follow_redirects=True, timeout=httpx.Timeout(ANSWER_S))
+        self._http = httpx.AsyncClient(
+            headers=headers, follow_redirects=True, timeout=httpx.Timeout(ANSWER_S), limits=CONNECTIONS
+        )
 
     async def __aenter__(self) -> Client:
         await self._http.__aenter__()

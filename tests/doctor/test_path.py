@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.certificate import make_certificate
 from tests.conftest import Server, StartServer
 from tests.doctor.way import needs_nginx, nginx, spoiled
-from tests.serve.test_serve import make_certificate
 from unstuck.diagnosis import Finding, Level, Measured, exit_code, judge
 from unstuck.doctor import base_of, measure
 from unstuck.doctor_cli import doctor

@@ -9,20 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 
 from tests.conftest import Server
+from tests.faults import service_worker
 from tests.faults.judge import Flaw, Screen, Wrong
 from tests.faults.page import Dialog, TooBusy
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
 from tests.faults.scene import CALM_S, Front, Scene, Verdict, ground, needed
-from tests.faults.schedule import LONGEST_S, Fault, Schedule
+from tests.faults.schedule import KINDS, LONGEST_S, Fault, Schedule
 from tests.faults.stage import Need
 from tests.faults.stage import Stage as Stage
 from tests.faults.stage import free_port as free_port
 
+#: From the proxy's port to the URL that the page is loaded from.
+Beyond = Callable[[int], AbstractAsyncContextManager[str]]
 #: How often a play is begun that the browser was too busy for.
 TRIES = 4
+#: The time to the truth, what was wrong, and all that was shown; see Verdict.
+Seen = tuple[float | None, tuple[Wrong, ...], tuple[Screen, ...]]
 
 
 class Shown(Scene):
@@ -35,11 +40,19 @@ class Shown(Scene):
     @staticmethod
     @asynccontextmanager
     async def set_up(
-        stage: Stage, seed: int = 1, need: Need | None = None, front: Front | None = None
+        stage: Stage,
+        seed: int = 1,
+        need: Need | None = None,
+        front: Front | None = None,
+        beyond: Beyond | None = None,
     ) -> AsyncIterator[Shown]:
-        """With a page that has everything loaded, and nothing opened."""
-        async with ground(stage, seed, need or Need(), front) as (server, proxy):
-            dialog = await Dialog.load(stage.browser, proxy.url)
+        """With a page that has everything loaded, and nothing opened; `beyond` puts something more between it and
+        the proxy."""
+        async with AsyncExitStack() as stack:
+            server, proxy = await stack.enter_async_context(ground(stage, seed, need or Need(), front))
+            proxy.own[service_worker.PATH] = service_worker.RESPONSE
+            url = await stack.enter_async_context(beyond(proxy.port)) if beyond else proxy.url
+            dialog = await Dialog.load(stage.browser, url)
             try:
                 yield Shown(stage, server, proxy, dialog)
             finally:
@@ -71,6 +84,13 @@ class Shown(Scene):
             await self.dialog.freeze()
         elif fault.kind == "page put aside":
             await self.dialog.put_aside()
+        elif fault.kind == "machine asleep":
+            await self.proxy.set(Mode(Trouble.HALF_OPEN))
+            await self.dialog.stop(browser=True)
+        elif fault.kind == "renderer stopped":
+            await self.dialog.stop(browser=False)
+        elif does := KINDS[fault.kind].service_worker:
+            await self.dialog.put_under(service_worker.address(does, fault.where))
         else:
             await super().begin(fault)
 
@@ -87,14 +107,21 @@ class Shown(Scene):
             await self.dialog.thaw()
         elif fault.kind == "page put aside":
             await self.dialog.bring_back()
+        elif KINDS[fault.kind].stops:
+            await self.proxy.set(PASS)
+            await self.dialog.go_on()
+        elif KINDS[fault.kind].service_worker:
+            await self.dialog.put_under(service_worker.address("nothing", ()))
+            healed_at = time.time()  # until then the other one may have taken what was asked
         else:
             return await super().end(fault)
         return healed_at
 
     # -- the end
 
-    async def judge(self, schedule: Schedule, bound_s: float, healed_at: float, seq: int) -> Verdict:
+    async def judge(self, bound_s: float, healed_at: float) -> Seen:
         """Wait for the truth, and a little longer than it may take, then look at all that was shown."""
+        seq = (await self.truth())["seq"]
         await self.until_done()
         given_up = time.monotonic() + bound_s + 5
         while not await self.dialog.ended() and time.monotonic() < given_up:
@@ -104,7 +131,7 @@ class Shown(Scene):
         screens = await self.dialog.screens()  # once more: nothing may have changed after the end
         truth_s, found = self.found(bound_s, screens, healed_at, seq)
         errors = (Wrong(Flaw.ERROR, error) for error in self.dialog.errors)
-        return Verdict(schedule, truth_s, (*found, *unrest, *errors), tuple(screens))
+        return truth_s, (*found, *unrest, *errors), tuple(screens)
 
     async def unrest(self) -> list[Wrong]:
         """What the page holds after the end, asked for after it (by its own clock), or keeps in flight."""
@@ -124,11 +151,13 @@ async def play(stage: Stage, schedule: Schedule, slack_s: float = 0.0) -> Verdic
 
 
 async def _play(stage: Stage, schedule: Schedule, slack_s: float) -> Verdict:
-    async with Shown.set_up(stage, schedule.seed, needed(schedule)) as scene:
+    async with (
+        stage.with_own_browser() if schedule.stops else nullcontext(stage) as own,
+        Shown.set_up(own, schedule.seed, needed(schedule)) as scene,
+    ):
         await scene.submit(schedule.total, schedule.item_s, schedule.failures, schedule.seed)
         for fault in schedule.early:
             await scene.begin(fault)
         await scene.open()
         healed_at = await scene.play_faults(schedule)
-        seq = (await scene.truth())["seq"]
-        return await scene.judge(schedule, schedule.bound_s + slack_s, healed_at, seq)
+        return Verdict(schedule, *await scene.judge(schedule.bound_s + slack_s, healed_at))

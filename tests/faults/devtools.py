@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.browser.chromium import QUIET, executable
+from tests.faults import processes
 
 #: Beyond what any command takes, on a busy machine too.
 ANSWER_S = 60.0
@@ -35,7 +36,8 @@ os.execv(chromium[0], chromium)
 class Browser:
     """See `launched`. Commands go out by number, answers come back by number."""
 
-    def __init__(self, reader: asyncio.StreamReader, commands: int) -> None:
+    def __init__(self, reader: asyncio.StreamReader, commands: int, pid: int) -> None:
+        self.pid = pid
         self._reader = reader
         self._commands = commands
         self._number = 0
@@ -44,8 +46,8 @@ class Browser:
 
     @staticmethod
     @asynccontextmanager
-    async def launched() -> AsyncIterator[Browser]:
-        """A headless browser with an empty profile, gone at the end."""
+    async def launched(*options: str) -> AsyncIterator[Browser]:
+        """A headless browser with an empty profile, gone at the end with all its processes."""
         path = executable()
         assert path, "Install a Chromium, or name one with CHROMIUM=/path."
         to_browser, commands = _high(os.pipe())
@@ -53,7 +55,13 @@ class Browser:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             process = await asyncio.create_subprocess_exec(
                 *[sys.executable, "-c", _BECOME, str(to_browser), str(from_browser), path, *QUIET],
-                *["--headless=new", "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],
+                *[
+                    "--headless=new",
+                    "--remote-debugging-pipe",
+                    f"--user-data-dir={profile}",
+                    *options,
+                    "about:blank",
+                ],
                 pass_fds=(to_browser, from_browser),
                 stderr=asyncio.subprocess.DEVNULL,
             )
@@ -63,13 +71,13 @@ class Browser:
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(answers, "rb")
             )
-            browser = Browser(reader, commands)
+            browser = Browser(reader, commands, process.pid)
             hearing = asyncio.create_task(browser._hear())
             try:
                 yield browser
             finally:
                 hearing.cancel()
-                process.kill()
+                processes.kill(processes.family(process.pid))
                 await process.wait()
                 transport.close()
                 os.close(commands)

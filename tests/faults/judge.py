@@ -45,6 +45,7 @@ class Screen:
     badge: str
     counts: tuple[str, ...]
     link: str
+    name: str = ""  # of the job
 
     @staticmethod
     def of(seen: Mapping[str, Any]) -> Screen:
@@ -62,6 +63,7 @@ class Screen:
             badge=BADGES[job["state"]] if done else "",
             counts=(str(counts["succeeded"]), str(counts["failed"])),
             link=link,
+            name=job["name"],
         )
 
 
@@ -123,6 +125,7 @@ def _wrong_end(shown: Screen, job: Job) -> list[Wrong]:
         ),
         "bar": (shown.bar == counts["percent"], counts["percent"], shown.bar),
         "seq": (shown.seq == job["seq"], job["seq"], shown.seq),
+        "name": (shown.name == job["name"], job["name"], shown.name),
     }
     return [
         Wrong(Flaw.FINAL, f"the final {part} is {is_!r}, not {should!r}")

@@ -1,4 +1,5 @@
-"""nginx as it should not be set up: it buffers and compresses event streams, and ignores our wish not to.
+"""nginx in front of a server: as it should not be set up (it buffers and compresses event streams, and ignores our
+wish not to), and as it should, over TLS, so that browsers speak HTTP/2 with it.
 
 Must not know: dialogs, jobs.
 """
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.certificate import make_certificate
 from tests.faults.stage import free_port
 from tests.faults.wire import HOST
 
@@ -27,19 +29,23 @@ http {{
   access_log off;
   client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
   uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
-  gzip on; gzip_proxied any; gzip_types text/event-stream application/json;
+  {everywhere}
   server {{
-    listen {host}:{port};
+    listen {host}:{port} {listens};
     location / {{
       proxy_pass http://{host}:{target};
       proxy_set_header Host $http_host;
       proxy_http_version 1.1;
-      proxy_buffering on;
-      proxy_ignore_headers X-Accel-Buffering;
+      {here}
     }}
   }}
 }}
 """
+_BUFFERING = {
+    "everywhere": "gzip on; gzip_proxied any; gzip_types text/event-stream application/json;",
+    "listens": "",
+    "here": "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
+}
 
 
 def executable() -> str | None:
@@ -49,22 +55,37 @@ def executable() -> str | None:
 @asynccontextmanager
 async def buffering(target: int) -> AsyncIterator[int]:
     """The port of an nginx that holds back what comes from `target`."""
+    with tempfile.TemporaryDirectory() as name:
+        async with _runs(Path(name), target, **_BUFFERING) as port:
+            yield port
+
+
+@asynccontextmanager
+async def over_http2(target: int) -> AsyncIterator[int]:
+    """The port of one that speaks HTTP/2 over TLS, with a certificate that nobody trusts."""
+    with tempfile.TemporaryDirectory() as name:
+        certificate, key = make_certificate(Path(name))
+        tls = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+        async with _runs(Path(name), target, everywhere=tls, listens="ssl http2", here="") as port:
+            yield port
+
+
+@asynccontextmanager
+async def _runs(folder: Path, target: int, **lines: str) -> AsyncIterator[int]:
     path, port = executable(), free_port()
     assert path, "Install nginx (Debian: nginx-light)."
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # its worker process gives up root
-        user = "user root;" if os.geteuid() == 0 else ""
-        text = _CONFIGURATION.format(folder=folder, host=HOST, port=port, target=target, user=user)
-        (folder / "nginx.conf").write_text(text)
-        process = await asyncio.create_subprocess_exec(path, "-p", name, "-c", str(folder / "nginx.conf"))
-        try:
-            await _until_it_listens(port, process, folder)
-            yield port
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
+    folder.chmod(0o755)  # its worker process gives up root
+    user = "user root;" if os.geteuid() == 0 else ""
+    text = _CONFIGURATION.format(folder=folder, host=HOST, port=port, target=target, user=user, **lines)
+    (folder / "nginx.conf").write_text(text)
+    process = await asyncio.create_subprocess_exec(path, "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    try:
+        await _until_it_listens(port, process, folder)
+        yield port
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
 
 
 async def _until_it_listens(port: int, process: asyncio.subprocess.Process, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A dialog in a real page: opens it, keeps every screen that it showed, and does to the page what can be
-done to pages: take it offline, cover it, freeze it, put it aside, move its clock.
+done to pages: take it offline, cover it, freeze it, put it aside, move its clock, put a service worker between it
+and its server, stop its process.
 
 A tool may easily pretend to do so and do nothing, so what undoes it insists that the page noticed. All that a
 page can hold is counted in the page itself: a stream or a timer that it forgot is seen there at once, whatever
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
+from tests.faults import processes
 from tests.faults.devtools import Browser, Tab
 from tests.faults.judge import Screen
 
@@ -20,6 +23,8 @@ BARE_PAGE = "/static/words.js"
 
 #: How long a browser may take to show a page again.
 BACK_S = 30.0
+#: A page that runs answers sooner.
+ANSWERED_S = 0.3
 
 _COUNT = """() => {
   const now = () => (performance.timeOrigin + performance.now()) / 1000;
@@ -66,7 +71,8 @@ _OPEN = """(src) => {
   const look = () => {
     const bar = root.querySelector("progress");
     const screen = {
-      seq: element.job?.seq ?? -1, bar: bar?.hasAttribute("value") ? bar.value : null,
+      seq: element.job?.seq ?? -1, name: element.job?.name ?? "",
+      bar: bar?.hasAttribute("value") ? bar.value : null,
       sentence: text(".sentence"), badge: text(".badge"), link: text(".link p"),
       counts: [...root.querySelectorAll(".counts dd")].map((node) => node.textContent),
     };
@@ -87,7 +93,19 @@ _SHIFT_CLOCK = """(ms) => {
     static now() { return Real.now() + ms; }
   };
 }"""
-
+#: It waits a second for the new one, and answers which one has the page.
+_CONTROLLED_BY = """async (address) => {
+  const { serviceWorker } = navigator;
+  const search = () => serviceWorker.controller ? new URL(serviceWorker.controller.scriptURL).search : "none";
+  await serviceWorker.register(address, { updateViaCache: "none" });
+  const end = performance.now() + 1000;
+  while (!address.endsWith(search()) && performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return search();
+}"""
+#: In a loop, and asked for no answer before its end, so that the page's process is seen to work.
+_WORK_HARD = """() => { const end = performance.now() + 400; while (performance.now() < end); }"""
 
 #: Chromium had no time to put a page aside, or to restore it: it has a limit of its own, whatever the page does.
 IN_A_HURRY = {"TimeoutPuttingInCache", "NavigationCancelledWhileRestoring"}
@@ -103,11 +121,14 @@ class Dialog:
     def __init__(self, tab: Tab) -> None:
         self.tab = tab
         self._entry = 0  # of the tab's history, while it is put aside
+        self._stopped: list[int] = []  # processes
+        self._unanswered: asyncio.Task[bool] | None = None  # a question to them
 
     @staticmethod
     async def load(browser: Browser, url: str, profile: str = "") -> Dialog:
         """A page with everything loaded and nothing opened; in a profile of its own, or in this one."""
         tab = await browser.new_tab(profile)
+        await tab.send("Security.setIgnoreCertificateErrors", {"ignore": True})
         await tab.goto(f"{url}{BARE_PAGE}")
         await tab.call(_COUNT)
         await tab.call(_LOAD)
@@ -161,6 +182,31 @@ class Dialog:
         await self.tab.send("Page.setWebLifecycleState", {"state": "active"})
         await self.tab.browser.uncover(self.tab)
         await self._insist("frozen")
+
+    async def put_under(self, service_worker: str) -> None:
+        """From now on, the one with this address has the page's requests first. What another is busy with ends:
+        it would be waited for, for minutes."""
+        await self.tab.send("ServiceWorker.enable")
+        given_up = time.monotonic() + BACK_S
+        while await self.tab.call(_CONTROLLED_BY, service_worker) not in service_worker:
+            assert time.monotonic() < given_up, f"the page was not under {service_worker} within {BACK_S} s"
+            await self.tab.send("ServiceWorker.stopAllWorkers")
+
+    async def stop(self, *, browser: bool) -> None:
+        """The page's process stands still, or all of its browser's: from now on nothing answers."""
+        root = self.tab.browser.pid
+        hard = partial(self.tab.call, _WORK_HARD)
+        self._stopped = processes.family(root) if browser else [await processes.renderer_of(root, hard)]
+        processes.stop(self._stopped)
+        await processes.until_stopped(self._stopped)
+        self._unanswered = asyncio.create_task(self.tab.call("() => true"))
+        await asyncio.wait({self._unanswered}, timeout=ANSWERED_S)
+        assert not self._unanswered.done(), "the page answers, so its process was another one"
+
+    async def go_on(self) -> None:
+        processes.go_on(self._stopped)
+        assert self._unanswered, "nothing was stopped"
+        await self._unanswered
 
     async def put_aside(self) -> None:
         """Go elsewhere in the same tab, so that the page lies in the back/forward cache."""

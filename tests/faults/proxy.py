@@ -22,6 +22,7 @@ from enum import StrEnum
 
 from tests.faults.answers import ANSWERS
 from tests.faults.wire import (
+    BOM,
     HOST,
     OTHER,
     POLL,
@@ -33,9 +34,15 @@ from tests.faults.wire import (
     one_answer_only,
     pieces,
     read_asked,
+    respelled,
+    split_badly,
 )
 
 BOTH = (STREAM, POLL)
+#: Longer than any line that a reader might have made room for.
+HUGE_LINE = 5_000_000
+#: So that parts of a chunk reach the reader one by one (seconds).
+APART_S = 0.001
 
 
 class Trouble(StrEnum):
@@ -54,6 +61,11 @@ class Trouble(StrEnum):
     REORDER = "reorder"  # … after its successor
     DROP = "drop"  # … not at all
     BEATS_ONLY = "beats only"  # no event but heartbeats
+    RETRY = (
+        "retry"  # each event says when to come back (`answer`, in ms), and each stream is cut after so many bytes
+    )
+    SPLIT = "split"  # the same events in other bytes, in parts that end where it hurts
+    HUGE = "huge"  # each event, with this probability, with a line of 5 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,7 @@ class _Line:
         self.left = math.inf  # bytes until it is cut
         self.arrivals: Arrivals = asyncio.Queue()
         self.kept: list[bytes] = []  # events that wait to be overtaken
+        self.begun = False  # an event was sent
         self._writer = writer
 
     @property
@@ -118,6 +131,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._place: socket.socket | None = None  # keeps the port while nobody listens
         self.port = 0
+        #: What is answered here, by path: whole responses.
+        self.own: dict[str, bytes] = {}
         #: Every request that came in, in order.
         self.asked: list[Asked] = []
 
@@ -210,7 +225,7 @@ class Proxy:
 
     def _strike(self, line: _Line, mode: Mode, *, new: bool = False) -> None:
         """What a change of mode does to a connection that is there."""
-        line.left = mode.amount if mode.trouble is Trouble.CUT else math.inf
+        line.left = mode.amount if mode.trouble in (Trouble.CUT, Trouble.RETRY) else math.inf
         if mode.trouble is Trouble.HALF_OPEN:
             line.dead = True
         elif mode.trouble in (Trouble.RESET, Trouble.REFUSE):
@@ -228,8 +243,13 @@ class Proxy:
         if line.closed:
             return
         mode = self._modes[line.asked.path]
-        if mode.trouble is Trouble.ANSWER:
-            await line.send(ANSWERS[mode.answer])
+        said = (
+            ANSWERS[mode.answer]
+            if mode.trouble is Trouble.ANSWER
+            else self.own.get(line.asked.target.split("?")[0])
+        )
+        if said is not None:
+            await line.send(said)
             line.close()
             return
         try:
@@ -270,6 +290,8 @@ class Proxy:
         part = data[: int(min(line.left, len(data)))]
         line.left -= len(part)
         await line.send(part)
+        if self._modes[line.asked.path].trouble is Trouble.SPLIT:
+            await asyncio.sleep(APART_S)
         if line.left > 0:
             return True
         line.close()
@@ -278,6 +300,9 @@ class Proxy:
     def _treat(self, line: _Line, event: bytes) -> list[bytes]:
         """What becomes of an event: itself in the best case."""
         mode = self._modes[line.asked.path]
+        first, line.begun = not line.begun, True
+        if mode.trouble is Trouble.SPLIT:
+            return [chunk(part) for part in split_badly(BOM * first + respelled(event))]
         hit = mode.amount > line.chance.random()
         overtaken, line.kept = line.kept, []
         sent = [event]
@@ -289,6 +314,10 @@ class Proxy:
             sent = [event] if b"event: heartbeat\n" in event else []
         elif mode.trouble is Trouble.DROP and hit:
             sent = []
+        elif mode.trouble is Trouble.RETRY:
+            sent = [b"retry: %s\n" % mode.answer.encode() + event]
+        elif mode.trouble is Trouble.HUGE and hit:
+            sent = [event.replace(b"data: ", b"data: " + b" " * HUGE_LINE, 1)]
         return [chunk(one) for one in (*sent, *overtaken)]
 
     async def _let_through(self, line: _Line, arrived: float) -> None:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.faults import plays
 from tests.faults.browser import play
 from tests.faults.judge import Flaw, Wrong
 from tests.faults.namespaces import missing
@@ -159,6 +160,10 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--outages", action="store_true", help="outages of a real network instead, up to 300 s (needs root)"
     )
+    parser.add_argument(
+        "--named", choices=("all", *plays.PLAYS), metavar="NAME",
+        help=f"plays with names instead, each --seeds times, one by one: {', '.join(plays.PLAYS)}, or all",
+    )  # fmt: skip
     parser.add_argument("--lanes", type=int, default=10, help="how many at a time [default: 10]")
     parser.add_argument("--minutes", type=float, default=25, help="begin none after so long [default: 25]")
     parser.add_argument("--short", action="store_true", help="faults of at most 2.5 s instead of 40 s")
@@ -189,6 +194,8 @@ def main(given: Sequence[str]) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     if asked.outages:
         return _outages(console)
+    if asked.named:
+        return _named(console, list(plays.PLAYS) if asked.named == "all" else [asked.named], asked.seeds)
     schedules = schedules_for(asked)
     if len(schedules) <= 2:
         for schedule in schedules:
@@ -222,6 +229,31 @@ def _played(console: Console, schedules: Sequence[Schedule], asked: argparse.Nam
                 return await play_all(stage, schedules, asked.lanes, tell, until=until)
 
         return asyncio.run(run())
+
+
+def _named(console: Console, names: Sequence[str], times: int) -> int:
+    """Each so often, then what was measured for each thing that they tell."""
+
+    async def run(folder: Path) -> list[plays.Result]:
+        found: list[plays.Result] = []
+        async with Stage.raised(folder) as stage:
+            for name in [name for _ in range(times) for name in names]:
+                for result in await plays.PLAYS[name](stage, 0.0):
+                    found.append(result)
+                    shown = "never" if result.truth_s is None else f"{result.truth_s:.1f} s"
+                    wrong = "; ".join(result.wrongs)
+                    console.print(f"{result.what}: truth after {shown} {wrong}", highlight=False, markup=False)
+        return found
+
+    with tempfile.TemporaryDirectory() as folder:
+        results = asyncio.run(run(Path(folder)))
+    for what in dict.fromkeys(result.what for result in results):
+        of_it = [result for result in results if result.what == what]
+        truths = [result.truth_s for result in of_it if result.truth_s is not None] or [math.nan]
+        figures = f"p50 {percentile(truths, 0.5):.1f} s, max {max(truths):.1f} s"
+        wrong_ones = sum(bool(result.wrongs) for result in of_it)
+        console.print(f"{what}: {len(of_it)} times, {wrong_ones} wrong, {figures}", highlight=False, markup=False)
+    return 1 if any(result.wrongs for result in results) else 0
 
 
 def _outages(console: Console) -> int:

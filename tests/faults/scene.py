@@ -30,6 +30,9 @@ CLOSED_S = 30.0
 #: How long a job may take that was rehearsed for a few seconds; beyond this the suite itself is broken.
 WORK_S = 240.0
 
+#: What a reader that splits text where it should not would tear apart.
+NAME = "seed {seed}: Fähre 🚢\u2028\u0085"
+
 Front = Callable[[int], AbstractAsyncContextManager[int]]
 
 
@@ -54,7 +57,7 @@ class Scene:
 
     async def submit(self, total: int, item_s: float, failures: float = 0.0, seed: int = 1) -> None:
         options = {"seconds": item_s, "failures": failures, "seed": seed}
-        asked = {"kind": "rehearsal", "total": total, "name": f"seed {seed}", "options": options}
+        asked = {"kind": "rehearsal", "total": total, "name": NAME.format(seed=seed), "options": options}
         answer = await self.stage.http.post(f"{self.server.url}/api/jobs", json=asked)
         assert answer.status_code == 202, answer.text
         self.job = answer.json()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tests.faults.answers import ANSWERS
 from tests.faults.breakable import Breakage
 from tests.faults.proxy import BOTH, Mode, Trouble
+from tests.faults.service_worker import Does
 from tests.faults.wire import POLL, STREAM
 
 
@@ -29,6 +30,8 @@ class Kind:
     of_page: bool = False  # a program has no such thing
     needs_dialog: bool = False  # it cannot be there before the dialog is
     beats: bool = True  # the server sends heartbeats
+    service_worker: Does | None = None  # put between the page and its server
+    stops: bool = False  # processes of the browser, so that it must be one that nobody else uses
 
 
 EITHER = ((STREAM,), (POLL,), BOTH)
@@ -48,6 +51,10 @@ KINDS: dict[str, Kind] = {
     "dropped": Kind(STREAMS, Trouble.DROP, amounts=(0.3, 1), silent=True),
     "beats only": Kind(STREAMS, Trouble.BEATS_ONLY, silent=True),
     **{name: Kind(EITHER, Trouble.ANSWER, name) for name in ANSWERS},
+    "retry 0": Kind(STREAMS, Trouble.RETRY, "0", amounts=(200, 4000)),
+    "retry never": Kind(STREAMS, Trouble.RETRY, "99999999999", amounts=(200, 4000)),
+    "split": Kind(STREAMS, Trouble.SPLIT),
+    "huge": Kind(STREAMS, Trouble.HUGE, amounts=(0.1, 0.5)),
     "half open, no beats": Kind(((STREAM,), BOTH), Trouble.HALF_OPEN, silent=True, beats=False),
     "server killed": Kind(),
     "broadcast raises": Kind(breakage=Breakage.RAISES, silent=True),
@@ -59,6 +66,10 @@ KINDS: dict[str, Kind] = {
     "page covered": Kind(of_page=True, needs_dialog=True),
     "page frozen": Kind(of_page=True, needs_dialog=True),
     "page put aside": Kind(of_page=True, needs_dialog=True),  # into the back/forward cache
+    **{f"service worker {does}": Kind(EITHER, of_page=True, silent=True, service_worker=does) for does in Does},
+    # What was open is lost meanwhile.
+    "machine asleep": Kind(of_page=True, needs_dialog=True, silent=True, stops=True),
+    "renderer stopped": Kind(of_page=True, needs_dialog=True, stops=True),
 }
 #: Those that strike a program too.
 FOR_PROGRAMS = {name: kind for name, kind in KINDS.items() if not kind.of_page}
@@ -132,6 +143,10 @@ class Schedule:
         return any(kind.breakage for kind in self.kinds)
 
     @property
+    def stops(self) -> bool:
+        return any(kind.stops for kind in self.kinds)
+
+    @property
     def early(self) -> list[Fault]:
         """What is there before the dialog."""
         return [one for one in self.faults if one.start_s == 0 and not KINDS[one.kind].needs_dialog]
@@ -192,6 +207,6 @@ def _fault(chance: random.Random, pace: Pace, name: str, at: float) -> Fault:
     length = shortest * (longest / shortest) ** chance.random()  # short ones are as likely as long ones
     low, high = kind.amounts
     amount = chance.uniform(low, high)
-    if kind.trouble is Trouble.CUT:
+    if kind.trouble in (Trouble.CUT, Trouble.RETRY):
         amount = int(amount)
     return Fault(name, chance.choice(kind.wheres), round(at, 2), round(length, 2), round(amount, 2))

@@ -11,6 +11,7 @@ import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,14 @@ class Stage:
                 yield stage
             finally:
                 await asyncio.gather(*(asyncio.to_thread(server.stop) for server in stage._started))
+
+    @asynccontextmanager
+    async def with_own_browser(self, *options: str) -> AsyncIterator[Stage]:
+        """The same one with a browser that nobody else uses, started with these options."""
+        async with Browser.launched(*options) as browser:
+            stage = copy(self)
+            stage.browser = browser
+            yield stage
 
     @asynccontextmanager
     async def server(self, need: Need) -> AsyncIterator[Server]:

@@ -16,16 +16,17 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import soon
-from tests.faults import nginx
+from tests.faults import nginx, service_worker
 from tests.faults.breakable import Breakage
 from tests.faults.browser import Shown
 from tests.faults.judge import wrongs
 from tests.faults.page import Dialog
-from tests.faults.proxy import PASS, Mode, Trouble
+from tests.faults.plays import Play, hidden_and_throttled, http2_on_one_connection, one_of_two_tabs_hangs
+from tests.faults.proxy import BOTH, PASS, Mode, Trouble
 from tests.faults.run import play_all, replay
 from tests.faults.schedule import FOR_PROGRAMS, KINDS, LONGEST_S, SHORT, Schedule, draw
 from tests.faults.stage import BreakableServer, Need, Stage
-from tests.faults.wire import POLL, STREAM
+from tests.faults.wire import OTHER, POLL, STREAM
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
@@ -175,6 +176,55 @@ async def nginx_that_buffers_and_compresses_streams(stage: Stage) -> None:
         assert "Live" not in links, "nginx let the stream through, so this proved nothing"
 
 
+async def what_the_server_says_of_retries_is_not_the_pace(stage: Stage) -> None:
+    """Chromium itself would come back nine times in a second, or not before three years are over."""
+    async with Shown.set_up(stage) as scene:
+        await scene.submit(total=400, item_s=1)
+        await scene.open()
+        asked = {}
+        for answer in ("0", "99999999999"):
+            await scene.proxy.set(Mode(Trouble.RETRY, 300, answer), STREAM)
+            before = len(scene.proxy.asked)
+            await asyncio.sleep(6)
+            asked[answer] = [one.path for one in scene.proxy.asked[before:]].count(STREAM)
+        assert 1 <= asked["0"] <= 20, asked
+        await soon(lambda: scene.proxy.asked[-1].path == STREAM, PATIENCE_S)  # it does come back
+        await scene.cancel()
+        await scene.proxy.set(PASS)
+        await until_over(scene)
+
+
+async def a_service_worker_has_the_requests_that_it_is_told_to(stage: Stage) -> None:
+    """Without this, plays with one might be plays without one."""
+    async with Shown.set_up(stage) as scene:
+        await scene.submit(total=400, item_s=1)
+        await scene.dialog.put_under(service_worker.address(service_worker.Does.ANSWERS, BOTH))
+        await scene.open()
+        await scene.until(lambda screen: "503" in screen.link or "trouble" in screen.link, PATIENCE_S)
+        assert {one.path for one in scene.proxy.asked} == {OTHER}
+        await scene.dialog.put_under(service_worker.address("nothing", ()))
+        await scene.until(lambda screen: screen.link == "Live", PATIENCE_S)
+        await scene.cancel()
+        await until_over(scene)
+
+
+async def named(play: Play, stage: Stage) -> None:
+    wrong = [f"{result.what}: {result.wrongs}" for result in await play(stage, SLACK_S) if result.wrongs]
+    assert not wrong, "\n".join(wrong)
+
+
+async def http2(stage: Stage) -> None:
+    await named(http2_on_one_connection, stage)
+
+
+async def pages_that_are_hidden_and_throttled(stage: Stage) -> None:
+    await named(hidden_and_throttled, stage)
+
+
+async def two_tabs_of_which_one_hangs(stage: Stage) -> None:
+    await named(one_of_two_tabs_hangs, stage)
+
+
 Act = Callable[[Stage], Awaitable[None]]
 ACTS: list[Act] = [
     each_fault_alone_and_some_at_once,
@@ -184,6 +234,11 @@ ACTS: list[Act] = [
     twelve_tabs_of_one_browser_in_trouble,
     what_a_page_still_holds_is_seen,
     nginx_that_buffers_and_compresses_streams,
+    what_the_server_says_of_retries_is_not_the_pace,
+    a_service_worker_has_the_requests_that_it_is_told_to,
+    http2,
+    pages_that_are_hidden_and_throttled,
+    two_tabs_of_which_one_hangs,
 ]
 
 
@@ -204,7 +259,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, BaseException | None]:
 
 
 def _lacking(act: Act) -> str:
-    if act is nginx_that_buffers_and_compresses_streams and nginx.executable() is None:
+    if act in (nginx_that_buffers_and_compresses_streams, http2) and nginx.executable() is None:
         return "needs nginx: apt-get install nginx-light"
     return ""
 

@@ -8,14 +8,18 @@ import pytest
 
 from tests.faults.judge import Screen, time_to_truth, wrongs
 
+NAME = "Fähre 🚢"
 JOB = {
+    "name": NAME,
     "state": "completed_with_errors",
     "seq": 9,
     "progress": {"total": 4, "succeeded": 3, "failed": 1, "percent": 100.0},
 }
 START = Screen(10.0, 1, None, "", "Waiting", (), "Connecting …")
 HALF = Screen(11.0, 5, 50.0, "", "Running", ("2", "0", "2"), "Live")
-END = Screen(13.0, 9, 100.0, "3 of 4 files are done, 1 failed. It took 3 s.", "Done, with errors", ("3", "1"), "")
+END = Screen(
+    13.0, 9, 100.0, "3 of 4 files are done, 1 failed. It took 3 s.", "Done, with errors", ("3", "1"), "", NAME
+)
 
 
 def test_what_is_right_is_right() -> None:
@@ -35,6 +39,7 @@ def test_what_is_right_is_right() -> None:
         ([replace(END, counts=("4", "0"))], "counts"),
         ([replace(END, bar=75.0)], "bar"),
         ([replace(END, seq=8)], "seq"),
+        ([replace(END, name="FÃ¤hre")], "name"),
     ],
 )
 def test_what_is_wrong_is_told(screens: list[Screen], word: str) -> None:

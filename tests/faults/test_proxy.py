@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.conftest import soon
 from tests.faults.answers import ANSWERS
-from tests.faults.proxy import PASS, Mode, Proxy, Trouble
+from tests.faults.proxy import HUGE_LINE, PASS, Mode, Proxy, Trouble
 from tests.faults.wire import HOST, POLL, STREAM, closed
 
 EVENTS = "/api/jobs/00000000-0000-0000-0000-000000000000/events"
@@ -88,7 +89,7 @@ class Client:
         try:
             reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n".encode())
-            while part := await reader.read(1000):
+            while part := await reader.read(100_000):
                 self.got += part
             self.ended = "closed"
         except ConnectionError as error:
@@ -228,6 +229,49 @@ async def test_events_are_treated_one_by_one(proxy: Proxy, origin: Origin) -> No
     assert await through(Mode(Trouble.REORDER, 1), "a", "b", "c") == ["b", "a", "c"]
     assert await through(Mode(Trouble.DROP, 1), "a", "b") == []
     assert await through(Mode(Trouble.BEATS_ONLY), "a", "heartbeat", "b") == ["heartbeat"]
+
+
+async def test_each_event_says_when_to_come_back_and_the_stream_is_cut(proxy: Proxy, origin: Origin) -> None:
+    await proxy.set(Mode(Trouble.RETRY, 50, "99999999999"))
+    stream = Client(proxy, EVENTS)
+    origin.say("a", "b")
+    assert await stream.until_ended() == "closed"
+    said = stream.got.split(b"\r\n\r\n", 1)[1]
+    assert said.startswith(b"26\r\nretry: 99999999999\nevent: a\n")
+    assert len(said) == 50
+
+
+async def test_the_same_in_other_bytes_split_where_it_hurts(proxy: Proxy, origin: Origin) -> None:
+    await proxy.set(Mode(Trouble.SPLIT))
+    stream = Client(proxy, EVENTS)
+    said = r'event: job\ndata: {"name": "F\u00e4hre \ud83d\udea2\u2028"}\n\n'.replace(r"\n", "\n").encode()
+    origin.events.put_nowait(said)
+    origin.say("b", "")
+    await stream.until_ended()
+    body = stream.got.split(b"\r\n\r\n", 1)[1]
+    parts = re.findall(rb"(?s)([0-9a-f]+)\r\n(.+?)\r\n(?=[0-9a-f]+\r\n)", body)
+    assert [len(part) for _, part in parts] == [int(size, 16) for size, _ in parts]
+    text = b"".join(part for _, part in parts)
+    first = '\ufeffevent: job\r\ndata: {"name": "Fähre 🚢\u2028"}\r\n\r\n'
+    assert text.decode() == f"{first}event: b\r\ndata: {{}}\r\n\r\n"
+    assert [part for _, part in parts][:3] == [b"\xef", b"\xbb", b"\xbfevent: job\r"]
+
+
+async def test_a_huge_line_means_the_same(proxy: Proxy, origin: Origin) -> None:
+    await proxy.set(Mode(Trouble.HUGE, 1))
+    stream = Client(proxy, EVENTS)
+    origin.say("a", "")
+    await stream.until_ended()
+    assert stream.events == ["a"]
+    assert HUGE_LINE < len(stream.got) < HUGE_LINE + 500
+    assert stream.got.replace(b" ", b"").endswith(b"event:a\ndata:{}\n\n\r\n0\r\n\r\n")
+
+
+async def test_what_it_answers_itself(proxy: Proxy) -> None:
+    proxy.own["/mine"] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    mine = Client(proxy, "/mine?whose=ours")
+    assert await mine.until_ended() == "closed"
+    assert mine.got == proxy.own["/mine"]
 
 
 async def test_an_event_does_not_wait_for_its_successor_beyond_the_fault(proxy: Proxy, origin: Origin) -> None:

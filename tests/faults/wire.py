@@ -6,13 +6,16 @@ Must not know: what is done to any of it.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 HOST = "127.0.0.1"
+BOM = "\ufeff".encode()
 STREAM, POLL, OTHER = "stream", "poll", "other"
 
 
@@ -60,6 +63,21 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 
 def chunk(event: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(event), event)
+
+
+def respelled(event: bytes) -> bytes:
+    """The same event in other bytes: lines end in CR LF, and what was escaped is spelled out in UTF-8."""
+    lines = event.split(b"\n")
+    for number, line in enumerate(lines):
+        if line.startswith(b"data: "):
+            lines[number] = b"data: " + json.dumps(json.loads(line[6:]), ensure_ascii=False).encode()
+    return b"\r\n".join(lines)
+
+
+def split_badly(text: bytes) -> list[bytes]:
+    """In parts that end inside each character of several bytes, and between CR and LF."""
+    ends = [at for at in range(1, len(text)) if text[at] & 0xC0 == 0x80 or text[at - 1 : at + 1] == b"\r\n"]
+    return [text[start:end] for start, end in pairwise((0, *ends, len(text)))]
 
 
 def read_asked(head: bytes) -> Asked:

@@ -263,6 +263,22 @@ for (const refuse of [(request) => request.answer(401, { code: "signed_out" }), 
     assert.deepEqual([follow.link, platform.requests.length, platform.requests[2].init.credentials], ["offline", 3, "same-origin"]);
   });
 
+for (const [name, refuse] of Object.entries({ answered: (request) => request.answer(401, { code: "signed_out" }), failing: (request) => request.fail() }))
+  test(`what breaks a silence goes by other connections than the stream, and ${name}, at once by the same`, async () => {
+    const { platform, subject } = begin();
+    platform.say("open");
+    platform.say("job", job(4));
+    platform.requests[0].answer(200, job(4));
+    await settle();
+    await platform.pass(36_000);
+    refuse(platform.requests[1]);
+    await settle();
+    platform.requests[2].answer(200, job(6));
+    await settle();
+    assert.deepEqual(platform.requests.map(({ init }) => init.credentials), ["same-origin", "omit", "same-origin"]);
+    assert.equal(subject.job.seq, 6);
+  });
+
 test("a check by hand is answered whatever happens", async () => {
   const found = async (then) => {
     const { platform, follow } = begin();
