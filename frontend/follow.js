@@ -216,7 +216,7 @@ export class Follow extends EventTarget {
     const job = name === "job" && data ? this.#subject.readJob(data) : null;
     if (!data || (name === "job" && !job)) this.#on({ type: "stream_error", stream }); // garbage: no stream to rely on
     else if (job) this.#on({ type: "job", stream, job });
-    else if (name === "heartbeat") this.#on({ type: "heartbeat", stream, seq: this.#subject.readBeat(data) });
+    else if (name === "heartbeat") this.#on({ type: "heartbeat", stream, seq: this.#subject.readBeat(data), next_ms: nextMs(data) });
     else if (name === "leaving") this.#on({ type: "leaving", stream, retry_ms: Number(data.retry_ms) || 0 });
     else if (name === "gone") this.#on({ type: this.#subject.readGone(data) ? "gone" : "items", stream });
     else {
@@ -234,7 +234,7 @@ export class Follow extends EventTarget {
     const event = await this.#ask(poll, reason, aborting.signal);
     if (this.#closed || aborting.signal.aborted) return;
     this.#polling = null;
-    if (event.type === "poll_ok" && event.job.seq !== seqBefore) this.#foundByAsking = reason === "watchdog";
+    if (event.type === "poll_ok" && event.job.seq !== seqBefore) this.#foundByAsking = reason === "watchdog" || reason === "late";
     this.#on(event);
     const changed = this.#state.seq !== seqBefore;
     this.#answerChecks(poll, this.#found(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"));
@@ -350,6 +350,11 @@ function refusal(poll, response, body) {
   const seconds = Number(response.headers.get("Retry-After"));
   const retry_after_ms = seconds > 0 ? seconds * 1_000 : null;
   return { type: "poll_failed", poll, status: response.status, code: typeof body?.code === "string" ? body.code : null, retry_after_ms };
+}
+
+/** Within which time the next heartbeat comes, where this one says it. @param {any} beat @returns {number | null} */
+function nextMs(beat) {
+  return typeof beat.next_s === "number" ? beat.next_s * 1_000 : null;
 }
 
 /** An object, or null for anything else. @param {string} text */

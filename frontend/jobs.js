@@ -62,12 +62,14 @@ export class JobList {
     if (!Array.isArray(body.jobs)) return null;
     const listed = new Set(body.jobs.map((/** @type {Job} */ job) => job.id));
     const oldest = body.next ? body.jobs.at(-1)?.created_at : "";
-    for (const job of this.#jobs.values()) if (!listed.has(job.id) && job.created_at > oldest) this.#jobs.delete(job.id);
-    for (const job of body.jobs) this.#merge(job);
+    const gone = [...this.#jobs.values()].filter((job) => !listed.has(job.id) && job.created_at > oldest);
+    for (const job of gone) this.#jobs.delete(job.id);
+    const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
+    const changed = !this.loaded || gone.length + merged.length > 0;
     for (const id of this.#asked) if (!this.#jobs.has(id)) this.#elsewhere.add(id);
     this.more = Boolean(body.next);
     this.loaded = true;
-    return this.#standing();
+    return this.#standing(changed);
   }
 
   /** @param {any} data @returns {Standing | null} */
@@ -77,9 +79,11 @@ export class JobList {
     return this.#standing();
   }
 
-  /** A beat names every job that is not done: one that is unknown, ahead, or missing means that we are behind. @param {any} data */
+  /** A beat names every job that is not done: one that is unknown, ahead, or missing means that we are behind. One that
+   * names none comes from a store that does not answer now, and says nothing. @param {any} data */
   readBeat(data) {
     const seqs = new Map(Object.entries(data.jobs ?? {}));
+    if (seqs.size === 0) return null;
     this.#asked = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#elsewhere.has(id));
     const ahead = [...this.#jobs.values()].some((job) => !job.done && (seqs.get(job.id) ?? Infinity) > job.seq);
     return this.#told + (ahead || this.#asked.length > 0 ? 1 : 0);
@@ -95,20 +99,21 @@ export class JobList {
     this.#trim();
   }
 
-  /** The list has no seq of its own: everything that is told moves it on. */
-  #standing() {
-    this.#told += 1;
+  /** The list has no seq of its own: what is told moves it on, but not a poll that found nothing new. */
+  #standing(changed = true) {
+    if (changed) this.#told += 1;
     const jobs = [...this.#jobs.values()];
     const waits = jobs.filter((job) => !job.done).map((job) => job.poll_after_ms ?? 5_000);
     return { seq: this.#told, done: this.loaded && waits.length === 0, poll_after_ms: waits.length ? Math.min(...waits) : null };
   }
 
-  /** @param {Job} job */
+  /** @param {Job} job @returns {boolean} whether it is new, or newer than what was held */
   #merge(job) {
     const held = this.#jobs.get(job.id);
-    if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return;
+    if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return false;
     this.#jobs.set(job.id, job);
     this.#elsewhere.delete(job.id);
+    return held?.seq !== job.seq;
   }
 
   #trim() {

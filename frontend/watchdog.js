@@ -14,8 +14,9 @@
  *  3. `done` ends everything at once: streams, poll, timer. Nothing can undo it.
  *  4. A stream has spoken when its first named event is there; being open proves nothing, a proxy may
  *     hold its bytes back. One that has not spoken after 10 s is broken.
- *  5. Two missed beats cast doubt: poll, and open a spare stream. The doubted one stays until the
- *     spare has spoken, because it is often the first to heal (make before break).
+ *  5. A beat says when the next one comes. One that is missed is a reason to poll, and if that brings what
+ *     the stream did not, or a second beat is missed, the stream is doubted: a spare is opened. The doubted
+ *     one stays until the spare has spoken, because it is often the first to heal (make before break).
  *  6. At most one poll is in flight, and none is aborted before 10 s. One that nobody answered is repeated
  *     after 2 to 4 s, since only a new attempt notices soon that the network is back; streams are tried
  *     less often then, and at once when a poll is answered. A poll asked for during another follows it at
@@ -66,8 +67,9 @@ const DUE = [
   [(s) => w.muteUntil(s.spare),                                  (t) => loseStream(t, t.s.spare)],
   [(s) => s.reopen_at,                                         openStream],
   [(s) => (s.spare || s.reopen_at !== null || s.signed_out ? null : w.doubtAt(s)), (t) => { askPoll(t, "watchdog"); openStream(t); }],
+  [(s) => w.unasked(s, w.lateAt(s)),                           (t) => askPoll(t, "late")],
   [(s) => (s.poll ? null : s.poll_at),                         (t) => askPoll(t, t.s.poll_reason)],
-  [(s) => (s.poll || s.poll_at !== null ? null : w.silentAt(s)), (t) => askPoll(t, "watchdog")], // a stream may live and not speak of the job
+  [(s) => w.unasked(s, w.silentAt(s)),                         (t) => askPoll(t, "watchdog")], // a stream may live and not speak of the job
 ];
 
 /** The one door: what follows from this event, now.
@@ -165,8 +167,9 @@ function news(t) {
 function openStream(t, trusted = true) {
   const { s, now } = t;
   s.reopen_at = null;
-  if ((trusted && lives(s, now)) || s.spare || (s.stream && s.stream.heard_at === null)) return;
-  const stream = { number: s.next_stream, asked_at: now, opened_at: null, spoke_at: null, heard_at: null, held_before: s.seq };
+  if ((trusted && lives(s, now)) || s.spare || (s.stream && s.stream.spoke_at === null)) return;
+  const stream = { number: s.next_stream, asked_at: now, opened_at: null, spoke_at: null,
+    beat_ms: w.HEARTBEAT_MS, late_at: null, doubt_at: null, held_before: s.seq };
   s.next_stream += 1;
   if (s.stream) s.spare = stream;
   else s.stream = stream;
@@ -190,7 +193,7 @@ function hear(t, e) {
   if (s.spare) t.actions.push({ type: "close_stream", stream: s.spare.number });
   s.stream.opened_at ??= now;
   s.stream.spoke_at ??= now;
-  s.stream.heard_at = now;
+  [s.stream.late_at, s.stream.doubt_at] = w.beatsMissed(s.stream.beat_ms, now, t.random);
   Object.assign(s, { spare: null, reopen_at: null, polling: false, signed_out: false });
   return s.stream;
 }
@@ -204,8 +207,11 @@ function onJob(t, e) {
   if (first || e.job.seq >= t.s.seq || e.job.done) take(t, e.job);
 }
 
-/** @param {Turn} t @param {{stream: number, seq: number | null}} e the seq of this job, null where the beat does not name it */
+/** @param {Turn} t @param {{stream: number, seq: number | null, next_ms?: number | null}} e `seq` of this job, null where the beat
+ * does not name it; `next_ms` where it says when the next one comes */
 function onHeartbeat(t, e) {
+  const stream = w.streamOf(t.s, e);
+  if (stream) stream.beat_ms = w.promised(e.next_ms);
   if (!hear(t, e) || e.seq === null) return;
   news(t);
   if (e.seq > t.s.seq) askPoll(t, "behind");
@@ -230,7 +236,7 @@ function loseStream(t, lost) {
   s.spare = null;
   const settled = lost.spoke_at !== null && now - lost.spoke_at >= w.STREAM_SETTLED_MS;
   s.stream_failures = settled ? 1 : s.stream_failures + 1;
-  const alone = s.stream === null || s.stream.heard_at !== null;
+  const alone = s.stream === null || s.stream.spoke_at !== null;
   if (alone && !s.signed_out) s.reopen_at = now + w.streamPause(s, t.random);
   if (main && s.poll_failures === 0) planPoll(t, t.random * w.BREAK_SPREAD_MS, "fallback");
 }
@@ -268,9 +274,11 @@ function onPollAnswered(t, e) {
   const [{ s }, settled] = [t, settlePoll(t, e)];
   if (!settled) return;
   if (w.unanswered(s) && s.reopen_at !== null) s.reopen_at = t.now; // the network is back
+  const silent = e.job !== undefined && e.job.seq > s.seq && w.late(s, t.now);
   if (e.job && e.job.seq < s.seq) s.lower_answers += 1;
   if (e.job && (e.job.seq >= s.seq || e.job.done || s.lower_answers >= w.LOWER_ANSWERS)) take(t, e.job);
   if (s.phase !== "watching") return;
+  if (silent) distrust(t);
   s.polling = !lives(s, t.now);
   news(t);
   if (settled.wanted) askPoll(t, settled.wanted);
@@ -289,7 +297,7 @@ function onPollFailed(t, e) {
   s.poll_failures += 1;
   if (s.signed_out) s.reopen_at = null;
   if (settled.wanted) return askPoll(t, settled.wanted);
-  if (s.signed_out || s.not_found_answers >= w.NOT_FOUND_ANSWERS) return planPoll(t, w.SLOW_POLL_MS, "fallback");
+  if (s.signed_out) return planPoll(t, w.SLOW_POLL_MS, "fallback");
   const asked = Math.min(w.RETRY_AFTER_MAX_MS, e.retry_after_ms ?? 0);
   const limit = e.status === null ? w.UNANSWERED_MAX_MS : w.POLL_BACKOFF_MAX_MS;
   planPoll(t, Math.max(w.pollBackoff(s.poll_failures, limit, t.random), asked), "fallback");
@@ -302,6 +310,12 @@ function abortPoll(t) {
   onPollFailed(t, { poll, status: null, code: "timeout" });
 }
 
+/** The stream missed a beat, and a poll brought what it should have brought: no need to wait for a second. @param {Turn} t */
+function distrust(t) {
+  if (t.s.stream) t.s.stream.doubt_at = t.now;
+  openStream(t);
+}
+
 // --- the page and the person
 /** @param {Turn} t @param {{type: string}} e */
 function wake(t, e) {
@@ -309,8 +323,11 @@ function wake(t, e) {
   const networkBack = e.type === "online";
   Object.assign(s, { stream_failures: 0, browser_offline: false });
   s.give_up_at = now + w.GIVE_UP_MS;
-  const heard = now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS;
-  if (s.stream && s.stream.heard_at !== null) s.stream.heard_at = networkBack ? heard : Math.max(s.stream.heard_at, heard);
+  const until = now + w.WAKE_GRACE_MS;
+  if (s.stream && s.stream.late_at !== null && s.stream.doubt_at !== null) {
+    s.stream.late_at = networkBack ? until : Math.max(s.stream.late_at, until);
+    s.stream.doubt_at = networkBack ? until : Math.max(s.stream.doubt_at, until);
+  }
   if (s.reopen_at !== null) s.reopen_at = now;
   askPoll(t, "wake");
   if (networkBack && !s.signed_out) openStream(t, false);

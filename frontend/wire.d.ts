@@ -104,7 +104,7 @@ export interface Standing {
   poll_after_ms?: number | null;
 }
 
-export type PollReason = "reconnect" | "watchdog" | "behind" | "wake" | "fallback" | "manual";
+export type PollReason = "reconnect" | "late" | "watchdog" | "behind" | "wake" | "fallback" | "manual";
 export type Phase = "new" | "watching" | "ended" | "not_found" | "gave_up";
 export type Link =
   | "connecting" | "live" | "catching_up" | "polling" | "offline"
@@ -115,7 +115,12 @@ export interface WatchStream {
   asked_at: number;
   opened_at: number | null;
   spoke_at: number | null;
-  heard_at: number | null;
+  /** the next beat was promised within this */
+  beat_ms: number;
+  /** a beat is missed, unless a word comes before; null before the first word */
+  late_at: number | null;
+  /** and a second one */
+  doubt_at: number | null;
   /** the seq held when it was asked for; null after its first job */
   held_before: number | null;
 }
@@ -158,7 +163,7 @@ export type WatchEvent =
   | { type: "start"; job?: Standing | null }
   | { type: "stream_open" | "items" | "gone" | "stream_error"; stream: number }
   | { type: "job"; stream: number; job: Standing }
-  | { type: "heartbeat"; stream: number; seq: number | null }
+  | { type: "heartbeat"; stream: number; seq: number | null; next_ms?: number | null }
   | { type: "leaving"; stream: number; retry_ms: number }
   | { type: "poll_ok"; poll: number; job: Standing }
   | { type: "poll_not_modified"; poll: number }

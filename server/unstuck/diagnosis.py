@@ -15,7 +15,8 @@ from itertools import pairwise
 SPEAK_WITHIN_S = 10.0
 #: An event that is this much older on arrival than the network explains was held back on the way.
 HELD_S, HELD_LONG_S = 0.7, 2.0
-#: Between the shortest and the longest pause of heartbeats that come evenly.
+#: What a heartbeat may come later than the one before it said; where that said nothing, between the shortest
+#: and the longest pause of heartbeats that come evenly.
 UNEVEN_S = 2.0
 #: After two beats of 15 s and 5 s more a client takes its stream for dead.
 SILENCE_S = 35.0
@@ -45,12 +46,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the stream: seconds since it was asked for, its name, and how old it was on arrival by
-    the server's clock (seconds, None where it carries no time)."""
+    """One event of the stream: seconds since it was asked for, its name, how old it was on arrival by the
+    server's clock (seconds, None where it carries no time), and the time within which a heartbeat said that
+    the next one comes."""
 
     at_s: float
     name: str
     age_s: float | None = None
+    next_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -256,8 +259,8 @@ def _cut(measured: Measured) -> Finding:
 
 
 def _heartbeats(measured: Measured) -> Finding:
-    beats = [event.at_s for event in measured.events if event.name == "heartbeat"]
-    pauses = _pauses(beats)
+    beats = [event for event in measured.events if event.name == "heartbeat"]
+    pauses = _pauses([beat.at_s for beat in beats])
     if not beats and measured.watched_s > SILENCE_S:
         return Finding("heartbeats", Level.BAD, f"No heartbeat in {measured.watched_s:.0f} s.", NO_BUFFER)
     if not beats:
@@ -270,9 +273,10 @@ def _heartbeats(measured: Measured) -> Finding:
         mend = {"unstuck": "UNSTUCK_HEARTBEAT_S=15"}
         says = f"{told}: clients take {SILENCE_S:.0f} s of silence for a dead stream."
         return Finding("heartbeats", Level.BAD, says, mend)
-    if max(pauses) - min(pauses) > UNEVEN_S:
+    late = [pause - beat.next_s for pause, beat in zip(pauses, beats, strict=False) if beat.next_s is not None]
+    if max(late, default=max(pauses) - min(pauses)) > UNEVEN_S:
         return Finding("heartbeats", Level.ATTENTION, f"Uneven: {told}.", NO_BUFFER)
-    return Finding("heartbeats", Level.OK, f"Even: {told}.")
+    return Finding("heartbeats", Level.OK, f"{'As announced' if late else 'Even'}: {told}.")
 
 
 def _polls(measured: Measured) -> Finding:

@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -169,7 +170,7 @@ async def _watch(client: httpx.AsyncClient, measured: Measured, seconds: float, 
             measured.litter = job
     apart = measured.clock_s or 0.0
     measured.events = [
-        Event(one.at_s, one.name, None if one.age_s is None else one.age_s + apart) for one in measured.events
+        replace(one, age_s=None if one.age_s is None else one.age_s + apart) for one in measured.events
     ]
 
 
@@ -208,9 +209,10 @@ async def _stream(client: httpx.AsyncClient, measured: Measured, job: str | None
             measured.status, measured.headers = answer.status_code, dict(answer.headers)
             if not measured.streamed:
                 return
-            async for name, made_at in _events(answer, measured, asked):
+            async for name, said in _events(answer, measured, asked):
+                made_at = _made_at(said)
                 age = None if made_at is None else time.time() - made_at
-                measured.events.append(Event(time.monotonic() - asked, name, age))
+                measured.events.append(Event(time.monotonic() - asked, name, age, said.get("next_s")))
                 said_farewell = said_farewell or name == "leaving"
             measured.cut = not said_farewell
     except TimeoutError:
@@ -223,8 +225,8 @@ async def _stream(client: httpx.AsyncClient, measured: Measured, job: str | None
 
 async def _events(
     answer: httpx.Response, measured: Measured, asked: float
-) -> AsyncIterator[tuple[str, float | None]]:
-    """Name and time of each event, as it comes."""
+) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Name and data of each event, as it comes."""
     waiting = b""
     async for some in answer.aiter_bytes():
         measured.last_byte_s = time.monotonic() - asked
@@ -233,12 +235,20 @@ async def _events(
         for block in whole:
             fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
             if b"event" in fields:
-                yield fields[b"event"].decode(errors="replace"), _made_at(fields.get(b"data", b""))
+                yield fields[b"event"].decode(errors="replace"), _object(fields.get(b"data", b""))
 
 
-def _made_at(data: bytes) -> float | None:
+def _object(data: bytes) -> dict[str, Any]:
+    """What was said, and nothing where that cannot be read."""
     try:
         said = json.loads(data)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _made_at(said: dict[str, Any]) -> float | None:
+    try:
         return datetime.fromisoformat(said["server_time"]).timestamp()
     except (ValueError, KeyError, TypeError):
         return None

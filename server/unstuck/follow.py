@@ -167,6 +167,7 @@ class Follow:
             seqs = data.get("jobs")
             seq = seqs.get(self._job_id.lower()) if isinstance(seqs, dict) else None
             event["seq"] = seq if isinstance(seq, int) else None
+            event["next_ms"] = next_ms(data)
         elif name == "leaving":
             retry = data.get("retry_ms")
             event["retry_ms"] = retry if isinstance(retry, int | float) else 0
@@ -211,6 +212,12 @@ def is_job(body: Mapping[str, Any]) -> bool:
         and isinstance(body.get("id"), str)
         and isinstance(body.get("poll_after_ms"), int | float | None)
     )
+
+
+def next_ms(beat: Mapping[str, Any]) -> float | None:
+    """Within which time the next heartbeat comes, where this one says it."""
+    next_s = beat.get("next_s")
+    return next_s * w.SECOND_MS if isinstance(next_s, int | float) else None
 
 
 def _truth(job: Job | None) -> Job | None:

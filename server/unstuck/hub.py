@@ -1,6 +1,6 @@
 """Who watches what: brings each job's newest truth to everybody who looks at it.
 
-Each watched job has one task that reads (`_Watch`): it hangs a new bell, reads, hands out, and waits for
+Each watched job has one task that reads (`Watch`): it hangs a new bell, reads, hands out, and waits for
 the bell. A wake that comes during the read rings the new bell, so none is lost. A viewer is registered
 before that read, so nothing falls between its first event and the next.
 
@@ -13,10 +13,11 @@ The hub knows the Store protocol and nothing of HTTP: a viewer is an async itera
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from unstuck.job import Item, Job
 from unstuck.snapshot import Snapshot, public, public_item
 from unstuck.stores import Store
 from unstuck.viewer import Slot, Viewer
+from unstuck.watched import Watch
 
 log = logging.getLogger("unstuck.hub")
 
@@ -37,6 +39,10 @@ FINISHED_WITHIN_S = 60.0
 RETURN_MS = (500, 3_000)
 #: How long a heartbeat waits for the store before it goes out without it (seconds).
 COMPARE_S = 1.0
+#: Streams on which something happens hear so many beats in the time in which the others hear one.
+TICKS = 3
+#: Something happens on a stream while a job of it that goes on changed this many seconds ago at most.
+LIVELY_S = 60.0
 #: A commit is a moment ahead of its wake; who lacks something is looked at again after this (seconds).
 WAKE_S = 0.05
 
@@ -64,28 +70,6 @@ class Counts:
     rescues: int = 0  # viewers that a heartbeat found without the newest truth
 
 
-class _Watch:
-    """One watched job: its viewers, its bells, and the task that reads for all of them."""
-
-    __slots__ = ("bell", "ended_at", "handed_at", "hurry", "job_id", "reading", "seq", "task", "viewers")
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.viewers: set[Viewer] = set()
-        self.bell = asyncio.Event()  # something changed
-        self.hurry = asyncio.Event()  # and it must not wait: a new viewer, or the end
-        self.seq = 0
-        self.handed_at = 0.0
-        self.ended_at: float | None = None
-        self.reading = False
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """It is being read, or is about to be."""
-        return self.reading or self.bell.is_set()
-
-
 class Hub:
     """See the module. `run()` must be running while there are viewers; it ticks the heartbeat."""
 
@@ -104,9 +88,10 @@ class Hub:
         self._keep_s = keep_s
         self._most = most
         self._clock = clock
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, Watch] = {}
         self._viewers: set[Viewer] = set()
         self._all: set[Viewer] = set()
+        self._new: set[Viewer] = set()  # no beat was sent to them yet
         store.on_wake(self.wake)
 
     @property
@@ -152,6 +137,7 @@ class Hub:
         )
         self.counts.opened += 1
         self._viewers.add(viewer)
+        self._new.add(viewer)
         try:
             if job_ids is None:
                 # Registered for new jobs first, then told of the present ones: none falls between.
@@ -169,15 +155,15 @@ class Hub:
     def _join(self, viewer: Viewer, job_id: str) -> None:
         watch = self._watches.get(job_id)
         if watch is None:
-            watch = self._watches[job_id] = _Watch(job_id)
+            watch = self._watches[job_id] = Watch(job_id)
         watch.viewers.add(viewer)
         viewer.watched.add(job_id)
         self._ring(watch, hurry=True)
 
     def part(self, viewer: Viewer) -> None:
         """It left."""
-        self._viewers.discard(viewer)
-        self._all.discard(viewer)
+        for viewers in (self._viewers, self._all, self._new):
+            viewers.discard(viewer)
         for job_id in viewer.watched:
             self._leave_watch(viewer, job_id)
 
@@ -198,19 +184,20 @@ class Hub:
         for job_id, job in woken.items():
             watch = self._watches.get(job_id)
             if watch is not None:
+                watch.changed_at = asyncio.get_running_loop().time()
                 self._ring(watch, hurry=job is None or job.done)
             for viewer in self._all:
                 if job_id not in viewer.watched:
                     self._join(viewer, job_id)
 
-    def _ring(self, watch: _Watch, *, hurry: bool) -> None:
+    def _ring(self, watch: Watch, *, hurry: bool) -> None:
         watch.bell.set()
         if hurry:
             watch.hurry.set()
         if watch.task is None:
             watch.task = asyncio.create_task(self._read(watch), name=f"read {watch.job_id}")
 
-    async def _read(self, watch: _Watch) -> None:
+    async def _read(self, watch: Watch) -> None:
         """Read and hand out until the job is done and nobody rings any more."""
         ended = False
         while not ended or watch.bell.is_set():
@@ -220,9 +207,11 @@ class Hub:
             watch.reading = True
             ended = await self._broadcast(watch)
             watch.reading = False
+            if newcomers := {one for one in watch.viewers & self._new if one.begun and not one.ended}:
+                await self.beat(asyncio.get_running_loop().time(), newcomers)
         watch.task = None
 
-    async def _until_due(self, watch: _Watch) -> None:
+    async def _until_due(self, watch: Watch) -> None:
         await watch.bell.wait()
         wait_s = watch.handed_at + self._pace.interval_s - asyncio.get_running_loop().time()
         if wait_s > 0 and not watch.hurry.is_set():
@@ -232,7 +221,7 @@ class Hub:
             except TimeoutError:
                 return
 
-    async def _broadcast(self, watch: _Watch) -> bool:
+    async def _broadcast(self, watch: Watch) -> bool:
         """Hand out the newest truth, trying again if that fails; True when nothing will follow."""
         self.counts.broadcasts += 1
         for attempt in range(1, self._pace.broadcast_attempts + 1):
@@ -252,7 +241,7 @@ class Hub:
         self.counts.broadcast_failures += 1  # the next heartbeat finds who lacks it
         return False
 
-    async def _hand_out(self, watch: _Watch) -> bool:
+    async def _hand_out(self, watch: Watch) -> bool:
         # Who joins during the read rang the bell for a read of his own: this one may be older than what he holds.
         audience = tuple(watch.viewers)
         try:
@@ -275,7 +264,7 @@ class Hub:
             watch.ended_at = watch.handed_at
         return job.done
 
-    async def _changed_items(self, watch: _Watch, snapshot: Snapshot) -> list[Item]:
+    async def _changed_items(self, watch: Watch, snapshot: Snapshot) -> list[Item]:
         if not any(viewer.wants_items and viewer.holds(watch.job_id) is not None for viewer in watch.viewers):
             return []
         if snapshot.job.seq <= watch.seq:
@@ -298,7 +287,7 @@ class Hub:
             final=job.done,
         )
 
-    def _hand_out_gone(self, watch: _Watch) -> None:
+    def _hand_out_gone(self, watch: Watch) -> None:
         farewell = sse.gone(watch.job_id)
         for viewer in watch.viewers:
             viewer.tell_gone(watch.job_id, farewell)
@@ -311,52 +300,76 @@ class Hub:
         """Tick the heartbeat of all streams until cancelled."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        while True:
-            due += self._pace.heartbeat_s
+        for tick in itertools.count(1):
+            due += self._pace.heartbeat_s / TICKS
             await asyncio.sleep(max(due - loop.time(), 0.0))
-            await self.beat(loop.time())
+            await self.tick(tick, loop.time())
 
-    async def beat(self, now: float) -> None:
-        """One heartbeat on every stream; streams that lived long enough are sent away."""
-        truth = await self._compare()
+    async def tick(self, number: int, now: float) -> None:
+        """A third of a heartbeat's time is over: beat on the streams on which something happens, or on all."""
+        if number % TICKS == 0:
+            await self.beat(now)
+            return
+        lively = self._lively(now)
+        # Who was told that the next beat comes soon is among them, whatever has happened since.
+        if due := [one for one in self._viewers if one.soon or not one.watched.isdisjoint(lively)]:
+            await self.beat(now, due)
+
+    def _lively(self, now: float) -> set[str]:
+        return {
+            job_id
+            for job_id, watch in self._watches.items()
+            if watch.ended_at is None and now - watch.changed_at <= LIVELY_S
+        }
+
+    async def beat(self, now: float, viewers: Collection[Viewer] | None = None) -> None:
+        """One heartbeat on these streams (None: all); of them those that lived long enough are sent away."""
+        viewers = tuple(self._viewers) if viewers is None else viewers
+        truth = await self._compare(now, set[str]().union(*(viewer.watched for viewer in viewers)))
+        lively = self._lively(now)
         shared: dict[frozenset[str], bytes] = {}
         wall = self._clock()
-        for viewer in tuple(self._viewers):
+        for viewer in viewers:
+            self._new.discard(viewer)
             if now >= viewer.leave_at:
                 self._send_away(viewer, "this stream is old enough; a fresh one is better")
                 continue
             if viewer in self._all:
                 self._forget_ended(viewer, now)
+            viewer.soon = not viewer.watched.isdisjoint(lively)
             key = frozenset(viewer.watched)
             if key not in shared:
-                shared[key] = sse.heartbeat(wall, {one: truth[one] for one in key if one in truth})
+                next_s = self._pace.heartbeat_s / (TICKS if viewer.soon else 1)
+                shared[key] = sse.heartbeat(wall, {one: truth[one] for one in key if one in truth}, next_s)
             viewer.beat(shared[key])
 
-    async def _compare(self) -> dict[str, int]:
-        """Hold what every viewer was sent against the store, in one query, and send what is lacking.
+    async def _compare(self, now: float, job_ids: Collection[str]) -> dict[str, int]:
+        """Hold what the viewers of these jobs were sent against the store, in one query, and send what is lacking.
 
-        Nothing that broke on the way from a commit to a viewer outlives this. Returns the seqs of the watched
+        Nothing that broke on the way from a commit to a viewer outlives this. Returns the seqs of these
         jobs; none where the store does not answer, since a beat that names a seq confirms it, and its clients
         then have no reason to ask.
         """
         try:
             async with asyncio.timeout(COMPARE_S):
-                truth = await self._store.seqs(list(self._watches))
+                truth = await self._store.seqs(list(job_ids))
         except (StoreUnavailable, TimeoutError) as error:
             log.error("viewers could not be compared with the store: %s", error or "no answer in time")
             return {}
-        if any(self._lacking(watch, truth) for watch in self._watches.values()):
+        watches = [self._watches[job_id] for job_id in job_ids if job_id in self._watches]
+        if any(self._lacking(watch, truth) for watch in watches):
             await asyncio.sleep(WAKE_S)
-        for watch in tuple(self._watches.values()):
+        for watch in watches:
             if watch.busy and watch.job_id in truth:
                 truth[watch.job_id] = watch.seq  # more is on its way: nobody needs to ask for it
             elif behind := self._lacking(watch, truth):
                 self.counts.rescues += behind
+                watch.changed_at = now
                 log.warning("%d viewers of job %s lacked its newest state", behind, watch.job_id)
                 self._ring(watch, hurry=True)
         return truth
 
-    def _lacking(self, watch: _Watch, truth: Mapping[str, int]) -> int:
+    def _lacking(self, watch: Watch, truth: Mapping[str, int]) -> int:
         """How many viewers were not sent the truth, and will not be either."""
         if watch.busy:
             return 0

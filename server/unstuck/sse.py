@@ -28,9 +28,9 @@ def opening(words: str, retry_ms: int) -> bytes:
     return f"retry: {retry_ms}\n{comment}\n".encode("ascii")
 
 
-def heartbeat(now: float, seqs: Mapping[str, int]) -> bytes:
-    """A sign of life, with the seq of every job on the stream."""
-    return event("heartbeat", {"server_time": rfc3339(now), "jobs": dict(seqs)})
+def heartbeat(now: float, seqs: Mapping[str, int], next_s: float) -> bytes:
+    """A sign of life, with the seq of every job on the stream; the next one comes after `next_s` at the latest."""
+    return event("heartbeat", {"server_time": rfc3339(now), "jobs": dict(seqs), "next_s": round(next_s, 3)})
 
 
 def leaving(reason: str, retry_ms: int) -> bytes:

@@ -39,7 +39,7 @@ class Viewer:
 
     __slots__ = (
         "_beat", "_bell", "_ended", "_farewell", "_gone", "_sent", "_slots",
-        "base", "ends_with", "leave_at", "rung", "wants_items", "watched",
+        "base", "ends_with", "leave_at", "rung", "soon", "wants_items", "watched",
     )  # fmt: skip
 
     def __init__(self, *, base: str, wants_items: bool, ends_with: str | None, leave_at: float) -> None:
@@ -48,6 +48,8 @@ class Viewer:
         self.ends_with = ends_with
         self.leave_at = leave_at
         self.watched: set[str] = set()
+        #: It was told that the next beat comes soon.
+        self.soon = False
         #: Called when there is something to take out; it must only make a note of it.
         self.rung: Callable[[], None] | None = None
         self._slots: dict[str, Slot] = {}
@@ -67,6 +69,11 @@ class Viewer:
         """The seq that it was sent, or will be as soon as it reads; None before the first."""
         waiting = self._slots.get(job_id)
         return waiting.seq if waiting is not None else self._sent.get(job_id)
+
+    @property
+    def begun(self) -> bool:
+        """It was sent, or will be as soon as it reads, the first state of each of its jobs."""
+        return all(self.holds(job_id) is not None for job_id in self.watched)
 
     def show(self, job_id: str, slot: Slot) -> None:
         """The newest truth of a job; what this viewer has or will be sent already is dropped."""

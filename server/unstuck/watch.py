@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 SECOND_MS = 1_000
-HEARTBEAT_MS = 15 * SECOND_MS  # the server's default
-BEATS_MISSED_MS = 2 * HEARTBEAT_MS + 5 * SECOND_MS  # two beats and what a slow network may add
+HEARTBEAT_MS = 15 * SECOND_MS  # the next beat, where the last one did not say when it comes
+BEAT_MIN_MS = 1 * SECOND_MS  # bounds for what it says
+BEAT_MAX_MS = 30 * SECOND_MS
+BEAT_LATE_MS = 2 * SECOND_MS  # what a slow network may add to one beat, and again to the second
+BEAT_SPREAD_MS = 2 * SECOND_MS  # when a path dies, its viewers do not all ask in one moment
 SPEAK_WITHIN_MS = 10 * SECOND_MS  # asked for (or open) and still no event: broken or buffered
 STREAM_BACKOFF_MIN_MS = 500
 STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS
@@ -23,13 +26,13 @@ FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually quicker; if not, as
 BREAK_SPREAD_MS = 1 * SECOND_MS  # when a server dies, its viewers do not all ask in one moment
 POLL_TIMEOUT_MS = 10 * SECOND_MS  # aborting sooner made outages longer (measured)
 POLL_BACKOFF_MIN_MS = 2 * SECOND_MS
-POLL_BACKOFF_MAX_MS = 32 * SECOND_MS
+POLL_BACKOFF_MAX_MS = 10 * SECOND_MS
 UNANSWERED_MAX_MS = 4 * SECOND_MS  # nobody is there to be spared, and nothing tells when somebody is
 POLL_AFTER_MIN_MS = 1 * SECOND_MS  # bounds for the server's poll_after_ms
 POLL_AFTER_MAX_MS = 60 * SECOND_MS
 POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS
 RETRY_AFTER_MAX_MS = 120 * SECOND_MS  # a server may not silence us for longer
-SLOW_POLL_MS = 60 * SECOND_MS  # signed out, or a 404 that is not the server's own
+SLOW_POLL_MS = 60 * SECOND_MS  # signed out
 SILENCE_LIMIT_MS = 60 * SECOND_MS
 CHECK_EVERY_MS = 15 * SECOND_MS  # no timer is set further ahead than this
 LATE_TIMER_MS = 75 * SECOND_MS  # hidden pages get timers up to 60 s late; beyond that the page slept
@@ -50,7 +53,9 @@ class Stream(TypedDict):
     asked_at: int
     opened_at: int | None
     spoke_at: int | None
-    heard_at: int | None
+    beat_ms: int  # the next beat was promised within this
+    late_at: int | None  # a beat is missed, unless a word comes before; None before the first word
+    doubt_at: int | None  # and a second one
     held_before: int | None  # the seq held when it was asked for; None after its first job
 
 
@@ -110,8 +115,24 @@ def lives(s: State, now: int) -> bool:
 
 
 def doubt_at(s: State) -> int | None:
-    stream = s["stream"]
-    return stream["heard_at"] + BEATS_MISSED_MS if stream and stream["heard_at"] is not None else None
+    return s["stream"]["doubt_at"] if s["stream"] else None
+
+
+def late_at(s: State) -> int | None:
+    return s["stream"]["late_at"] if s["stream"] else None
+
+
+def unasked(s: State, at: int | None) -> int | None:
+    """This time, unless a poll is under way or planned, or the state of the job was confirmed since."""
+    if s["poll"] or s["poll_at"] is not None or at is None:
+        return None
+    return None if s["news_at"] is not None and s["news_at"] >= at else at
+
+
+def late(s: State, now: int) -> bool:
+    """A beat was missed, and the stream is not doubted yet."""
+    at = late_at(s)
+    return at is not None and at <= now and lives(s, now)
 
 
 def silent_at(s: State) -> int:
@@ -119,7 +140,7 @@ def silent_at(s: State) -> int:
 
 
 def mute_until(stream: Stream | None) -> int | None:
-    if stream is None or stream["heard_at"] is not None:
+    if stream is None or stream["spoke_at"] is not None:
         return None
     return (stream["asked_at"] if stream["opened_at"] is None else stream["opened_at"]) + SPEAK_WITHIN_MS
 
@@ -130,7 +151,7 @@ def link_of(s: State, now: int) -> str:
     if s["signed_out"]:
         return "signed_out"
     if lives(s, now):
-        return "catching_up" if s["poll"] and s["poll"]["reason"] in ("behind", "wake") else "live"
+        return "catching_up" if s["poll"] and s["poll"]["reason"] in ("behind", "late", "wake") else "live"
     if s["not_found_answers"] >= NOT_FOUND_ANSWERS:
         return "not_found"
     if s["browser_offline"] or s["poll_failures"] > 0:
@@ -138,7 +159,7 @@ def link_of(s: State, now: int) -> str:
     if s["polling"]:
         return "polling"
     stream = s["stream"]
-    opened = stream is not None and stream["opened_at"] is not None and stream["heard_at"] is None
+    opened = stream is not None and stream["opened_at"] is not None and stream["spoke_at"] is None
     return "catching_up" if opened and s["news_at"] is not None else "connecting"
 
 
@@ -149,6 +170,17 @@ def stream_of(s: State, e: Event) -> Stream | None:
 def unanswered(s: State) -> bool:
     """Nobody answered the last poll, neither well nor badly."""
     return s["failure"] is not None and s["failure"]["status"] is None
+
+
+def beats_missed(beat_ms: int, now: int, random: float) -> tuple[int, int]:
+    """When the next beat is late, and when a second one is, if nothing is heard from now on."""
+    late = now + beat_ms + BEAT_LATE_MS + half_up(random * BEAT_SPREAD_MS)
+    return late, late + beat_ms + BEAT_LATE_MS
+
+
+def promised(next_ms: float | None) -> int:
+    """The time within which the next beat comes, as the last one said."""
+    return HEARTBEAT_MS if next_ms is None else half_up(min(BEAT_MAX_MS, max(BEAT_MIN_MS, next_ms)))
 
 
 def stream_pause(s: State, random: float) -> int:

@@ -36,7 +36,7 @@ def step(state: State, event: Event, now_ms: int, random: float) -> tuple[State,
     turn = Turn(s, [], now_ms, random)
     deed = next((deed for phases, deed in rows if state["phase"] in phases), None)
     slept = state["wake_at"] is not None and now_ms > state["wake_at"] + w.LATE_TIMER_MS
-    if deed is not None:
+    if deed:
         deed(turn, event)
     if slept and deed is not wake and watching(s):
         wake(turn, event)  # the first event after a sleep may be any
@@ -57,10 +57,9 @@ def keep_time(t: Turn) -> None:
             plan_poll(t, s["poll_after_ms"], "fallback")
         for due, deed in DUE:
             at = due(s) if watching(s) else None
-            if at is None or at > now:
-                continue
-            deed(t)
-            busy = True
+            if at is not None and at <= now:
+                deed(t)
+                busy = True
         if not busy:
             break
     s["link"] = w.link_of(s, now)
@@ -147,11 +146,11 @@ def open_stream(t: Turn, trusted: bool = True) -> None:
     """`trusted`: whether a stream that lives is enough."""
     s, now = t.s, t.now
     s["reopen_at"] = None
-    if (trusted and lives(s, now)) or s["spare"] or (s["stream"] and s["stream"]["heard_at"] is None):
+    if (trusted and lives(s, now)) or s["spare"] or (s["stream"] and s["stream"]["spoke_at"] is None):
         return
     stream: Stream = {
-        "number": s["next_stream"], "asked_at": now, "opened_at": None, "spoke_at": None, "heard_at": None,
-        "held_before": s["seq"],
+        "number": s["next_stream"], "asked_at": now, "opened_at": None, "spoke_at": None,
+        "beat_ms": w.HEARTBEAT_MS, "late_at": None, "doubt_at": None, "held_before": s["seq"],
     }  # fmt: skip
     s["next_stream"] += 1
     if s["stream"]:
@@ -162,11 +161,9 @@ def open_stream(t: Turn, trusted: bool = True) -> None:
 
 
 def on_stream_open(t: Turn, e: Event) -> None:
-    stream = w.stream_of(t.s, e)
-    if stream is None:
-        return
-    stream["opened_at"] = t.now
-    ask_poll(t, "reconnect")
+    if stream := w.stream_of(t.s, e):
+        stream["opened_at"] = t.now
+        ask_poll(t, "reconnect")
 
 
 def hear(t: Turn, e: Event) -> Stream | None:
@@ -181,7 +178,7 @@ def hear(t: Turn, e: Event) -> Stream | None:
         t.actions.append({"type": "close_stream", "stream": s["spare"]["number"]})
     stream["opened_at"] = now if stream["opened_at"] is None else stream["opened_at"]
     stream["spoke_at"] = now if stream["spoke_at"] is None else stream["spoke_at"]
-    stream["heard_at"] = now
+    stream["late_at"], stream["doubt_at"] = w.beats_missed(stream["beat_ms"], now, t.random)
     s.update({"spare": None, "reopen_at": None, "polling": False, "signed_out": False})
     return stream
 
@@ -197,7 +194,9 @@ def on_job(t: Turn, e: Event) -> None:
 
 
 def on_heartbeat(t: Turn, e: Event) -> None:
-    """`seq` of this job, None where the beat does not name it."""
+    """`seq` of this job, None where the beat does not name it; `next_ms` where it says when the next one comes."""
+    if stream := w.stream_of(t.s, e):
+        stream["beat_ms"] = w.promised(e.get("next_ms"))
     if hear(t, e) is None or e["seq"] is None:
         return
     news(t)
@@ -231,7 +230,7 @@ def lose_stream(t: Turn, lost: Stream | None) -> None:
     s["spare"] = None
     settled = lost["spoke_at"] is not None and now - lost["spoke_at"] >= w.STREAM_SETTLED_MS
     s["stream_failures"] = 1 if settled else s["stream_failures"] + 1
-    alone = s["stream"] is None or s["stream"]["heard_at"] is not None
+    alone = s["stream"] is None or s["stream"]["spoke_at"] is not None
     if alone and not s["signed_out"]:
         s["reopen_at"] = now + w.stream_pause(s, t.random)
     if main and s["poll_failures"] == 0:
@@ -277,12 +276,14 @@ def on_poll_answered(t: Turn, e: Event) -> None:
     if w.unanswered(s) and s["reopen_at"] is not None:
         s["reopen_at"] = t.now  # the network is back
     job = e.get("job")
-    if job and job["seq"] < s["seq"]:
-        s["lower_answers"] += 1
+    silent = job and job["seq"] > s["seq"] and w.late(s, t.now)
+    s["lower_answers"] += bool(job and job["seq"] < s["seq"])
     if job and (job["seq"] >= s["seq"] or job["done"] or s["lower_answers"] >= w.LOWER_ANSWERS):
         take(t, job)
     if not watching(s):
         return
+    if silent:
+        distrust(t)
     s["polling"] = not lives(s, t.now)
     news(t)
     if wanted:
@@ -307,7 +308,7 @@ def on_poll_failed(t: Turn, e: Event) -> None:
         s["reopen_at"] = None
     if wanted:
         return ask_poll(t, wanted)
-    if s["signed_out"] or s["not_found_answers"] >= w.NOT_FOUND_ANSWERS:
+    if s["signed_out"]:
         return plan_poll(t, w.SLOW_POLL_MS, "fallback")
     asked = min(w.RETRY_AFTER_MAX_MS, e.get("retry_after_ms") or 0)
     limit = w.UNANSWERED_MAX_MS if status is None else w.POLL_BACKOFF_MAX_MS
@@ -315,20 +316,21 @@ def on_poll_failed(t: Turn, e: Event) -> None:
 
 
 def abort_poll(t: Turn) -> None:
-    s = t.s
-    if not s["poll"]:
-        return
-    t.actions.append({"type": "abort_poll", "poll": s["poll"]["number"]})
-    on_poll_failed(t, {"poll": s["poll"]["number"], "status": None, "code": "timeout"})
+    if poll := t.s["poll"]:
+        t.actions.append({"type": "abort_poll", "poll": poll["number"]})
+        on_poll_failed(t, {"poll": poll["number"], "status": None, "code": "timeout"})
+
+
+def distrust(t: Turn) -> None:
+    """The stream missed a beat, and a poll brought what it should have brought: no need to wait for a second."""
+    if stream := t.s["stream"]:
+        stream["doubt_at"] = t.now
+    open_stream(t)
 
 
 def on_doubt(t: Turn) -> None:
     ask_poll(t, "watchdog")
     open_stream(t)
-
-
-def on_silence(t: Turn) -> None:
-    ask_poll(t, "watchdog")  # the stream may live and yet not speak of this job
 
 
 # --- the page and the person
@@ -337,9 +339,10 @@ def wake(t: Turn, e: Event) -> None:
     network_back = e["type"] == "online"
     s.update({"stream_failures": 0, "browser_offline": False})
     s["give_up_at"] = now + w.GIVE_UP_MS
-    stream, heard = s["stream"], now - w.BEATS_MISSED_MS + w.WAKE_GRACE_MS
-    if stream and stream["heard_at"] is not None:
-        stream["heard_at"] = heard if network_back else max(stream["heard_at"], heard)
+    stream, until = s["stream"], now + w.WAKE_GRACE_MS
+    if stream and stream["late_at"] is not None and stream["doubt_at"] is not None:
+        stream["late_at"] = until if network_back else max(stream["late_at"], until)
+        stream["doubt_at"] = until if network_back else max(stream["doubt_at"], until)
     if s["reopen_at"] is not None:
         s["reopen_at"] = now
     ask_poll(t, "wake")
@@ -389,6 +392,8 @@ DUE: list[tuple[Callable[[State], int | None], Callable[[Turn], object]]] = [
     (lambda s: w.mute_until(s["spare"]), lambda t: lose_stream(t, t.s["spare"])),
     (lambda s: s["reopen_at"], open_stream),
     (lambda s: None if s["spare"] or s["reopen_at"] is not None or s["signed_out"] else w.doubt_at(s), on_doubt),
+    (lambda s: w.unasked(s, w.late_at(s)), lambda t: ask_poll(t, "late")),
     (lambda s: None if s["poll"] else s["poll_at"], lambda t: ask_poll(t, t.s["poll_reason"])),
-    (lambda s: None if s["poll"] or s["poll_at"] is not None else w.silent_at(s), on_silence),
+    # The stream may live and yet not speak of this job.
+    (lambda s: w.unasked(s, w.silent_at(s)), lambda t: ask_poll(t, "watchdog")),
 ]

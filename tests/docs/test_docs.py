@@ -77,7 +77,7 @@ def test_states_and_poll_reasons() -> None:
 def test_events() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", section(4), re.MULTILINE))
     made = [
-        sse.event("job", {}), sse.items("j", 1, [], more=False), sse.heartbeat(0.0, {}), sse.leaving("x", 1),
+        sse.event("job", {}), sse.items("j", 1, [], more=False), sse.heartbeat(0.0, {}, 15.0), sse.leaving("x", 1),
         sse.gone("j"),
     ]  # fmt: skip
     assert told == {re.search(rb"event: (\w+)", one).group(1).decode() for one in made}  # type: ignore[union-attr]

@@ -61,6 +61,7 @@ def test_a_healthy_path_has_nothing_to_mend() -> None:
         ("heartbeats", "bad", "No heartbeat", {"events": EVENTS[:30]}),
         ("heartbeats", "bad", "dead stream", {"events": [Event(1.0, "heartbeat"), Event(36.0, "heartbeat")]}),
         ("heartbeats", "attention", "Uneven", {"events": [Event(t, "heartbeat", 0.0) for t in (1.0, 2.0, 30.0)]}),
+        ("heartbeats", "attention", "Uneven", {"events": [Event(at, "heartbeat", None, 5.0) for at in (1, 9)]}),
         ("polls", "bad", "2 of 5", {"polls_failed": 2}),
         ("polls", "bad", "0 of 0", {"polls_s": []}),
         ("polls", "attention", "3.0 s", {"polls_s": [3.0]}),
@@ -103,6 +104,11 @@ def test_a_clock_that_is_wrong_is_not_taken_for_a_buffer() -> None:
     hour_off = [replace(event, age_s=(event.age_s or 0.0) + 3600.0) for event in EVENTS]
     measured = replace(HEALTHY, events=hour_off, clock_s=None, clock_unsure_s=0.0)
     assert held_back(measured) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_heartbeats_that_come_sooner_than_announced_are_fine() -> None:
+    finding = found(events=[Event(at, "heartbeat", None, 15.0) for at in (1.0, 3.0, 18.0)])["heartbeats"]
+    assert (finding.level, finding.says.split(":")[0]) == (Level.OK, "As announced")
 
 
 def test_the_heartbeat_that_would_do_is_said() -> None:

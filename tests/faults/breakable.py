@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import unstuck.app
 from unstuck.cli import main
 from unstuck.errors import StoreUnavailable
-from unstuck.hub import Hub, _Watch
+from unstuck.hub import Hub
 from unstuck.job import Job
 from unstuck.stores.sqlite import SQLiteStore
+from unstuck.watched import Watch
 
 T = TypeVar("T")
 VARIABLE = "BREAKAGE"
@@ -43,7 +44,7 @@ class BreakableHub(Hub):
         if broken() != Breakage.DEAF:
             super().wake(woken)
 
-    async def _hand_out(self, watch: _Watch) -> bool:
+    async def _hand_out(self, watch: Watch) -> bool:
         if broken() == Breakage.RAISES:
             raise RuntimeError("this broadcast was told to fail")
         return await super()._hand_out(watch)

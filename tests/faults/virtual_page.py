@@ -16,7 +16,7 @@ from typing import Any
 from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.wire import POLL, STREAM
 from unstuck import watch as w
-from unstuck.follow import is_job, parsed
+from unstuck.follow import is_job, next_ms, parsed
 from unstuck.watchdog import step
 
 #: Timers of a hidden page ring at whole minutes.
@@ -220,7 +220,8 @@ class Dialog:
         elif name == "job":
             self.on({"type": "job", "stream": number, "job": data})
         elif name == "heartbeat":
-            self.on({"type": "heartbeat", "stream": number, "seq": next(iter(data["jobs"].values()), None)})
+            seq = next(iter(data["jobs"].values()), None)
+            self.on({"type": "heartbeat", "stream": number, "seq": seq, "next_ms": next_ms(data)})
         elif name == "leaving":
             self.on({"type": "leaving", "stream": number, "retry_ms": data["retry_ms"]})
         else:

@@ -14,7 +14,7 @@ import asyncio
 import json
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -24,12 +24,13 @@ from tests.faults.virtual_net import Line
 from tests.faults.wire import STREAM
 from unstuck import sse
 from unstuck.errors import StoreUnavailable, UnstuckError
-from unstuck.hub import Hub, Pace, _Watch
+from unstuck.hub import Hub, Pace
 from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Report
 from unstuck.snapshot import Snapshot, etag, public
 from unstuck.stores import Claimed, Swept, claims, rows, schema
 from unstuck.stores.sqlite import SQLiteStore
 from unstuck.stores.writer import Transaction
+from unstuck.watched import Watch
 
 T = TypeVar("T")
 
@@ -154,15 +155,15 @@ class FaultyHub(Hub):
         if self._nets.broadcast:
             super().wake(woken)
 
-    async def _hand_out(self, watch: _Watch) -> bool:
+    async def _hand_out(self, watch: Watch) -> bool:
         if self._trouble.raises:
             raise RuntimeError("the broadcast broke")
         if self._trouble.mute:
             return False
         return await super()._hand_out(watch)
 
-    async def _compare(self) -> dict[str, int]:
-        return await super()._compare() if self._nets.comparison else {}
+    async def _compare(self, now: float, job_ids: Collection[str]) -> dict[str, int]:
+        return await super()._compare(now, job_ids) if self._nets.comparison else {}
 
 
 class Server:

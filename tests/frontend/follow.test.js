@@ -385,8 +385,8 @@ test("what a poll of the watchdog brought is marked until the stream speaks of t
   platform.requests[0].answer(200, job(4));
   await settle();
   assert.equal(follow.foundByAsking, false);
-  await platform.pass(36_000);
-  assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "watchdog");
+  await platform.pass(20_000);
+  assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "late");
   platform.requests[1].answer(200, job(6));
   await settle();
   assert.equal(follow.foundByAsking, true);

@@ -36,7 +36,7 @@ def test_an_event_is_one_event_whatever_it_carries(name: str) -> None:
 
 
 def test_a_heartbeat_moves_no_last_event_id() -> None:
-    assert b"id:" not in sse.heartbeat(0.0, {"a": 1}).split(b"data:")[0]
+    assert b"id:" not in sse.heartbeat(0.0, {"a": 1}, 5.0).split(b"data:")[0]
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ class Life:
             event["job"] = self.job()
         if kind == "heartbeat":
             event["seq"] = draw.choice([None, self.seq, self.seq + 1])
+            event["next_ms"] = draw.choice([None, 0, 5_000, 5_000, 333.5, 7_500.5, 1e12])
         if kind == "leaving":
             event["retry_ms"] = draw.choice([0, 3, 503, 2_001, 1e12])
         if kind == "gone" and draw.random() < 0.9:

@@ -18,7 +18,7 @@ from unstuck.snapshot import Snapshot, etag, public, public_item
 from unstuck.stores import JobFilter
 
 HEALTHS = tuple(Health)
-POLL_REASONS = frozenset({"reconnect", "watchdog", "behind", "wake", "fallback", "manual"})
+POLL_REASONS = frozenset({"reconnect", "late", "watchdog", "behind", "wake", "fallback", "manual"})
 END_CURSOR = re.compile(r"(\d{1,12}(?:\.\d{1,20})?)~(\d{1,18})", re.ASCII)
 
 

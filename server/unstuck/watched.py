@@ -1,0 +1,35 @@
+"""One watched job, seen from the hub: its viewers, its bells, and the task that reads for all of them.
+
+Plain state. What is read and handed out, and when, is decided in hub.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from unstuck.viewer import Viewer
+
+
+class Watch:
+    """One watched job: its viewers, its bells, and the task that reads for all of them."""
+
+    __slots__ = (
+        "bell", "changed_at", "ended_at", "handed_at", "hurry", "job_id", "reading", "seq", "task", "viewers",
+    )  # fmt: skip
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.changed_at = asyncio.get_running_loop().time()
+        self.viewers: set[Viewer] = set()
+        self.bell = asyncio.Event()  # something changed
+        self.hurry = asyncio.Event()  # and it must not wait: a new viewer, or the end
+        self.seq = 0
+        self.handed_at = 0.0
+        self.ended_at: float | None = None
+        self.reading = False
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """It is being read, or is about to be."""
+        return self.reading or self.bell.is_set()

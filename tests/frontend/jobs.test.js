@@ -1,0 +1,39 @@
+/*
+ * The list of jobs as a subject of the policy: what counts as news of it.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { JobList } from "../../frontend/jobs.js";
+
+const job = (id, seq, done = false) => ({ id, seq, done, created_at: id, poll_after_ms: 2_000, links: {} });
+const seqOf = (standing) => standing?.seq ?? null;
+
+/** A list that was read once, with two jobs that go on. */
+function read() {
+  const list = new JobList(new URL("http://host/api/"));
+  const seq = seqOf(list.readPoll({ jobs: [job("b", 3), job("a", 7)], next: null }));
+  return { list, seq };
+}
+
+test("a poll that finds nothing new does not move the list on: its stream is not to blame for anything", () => {
+  const { list, seq } = read();
+  assert.equal(seqOf(list.readPoll({ jobs: [job("b", 3), job("a", 7)], next: null })), seq);
+});
+
+test("a poll that brings a newer, another, or one job less does", () => {
+  for (const jobs of [[job("b", 4), job("a", 7)], [job("c", 1), job("b", 3), job("a", 7)], [job("a", 7)]]) {
+    const { list, seq } = read();
+    assert.equal(seqOf(list.readPoll({ jobs, next: null })), seq + 1);
+  }
+});
+
+test("a beat that is ahead, names an unknown job, or lacks one asks for a poll; one that names all does not", () => {
+  for (const [jobs, behind] of [[{ a: 7, b: 3 }, 0], [{ a: 8, b: 3 }, 1], [{ a: 7, b: 3, c: 1 }, 1], [{ a: 7 }, 1]]) {
+    const { list, seq } = read();
+    assert.equal(list.readBeat({ jobs }), seq + behind);
+  }
+});
+
+test("a beat of a server whose store does not answer names no job, and sends nobody asking", () => {
+  assert.equal(read().list.readBeat({ jobs: {} }), null);
+});

@@ -1,0 +1,141 @@
+"""When which stream hears a beat, what it says, and what the comparison that comes with it finds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.conftest import soon
+from tests.hub.conftest import Reader, reading, submitted
+from unstuck.hub import Hub, Pace
+from unstuck.job import Cancel
+from unstuck.stores.sqlite import SQLiteStore
+from unstuck.viewer import Viewer
+
+
+async def beats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> list[float]:
+    """What the beats of this tick promise, so long after now."""
+    before = len(reader.of("heartbeat"))
+    await hub.tick(tick, asyncio.get_running_loop().time() + after_s)
+    await soon(lambda: hub._viewers and all(viewer.empty for viewer in hub._viewers))
+    return [beat["next_s"] for beat in reader.of("heartbeat")[before:]]
+
+
+async def test_a_newcomer_is_told_at_once_when_the_next_beat_comes(store: SQLiteStore, hub: Hub) -> None:
+    """Else a stream that dies before its first beat is trusted for the longest time."""
+    one, two = await submitted(store), await submitted(store)
+    async with reading(hub, one, two, ends=False) as reader:
+        await soon(lambda: reader.of("heartbeat"))
+    assert [name for name, _ in reader.events] == ["job", "job", "heartbeat"]
+    assert reader.of("heartbeat")[0]["jobs"] == {one: 1, two: 1}
+    assert reader.of("heartbeat")[0]["next_s"] == 5
+
+
+async def test_beats_come_soon_while_something_happens(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.of("heartbeat"))
+        assert await beats_at(hub, reader, 1, 30.0) == [5]
+        # A minute without a change: what was promised is kept, and then there is more time.
+        assert await beats_at(hub, reader, 2, 65.0) == [15]
+        assert await beats_at(hub, reader, 4, 70.0) == []
+        assert await beats_at(hub, reader, 6, 80.0) == [15]
+        await store.claim(1, 30.0)
+        await soon(lambda: len(reader.of("job")) == 2)
+        assert await beats_at(hub, reader, 7, 1.0) == [5]
+
+
+async def test_one_job_that_moves_is_enough_for_its_stream_and_no_other(store: SQLiteStore, hub: Hub) -> None:
+    still, moving = await submitted(store), await submitted(store)
+    async with reading(hub, still) as quiet, reading(hub, still, moving, ends=False) as busy:
+        await soon(lambda: quiet.of("heartbeat") and busy.of("heartbeat"))
+        await hub.tick(3, asyncio.get_running_loop().time() + 65.0)
+        await soon(lambda: len(quiet.of("heartbeat")) == len(busy.of("heartbeat")) == 2)
+        hub._watches[moving].changed_at += 65.0
+        assert await beats_at(hub, busy, 4, 65.0) == [5]
+        assert len(quiet.of("heartbeat")) == 2
+        assert busy.of("heartbeat")[-1]["jobs"] == {still: 1, moving: 1}, "also those that do not move"
+
+
+async def test_a_job_that_has_ended_makes_no_stream_lively(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id, ends=False) as reader:
+        await soon(lambda: reader.of("heartbeat"))
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: len(reader.of("job")) == 2)
+        assert await beats_at(hub, reader, 1, 1.0) == [15], "as it was promised"
+        assert await beats_at(hub, reader, 2, 6.0) == []
+
+
+async def test_what_a_busy_stream_lacks_is_found_at_the_next_tick(
+    store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.of("heartbeat"))
+        with monkeypatch.context() as broken:
+            broken.setattr(Viewer, "show", lambda *_: None)
+            await store.apply([Cancel(job_id)])
+            await soon(lambda: hub._watches[job_id].seq == 2 and hub._watches[job_id].task is None)
+        await hub.tick(1, asyncio.get_running_loop().time())
+        await soon(lambda: reader.ended)
+    assert hub.counts.rescues == 1
+
+
+async def test_heartbeats_tell_what_the_stream_holds(store: SQLiteStore, hub: Hub) -> None:
+    one, two = await submitted(store), await submitted(store)
+    async with reading(hub, one, two, ends=False) as reader:
+        await soon(lambda: reader.of("heartbeat"))
+        await hub.beat(0.0)
+        await soon(lambda: len(reader.of("heartbeat")) == 2)
+        assert reader.of("heartbeat")[-1]["jobs"] == {one: 1, two: 1}
+
+
+async def test_a_heartbeat_sends_what_a_viewer_lacks(
+    store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broadcast that does nothing and says nothing: the heartbeat finds out."""
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        with monkeypatch.context() as broken:
+            broken.setattr(Viewer, "show", lambda *_: None)
+            await store.apply([Cancel(job_id)])
+            await soon(lambda: hub._watches[job_id].seq == 2 and hub._watches[job_id].task is None)
+        assert len(reader.of("job")) == 1
+        await hub.beat(0.0)
+        await soon(lambda: reader.ended)
+    assert reader.of("job")[-1]["state"] == "cancelled"
+    assert hub.counts.rescues == 1
+
+
+async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(store: SQLiteStore) -> None:
+    """Else every client of a busy job would ask for what it is about to be sent."""
+    woken: list[Any] = []
+    store.on_wake(woken.append)
+    hub = Hub(store, Pace(interval_s=3600.0))
+    job_id = await submitted(store)
+    await soon(lambda: woken)  # else that wake could ring the bell again
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.of("heartbeat") and not hub._watches[job_id].busy)
+        await store.claim(1, 30.0)
+        await soon(lambda: hub._watches[job_id].busy)
+        await hub.beat(0.0)
+        await soon(lambda: len(reader.of("heartbeat")) == 2)
+    assert (await store.snapshot(job_id)).job.seq == 2
+    assert reader.of("heartbeat")[-1]["jobs"] == {job_id: 1}
+    assert hub.counts.rescues == 0
+    await hub.close()
+
+
+async def test_a_wake_that_never_came_is_found_too(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with reading(hub, job_id) as reader:
+        await soon(lambda: reader.events)
+        store._wakes.clear()
+        await store.apply([Cancel(job_id)])
+        await hub.beat(0.0)
+        await soon(lambda: reader.ended)
+    assert reader.of("job")[-1]["done"]
