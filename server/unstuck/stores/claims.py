@@ -27,10 +27,6 @@ _CANDIDATES = """
         AND (not_before IS NULL OR not_before <= :now))
     ORDER BY priority DESC, n LIMIT :most
 """
-_CLAIMABLE = """
-    SELECT idx FROM items WHERE job = ? AND state = 'pending' AND lease_until IS NULL
-    AND (not_before IS NULL OR not_before <= ?) ORDER BY not_before, idx LIMIT ?
-"""
 _FRESH = """
     SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
     WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?
@@ -57,7 +53,7 @@ def claim(transaction: Transaction, limit: int, lease_s: float, worker: str | No
     shares = _share(connection.execute(_CANDIDATES, asked).fetchall(), limit)
     for job_id, count in shares.items():
         job_n, job = transaction.job(job_id)
-        for (index,) in connection.execute(_CLAIMABLE, (job_n, transaction.now, count)).fetchall():
+        for index in transaction.claimable(job_n, count):
             transaction.apply(Claim(job_id, index, lease_s, worker))
             item = transaction.held(job_n, index)
             claimed.append(Claimed(job_id, job.kind, job.options, item, job.item_limit_s))
