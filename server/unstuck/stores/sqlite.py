@@ -23,6 +23,7 @@ from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
 from unstuck.job import Alarms, Command, Item, Job, Renew
 from unstuck.snapshot import Snapshot
 from unstuck.stores import (
+    NONE,
     Attempted,
     Claimed,
     Delivery,
@@ -141,8 +142,10 @@ class SQLiteStore:
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
 
-    async def claim(self, limit: int, lease_s: float, worker: str | None = None) -> list[Claimed]:
-        return await self._write(lambda transaction: claims.claim(transaction, limit, lease_s, worker))
+    async def claim(
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
+    ) -> list[Claimed]:
+        return await self._write(lambda transaction: claims.claim(transaction, limit, lease_s, worker, short))
 
     def sweep(self, alarms: Alarms, held: Sequence[Renew] = (), *, everything: bool = False) -> Swept:
         answer: ThreadFuture[Swept] = ThreadFuture()
