@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -24,12 +24,18 @@ log = logging.getLogger("unstuck.runner")
 
 #: A worker that has not said hello by then never will (seconds). Imports of user code count.
 HELLO_S = 60.0
+#: Read at once (bytes): the ends of hundreds of items.
+READ = 65_536
 #: What was killed is gone within this time (seconds).
 GONE_S = 5.0
 
 
 class WorkerDiedError(Exception):
     """The process ended without finishing its item; the message says how, for people."""
+
+
+#: Of what a worker that said hello may say.
+Said = pipe.Progress | pipe.Done | pipe.Back
 
 
 class Child:
@@ -39,7 +45,8 @@ class Child:
         self.kinds = hello.kinds
         self._process = process
         self._memory_mib = memory_mib
-        self._running: int | None = None
+        self._given: dict[int, None] = {}  # what it has not answered, in the order in which it works on it
+        self._unread = b""
 
     @classmethod
     async def start(cls, app: str, commands: Sequence[str], memory_mib: int) -> Child:
@@ -82,33 +89,53 @@ class Child:
         """The process has not ended, as far as the loop has heard."""
         return self._process.returncode is None
 
-    async def work(self, run: pipe.Run, progressed: Callable[[pipe.Progress], None]) -> pipe.Done:
-        """Have an item worked on; WorkerDiedError if the process did not survive it."""
+    def give(self, runs: Sequence[pipe.Run]) -> None:
+        """Have these worked on, one after the other, after what it was given before."""
         assert self._process.stdin is not None
-        self._running = run.id
-        try:
-            self._process.stdin.write(pipe.line(run))
-            while True:
-                message = await _read(self._process)
-                if isinstance(message, pipe.Done) and message.id == run.id:
-                    return message
-                if isinstance(message, pipe.Progress) and message.id == run.id:
-                    progressed(message)
-                elif message is None:
-                    raise WorkerDiedError(await self._cause())
-        finally:
-            self._running = None
+        self._given.update(dict.fromkeys(run.id for run in runs))
+        self._process.stdin.write(b"".join(map(pipe.line, runs)))
+
+    async def hear(self) -> list[Said]:
+        """What it says next, at least one message; WorkerDiedError when it is gone and all is said."""
+        assert self._process.stdout is not None
+        while True:
+            heard = await self._process.stdout.read(READ)
+            try:
+                *lines, self._unread = (self._unread + heard).split(b"\n")
+                said = [self._expected(line) for line in lines]
+            except msgspec.DecodeError:
+                _kill_group(self._process)
+                heard, said = b"", []
+            if said:
+                return said
+            if not heard or len(self._unread) > pipe.LINE_LIMIT:
+                self.kill()
+                self._given.clear()
+                raise WorkerDiedError(await self._cause())
+
+    def _expected(self, line: bytes) -> Said:
+        message = pipe.read_by_runner(line)
+        if not isinstance(message, Said):
+            raise msgspec.DecodeError("a worker says hello once")
+        if not isinstance(message, pipe.Progress):
+            self._given.pop(message.id, None)
+        return message
+
+    def recall(self, run_id: int) -> None:
+        """Ask for this item back, if it has not begun."""
+        if run_id in self._given and self._process.stdin is not None:
+            self._process.stdin.write(pipe.line(pipe.Recall(id=run_id)))
 
     def stop(self, run_id: int, grace_s: float) -> None:
-        """Ask the item to stop; kill the process if it has not within `grace_s`."""
-        if self._running != run_id or self._process.stdin is None:
+        """Ask for the item back, or to stop; kill the process if it has not stopped within `grace_s`."""
+        if run_id not in self._given or self._process.stdin is None:
             return
-        self._process.stdin.write(pipe.line(pipe.Stop(id=run_id)))
+        self._process.stdin.write(pipe.line(pipe.Recall(id=run_id)) + pipe.line(pipe.Stop(id=run_id)))
         asyncio.get_running_loop().call_later(grace_s, self.kill_if_running, run_id)
 
     def kill_if_running(self, run_id: int) -> None:
         """End the process if it is still at this item."""
-        if self._running == run_id:
+        if next(iter(self._given), None) == run_id:
             self.kill()
 
     def kill(self) -> None:

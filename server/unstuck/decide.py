@@ -20,7 +20,7 @@ answer says so (`Change.cancels_waiting`) and the store does it in one statement
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from unstuck import progress
@@ -46,6 +46,7 @@ from unstuck.job import (
     Renew,
     Report,
     State,
+    replace,
 )
 
 _NONE: frozenset[Any] = frozenset()
@@ -141,10 +142,9 @@ def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
     )
     if job.state is State.RUNNING:
         return _sign_of_life(job, taken, Health.WAITING_LONG)
-    job = _to(job, State.RUNNING)
-    started = replace(
-        job, health=Health.OK, started_at=now, progress_at=now, meter=progress.advance(job.meter, 0.0, now)
-    )
+    meter = progress.advance(job.meter, 0.0, now)
+    state = _next(job, State.RUNNING)
+    started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
     return Change(_seen(started), taken)
 
 
@@ -164,7 +164,8 @@ def _report(job: Job, command: Report, now: float, item: Item) -> Change:
     before = item.progress or 0.0
     fraction = item.progress if command.fraction is None else min(max(command.fraction, before), 1.0)
     running = replace(
-        item if item.state is ItemState.RUNNING else _item_to(item, ItemState.RUNNING),
+        item,
+        state=item.state if item.state is ItemState.RUNNING else _item_next(item, ItemState.RUNNING),
         started_at=command.started_at,
         progress=fraction,
         message=item.message if command.message is None else command.message,
@@ -177,37 +178,40 @@ def _report(job: Job, command: Report, now: float, item: Item) -> Change:
 def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     if command.state not in ITEM_FINAL:
         raise Refused(f"An item ends as one of {', '.join(sorted(ITEM_FINAL))}, not as {command.state}.")
-    failed = command.state is ItemState.FAILED
-    if failed and command.error and command.error.transient and item.attempt < job.max_attempts:
+    state, error = command.state, command.error
+    if state is ItemState.FAILED and error and error.transient and item.attempt < job.max_attempts:
         if not job.stopping:
-            return _again(job, now, item, command.error, command.pause_s)
+            return _again(job, now, item, error, command.pause_s)
         # The stop took away the attempt that it would have had.
-        command, failed = replace(command, state=ItemState.CANCELLED, error=None), False
-    if command.state is ItemState.CANCELLED and not job.stopping:
+        state, error = ItemState.CANCELLED, None
+    if state is ItemState.CANCELLED and not job.stopping:
         raise Refused(f"Nobody asked to cancel item {item.index} of job {job.id}.")
     ended = replace(
-        _item_to(item, command.state),
+        item,
+        state=_item_next(item, state),
         lease_until=None,
-        progress=1.0 if command.state is ItemState.SUCCEEDED else item.progress,
+        progress=1.0 if state is ItemState.SUCCEEDED else item.progress,
         message=command.message,
-        error=command.error,
+        error=error,
         result=command.result,
         result_file=command.result_file,
         started_at=command.started_at,
         finished_at=now,
         seq=job.seq + 1,
     )
-    count = command.state.value  # the counts are named after the items' states
+    count = state.value  # the counts are named after the items' states
     counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
     job = _advanced(job, counted, now, partial=job.partial - (item.progress or 0.0))
-    if failed and job.max_errors is not None and job.failed > job.max_errors and not job.stopping:
+    too_many = job.max_errors is not None and job.failed > job.max_errors
+    if state is ItemState.FAILED and too_many and not job.stopping:
         return _stop_for_errors(job, now, ended)
     return Change(_seen(_settled(job, now, ended)), ended)
 
 
 def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> Change:
     waiting = replace(
-        item if item.state is ItemState.PENDING else _item_to(item, ItemState.PENDING),
+        item,
+        state=item.state if item.state is ItemState.PENDING else _item_next(item, ItemState.PENDING),
         lease_until=None,
         not_before=now + pause_s if pause_s > 0 else None,
         progress=None,
@@ -224,7 +228,8 @@ def _release(job: Job, now: float, item: Item) -> Change:
         return _finish(job, finish, now, item)
     was_running = item.state is ItemState.RUNNING
     waiting = replace(
-        _item_to(item, ItemState.PENDING) if was_running else item,
+        item,
+        state=_item_next(item, ItemState.PENDING) if was_running else item.state,
         lease_until=None,
         progress=None,
         attempt=item.attempt - 1,
@@ -301,7 +306,7 @@ def _settled(job: Job, now: float, item: Item | None) -> Job:
         state = State.FAILED
         error = _all_failed(job, item)
     percent = 100.0 if job.processed == job.total else job.percent
-    return replace(_to(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
+    return replace(job, state=_next(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
 
 
 def _all_failed(job: Job, item: Item | None) -> Problem:
@@ -312,11 +317,15 @@ def _all_failed(job: Job, item: Item | None) -> Problem:
 
 def _advanced(before: Job, after: Job, now: float, partial: float) -> Job:
     """`after`, with what is partly done, the rate and the percentage that follow from it."""
-    after = replace(after, partial=_partial(after, partial), heartbeat_at=now, progress_at=now, health=Health.OK)
-    done = after.processed + after.partial
+    partial = _partial(after, partial)
+    done = after.processed + partial
     step = done - before.processed - before.partial
     return replace(
         after,
+        partial=partial,
+        heartbeat_at=now,
+        progress_at=now,
+        health=Health.OK,
         percent=progress.percent(done=done, total=after.total, shown=before.percent),
         meter=progress.advance(after.meter, step, now),
     )
@@ -331,13 +340,13 @@ def _seen(job: Job) -> Job:
     return replace(job, seq=job.seq + 1)
 
 
-def _to(job: Job, state: State) -> Job:
+def _next(job: Job, state: State) -> State:
     if state not in NEXT[job.state]:
         raise Refused(f"A job that is {job.state} cannot become {state}.")
-    return replace(job, state=state)
+    return state
 
 
-def _item_to(item: Item, state: ItemState) -> Item:
+def _item_next(item: Item, state: ItemState) -> ItemState:
     if state not in ITEM_NEXT[item.state]:
         raise Refused(f"An item that is {item.state} cannot become {state}.")
-    return replace(item, state=state)
+    return state

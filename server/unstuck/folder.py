@@ -93,6 +93,11 @@ class DataFolder:
     def output(self, job_id: str, index: int, lease: int) -> Path:
         return self.files / job_id / "out" / f"{index}-{lease}"
 
+    def paths(self, job_id: str, file: str | None, index: int, lease: int) -> tuple[str | None, str]:
+        """An item's `input` and `output` as texts: joined Paths were a tenth of what a short item costs."""
+        job = f"{self.files}/{job_id}"
+        return None if file is None else f"{job}/in/{file}", f"{job}/out/{index}-{lease}"
+
     def result(self, job_id: str, index: int, lease: int, file: str) -> Path:
         """A result file that is really there and really below its job's folder; NotFound."""
         folder = self.output(job_id, index, lease)

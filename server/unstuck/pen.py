@@ -1,9 +1,9 @@
 """Writes what the runner has to say into the store: results at once, passing progress a little later.
 
 A result asks for a write at once and takes along all progress that waits; progress alone waits up to
-`hold_s`, and only the newest of each item is written. While one write is under way the next gathers, so a
-thousand short items cost few writes. Nothing final is ever dropped: a write that fails is tried again
-until it succeeds.
+`hold_s`, and only the newest of each item is written. While one write is under way, and for a moment after it,
+the next gathers, so a thousand short items cost few writes. Nothing final is ever dropped: a write that fails
+is tried again until it succeeds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from unstuck.stores import Store
 
 log = logging.getLogger("unstuck.runner")
 
+#: Between two writes while much happens: a commit that carries ten times as many ends costs hardly more (seconds).
+REST_S = 0.02
 #: Waits between attempts while the store fails (seconds); the last one stays.
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -64,6 +66,7 @@ class Pen:
             await self._bell.wait()
             self._bell.clear()
             await self._write_all()
+            await asyncio.sleep(REST_S)
 
     async def flush(self) -> None:
         """Write what is left, once; StoreUnavailable if that fails (the next start rescues the items)."""

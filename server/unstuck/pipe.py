@@ -3,8 +3,8 @@
 Decides: the messages, their fields, their limits and the worker's exit codes.
 Must not know: processes, stores, or anybody's code. Both ends import this file, and nothing else is agreed.
 
-    runner → worker   run · stop · (end of file: end at once, with everything that you started)
-    worker → runner   hello or failed, once · then progress…, done for each item, in the order of the runs
+    runner → worker   run · stop · recall · (end of file: end at once, with everything that you started)
+    worker → runner   hello or failed, once · then progress…, done for each item, in the order of the runs · back
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
     """Stop this item, running or still waiting. For one that is done it means nothing."""
+
+    id: int
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
+    """Give this item back, if it has not begun. For one that runs or is done it means nothing."""
 
     id: int
 
@@ -87,8 +93,14 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     file: str | None = None
 
 
-ToWorker = Run | Stop
-ToRunner = Hello | LoadFailed | Progress | Done
+class Back(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
+    """This item was recalled before it began, and is not done here."""
+
+    id: int
+
+
+ToWorker = Run | Stop | Recall
+ToRunner = Hello | LoadFailed | Progress | Done | Back
 
 _to_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)

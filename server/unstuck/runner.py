@@ -1,8 +1,9 @@
 """Claims items and has them worked on by worker processes; reports what becomes of them.
 
-    wait for a free worker → claim a handful → start one → hold its progress → finish → next
+    a worker is free → an item from the reserve → hold its progress → finish → next
 
-Each worker has one task here that keeps it alive and gives it items. All that is to be written goes
+Each worker has one task here that keeps it alive and gives it items, short ones some ahead. What is claimed when
+is the reserve's affair (reserve.py). All that is to be written goes
 through one more task (pen.py). A thread renews the leases while items are in hand (keeper.py); an item that
 was taken from us all the same is dropped with all that was done to it. Knows the Store protocol and the data
 folder; no HTTP, no viewers. What a command makes of a job is decided by the store alone.
@@ -11,35 +12,31 @@ folder; no HTTP, no viewers. What a command makes of a job is decided by the sto
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
 import random
 import socket
 import time
-from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unstuck import pipe
 from unstuck.backoff import Backoff
-from unstuck.child import Child, WorkerDiedError
-from unstuck.errors import CannotStart, StoreUnavailable
+from unstuck.child import Child, Said, WorkerDiedError
+from unstuck.errors import CannotStart
 from unstuck.folder import DataFolder, sync
-from unstuck.job import Alarms, Finish, Item, ItemState, Job, Problem, Release, Renew, Report
+from unstuck.hand import Hand
+from unstuck.job import Alarms, Finish, ItemState, Job, Problem, Release, Renew, Report
 from unstuck.keeper import Keeper
 from unstuck.kinds.option import KindInfo
 from unstuck.pen import Pen
-from unstuck.stores import Claimed, Store
+from unstuck.reserve import Held, Reserve
+from unstuck.stores import Store
 
 log = logging.getLogger("unstuck.runner")
 
-#: Items claimed at once for each worker: one to work on, one in reserve while the next claim is written.
-CLAIM_PER_WORKER = 2
-#: Looked for work at least so often: items that rest before another attempt ring no bell (seconds).
-LOOK_S = 1.0
 #: Waits before a worker that does not start is tried again (seconds); the last one stays.
 RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
 
@@ -60,24 +57,6 @@ class Crew:
     alarms: Alarms = field(default_factory=Alarms)
 
 
-@dataclass(slots=True, eq=False)
-class Held:
-    """A claimed item in our hands; `run_id` and `child` once it is worked on."""
-
-    claimed: Claimed
-    run_id: int = 0
-    child: Child | None = None
-    started_at: float = 0.0
-    stopped: bool = False
-    overtaken: bool = False  # in reserve, by a job that came later
-    overran: float | None = None  # the limit that it ran into (seconds)
-    limit: asyncio.TimerHandle | None = field(default=None, repr=False)
-
-    @property
-    def item(self) -> Item:
-        return self.claimed.item
-
-
 class Runner:
     """`start()`, then it works until `stop()`. `kinds` is what its workers can do."""
 
@@ -91,18 +70,15 @@ class Runner:
         self._folder = folder
         self._crew = crew
         self._pen = Pen(store, crew.hold_s)
-        self._ready: deque[Held] = deque()
         self._held: set[Held] = set()
         self._stopping: set[str] = set()
-        self._newcomer = False
-        self._bell = asyncio.Event()
-        self._claiming = asyncio.Lock()
         self._run_ids = itertools.count(1)
         self._children: set[Child] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._keeper = Keeper(store, crew.alarms, crew.lease_s)
         #: Who we are in the store, for people.
         self.name = f"{socket.gethostname()}/{os.getpid()}"
+        self._reserve = Reserve(store, crew.workers, crew.lease_s, lambda: self.name, self._held, self._claimed)
 
     @property
     def alive(self) -> bool:
@@ -126,6 +102,7 @@ class Runner:
         self.kinds = {info.name: info for info in first.kinds}
         self._store.on_wake(self.wake)
         self._go(self._pen.run(), "pen")
+        self._go(self._reserve.run(), "claims")
         self._keeper.start(self._leases, self._taken_away)
         for number in range(self._crew.workers):
             self._go(self._man(first if number == 0 else None), f"worker {number}")
@@ -165,12 +142,7 @@ class Runner:
                     continue
             failures, self.trouble = 0, None
             try:
-                while True:
-                    held = await self._next()
-                    if not child.alive:
-                        self._ready.appendleft(held)  # it never began, so it has not used its attempt
-                        raise WorkerDiedError("The worker process ended while it had nothing to do.")
-                    await self._work(child, held)
+                await self._attend(Hand(child))
             except WorkerDiedError as death:
                 self.deaths += 1
                 log.warning("worker %d: %s", child.pid, death)
@@ -184,63 +156,92 @@ class Runner:
         self._children.add(child)
         return child
 
-    async def _next(self) -> Held:
-        """An item to work on; waits for one. What lies in reserve lets a job that came new go first, once."""
-        while not self._ready or self._newcomer:
-            async with self._claiming:
-                self._bell.clear()
-                newcomer, self._newcomer = self._newcomer, False
-                if (newcomer or not self._ready) and not await self._claim() and not self._ready:
-                    with contextlib.suppress(TimeoutError):
-                        # Not wait_for: Python 3.11's can lose a cancel that falls on the moment of a wake.
-                        async with asyncio.timeout(LOOK_S):
-                            await self._bell.wait()
-        return self._ready.popleft()
-
-    async def _claim(self) -> bool:
+    async def _attend(self, hand: Hand) -> None:
+        """Give the worker items and hear what becomes of them, until it dies."""
         try:
-            wanted = self._crew.workers * CLAIM_PER_WORKER
-            claimed = await self._store.claim(wanted, self._crew.lease_s, self.name)
-        except StoreUnavailable:
-            return False  # the store has logged it, and is asked again soon
-        in_hand = {held.claimed.job_id for held in self._held}
-        taken = [Held(one) for one in claimed]
-        first = [held for held in taken if held.claimed.job_id not in in_hand]
-        for held in self._ready:
-            held.overtaken = held.overtaken or bool(first)
-        self._held.update(taken)
-        self._ready.extendleft(reversed(first))
-        self._ready.extend(held for held in taken if held not in first)
-        for job_id in self._stopping.intersection(one.job_id for one in claimed):
-            self._stop_items(job_id)  # asked to stop between the claim's commit and now
-        return bool(claimed)
-
-    async def _work(self, child: Child, held: Held) -> None:
-        claimed = held.claimed
-        if claimed.kind not in self.kinds:
-            message = f"This server knows no kind of work {claimed.kind!r} (any more)."
-            self._finish(held, ItemState.FAILED, error=Problem("unknown_kind", message))
-            return
-        held.run_id, held.child, held.started_at = next(self._run_ids), child, time.time()
-        self._pen.hold(self._report(held))
-        self._set_limit(held)
-        try:
-            done = await child.work(
-                self._run(held), lambda said: self._pen.hold(self._report(held, said.fraction, said.message))
-            )
+            while True:
+                if hand.first is None:
+                    self._give(hand, [await self._reserve.next()])
+                else:
+                    self._give(hand, self._reserve.more(hand.first.claimed.job_id, len(hand.ahead)))
+                if hand.first is not None:
+                    for said in await hand.child.hear():
+                        await self._heard(hand, said)
         except WorkerDiedError as death:
-            if held.overran is not None:
-                self._finish(held, ItemState.FAILED, error=_overran(held.overran))
-            elif held.stopped:
-                self._finish(held, ItemState.CANCELLED, message="Stopped by force.")
-            else:
-                lost = Problem("worker_lost", str(death), transient=True)
-                self._finish(held, ItemState.FAILED, error=lost)
+            self._died(hand, death)
             raise
         finally:
-            if held.limit is not None:
-                held.limit.cancel()
-        await self._done(held, done)
+            hand.close()
+
+    def _give(self, hand: Hand, some: Sequence[Held]) -> None:
+        if not hand.child.alive:
+            self._reserve.put_back(some)
+            if hand.first is None:
+                raise WorkerDiedError("The worker process ended while it had nothing to do.")
+            return  # its last words come first
+        known = [(held, self._run(held)) for held in some if self._is_known(held)]
+        if known:
+            idle = hand.first is None
+            hand.give(known)
+            if idle:
+                self._begin(hand.first)
+
+    def _is_known(self, held: Held) -> bool:
+        if held.claimed.kind in self.kinds:
+            return True
+        message = f"This server knows no kind of work {held.claimed.kind!r} (any more)."
+        self._finish(held, ItemState.FAILED, error=Problem("unknown_kind", message))
+        return False
+
+    def _begin(self, held: Held | None) -> None:
+        """Its worker is at it."""
+        if held is not None:
+            held.began, held.started_at = asyncio.get_running_loop().time(), time.time()
+            self._pen.hold(self._report(held))
+            self._set_limit(held)
+
+    async def _heard(self, hand: Hand, said: Said) -> None:
+        held = hand.find(said.id)
+        if held is None:
+            return
+        if isinstance(said, pipe.Progress):
+            self._pen.hold(self._report(held, said.fraction, said.message))
+            return
+        was_first = held is hand.first
+        hand.take(held)
+        if held.limit is not None:
+            held.limit.cancel()
+        if was_first:
+            self._begin(hand.first)
+        if isinstance(said, pipe.Back):
+            self._came_back(held)
+        else:
+            self._reserve.took(held.claimed.job_id, asyncio.get_running_loop().time() - held.began)
+            await self._done(held, said)
+
+    def _came_back(self, held: Held) -> None:
+        """It was given to a worker that never began it."""
+        held.child, held.run_id, held.overran = None, 0, None
+        if held.stopped:
+            self._release(held)
+        elif held in self._held:
+            self._reserve.put_back([held])
+
+    def _died(self, hand: Hand, death: WorkerDiedError) -> None:
+        """What it was at has ended with it; the others go back as they are."""
+        held = hand.first
+        if held is None:
+            return
+        for one in reversed(hand.ahead):
+            self._came_back(one)
+        if held.limit is not None:
+            held.limit.cancel()
+        if held.overran is not None:
+            self._finish(held, ItemState.FAILED, error=_overran(held.overran))
+        elif held.stopped:
+            self._finish(held, ItemState.CANCELLED, message="Stopped by force.")
+        else:
+            self._finish(held, ItemState.FAILED, error=Problem("worker_lost", str(death), transient=True))
 
     def _set_limit(self, held: Held) -> None:
         kind = self.kinds[held.claimed.kind]
@@ -256,13 +257,14 @@ class Runner:
 
     def _run(self, held: Held) -> pipe.Run:
         claimed, item = held.claimed, held.item
+        file, output = self._folder.paths(claimed.job_id, item.file, item.index, item.lease)
         return pipe.Run(
-            id=held.run_id,
+            id=next(self._run_ids),
             kind=claimed.kind,
             name=item.name,
             options=dict(claimed.options),
-            input=None if item.file is None else str(self._folder.input(claimed.job_id, item.file)),
-            output=str(self._folder.output(claimed.job_id, item.index, item.lease)),
+            input=file,
+            output=output,
             attempt=item.attempt,
         )
 
@@ -316,30 +318,34 @@ class Runner:
         )  # fmt: skip
         self._held.discard(held)
 
+    def _release(self, held: Held) -> None:
+        self._held.discard(held)
+        self._pen.write(Release(held.claimed.job_id, held.item.index, held.item.lease))
+
     # -- what the store says
 
     def wake(self, woken: Mapping[str, Job | None]) -> None:
         """There may be something to claim, or to stop."""
         for job_id, job in woken.items():
-            if job is not None and job.waiting:
-                self._bell.set()
-                if not job.leased and self._ready and not any(held.overtaken for held in self._ready):
-                    self._newcomer = True
+            if job is not None:
+                self._reserve.wake(job)
             if job is not None and job.stopping:
                 self._stopping.add(job_id)
                 self._stop_items(job_id)
             elif job is None or job.done:
                 self._stopping.discard(job_id)
 
+    def _claimed(self, job_ids: set[str]) -> None:
+        for job_id in self._stopping.intersection(job_ids):
+            self._stop_items(job_id)  # asked to stop between the claim's commit and now
+
     def _stop_items(self, job_id: str) -> None:
         for held in [one for one in self._held if one.claimed.job_id == job_id and not one.stopped]:
             held.stopped = True
             if held.child is not None:
                 held.child.stop(held.run_id, self._crew.cancel_grace_s)
-            elif held in self._ready:
-                self._ready.remove(held)
-                self._held.discard(held)
-                self._pen.write(Release(job_id, held.item.index, held.item.lease))
+            elif self._reserve.take_out(held):
+                self._release(held)
 
     # -- leases
 
@@ -358,9 +364,10 @@ class Runner:
                 continue
             self._held.discard(held)
             if held.child is not None:
+                held.child.recall(held.run_id)
                 held.child.kill_if_running(held.run_id)
-            elif held in self._ready:
-                self._ready.remove(held)
+            else:
+                self._reserve.take_out(held)
 
 
 def _overran(limit_s: float) -> Problem:

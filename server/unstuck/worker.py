@@ -48,6 +48,9 @@ from unstuck.kinds import (
 )
 from unstuck.kinds.report import REPORT_INTERVAL
 
+#: What is reported so early waits up to REPORT_INTERVAL for company: most often the item's end (seconds).
+SHORT_S = 0.01
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _parse(arguments)
@@ -80,6 +83,7 @@ class Line:
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: a command that is started does not get them
         self._speaking = threading.Lock()
+        self._kept = b""
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -95,9 +99,21 @@ class Line:
                     yield pipe.read_by_worker(text)
 
     def say(self, message: pipe.ToRunner) -> None:
-        rest = memoryview(pipe.line(message))
+        self._say(pipe.line(message))
+
+    def keep(self, message: pipe.ToRunner) -> None:
+        """Say it together with what is said next, or with the next `say_kept()`."""
+        with self._speaking:
+            self._kept += pipe.line(message)
+
+    def say_kept(self) -> None:
+        if self._kept:
+            self._say(b"")
+
+    def _say(self, line: bytes) -> None:
         try:
             with self._speaking:
+                rest, self._kept = memoryview(self._kept + line), b""
                 while rest:
                     rest = rest[os.write(self._out, rest) :]
         except BrokenPipeError:
@@ -114,18 +130,24 @@ class Worker:
 
     def __init__(self, line: Line, kinds: dict[str, Kind]) -> None:
         self._line, self._kinds = line, kinds
-        self._runs: queue.SimpleQueue[tuple[pipe.Run, Report]] = queue.SimpleQueue()
+        self._order: queue.SimpleQueue[int] = queue.SimpleQueue()
+        #: Who takes a run out of here has it: either it is worked on, or it goes back.
+        self._waiting: dict[int, tuple[pipe.Run, Report]] = {}
         self._reports: dict[int, Report] = {}  # of the runs that are not done; a stop finds its item here
         self._busy = threading.Event()
         self._current: Report | None = None
+        self._began = 0.0
 
     def work(self) -> NoReturn:
         for duty in (self._listen, self._pass_on):
             threading.Thread(target=_or_end, args=(duty,), name=f"unstuck {duty.__name__}", daemon=True).start()
         home = os.open(".", os.O_RDONLY)
         while True:
-            run, report = self._runs.get()
-            self._current = report
+            waiting = self._waiting.pop(self._order.get(), None)
+            if waiting is None:
+                continue
+            run, report = waiting
+            self._current, self._began = report, time.monotonic()
             self._busy.set()
             done = attempt(self._kinds, run, report)
             self._busy.clear()
@@ -139,22 +161,34 @@ class Worker:
             if isinstance(message, pipe.Stop):
                 if report := self._reports.get(message.id):
                     report.cancel()
-                continue
-            report = Report(
-                message.name, Path(message.output), message.attempt, partial(self._progressed, message.id)
-            )
-            self._reports[message.id] = report
-            self._runs.put((message, report))
+            elif isinstance(message, pipe.Recall):
+                if self._waiting.pop(message.id, None):
+                    del self._reports[message.id]
+                    self._line.say(pipe.Back(id=message.id))
+            else:
+                report = _report(message, partial(self._progressed, message.id))
+                self._reports[message.id] = report
+                self._waiting[message.id] = (message, report)
+                self._order.put(message.id)
 
     def _pass_on(self) -> None:
         while self._busy.wait():
             time.sleep(REPORT_INTERVAL)
             if self._current:
                 self._current.pass_on()
+            self._line.say_kept()
 
     def _progressed(self, run_id: int, fraction: float | None, message: str | None) -> None:
         text = None if message is None else pipe.fit(message, pipe.MESSAGE_LIMIT)
-        self._line.say(pipe.Progress(id=run_id, fraction=fraction, message=text))
+        progress = pipe.Progress(id=run_id, fraction=fraction, message=text)
+        if time.monotonic() - self._began < SHORT_S:
+            self._line.keep(progress)
+        else:
+            self._line.say(progress)
+
+
+def _report(run: pipe.Run, send: Callable[[float | None, str | None], None]) -> Report:
+    return Report(run.name, Path(run.output), run.attempt, send, prepare=_prepare)
 
 
 def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
@@ -165,9 +199,8 @@ def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
             raise Cancelled
         kind = _fit(kind, run)
         options = check_options(kind.info, run.options)
-        _prepare(report.output)
         returned = kind.work(Path(run.input) if run.input is not None else None, report, **options)
-        return _succeeded(run.id, returned, report.output)
+        return _succeeded(run.id, returned, report)
     except MemoryError:
         raise
     except Skip as reason:
@@ -203,12 +236,12 @@ def _prepare(output: Path) -> None:
         raise Transient(f"the folder for results cannot be used: {error}", code="output_unusable") from error
 
 
-def _succeeded(run_id: int, returned: object, output: Path) -> pipe.Done:
+def _succeeded(run_id: int, returned: object, report: Report) -> pipe.Done:
     match returned:
         case None:
             return pipe.Done(id=run_id, state="succeeded")
         case Path():
-            return pipe.Done(id=run_id, state="succeeded", file=_file_name(returned, output))
+            return pipe.Done(id=run_id, state="succeeded", file=_file_name(returned, report.output))
         case dict():
             return pipe.Done(id=run_id, state="succeeded", result=_result(returned))
     raise Failed(f"the kind returned {type(returned).__name__}, not a dict, a Path or None", code="bad_result")

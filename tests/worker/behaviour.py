@@ -91,6 +91,7 @@ def do_litter(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
 
 
 def do_large(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    report.output.stat()  # its folder is there from now on
     return {"text": "x" * number}
 
 

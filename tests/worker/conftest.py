@@ -33,7 +33,7 @@ class Talk:
     def output(self, run_id: int) -> Path:
         return self.outputs / str(run_id)
 
-    async def say(self, *messages: pipe.Run | pipe.Stop) -> None:
+    async def say(self, *messages: pipe.ToWorker) -> None:
         await self.write(b"".join(pipe.line(message) for message in messages))
 
     async def write(self, lines: bytes) -> None:
@@ -44,7 +44,7 @@ class Talk:
     async def run(self, name: str, kind: str = "behave", id: int = 1, **fields: Any) -> None:
         await self.say(pipe.Run(id=id, kind=kind, name=name, output=str(self.output(id)), **fields))
 
-    async def hear(self) -> pipe.Hello | pipe.LoadFailed | pipe.Progress | pipe.Done | None:
+    async def hear(self) -> pipe.ToRunner | None:
         """The next message, None at the end."""
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)

@@ -161,7 +161,8 @@ async def test_the_output_folder_is_made_private_and_emptied(worker: Talk) -> No
 
 async def test_an_output_folder_that_cannot_be_had_is_worth_another_attempt(worker: Talk) -> None:
     worker.outputs.write_text("in the way")
-    done = await worker.outcome("return")
+    assert (await worker.outcome("return")).state == "succeeded", "it needs none"
+    done = await worker.outcome("litter")
     assert done.error is not None
     assert (done.error.code, done.error.transient) == ("output_unusable", True)
 

@@ -64,6 +64,22 @@ async def test_a_waiting_item_is_stopped_before_it_begins(worker: Talk, tmp_path
     assert not worker.output(2).exists()
 
 
+async def test_what_waits_can_be_recalled_while_another_runs(worker: Talk, tmp_path: Path) -> None:
+    await worker.run("stop", id=1)
+    assert (await worker.progress()).id == 1, "it has begun"
+    await worker.run(f"clean_up {tmp_path / 'note'}", id=2)
+    await worker.run("return", id=3)
+    await worker.say(pipe.Recall(id=2), pipe.Recall(id=1), pipe.Recall(id=77))
+    while not isinstance(said := await worker.hear(), pipe.Back):
+        assert isinstance(said, pipe.Progress), "the first goes on"
+        assert said.id == 1
+    assert said.id == 2
+    await worker.say(pipe.Stop(id=2), pipe.Stop(id=1))
+    assert await worker.done(1) == CANCELLED
+    assert (await worker.done(3)).state == "succeeded"
+    assert not (tmp_path / "note").exists()
+
+
 async def test_stops_that_come_too_late_or_for_nobody_mean_nothing(worker: Talk) -> None:
     await worker.outcome("none")
     await worker.say(pipe.Stop(id=1), pipe.Stop(id=77))

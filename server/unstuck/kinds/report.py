@@ -40,8 +40,9 @@ class Report:
         attempt: int = 1,
         send: Callable[[float | None, str | None], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        prepare: Callable[[Path], None] | None = None,
     ) -> None:
-        self.name, self.output, self.attempt = name, output, attempt
+        self.name, self.attempt = name, attempt
         self.cancelled = False
         self.fraction: float | None = None
         self.message: str | None = None
@@ -49,6 +50,17 @@ class Report:
         self._due = clock()
         self._news = False
         self._lock = threading.Lock()
+        self._output, self._prepare = output, prepare
+
+    @property
+    def output(self) -> Path:
+        # Made when it is asked for: of ten thousand items that write no file, none needs a folder.
+        if self._prepare is not None:
+            with self._lock:
+                if self._prepare is not None:
+                    self._prepare(self._output)
+                    self._prepare = None
+        return self._output
 
     def __call__(self, done: float | None, total: float | None = None, message: str | None = None) -> None:
         if self.cancelled:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from unstuck.errors import UnstuckError
@@ -20,6 +21,10 @@ from unstuck.timeline import Entry
 Wake = Callable[[Mapping[str, Job | None]], None]
 #: What became of one command: the job after it, or why it was refused.
 Outcome = Job | UnstuckError
+
+
+#: No job in particular.
+NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +136,11 @@ class Store(Protocol):
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide and commit the commands in order, together with whatever else waits to be written."""
 
-    async def claim(self, limit: int, lease_s: float, worker: str | None = None) -> list[Claimed]:
-        """Take up to `limit` items in the name of `worker`, the highest priority first, fairly between jobs."""
+    async def claim(
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
+    ) -> list[Claimed]:
+        """Take up to `limit` items in the name of `worker`, the highest priority first, fairly between jobs. Of a
+        job that got a share and whose items are `short`, so many, if these are more."""
 
     def sweep(self, alarms: Alarms, held: Sequence[Renew] = (), *, everything: bool = False) -> Swept:
         """Do what is due by the passing of time: renew the leases that are `held`, take items away whose lease

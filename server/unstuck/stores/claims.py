@@ -7,11 +7,11 @@ decide.py; here is only looked for whom it may concern.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unstuck.errors import JobFinished
 from unstuck.job import Alarms, Claim, Job, Lapse, Look, Renew
-from unstuck.stores import Claimed, Outcome, Swept
+from unstuck.stores import NONE, Claimed, Outcome, Swept
 from unstuck.stores.writer import Transaction
 from unstuck.timeline import Entry, What
 
@@ -27,10 +27,6 @@ _CANDIDATES = """
         SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
         WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
     ORDER BY priority DESC, n LIMIT :most
-"""
-_CLAIMABLE = """
-    SELECT idx FROM items WHERE job = ? AND state = 'pending' AND lease_until IS NULL
-    AND (not_before IS NULL OR not_before <= ?) ORDER BY not_before, idx LIMIT ?
 """
 _FRESH = """
     SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
@@ -49,8 +45,10 @@ _TO_LOOK_AT = """
 """
 
 
-def claim(transaction: Transaction, limit: int, lease_s: float, worker: str | None) -> list[Claimed]:
-    """Take up to `limit` items, see `_share`."""
+def claim(
+    transaction: Transaction, limit: int, lease_s: float, worker: str | None, short: Mapping[str, int] = NONE
+) -> list[Claimed]:
+    """Take up to `limit` items, see `_share`; see Store.claim."""
     transaction.flush()
     connection = transaction.connection
     claimed: list[Claimed] = []
@@ -58,7 +56,7 @@ def claim(transaction: Transaction, limit: int, lease_s: float, worker: str | No
     shares = _share(connection.execute(_CANDIDATES, asked).fetchall(), limit)
     for job_id, count in shares.items():
         job_n, job = transaction.job(job_id)
-        for (index,) in connection.execute(_CLAIMABLE, (job_n, transaction.now, count)).fetchall():
+        for index in transaction.claimable(job_n, max(count, short.get(job_id, 0))):
             transaction.apply(Claim(job_id, index, lease_s, worker))
             item = transaction.held(job_n, index)
             claimed.append(Claimed(job_id, job.kind, job.options, item, job.item_limit_s))

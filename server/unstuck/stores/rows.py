@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import fields
+from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -47,12 +49,12 @@ _JOB_FIXED = {
     "webhook_url",
     "retry_of",
 }
-_ITEM_FIXED = {"idx", "name", "size", "file"}
-_JOB_MOVING = [name for name in JOB_COLUMNS if name not in _JOB_FIXED]
-_ITEM_MOVING = [name for name in ITEM_COLUMNS if name not in _ITEM_FIXED]
-UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _JOB_MOVING)} WHERE id = ?"
-UPDATE_ITEM = f"UPDATE items SET {', '.join(f'{name} = ?' for name in _ITEM_MOVING)} WHERE job = ? AND idx = ?"
+_ITEM_FIXED = {"index", "name", "size", "file"}
+_JOB_MOVING = tuple(field.name for field in fields(Job) if field.name not in _JOB_FIXED)
+_ITEM_MOVING = tuple(field.name for field in fields(Item) if field.name not in _ITEM_FIXED)
 
+#: What SQLite takes as it is.
+_PLAIN = {type(None), str, int, float, bool}
 _METER_DECODER = msgspec.json.Decoder(Meter)
 _PROBLEM_DECODER = msgspec.json.Decoder(Problem)
 
@@ -62,19 +64,44 @@ def job_values(job: Job) -> list[Any]:
     return [_sql(getattr(job, name)) for name in JOB_COLUMNS]
 
 
-def job_update(job: Job) -> list[Any]:
-    """For UPDATE_JOB."""
-    return [*(_sql(getattr(job, name)) for name in _JOB_MOVING), job.id]
-
-
 def item_values(job_n: int, item: Item) -> list[Any]:
     """For INSERT_ITEM; `job_n` is the job's row number."""
     return [job_n, item.index, *(_sql(getattr(item, name)) for name in ITEM_COLUMNS[1:])]
 
 
-def item_update(job_n: int, item: Item) -> list[Any]:
-    """For UPDATE_ITEM."""
-    return [*(_sql(getattr(item, name)) for name in _ITEM_MOVING), job_n, item.index]
+def job_moves(before: Job, after: Job) -> tuple[str, ...]:
+    """The columns in which they differ, of those that ever move."""
+    return _moves(_JOB_MOVING, before, after)
+
+
+def item_moves(before: Item, after: Item) -> tuple[str, ...]:
+    """The columns in which they differ, of those that ever move."""
+    return _moves(_ITEM_MOVING, before, after)
+
+
+def _moves(names: tuple[str, ...], before: Job | Item, after: Job | Item) -> tuple[str, ...]:
+    # What `replace` did not touch is the same object. A column that is named is written into each of its indexes,
+    # moved or not: a report that names them all costs twice as much as one that names its own.
+    was, now = before.__dict__, after.__dict__
+    return tuple([name for name in names if was[name] is not now[name]])
+
+
+@cache
+def update_job(moves: tuple[str, ...]) -> str:
+    """The statement that writes these columns; for rows of `moved` and the job's id."""
+    return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in moves)} WHERE id = ?"
+
+
+@cache
+def update_item(moves: tuple[str, ...]) -> str:
+    """The statement that writes these columns; for rows of `moved`, the job's row number and the index."""
+    return f"UPDATE items SET {', '.join(f'{name} = ?' for name in moves)} WHERE job = ? AND idx = ?"
+
+
+def moved(moves: tuple[str, ...], after: Job | Item) -> list[Any]:
+    """What these columns hold now."""
+    now = after.__dict__
+    return [_sql(now[name]) for name in moves]
 
 
 def job_from(row: Sequence[Any]) -> Job:
@@ -109,6 +136,17 @@ def find_item(connection: sqlite3.Connection, job_n: int, index: int) -> Item | 
     """The item, or None."""
     row = connection.execute(f"{SELECT_ITEM} WHERE job = ? AND idx = ?", (job_n, index)).fetchone()
     return None if row is None else item_from(row)
+
+
+_CLAIMABLE = f"""
+    {SELECT_ITEM} WHERE job = ? AND state = 'pending' AND lease_until IS NULL
+    AND (not_before IS NULL OR not_before <= ?) ORDER BY not_before, idx LIMIT ?
+"""
+
+
+def find_claimable(connection: sqlite3.Connection, job_n: int, now: float, limit: int) -> list[Item]:
+    """Items of the job that may be taken at `now`."""
+    return [item_from(row) for row in connection.execute(_CLAIMABLE, (job_n, now, limit))]
 
 
 INSERT_DELIVERY = "INSERT INTO deliveries (job, url, host, made_at, next_at) VALUES (?, ?, ?, ?, ?)"
@@ -171,8 +209,8 @@ def _problem(text: str | None) -> Problem | None:
 
 
 def _sql(value: Any) -> Any:
-    if isinstance(value, State | ItemState | Health):
-        return value.value
-    if value is None or isinstance(value, str | int | float):
+    if value.__class__ in _PLAIN:
         return value
+    if isinstance(value, StrEnum):
+        return value.value
     return msgspec.json.encode(value).decode()

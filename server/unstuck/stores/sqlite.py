@@ -12,9 +12,9 @@ import queue
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future as ThreadFuture
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -23,6 +23,7 @@ from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
 from unstuck.job import Alarms, Command, Item, Job, Renew
 from unstuck.snapshot import Snapshot
 from unstuck.stores import (
+    NONE,
     Attempted,
     Claimed,
     Delivery,
@@ -41,7 +42,7 @@ from unstuck.stores import (
 )
 from unstuck.stores.clock import Clock
 from unstuck.stores.opening import connect, open_checked
-from unstuck.stores.writer import Transaction, Writer
+from unstuck.stores.writer import Answer, Transaction, Writer
 from unstuck.timeline import Entry, submitted
 
 T = TypeVar("T")
@@ -67,22 +68,18 @@ class SQLiteStore:
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._limiter: anyio.CapacityLimiter | None = None
         self._writer: Writer | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
 
     # -- opening and closing
 
     async def open(self) -> None:
         self._limiter = anyio.CapacityLimiter(READERS)
-        loop = asyncio.get_running_loop()
-
-        def committed(woken: dict[str, Job | None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be woken
-                loop.call_soon_threadsafe(self._wake, woken)
-
+        self._loop = asyncio.get_running_loop()
         connection = await anyio.to_thread.run_sync(open_checked, self.path)
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
-        self._writer = Writer(connection, self._clock, committed)
+        self._writer = Writer(connection, self._clock, self._tell)
         self._writer.start()
         self._closed = connection.close
 
@@ -102,9 +99,21 @@ class SQLiteStore:
     def on_wake(self, wake: Wake) -> None:
         self._wakes.append(wake)
 
-    def _wake(self, woken: dict[str, Job | None]) -> None:
-        for wake in self._wakes:
-            wake(woken)
+    def _tell(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
+        """In the writer's thread, after a commit: one hop into the loop for all whom it concerns."""
+        for answer, outcome in outcomes:
+            if isinstance(answer, ThreadFuture):
+                _settle(answer, outcome)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._told, outcomes, woken)
+
+    def _told(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
+        for answer, outcome in outcomes:
+            if isinstance(answer, asyncio.Future) and not answer.cancelled():
+                _settle(answer, outcome)
+        if woken:
+            for wake in self._wakes:
+                wake(woken)
 
     # -- writing
 
@@ -134,13 +143,15 @@ class SQLiteStore:
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
 
-    async def claim(self, limit: int, lease_s: float, worker: str | None = None) -> list[Claimed]:
-        return await self._write(lambda transaction: claims.claim(transaction, limit, lease_s, worker))
+    async def claim(
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
+    ) -> list[Claimed]:
+        return await self._write(lambda transaction: claims.claim(transaction, limit, lease_s, worker, short))
 
     def sweep(self, alarms: Alarms, held: Sequence[Renew] = (), *, everything: bool = False) -> Swept:
-        return self._asked(
-            lambda transaction: claims.sweep(transaction, alarms, held, everything=everything)
-        ).result()
+        answer: ThreadFuture[Swept] = ThreadFuture()
+        self._ask(lambda transaction: claims.sweep(transaction, alarms, held, everything=everything), answer)
+        return answer.result()
 
     async def rescue(self, job_id: str, why: str) -> int:
         return await self._write(lambda transaction: claims.rescue(transaction, job_id, why))
@@ -171,12 +182,14 @@ class SQLiteStore:
         await self._write(work)
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
-        return await asyncio.wrap_future(self._asked(work))
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._ask(work, answer)
+        return await answer
 
-    def _asked(self, work: Callable[[Transaction], T]) -> Future[T]:
+    def _ask(self, work: Callable[[Transaction], T], answer: ThreadFuture[T] | asyncio.Future[T]) -> None:
         if self._writer is None:
             raise StoreUnavailable("The store is closed; the server is starting or ending. Try again.")
-        return self._writer.ask(work)
+        self._writer.ask(work, answer)
 
     # -- reading
 
@@ -246,6 +259,13 @@ class SQLiteStore:
             return await anyio.to_thread.run_sync(run, limiter=self._limiter)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"The store cannot be read now ({error}). Try again in a moment.") from error
+
+
+def _settle(answer: ThreadFuture[Any] | asyncio.Future[Any], outcome: Any) -> None:
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
 def _first(transaction: Transaction, once: Once) -> Job | None:

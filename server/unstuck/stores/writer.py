@@ -15,9 +15,8 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 from unstuck import timeline
 from unstuck.decide import Change, decide
@@ -25,9 +24,13 @@ from unstuck.errors import JobNotFound, StoreUnavailable, UnstuckError
 from unstuck.job import Command, Item, Job, JobCommand
 from unstuck.stores import Outcome, rows
 from unstuck.stores.clock import Clock
+from unstuck.stores.known import Known
 from unstuck.timeline import Entry
 
 log = logging.getLogger("unstuck.store")
+
+#: A job's row number and the item's index.
+ItemKey = tuple[int, int]
 
 #: Callers served by one commit at most: bounds how long the first of them waits.
 BATCH = 512
@@ -36,24 +39,27 @@ BATCH = 512
 class Transaction:
     """Jobs and items as this transaction sees and changes them; written at its end by `flush`."""
 
-    def __init__(self, connection: sqlite3.Connection, now: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: float, known: Known) -> None:
         self.connection = connection
         self.now = now
         self.woken: dict[str, Job | None] = {}
+        self._known = known
         self._jobs: dict[str, tuple[int, Job]] = {}
-        self._items: dict[tuple[int, int], Item] = {}
-        self._dirty_jobs: set[str] = set()
-        self._dirty_items: set[tuple[int, int]] = set()
+        self._items: dict[ItemKey, Item] = {}
+        #: What is not written yet: as it stands in the database.
+        self._stale_jobs: dict[str, Job] = {}
+        self._stale_items: dict[ItemKey, Item] = {}
         self._entries: list[dict[str, Any]] = []
 
     def job(self, job_id: str) -> tuple[int, Job]:
         """Row number and job; raises JobNotFound."""
-        if job_id not in self._jobs:
+        found = self._jobs.get(job_id) or self._known.jobs.get(job_id)
+        if found is None:
             found = rows.find_job(self.connection, job_id)
             if found is None:
                 raise JobNotFound(job_id)
-            self._jobs[job_id] = found
-        return self._jobs[job_id]
+        self._jobs[job_id] = found
+        return found
 
     def apply(self, command: Command) -> Job:
         """Let `decide` have its way with the command; raises what it raises, and then changes nothing."""
@@ -62,7 +68,7 @@ class Transaction:
         change = decide(job, command, self.now, item)
         for entry in timeline.entries(job, change.job, self.now, item, change.item):
             self.remember(job_n, entry)
-        self._keep(job_n, change)
+        self._keep(job_n, job, item, change)
         return change.job
 
     def try_apply(self, command: Command) -> Outcome:
@@ -73,22 +79,37 @@ class Transaction:
             return refusal
 
     def flush(self) -> None:
-        """Write what was changed so far, so that SQL sees it."""
-        items = [rows.item_update(key[0], self._items[key]) for key in self._dirty_items]
-        if items:
-            self.connection.executemany(rows.UPDATE_ITEM, items)
-        jobs = [rows.job_update(self._jobs[job_id][1]) for job_id in self._dirty_jobs]
-        if jobs:
-            self.connection.executemany(rows.UPDATE_JOB, jobs)
+        """Write what was changed so far, so that SQL sees it; of each row the columns that moved."""
+        writes: dict[str, list[Any]] = {}
+        for key, item_before in self._stale_items.items():
+            item = self._items[key]
+            if moves := rows.item_moves(item_before, item):
+                writes.setdefault(rows.update_item(moves), []).append([*rows.moved(moves, item), *key])
+        for job_id, before in self._stale_jobs.items():
+            _, job = self._jobs[job_id]
+            if moves := rows.job_moves(before, job):
+                writes.setdefault(rows.update_job(moves), []).append([*rows.moved(moves, job), job_id])
         if self._entries:
-            self.connection.executemany(rows.INSERT_ENTRY, self._entries)
-        self._dirty_items.clear()
-        self._dirty_jobs.clear()
-        self._entries.clear()
+            writes[rows.INSERT_ENTRY] = self._entries
+        for statement, values in writes.items():
+            self.connection.executemany(statement, values)
+        self._stale_items.clear()
+        self._stale_jobs.clear()
+        self._entries = []
+
+    def committed(self) -> None:
+        """What was seen here is the truth for the transactions that follow."""
+        self._known.take(self._jobs, self._items)
 
     def remember(self, job_n: int, entry: Entry) -> None:
         """Put a line into the job's timeline."""
         self._entries.append(rows.entry_values(job_n, entry))
+
+    def claimable(self, job_n: int, limit: int) -> list[int]:
+        """Items of the job that may be taken now, those first that rested; call `flush` before."""
+        found = rows.find_claimable(self.connection, job_n, self.now, limit)
+        self._items.update({(job_n, item.index): item for item in found})
+        return [item.index for item in found]
 
     def held(self, job_n: int, index: int) -> Item:
         """An item that this transaction has touched."""
@@ -98,24 +119,23 @@ class Transaction:
         """The job was deleted by SQL; call `flush` before that."""
         self._jobs.pop(job_id, None)
         self._items.clear()  # the next job may be given its row number
+        self._known.forget()
         self.woken[job_id] = None
 
     def _item(self, job_n: int, index: int) -> Item | None:
         key = (job_n, index)
-        if key not in self._items:
-            found = rows.find_item(self.connection, job_n, index)
-            if found is None:
-                return None
+        found = self._items.get(key) or self._known.items.get(key) or rows.find_item(self.connection, *key)
+        if found is not None:
             self._items[key] = found
-        return self._items[key]
+        return found
 
-    def _keep(self, job_n: int, change: Change) -> None:
-        self._jobs[change.job.id] = (job_n, change.job)
-        self._dirty_jobs.add(change.job.id)
-        if change.item is not None:
-            key = (job_n, change.item.index)
+    def _keep(self, job_n: int, job: Job, item: Item | None, change: Change) -> None:
+        self._jobs[job.id] = (job_n, change.job)
+        self._stale_jobs.setdefault(job.id, job)
+        if item is not None and change.item is not None:
+            key = (job_n, item.index)
             self._items[key] = change.item
-            self._dirty_items.add(key)
+            self._stale_items.setdefault(key, item)
         if change.cancels_waiting:
             self._cancel_waiting(job_n, change.job)
         if change.job.done and change.job.webhook_url is not None:
@@ -127,6 +147,7 @@ class Transaction:
     def _cancel_waiting(self, job_n: int, job: Job) -> None:
         self.flush()
         self._items.clear()
+        self._known.items.clear()
         self.connection.execute(
             "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
             "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
@@ -134,7 +155,15 @@ class Transaction:
         )
 
 
-T = TypeVar("T")
+class Answer(Protocol):
+    """What a caller waits with, a future of a thread or of an event loop; who gave up has cancelled it."""
+
+    def cancelled(self) -> bool: ...
+
+
+#: Called in the writer's thread once for each commit: the callers' answers with what came of their work (an
+#: exception, if that is what came), and the jobs that visibly changed.
+Tell = Callable[[list[tuple[Answer, Any]], dict[str, Job | None]], None]
 
 #: The caller's mistakes, as far as SQLite tells them: they say nothing about the database's state.
 _CALLERS_OWN = (
@@ -149,21 +178,17 @@ _CALLERS_OWN = (
 @dataclass(slots=True)
 class _Asked:
     work: Callable[[Transaction], Any]
-    answer: Future[Any]
+    answer: Answer
 
 
 class Writer:
     """Runs callers' work in its thread, many in one commit; see the module."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        clock: Clock,
-        committed: Callable[[dict[str, Job | None]], None],
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, tell: Tell) -> None:
         self._connection = connection
         self._clock = clock
-        self._committed = committed
+        self._tell = tell
+        self._known = Known()
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="unstuck-writer", daemon=True)
         #: Why the last transaction failed, or None: for the health endpoint.
@@ -172,11 +197,9 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def ask(self, work: Callable[[Transaction], T]) -> Future[T]:
-        """Queue work; the future is done after the commit that holds it."""
-        answer: Future[T] = Future()
+    def ask(self, work: Callable[[Transaction], Any], answer: Answer) -> None:
+        """Queue work; its answer is told after the commit that holds it."""
         self._asked.put(_Asked(work, answer))
-        return answer
 
     def stop(self) -> None:
         """Commit what was asked so far, then end. Blocks."""
@@ -187,8 +210,8 @@ class Writer:
         last = False
         while not last:
             batch, last = self._gather()
-            # Who gave up waiting before his turn is not served; from here on nobody can.
-            batch = [asked for asked in batch if asked.answer.set_running_or_notify_cancel()]
+            # Who gave up waiting before his turn is not served.
+            batch = [asked for asked in batch if not asked.answer.cancelled()]
             if batch:
                 self._serve(batch)
 
@@ -209,61 +232,58 @@ class Writer:
 
     def _serve(self, batch: list[_Asked]) -> None:
         try:
-            answers, woken = self._commit(batch)
+            outcomes, woken = self._commit(batch)
         except Exception as error:  # noqa: BLE001 – every caller has to get an answer
+            self._known.forget()
             if isinstance(error, sqlite3.Error) and not isinstance(error, _CALLERS_OWN):
                 self._fail(batch, error)
                 return
             if len(batch) == 1:
-                batch[0].answer.set_exception(error)
+                self._tell([(batch[0].answer, error)], {})
                 return
             # One caller's work broke: do the others over, each alone, so that only that one suffers.
             for asked in batch:
                 self._serve([asked])
         else:
-            self._succeed(batch, answers, woken)
+            if self.trouble is not None:
+                log.info("the store writes again (it had failed with: %s)", self.trouble)
+                self.trouble = None
+            self._tell(outcomes, woken)
 
-    def _commit(self, batch: list[_Asked]) -> tuple[list[Any], dict[str, Job | None]]:
+    def _commit(self, batch: list[_Asked]) -> tuple[list[tuple[Answer, Any]], dict[str, Job | None]]:
         connection = self._connection
         moment = self._clock.read()
         # IMMEDIATE: a read that later wants to write fails at once beside another writer.
         connection.execute("BEGIN IMMEDIATE")
         try:
+            self._known.as_of(connection.execute("PRAGMA data_version").fetchone()[0])
             if moment.jump:
+                self._known.forget()
                 rows.move_times(connection, moment.jump)
-            transaction = Transaction(connection, moment.now)
-            answers = [_try(asked.work, transaction) for asked in batch]
+            transaction = Transaction(connection, moment.now, self._known)
+            outcomes = [(asked.answer, _try(asked.work, transaction)) for asked in batch]
             transaction.flush()
             connection.execute("COMMIT")
-            self._clock.settle(moment)
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        return answers, transaction.woken
-
-    def _succeed(self, batch: list[_Asked], answers: list[Any], woken: dict[str, Job | None]) -> None:
-        if self.trouble is not None:
-            log.info("the store writes again (it had failed with: %s)", self.trouble)
-            self.trouble = None
-        for asked, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, UnstuckError):
-                asked.answer.set_exception(answer)
-            else:
-                asked.answer.set_result(answer)
-        if woken:
-            self._committed(woken)
+        self._clock.settle(moment)
+        transaction.committed()
+        return outcomes, transaction.woken
 
     def _fail(self, batch: list[_Asked], error: sqlite3.Error) -> None:
         if self.trouble is None:
             log.error("the store cannot write: %s", error, exc_info=error)
         self.trouble = str(error)
+        refused: list[tuple[Answer, Any]] = []
         for asked in batch:
             refusal = StoreUnavailable(
                 f"The store cannot write now ({error}); nothing was changed. Try again in a moment."
             )
             refusal.__cause__ = error
-            asked.answer.set_exception(refusal)
+            refused.append((asked.answer, refusal))
+        self._tell(refused, {})
 
 
 def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:

@@ -1,0 +1,172 @@
+"""What is claimed and not begun: how many items are claimed at once, and who gets which next.
+
+An item that takes long is claimed when somebody is free for it, with one in reserve. Of a job whose items turn
+out to be short, a tenth of a second's worth is claimed together, and the next handful before the last is used up,
+so that nobody waits for a commit; and some are sent ahead to the worker, so that it does not wait for us either.
+What lies here lets a job that came new go first, once. Knows the Store protocol; no workers, no ends of items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from unstuck.child import Child
+from unstuck.errors import StoreUnavailable
+from unstuck.job import Item, Job
+from unstuck.stores import Claimed, Store
+
+#: Items claimed at once for each worker: one to work on, one in reserve while the next claim is written.
+CLAIM_PER_WORKER = 2
+#: Of a job with short items, claimed for each worker at once: as many as take so long (seconds), at most so many.
+HANDFUL_S, MOST_CLAIMED = 0.1, 64
+#: ... and sent ahead to a worker.
+AHEAD_S, MOST_AHEAD = 0.03, 32
+#: Looked for work at least so often: items that rest before another attempt ring no bell (seconds).
+LOOK_S = 1.0
+#: How much the newest item weighs in the pace of its job.
+NEWEST = 0.2
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A claimed item in our hands; `run_id` and `child` once it is given to a worker, `began` (the loop's clock)
+    and `started_at` (epoch seconds) once it is worked on."""
+
+    claimed: Claimed
+    run_id: int = 0
+    child: Child | None = None
+    began: float = 0.0
+    started_at: float = 0.0
+    stopped: bool = False
+    overtaken: bool = False  # in reserve, by a job that came later
+    overran: float | None = None  # the limit that it ran into (seconds)
+    limit: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+    @property
+    def item(self) -> Item:
+        return self.claimed.item
+
+
+class Reserve:
+    """`run()` claims until cancelled; workers ask for the `next()` item, and for `more()` like it. `held` is all
+    that is in the runner's hands, and is added to; `claimed` is called after each claim with its jobs."""
+
+    def __init__(
+        self, store: Store, workers: int, lease_s: float, name: Callable[[], str], held: set[Held],
+        claimed: Callable[[set[str]], None],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._workers = workers
+        self._lease_s = lease_s
+        self._name = name
+        self._held = held
+        self._tell = claimed
+        self._ready: deque[Held] = deque()
+        self._low = 0  # with fewer in reserve the next handful is claimed
+        self._pace: dict[str, float] = {}  # of a job: seconds that an item takes
+        self._newcomer = False
+        self._wanted = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._bell = asyncio.Event()
+
+    async def next(self) -> Held:
+        """An item to work on; waits for one."""
+        while not self._ready or self._newcomer:
+            self._wanted.set()
+            await self._changed.wait()
+        return self._taken()
+
+    def more(self, job_id: str, in_hand: int) -> list[Held]:
+        """What to send ahead to a worker that is at an item of this job and has `in_hand` more of it."""
+        most = self._count(job_id, AHEAD_S, MOST_AHEAD)
+        if in_hand * 2 > most:
+            return []  # it has enough; a few at a time are cheaper than one by one
+        found: list[Held] = []
+        while len(found) < most - in_hand and self._follows(job_id):
+            found.append(self._taken())
+        return found
+
+    def _follows(self, job_id: str) -> bool:
+        return bool(self._ready) and not self._newcomer and self._ready[0].claimed.job_id == job_id
+
+    def _taken(self) -> Held:
+        held = self._ready.popleft()
+        if len(self._ready) < self._low:
+            self._wanted.set()
+        return held
+
+    def put_back(self, some: Iterable[Held]) -> None:
+        """They were never begun, so they have not used their attempts."""
+        self._ready.extendleft(reversed(list(some)))
+        self._ring()
+
+    def take_out(self, held: Held) -> bool:
+        """Whether it was here; it is no longer."""
+        if held not in self._ready:
+            return False
+        self._ready.remove(held)
+        return True
+
+    def took(self, job_id: str, seconds: float) -> None:
+        """So long it took to work on an item of this job."""
+        before = self._pace.get(job_id, seconds)
+        self._pace[job_id] = before + NEWEST * (seconds - before)
+
+    def wake(self, job: Job) -> None:
+        """There may be something to claim."""
+        if job.done:
+            self._pace.pop(job.id, None)
+        if job.waiting:
+            self._bell.set()
+            if not job.leased and self._ready and not any(held.overtaken for held in self._ready):
+                self._newcomer = True
+
+    async def run(self) -> None:
+        """Claim when somebody wants something, or soon will."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            newcomer, self._newcomer = self._newcomer, False
+            if not newcomer and self._ready and len(self._ready) >= self._low:
+                continue
+            self._bell.clear()
+            if not await self._claim() and not self._ready:
+                with contextlib.suppress(TimeoutError):
+                    # Not wait_for: Python 3.11's can lose a cancel that falls on the moment of a wake.
+                    async with asyncio.timeout(LOOK_S):
+                        await self._bell.wait()
+            self._ring()
+
+    def _ring(self) -> None:
+        self._changed.set()
+        self._changed.clear()
+
+    async def _claim(self) -> bool:
+        base = self._workers * CLAIM_PER_WORKER
+        short = {job_id: self._workers * self._count(job_id, HANDFUL_S, MOST_CLAIMED) for job_id in self._pace}
+        try:
+            claimed = await self._store.claim(base, self._lease_s, self._name(), short)
+        except StoreUnavailable:
+            claimed = []  # the store has logged it, and is asked again soon
+        self._low = len(claimed) // 2 if len(claimed) > base else 0
+        self._keep([Held(one) for one in claimed])
+        return bool(claimed)
+
+    def _keep(self, taken: Sequence[Held]) -> None:
+        in_hand = {held.claimed.job_id for held in self._held}
+        first = [held for held in taken if held.claimed.job_id not in in_hand]
+        for held in self._ready:
+            held.overtaken = held.overtaken or bool(first)
+        self._held.update(taken)
+        self._ready.extendleft(reversed(first))
+        self._ready.extend(held for held in taken if held.claimed.job_id in in_hand)
+        self._tell({held.claimed.job_id for held in taken})
+
+    def _count(self, job_id: str, seconds: float, most: int) -> int:
+        """How many items of the job take so long; none where that is not known."""
+        pace = self._pace.get(job_id)
+        return 0 if pace is None else min(int(seconds / max(pace, 1e-6)), most)
