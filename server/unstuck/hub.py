@@ -66,11 +66,16 @@ class Counts:
 class _Watch:
     """One watched job: its viewers, its bells, and the task that reads for all of them."""
 
-    __slots__ = ("bell", "ended_at", "handed_at", "hurry", "job_id", "reading", "seq", "task", "viewers")
+    __slots__ = (
+        "bell", "ended_at", "everybody", "handed_at", "hurry", "job_id", "newcomers", "reading", "seq", "task",
+        "viewers",
+    )  # fmt: skip
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.viewers: set[Viewer] = set()
+        self.newcomers: list[Viewer] = []  # nobody has read for them yet
+        self.everybody = False  # the next read is for all viewers, not for the newcomers alone
         self.bell = asyncio.Event()  # something changed
         self.hurry = asyncio.Event()  # and it must not wait: a new viewer, or the end
         self.seq = 0
@@ -157,8 +162,9 @@ class Hub:
         if watch is None:
             watch = self._watches[job_id] = _Watch(job_id)
         watch.viewers.add(viewer)
+        watch.newcomers.append(viewer)
         viewer.watched.add(job_id)
-        self._ring(watch, hurry=True)
+        self._ring(watch, hurry=True, everybody=False)
 
     def part(self, viewer: Viewer) -> None:
         """It left."""
@@ -189,8 +195,9 @@ class Hub:
                 if job_id not in viewer.watched:
                     self._join(viewer, job_id)
 
-    def _ring(self, watch: _Watch, *, hurry: bool) -> None:
+    def _ring(self, watch: _Watch, *, hurry: bool, everybody: bool = True) -> None:
         watch.bell.set()
+        watch.everybody |= everybody
         if hurry:
             watch.hurry.set()
         if watch.task is None:
@@ -232,6 +239,7 @@ class Hub:
                     self._pace.broadcast_attempts,
                 )
                 self.counts.broadcast_retries += 1
+                watch.everybody = True  # who was left out is not known
                 await asyncio.sleep(self._pace.broadcast_pause_s)
             else:
                 return ended
@@ -239,8 +247,8 @@ class Hub:
         return False
 
     async def _hand_out(self, watch: _Watch) -> bool:
-        # Who joins during the read rang the bell for a read of his own: this one may be older than what he holds.
-        audience = tuple(watch.viewers)
+        newcomers, watch.newcomers = watch.newcomers, []
+        everybody, watch.everybody = watch.everybody, False
         try:
             snapshot = await self._store.snapshot(watch.job_id)
         except JobNotFound:
@@ -249,9 +257,13 @@ class Hub:
         job = snapshot.job
         changed = await self._changed_items(watch, snapshot)
         encoded: dict[str, Slot] = {}
+        if everybody or job.seq > watch.seq:
+            # Who joined during the read rang the bell for one of his own: this may be older than what he holds.
+            audience = watch.viewers.difference(watch.newcomers)
+        else:
+            # Else 5,000 who come together would all be gone through for each of them: half of what that cost.
+            audience = watch.viewers.intersection(newcomers)
         for viewer in audience:
-            if viewer not in watch.viewers:
-                continue  # it left meanwhile
             if viewer.base not in encoded:
                 encoded[viewer.base] = self._encode(snapshot, changed, viewer.base, since=watch.seq)
             viewer.show(job.id, encoded[viewer.base])
@@ -262,9 +274,9 @@ class Hub:
         return job.done
 
     async def _changed_items(self, watch: _Watch, snapshot: Snapshot) -> list[Item]:
-        if not any(viewer.wants_items and viewer.holds(watch.job_id) is not None for viewer in watch.viewers):
-            return []
         if snapshot.job.seq <= watch.seq:
+            return []
+        if not any(viewer.wants_items and viewer.holds(watch.job_id) is not None for viewer in watch.viewers):
             return []
         return await self._store.items(
             watch.job_id, after_seq=watch.seq, after_index=snapshot.job.total, limit=ITEMS_SHOWN + 1
