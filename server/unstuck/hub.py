@@ -23,14 +23,15 @@ from dataclasses import dataclass
 from unstuck import sse
 from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.job import Item, Job
-from unstuck.snapshot import Snapshot, public, public_item
+from unstuck.slot import ITEMS_SHOWN, Slot, slot
+from unstuck.snapshot import Snapshot
 from unstuck.stores import Store
-from unstuck.viewer import Slot, Viewer
+from unstuck.viewer import Viewer
 
 log = logging.getLogger("unstuck.hub")
 
-#: Items in one `items` event; a viewer that missed more fetches them.
-ITEMS_SHOWN = 100
+#: Viewers who come within this time after a read share the next: a storm of them costs a hundred reads a second.
+GATHER_S = 0.01
 #: A stream of all jobs starts with those that ended this many seconds ago at most.
 FINISHED_WITHIN_S = 60.0
 #: Clients that are sent away come back spread over this time (milliseconds).
@@ -67,8 +68,8 @@ class _Watch:
     """One watched job: its viewers, its bells, and the task that reads for all of them."""
 
     __slots__ = (
-        "bell", "ended_at", "everybody", "handed_at", "hurry", "job_id", "newcomers", "reading", "seq", "task",
-        "viewers",
+        "at_once", "bell", "ended_at", "everybody", "handed_at", "hurry", "job_id", "newcomers", "reading", "seq",
+        "task", "viewers",
     )  # fmt: skip
 
     def __init__(self, job_id: str) -> None:
@@ -77,7 +78,8 @@ class _Watch:
         self.newcomers: list[Viewer] = []  # nobody has read for them yet
         self.everybody = False  # the next read is for all viewers, not for the newcomers alone
         self.bell = asyncio.Event()  # something changed
-        self.hurry = asyncio.Event()  # and it must not wait: a new viewer, or the end
+        self.hurry = asyncio.Event()  # and it must not wait the whole interval: a new viewer, or
+        self.at_once = False  # not at all: the end
         self.seq = 0
         self.handed_at = 0.0
         self.ended_at: float | None = None
@@ -164,7 +166,8 @@ class Hub:
         watch.viewers.add(viewer)
         watch.newcomers.append(viewer)
         viewer.watched.add(job_id)
-        self._ring(watch, hurry=True, everybody=False)
+        watch.hurry.set()
+        self._rouse(watch)
 
     def part(self, viewer: Viewer) -> None:
         """It left."""
@@ -195,11 +198,15 @@ class Hub:
                 if job_id not in viewer.watched:
                     self._join(viewer, job_id)
 
-    def _ring(self, watch: _Watch, *, hurry: bool, everybody: bool = True) -> None:
-        watch.bell.set()
-        watch.everybody |= everybody
+    def _ring(self, watch: _Watch, *, hurry: bool) -> None:
+        watch.everybody = True
         if hurry:
+            watch.at_once = True
             watch.hurry.set()
+        self._rouse(watch)
+
+    def _rouse(self, watch: _Watch) -> None:
+        watch.bell.set()
         if watch.task is None:
             watch.task = asyncio.create_task(self._read(watch), name=f"read {watch.job_id}")
 
@@ -210,6 +217,7 @@ class Hub:
             await self._until_due(watch)
             watch.bell.clear()
             watch.hurry.clear()
+            watch.at_once = False
             watch.reading = True
             ended = await self._broadcast(watch)
             watch.reading = False
@@ -217,8 +225,13 @@ class Hub:
 
     async def _until_due(self, watch: _Watch) -> None:
         await watch.bell.wait()
-        wait_s = watch.handed_at + self._pace.interval_s - asyncio.get_running_loop().time()
-        if wait_s > 0 and not watch.hurry.is_set():
+        loop = asyncio.get_running_loop()
+        while not watch.at_once:
+            pause_s = min(self._pace.interval_s, GATHER_S) if watch.newcomers else self._pace.interval_s
+            wait_s = watch.handed_at + pause_s - loop.time()
+            if wait_s <= 0:
+                return
+            watch.hurry.clear()
             try:
                 async with asyncio.timeout(wait_s):
                     await watch.hurry.wait()
@@ -265,7 +278,7 @@ class Hub:
             audience = watch.viewers.intersection(newcomers)
         for viewer in audience:
             if viewer.base not in encoded:
-                encoded[viewer.base] = self._encode(snapshot, changed, viewer.base, since=watch.seq)
+                encoded[viewer.base] = slot(snapshot, changed, watch.seq, self._clock(), viewer.base, self._keep_s)
             viewer.show(job.id, encoded[viewer.base])
         watch.seq = job.seq
         watch.handed_at = asyncio.get_running_loop().time()
@@ -280,20 +293,6 @@ class Hub:
             return []
         return await self._store.items(
             watch.job_id, after_seq=watch.seq, after_index=snapshot.job.total, limit=ITEMS_SHOWN + 1
-        )
-
-    def _encode(self, snapshot: Snapshot, changed: Sequence[Item], base: str, since: int) -> Slot:
-        job = snapshot.job
-        seen = public(snapshot, self._clock(), base, self._keep_s)
-        shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
-        more = len(changed) > ITEMS_SHOWN
-        return Slot(
-            seq=job.seq,
-            since=since,
-            job=sse.event("job", seen, job.seq),
-            items=sse.items(job.id, job.seq, shown, more=more) if shown else b"",
-            missed=sse.items(job.id, job.seq, [], more=True),
-            final=job.done,
         )
 
     def _hand_out_gone(self, watch: _Watch) -> None:

@@ -16,7 +16,7 @@ LONGEST = 400
 
 #: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
 PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis",
-        "alarms", "backoff", "timeline", "addresses", "signature"}  # fmt: skip
+        "alarms", "backoff", "timeline", "addresses", "signature", "slot"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: What each room may import of unstuck; a name stands for itself and all below it.
@@ -41,8 +41,9 @@ ARROWS: dict[str, set[str]] = {
     "folder": {"names", "errors"},
     "share": {"folder"},
     "stores": {"addresses", "job", "decide", "progress", "snapshot", "timeline", "errors", "stores"},
-    "viewer": set(),
-    "hub": {"viewer", "stores", "job", "snapshot", "sse", "errors"},
+    "slot": {"job", "snapshot", "sse"},
+    "viewer": {"slot"},
+    "hub": {"viewer", "slot", "stores", "job", "snapshot", "sse", "errors"},
     "kinds": {"kinds", "names"},
     "pipe": {"kinds.option"},
     "worker": {"kinds", "pipe"},

@@ -41,8 +41,8 @@ HEADERS = {
 @dataclass(slots=True)
 class Wire:
     """A connection as uvicorn has it: its own `send`, how to cut it, and how to bound what waits in it (bytes).
-    `hold` is what is left to do for it when the app's whole stack of middleware has returned: a dozen frames less for
-    each viewer, which is 6 KiB."""
+    `hold` is what is left to do for it when the app's whole stack of middleware has returned: a dozen frames less
+    for each viewer, which is 6 KiB."""
 
     send: Send
     abort: Callable[[], None]
@@ -186,7 +186,9 @@ class Live(Response):
         wire.bound(BACKLOG_BYTES)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": self._opening, "more_body": True})
+            # With the first event, where it is there: one send less for each of thousands who come together.
+            first = b"" if self._viewer.ended else self._viewer.take()
+            await send({"type": "http.response.body", "body": self._opening + first, "more_body": True})
         except BaseException:
             self._hub.part(self._viewer)
             raise
