@@ -17,22 +17,22 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from unstuck import sse
 from unstuck.errors import JobNotFound, StoreUnavailable, StreamsFull
 from unstuck.job import Item, Job
-from unstuck.snapshot import Snapshot, public, public_item
+from unstuck.slot import ITEMS_SHOWN, Slot, slot
+from unstuck.snapshot import Snapshot
 from unstuck.stores import Store
-from unstuck.viewer import Slot, Viewer
+from unstuck.viewer import Viewer
 from unstuck.watched import Watch
 
 log = logging.getLogger("unstuck.hub")
 
-#: Items in one `items` event; a viewer that missed more fetches them.
-ITEMS_SHOWN = 100
+#: Viewers who come within this time after a read share the next: a storm of them costs a hundred reads a second.
+GATHER_S = 0.01
 #: A stream of all jobs starts with those that ended this many seconds ago at most.
 FINISHED_WITHIN_S = 60.0
 #: Clients that are sent away come back spread over this time (milliseconds).
@@ -106,21 +106,10 @@ class Hub:
 
     # -- viewers come and go
 
-    @asynccontextmanager
-    async def viewer(
-        self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
-    ) -> AsyncIterator[Viewer]:
-        """As `join`, with `part` at the end."""
-        viewer = await self.join(job_ids, base=base, wants_items=wants_items, ends=ends)
-        try:
-            yield viewer
-        finally:
-            self.part(viewer)
-
     async def join(
         self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
     ) -> Viewer:
-        """A viewer of these jobs, or of all that live (None). With `ends` it ends with its one job.
+        """A viewer of these jobs, or of all that live (None), until `part`. With `ends` it ends with its one job.
 
         Raises StreamsFull where there are as many as there may be."""
         if self._most is not None and len(self._viewers) >= self._most:
@@ -157,8 +146,10 @@ class Hub:
         if watch is None:
             watch = self._watches[job_id] = Watch(job_id)
         watch.viewers.add(viewer)
+        watch.newcomers.append(viewer)
         viewer.watched.add(job_id)
-        self._ring(watch, hurry=True)
+        watch.hurry.set()
+        self._rouse(watch)
 
     def part(self, viewer: Viewer) -> None:
         """It left."""
@@ -191,9 +182,14 @@ class Hub:
                     self._join(viewer, job_id)
 
     def _ring(self, watch: Watch, *, hurry: bool) -> None:
-        watch.bell.set()
+        watch.everybody = True
         if hurry:
+            watch.at_once = True
             watch.hurry.set()
+        self._rouse(watch)
+
+    def _rouse(self, watch: Watch) -> None:
+        watch.bell.set()
         if watch.task is None:
             watch.task = asyncio.create_task(self._read(watch), name=f"read {watch.job_id}")
 
@@ -204,6 +200,7 @@ class Hub:
             await self._until_due(watch)
             watch.bell.clear()
             watch.hurry.clear()
+            watch.at_once = False
             watch.reading = True
             ended = await self._broadcast(watch)
             watch.reading = False
@@ -213,8 +210,13 @@ class Hub:
 
     async def _until_due(self, watch: Watch) -> None:
         await watch.bell.wait()
-        wait_s = watch.handed_at + self._pace.interval_s - asyncio.get_running_loop().time()
-        if wait_s > 0 and not watch.hurry.is_set():
+        loop = asyncio.get_running_loop()
+        while not watch.at_once:
+            pause_s = min(self._pace.interval_s, GATHER_S) if watch.newcomers else self._pace.interval_s
+            wait_s = watch.handed_at + pause_s - loop.time()
+            if wait_s <= 0:
+                return
+            watch.hurry.clear()
             try:
                 async with asyncio.timeout(wait_s):
                     await watch.hurry.wait()
@@ -235,6 +237,7 @@ class Hub:
                     self._pace.broadcast_attempts,
                 )
                 self.counts.broadcast_retries += 1
+                watch.everybody = True  # who was left out is not known
                 await asyncio.sleep(self._pace.broadcast_pause_s)
             else:
                 return ended
@@ -242,8 +245,8 @@ class Hub:
         return False
 
     async def _hand_out(self, watch: Watch) -> bool:
-        # Who joins during the read rang the bell for a read of his own: this one may be older than what he holds.
-        audience = tuple(watch.viewers)
+        newcomers, watch.newcomers = watch.newcomers, []
+        everybody, watch.everybody = watch.everybody, False
         try:
             snapshot = await self._store.snapshot(watch.job_id)
         except JobNotFound:
@@ -252,11 +255,15 @@ class Hub:
         job = snapshot.job
         changed = await self._changed_items(watch, snapshot)
         encoded: dict[str, Slot] = {}
+        if everybody or job.seq > watch.seq:
+            # Who joined during the read rang the bell for one of his own: this may be older than what he holds.
+            audience = watch.viewers.difference(watch.newcomers)
+        else:
+            # Else 5,000 who come together would all be gone through for each of them: half of what that cost.
+            audience = watch.viewers.intersection(newcomers)
         for viewer in audience:
-            if viewer not in watch.viewers:
-                continue  # it left meanwhile
             if viewer.base not in encoded:
-                encoded[viewer.base] = self._encode(snapshot, changed, viewer.base, since=watch.seq)
+                encoded[viewer.base] = slot(snapshot, changed, watch.seq, self._clock(), viewer.base, self._keep_s)
             viewer.show(job.id, encoded[viewer.base])
         watch.seq = job.seq
         watch.handed_at = asyncio.get_running_loop().time()
@@ -265,26 +272,12 @@ class Hub:
         return job.done
 
     async def _changed_items(self, watch: Watch, snapshot: Snapshot) -> list[Item]:
-        if not any(viewer.wants_items and viewer.holds(watch.job_id) is not None for viewer in watch.viewers):
-            return []
         if snapshot.job.seq <= watch.seq:
+            return []
+        if not any(viewer.wants_items and viewer.holds(watch.job_id) is not None for viewer in watch.viewers):
             return []
         return await self._store.items(
             watch.job_id, after_seq=watch.seq, after_index=snapshot.job.total, limit=ITEMS_SHOWN + 1
-        )
-
-    def _encode(self, snapshot: Snapshot, changed: Sequence[Item], base: str, since: int) -> Slot:
-        job = snapshot.job
-        seen = public(snapshot, self._clock(), base, self._keep_s)
-        shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
-        more = len(changed) > ITEMS_SHOWN
-        return Slot(
-            seq=job.seq,
-            since=since,
-            job=sse.event("job", seen, job.seq),
-            items=sse.items(job.id, job.seq, shown, more=more) if shown else b"",
-            missed=sse.items(job.id, job.seq, [], more=True),
-            final=job.done,
         )
 
     def _hand_out_gone(self, watch: Watch) -> None:

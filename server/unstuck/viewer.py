@@ -9,29 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One change of one job as bytes, shared by all viewers. `items` are those that changed after the
-    seq `since`; who missed something before is sent `missed` instead: fetch them."""
-
-    seq: int
-    since: int
-    job: bytes
-    items: bytes
-    missed: bytes
-    final: bool
-    #: An id is a job's seq; on a stream of several jobs it would mean nothing.
-    nameless: bytes = field(init=False)
-    #: The items and the job in one piece, with and without an id: made here once, and not for each viewer.
-    both: tuple[bytes, bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        nameless = self.job[self.job.index(b"\n") + 1 :]
-        object.__setattr__(self, "nameless", nameless)
-        object.__setattr__(self, "both", (self.items + self.job, self.items + nameless))
+from unstuck.slot import Slot
 
 
 class Viewer:

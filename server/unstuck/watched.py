@@ -14,15 +14,19 @@ class Watch:
     """One watched job: its viewers, its bells, and the task that reads for all of them."""
 
     __slots__ = (
-        "bell", "changed_at", "ended_at", "handed_at", "hurry", "job_id", "reading", "seq", "task", "viewers",
+        "at_once", "bell", "changed_at", "ended_at", "everybody", "handed_at", "hurry", "job_id", "newcomers",
+        "reading", "seq", "task", "viewers",
     )  # fmt: skip
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.changed_at = asyncio.get_running_loop().time()
         self.viewers: set[Viewer] = set()
+        self.newcomers: list[Viewer] = []  # nobody has read for them yet
+        self.everybody = False  # the next read is for all viewers, not for the newcomers alone
         self.bell = asyncio.Event()  # something changed
-        self.hurry = asyncio.Event()  # and it must not wait: a new viewer, or the end
+        self.hurry = asyncio.Event()  # and it must not wait the whole interval: a new viewer, or
+        self.at_once = False  # not at all: the end
         self.seq = 0
         self.handed_at = 0.0
         self.ended_at: float | None = None

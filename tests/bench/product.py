@@ -1,53 +1,152 @@
-"""The server under measurement: the real app, with one job that changes at a steady rate from inside.
+"""The server under measurement: the real app, with jobs that change at a steady rate from inside.
 
-    python -m tests.bench.product PORT DATA RATE
+    python -m tests.bench.product PORT DATA JOBS      (any setting by its UNSTUCK_ variable)
 
-Everything is real: each change is decided, committed with synchronous=FULL, read by the hub and sent. It prints
-the path of the job's stream when it is ready. Must not know: who listens, or what is measured.
+Everything is real: each change is decided, committed with synchronous=FULL, handed to the hub and sent. It
+prints the paths of the jobs' streams when it is ready. Orders on stdin, besides that of broadcast.c (the rate
+is each job's): `finish` ends all jobs; `probe` begins to note how long the loop is away, and `report FILE`
+writes what was noted since: that, and when each change was due. Must not know who listens, or what is measured.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from uuid import uuid4
 
+from tests.bench.orders import Publish, each_order
 from unstuck.app import create_app
-from unstuck.job import Item, Job, Report
+from unstuck.job import Command, Finish, Item, ItemState, Job, Report
 from unstuck.routes import Parts
 from unstuck.serve import listen, run
 from unstuck.settings import load
+from unstuck.stores import Claimed
+
+#: Between two looks at the clock by the loop (seconds).
+PROBE_S = 0.002
 
 
-async def change(parts: Parts, rate: float) -> None:
-    """One job, one item that never ends, and `rate` changes a second, each due at its time."""
-    job_id = str(uuid4())
-    job = Job(id=job_id, kind="checksum", name="bench", total=1, waiting=1, created_at=time.time())
-    await parts.store.create(job, [Item(index=0, name="a-file-of-some-name.csv")])
-    while not (claimed := await parts.store.claim(1, 1e9)):
-        await asyncio.sleep(0.01)
-    item = claimed[0].item
-    print(f"/api/jobs/{job_id}/events?items=0", flush=True)
-    due, count = time.monotonic(), 0
-    while rate > 0:
-        count += 1
-        due += 1 / rate
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        fraction = count % 1_000_000 / 1_000_000
-        await parts.store.apply([Report(job_id, 0, item.lease, time.time(), fraction, f"row {count}")])
+class Notes:
+    """What happened when: the changes of each job (seq, ns), and how late the loop's timer was (ms), with
+    how much CPU the loop's thread used meanwhile (ms): on a shared machine only the latter is the loop's own."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[int, int, int]] = []
+        self.away: list[float] = []
+        self.busy: list[float] = []
+
+    async def probe(self) -> None:
+        while True:
+            asked, used = time.monotonic(), time.thread_time()
+            await asyncio.sleep(PROBE_S)
+            self.away.append((time.monotonic() - asked - PROBE_S) * 1e3)
+            self.busy.append((time.thread_time() - used) * 1e3)
+
+    def write(self, path: str) -> None:
+        Path(path).write_text(json.dumps({"changes": self.changes, "away_ms": self.away, "busy_ms": self.busy}))
+        self.changes, self.away, self.busy = [], [], []
 
 
-def main(port: str, data: str, rate: str) -> None:
+class Jobs:
+    """Jobs of one item each, which is in our hands and never ends by itself."""
+
+    def __init__(self, parts: Parts, notes: Notes) -> None:
+        self.still = False  # what changes shall stop
+        self._parts = parts
+        self._notes = notes
+        self._held: list[Claimed] = []
+        self._numbers: dict[str, int] = {}
+
+    async def create(self, count: int) -> None:
+        store = self._parts.store
+        for number in range(count):
+            job = Job(id=str(uuid4()), kind="checksum", name="bench", total=1, waiting=1, created_at=time.time())
+            self._numbers[job.id] = number
+            # In one commit, so that no worker takes the item before us.
+            creating = store.create(job, [Item(index=0, name="a-file-of-some-name.csv")])
+            _, claimed = await asyncio.gather(creating, store.claim(1, 1e9))
+            self._held += claimed
+        assert len(self._held) == count, "a worker took what was ours"
+
+    def paths(self) -> list[str]:
+        return [f"/api/jobs/{one.job_id}/events?items=0" for one in self._held]
+
+    async def change(self, asked: Publish) -> None:
+        """Each job `rate` times a second, evenly spread; what is due at once is written together."""
+        held, step, count = self._held, 1 / (asked.rate * len(self._held)), 0
+        start = time.monotonic() + 0.01
+        while not self.still and (not asked.count or count < asked.count * len(held)):
+            await asyncio.sleep(max(start + count * step - time.monotonic(), 0))
+            due = range(count, max(int((time.monotonic() - start) / step) + 1, count + 1))
+            await self._apply([self._report(number) for number in due], [start + number * step for number in due])
+            count = due.stop
+
+    async def finish(self) -> None:
+        now = time.time()
+        ends = [Finish(one.job_id, 0, one.item.lease, ItemState.SUCCEEDED, now) for one in self._held]
+        await self._apply(ends, [time.monotonic()] * len(ends))
+
+    async def _apply(self, commands: Sequence[Command], due: Sequence[float]) -> None:
+        outcomes = await self._parts.store.apply(commands)
+        for outcome, at in zip(outcomes, due, strict=True):
+            assert isinstance(outcome, Job), outcome
+            self._notes.changes.append((self._numbers[outcome.id], outcome.seq, int(at * 1e9)))
+
+    def _report(self, number: int) -> Command:
+        one = self._held[number % len(self._held)]
+        turn = number // len(self._held) + 1
+        return Report(one.job_id, 0, one.item.lease, time.time(), turn % 1_000_000 / 1_000_000, f"row {turn}")
+
+
+async def obey(parts: Parts, count: int) -> None:
+    notes = Notes()
+    jobs = Jobs(parts, notes)
+    await jobs.create(count)
+    print(*jobs.paths(), "", sep="\n", flush=True)
+    changing: asyncio.Task[None] | None = None
+    probing: asyncio.Task[None] | None = None
+    async for order in each_order():
+        word, _, rest = order.partition(" ")
+        if word == "report":
+            notes.write(rest)
+            print("{}", flush=True)
+            continue
+        if word == "probe":
+            probing = asyncio.create_task(notes.probe())
+            continue
+        if changing is not None:
+            jobs.still = True
+            await changing
+            jobs.still = False
+        if word == "finish":
+            await jobs.finish()
+        else:
+            changing = asyncio.create_task(jobs.change(Publish.of(order)))
+    jobs.still = True
+    await asyncio.gather(*filter(None, [changing]))
+    if probing is not None:
+        probing.cancel()
+
+
+def main(port: str, data: str, count: str) -> None:
     """See the module."""
-    given = {"port": int(port), "data": data, "workers": 1, "stream_life_s": 1e6, "lease_s": 1e6}
-    settings = load(given, {})
+    settings = load({"port": int(port), "data": data, "workers": 1, "stream_life_s": 1e6, "lease_s": 1e6})
     app = create_app(settings)
     running = []
 
     def ready() -> None:
-        # The one worker would take the item: it is claimed before its loop has a turn.
-        running.append(asyncio.get_running_loop().create_task(change(app.state.parts, float(rate))))
+        running.append(asyncio.get_running_loop().create_task(serve()))
+
+    async def serve() -> None:
+        try:
+            await obey(app.state.parts, int(count))
+        finally:
+            signal.raise_signal(signal.SIGTERM)
 
     run(app, settings, listen(settings), ready)
 

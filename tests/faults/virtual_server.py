@@ -243,9 +243,12 @@ class Server:
         assert hub is not None
         line.head(200, {"content-type": "text/event-stream"})
         line.send(sse.opening("live", 1_000))
-        async with hub.viewer([JOB_ID], base="", wants_items=False, ends=True) as viewer:
+        viewer = await hub.join([JOB_ID], base="", wants_items=False, ends=True)
+        try:
             async for pending in viewer:
                 line.send(pending)
+        finally:
+            hub.part(viewer)
         line.end()
 
 

@@ -16,7 +16,7 @@ LONGEST = 400
 
 #: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
 PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis",
-        "alarms", "backoff", "timeline", "addresses", "signature"}  # fmt: skip
+        "alarms", "backoff", "timeline", "addresses", "signature", "slot"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: What each room may import of unstuck; a name stands for itself and all below it.
@@ -41,9 +41,10 @@ ARROWS: dict[str, set[str]] = {
     "folder": {"names", "errors"},
     "share": {"folder"},
     "stores": {"addresses", "job", "decide", "progress", "snapshot", "timeline", "errors", "stores"},
-    "viewer": set(),
+    "slot": {"job", "snapshot", "sse"},
+    "viewer": {"slot"},
     "watched": {"viewer"},
-    "hub": {"viewer", "watched", "stores", "job", "snapshot", "sse", "errors"},
+    "hub": {"viewer", "slot", "watched", "stores", "job", "snapshot", "sse", "errors"},
     "kinds": {"kinds", "names"},
     "pipe": {"kinds.option"},
     "worker": {"kinds", "pipe"},

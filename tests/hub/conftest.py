@@ -48,14 +48,15 @@ class Reader:
 
 @asynccontextmanager
 async def reading(hub: Hub, *job_ids: str, ends: bool = True, all_jobs: bool = False) -> AsyncIterator[Reader]:
-    async with hub.viewer(None if all_jobs else list(job_ids), base="", ends=ends and not all_jobs) as viewer:
-        reader = Reader(viewer)
-        task = asyncio.create_task(reader.run())
-        try:
-            yield reader
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    viewer = await hub.join(None if all_jobs else list(job_ids), base="", ends=ends and not all_jobs)
+    reader = Reader(viewer)
+    task = asyncio.create_task(reader.run())
+    try:
+        yield reader
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        hub.part(viewer)
 
 
 @pytest.fixture

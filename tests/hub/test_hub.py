@@ -101,9 +101,30 @@ async def test_everybody_sees_the_end_whatever_the_moment_of_joining(store: SQLi
         assert all(reader.of("job")[-1]["done"] for reader in readers)
 
 
+async def test_who_comes_costs_the_others_nothing(
+    store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a thousand who come one after the other cost half a million looks."""
+    shown: list[Viewer] = []
+    show = Viewer.show
+    monkeypatch.setattr(Viewer, "show", lambda viewer, *what: (shown.append(viewer), show(viewer, *what)))
+    job_id = await submitted(store)
+    viewers = [await hub.join([job_id], base="")]
+    await viewers[0].something()
+    await soon(lambda: not hub._watches[job_id].busy)
+    shown.clear()
+    for _ in range(20):
+        viewers.append(await hub.join([job_id], base=""))
+        await viewers[-1].something()
+    assert shown == viewers[1:]
+    await store.apply([Cancel(job_id)])
+    await soon(lambda: all(viewer.holds(job_id) == 2 for viewer in viewers))
+
+
 async def test_a_slow_reader_gets_the_newest_truth_and_no_backlog(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store, 50)
-    async with hub.viewer([job_id], base="", ends=True) as slow, reading(hub, job_id) as quick:
+    slow = await hub.join([job_id], base="", ends=True)
+    async with reading(hub, job_id) as quick:
         first = events_in(await anext(slow))
         assert [name for name, _ in first] == ["job"]
         for one in await store.claim(50, 30.0):

@@ -13,7 +13,7 @@ from tests.conftest import soon
 from tests.hub.test_hub import QUICK, events_in, finish, submitted
 from unstuck.hub import Hub
 from unstuck.job import Cancel
-from unstuck.routes.outlet import SENDS_PER_TURN, WIRE, Flush, Live, Wire
+from unstuck.routes.outlet import BACKLOG_BYTES, SENDS_PER_TURN, WIRE, Flush, Live, Wire
 from unstuck.stores.sqlite import SQLiteStore
 
 
@@ -26,6 +26,7 @@ class Connection:
         self.room.set()
         self.gone = asyncio.Event()
         self.aborted = False
+        self.most = 0
 
     async def send(self, message: Any) -> None:
         if not self.room.is_set() and not self.gone.is_set():
@@ -38,6 +39,9 @@ class Connection:
     async def receive(self) -> dict[str, Any]:
         await self.gone.wait()
         return {"type": "http.disconnect"}
+
+    def bound(self, most: int) -> None:
+        self.most = most
 
     def abort(self) -> None:
         self.aborted = True
@@ -61,7 +65,7 @@ async def connected(hub: Hub, job_id: str, flush: Flush, limit_s: float = 30.0) 
     connection = Connection()
     viewer = await hub.join([job_id], base="", ends=True)
     response = Live(viewer, b": hello\n\n", hub, flush, limit_s)
-    wire = Wire(connection.send, connection.abort)
+    wire = Wire(connection.send, connection.abort, connection.bound)
 
     async def served() -> None:
         await response({"type": "http", WIRE: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
@@ -88,6 +92,7 @@ async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None
     assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
     assert b"content-length" not in headers
     assert one.sent[1]["body"] == b": hello\n\n"
+    assert one.most == BACKLOG_BYTES
     assert [name for name, _ in one.events] == ["job", "heartbeat", "items", "job"]
     assert [job["state"] for job in jobs(one)] == ["queued", "cancelled"]
     assert [message["more_body"] for message in one.sent[1:]] == [True, True, True, False], "one send for each"

@@ -29,6 +29,8 @@ log = logging.getLogger("unstuck.streams")
 
 #: Sends in one turn of the loop: about 10 ms; then others have theirs.
 SENDS_PER_TURN = 400
+#: What of a stream waits in our memory for a reader who does not read, besides what the kernel holds (bytes).
+BACKLOG_BYTES = 8 * 1024
 HEADERS = {
     "Cache-Control": "no-store, no-transform",
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -38,11 +40,13 @@ HEADERS = {
 
 @dataclass(slots=True)
 class Wire:
-    """A connection as uvicorn has it: its own `send`, and how to cut it. `hold` is what is left to do for it when
-    the app's whole stack of middleware has returned: a dozen frames less for each viewer, which is 6 KiB."""
+    """A connection as uvicorn has it: its own `send`, how to cut it, and how to bound what waits in it (bytes).
+    `hold` is what is left to do for it when the app's whole stack of middleware has returned: a dozen frames less
+    for each viewer, which is 6 KiB."""
 
     send: Send
     abort: Callable[[], None]
+    bound: Callable[[int], None]
     hold: Callable[[Receive], Awaitable[None]] | None = None
 
 
@@ -179,9 +183,12 @@ class Live(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire: Wire = scope[WIRE]
+        wire.bound(BACKLOG_BYTES)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": self._opening, "more_body": True})
+            # With the first event, where it is there: one send less for each of thousands who come together.
+            first = b"" if self._viewer.ended else self._viewer.take()
+            await send({"type": "http.response.body", "body": self._opening + first, "more_body": True})
         except BaseException:
             self._hub.part(self._viewer)
             raise

@@ -1,0 +1,90 @@
+"""N viewers of one job, 10,000 deliveries a second: what 100,000 of them cost each server, in CPU seconds.
+
+Ours sends its real event of about 1 KB; the others once as many bytes, once 300. Beside it how long the loop of
+ours was away, and how long polls of the status took meanwhile.
+"""
+
+from __future__ import annotations
+
+from tests.bench.figures import Samples, Table, say
+from tests.bench.inside import looked
+from tests.bench.peers import BARE, NAIVE, OURS, PEERS, Served, Start, available, ours
+from tests.bench.viewers import Viewers, Window
+
+DELIVERIES = 10_000
+SMALL = 300
+#: Before counting begins, and while it lasts (seconds).
+WARM_S, COUNTED_S = 1.5, 5.0
+
+
+def measure(rounds: int, scale: float) -> Table:
+    """One row for each server and payload, one column for each number of viewers."""
+    starts, _, _ = available(list(PEERS) if scale >= 1 else [NAIVE])
+    samples = Samples()
+    for viewers in (1_000, 5_000) if scale >= 1 else (1_000,):
+        for turn in range(rounds):
+            real = _ours(samples, viewers)
+            for name, start in starts.items():
+                for size in (real, SMALL):
+                    cost, window = _cost(start, viewers, size)
+                    row = f"{name}, {'as many bytes' if size == real else f'{SMALL} B'}"
+                    _add(samples, row, viewers, cost, window)
+            say(f"  fan-out to {viewers}: round {turn + 1} of {rounds}")
+    if BARE in starts and scale >= 1:
+        _ceiling(samples, starts[BARE])
+    return samples.medians()
+
+
+def _ours(samples: Samples, viewers: int) -> int:
+    """Adds its row, and returns how many bytes of data an event has."""
+    with ours()() as server, Viewers(server.port, server.paths, viewers) as watching:
+        server.publish(DELIVERIES / viewers)
+        watching.window(WARM_S)
+        cost, window = _counted(server, watching)
+        looks = looked(server, watching)
+    row = f"{OURS}, its own event"
+    _add(samples, row, viewers, cost, window)
+    samples.add(row, **{f"{viewers}: {column}": value for column, value in looks.items()})
+    return window.bytes // max(window.events, 1)
+
+
+def _cost(start: Start, viewers: int, size: int) -> tuple[float, Window]:
+    """As `_counted`, of a server that is started for it."""
+    with start() as server, Viewers(server.port, server.paths, viewers) as watching:
+        server.publish(DELIVERIES / viewers, 0, size)
+        watching.window(WARM_S)
+        return _counted(server, watching)
+
+
+def _counted(server: Served, watching: Viewers) -> tuple[float, Window]:
+    """CPU seconds for 100,000 deliveries."""
+    before = server.program.cpu()
+    window = watching.window(COUNTED_S)
+    return (server.program.cpu() - before) / window.events * 100_000, window
+
+
+def _add(samples: Samples, row: str, viewers: int, cost: float, window: Window) -> None:
+    samples.add(
+        row,
+        **{
+            f"{viewers}: CPU s": cost,
+            f"{viewers}: deliveries/s": window.events / window.seconds,
+            f"{viewers}: client CPU": window.cpu_s / window.seconds,
+        },
+    )
+    samples.add(row, bytes=window.bytes / window.events)
+
+
+def _ceiling(samples: Samples, start: Start) -> None:
+    """How much the load client can take: from the bare broadcaster as fast as it goes."""
+    with start() as server, Viewers(server.port, server.paths, 1_000) as watching:
+        server.publish(0, 0, SMALL)
+        watching.window(0.5)
+        window = watching.window(2.0)
+    samples.add(
+        f"{BARE}, as fast as it goes",
+        **{
+            "1000: deliveries/s": window.events / window.seconds,
+            "1000: client CPU": window.cpu_s / window.seconds,
+        },
+    )

@@ -1,0 +1,125 @@
+"""What the figures have to show. Ratios are of figures of one run on one machine; short runs check some, widely.
+
+Must not know how anything is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tests.bench.figures import Table, shown
+from tests.bench.peers import BARE, BETTER, NAIVE, NCHAN, OURS
+
+Found = Mapping[str, Table]
+OWN = f"{OURS}, its own event"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """`reached` finds the figure in the tables (KeyError: not measured); `most` is what it may be, `short` in a
+    short run on a busy machine (None: not checked there)."""
+
+    words: str
+    reached: Callable[[Found], float]
+    most: float
+    short: float | None = None
+
+
+def _cost(viewers: int, row: str) -> Callable[[Found], float]:
+    def reached(found: Found) -> float:
+        table, column = found["fan-out"], f"{viewers}: CPU s"
+        return table[OWN][column] / table[row][column]
+
+    return reached
+
+
+def _of(scene: str, row: str, column: str) -> Callable[[Found], float]:
+    return lambda found: found[scene][row][column]
+
+
+def _against(scene: str, peer: str, column: str) -> Callable[[Found], float]:
+    return lambda found: found[scene][OURS][column] / found[scene][peer][column]
+
+
+def _grown(found: Found) -> float:
+    row = found["idle"][OURS]
+    return (row["MiB when they left"] - row["MiB before"]) / (row["MiB with all"] - row["MiB before"])
+
+
+STORM = "CPU s for each s of it"
+SAME, SMALL = "as many bytes", "300 B"
+
+GOALS: list[Goal] = [
+    *(
+        Goal(
+            f"fan-out to {viewers}: CPU over that of {peer}, {size}",
+            _cost(viewers, f"{peer}, {size}"),
+            most,
+            short,
+        )
+        for viewers in (1_000, 5_000)
+        for peer, most, short in ((NCHAN, 1.0, None), (BARE, 1.75, None), (NAIVE, 0.25, 0.7))
+        for size in (SAME, SMALL)
+    ),
+    *(
+        Goal(f"storm: CPU over that of {peer}", _against("storm", f"{peer}, {SMALL}", STORM), 0.1, 0.5)
+        for peer in (NAIVE, NCHAN, BETTER, BARE)
+    ),
+    Goal("storm: lateness, p99 (ms)", _of("storm", OURS, "late p99 ms"), 250),
+    Goal("storm: the end, p99 (ms)", _of("storm", OURS, "end p99 ms"), 300),
+    Goal("many: lateness, p99 (ms)", _of("many", OURS, "late p99 ms"), 500),
+    Goal("idle: memory of a viewer (KiB)", _of("idle", OURS, "KiB each"), 12),
+    Goal("idle: memory over that of sse-starlette", _against("idle", NAIVE, "KiB each"), 1 / 3, 0.6),
+    Goal("idle: part of their memory that is left when they are gone", _grown, 0.2),
+    Goal("idle: 5,000 viewers with heartbeats (% of a core)", _of("idle", OURS, "% of a core"), 1.5),
+    Goal("stalled: server and kernel together (KiB)", _of("stalled", OURS, "KiB together"), 256, 256),
+    Goal("connect: 5,000 with their snapshot (s)", _of("connect", OURS, "seconds"), 2),
+    Goal("connect: CPU over that of sse-starlette", _against("connect", NAIVE, "CPU s"), 1 / 2.5, 1),
+    *(
+        Goal(f"{scene}: the loop is away, p99.9 (ms)", _of(scene, OURS, "loop p99.9 ms"), 50)
+        for scene in ("storm", "many", "connect")
+    ),
+    *(
+        Goal(
+            f"fan-out to {viewers}: the loop is away, p99.9 (ms)",
+            _of("fan-out", OWN, f"{viewers}: loop p99.9 ms"),
+            50,
+        )
+        for viewers in (1_000, 5_000)
+    ),
+    *(Goal(f"{scene}: a poll, p99 (ms)", _of(scene, OURS, "poll p99 ms"), 50) for scene in ("storm", "many")),
+    *(
+        Goal(f"fan-out to {viewers}: a poll, p99 (ms)", _of("fan-out", OWN, f"{viewers}: poll p99 ms"), 50)
+        for viewers in (1_000, 5_000)
+    ),
+]
+
+
+def judged(found: Found, *, short: bool) -> list[tuple[Goal, float, float]]:
+    """The goals that could be looked at, what was reached, and what it may be."""
+    looked = []
+    for goal in GOALS:
+        most = goal.short if short else goal.most
+        if most is None:
+            continue
+        try:
+            looked.append((goal, goal.reached(found), most))
+        except KeyError:
+            continue  # that scene, or that peer, was not there
+    return looked
+
+
+def met(reached: float, most: float) -> bool:
+    """Not where nothing was measured (NaN) either."""
+    return reached <= most
+
+
+def markdown(looked: list[tuple[Goal, float, float]]) -> str:
+    """For people."""
+    lines = ["| goal | reached | at most | |", "| --- | ---: | ---: | --- |"]
+    for goal, reached, most in looked:
+        lines.append(
+            f"| {goal.words} | {shown(reached)} | {shown(most)} | {'met' if met(reached, most) else 'missed'} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""What the product notes about itself while it is measured: how late its loop was, when each change was due."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.peers import Served
+from tests.bench.polls import Polls
+from tests.bench.viewers import Change, Viewers, percentile
+
+#: Windows in which polls and the probe are under way, apart from those in which CPU is counted (seconds).
+LOOKED_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """`away_ms`: how late the loop's timer of 2 ms was, each time; `busy_ms`: its thread's CPU meanwhile."""
+
+    changes: list[Change]
+    away_ms: list[float]
+    busy_ms: list[float]
+
+    @property
+    def loop(self) -> dict[str, float]:
+        """As columns of a table."""
+        return {
+            "loop p99.9 ms": percentile(self.away_ms, 0.999),
+            "loop max ms": max(self.away_ms, default=float("nan")),
+            "loop's CPU p99.9 ms": percentile(self.busy_ms, 0.999),
+        }
+
+
+def notes(server: Served) -> Notes:
+    """What was noted since the last call."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        server.program.ask(f"report {file.name}")
+        told = json.loads(file.read())
+    return Notes([(job, seq, at) for job, seq, at in told["changes"]], told["away_ms"], told["busy_ms"])
+
+
+def looked(server: Served, watching: Viewers) -> dict[str, float]:
+    """How long the loop was away and how long polls of the status took, in a window of their own, as columns."""
+    server.program.tell("probe")
+    with Polls(server.port, server.paths[0].split("/events")[0]) as polls:
+        watching.window(LOOKED_S)
+    return {"poll p99 ms": percentile(polls.took_ms, 0.99), **notes(server).loop}
+
+
+@contextmanager
+def record() -> Iterator[Path]:
+    """A file for the arrivals of a load client."""
+    with tempfile.TemporaryDirectory(prefix="unstuck-bench-") as folder:
+        yield Path(folder, "arrivals")

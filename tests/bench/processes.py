@@ -1,0 +1,132 @@
+"""The processes of a measurement: started on a core of their own, spoken to by lines, weighed, and ended by id.
+
+A program prints the paths of its streams and an empty line when it is ready, takes orders on stdin, and ends
+when stdin does. Must not know what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "bench"
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+#: Nothing that is started, asked or ended here may take longer (seconds).
+PATIENCE_S = 120.0
+#: The server has the first core, who watches it the second, where there are two.
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
+
+
+def raise_limits() -> int:
+    """As many open files as the system allows; returns how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+def compiled(source: str) -> Path:
+    """A C program beside this file, made anew where its source is newer."""
+    path, made = Path(__file__).with_name(source), CACHE / Path(source).stem
+    if not made.exists() or made.stat().st_mtime < path.stat().st_mtime:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cc", "-O2", "-o", made, path], check=True, timeout=PATIENCE_S)
+    return made
+
+
+class Program:
+    """One process that takes orders, with what it started; a context manager that ends it."""
+
+    def __init__(self, command: Sequence[str | Path], core: int = SERVER_CORE, **environ: str) -> None:
+        self._heard = b""
+        self._log = (CACHE / "log.txt").open("ab")
+        # Through taskset, so that the core is given before the first thread starts.
+        self.process = subprocess.Popen(
+            ["taskset", "-c", str(core), *map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            cwd=ROOT,
+            env={**os.environ, **environ},
+        )
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self._log.close()
+
+    def tell(self, order: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(order.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self, patience_s: float = PATIENCE_S) -> str:
+        """The next line that it says."""
+        assert self.process.stdout is not None
+        end = time.monotonic() + patience_s
+        while b"\n" not in self._heard:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(end - time.monotonic(), 0))
+            more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not more:
+                raise RuntimeError(f"{self.process.args} said nothing more; see {CACHE / 'log.txt'}")
+            self._heard += more
+        line, self._heard = self._heard.split(b"\n", 1)
+        return line.decode()
+
+    def ask(self, order: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+        self.tell(order)
+        return dict(json.loads(self.hear(patience_s)))
+
+    def paths(self) -> list[str]:
+        """What it says when it is ready."""
+        found = []
+        while line := self.hear():
+            found.append(line)
+        return found
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it and all that it started have used."""
+        return sum(sum(map(int, fields[11:15])) / TICKS for fields in self._family())
+
+    def memory(self) -> int:
+        """Bytes that they have in memory."""
+        return sum(int(fields[21]) * PAGE for fields in self._family())
+
+    def _family(self) -> list[list[str]]:
+        """/proc/PID/stat from the third field on, of it and its descendants."""
+        stats = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                text = path.read_text()
+            except OSError:
+                continue  # it ended meanwhile
+            stats[int(path.parent.name)] = text.rpartition(")")[2].split()
+        family = {self.process.pid}
+        while more := {pid for pid, fields in stats.items() if int(fields[1]) in family} - family:
+            family |= more
+        return [stats[pid] for pid in family if pid in stats]

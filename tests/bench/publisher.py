@@ -1,0 +1,36 @@
+"""Publishes to a server that is published to over HTTP: one connection, one POST for each event.
+
+    python -m tests.bench.publisher PORT PATH      (orders on stdin as for broadcast.c)
+
+It runs on the viewers' core, and what it costs is not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import sys
+
+from tests.bench.orders import Publish, each_order, pace
+
+
+async def main(port: int, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def post(size: int) -> None:
+        connection.request("POST", path, body='{"pad":"' + "x" * (size - 10) + '"}')
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status >= 300:
+            raise RuntimeError(f"{path} answered {answer.status}")
+
+    publishing: asyncio.Task[None] | None = None
+    async for order in each_order():
+        asked = Publish.of(order)
+        if publishing is not None:
+            publishing.cancel()
+        publishing = asyncio.create_task(pace(asked, lambda _, asked=asked: post(asked.size)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
