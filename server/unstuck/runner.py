@@ -321,7 +321,7 @@ class Runner:
     def wake(self, woken: Mapping[str, Job | None]) -> None:
         """There may be something to claim, or to stop."""
         for job_id, job in woken.items():
-            if job is not None and job.waiting:
+            if job is not None and job.waiting and not job.external:
                 self._bell.set()
                 if not job.leased and self._ready and not any(held.overtaken for held in self._ready):
                     self._newcomer = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from unstuck.errors import JobFinished
+from unstuck.errors import JobFinished, WorkElsewhere
 from unstuck.job import Alarms, Claim, Job, Lapse, Look, Renew
 from unstuck.stores import Claimed, Outcome, Swept
 from unstuck.stores.writer import Transaction
@@ -22,7 +22,7 @@ SERVER_ENDED = "The server ended while this item was worked on."
 #: Jobs that have an item which may be taken now: one that rests before its next attempt does not count.
 _CANDIDATES = """
     SELECT id, priority, leased, waiting, n FROM jobs
-    WHERE waiting > 0 AND EXISTS (
+    WHERE waiting > 0 AND external = 0 AND EXISTS (
         SELECT 1 FROM items WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL
         AND (not_before IS NULL OR not_before <= :now))
     ORDER BY priority DESC, n LIMIT :most
@@ -40,7 +40,10 @@ _TO_LOOK_AT = """
     SELECT id FROM jobs WHERE finished_at IS NULL AND (
         deadline_at <= :now
         OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
-        OR (state = 'running' AND (
+        OR (external AND cancel_requested_at <= :grace)
+        OR (state = 'running' AND external AND (
+            (progress_at < :stalled AND health = 'ok') OR (heartbeat_at < :silent AND health <> 'unresponsive')))
+        OR (state = 'running' AND NOT external AND (
             (leased > 0 AND progress_at < :stalled AND health = 'ok')
             OR (leased > 0 AND heartbeat_at < :unresponsive AND health <> 'unresponsive')
             OR (leased = 0 AND heartbeat_at < :waiting AND health = 'ok')
@@ -83,6 +86,8 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
     job_n, job = transaction.job(job_id)
     if job.done:
         raise JobFinished(job_id, job.state)
+    if job.external:
+        raise WorkElsewhere(job_id)
     transaction.flush()
     sql = "SELECT idx, lease FROM items WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"
     held = transaction.connection.execute(sql, (job_n,)).fetchall()
@@ -122,6 +127,8 @@ def sweep(transaction: Transaction, alarms: Alarms, held: Sequence[Renew], *, ev
         "waiting": now - alarms.waiting_long_s,
         "stalled": now - alarms.stalled_s,
         "unresponsive": now - alarms.unresponsive_s,
+        "silent": now - alarms.reporter_silent_s,
+        "grace": now - alarms.reporter_grace_s,
     }
     for (job_id,) in connection.execute(_TO_LOOK_AT, times).fetchall():
         transaction.try_apply(Look(job_id, alarms))

@@ -33,7 +33,6 @@ _JOB_FIXED = {
     "id",
     "kind",
     "name",
-    "total",
     "created_at",
     "options",
     "priority",
@@ -43,12 +42,17 @@ _JOB_FIXED = {
     "deadline_at",
     "webhook_url",
     "retry_of",
+    "external",
+    "counted",
 }
 _ITEM_FIXED = {"idx", "name", "size", "file"}
 _JOB_MOVING = [name for name in JOB_COLUMNS if name not in _JOB_FIXED]
 _ITEM_MOVING = [name for name in ITEM_COLUMNS if name not in _ITEM_FIXED]
 UPDATE_JOB = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in _JOB_MOVING)} WHERE id = ?"
 UPDATE_ITEM = f"UPDATE items SET {', '.join(f'{name} = ?' for name in _ITEM_MOVING)} WHERE job = ? AND idx = ?"
+
+#: Yes or no; SQLite has 1 and 0.
+_JOB_TRUTHS = ("cancel_requested", "external", "counted", "open_end")
 
 _METER_DECODER = msgspec.json.Decoder(Meter)
 _PROBLEM_DECODER = msgspec.json.Decoder(Problem)
@@ -82,7 +86,8 @@ def job_from(row: Sequence[Any]) -> Job:
     values["options"] = msgspec.json.decode(values["options"])
     values["meter"] = _METER_DECODER.decode(values["meter"])
     values["error"] = _problem(values["error"])
-    values["cancel_requested"] = bool(values["cancel_requested"])
+    for name in _JOB_TRUTHS:
+        values[name] = bool(values[name])
     return Job(**values)
 
 

@@ -58,11 +58,9 @@ class Transaction:
     def apply(self, command: Command) -> Job:
         """Let `decide` have its way with the command; raises what it raises, and then changes nothing."""
         job_n, job = self.job(command.job_id)
-        item = None if isinstance(command, JobCommand) else self._item(job_n, command.index)
+        item = None if isinstance(command, JobCommand) else self.item(job_n, command.index)
         change = decide(job, command, self.now, item)
-        for entry in timeline.entries(job, change.job, self.now, item, change.item):
-            self.remember(job_n, entry)
-        self._keep(job_n, change)
+        self.keep(job_n, change)
         return change.job
 
     def try_apply(self, command: Command) -> Outcome:
@@ -100,7 +98,8 @@ class Transaction:
         self._items.clear()  # the next job may be given its row number
         self.woken[job_id] = None
 
-    def _item(self, job_n: int, index: int) -> Item | None:
+    def item(self, job_n: int, index: int) -> Item | None:
+        """An item as this transaction sees it, or None."""
         key = (job_n, index)
         if key not in self._items:
             found = rows.find_item(self.connection, job_n, index)
@@ -109,13 +108,19 @@ class Transaction:
             self._items[key] = found
         return self._items[key]
 
-    def _keep(self, job_n: int, change: Change) -> None:
+    def keep(self, job_n: int, change: Change) -> None:
+        """What was decided of a job that `job` gave out, and of an item that `item` gave out."""
+        was = None if change.item is None else self._items[job_n, change.item.index]
+        for entry in timeline.entries(self._jobs[change.job.id][1], change.job, self.now, was, change.item):
+            self.remember(job_n, entry)
         self._jobs[change.job.id] = (job_n, change.job)
         self._dirty_jobs.add(change.job.id)
         if change.item is not None:
             key = (job_n, change.item.index)
             self._items[key] = change.item
             self._dirty_items.add(key)
+        if change.succeeds:
+            self._succeed(job_n, change.job, change.succeeds)
         if change.cancels_waiting:
             self._cancel_waiting(job_n, change.job)
         if change.job.done and change.job.webhook_url is not None:
@@ -129,8 +134,18 @@ class Transaction:
         self._items.clear()
         self.connection.execute(
             "UPDATE items SET state = 'cancelled', seq = ?, finished_at = ? "
-            "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
+            "WHERE job = ? AND state IN ('pending', 'running') AND lease_until IS NULL",
             (job.seq, self.now, job_n),
+        )
+
+    def _succeed(self, job_n: int, job: Job, count: int) -> None:
+        self.flush()
+        self._items.clear()
+        self.connection.execute(
+            "UPDATE items SET state = 'succeeded', progress = 1.0, attempt = 1, seq = :seq, "
+            "started_at = coalesce(started_at, :now), finished_at = :now WHERE job = :job AND idx IN (SELECT idx "
+            "FROM items WHERE job = :job AND state IN ('pending', 'running') ORDER BY state, idx LIMIT :count)",
+            {"seq": job.seq, "now": self.now, "job": job_n, "count": count},
         )
 
 
