@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unstuck import progress
-from unstuck.decide import Change, _advanced, _ended_early, _item_to, _seen, _settled, _stop_for_errors, _to
+from unstuck.decide import ITEM_NEXT, Change, _advanced, _ended_early, _seen, _settled, _stop_for_errors, _to
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
 from unstuck.job import ITEM_FINAL, Health, Item, ItemState, Job, Problem, State
 
@@ -51,6 +51,15 @@ class Told:
     state: State | None = None
     error: Problem | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Of the job as a whole it says nothing."""
+        return (
+            self.processed is self.failed is self.skipped is self.total is None
+            and self.stage is None
+            and self.message is None
+        )
+
 
 def hear(job: Job, told: Told, now: float, item_of: Callable[[int], Item | None]) -> list[Change]:
     """What follows from a report, to be kept in this order, all of it. `item_of` gives an item by its index.
@@ -70,7 +79,8 @@ def hear(job: Job, told: Told, now: float, item_of: Callable[[int], Item | None]
         item = items.get(one.index) or item_of(one.index)
         changes.append(_of_item(changes[-1].job, one, now, item))
         item = items[one.index] = changes[-1].item or item  # type: ignore[assignment]
-    changes.append(_of_counts(changes[-1].job, told, now))
+    if not told.silent:
+        changes.append(_of_counts(changes[-1].job, told, now))
     # The item is among the changes already.
     changes.append(replace(_of_the_end(changes[-1].job, told, now, item), item=None))
     return [changes[0], *(change for change in changes[1:] if change.visible)]
@@ -148,7 +158,8 @@ def _alive(job: Job, now: float) -> Change:
         return Change(_seen(job))
     if job.health is Health.UNRESPONSIVE:
         return Change(_seen(replace(job, heartbeat_at=now, health=Health.OK)))
-    return Change(replace(job, heartbeat_at=now), visible=False)
+    # Of thousands of reports in one transaction, one is enough to say so.
+    return Change(job if job.heartbeat_at == now else replace(job, heartbeat_at=now), visible=False)
 
 
 def _of_item(job: Job, one: ToldItem, now: float, item: Item | None) -> Change:
@@ -161,30 +172,40 @@ def _of_item(job: Job, one: ToldItem, now: float, item: Item | None) -> Change:
         raise ItemFinished(f"Item {one.index} of job {job.id} is {item.state} already, and cannot be {one.state}.")
     if one.state is ItemState.CANCELLED and not job.cancel_requested:
         raise Refused(f"Nobody asked to cancel job {job.id}; an item that is left out is skipped.")
-    item = replace(item, attempt=1, started_at=item.started_at or now)
+    assert one.state is item.state or one.state in ITEM_NEXT[item.state]
     if one.state is ItemState.RUNNING:
         return _item_runs(job, one, now, item)
     return _item_ends(job, one, now, item)
 
 
 def _item_runs(job: Job, one: ToldItem, now: float, item: Item) -> Change:
-    begun, before = item.state is ItemState.RUNNING, item.progress or 0.0
+    begun, before = item.state is one.state, item.progress or 0.0
     fraction = item.progress if one.fraction is None else min(max(one.fraction, before), 1.0)
     message = item.message if one.message is None else one.message
     if begun and (fraction, message) == (item.progress, item.message):
         return Change(job, visible=False)
-    running = item if begun else _item_to(item, ItemState.RUNNING)
-    running = replace(running, progress=fraction, message=message, seq=job.seq + 1)
+    running = replace(
+        item,
+        state=one.state,
+        attempt=1,
+        started_at=item.started_at or now,
+        progress=fraction,
+        message=message,
+        seq=job.seq + 1,
+    )
     if begun and fraction == item.progress:
         return Change(_seen(job), running)  # a word is no progress
-    after = job if begun else replace(job, waiting=job.waiting - 1, leased=job.leased + 1)
-    return Change(_seen(_advanced(job, after, now, job.partial + (fraction or 0.0) - before)), running)
+    after = replace(job, waiting=job.waiting - (not begun), leased=job.leased + (not begun), seq=job.seq + 1)
+    return Change(_advanced(job, after, now, job.partial + (fraction or 0.0) - before), running)
 
 
 def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
     begun = item.state is ItemState.RUNNING
     ended = replace(
-        _item_to(item, one.state),
+        item,
+        state=one.state,
+        attempt=1,
+        started_at=item.started_at or now,
         progress=1.0 if one.state is ItemState.SUCCEEDED else item.progress,
         message=one.message,
         error=one.error,
@@ -197,9 +218,10 @@ def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
         job,
         waiting=job.waiting - (not begun),
         leased=job.leased - begun,
+        seq=job.seq + 1,
         **{count: getattr(job, count) + 1},
     )
-    return Change(_seen(_advanced(job, after, now, job.partial - (item.progress or 0.0))), ended)
+    return Change(_advanced(job, after, now, job.partial - (item.progress or 0.0)), ended)
 
 
 def _of_counts(job: Job, told: Told, now: float) -> Change:
