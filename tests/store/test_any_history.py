@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -23,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.conftest import Clock
 from tests.pure.test_elsewhere import reports
+from tests.store.truths import Seen, counts_equal_the_items, follows
 from unstuck.elsewhere import Told
 from unstuck.errors import JobNotDone, JobNotFound, NotExternal, UnstuckError
 from unstuck.job import (
@@ -58,15 +58,6 @@ RUNNERS = ("alpha/1", "beta/2", "gamma/3")
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 #: What may be another in the public job though nothing happened: it moves with the clock, or with signs of life.
 PASSING_FIELDS = {"server_time", "heartbeat_at", "attempt", "progress"}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One job as it was read at one moment."""
-
-    job: Job
-    items: tuple[Item, ...]
-    shown: dict[str, Any]
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -326,39 +317,15 @@ class AnyHistory(RuleBasedStateMachine):
             if job_id in self.removed:
                 assert job_id not in now
                 continue
-            self.follows(before, now[job_id])
+            follows(before, now[job_id])
         for job_id, one in now.items():
             assert self.told.setdefault((job_id, one.job.seq), one.shown) == one.shown, "a seq means one thing"
         self.seen = now
 
-    def follows(self, before: Seen, after: Seen) -> None:
-        assert after.job.seq >= before.job.seq
-        if before.job.done:
-            assert (after.job, after.items) == (before.job, before.items), "final stays final"
-        for was, item in zip(before.items, after.items, strict=True):
-            assert item.lease >= was.lease
-            if was.state in ITEM_FINAL:
-                assert item == was, "an item's end and its result stay"
-            elif item.state is not was.state:
-                assert item.seq > was.seq
-
     @invariant()
     def counts_equal_the_items(self) -> None:
         for one in self.seen.values():
-            job, items = one.job, one.items
-            if job.counted:
-                assert job.waiting + job.processed + job.cancelled == job.total
-                assert not items
-                continue
-            for state in ITEM_FINAL:
-                assert getattr(job, state.value) == sum(item.state is state for item in items)
-            held = [
-                item.state is ItemState.RUNNING if job.external else item.lease_until is not None for item in items
-            ]
-            assert job.leased == sum(held)
-            assert job.waiting == sum(i.state is ItemState.PENDING and i.lease_until is None for i in items)
-            assert job.total == len(items)
-            assert job.done == (job.waiting == 0 and job.leased == 0)
+            counts_equal_the_items(one)
 
     @invariant()
     def one_owner_at_a_time(self) -> None:
