@@ -14,6 +14,10 @@ def health(job: Job, now: float, alarms: Alarms) -> Health:
     if job.state is State.QUEUED:
         return Health.WAITING_LONG if now - job.created_at > alarms.waiting_long_s else Health.OK
     silent_s = now - (job.heartbeat_at or now)
+    if job.external:
+        if silent_s > alarms.reporter_silent_s:
+            return Health.UNRESPONSIVE
+        return Health.STALLED if now - (job.progress_at or now) > alarms.stalled_s else Health.OK
     if not job.leased:  # between two attempts, or between two workers: nobody is there who could be stalled
         return Health.WAITING_LONG if silent_s > alarms.waiting_long_s else Health.OK
     if silent_s > alarms.unresponsive_s:
@@ -24,3 +28,9 @@ def health(job: Job, now: float, alarms: Alarms) -> Health:
 def expired(job: Job, now: float, alarms: Alarms) -> bool:
     """It waited in the queue for longer than it may."""
     return job.state is State.QUEUED and alarms.expiry_s is not None and now - job.created_at > alarms.expiry_s
+
+
+def not_heeded(job: Job, now: float, alarms: Alarms) -> bool:
+    """Who works on it elsewhere was asked to stop, and had the time to say that he did."""
+    asked_at = job.cancel_requested_at
+    return job.external and asked_at is not None and now - asked_at >= alarms.reporter_grace_s

@@ -38,6 +38,7 @@ from unstuck.routes import (
     metrics,
     operate,
     problems,
+    progress,
     results,
     retry,
     streams,
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/api/jobs/{job_id}/results", results.of_job, methods=["GET"]),
             Route("/api/jobs/{job_id}/events", streams.of_one_job, methods=["GET"]),
             Route("/api/jobs/{job_id}/timeline", timeline.of_job, methods=["GET"]),
+            Route("/api/jobs/{job_id}/progress", progress.report, methods=["POST"]),
             Route("/api/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
             Route("/api/jobs/{job_id}/retry", retry.retry, methods=["POST"]),
             Route("/api/jobs/{job_id}/rescue", operate.rescue, methods=["POST"]),
@@ -186,6 +188,8 @@ def _crew(settings: Settings) -> Crew:
             waiting_long_s=settings.waiting_long_s,
             stalled_s=settings.stalled_s,
             unresponsive_s=settings.lease_s * 2 / 3,  # a lease is renewed every third of it
+            reporter_silent_s=settings.reporter_silence_s,
+            reporter_grace_s=settings.lease_s,
             expiry_s=settings.expiry_s or None,
         ),
     )

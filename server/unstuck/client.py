@@ -11,6 +11,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ import httpx
 from unstuck import watch as w
 from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
 from unstuck.follow import Follow, Job, is_job, parsed, retry_after_ms
+from unstuck.reporter import PlainReporter, Reporter
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 #: How often a submission is sent; with the pauses of the polls that is about half a minute.
@@ -74,12 +76,14 @@ class Client:
         deadline_seconds: float | None = None,
         item_limit_seconds: float | None = None,
         webhook_url: str | None = None,
+        external: bool = False,
     ) -> Job:
         """A new job of `files` (paths, or names with bytes), of named `items`, or of a `total`.
 
         Of a higher `priority`, it goes first; an item is worked on up to `max_attempts` times, for up to
         `item_limit_seconds`; the job fails when more than `max_errors` items have, or after `deadline_seconds`
-        from now; its end is told to `webhook_url`.
+        from now; its end is told to `webhook_url`. `external`: its work runs elsewhere, see `report`; then
+        it may do without items and total.
 
         Sent again when the answer is lost, or the server asks for patience (`queue_full`): a key tells it that it
         is the same submission.
@@ -96,6 +100,7 @@ class Client:
             "deadline_seconds": deadline_seconds,
             "item_limit_seconds": item_limit_seconds,
             "webhook_url": webhook_url,
+            "external": external or None,
         }
         given = {field: value for field, value in fields.items() if value is not None}
         if files is None:
@@ -106,6 +111,16 @@ class Client:
     async def job(self, job_id: str) -> Job:
         """The job as it is now."""
         return _job_or_error(await self._ask("GET", f"/api/jobs/{_checked(job_id)}"), job_id)
+
+    def report(self, job_id: str, *, ends: bool = True) -> Reporter:
+        """For work that runs elsewhere: `async with client.report(job_id) as report`, see reporter.py."""
+        path = f"/api/jobs/{_checked(job_id)}/progress"
+        headers = {"Content-Type": "application/x-ndjson"}
+
+        async def send(body: bytes) -> Job:
+            return _job_or_error(await self._ask("POST", path, content=body, headers=headers), job_id)
+
+        return Reporter(send, lambda: self.job(job_id), ends=ends)
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for the job's end; it is `cancelled` when the work has really stopped. A finished job stays."""
@@ -317,6 +332,17 @@ def _run(url: str, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
 def submit(kind: str, *, url: str = DEFAULT_URL, **more: Any) -> Job:
     """`Client.submit`."""
     return _run(url, lambda client: client.submit(kind, **more))
+
+
+def report(job_id: str, *, url: str = DEFAULT_URL, ends: bool = True) -> PlainReporter:
+    """`Client.report`, with `with`."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Reporter]:
+        async with Client(url) as client, client.report(job_id, ends=ends) as reporter:
+            yield reporter
+
+    return PlainReporter(opened)
 
 
 def wait(job_id: str, *, url: str = DEFAULT_URL) -> Job:

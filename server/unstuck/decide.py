@@ -14,7 +14,8 @@ Rule 6. A job's state follows from its items: `waiting + leased + succeeded + fa
 
 A job is the row with the counts; of its items only the one that a command names is needed, so a command
 costs the same in a job of ten thousand files as in a job of ten. Where all that waits is concerned, the
-answer says so (`Change.cancels_waiting`) and the store does it in one statement.
+answer says so (`Change.cancels_waiting`) and the store does it in one statement. What is reported of work
+that runs elsewhere follows rules of its own (elsewhere.py), made of the same tables and the same arithmetic.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unstuck import progress
-from unstuck.alarms import expired, health
+from unstuck.alarms import expired, health, not_heeded
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.job import (
     FINAL,
@@ -69,12 +70,15 @@ ITEM_NEXT: Mapping[ItemState, frozenset[ItemState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What follows from a command. `visible` is `job.seq` having risen."""
+    """What follows from a command. `visible` is `job.seq` having risen. `cancels_waiting`: all items are cancelled
+    that wait, or run without a lease; `succeeds`: so many of those succeeded, what waits before what runs, the
+    lowest index first."""
 
     job: Job
     item: Item | None = None
     cancels_waiting: bool = False
     visible: bool = True
+    succeeds: int = 0
 
 
 def decide(job: Job, command: Command, now: float, item: Item | None = None) -> Change:
@@ -119,6 +123,8 @@ def _of_the_job(job: Job, command: JobCommand, now: float) -> Change:
 
 
 def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
+    if job.external:
+        raise Refused(f"The work of job {job.id} runs elsewhere; no runner may claim its items.")
     if job.stopping:
         raise Refused(f"Job {job.id} is being stopped; none of its items may be claimed.")
     if item.state is not ItemState.PENDING or item.lease_until is not None:
@@ -257,6 +263,8 @@ def _cancel(job: Job, now: float) -> Change:
     if job.cancel_requested:
         return Change(job, visible=False)
     job = replace(job, cancel_requested=True, cancel_requested_at=now)
+    if job.external and job.state is State.RUNNING:
+        return Change(_seen(job))  # which of the items its reporter has in hand, only he knows: he is to say so
     return _ended_early(job, now, item=None)
 
 
@@ -269,6 +277,8 @@ def _fail(job: Job, error: Problem, now: float) -> Change:
 def _look(job: Job, command: Look, now: float) -> Change:
     if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
         return _fail(job, Problem("deadline_exceeded", "The job was not done by its deadline."), now)
+    if not_heeded(job, now, command.alarms):
+        return _ended_early(job, now, item=None)
     if expired(job, now, command.alarms):
         hours = (now - job.created_at) / 3600
         return _fail(job, Problem("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
@@ -284,9 +294,11 @@ def _stop_for_errors(job: Job, now: float, item: Item) -> Change:
 
 
 def _ended_early(job: Job, now: float, item: Item | None) -> Change:
-    waiting = job.waiting
-    job = replace(job, waiting=0, cancelled=job.cancelled + waiting)
-    return Change(_seen(_settled(job, now, item)), item, cancels_waiting=waiting > 0)
+    # Work elsewhere cannot be stopped by us: what is in its reporter's hands is over with what waits.
+    given_up = job.waiting + (job.leased if job.external else 0)
+    leased = 0 if job.external else job.leased
+    job = replace(job, waiting=0, leased=leased, cancelled=job.cancelled + given_up)
+    return Change(_seen(_settled(job, now, item)), item, cancels_waiting=given_up > 0)
 
 
 def _settled(job: Job, now: float, item: Item | None) -> Job:
@@ -296,7 +308,7 @@ def _settled(job: Job, now: float, item: Item | None) -> Job:
     error = job.error
     if error is not None:
         state = State.FAILED
-    elif job.cancelled:
+    elif job.cancelled or (job.open_end and job.cancel_requested):
         state = State.CANCELLED
     elif not job.failed:
         state = State.COMPLETED
@@ -305,7 +317,7 @@ def _settled(job: Job, now: float, item: Item | None) -> Job:
     else:
         state = State.FAILED
         error = _all_failed(job, item)
-    percent = 100.0 if job.processed == job.total else job.percent
+    percent = 100.0 if job.processed == job.known_total else job.percent
     return replace(job, state=_next(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
 
 
@@ -326,7 +338,7 @@ def _advanced(before: Job, after: Job, now: float, partial: float) -> Job:
         heartbeat_at=now,
         progress_at=now,
         health=Health.OK,
-        percent=progress.percent(done=done, total=after.total, shown=before.percent),
+        percent=progress.percent(done=done, total=after.known_total, shown=before.percent),
         meter=progress.advance(after.meter, step, now),
     )
 

@@ -11,6 +11,9 @@
     │   ├── KeyReused         the Idempotency-Key belongs to another submission
     │   ├── TooLarge          a limit on files, bytes or names was passed
     │   ├── JobFinished       the job is final; nothing may change it
+    │   ├── ItemFinished      the item ended in another way already
+    │   ├── NotExternal       a report about work that the server does itself
+    │   ├── WorkElsewhere     nothing of ours works on it
     │   ├── JobNotDone        the job must be finished first
     │   ├── NothingToRetry    no item of the job failed or was cancelled
     │   ├── InputsGone        the job's files were removed
@@ -125,6 +128,36 @@ class JobFinished(Refused):
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(f"Job {job_id} is {state} already; a finished job never changes. Submit a new one.")
+
+
+class ItemFinished(Refused):
+    """The item ended, and in another way than is said now."""
+
+    code, status, title = "item_finished", 409, "Item finished"
+
+
+class NotExternal(Refused):
+    """The server itself works on this job; nobody else may report of it."""
+
+    code, status, title = "not_external", 409, "Not work that runs elsewhere"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"This server works on job {job_id} itself, so nobody else may report of it. Jobs whose work runs "
+            'elsewhere are submitted with "external": true.'
+        )
+
+
+class WorkElsewhere(Refused):
+    """The work of this job runs elsewhere, where the server cannot reach."""
+
+    code, status, title = "work_elsewhere", 409, "The work runs elsewhere"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"The work of job {job_id} runs elsewhere, so there is nobody to take it from. Start what reports of "
+            "it again: it may go on where it stopped. Or give the job up (unstuck fail)."
+        )
 
 
 class JobNotDone(Refused):

@@ -80,7 +80,9 @@ class Problem:
 class Job:
     """What somebody asked for. Times are epoch seconds, counts are items, `partial` is the sum of the
     fractions of the items that run, `percent` the highest that was shown; `item_limit_s` is how long an item
-    may be worked on (seconds), `deadline_at` when all has to be over."""
+    may be worked on (seconds), `deadline_at` when all has to be over. `external`: its work runs elsewhere, and is
+    reported to us; `counted`: nobody named its items, they are only counted; `open_end`: how many there will be
+    is not known, so `total` is what was counted so far."""
 
     id: str
     kind: str
@@ -100,6 +102,9 @@ class Job:
     deadline_at: float | None = None
     webhook_url: str | None = None
     retry_of: str | None = None
+    external: bool = False
+    counted: bool = False
+    open_end: bool = False
     leased: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -111,6 +116,8 @@ class Job:
     cancel_requested: bool = False
     cancel_requested_at: float | None = None
     error: Problem | None = None
+    stage: str | None = None
+    message: str | None = None
     started_at: float | None = None
     progress_at: float | None = None
     heartbeat_at: float | None = None
@@ -123,6 +130,10 @@ class Job:
     @property
     def processed(self) -> int:
         return self.succeeded + self.failed + self.skipped
+
+    @property
+    def known_total(self) -> int | None:
+        return None if self.open_end else self.total
 
     @property
     def stopping(self) -> bool:
@@ -158,11 +169,14 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Alarms:
     """When a job that is not done stops being `ok`; seconds. `expiry_s`: a job that nobody took up by then has
-    failed; None: it waits for ever."""
+    failed; None: it waits for ever. A reporter of work elsewhere may be silent for longer than a runner of ours
+    (`reporter_silent_s`); who was asked to stop has `reporter_grace_s` to say that he did."""
 
     waiting_long_s: float = 600.0
     stalled_s: float = 300.0
     unresponsive_s: float = 20.0
+    reporter_silent_s: float = 60.0
+    reporter_grace_s: float = 30.0
     expiry_s: float | None = None
 
 

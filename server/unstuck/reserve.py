@@ -120,7 +120,7 @@ class Reserve:
         """There may be something to claim."""
         if job.done:
             self._pace.pop(job.id, None)
-        if job.waiting:
+        if job.waiting and not job.external:
             self._bell.set()
             if not job.leased and self._ready and not any(held.overtaken for held in self._ready):
                 self._newcomer = True

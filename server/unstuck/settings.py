@@ -68,6 +68,7 @@ class Settings:
     shutdown_s: float = _setting(2.0, "time that open streams have to end when the server is stopped")
 
     waiting_long_s: float = _setting(600.0, "time in the queue after which a job is waiting_long")
+    reporter_silence_s: float = _setting(60.0, "time after which a reporter of work elsewhere is unresponsive")
     stalled_s: float = _setting(300.0, "time without progress after which a job is stalled")
     expiry_s: float = _setting(0.0, "time in the queue after which a job has failed; 0: it waits for ever")
     retention_s: float = _setting(
@@ -161,6 +162,8 @@ def _checked(settings: Settings) -> Settings:
     for name in positive:
         if getattr(settings, name) < 1:
             raise CannotStart(f"{name} must be at least 1, not {getattr(settings, name)}.")
+    if settings.reporter_silence_s == 0:
+        raise CannotStart("reporter_silence_s must be more than 0.")
     if settings.keep_inputs > 1:
         raise CannotStart(f"keep_inputs must be 0 or 1, not {settings.keep_inputs}.")
     if settings.port > 65535:

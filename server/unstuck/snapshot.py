@@ -53,6 +53,7 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "priority": job.priority,
+        "external": job.external,
         "progress": _progress(snapshot, now),
         "error": _error(job.error),
         "item_errors": [
@@ -119,9 +120,9 @@ def _progress(snapshot: Snapshot, now: float) -> dict[str, Any]:
         eta = None
     else:
         speed = progress.rate(job.meter, now)
-        eta = progress.eta_seconds(job.meter, done=done, total=job.total, elapsed_s=elapsed, now=now)
+        eta = progress.eta_seconds(job.meter, done=done, total=job.known_total, elapsed_s=elapsed, now=now)
     return {
-        "total": job.total,
+        "total": job.known_total,
         "processed": job.processed,
         "succeeded": job.succeeded,
         "failed": job.failed,
@@ -129,8 +130,8 @@ def _progress(snapshot: Snapshot, now: float) -> dict[str, Any]:
         "percent": job.percent,
         "rate_per_second": None if speed is None else round(speed, 3),
         "eta_seconds": None if job.stopping else eta,
-        "stage": None,
-        "message": None,
+        "stage": job.stage,
+        "message": job.message,
         "current": list(snapshot.current),
     }
 

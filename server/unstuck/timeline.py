@@ -84,11 +84,9 @@ def merged(remembered: Iterable[Entry], of_items: Iterable[Entry]) -> list[Entry
 
 
 def _attempt(now: float, was: Item, item: Item) -> Entry | None:
-    if was.lease_until is None or item.lease_until is not None:
-        return None
-    if item.state is ItemState.FAILED:
+    if item.state is ItemState.FAILED and was.state is not ItemState.FAILED:
         what, text = What.ITEM_FAILED, item.error.message if item.error else item.message
-    elif item.state is not ItemState.PENDING:
+    elif was.lease_until is None or item.lease_until is not None or item.state is not ItemState.PENDING:
         return None
     elif item.attempt < was.attempt:
         what, text = What.GIVEN_BACK, None

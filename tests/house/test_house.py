@@ -16,7 +16,7 @@ LONGEST = 400
 
 #: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
 PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis",
-        "alarms", "backoff", "timeline", "addresses", "signature", "slot"}  # fmt: skip
+        "alarms", "backoff", "timeline", "elsewhere", "addresses", "signature", "slot"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: What each room may import of unstuck; a name stands for itself and all below it.
@@ -35,12 +35,13 @@ ARROWS: dict[str, set[str]] = {
     "posting": {"addresses"},
     "webhook": {"addresses", "signature", "posting", "backoff", "stores", "job", "snapshot", "errors"},
     "decide": {"job", "alarms", "progress", "errors"},
+    "elsewhere": {"decide", "job", "progress", "errors"},
     "snapshot": {"job", "progress"},
     "sse": {"snapshot"},
     "settings": {"errors"},
     "folder": {"names", "errors"},
     "share": {"folder"},
-    "stores": {"addresses", "job", "decide", "progress", "snapshot", "timeline", "errors", "stores"},
+    "stores": {"addresses", "job", "decide", "elsewhere", "progress", "snapshot", "timeline", "errors", "stores"},
     "slot": {"job", "snapshot", "sse"},
     "viewer": {"slot"},
     "watched": {"viewer"},
@@ -56,8 +57,8 @@ ARROWS: dict[str, set[str]] = {
     "runner": {"backoff", "child", "hand", "keeper", "pen", "pipe", "reserve", "folder", "stores", "job", "errors",
                "kinds.option"},
     "retention": {"stores", "folder", "job", "errors"},
-    "routes": {"routes", "hub", "viewer", "stores", "job", "snapshot", "sse", "errors", "names", "folder",
-               "settings", "kinds.option", "timeline", "share"},
+    "routes": {"routes", "elsewhere", "hub", "viewer", "stores", "job", "snapshot", "sse", "errors", "names",
+               "folder", "settings", "kinds.option", "timeline", "share"},
     "app": {"routes", "addresses", "signature", "webhook",
             "hub", "runner", "folder", "retention", "stores", "settings", "backoff", "job", "errors",
             "descriptors"},
@@ -70,7 +71,8 @@ ARROWS: dict[str, set[str]] = {
     "watch": set(),
     "watchdog": {"watch"},
     "follow": {"watch", "watchdog", "errors"},
-    "client": {"follow", "watch", "errors"},
+    "reporter": {"follow", "watch", "errors"},
+    "client": {"follow", "reporter", "watch", "errors"},
     "terminal": {"errors"},
     "jobs_cli": {"client", "terminal", "errors"},
     "cli": {"app", "serve", "client", "settings", "errors", "terminal", "doctor_cli", "jobs_cli", "prune_cli"},

@@ -17,6 +17,7 @@ from unstuck.job import Cancel, Finish, ItemState, Report
 from unstuck.snapshot import Snapshot, public
 from unstuck.stores import Claimed
 from unstuck.stores.sqlite import SQLiteStore
+from unstuck.viewer import Viewer
 
 
 def finish(one: Claimed) -> Finish:

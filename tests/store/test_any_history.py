@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,7 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.conftest import Clock
-from unstuck.errors import JobNotDone, JobNotFound, UnstuckError
+from tests.pure.test_elsewhere import reports
+from tests.store.truths import Seen, counts_equal_the_items, follows
+from unstuck.elsewhere import Told
+from unstuck.errors import JobNotDone, JobNotFound, NotExternal, UnstuckError
 from unstuck.job import (
     ITEM_FINAL,
     Alarms,
@@ -39,6 +41,7 @@ from unstuck.job import (
     Release,
     Renew,
     Report,
+    State,
 )
 from unstuck.snapshot import public
 from unstuck.stores import Claimed, JobFilter
@@ -55,15 +58,6 @@ RUNNERS = ("alpha/1", "beta/2", "gamma/3")
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 #: What may be another in the public job though nothing happened: it moves with the clock, or with signs of life.
 PASSING_FIELDS = {"server_time", "heartbeat_at", "attempt", "progress"}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One job as it was read at one moment."""
-
-    job: Job
-    items: tuple[Item, ...]
-    shown: dict[str, Any]
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -139,6 +133,13 @@ class AnyHistory(RuleBasedStateMachine):
         if len(self.seen) < 4:
             self.submit_some(total, priority=priority, max_attempts=attempts, max_errors=errors, deadline_at=at)
 
+    @rule(total=st.integers(0, 3), errors=st.none() | st.integers(0, 1))
+    def submit_work_elsewhere(self, total: int, errors: int | None) -> None:
+        if len(self.seen) < 4:
+            percent = 0.0 if total else None
+            more = {"external": True, "counted": not total, "open_end": not total, "percent": percent}
+            self.submit_some(total, max_errors=errors, **more)
+
     def submit_some(self, total: int, **more: Any) -> None:
         job, items = self.new_job(total, **more)
         assert self.run(self.store.create(job, items)) == job
@@ -150,6 +151,17 @@ class AnyHistory(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(self.seen)))
         commands: list[Command] = [Cancel(job_id), Fail(job_id, BROKEN), Look(job_id, ALARMS)]
         self.attempt(data.draw(st.sampled_from(commands)))
+
+    @rule(data=st.data(), told=st.lists(reports, min_size=1, max_size=5))
+    @precondition(lambda self: self.seen)
+    def reported(self, data: st.DataObject, told: list[Told]) -> None:
+        """Of whichever job, in one transaction: as far as it is taken, as if it had come one by one."""
+        job_id = data.draw(st.sampled_from(sorted(self.seen)))
+        before = self.seen[job_id].job
+        heard = self.run(self.store.report(job_id, told))
+        assert (heard.refusal is None) == (heard.accepted == len(told))
+        assert before.external or isinstance(heard.refusal, NotExternal)
+        assert not before.done or self.run(self.read(job_id)) == self.seen[job_id]
 
     @rule(data=st.data())
     @precondition(lambda self: self.seen)
@@ -305,32 +317,15 @@ class AnyHistory(RuleBasedStateMachine):
             if job_id in self.removed:
                 assert job_id not in now
                 continue
-            self.follows(before, now[job_id])
+            follows(before, now[job_id])
         for job_id, one in now.items():
             assert self.told.setdefault((job_id, one.job.seq), one.shown) == one.shown, "a seq means one thing"
         self.seen = now
 
-    def follows(self, before: Seen, after: Seen) -> None:
-        assert after.job.seq >= before.job.seq
-        if before.job.done:
-            assert (after.job, after.items) == (before.job, before.items), "final stays final"
-        for was, item in zip(before.items, after.items, strict=True):
-            assert item.lease >= was.lease
-            if was.state in ITEM_FINAL:
-                assert item == was, "an item's end and its result stay"
-            elif item.state is not was.state:
-                assert item.seq > was.seq
-
     @invariant()
     def counts_equal_the_items(self) -> None:
         for one in self.seen.values():
-            job, items = one.job, one.items
-            for state in ITEM_FINAL:
-                assert getattr(job, state.value) == sum(item.state is state for item in items)
-            assert job.leased == sum(item.lease_until is not None for item in items)
-            assert job.waiting == sum(i.state is ItemState.PENDING and i.lease_until is None for i in items)
-            assert job.total == len(items)
-            assert job.done == (job.waiting == 0 and job.leased == 0)
+            counts_equal_the_items(one)
 
     @invariant()
     def one_owner_at_a_time(self) -> None:
@@ -358,6 +353,10 @@ class AnyHistory(RuleBasedStateMachine):
                 Finish(one.job_id, one.item.index, one.item.lease, ItemState.SUCCEEDED, 0.0) for one in claimed
             ]
             assert all(isinstance(outcome, Job) for outcome in self.run(self.store.apply(ends)))
+        for job_id, one in self.run(self.read_all()).items():
+            if not one.job.done:
+                assert one.job.external, "a runner would have got its items"
+                assert self.run(self.store.report(job_id, [Told(state=State.COMPLETED)])).refusal is None
         ended = self.run(self.read_all())
         assert all(one.job.done for one in ended.values())
         self.run(self.store.close())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http
 import logging
+from collections.abc import Mapping
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -22,9 +23,23 @@ log = logging.getLogger("unstuck.http")
 RETRY_AFTER_S = 2
 
 
-def problem(status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """One problem document."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+def problem(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> Response:
+    """One problem document, with `more` members of its own."""
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **(more or {}),
+    }
     return Response(
         msgspec.json.encode(body),
         status_code=status,
@@ -36,12 +51,14 @@ def problem(status: int, code: str, title: str, detail: str, headers: dict[str, 
 async def ours(_: Request, error: Exception) -> Response:
     """An error of our own tree."""
     assert isinstance(error, UnstuckError)
-    headers = {}
+    return problem(error.status, error.code, error.title, error.detail, retry_after(error))
+
+
+def retry_after(error: UnstuckError) -> dict[str, str]:
+    """When to come back, where that helps."""
     if isinstance(error, QueueFull | StreamsFull):
-        headers["Retry-After"] = str(error.retry_after_s)
-    elif isinstance(error, StoreUnavailable):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    return problem(error.status, error.code, error.title, error.detail, headers)
+        return {"Retry-After": str(error.retry_after_s)}
+    return {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, StoreUnavailable) else {}
 
 
 async def of_the_framework(request: Request, error: Exception) -> Response:

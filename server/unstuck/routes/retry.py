@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
 from unstuck.folder import stored_name
-from unstuck.job import Item, ItemState, Job
+from unstuck.job import Item, ItemState, Job, State
 from unstuck.routes import Parts, admission, body_of, job_id_of, parts_of
 from unstuck.routes.submission import check_kind, check_webhook
 from unstuck.share import settle, share
@@ -48,13 +48,14 @@ async def retry(request: Request) -> Response:
     old = (await parts.store.snapshot(old_id)).job
     if not old.done:
         raise JobNotDone(old_id)
-    check_kind(old.kind, dict(old.options), parts)
+    if not old.external:
+        check_kind(old.kind, dict(old.options), parts)
     check_webhook(old.webhook_url, parts)
     await admission.check_room(request, parts)
     new_id = str(uuid4())
     try:
         items = await _items(parts, old_id, new_id, FAILED if wish.only == "failed" else ())
-        if not items:
+        if not items and (not old.counted or (wish.only == "failed" and old.state is State.COMPLETED)):
             raise NothingToRetry(old_id)
         job = _again(old, new_id, len(items), await _span(parts.store, old))
     except BaseException as error:
@@ -132,6 +133,10 @@ def _again(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
         deadline_at=None if span_s is None else now + span_s,
         webhook_url=old.webhook_url,
         retry_of=old.id,
+        external=old.external,
+        counted=old.counted,
+        open_end=old.counted,
+        percent=None if old.counted else 0.0,
     )
 
 

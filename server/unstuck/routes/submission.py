@@ -20,6 +20,9 @@ from unstuck.routes import Parts
 #: The longest deadline and time limit (seconds): ten years.
 LONGEST_S = 10 * 366 * 86_400.0
 
+#: Characters of a kind of work that runs elsewhere.
+KIND_LENGTH = 80
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
 
@@ -36,6 +39,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     deadline_seconds: Seconds | None = None
     item_limit_seconds: Seconds | None = None
     webhook_url: str | None = None
+    external: bool = False
     items: list[str] | None = None
     total: Count | None = None
 
@@ -61,9 +65,14 @@ def read(fields: object) -> Submission:
         raise InvalidRequest(f"The submission cannot be read: {error}", status=422) from None
 
 
-def check(submission: Submission, parts: Parts) -> tuple[KindInfo, dict[str, Any]]:
-    """What can be checked without the files: the kind, and its options with the defaults filled in."""
+def check(submission: Submission, parts: Parts) -> tuple[KindInfo | None, dict[str, Any]]:
+    """What can be checked without the files: the kind, and its options with the defaults filled in. Of work that
+    runs elsewhere (None) only those who do it know what there can be."""
     check_webhook(submission.webhook_url, parts)
+    if submission.external:
+        if not 1 <= len(submission.kind.strip()) <= KIND_LENGTH:
+            raise InvalidRequest(f"kind is a word of 1 to {KIND_LENGTH} characters.", status=422)
+        return None, submission.options
     return check_kind(submission.kind, submission.options, parts)
 
 
@@ -71,7 +80,10 @@ def check_kind(kind: str, options: object, parts: Parts) -> tuple[KindInfo, dict
     """UnknownKind, InvalidOptions."""
     info = parts.kinds.get(kind)
     if info is None:
-        raise UnknownKind(f"There is no kind of work {kind[:80]!r} here, only {', '.join(parts.kinds)}.")
+        raise UnknownKind(
+            f"There is no kind of work {kind[:80]!r} here, only {', '.join(parts.kinds)}. Work that runs "
+            'elsewhere, and is reported here, may be of any kind: submit it with "external": true.'
+        )
     try:
         return info, check_options(info, options)
     except OptionsRefused as error:
@@ -84,9 +96,11 @@ def check_webhook(url: str | None, parts: Parts) -> None:
         parts.check_webhook(url)
 
 
-def named_items(submission: Submission, info: KindInfo, parts: Parts) -> list[Item]:
-    """Items that are only names; for kinds that need no files."""
-    if info.needs_file:
+def named_items(submission: Submission, info: KindInfo | None, parts: Parts) -> list[Item]:
+    """Items that are only names; for kinds that need no files. Work that runs elsewhere may do without."""
+    if info is None and submission.items is None and submission.total is None:
+        return []
+    if info is not None and info.needs_file:
         raise InvalidRequest(
             f"{info.name} works on files, and none was sent. Send them as multipart/form-data in the field "
             "'files' (curl: -F files=@NAME).",
@@ -98,7 +112,8 @@ def named_items(submission: Submission, info: KindInfo, parts: Parts) -> list[It
     most = parts.settings.max_files
     count = len(submission.items) if submission.items is not None else submission.total or 0
     if count > most:
-        raise TooLarge(f"A job has {most:,} items at most; send several.", code="too_many_files")
+        more = "leave total out and report how many are processed" if info is None else "send several"
+        raise TooLarge(f"A job has {most:,} items at most; {more}.", code="too_many_files")
     if count == 0:
         raise InvalidRequest("A job needs at least one item.", code="no_files", status=422)
     labels = submission.items if submission.items is not None else [f"item {n + 1}" for n in range(count)]
@@ -112,7 +127,9 @@ def named_items(submission: Submission, info: KindInfo, parts: Parts) -> list[It
 def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: list[Item], parts: Parts) -> Job:
     """The job that was asked for, of items that were checked."""
     name = submission.name
-    if name is None:
+    if name is None and not items:
+        name = submission.kind
+    elif name is None:
         noun = "items" if items[0].file is None else "files"
         name = items[0].name if len(items) == 1 else f"{len(items):,} {noun}"
     longest = parts.settings.max_name_length
@@ -121,7 +138,7 @@ def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: 
     now, span_s = time.time(), submission.deadline_seconds
     return Job(
         id=job_id,
-        kind=submission.kind,
+        kind=names.label(submission.kind),
         name=names.label(name),
         total=len(items),
         waiting=len(items),
@@ -133,11 +150,19 @@ def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: 
         item_limit_s=submission.item_limit_seconds,
         deadline_at=None if span_s is None else now + span_s,
         webhook_url=submission.webhook_url,
+        external=submission.external,
+        counted=not items,
+        open_end=not items,
+        percent=0.0 if items else None,
     )
 
 
 def same_by(submission: Submission, job: Job, items: list[Item], digests: list[str]) -> object:
     """What makes a submission another one; a deadline counts from when it came, so only its span does."""
-    asked = (job.kind, job.name, job.options, job.priority, job.max_attempts, job.max_errors)
+    asked: tuple[object, ...] = (
+        job.kind, job.name, job.options, job.priority, job.max_attempts, job.max_errors
+    )  # fmt: skip
+    if job.external:  # what was kept before there was such work stays the same
+        asked += ("external",)
     limits = (submission.deadline_seconds, submission.item_limit_seconds, submission.webhook_url)
     return asked, limits, [item.name for item in items], digests

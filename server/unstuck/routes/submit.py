@@ -44,7 +44,7 @@ async def submit(request: Request) -> Response:
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
     except UnstuckError:
-        await _drain(request)
+        await drain(request)
         raise
     return await admission.keep(request, parts, job, items, same)
 
@@ -84,6 +84,12 @@ async def _from_form(request: Request, parts: Parts, content_type: str) -> Wante
         submission = read_form(upload.fields)
         info, options = check(submission, parts)
         if upload.files:
+            if submission.external:
+                raise InvalidRequest(
+                    "The server keeps no files for work that runs elsewhere. Name the items instead (items).",
+                    code="files_not_taken",
+                    status=422,
+                )
             items = [
                 Item(index=index, name=one.name, size=one.size, file=one.file)
                 for index, one in enumerate(upload.files)
@@ -121,7 +127,7 @@ async def _from_json(request: Request, parts: Parts) -> Wanted:
     return job, items, same_by(submission, job, items, [])
 
 
-async def _drain(request: Request) -> None:
+async def drain(request: Request) -> None:
     """Read on for a while, since a sender that is cut off never sees why."""
     try:
         with anyio.move_on_after(DRAIN_S):

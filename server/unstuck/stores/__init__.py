@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from unstuck.elsewhere import Told
 from unstuck.errors import UnstuckError
 from unstuck.job import Alarms, Command, Item, Job, Renew
 from unstuck.snapshot import Snapshot
@@ -44,6 +45,14 @@ class Swept:
 
     renewed: Sequence[Outcome]
     lapsed: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How many of the reports were taken, and why the next one was refused (None: all were taken)."""
+
+    accepted: int
+    refusal: UnstuckError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,9 @@ class Store(Protocol):
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide and commit the commands in order, together with whatever else waits to be written."""
 
+    async def report(self, job_id: str, reports: Sequence[Told]) -> Heard:
+        """Take reports of work that runs elsewhere, in order, and commit them; JobNotFound."""
+
     async def claim(
         self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
     ) -> list[Claimed]:
@@ -169,6 +181,9 @@ class Store(Protocol):
 
     async def item(self, job_id: str, index: int) -> Item | None:
         """One item, or None; JobNotFound."""
+
+    async def named(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
+        """Name and index of each item that has one of these names; JobNotFound."""
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
         """Jobs, newest first, each with its cursor; `before` continues after such a cursor."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 
-from unstuck.errors import JobFinished
+from unstuck.errors import JobFinished, WorkElsewhere
 from unstuck.job import Alarms, Claim, Job, Lapse, Look, Renew
 from unstuck.stores import NONE, Claimed, Outcome, Swept
 from unstuck.stores.writer import Transaction
@@ -23,7 +23,7 @@ SERVER_ENDED = "The server ended while this item was worked on."
 #: along the index says it (NULL, no rest, comes first); left to itself, SQLite reads all that is done before it.
 _CANDIDATES = """
     SELECT id, priority, leased, waiting, n FROM jobs
-    WHERE waiting > 0 AND (
+    WHERE waiting > 0 AND external = 0 AND (
         SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
         WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
     ORDER BY priority DESC, n LIMIT :most
@@ -37,7 +37,10 @@ _TO_LOOK_AT = """
     SELECT id FROM jobs WHERE finished_at IS NULL AND (
         deadline_at <= :now
         OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
-        OR (state = 'running' AND (
+        OR (external AND cancel_requested_at <= :grace)
+        OR (state = 'running' AND external AND (
+            (progress_at < :stalled AND health = 'ok') OR (heartbeat_at < :silent AND health <> 'unresponsive')))
+        OR (state = 'running' AND NOT external AND (
             (leased > 0 AND progress_at < :stalled AND health = 'ok')
             OR (leased > 0 AND heartbeat_at < :unresponsive AND health <> 'unresponsive')
             OR (leased = 0 AND heartbeat_at < :waiting AND health = 'ok')
@@ -82,6 +85,8 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
     job_n, job = transaction.job(job_id)
     if job.done:
         raise JobFinished(job_id, job.state)
+    if job.external:
+        raise WorkElsewhere(job_id)
     transaction.flush()
     sql = (
         "SELECT idx, lease FROM items INDEXED BY items_leased "
@@ -124,6 +129,8 @@ def sweep(transaction: Transaction, alarms: Alarms, held: Sequence[Renew], *, ev
         "waiting": now - alarms.waiting_long_s,
         "stalled": now - alarms.stalled_s,
         "unresponsive": now - alarms.unresponsive_s,
+        "silent": now - alarms.reporter_silent_s,
+        "grace": now - alarms.reporter_grace_s,
     }
     for (job_id,) in connection.execute(_TO_LOOK_AT, times).fetchall():
         transaction.try_apply(Look(job_id, alarms))

@@ -43,6 +43,12 @@ def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
     return Snapshot(job, current, errors)
 
 
+def named(connection: sqlite3.Connection, job_n: int, names: Sequence[str]) -> list[tuple[str, int]]:
+    """Name and index of the items that have one of these names."""
+    sql = "SELECT name, idx FROM items WHERE job = ? AND name IN (SELECT value FROM json_each(?)) ORDER BY idx"
+    return connection.execute(sql, (job_n, msgspec.json.encode(names).decode())).fetchall()
+
+
 def live(connection: sqlite3.Connection, since: float) -> list[str]:
     """Ids of those that are not done, or ended after `since`."""
     ends = ", ".join(f"'{state}'" for state in sorted(FINAL))
@@ -77,9 +83,12 @@ def overview(connection: sqlite3.Connection, now: float) -> Overview:
     by_health = dict(
         connection.execute("SELECT health, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY health")
     )
-    sql = "SELECT coalesce(sum(waiting), 0), coalesce(sum(leased), 0) FROM jobs WHERE finished_at IS NULL"
+    sql = (
+        "SELECT coalesce(sum(waiting), 0), coalesce(sum(leased), 0) FROM jobs "
+        "WHERE finished_at IS NULL AND external = 0"  # what waits for a worker of ours, and what is in our hands
+    )
     waiting, leased = connection.execute(sql).fetchone()
-    sql = "SELECT min(coalesce(started_at, created_at)) FROM jobs WHERE waiting > 0"
+    sql = "SELECT min(coalesce(started_at, created_at)) FROM jobs WHERE waiting > 0 AND external = 0"
     oldest = connection.execute(sql).fetchone()[0]
     wait_s = None if oldest is None else now - oldest
     return Overview(by_state, by_health, waiting, leased, wait_s, deliveries.counts(connection))

@@ -38,7 +38,6 @@ _JOB_FIXED = {
     "id",
     "kind",
     "name",
-    "total",
     "created_at",
     "options",
     "priority",
@@ -48,6 +47,8 @@ _JOB_FIXED = {
     "deadline_at",
     "webhook_url",
     "retry_of",
+    "external",
+    "counted",
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
 _JOB_MOVING = tuple(field.name for field in fields(Job) if field.name not in _JOB_FIXED)
@@ -55,6 +56,9 @@ _ITEM_MOVING = tuple(field.name for field in fields(Item) if field.name not in _
 
 #: What SQLite takes as it is.
 _PLAIN = {type(None), str, int, float, bool}
+#: Yes or no; SQLite has 1 and 0.
+_JOB_TRUTHS = ("cancel_requested", "external", "counted", "open_end")
+
 _METER_DECODER = msgspec.json.Decoder(Meter)
 _PROBLEM_DECODER = msgspec.json.Decoder(Problem)
 
@@ -112,7 +116,8 @@ def job_from(row: Sequence[Any]) -> Job:
     values["options"] = msgspec.json.decode(values["options"])
     values["meter"] = _METER_DECODER.decode(values["meter"])
     values["error"] = _problem(values["error"])
-    values["cancel_requested"] = bool(values["cancel_requested"])
+    for name in _JOB_TRUTHS:
+        values[name] = bool(values[name])
     return Job(**values)
 
 

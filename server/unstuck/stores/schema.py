@@ -135,6 +135,15 @@ MIGRATIONS: tuple[str, ...] = (
         UPDATE tally SET jobs = jobs - 1 WHERE state = old.state;
     END;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN external INTEGER NOT NULL DEFAULT 0;  -- its work runs elsewhere
+    ALTER TABLE jobs ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;   -- it has no rows in items
+    ALTER TABLE jobs ADD COLUMN open_end INTEGER NOT NULL DEFAULT 0;  -- total is what was counted so far
+    ALTER TABLE jobs ADD COLUMN stage TEXT;
+    ALTER TABLE jobs ADD COLUMN message TEXT;
+    DROP INDEX jobs_to_claim;
+    CREATE INDEX jobs_to_claim ON jobs (priority DESC, n) WHERE waiting > 0 AND external = 0;
+    """,
 )
 
 VERSION = len(MIGRATIONS)

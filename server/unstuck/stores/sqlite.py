@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from unstuck.elsewhere import Told
 from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
 from unstuck.job import Alarms, Command, Item, Job, Renew
 from unstuck.snapshot import Snapshot
@@ -28,6 +29,7 @@ from unstuck.stores import (
     Claimed,
     Delivery,
     Due,
+    Heard,
     JobFilter,
     Once,
     Outcome,
@@ -40,6 +42,7 @@ from unstuck.stores import (
     queries,
     rows,
 )
+from unstuck.stores import reports as taken
 from unstuck.stores.clock import Clock
 from unstuck.stores.opening import connect, open_checked
 from unstuck.stores.writer import Answer, Transaction, Writer
@@ -143,6 +146,9 @@ class SQLiteStore:
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
 
+    async def report(self, job_id: str, reports: Sequence[Told]) -> Heard:
+        return await self._write(lambda transaction: taken.report(transaction, job_id, reports))
+
     async def claim(
         self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
     ) -> list[Claimed]:
@@ -214,6 +220,11 @@ class SQLiteStore:
     async def item(self, job_id: str, index: int) -> Item | None:
         return await self._read(
             lambda connection: rows.find_item(connection, queries.job(connection, job_id)[0], index)
+        )
+
+    async def named(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
+        return await self._read(
+            lambda connection: queries.named(connection, queries.job(connection, job_id)[0], names)
         )
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:

@@ -64,11 +64,9 @@ class Transaction:
     def apply(self, command: Command) -> Job:
         """Let `decide` have its way with the command; raises what it raises, and then changes nothing."""
         job_n, job = self.job(command.job_id)
-        item = None if isinstance(command, JobCommand) else self._item(job_n, command.index)
+        item = None if isinstance(command, JobCommand) else self.item(job_n, command.index)
         change = decide(job, command, self.now, item)
-        for entry in timeline.entries(job, change.job, self.now, item, change.item):
-            self.remember(job_n, entry)
-        self._keep(job_n, job, item, change)
+        self.keep(job_n, change)
         return change.job
 
     def try_apply(self, command: Command) -> Outcome:
@@ -122,20 +120,28 @@ class Transaction:
         self._known.forget()
         self.woken[job_id] = None
 
-    def _item(self, job_n: int, index: int) -> Item | None:
+    def item(self, job_n: int, index: int) -> Item | None:
+        """An item as this transaction sees it, or None."""
         key = (job_n, index)
         found = self._items.get(key) or self._known.items.get(key) or rows.find_item(self.connection, *key)
         if found is not None:
             self._items[key] = found
         return found
 
-    def _keep(self, job_n: int, job: Job, item: Item | None, change: Change) -> None:
+    def keep(self, job_n: int, change: Change) -> None:
+        """What was decided of a job that `job` gave out, and of an item that `item` gave out."""
+        _, job = self._jobs[change.job.id]
+        item = None if change.item is None else self._items[job_n, change.item.index]
+        for entry in timeline.entries(job, change.job, self.now, item, change.item):
+            self.remember(job_n, entry)
         self._jobs[job.id] = (job_n, change.job)
         self._stale_jobs.setdefault(job.id, job)
         if item is not None and change.item is not None:
             key = (job_n, item.index)
             self._items[key] = change.item
             self._stale_items.setdefault(key, item)
+        if change.succeeds:
+            self._succeed(job_n, change.job, change.succeeds)
         if change.cancels_waiting:
             self._cancel_waiting(job_n, change.job)
         if change.job.done and change.job.webhook_url is not None:
@@ -152,6 +158,22 @@ class Transaction:
             "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
             "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
             (job.seq, self.now, job_n),
+        )
+        if job.external:  # and what its reporter has in hand; nobody holds it by lease
+            self.connection.execute(
+                "UPDATE items INDEXED BY items_by_state SET state = 'cancelled', seq = ?, finished_at = ? "
+                "WHERE job = ? AND state = 'running'",
+                (job.seq, self.now, job_n),
+            )
+
+    def _succeed(self, job_n: int, job: Job, count: int) -> None:
+        self.flush()
+        self._items.clear()
+        self.connection.execute(
+            "UPDATE items SET state = 'succeeded', progress = 1.0, attempt = 1, seq = :seq, "
+            "started_at = coalesce(started_at, :now), finished_at = :now WHERE job = :job AND idx IN (SELECT idx "
+            "FROM items WHERE job = :job AND state IN ('pending', 'running') ORDER BY state, idx LIMIT :count)",
+            {"seq": job.seq, "now": self.now, "job": job_n, "count": count},
         )
 
 

@@ -1,0 +1,45 @@
+"""What must be true of a job as it was read, and of two readings, whatever happened between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from unstuck.job import ITEM_FINAL, Item, ItemState, Job
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One job as it was read at one moment."""
+
+    job: Job
+    items: tuple[Item, ...]
+    shown: dict[str, Any]
+
+
+def follows(before: Seen, after: Seen) -> None:
+    assert after.job.seq >= before.job.seq
+    if before.job.done:
+        assert (after.job, after.items) == (before.job, before.items), "final stays final"
+    for was, item in zip(before.items, after.items, strict=True):
+        assert item.lease >= was.lease
+        if was.state in ITEM_FINAL:
+            assert item == was, "an item's end and its result stay"
+        elif item.state is not was.state:
+            assert item.seq > was.seq
+
+
+def counts_equal_the_items(one: Seen) -> None:
+    """Of its own items, also where they are only counted."""
+    job, items = one.job, one.items
+    if job.counted:
+        assert job.waiting + job.processed + job.cancelled == job.total
+        assert not items
+        return
+    for state in ITEM_FINAL:
+        assert getattr(job, state.value) == sum(item.state is state for item in items)
+    held = [item.state is ItemState.RUNNING if job.external else item.lease_until is not None for item in items]
+    assert job.leased == sum(held)
+    assert job.waiting == sum(i.state is ItemState.PENDING and i.lease_until is None for i in items)
+    assert job.total == len(items)
+    assert job.done == (job.waiting == 0 and job.leased == 0)
