@@ -41,8 +41,8 @@ RETURN_MS = (500, 3_000)
 COMPARE_S = 1.0
 #: Streams on which something happens hear so many beats in the time in which the others hear one.
 TICKS = 3
-#: Something happens on a stream while a job of it that goes on changed this many seconds ago at most.
-LIVELY_S = 60.0
+#: Those who come within this share their first heartbeat (seconds).
+TOGETHER_S = 0.2
 #: A commit is a moment ahead of its wake; who lacks something is looked at again after this (seconds).
 WAKE_S = 0.05
 
@@ -92,6 +92,7 @@ class Hub:
         self._viewers: set[Viewer] = set()
         self._all: set[Viewer] = set()
         self._new: set[Viewer] = set()  # no beat was sent to them yet
+        self._begun = asyncio.Event()  # one of them was handed its first state
         store.on_wake(self.wake)
 
     @property
@@ -204,8 +205,6 @@ class Hub:
             watch.reading = True
             ended = await self._broadcast(watch)
             watch.reading = False
-            if newcomers := {one for one in watch.viewers & self._new if one.begun and not one.ended}:
-                await self.beat(asyncio.get_running_loop().time(), newcomers)
         watch.task = None
 
     async def _until_due(self, watch: Watch) -> None:
@@ -265,6 +264,8 @@ class Hub:
             if viewer.base not in encoded:
                 encoded[viewer.base] = slot(snapshot, changed, watch.seq, self._clock(), viewer.base, self._keep_s)
             viewer.show(job.id, encoded[viewer.base])
+        if self._new:
+            self._begun.set()
         watch.seq = job.seq
         watch.handed_at = asyncio.get_running_loop().time()
         if job.done and watch.ended_at is None:
@@ -291,6 +292,20 @@ class Hub:
 
     async def run(self) -> None:
         """Tick the heartbeat of all streams until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick())
+            group.create_task(self._welcome())
+
+    async def _welcome(self) -> None:
+        """Newcomers hear at once when to expect the next beat; all who come together share one comparison."""
+        while True:
+            await self._begun.wait()
+            await asyncio.sleep(TOGETHER_S)
+            self._begun.clear()
+            if newcomers := [viewer for viewer in self._new if viewer.begun and not viewer.ended]:
+                await self.beat(asyncio.get_running_loop().time(), newcomers)
+
+    async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         for tick in itertools.count(1):
@@ -309,11 +324,7 @@ class Hub:
             await self.beat(now, due)
 
     def _lively(self, now: float) -> set[str]:
-        return {
-            job_id
-            for job_id, watch in self._watches.items()
-            if watch.ended_at is None and now - watch.changed_at <= LIVELY_S
-        }
+        return {job_id for job_id, watch in self._watches.items() if watch.lively(now)}
 
     async def beat(self, now: float, viewers: Collection[Viewer] | None = None) -> None:
         """One heartbeat on these streams (None: all); of them those that lived long enough are sent away."""
@@ -347,7 +358,7 @@ class Hub:
             async with asyncio.timeout(COMPARE_S):
                 truth = await self._store.seqs(list(job_ids))
         except (StoreUnavailable, TimeoutError) as error:
-            log.error("viewers could not be compared with the store: %s", error or "no answer in time")
+            log.error("viewers could not be compared with the store: %s", str(error) or "no answer in time")
             return {}
         watches = [self._watches[job_id] for job_id in job_ids if job_id in self._watches]
         if any(self._lacking(watch, truth) for watch in watches):

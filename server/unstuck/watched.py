@@ -9,6 +9,9 @@ import asyncio
 
 from unstuck.viewer import Viewer
 
+#: Something happens with a job that goes on and changed this many seconds ago at most.
+LIVELY_S = 60.0
+
 
 class Watch:
     """One watched job: its viewers, its bells, and the task that reads for all of them."""
@@ -37,3 +40,7 @@ class Watch:
     def busy(self) -> bool:
         """It is being read, or is about to be."""
         return self.reading or self.bell.is_set()
+
+    def lively(self, now: float) -> bool:
+        """Something happens: its viewers hear beats more often."""
+        return self.ended_at is None and now - self.changed_at <= LIVELY_S
