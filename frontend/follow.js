@@ -39,6 +39,7 @@ import { step } from "./watchdog.js";
  * @typedef {{outcome: "news" | "same" | "failed" | "closed", status: number | null, code: string | null}} Found */
 
 const SLEPT_MS = 2_000; // the wall clock ran ahead of the steady one by more: the machine slept
+const SILENCE = new Set(["late", "watchdog"]); // why a poll asks when the stream does not speak
 const STREAM_EVENTS = ["job", "items", "heartbeat", "leaving", "gone"];
 
 /** Watching was given up; the job itself goes on. */
@@ -242,7 +243,7 @@ export class Follow extends EventTarget {
 
   /** @param {number} poll @param {string} reason @param {AbortSignal} signal @param {boolean} [bare] without credentials
    * @returns {Promise<WatchEvent & {poll: number}>} */
-  async #ask(poll, reason, signal, bare = reason === "watchdog" || this.#unanswered % 3 !== 0) {
+  async #ask(poll, reason, signal, bare = SILENCE.has(reason) || this.#unanswered % 3 !== 0) {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
     if (this.#etag && this.#etag.seq === this.#state.seq) headers["If-None-Match"] = this.#etag.tag;

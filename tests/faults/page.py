@@ -121,6 +121,7 @@ class Dialog:
     def __init__(self, tab: Tab) -> None:
         self.tab = tab
         self._entry = 0  # of the tab's history, while it is put aside
+        self._renderer = 0  # its process, once known
         self._stopped: list[int] = []  # processes
         self._unanswered: asyncio.Task[bool] | None = None  # a question to them
 
@@ -192,16 +193,21 @@ class Dialog:
             assert time.monotonic() < given_up, f"the page was not under {service_worker} within {BACK_S} s"
             await self.tab.send("ServiceWorker.stopAllWorkers")
 
+    async def renderer(self) -> int:
+        """The page's process; to be asked for while it is in front, since a hidden one gets little to do."""
+        if not self._renderer:
+            hard = partial(self.tab.call, _WORK_HARD)
+            self._renderer = await processes.renderer_of(self.tab.browser.pid, hard)
+        return self._renderer
+
     async def stop(self, *, browser: bool) -> None:
         """The page's process stands still, or all of its browser's: from now on nothing answers."""
-        root = self.tab.browser.pid
-        hard = partial(self.tab.call, _WORK_HARD)
-        self._stopped = processes.family(root) if browser else [await processes.renderer_of(root, hard)]
+        self._stopped = processes.family(self.tab.browser.pid) if browser else [await self.renderer()]
         processes.stop(self._stopped)
         await processes.until_stopped(self._stopped)
         self._unanswered = asyncio.create_task(self.tab.call("() => true"))
         await asyncio.wait({self._unanswered}, timeout=ANSWERED_S)
-        assert not self._unanswered.done(), "the page answers, so its process was another one"
+        assert not self._unanswered.done(), f"the page answers, so its process was another one: {self._unanswered}"
 
     async def go_on(self) -> None:
         processes.go_on(self._stopped)

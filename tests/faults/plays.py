@@ -19,12 +19,14 @@ from tests.faults import nginx
 from tests.faults.browser import Beyond, Shown
 from tests.faults.cutter import Cutter
 from tests.faults.devtools import Tab
+from tests.faults.herd import play_herd
 from tests.faults.page import Dialog
 from tests.faults.proxy import PASS, Mode, Trouble
 from tests.faults.schedule import LAG_S, LONGEST_S
-from tests.faults.stage import Stage
+from tests.faults.stage import Need, Stage
 from tests.faults.wire import HOST, STREAM
 
+HERD = 500
 #: A hidden page's timers ring once a minute, and what it waits for is due at most 15 s before such a moment, or
 #: the two beats whose lack shows that its stream is dead.
 HIDDEN_S = 60 + 15 + 35.0
@@ -146,6 +148,7 @@ async def one_of_two_tabs_hangs(stage: Stage, slack_s: float) -> list[Result]:
         hangs = scene.dialog
         await scene.open()
         await scene.until(lambda screen: screen.link == "Live", LONGEST_S + slack_s)
+        await hangs.renderer()
         goes_on = await Dialog.load(own.browser, scene.proxy.url, hangs.tab.profile)
         await goes_on.open(scene.job["links"]["self"])
         scene.dialog = goes_on
@@ -182,7 +185,22 @@ async def asleep(stage: Stage, slack_s: float, seconds: float = 600.0) -> list[R
     return [Result(f"asleep for {seconds:g} s", truth_s, wrong)]
 
 
+# -- many who come back
+
+
+async def herd(stage: Stage, slack_s: float) -> list[Result]:
+    """500 programs, and a server that is killed."""
+    async with stage.server(Need()) as server:
+        told = await play_herd(server, HERD)
+    refused = told.statuses - {200}
+    late = [f"the last one knew after {max(told.truth_s):.1f} s"] * (max(told.truth_s) > LAG_S + slack_s)
+    refusals = [f"polls were answered with {refused}"] * bool(refused)
+    what = f"{HERD} programs, server killed, the last one of them"
+    return [Result(what, max(told.truth_s), (*told.wrongs, *late, *refusals))]
+
+
 #: All, as `scripts/faults --named` plays them.
 PLAYS: dict[str, Play] = {
-    play.__name__: play for play in (http2_on_one_connection, hidden_and_throttled, one_of_two_tabs_hangs, asleep)
+    play.__name__: play
+    for play in (http2_on_one_connection, hidden_and_throttled, one_of_two_tabs_hangs, asleep, herd)
 }

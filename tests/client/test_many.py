@@ -1,0 +1,33 @@
+"""More watched at once than a pool of connections holds by default."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from tests.conftest import PATIENCE_S, Server
+from unstuck.client import Client
+
+
+async def test_more_jobs_are_watched_at_once_than_a_pool_of_connections_holds(server: Server) -> None:
+    """httpx keeps 100, and whoever waits for a place in its pool hears nothing."""
+    async with Client(server.url) as client:
+        job = await client.submit("rehearsal", total=1, options={"seconds": 600})
+        spoken = [asyncio.Event() for _ in range(110)]
+
+        def on_link(number: int, link: str) -> None:
+            if link == "live":
+                spoken[number].set()
+
+        async def watch(number: int) -> dict[str, Any]:
+            return [one async for one in client.watch(job["id"], on_link=partial(on_link, number))][-1]
+
+        watching = [asyncio.create_task(watch(number)) for number in range(len(spoken))]
+        async with asyncio.timeout(PATIENCE_S):
+            for one in spoken:
+                await one.wait()
+            async with Client(server.url) as another:
+                await another.cancel(job["id"])
+            ends = await asyncio.gather(*watching)
+    assert {end["state"] for end in ends} == {"cancelled"}
