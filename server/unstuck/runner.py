@@ -162,7 +162,7 @@ class Runner:
             while True:
                 if hand.first is None:
                     self._give(hand, [await self._reserve.next()])
-                else:
+                elif not hand.slow:
                     self._give(hand, self._reserve.more(hand.first.claimed.job_id, len(hand.ahead)))
                 if hand.first is not None:
                     for said in await hand.child.hear():
