@@ -53,6 +53,7 @@ async def test_a_cancel_and_what_follows_it_in_the_same_commit(store: SQLiteStor
     assert [type(outcome) for outcome in outcomes] == [Job] * 4
     items = await store.items(job_id)
     assert [item.state for item in items] == ["succeeded", "cancelled", "cancelled"]
+    assert items[1].message is None, "its end said nothing, so what was said before is gone"
     assert (await store.snapshot(job_id)).job == outcomes[-1]
 
 
