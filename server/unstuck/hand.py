@@ -35,6 +35,12 @@ class Hand:
         """What it has not begun."""
         return list(self._given.values())[1:]
 
+    @property
+    def slow(self) -> bool:
+        """What it is at has proved long: nothing shall wait behind it."""
+        first = self.first
+        return first is not None and asyncio.get_running_loop().time() - first.began >= RECALL_S
+
     def give(self, some: Sequence[tuple[Held, pipe.Run]]) -> None:
         """Have these worked on after what it has."""
         for held, run in some:
@@ -60,10 +66,9 @@ class Hand:
 
     def _recall(self) -> None:
         self._look = None
-        if self.first is None or not (ahead := self.ahead):
-            return
-        if asyncio.get_running_loop().time() - self.first.began < RECALL_S:
+        ahead = self.ahead
+        if ahead and not self.slow:
             self._look_later()
             return
-        for held in ahead:
+        for held in reversed(ahead):  # each goes back to the front
             self.child.recall(held.run_id)

@@ -162,7 +162,7 @@ class Runner:
             while True:
                 if hand.first is None:
                     self._give(hand, [await self._reserve.next()])
-                else:
+                elif not hand.slow:
                     self._give(hand, self._reserve.more(hand.first.claimed.job_id, len(hand.ahead)))
                 if hand.first is not None:
                     for said in await hand.child.hear():
@@ -222,9 +222,11 @@ class Runner:
     def _came_back(self, held: Held) -> None:
         """It was given to a worker that never began it."""
         held.child, held.run_id, held.overran = None, 0, None
+        if held not in self._held:
+            return  # taken away meanwhile
         if held.stopped:
             self._release(held)
-        elif held in self._held:
+        else:
             self._reserve.put_back([held])
 
     def _died(self, hand: Hand, death: WorkerDiedError) -> None:

@@ -50,7 +50,7 @@ from unstuck.timeline import Entry, submitted
 
 T = TypeVar("T")
 
-#: Connections that read side by side; each holds a page cache of about 2 MiB.
+#: Connections that read side by side; each holds a page cache, see opening.py.
 READERS = 4
 
 

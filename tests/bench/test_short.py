@@ -1,0 +1,30 @@
+"""The measurements in short: they run, and nothing is out of all proportion to its yardstick of the same run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench import batch, durable, reporting
+
+pytestmark = pytest.mark.alone
+
+
+def test_durable_results_beside_bare_sqlite() -> None:
+    found = durable.measure(rounds=3, scale=0.1)
+    # A third is usual for one job, a fifth for a hundred; the first design, which rebuilt and rewrote whole rows,
+    # came to a tenth and a twentieth.
+    assert found["results_of_1_jobs_share_of_bare"] > 0.1
+    assert found["reports_of_100_jobs_share_of_bare"] > 0.05
+
+
+def test_a_report_beside_an_empty_loop_and_tqdm() -> None:
+    found = reporting.measure(rounds=5, scale=0.1)
+    assert found["report_ns"] > 0
+    assert found.get("over_tqdm", 0.0) < 10
+
+
+def test_a_batch_beside_a_pool() -> None:
+    found = batch.measure(rounds=1, scale=0.02)
+    assert found["over_pool_imap"] > 0
+    # Its start and its end cost a few commits, whatever it does; in between it is not slower than sha256sum.
+    assert found["over_sha256sum"] < 20

@@ -1,0 +1,158 @@
+"""Short items are claimed by the handful and sent ahead: quick, and yet nothing is kept from anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import soon
+from tests.runner.test_leases import submitted, until_done
+from unstuck.folder import DataFolder
+from unstuck.job import Cancel, Item, Job, Renew
+from unstuck.reserve import Held, Reserve
+from unstuck.runner import Crew, Runner
+from unstuck.stores.sqlite import SQLiteStore
+
+KINDS = """
+import os, time
+from pathlib import Path
+import unstuck
+
+@unstuck.kind("quick", needs_file=False)
+def quick(file: Path | None, report: unstuck.Report, *, gate: str = "", at: int = -1) -> dict:
+    if int(report.name) == at and report.attempt == 1:
+        report(None, message=str(os.getpid()))
+        while not Path(gate).exists():
+            time.sleep(0.005)
+            if report.cancelled:
+                raise unstuck.Cancelled
+    return {"attempt": report.attempt, "pid": os.getpid()}
+"""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    one = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
+    await one.open()
+    yield one
+    await one.close()
+
+
+@asynccontextmanager
+async def running(store: SQLiteStore, tmp_path: Path, workers: int = 2) -> AsyncIterator[Runner]:
+    app = tmp_path / "mywork.py"
+    app.write_text(KINDS)
+    runner = Runner(store, DataFolder(tmp_path), Crew(app=str(app), workers=workers, cancel_grace_s=0.5))
+    await runner.start()
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+
+
+def gated(tmp_path: Path, at: int) -> dict[str, object]:
+    return {"gate": str(tmp_path / "gate"), "at": at}
+
+
+async def until_gated(store: SQLiteStore, job_id: str, at: int) -> Item:
+    """The item that waits at the gate; all that can be done beside it is done."""
+    while (item := await store.item(job_id, at)) is None or item.message is None:
+        await asyncio.sleep(0.01)
+    return item
+
+
+async def processed(store: SQLiteStore, job_id: str) -> int:
+    return (await store.snapshot(job_id)).job.processed
+
+
+async def test_what_lies_behind_an_item_that_proves_long_is_done_by_others(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    async with running(store, tmp_path):
+        job_id = await submitted(store, "quick", 600, options=gated(tmp_path, 300))
+        while await processed(store, job_id) < 599:
+            await asyncio.sleep(0.01)
+        (tmp_path / "gate").touch()
+        job = await until_done(store, job_id)
+        assert (job.state, job.succeeded) == ("completed", 600)
+        assert {(item.attempt, item.lease) for item in await store.items(job_id, limit=600)} == {(1, 1)}
+        assert {entry.what for entry in await store.timeline(job_id)} <= {"submitted", "state"}
+
+
+async def test_a_cancel_ends_what_was_sent_ahead(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path, workers=1):
+        job_id = await submitted(store, "quick", 600, options=gated(tmp_path, 300))
+        await until_gated(store, job_id, 300)
+        await store.apply([Cancel(job_id)])
+        job = await until_done(store, job_id)
+        assert (job.state, job.succeeded, job.cancelled) == ("cancelled", 300, 300)
+        other = await submitted(store, "quick", 3)
+        assert (await until_done(store, other)).state == "completed"
+
+
+async def test_a_worker_that_dies_costs_only_the_item_that_it_was_at(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path, workers=1) as runner:
+        job_id = await submitted(store, "quick", 400, options=gated(tmp_path, 200))
+        item = await until_gated(store, job_id, 200)
+        os.kill(int(item.message or ""), signal.SIGKILL)
+        assert (await until_done(store, job_id)).state == "completed"
+        attempts = {one.index: one.attempt for one in await store.items(job_id, limit=400)}
+        assert {index for index, attempt in attempts.items() if attempt != 1} == {200}
+        assert attempts[200] == 2
+        assert runner.deaths == 1
+
+
+async def test_a_small_job_goes_before_what_is_in_reserve_of_a_large_one(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    async with running(store, tmp_path):
+        large = await submitted(store, "quick", 5_000)
+        while await processed(store, large) < 500:
+            await asyncio.sleep(0.005)
+        small = await submitted(store, "quick", 3)
+        before = await processed(store, large)
+        assert (await until_done(store, small)).state == "completed"
+        # What was sent ahead and what is written together: far from the reserve of both workers, again and again.
+        assert await processed(store, large) - before < 1_000
+        await store.apply([Cancel(large)])
+        await until_done(store, large)
+
+
+async def test_only_short_items_are_claimed_by_the_handful(store: SQLiteStore) -> None:
+    held: set[Held] = set()
+    reserve = Reserve(store, 2, 30.0, lambda: "us", held, lambda job_ids: None)
+    claiming = asyncio.create_task(reserve.run())
+    try:
+        job_id = await submitted(store, "quick", 500)
+        first = await reserve.next()
+        assert len(held) == 4, "nobody knows yet"
+        assert reserve.more(job_id, 0) == []
+        reserve.took(job_id, 1.0)
+        for _ in range(4):
+            await reserve.next()
+        assert len(held) == 8, "they take long"
+        for _ in range(40):
+            reserve.took(job_id, 0.001)
+        for _ in range(4):
+            await reserve.next()
+        assert len(held) == 8 + 2 * 64
+        ahead = reserve.more(job_id, 0)
+        assert 20 < len(ahead) <= 32
+        assert reserve.more(job_id, 20) == [], "it has enough"
+        reserve.put_back(ahead)
+        assert await reserve.next() is ahead[0]
+        assert reserve.more("another", 0) == []
+        assert not reserve.take_out(first)
+        assert reserve.take_out(ahead[1])
+        renewals = [Renew(job_id, one.item.index, one.item.lease, 30.0) for one in held]
+        assert all(isinstance(outcome, Job) for outcome in await store.apply(renewals))
+    finally:
+        claiming.cancel()
+        await soon(claiming.done)
