@@ -140,9 +140,15 @@ def _wired(app: ASGIApp) -> ASGIApp:
         # `send` is a method of uvicorn's request, before any middleware.
         transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
         wire = scope[WIRE] = Wire(send, transport.abort, transport.set_write_buffer_limits)
-        await app(scope, receive, send)
-        if wire.hold is not None:
-            await wire.hold(receive)
+        try:
+            await app(scope, receive, send)
+            hold, wire.hold = wire.hold, None
+            if hold is not None:
+                await hold(receive)
+        finally:
+            # Else each connection that is gone lies in a ring (the wire's `send` knows the scope) until the
+            # collector comes, which it seldom does: 5,000 viewers left 58 MiB behind, and the next made it 79.
+            del scope[WIRE]
 
     return wired
 

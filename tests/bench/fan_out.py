@@ -13,8 +13,8 @@ from tests.bench.viewers import Viewers, Window
 
 DELIVERIES = 10_000
 SMALL = 300
-#: Before counting begins, and while it lasts (seconds).
-WARM_S, COUNTED_S = 1.5, 5.0
+#: Until everybody has had three events at most, and while it is counted (seconds).
+WARM_S, COUNTED_S = 30.0, 4.0
 
 
 def measure(rounds: int, scale: float) -> Table:
@@ -39,7 +39,7 @@ def _ours(samples: Samples, viewers: int) -> int:
     """Adds its row, and returns how many bytes of data an event has."""
     with ours()() as server, Viewers(server.port, server.paths, viewers) as watching:
         server.publish(DELIVERIES / viewers)
-        watching.window(WARM_S)
+        watching.window(WARM_S, 3 * viewers)
         cost, window = _counted(server, watching)
         looks = looked(server, watching)
     row = f"{OURS}, its own event"
@@ -52,7 +52,7 @@ def _cost(start: Start, viewers: int, size: int) -> tuple[float, Window]:
     """As `_counted`, of a server that is started for it."""
     with start() as server, Viewers(server.port, server.paths, viewers) as watching:
         server.publish(DELIVERIES / viewers, 0, size)
-        watching.window(WARM_S)
+        watching.window(WARM_S, 3 * viewers)
         return _counted(server, watching)
 
 
@@ -60,6 +60,8 @@ def _counted(server: Served, watching: Viewers) -> tuple[float, Window]:
     """CPU seconds for 100,000 deliveries."""
     before = server.program.cpu()
     window = watching.window(COUNTED_S)
+    if not window.events:
+        raise RuntimeError(f"nothing arrived within {COUNTED_S} s")
     return (server.program.cpu() - before) / window.events * 100_000, window
 
 

@@ -14,7 +14,7 @@ from tests.bench.polls import Polls
 from tests.bench.viewers import Change, Viewers, percentile
 
 #: Windows in which polls and the probe are under way, apart from those in which CPU is counted (seconds).
-LOOKED_S = 4.0
+LOOKED_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@
  * Reads the paths of the streams from stdin, one a line, up to an empty one (stream i opens path i modulo their
  * number). When each stream has had FIRST events (0: the head of its answer) it says how long that took. Then orders
  * come on stdin: `window SECONDS 0` counts for so long, `window SECONDS EVENTS` at most so long until so many have come
- * since the window before; the end of stdin ends it. Each answer is one line of JSON. RECORD is a file for (stream, id, ns of CLOCK_MONOTONIC) of every event.
+ * since the window before, or all streams have ended; the end of stdin ends it. Each answer is one line of JSON. RECORD
+ * is a file for (stream, id, ns of CLOCK_MONOTONIC) of every event.
  * Heartbeats are not counted.
  */
 #define _GNU_SOURCE
@@ -131,6 +132,7 @@ static void serve(int64_t until, long most) {
         read_at = now();
         for (int i = 0; i < n; i++) ready(found[i].data.ptr);
         if (most < 0 && opened >= wanted) return;
+        if (most < 1L << 60 && broken >= wanted) return; /* all were ended by the server */
     }
 }
 

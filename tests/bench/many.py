@@ -38,7 +38,7 @@ def _once(samples: Samples, jobs: int) -> None:
         changes = notes(server).changes
         looks = looked(server, watching)
         server.program.tell("finish")
-        watching.window(5.0, jobs * VIEWERS_EACH * 100)
+        watching.window(30.0, jobs * VIEWERS_EACH * 1_000)  # until all have ended
         ends = notes(server).changes
         watching.close()
         late = lateness_ms(arrivals, changes, jobs, window)

@@ -11,12 +11,14 @@ writes what was noted since: that, and when each change was due. Must not know w
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from tests.bench.orders import Publish, each_order
@@ -29,6 +31,8 @@ from unstuck.stores import Claimed
 
 #: Between two looks at the clock by the loop (seconds).
 PROBE_S = 0.002
+#: Jobs that are made in one commit.
+TOGETHER = 100
 
 
 class Notes:
@@ -63,15 +67,18 @@ class Jobs:
         self._numbers: dict[str, int] = {}
 
     async def create(self, count: int) -> None:
-        store = self._parts.store
-        for number in range(count):
-            job = Job(id=str(uuid4()), kind="checksum", name="bench", total=1, waiting=1, created_at=time.time())
-            self._numbers[job.id] = number
-            # In one commit, so that no worker takes the item before us.
-            creating = store.create(job, [Item(index=0, name="a-file-of-some-name.csv")])
-            _, claimed = await asyncio.gather(creating, store.claim(1, 1e9))
-            self._held += claimed
+        for start in range(0, count, TOGETHER):
+            # Each is claimed in the commit that makes it, so that no worker takes the item before us.
+            pairs = [self._pair() for _ in range(start, min(start + TOGETHER, count))]
+            for claimed in await asyncio.gather(*itertools.chain(*pairs)):
+                self._held += claimed if isinstance(claimed, list) else []
         assert len(self._held) == count, "a worker took what was ours"
+        self._numbers = {one.job_id: number for number, one in enumerate(self._held)}
+
+    def _pair(self) -> tuple[Coroutine[Any, Any, Job], Coroutine[Any, Any, list[Claimed]]]:
+        store = self._parts.store
+        job = Job(id=str(uuid4()), kind="checksum", name="bench", total=1, waiting=1, created_at=time.time())
+        return store.create(job, [Item(index=0, name="a-file-of-some-name.csv")]), store.claim(1, 1e9)
 
     def paths(self) -> list[str]:
         return [f"/api/jobs/{one.job_id}/events?items=0" for one in self._held]

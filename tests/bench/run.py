@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -41,7 +42,7 @@ MARKS = "<!-- bench -->", "<!-- /bench -->"
 
 
 def main() -> int:
-    """See the module; the exit code is 1 where a goal of the short form was missed."""
+    """See the module; the exit code is 1 where a scene broke, or a goal of the short form was missed."""
     options = _options()
     limit = raise_limits()
     if limit < 6_000:
@@ -49,6 +50,7 @@ def main() -> int:
     _, versions, absent = available(list(PEERS))
     chosen = options.only or ([name for name in SCENES if name != "celery"] if options.short else list(SCENES))
     found: dict[str, Table] = {}
+    broken: dict[str, str] = {}
     start = time.monotonic()
     for name in chosen:
         module, what = SCENES[name]
@@ -61,14 +63,17 @@ def main() -> int:
             found[name] = as_table(measure(1 if options.short else options.rounds, 0.2 if options.short else 1.0))
         except Absent as why:
             absent[name] = str(why)
+        except Exception as error:  # the other scenes are worth their time all the same
+            traceback.print_exc()
+            broken[name] = f"{type(error).__name__}: {error}"
     looked = goals.judged(found, short=options.short)
-    text = _text(found, looked, _machine(versions, absent, options, time.monotonic() - start))
+    text = _text(found, looked, _machine(versions, {**absent, **broken}, options, time.monotonic() - start))
     print(text)
-    _keep(text, found, looked, versions, absent, write=options.write)
+    _keep(text, found, looked, versions, {**absent, **broken}, write=options.write)
     missed = [goal.words for goal, reached, most in looked if not goals.met(reached, most)]
     for words in missed:
         say(f"missed: {words}")
-    return 1 if options.short and missed else 0
+    return 1 if broken or (options.short and missed) else 0
 
 
 def _options() -> argparse.Namespace:

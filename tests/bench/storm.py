@@ -50,7 +50,7 @@ def _ours(samples: Samples, viewers: int) -> None:
         changes = notes(server).changes
         looks = looked(server, watching)
         server.program.tell("finish")
-        watching.window(1.0, viewers * RATE)
+        watching.window(30.0, viewers * RATE)  # until all have ended
         ends = notes(server).changes
         watching.close()
         late = lateness_ms(arrivals, changes, 1, window)

@@ -29,6 +29,7 @@ from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, R
 from unstuck.snapshot import Snapshot, etag, public
 from unstuck.stores import Claimed, Swept, claims, rows, schema
 from unstuck.stores.sqlite import SQLiteStore
+from unstuck.stores.known import Known
 from unstuck.stores.writer import Transaction
 from unstuck.watched import Watch
 
@@ -117,7 +118,7 @@ class InlineStore(SQLiteStore):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self._wall())
+            transaction = Transaction(connection, self._wall(), Known())
             answer = work(transaction)
             transaction.flush()
             connection.execute("COMMIT")

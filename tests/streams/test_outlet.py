@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from tests.hub.test_hub import QUICK, events_in, finish, submitted
 from unstuck.hub import Hub
 from unstuck.job import Cancel
 from unstuck.routes.outlet import BACKLOG_BYTES, SENDS_PER_TURN, WIRE, Flush, Live, Wire
+from unstuck.serve import _wired
 from unstuck.stores.sqlite import SQLiteStore
 
 
@@ -150,6 +153,40 @@ async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hu
         await store.apply([Cancel(job_id)])
         await soon(lambda: whole.gone.is_set() and broken.aborted)
     assert jobs(whole)[-1]["state"] == "cancelled"
+
+
+async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
+    """Rings wait for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
+
+    class Cycle:
+        """As uvicorn's: it knows the scope, and the scope our wire, which knows its `send`."""
+
+        transport = asyncio.Transport()
+
+        def __init__(self) -> None:
+            self.scope: dict[str, Any] = {"type": "http"}
+
+        async def send(self, message: Any) -> None: ...
+
+        async def receive(self) -> Any: ...
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        wire = scope[WIRE]
+
+        async def hold(_: Any, wire: Wire = wire) -> None:
+            assert wire.send == send
+
+        wire.hold = hold
+
+    cycle = Cycle()
+    gone = weakref.ref(cycle)
+    gc.disable()
+    try:
+        await _wired(app)(cycle.scope, cycle.receive, cycle.send)
+        del cycle
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) -> None:
