@@ -27,8 +27,9 @@ from unstuck.backoff import Backoff
 from unstuck.descriptors import room_for_streams
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.folder import DataFolder
-from unstuck.hub import Hub, Pace
+from unstuck.hub import Hub
 from unstuck.job import Alarms
+from unstuck.pace import Pace
 from unstuck.retention import Retention, remove_litter
 from unstuck.routes import (
     Parts,
@@ -36,6 +37,7 @@ from unstuck.routes import (
     health,
     jobs,
     metrics,
+    openapi,
     operate,
     problems,
     progress,
@@ -80,6 +82,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/api/health", health.details, methods=["GET"]),
             Route("/api/health/live", health.live, methods=["GET"]),
             Route("/api/health/ready", health.ready, methods=["GET"]),
+            Route("/api/openapi.json", openapi.description, methods=["GET"]),
             Route("/metrics", metrics.metrics, methods=["GET"]),
             Route("/", _page, methods=["GET"]),
             Mount("/static", _Static(directory=frontend())),

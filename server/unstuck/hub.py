@@ -18,11 +18,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from unstuck import sse
 from unstuck.errors import JobNotFound, StoreUnavailable, StreamsFull
 from unstuck.job import Item, Job
+from unstuck.pace import Counts, Pace
 from unstuck.slot import ITEMS_SHOWN, Slot, slot
 from unstuck.snapshot import Snapshot
 from unstuck.stores import Store
@@ -45,29 +45,6 @@ TICKS = 3
 TOGETHER_S = 0.2
 #: A commit is a moment ahead of its wake; who lacks something is looked at again after this (seconds).
 WAKE_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """When the hub speaks; seconds, see settings.py."""
-
-    heartbeat_s: float = 15.0
-    interval_s: float = 0.1
-    stream_life_s: float = 600.0
-    broadcast_attempts: int = 3
-    broadcast_pause_s: float = 0.5
-
-
-@dataclass(slots=True)
-class Counts:
-    """What an operator wants to know of the streams, since the start."""
-
-    opened: int = 0
-    refused: int = 0  # for want of room
-    broadcasts: int = 0
-    broadcast_retries: int = 0
-    broadcast_failures: int = 0
-    rescues: int = 0  # viewers that a heartbeat found without the newest truth
 
 
 class Hub:

@@ -41,8 +41,6 @@ def test_every_endpoint_is_in_the_protocol_and_the_other_way_round() -> None:
     calls = re.findall(r"^\| (`(?:GET|POST|DELETE) /.*?) \|", section(3), re.MULTILINE)
     told = set()
     for call in calls:
-        if "◦" in call:
-            continue
         method = call.strip("`").split()[0]
         told |= {f"{method} {path}" for path in re.findall(r"(/[\w/{}.]*)", call.split("?")[0])}
     assert told == served

@@ -24,12 +24,13 @@ from tests.faults.virtual_net import Line
 from tests.faults.wire import STREAM
 from unstuck import sse
 from unstuck.errors import StoreUnavailable, UnstuckError
-from unstuck.hub import Hub, Pace
+from unstuck.hub import Hub
 from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Report
+from unstuck.pace import Pace
 from unstuck.snapshot import Snapshot, etag, public
 from unstuck.stores import Claimed, Swept, claims, rows, schema
-from unstuck.stores.sqlite import SQLiteStore
 from unstuck.stores.known import Known
+from unstuck.stores.sqlite import SQLiteStore
 from unstuck.stores.writer import Transaction
 from unstuck.watched import Watch
 

@@ -16,8 +16,8 @@ from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.virtual_page import Dialog, Page, Screen
 from tests.faults.virtual_schedule import NETWORK, Fault, Schedule
 from tests.faults.virtual_server import FOR_EVER_S, Nets, Server, Work
-from unstuck.hub import Pace
 from unstuck.job import Job
+from unstuck.pace import Pace
 from unstuck.snapshot import Snapshot, public
 
 #: The dialog opens, and a server says farewell before it goes (seconds).

@@ -16,7 +16,7 @@ LONGEST = 400
 
 #: Modules without I/O: the standard library and each other, no clock, no chance, no environment, no log.
 PURE = {"errors", "progress", "job", "decide", "snapshot", "sse", "names", "watch", "watchdog", "diagnosis",
-        "alarms", "backoff", "timeline", "elsewhere", "addresses", "signature", "slot"}  # fmt: skip
+        "alarms", "backoff", "timeline", "elsewhere", "addresses", "signature", "slot", "pace"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: What each room may import of unstuck; a name stands for itself and all below it.
@@ -45,7 +45,8 @@ ARROWS: dict[str, set[str]] = {
     "slot": {"job", "snapshot", "sse"},
     "viewer": {"slot"},
     "watched": {"viewer"},
-    "hub": {"viewer", "slot", "watched", "stores", "job", "snapshot", "sse", "errors"},
+    "pace": set(),
+    "hub": {"viewer", "slot", "watched", "pace", "stores", "job", "snapshot", "sse", "errors"},
     "kinds": {"kinds", "names"},
     "pipe": {"kinds.option"},
     "worker": {"kinds", "pipe"},
@@ -60,7 +61,7 @@ ARROWS: dict[str, set[str]] = {
     "routes": {"routes", "elsewhere", "hub", "viewer", "stores", "job", "snapshot", "sse", "errors", "names",
                "folder", "settings", "kinds.option", "timeline", "share"},
     "app": {"routes", "addresses", "signature", "webhook",
-            "hub", "runner", "folder", "retention", "stores", "settings", "backoff", "job", "errors",
+            "hub", "pace", "runner", "folder", "retention", "stores", "settings", "backoff", "job", "errors",
             "descriptors"},
     "serve": {"app", "routes", "settings", "descriptors", "errors"},
     "descriptors": set(),

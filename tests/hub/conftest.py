@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import Clock
-from unstuck.hub import Hub, Pace
+from unstuck.hub import Hub
 from unstuck.job import Item, Job
+from unstuck.pace import Pace
 from unstuck.stores.sqlite import SQLiteStore
 from unstuck.viewer import Viewer
 

@@ -9,8 +9,9 @@ import pytest
 
 from tests.conftest import soon
 from tests.hub.conftest import Reader, reading, submitted
-from unstuck.hub import Hub, Pace
+from unstuck.hub import Hub
 from unstuck.job import Cancel
+from unstuck.pace import Pace
 from unstuck.stores.sqlite import SQLiteStore
 from unstuck.viewer import Viewer
 

@@ -12,8 +12,9 @@ import pytest
 from tests.conftest import Clock, soon
 from tests.hub.conftest import QUICK, Reader, events_in, reading, submitted
 from unstuck.errors import StoreUnavailable
-from unstuck.hub import Hub, Pace
+from unstuck.hub import Hub
 from unstuck.job import Cancel, Finish, ItemState, Report
+from unstuck.pace import Pace
 from unstuck.snapshot import Snapshot, public
 from unstuck.stores import Claimed
 from unstuck.stores.sqlite import SQLiteStore

@@ -22,7 +22,9 @@ BODY_BYTES = 16_384
 RESCUE = "An operator asked for another attempt."
 
 
-class _Verdict(msgspec.Struct, forbid_unknown_fields=True):
+class Verdict(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a job is given up."""
+
     why: str
 
 
@@ -49,7 +51,7 @@ async def _why(request: Request) -> str:
     refusal = TooLarge(f"This takes {BODY_BYTES:,} bytes at most.", code="body_too_large")
     body = await body_of(request, BODY_BYTES, refusal)
     try:
-        why = msgspec.json.decode(body, type=_Verdict).why.strip()
+        why = msgspec.json.decode(body, type=Verdict).why.strip()
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f'Send the reason as JSON: {{"why": "…"}} ({error}).', status=422) from None
     if not 1 <= len(why) <= WHY_LENGTH:

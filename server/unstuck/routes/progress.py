@@ -57,7 +57,7 @@ class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
     progress: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     message: Text | None = None
     error: Error | ErrorText | None = None
-    result: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):

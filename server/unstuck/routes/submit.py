@@ -78,7 +78,9 @@ async def _from_form(request: Request, parts: Parts, content_type: str) -> Wante
             f"The files of a job have {settings.max_job_bytes:,} bytes together at most.", code="job_too_large"
         )
     job_id = str(uuid4())
-    upload = Upload(parts.folder.inputs(job_id), boundary, limits)
+    # What makes it the same submission is only asked where it may come again.
+    digests = "idempotency-key" in request.headers
+    upload = Upload(parts.folder.inputs(job_id), boundary, limits, digests=digests)
     await upload.receive(_checked_early(request, upload, parts))
     try:
         submission = read_form(upload.fields)

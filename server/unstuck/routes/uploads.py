@@ -1,7 +1,8 @@
 """A multipart body, streamed to disk as it arrives.
 
 Of each file at most `upload_memory_bytes` are in memory; what is more goes to the disk piece by piece. Small
-files are written in groups, so that ten thousand of them do not cost ten thousand thread hops. When
+files are written in groups, so that ten thousand of them do not cost ten thousand thread hops, and one group is
+written while the next is read: so much again may be in memory. When
 `receive` returns, everything is on the disk for good; when it raises, nothing is left of it.
 
 Knows limits and the data folder; not what a job is.
@@ -9,6 +10,8 @@ Knows limits and the data folder; not what a job is.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import anyio
 import anyio.to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -33,6 +37,9 @@ FIELD_BYTES = 256 * 1024
 EPILOGUE_BYTES = 64 * 1024
 #: Small files that are written together at most.
 GROUP_FILES = 256
+#: ... of which so many are open at once: all are written, then all are synced. Half of them find that an earlier
+#: sync has taken them along, and a server may have 1,024 files open.
+SYNC_FILES = 64
 #: Bytes of framing (boundary, headers) that each file may cost beside its own.
 FRAMING_BYTES = 16 * 1024
 
@@ -55,7 +62,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file that lies in the job's folder under `file`; `name` is its label, `digest` its SHA-256."""
+    """A file that lies in the job's folder under `file`; `name` is its label, `digest` its SHA-256, or empty
+    where nobody asked for it."""
 
     name: str
     file: str
@@ -90,7 +98,7 @@ def boundary_of(content_type: str) -> bytes:
 class Upload:
     """One submission's body on its way to `folder`; `fields` and `files` fill while it arrives."""
 
-    def __init__(self, folder: Path, boundary: bytes, limits: Limits) -> None:
+    def __init__(self, folder: Path, boundary: bytes, limits: Limits, *, digests: bool = True) -> None:
         self.fields: dict[str, str] = {}
         self.files: list[Stored] = []
         self._folder = folder
@@ -100,6 +108,8 @@ class Upload:
         self._header: tuple[bytes, bytes] = (b"", b"")
         self._group: list[tuple[Path, bytes]] = []
         self._grouped_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._digests = digests
         self._job_bytes = 0
         self._epilogue = -1
         self._parser = MultipartParser(
@@ -123,6 +133,8 @@ class Upload:
         except BaseException as error:
             if self._part.disk is not None:
                 self._part.disk.close()
+            with anyio.CancelScope(shield=True):  # or it would write into a folder that is being removed
+                await self._let_go()
             shutil.rmtree(self._folder.parent, ignore_errors=True)
             if isinstance(error, FormParserError):
                 raise InvalidRequest(
@@ -149,6 +161,7 @@ class Upload:
                 "The upload ended in the middle; nothing was kept. Send it again.", code="upload_cut_off"
             )
         await self._write_group()
+        await self._written()
         # The names of the files, of their folder and of the job's folder reach the disk too.
         await anyio.to_thread.run_sync(sync, self._folder, self._folder.parent, self._folder.parent.parent)
 
@@ -231,7 +244,7 @@ class Upload:
             path = self._path(part)
             part.disk = await anyio.to_thread.run_sync(lambda: path.open("xb", buffering=0))
         piece, part.buffer = part.buffer, bytearray()
-        await anyio.to_thread.run_sync(_write, part.disk, piece, part.digest)
+        await anyio.to_thread.run_sync(_write, part.disk, piece, part.digest if self._digests else None)
 
     async def _part_end(self) -> None:
         part = self._part
@@ -244,17 +257,32 @@ class Upload:
             disk, part.disk = part.disk, None
             await anyio.to_thread.run_sync(_sync_and_close, disk)
         else:
-            part.digest.update(part.buffer)
+            if self._digests:
+                part.digest.update(part.buffer)
             self._group.append((path, bytes(part.buffer)))
             self._grouped_bytes += len(part.buffer)
             if self._grouped_bytes > self._limits.memory_bytes or len(self._group) >= GROUP_FILES:
                 await self._write_group()
-        self.files.append(Stored(part.filename, path.name, part.size, part.digest.hexdigest()))
+        digest = part.digest.hexdigest() if self._digests else ""
+        self.files.append(Stored(part.filename, path.name, part.size, digest))
 
     async def _write_group(self) -> None:
+        await self._written()
         group, self._group, self._grouped_bytes = self._group, [], 0
         if group:
-            await anyio.to_thread.run_sync(_write_files, group)
+            self._writing = asyncio.create_task(anyio.to_thread.run_sync(_write_files, group))
+
+    async def _written(self) -> None:
+        """The group before is on the disk."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    async def _let_go(self) -> None:
+        """Nothing is written any more; what became of it does not count."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            self._writing.exception()
 
     def _path(self, part: _Part) -> Path:
         assert part.filename is not None
@@ -284,7 +312,12 @@ def _sync_and_close(disk: BinaryIO) -> None:
 
 
 def _write_files(group: list[tuple[Path, bytes]]) -> None:
-    for path, content in group:
-        with path.open("xb", buffering=0) as disk:
-            _write(disk, content)
-            os.fsync(disk.fileno())
+    for first in range(0, len(group), SYNC_FILES):
+        with contextlib.ExitStack() as files:
+            together = []
+            for path, content in group[first : first + SYNC_FILES]:
+                disk = files.enter_context(path.open("xb", buffering=0))
+                _write(disk, content)
+                together.append(disk)
+            for disk in together:
+                os.fsync(disk.fileno())

@@ -1,0 +1,63 @@
+"""Many small files, written in groups while more arrive: all of them or none, and hashed only where asked."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from unstuck.errors import InvalidRequest
+from unstuck.routes.uploads import GROUP_FILES, Limits, Upload
+
+LIMITS = Limits(
+    max_files=10_000, max_file_bytes=2**20, max_job_bytes=2**30, max_name_length=100, memory_bytes=2**16
+)
+HEAD = b'--B\r\nContent-Disposition: form-data; name="files"; filename="%d.txt"\r\n\r\n'
+
+
+def files(count: int) -> list[bytes]:
+    return [HEAD % index + b"%d\r\n" % index * (1 + index % 3) for index in range(count)]
+
+
+async def pieces(parts: list[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize("digests", [True, False])
+async def test_every_file_is_kept_as_it_came(tmp_path: Path, digests: bool) -> None:
+    folder = tmp_path / "job" / "inputs"
+    upload = Upload(folder, b"B", LIMITS, digests=digests)
+    contents = [b"%d" % index * (index % 700) for index in range(GROUP_FILES * 2 + 7)]
+    contents[3] = b"x" * 200_000  # it goes to the disk piece by piece
+    await upload.receive(pieces([*(HEAD % n + one + b"\r\n" for n, one in enumerate(contents)), b"--B--\r\n"]))
+    assert [(folder / one.file).read_bytes() for one in upload.files] == contents
+    digest = [hashlib.sha256(one).hexdigest() if digests else "" for one in contents]
+    assert [one.digest for one in upload.files] == digest
+
+
+async def test_what_is_cut_off_while_a_group_is_being_written_leaves_nothing(tmp_path: Path) -> None:
+    upload = Upload(tmp_path / "job" / "inputs", b"B", LIMITS)
+    with pytest.raises(InvalidRequest):
+        await upload.receive(pieces(files(GROUP_FILES + 1)))
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "nobody writes any more"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_that_fails_in_the_background_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "job" / "inputs"
+    upload = Upload(folder, b"B", LIMITS)
+
+    async def body() -> AsyncIterator[bytes]:
+        parts = files(GROUP_FILES * 3)
+        yield parts[0]
+        folder.rmdir()
+        async for part in pieces([*parts[1:], b"--B--\r\n"]):
+            yield part
+
+    with pytest.raises(FileNotFoundError):
+        await upload.receive(body())
+    assert list(tmp_path.iterdir()) == []
