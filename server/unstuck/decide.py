@@ -149,9 +149,9 @@ def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
     if job.state is State.RUNNING:
         return _sign_of_life(job, taken, Health.WAITING_LONG)
     meter = progress.advance(job.meter, 0.0, now)
-    state = _next(job, State.RUNNING)
+    state = next_state(job, State.RUNNING)
     started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
-    return Change(_seen(started), taken)
+    return Change(seen(started), taken)
 
 
 def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
@@ -163,7 +163,7 @@ def _sign_of_life(job: Job, item: Item, ends: Health) -> Change:
     """Nobody sees it, unless it ends an alarm."""
     if job.health is not ends:
         return Change(job, item, visible=False)
-    return Change(_seen(replace(job, health=Health.OK)), item)
+    return Change(seen(replace(job, health=Health.OK)), item)
 
 
 def _report(job: Job, command: Report, now: float, item: Item) -> Change:
@@ -177,8 +177,8 @@ def _report(job: Job, command: Report, now: float, item: Item) -> Change:
         message=item.message if command.message is None else command.message,
         seq=job.seq + 1,
     )
-    job = _advanced(job, job, now, partial=job.partial + (fraction or 0.0) - before)
-    return Change(_seen(job), running)
+    job = advanced(job, job, now, partial=job.partial + (fraction or 0.0) - before)
+    return Change(seen(job), running)
 
 
 def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
@@ -207,11 +207,11 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     )
     count = state.value  # the counts are named after the items' states
     counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
-    job = _advanced(job, counted, now, partial=job.partial - (item.progress or 0.0))
+    job = advanced(job, counted, now, partial=job.partial - (item.progress or 0.0))
     too_many = job.max_errors is not None and job.failed > job.max_errors
     if state is ItemState.FAILED and too_many and not job.stopping:
-        return _stop_for_errors(job, now, ended)
-    return Change(_seen(_settled(job, now, ended)), ended)
+        return stop_for_errors(job, now, ended)
+    return Change(seen(settled(job, now, ended)), ended)
 
 
 def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> Change:
@@ -225,7 +225,7 @@ def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> 
         seq=job.seq + 1,
     )
     job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1, heartbeat_at=now, health=Health.OK)
-    return Change(_seen(replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))), waiting)
+    return Change(seen(replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))), waiting)
 
 
 def _release(job: Job, now: float, item: Item) -> Change:
@@ -244,7 +244,7 @@ def _release(job: Job, now: float, item: Item) -> Change:
     )
     job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1)
     job = replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))
-    return Change(_seen(job) if was_running else job, waiting, visible=was_running)
+    return Change(seen(job) if was_running else job, waiting, visible=was_running)
 
 
 def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
@@ -264,44 +264,44 @@ def _cancel(job: Job, now: float) -> Change:
         return Change(job, visible=False)
     job = replace(job, cancel_requested=True, cancel_requested_at=now)
     if job.external and job.state is State.RUNNING:
-        return Change(_seen(job))  # which of the items its reporter has in hand, only he knows: he is to say so
-    return _ended_early(job, now, item=None)
+        return Change(seen(job))  # which of the items its reporter has in hand, only he knows: he is to say so
+    return ended_early(job, now, item=None)
 
 
 def _fail(job: Job, error: Problem, now: float) -> Change:
     if job.error is not None:
         return Change(job, visible=False)  # it fails already, and the first reason stays
-    return _ended_early(replace(job, error=error), now, item=None)
+    return ended_early(replace(job, error=error), now, item=None)
 
 
 def _look(job: Job, command: Look, now: float) -> Change:
     if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
         return _fail(job, Problem("deadline_exceeded", "The job was not done by its deadline."), now)
     if not_heeded(job, now, command.alarms):
-        return _ended_early(job, now, item=None)
+        return ended_early(job, now, item=None)
     if expired(job, now, command.alarms):
         hours = (now - job.created_at) / 3600
         return _fail(job, Problem("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
     found = health(job, now, command.alarms)
     if found is job.health:
         return Change(job, visible=False)
-    return Change(_seen(replace(job, health=found)))
+    return Change(seen(replace(job, health=found)))
 
 
-def _stop_for_errors(job: Job, now: float, item: Item) -> Change:
+def stop_for_errors(job: Job, now: float, item: Item) -> Change:
     message = f"Stopped after {job.failed} failed items; at most {job.max_errors} were allowed."
-    return _ended_early(replace(job, error=Problem("too_many_errors", message)), now, item)
+    return ended_early(replace(job, error=Problem("too_many_errors", message)), now, item)
 
 
-def _ended_early(job: Job, now: float, item: Item | None) -> Change:
+def ended_early(job: Job, now: float, item: Item | None) -> Change:
     # Work elsewhere cannot be stopped by us: what is in its reporter's hands is over with what waits.
     given_up = job.waiting + (job.leased if job.external else 0)
     leased = 0 if job.external else job.leased
     job = replace(job, waiting=0, leased=leased, cancelled=job.cancelled + given_up)
-    return Change(_seen(_settled(job, now, item)), item, cancels_waiting=given_up > 0)
+    return Change(seen(settled(job, now, item)), item, cancels_waiting=given_up > 0)
 
 
-def _settled(job: Job, now: float, item: Item | None) -> Job:
+def settled(job: Job, now: float, item: Item | None) -> Job:
     """The job, finished if nothing is left to do."""
     if job.waiting or job.leased:
         return job
@@ -318,7 +318,7 @@ def _settled(job: Job, now: float, item: Item | None) -> Job:
         state = State.FAILED
         error = _all_failed(job, item)
     percent = 100.0 if job.processed == job.known_total else job.percent
-    return replace(job, state=_next(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
+    return replace(job, state=next_state(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
 
 
 def _all_failed(job: Job, item: Item | None) -> Problem:
@@ -327,7 +327,7 @@ def _all_failed(job: Job, item: Item | None) -> Problem:
     return Problem("all_items_failed", f"All {job.failed} items failed; see each item's error.")
 
 
-def _advanced(before: Job, after: Job, now: float, partial: float) -> Job:
+def advanced(before: Job, after: Job, now: float, partial: float) -> Job:
     """`after`, with what is partly done, the rate and the percentage that follow from it."""
     partial = _partial(after, partial)
     done = after.processed + partial
@@ -348,11 +348,11 @@ def _partial(job: Job, partial: float) -> float:
     return max(round(partial, 9), 0.0) if job.leased else 0.0
 
 
-def _seen(job: Job) -> Job:
+def seen(job: Job) -> Job:
     return replace(job, seq=job.seq + 1)
 
 
-def _next(job: Job, state: State) -> State:
+def next_state(job: Job, state: State) -> State:
     if state not in NEXT[job.state]:
         raise Refused(f"A job that is {job.state} cannot become {state}.")
     return state

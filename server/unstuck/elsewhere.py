@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unstuck import progress
-from unstuck.decide import ITEM_NEXT, Change, _advanced, _ended_early, _next, _seen, _settled, _stop_for_errors
+from unstuck.decide import ITEM_NEXT, Change, advanced, ended_early, next_state, seen, settled, stop_for_errors
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
 from unstuck.job import ITEM_FINAL, Health, Item, ItemState, Job, Problem, State, replace
 
@@ -150,16 +150,16 @@ def _alive(job: Job, now: float) -> Change:
     if job.state is State.QUEUED:
         job = replace(
             job,
-            state=_next(job, State.RUNNING),
+            state=next_state(job, State.RUNNING),
             health=Health.OK,
             started_at=now,
             progress_at=now,
             heartbeat_at=now,
             meter=progress.advance(job.meter, 0.0, now),
         )
-        return Change(_seen(job))
+        return Change(seen(job))
     if job.health is Health.UNRESPONSIVE:
-        return Change(_seen(replace(job, heartbeat_at=now, health=Health.OK)))
+        return Change(seen(replace(job, heartbeat_at=now, health=Health.OK)))
     # Of thousands of reports in one transaction, one is enough to say so.
     return Change(job if job.heartbeat_at == now else replace(job, heartbeat_at=now), visible=False)
 
@@ -196,9 +196,9 @@ def _item_runs(job: Job, one: ToldItem, now: float, item: Item) -> Change:
         seq=job.seq + 1,
     )
     if begun and fraction == item.progress:
-        return Change(_seen(job), running)  # a word is no progress
+        return Change(seen(job), running)  # a word is no progress
     after = replace(job, waiting=job.waiting - (not begun), leased=job.leased + (not begun), seq=job.seq + 1)
-    return Change(_advanced(job, after, now, job.partial + (fraction or 0.0) - before), running)
+    return Change(advanced(job, after, now, job.partial + (fraction or 0.0) - before), running)
 
 
 def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
@@ -223,7 +223,7 @@ def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
         seq=job.seq + 1,
         **{count: getattr(job, count) + 1},
     )
-    return Change(_advanced(job, after, now, job.partial - (item.progress or 0.0)), ended)
+    return Change(advanced(job, after, now, job.partial - (item.progress or 0.0)), ended)
 
 
 def _of_counts(job: Job, told: Told, now: float) -> Change:
@@ -236,8 +236,8 @@ def _of_counts(job: Job, told: Told, now: float) -> Change:
     if after == job:
         return Change(job, visible=False)
     if (after.total, after.processed) != (job.total, job.processed):
-        after = _advanced(job, after, now, job.partial)
-    return Change(_seen(after), succeeds=succeeds)
+        after = advanced(job, after, now, job.partial)
+    return Change(seen(after), succeeds=succeeds)
 
 
 def _counted(job: Job, told: Told) -> tuple[Job, int]:
@@ -292,19 +292,19 @@ def _through(job: Job, told: Told) -> tuple[Job, int]:
 
 def _of_the_end(job: Job, told: Told, now: float, item: Item | None) -> Change:
     if job.max_errors is not None and job.failed > job.max_errors:
-        return _stop_for_errors(job, now, item)  # type: ignore[arg-type]
+        return stop_for_errors(job, now, item)  # type: ignore[arg-type]
     match told.state:
         case State.FAILED:
             error = told.error or Problem("failed", "Who worked on it said that it failed, and not why.")
-            return _ended_early(replace(job, error=error), now, item)
+            return ended_early(replace(job, error=error), now, item)
         case State.CANCELLED:
             asked_at = job.cancel_requested_at or now
-            return _ended_early(replace(job, cancel_requested=True, cancel_requested_at=asked_at), now, item)
+            return ended_early(replace(job, cancel_requested=True, cancel_requested_at=asked_at), now, item)
         case State.COMPLETED | State.COMPLETED_WITH_ERRORS:
             return _completed(job, told.state, now, item)
     if job.waiting or job.leased or job.open_end:
         return Change(job, visible=False)
-    return Change(_seen(_settled(job, now, item)))
+    return Change(seen(settled(job, now, item)))
 
 
 def _completed(job: Job, state: State, now: float, item: Item | None) -> Change:
@@ -317,8 +317,8 @@ def _completed(job: Job, state: State, now: float, item: Item | None) -> Change:
         )
     rest = job.waiting + job.leased
     through = replace(job, succeeded=job.succeeded + rest, waiting=0, leased=0, open_end=False)
-    settled = _settled(_advanced(job, through, now, 0.0), now, item)
-    return Change(_seen(settled), succeeds=0 if job.counted else rest)
+    end = settled(advanced(job, through, now, 0.0), now, item)
+    return Change(seen(end), succeeds=0 if job.counted else rest)
 
 
 def _same_end(job: Job, told: Told) -> bool:
