@@ -169,6 +169,16 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         server.stop()
 
 
+@pytest.fixture(autouse=True)
+def _left_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ends the jobs that a test leaves on the server of all: pages of later tests would go on following them."""
+    yield
+    if "server" in request.fixturenames:
+        server: Server = request.getfixturevalue("server")
+        for job in server.get("/api/jobs?state=queued&state=running&limit=200")["jobs"]:
+            httpx.post(f"{server.url}/api/jobs/{job['id']}/fail", json={"why": "its test is over"}, timeout=60)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that leave it as they found it, but for their jobs."""

@@ -36,6 +36,8 @@ SCENES: dict[str, tuple[str, str]] = {
     "celery": ("celery_redis", "the same with a task queue, without durability"),
     "reporting": ("reporting", "`report()` in user code"),
     "batch": ("batch", "a batch of files, from submission to its end"),
+    "large": ("large", "what the store is asked, with a million finished jobs and a job of 10,000 items"),
+    "page": ("page", "a page with a job of 10,000 items that changes 200 times a second: CPU of its main thread"),
 }
 FILE = ROOT / "BENCHMARKS.md"
 MARKS = "<!-- bench -->", "<!-- /bench -->"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.page import measure
+from tests.bench.page import played
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 #: Three frames' worth of work on the main thread (milliseconds).
@@ -12,7 +12,7 @@ LONG_MS = 50.0
 
 
 def test_ten_thousand_files_neither_hold_the_page_nor_fill_its_memory() -> None:
-    found = measure(minutes=0.2)
+    found = played(minutes=0.2)
     for scene in ("dialog", "list"):
         tasks, before, after = (found[scene][name] for name in ("tasks", "before", "after"))
         assert tasks["busy_ms"] > 0, "the trace told of the main thread"

@@ -28,5 +28,5 @@ async def test_a_herd_comes_back_spread_and_sees_the_truth(tmp_path: Path) -> No
     assert herd.wrongs == []
     assert len(herd.truth_s) == VIEWERS
     assert herd.statuses == {200}
-    # Their pauses are drawn from 2 to 4 s; all at once would be a fraction of a second.
-    assert herd.spread_s > 1, f"the herd came back within {herd.spread_s:.1f} s"
+    # Their pauses are drawn from 2 to 4 s; all at once would be some milliseconds.
+    assert herd.spread_s > 0.5, f"the herd came back within {herd.spread_s:.1f} s"
