@@ -172,9 +172,9 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 @pytest.fixture(autouse=True)
 def _left_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
     """Ends the jobs that a test leaves on the server of all: pages of later tests would go on following them."""
+    server: Server | None = request.getfixturevalue("server") if "server" in request.fixturenames else None
     yield
-    if "server" in request.fixturenames:
-        server: Server = request.getfixturevalue("server")
+    if server is not None and server.process is not None and server.process.poll() is None:
         for job in server.get("/api/jobs?state=queued&state=running&limit=200")["jobs"]:
             httpx.post(f"{server.url}/api/jobs/{job['id']}/fail", json={"why": "its test is over"}, timeout=60)
 

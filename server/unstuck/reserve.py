@@ -116,6 +116,11 @@ class Reserve:
         before = self._pace.get(job_id, seconds)
         self._pace[job_id] = before + NEWEST * (seconds - before)
 
+    def stumbled(self, job_id: str) -> None:
+        """An item of this job failed: step by step until one succeeds again, for a batch that fails as a whole is
+        to be stopped before all of it was tried."""
+        self._pace.pop(job_id, None)
+
     def wake(self, job: Job) -> None:
         """There may be something to claim."""
         if job.done:

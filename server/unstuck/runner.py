@@ -215,9 +215,12 @@ class Runner:
             self._begin(hand.first)
         if isinstance(said, pipe.Back):
             self._came_back(held)
+            return
+        if said.state == "failed":
+            self._reserve.stumbled(held.claimed.job_id)
         else:
             self._reserve.took(held.claimed.job_id, asyncio.get_running_loop().time() - held.began)
-            await self._done(held, said)
+        await self._done(held, said)
 
     def _came_back(self, held: Held) -> None:
         """It was given to a worker that never began it."""

@@ -91,7 +91,7 @@ async def the_servers_comparison_alone(stage: Stage) -> None:
     """Nobody hears of a change, and nobody can ask: what the heartbeat finds lacking is all that comes."""
     async with Shown.set_up(stage, need=Need(heartbeat_s=2, breakable=True)) as scene:
         assert isinstance(scene.server, BreakableServer)
-        await scene.submit(total=8, item_s=0.5, failures=0.3)
+        await scene.submit(total=30, item_s=0.5, failures=0.3)  # it must not be over before the page is open
         await scene.proxy.set(REFUSED, POLL)
         scene.server.break_(Breakage.DEAF)
         await scene.open()
