@@ -20,7 +20,7 @@ that runs elsewhere follows rules of its own (elsewhere.py), made of the same ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,8 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
     if item is None:
         raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total}.")
     if isinstance(command, Claim):
-        return _claim(job, command, now, item)
+        change, (taken,) = claim(job, [item], command.lease_s, command.worker, now)
+        return Change(change.job, taken, visible=change.visible)
     if item.lease != command.lease or item.lease_until is None:
         raise LeaseLost(
             f"Item {item.index} of job {job.id} is no longer held under lease {command.lease}; drop its work."
@@ -122,36 +123,46 @@ def _of_the_job(job: Job, command: JobCommand, now: float) -> Change:
             return _look(job, command, now)
 
 
-def _claim(job: Job, command: Claim, now: float, item: Item) -> Change:
+def claim(
+    job: Job, items: Sequence[Item], lease_s: float, worker: str | None, now: float
+) -> tuple[Change, list[Item]]:
+    """What a runner's taking these items makes of the job, and of them: as a `Claim` for each, decided once for
+    the job. Raises as `decide`, and then none is taken."""
+    if job.done:
+        raise JobFinished(job.id, job.state)
     if job.external:
         raise Refused(f"The work of job {job.id} runs elsewhere; no runner may claim its items.")
     if job.stopping:
         raise Refused(f"Job {job.id} is being stopped; none of its items may be claimed.")
+    taken = [_taken(job, item, lease_s, worker, now) for item in items]
+    job = replace(
+        job,
+        waiting=job.waiting - len(taken),
+        leased=job.leased + len(taken),
+        attempt=max([job.attempt, *(item.attempt for item in taken)]),
+        heartbeat_at=now,
+    )
+    if job.state is State.RUNNING:
+        return _sign_of_life(job, None, Health.WAITING_LONG), taken
+    meter = progress.advance(job.meter, 0.0, now)
+    state = next_state(job, State.RUNNING)
+    started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
+    return Change(seen(started)), taken
+
+
+def _taken(job: Job, item: Item, lease_s: float, worker: str | None, now: float) -> Item:
     if item.state is not ItemState.PENDING or item.lease_until is not None:
         raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state} or held by another runner.")
     if item.not_before is not None and now < item.not_before:
         raise Refused(f"Item {item.index} of job {job.id} rests before its next attempt.")
-    taken = replace(
+    return replace(
         item,
         lease=item.lease + 1,
-        lease_until=now + command.lease_s,
+        lease_until=now + lease_s,
         not_before=None,
-        worker=command.worker,
+        worker=worker,
         attempt=item.attempt + 1,
     )
-    job = replace(
-        job,
-        waiting=job.waiting - 1,
-        leased=job.leased + 1,
-        attempt=max(job.attempt, taken.attempt),
-        heartbeat_at=now,
-    )
-    if job.state is State.RUNNING:
-        return _sign_of_life(job, taken, Health.WAITING_LONG)
-    meter = progress.advance(job.meter, 0.0, now)
-    state = next_state(job, State.RUNNING)
-    started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
-    return Change(seen(started), taken)
 
 
 def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
@@ -159,7 +170,7 @@ def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
     return _sign_of_life(replace(job, heartbeat_at=now), kept, Health.UNRESPONSIVE)
 
 
-def _sign_of_life(job: Job, item: Item, ends: Health) -> Change:
+def _sign_of_life(job: Job, item: Item | None, ends: Health) -> Change:
     """Nobody sees it, unless it ends an alarm."""
     if job.health is not ends:
         return Change(job, item, visible=False)

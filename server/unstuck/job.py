@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from unstuck.progress import Meter
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:  # the names and types of what is replaced are checked as those of dataclasses.replace
     from dataclasses import replace as replace
 else:
-    T = TypeVar("T")
 
     def replace(one: T, /, **changes: object) -> T:
         """A job or an item with these fields changed. As dataclasses.replace, which asks every field for its value
@@ -25,6 +26,14 @@ else:
         new.__dict__.update(one.__dict__)
         new.__dict__.update(changes)
         return new
+
+
+def made(kind: type[T], values: Mapping[str, object]) -> T:
+    """A job or an item with these values, which must be all that it has. As its constructor, which sets each past
+    the guard of a frozen class and takes three times as long."""
+    new = object.__new__(kind)
+    new.__dict__.update(values)
+    return new
 
 
 class State(StrEnum):

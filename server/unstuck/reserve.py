@@ -41,6 +41,7 @@ class Held:
     child: Child | None = None
     began: float = 0.0
     started_at: float = 0.0
+    shown: bool = False  # that it has begun was told
     stopped: bool = False
     overtaken: bool = False  # in reserve, by a job that came later
     overran: float | None = None  # the limit that it ran into (seconds)

@@ -167,6 +167,7 @@ class Runner:
                 if hand.first is not None:
                     for said in await hand.child.hear():
                         await self._heard(hand, said)
+                    self._show_begun(hand.first)
         except WorkerDiedError as death:
             self._died(hand, death)
             raise
@@ -185,6 +186,7 @@ class Runner:
             hand.give(known)
             if idle:
                 self._begin(hand.first)
+                self._show_begun(hand.first)
 
     def _is_known(self, held: Held) -> bool:
         if held.claimed.kind in self.kinds:
@@ -197,8 +199,13 @@ class Runner:
         """Its worker is at it."""
         if held is not None:
             held.began, held.started_at = asyncio.get_running_loop().time(), time.time()
-            self._pen.hold(self._report(held))
             self._set_limit(held)
+
+    def _show_begun(self, held: Held | None) -> None:
+        """Of many short items heard of at once, only the last is one that still runs."""
+        if held is not None and not held.shown:
+            held.shown = True
+            self._pen.hold(self._report(held))
 
     async def _heard(self, hand: Hand, said: Said) -> None:
         held = hand.find(said.id)
@@ -224,7 +231,7 @@ class Runner:
 
     def _came_back(self, held: Held) -> None:
         """It was given to a worker that never began it."""
-        held.child, held.run_id, held.overran = None, 0, None
+        held.child, held.run_id, held.overran, held.shown = None, 0, None, False
         if held not in self._held:
             return  # taken away meanwhile
         if held.stopped:

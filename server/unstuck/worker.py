@@ -83,7 +83,7 @@ class Line:
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: a command that is started does not get them
         self._speaking = threading.Lock()
-        self._kept = b""
+        self._kept: list[pipe.ToRunner] = []
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -99,21 +99,28 @@ class Line:
                     yield pipe.read_by_worker(text)
 
     def say(self, message: pipe.ToRunner) -> None:
-        self._say(pipe.line(message))
+        self._say(message)
+
+    def say_instead(self, done: pipe.Done) -> None:
+        """Say how an item ended, and nothing of the progress that was kept: it is over before anybody saw it."""
+        with self._speaking:
+            self._kept.clear()
+        self._say(done)
 
     def keep(self, message: pipe.ToRunner) -> None:
         """Say it together with what is said next, or with the next `say_kept()`."""
         with self._speaking:
-            self._kept += pipe.line(message)
+            self._kept.append(message)
 
     def say_kept(self) -> None:
         if self._kept:
-            self._say(b"")
+            self._say()
 
-    def _say(self, line: bytes) -> None:
+    def _say(self, *messages: pipe.ToRunner) -> None:
         try:
             with self._speaking:
-                rest, self._kept = memoryview(self._kept + line), b""
+                rest = memoryview(b"".join(map(pipe.line, (*self._kept, *messages))))
+                self._kept.clear()
                 while rest:
                     rest = rest[os.write(self._out, rest) :]
         except BrokenPipeError:
@@ -154,7 +161,7 @@ class Worker:
             report.close()
             del self._reports[run.id]
             os.fchdir(home)  # the code may have left it
-            self._line.say(done)
+            self._line.say_instead(done)
 
     def _listen(self) -> None:
         for message in self._line.heard():

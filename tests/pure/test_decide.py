@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from unstuck.decide import ITEM_NEXT, NEXT, Change, decide
+from unstuck.decide import ITEM_NEXT, NEXT, Change, claim, decide
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.job import (
     FINAL,
@@ -16,6 +16,7 @@ from unstuck.job import (
     Claim,
     Fail,
     Finish,
+    Health,
     Item,
     ItemState,
     Job,
@@ -69,6 +70,31 @@ class Bench:
     def work(self, index: int, state: str = "succeeded", error: Problem | None = None) -> None:
         self.claim(index)
         self.finish(index, state, error)
+
+
+@pytest.mark.parametrize("health", [Health.OK, Health.WAITING_LONG])
+@pytest.mark.parametrize("before", [0, 1])
+def test_many_claims_at_once_are_as_one_for_each(health: Health, before: int) -> None:
+    one_by_one, together = Bench(4), Bench(4)
+    for bench in (one_by_one, together):
+        for _ in range(before):  # the job runs, and one of its items was tried before
+            bench.work(1, "failed", PASSING)
+        bench.job = replace(bench.job, health=health)
+    for index in range(4):
+        one_by_one.claim(index)
+    change, taken = claim(together.job, together.items, 30.0, None, together.now)
+    assert (change.job, taken) == (one_by_one.job, one_by_one.items)
+    assert change.visible == (change.job.seq > together.job.seq)
+
+
+def test_of_many_claims_one_that_is_refused_refuses_all() -> None:
+    bench = Bench(3)
+    bench.claim(1)
+    with pytest.raises(LeaseLost):
+        claim(bench.job, bench.items, 30.0, None, bench.now)
+    bench.take(Cancel("j"))
+    with pytest.raises(Refused):
+        claim(bench.job, bench.items[:1], 30.0, None, bench.now)
 
 
 def test_final_states_have_no_way_out() -> None:

@@ -192,6 +192,13 @@ def do_chdir(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
 
 def do_report(report: unstuck.Report, rest: str, number: int) -> None:
     report(0.25, message="a\0b\ud800" + "x" * 1_000_000)
+    while not report.cancelled:
+        time.sleep(0.001)
+
+
+def do_passing(report: unstuck.Report, rest: str, number: int) -> None:
+    """Over long before anybody could have seen the report."""
+    report(0.5, message="passing")
 
 
 def do_burst(report: unstuck.Report, rest: str, number: int) -> None:

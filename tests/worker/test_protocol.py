@@ -47,12 +47,19 @@ async def test_each_item_starts_in_the_same_folder(worker: Talk, tmp_path: Path)
 
 
 async def test_a_report_is_cut_and_cleaned(worker: Talk) -> None:
-    await worker.outcome("report")
-    (progress,) = worker.heard
+    await worker.run("report")
+    progress = await worker.progress()
+    await worker.say(pipe.Stop(id=1))
     assert progress.fraction == 0.25
     assert progress.message is not None
     assert progress.message.startswith("ab?xxx")
     assert len(progress.message) == pipe.MESSAGE_LIMIT - 1  # a character that nobody can store is gone
+
+
+async def test_of_a_short_item_only_the_end_is_said(worker: Talk) -> None:
+    for id in range(1, 21):
+        await worker.outcome("passing", id=id)
+    assert len(worker.heard) < 20, "an item that was put aside for longer than a moment may have been heard of"
 
 
 async def test_the_newest_of_many_reports_is_heard_in_the_silence_after_them(worker: Talk) -> None:

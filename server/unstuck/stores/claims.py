@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 
 from unstuck.errors import JobFinished, WorkElsewhere
-from unstuck.job import Alarms, Claim, Job, Lapse, Look, Renew
+from unstuck.job import Alarms, Job, Lapse, Look, Renew
 from unstuck.stores import NONE, Claimed, Outcome, Swept
 from unstuck.stores.writer import Transaction
 from unstuck.timeline import Entry, What
@@ -53,16 +53,13 @@ def claim(
 ) -> list[Claimed]:
     """Take up to `limit` items, see `_share`; see Store.claim."""
     transaction.flush()
-    connection = transaction.connection
     claimed: list[Claimed] = []
     asked = {"now": transaction.now, "most": max(limit, 1) * 64}
-    shares = _share(connection.execute(_CANDIDATES, asked).fetchall(), limit)
+    shares = _share(transaction.connection.execute(_CANDIDATES, asked).fetchall(), limit)
     for job_id, count in shares.items():
-        job_n, job = transaction.job(job_id)
-        for index in transaction.claimable(job_n, max(count, short.get(job_id, 0))):
-            transaction.apply(Claim(job_id, index, lease_s, worker))
-            item = transaction.held(job_n, index)
-            claimed.append(Claimed(job_id, job.kind, job.options, item, job.item_limit_s))
+        _, job = transaction.job(job_id)
+        taken = transaction.claim(job_id, max(count, short.get(job_id, 0)), lease_s, worker)
+        claimed += [Claimed(job_id, job.kind, job.options, item, job.item_limit_s) for item in taken]
     return claimed
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from unstuck import timeline
-from unstuck.decide import Change, decide
+from unstuck.decide import Change, claim, decide
 from unstuck.errors import JobNotFound, StoreUnavailable, UnstuckError
 from unstuck.job import Command, Item, Job, JobCommand
 from unstuck.stores import Outcome, rows
@@ -103,15 +103,19 @@ class Transaction:
         """Put a line into the job's timeline."""
         self._entries.append(rows.entry_values(job_n, entry))
 
-    def claimable(self, job_n: int, limit: int) -> list[int]:
-        """Items of the job that may be taken now, those first that rested; call `flush` before."""
+    def claim(self, job_id: str, limit: int, lease_s: float, worker: str | None) -> list[Item]:
+        """Take up to `limit` items of the job, those first that rested; call `flush` before."""
+        job_n, job = self.job(job_id)
         found = rows.find_claimable(self.connection, job_n, self.now, limit)
-        self._items.update({(job_n, item.index): item for item in found})
-        return [item.index for item in found]
-
-    def held(self, job_n: int, index: int) -> Item:
-        """An item that this transaction has touched."""
-        return self._items[job_n, index]
+        if not found:
+            return []
+        change, taken = claim(job, found, lease_s, worker, self.now)
+        self.keep(job_n, change)  # of an item's claim the timeline keeps nothing
+        for before, item in zip(found, taken, strict=True):
+            key = (job_n, item.index)
+            self._items[key] = item
+            self._stale_items[key] = before
+        return taken
 
     def forget(self, job_id: str) -> None:
         """The job was deleted by SQL; call `flush` before that."""
