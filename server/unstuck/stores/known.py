@@ -24,11 +24,13 @@ class Known:
         self.items: dict[tuple[int, int], Item] = {}
         self._version: int | None = None
 
-    def as_of(self, version: int) -> None:
-        """`version` is SQLite's, and another one when somebody else has written."""
-        if version != self._version:
-            self.forget()
-            self._version = version
+    def as_of(self, version: int) -> bool:
+        """`version` is SQLite's, and another one when somebody else has written; then True, and it forgets."""
+        if version == self._version:
+            return False
+        self.forget()
+        self._version = version
+        return True
 
     def forget(self) -> None:
         """Everything."""

@@ -45,6 +45,7 @@ from unstuck.stores import (
 from unstuck.stores import reports as taken
 from unstuck.stores.clock import Clock
 from unstuck.stores.opening import connect, open_checked
+from unstuck.stores.shown import Shown
 from unstuck.stores.writer import Answer, Transaction, Writer
 from unstuck.timeline import Entry, submitted
 
@@ -71,6 +72,7 @@ class SQLiteStore:
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._limiter: anyio.CapacityLimiter | None = None
         self._writer: Writer | None = None
+        self._shown = Shown()
         self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
 
@@ -82,7 +84,7 @@ class SQLiteStore:
         connection = await anyio.to_thread.run_sync(open_checked, self.path)
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
-        self._writer = Writer(connection, self._clock, self._tell)
+        self._writer = Writer(connection, self._clock, self._shown, self._tell)
         self._writer.start()
         self._closed = connection.close
 
@@ -94,6 +96,7 @@ class SQLiteStore:
         while not self._readers.empty():
             self._readers.get().close()
         self._closed()
+        self._shown.forget()
 
     @property
     def trouble(self) -> str | None:
@@ -200,7 +203,12 @@ class SQLiteStore:
     # -- reading
 
     async def snapshot(self, job_id: str) -> Snapshot:
-        return await self._read(lambda connection: queries.snapshot(connection, *queries.job(connection, job_id)))
+        def work(connection: sqlite3.Connection) -> Snapshot:
+            # The transaction sees what is committed at its first statement, and none has run yet.
+            return self._shown.read(job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id)))
+
+        known = self._shown.look(job_id)
+        return await self._read(work) if known is None else known
 
     async def items(
         self,
@@ -235,7 +243,12 @@ class SQLiteStore:
         return await self._read(lambda connection: queries.live(connection, since))
 
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
-        return await self._read(lambda connection: queries.seqs(connection, job_ids))
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            found = queries.seqs(connection, job_ids)
+            self._shown.compare(job_ids, found)
+            return found
+
+        return await self._read(work)
 
     async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
         return await self._read(
