@@ -132,7 +132,7 @@ class InlineStore(SQLiteStore):
         if transaction.woken:
             for job in filter(None, transaction.woken.values()):
                 self.told(job)
-            self._loop.call_later(self._chance.random() * 0.003, self._wake, transaction.woken)
+            self._loop.call_later(self._chance.random() * 0.003, self._told, [], transaction.woken)
         return answer
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
