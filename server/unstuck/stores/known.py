@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 from unstuck.job import Item, Job
 
-#: Kept at most: far more than what runners hold at once, and a few MiB.
-MOST_JOBS, MOST_ITEMS = 1_024, 4_096
+#: Kept at most: far more than what runners hold at once, and 20 MiB. With 2,000 jobs that change all the time and
+#: room for half of them, it forgot all the time, and each command read its job and item.
+MOST_JOBS, MOST_ITEMS = 4_096, 8_192
 
 
 class Known:
