@@ -180,7 +180,6 @@ class Hub:
         ended = False
         while not ended or watch.bell.is_set():
             await self._until_due(watch)
-            await self._turns.mine()
             watch.bell.clear()
             watch.hurry.clear()
             watch.at_once = False
@@ -233,6 +232,7 @@ class Hub:
         except JobNotFound:
             self._hand_out_gone(watch)
             return True
+        await self._turns.mine()  # after the look: those who waited for the same commit come back together
         job = snapshot.job
         changed = await self._changed_items(watch, snapshot)
         encoded: dict[str, Slot] = {}

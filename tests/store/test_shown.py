@@ -190,6 +190,22 @@ async def test_the_comparison_mends_what_is_wrong(store: SQLiteStore) -> None:
     assert await store.snapshot(job_id) == right
 
 
+async def test_a_look_waits_for_a_commit_but_not_for_long(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await submitted(store, 1)
+    right = await store.snapshot(job_id)
+    store._shown.committing({job_id})  # as the writer says it
+    assert await store.snapshot(job_id) == right, "it never ends, so it was read"
+    monkeypatch.setattr("unstuck.stores.sqlite.COMMIT_S", 3600.0)
+    looking = asyncio.create_task(store.snapshot(job_id))
+    await asyncio.sleep(0)
+    assert not looking.done()
+    monkeypatch.setattr(store._shown, "read", None)
+    await store.check()  # the commit is over
+    assert await looking == right
+
+
 def a_job(number: int, **more: Any) -> Job:
     return Job(id=f"{number}", kind="k", name="n", total=1, waiting=1, created_at=1.0, **more)
 

@@ -55,6 +55,10 @@ class Shown:
         kept = self._kept.get(job_id)
         return None if kept is None else kept.snapshot
 
+    def changing(self, job_id: str) -> bool:
+        """A commit that concerns it is under way; after that a look may find it."""
+        return job_id in self._committing and job_id in self._kept
+
     def read(self, job_id: str, read: Callable[[], Snapshot]) -> Snapshot:
         """What `read` finds, which must see what is committed when it is called, or later."""
         with self._lock:

@@ -53,6 +53,8 @@ T = TypeVar("T")
 
 #: Connections that read side by side; each holds a page cache, see opening.py.
 READERS = 4
+#: A look waits so long for a commit under way (seconds) before it reads: a disk may take its time, a reader not.
+COMMIT_S = 0.05
 
 
 class SQLiteStore:
@@ -73,6 +75,7 @@ class SQLiteStore:
         self._limiter: anyio.CapacityLimiter | None = None
         self._writer: Writer | None = None
         self._shown = Shown()
+        self._over: asyncio.Future[None] | None = None  # the commit under way, if somebody waits for its end
         self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
 
@@ -114,6 +117,9 @@ class SQLiteStore:
             self._loop.call_soon_threadsafe(self._told, outcomes, woken)
 
     def _told(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
+        if self._over is not None:
+            self._over.set_result(None)
+            self._over = None
         for answer, outcome in outcomes:
             if isinstance(answer, asyncio.Future) and not answer.cancelled():
                 _settle(answer, outcome)
@@ -208,7 +214,16 @@ class SQLiteStore:
             return self._shown.read(job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id)))
 
         known = self._shown.look(job_id)
+        if known is None and self._shown.changing(job_id):
+            await self._commit()
+            known = self._shown.look(job_id)
         return await self._read(work) if known is None else known
+
+    async def _commit(self) -> None:
+        """Until the commit under way is over, mostly."""
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._over], timeout=COMMIT_S)
 
     async def items(
         self,
