@@ -26,6 +26,7 @@ from unstuck.pace import Counts, Pace
 from unstuck.slot import ITEMS_SHOWN, Slot, slot
 from unstuck.snapshot import Snapshot
 from unstuck.stores import Store
+from unstuck.turns import Turns
 from unstuck.viewer import Viewer
 from unstuck.watched import Watch
 
@@ -45,6 +46,8 @@ TICKS = 3
 TOGETHER_S = 0.2
 #: A commit is a moment ahead of its wake; who lacks something is looked at again after this (seconds).
 WAKE_S = 0.05
+#: Jobs that are handed out in one turn of the loop: a few milliseconds of it.
+AT_ONCE = 32
 
 
 class Hub:
@@ -69,6 +72,7 @@ class Hub:
         self._viewers: set[Viewer] = set()
         self._all: set[Viewer] = set()
         self._new: set[Viewer] = set()  # no beat was sent to them yet
+        self._turns = Turns(AT_ONCE)
         self._begun = asyncio.Event()  # one of them was handed its first state
         store.on_wake(self.wake)
 
@@ -228,6 +232,7 @@ class Hub:
         except JobNotFound:
             self._hand_out_gone(watch)
             return True
+        await self._turns.mine()  # after the look: those who waited for the same commit come back together
         job = snapshot.job
         changed = await self._changed_items(watch, snapshot)
         encoded: dict[str, Slot] = {}

@@ -6,17 +6,19 @@ mounted. The status endpoint and the stream call the same function, so they can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from unstuck import progress
-from unstuck.job import Item, Job, State
+from unstuck.job import Item, ItemState, Job, State
 
 #: How many failed items, and how many running ones, are named in the job itself.
 ITEM_ERRORS_SHOWN = 20
 CURRENT_SHOWN = 8
+#: Running items that a snapshot knows, so that it can tell who is named next when one of those ends.
+RUNNING_KNOWN = 64
 #: How long a polling client should wait (milliseconds): work that runs changes sooner than a queue.
 POLL_RUNNING_MS = 2_000
 POLL_QUEUED_MS = 5_000
@@ -24,11 +26,27 @@ POLL_QUEUED_MS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job as read at one instant: the row, the names of running items, and the first failed items."""
+    """A job at one instant: the row, index and name of the first items that run, and the first failed items."""
 
     job: Job
-    current: Sequence[str] = ()
+    running: Sequence[tuple[int, str]] = ()
     item_errors: Sequence[Item] = ()
+
+
+def after(before: Snapshot, job: Job, moved: Iterable[Item]) -> Snapshot | None:
+    """What follows `before` when the job became `job`, and of its items these run now, failed, or ran until now.
+    None where that cannot be told: of many that ran one ended, and who comes behind those known is not known."""
+    running, more = dict(before.running), len(before.running) >= RUNNING_KNOWN
+    failed = {item.index: item for item in before.item_errors}
+    for item in moved:
+        if item.state is ItemState.RUNNING:
+            running[item.index] = item.name
+        elif running.pop(item.index, None) is not None and more:
+            return None
+        if item.state is ItemState.FAILED:
+            failed[item.index] = item
+    first = tuple(sorted(running.items())[:RUNNING_KNOWN])
+    return Snapshot(job, first, tuple(failed[index] for index in sorted(failed)[:ITEM_ERRORS_SHOWN]))
 
 
 def etag(snapshot: Snapshot) -> str:
@@ -132,7 +150,7 @@ def _progress(snapshot: Snapshot, now: float) -> dict[str, Any]:
         "eta_seconds": None if job.stopping else eta,
         "stage": job.stage,
         "message": job.message,
-        "current": list(snapshot.current),
+        "current": [name for _, name in snapshot.running[:CURRENT_SHOWN]],
     }
 
 

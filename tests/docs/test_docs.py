@@ -49,7 +49,7 @@ def test_every_endpoint_is_in_the_protocol_and_the_other_way_round() -> None:
 def test_the_job_object_has_the_fields_that_the_protocol_tells() -> None:
     rows = re.findall(r"^\| (`[a-z_`, ]+`)(?:, )? \|", section(2), re.MULTILINE)
     told = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
-    seen = public(Snapshot(JOB, ["a"], [ITEM]), 1.0, "")
+    seen = public(Snapshot(JOB, [(0, "a")], [ITEM]), 1.0, "")
     assert told == set(seen)
     example = json.loads(re.search(r'`(\{"total".*?\})`', section(2)).group(1))  # type: ignore[union-attr]
     assert set(example) == set(seen["progress"])

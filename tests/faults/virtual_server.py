@@ -90,8 +90,9 @@ class InlineStore(SQLiteStore):
         self.told: Callable[[Job], None] = lambda job: None  # each state of the job, as committed
 
     def forget_hub(self) -> None:
-        """Its server is gone."""
+        """Its server is gone, and what it had in memory."""
         self._wakes.clear()
+        self._shown.forget()
 
     def backup(self) -> bytes:
         return self._connection.serialize()
@@ -101,6 +102,7 @@ class InlineStore(SQLiteStore):
         self._connection.close()
         self._connection = _opened(backup)
         self._connection.execute("UPDATE jobs SET name = ?", (str(history),))
+        self._shown.forget()
         found = rows.find_job(self._connection, JOB_ID)
         assert found is not None
         self.told(found[1])
@@ -119,13 +121,14 @@ class InlineStore(SQLiteStore):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self._wall(), Known())
+            transaction = Transaction(connection, self._wall(), Known(), self._shown)
             answer = work(transaction)
-            transaction.flush()
+            transaction.end()
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+        transaction.committed()
         if transaction.woken:
             for job in filter(None, transaction.woken.values()):
                 self.told(job)

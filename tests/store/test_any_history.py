@@ -97,6 +97,8 @@ class AnyHistory(RuleBasedStateMachine):
 
     async def read_all(self) -> dict[str, Seen]:
         jobs = await self.store.jobs(JobFilter(), before=None, limit=100)
+        for _, snapshot in jobs:
+            assert await self.store.snapshot(snapshot.job.id) == snapshot, "what is in memory is what is read"
         return {snapshot.job.id: await self.read(snapshot.job.id) for _, snapshot in jobs}
 
     def live(self) -> list[str]:

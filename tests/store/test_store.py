@@ -68,7 +68,7 @@ async def test_a_whole_life(store: SQLiteStore, clock: Clock) -> None:
     reports = [Report(job_id, one.item.index, one.item.lease, clock.now, 0.5) for one in claimed]
     await store.apply(reports)
     snapshot = await store.snapshot(job_id)
-    assert list(snapshot.current) == ["0.csv", "1.csv", "2.csv"]
+    assert snapshot.running == ((0, "0.csv"), (1, "1.csv"), (2, "2.csv"))
     assert snapshot.job.percent == 50.0
     broken = Problem("exception", "no")
     outcomes = await store.apply([finish(claimed[0]), finish(claimed[1], "failed", broken), finish(claimed[2])])

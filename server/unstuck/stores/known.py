@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 from unstuck.job import Item, Job
 
-#: Kept at most: far more than what runners hold at once, and a few MiB.
-MOST_JOBS, MOST_ITEMS = 1_024, 4_096
+#: Kept at most: far more than what runners hold at once, and 20 MiB. With 2,000 jobs that change all the time and
+#: room for half of them, it forgot all the time, and each command read its job and item.
+MOST_JOBS, MOST_ITEMS = 4_096, 8_192
 
 
 class Known:
@@ -24,11 +25,13 @@ class Known:
         self.items: dict[tuple[int, int], Item] = {}
         self._version: int | None = None
 
-    def as_of(self, version: int) -> None:
-        """`version` is SQLite's, and another one when somebody else has written."""
-        if version != self._version:
-            self.forget()
-            self._version = version
+    def as_of(self, version: int) -> bool:
+        """`version` is SQLite's, and another one when somebody else has written; then True, and it forgets."""
+        if version == self._version:
+            return False
+        self.forget()
+        self._version = version
+        return True
 
     def forget(self) -> None:
         """Everything."""

@@ -11,7 +11,7 @@ import msgspec
 
 from unstuck.errors import JobNotFound
 from unstuck.job import FINAL, Item, Job
-from unstuck.snapshot import CURRENT_SHOWN, ITEM_ERRORS_SHOWN, Snapshot
+from unstuck.snapshot import ITEM_ERRORS_SHOWN, RUNNING_KNOWN, Snapshot
 from unstuck.stores import Overview, deliveries, rows
 from unstuck.timeline import Entry, What, merged, of_items
 
@@ -29,18 +29,18 @@ def job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job]:
 
 def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
     """The job with what is shown of its items."""
-    current: list[str] = []
+    running: list[tuple[int, str]] = []
     errors: list[Item] = []
     if job.leased:
         sql = (
-            "SELECT name FROM items INDEXED BY items_by_state "
+            "SELECT idx, name FROM items INDEXED BY items_by_state "
             "WHERE job = ? AND state = 'running' ORDER BY idx LIMIT ?"
         )
-        current = [row[0] for row in connection.execute(sql, (job_n, CURRENT_SHOWN))]
+        running = connection.execute(sql, (job_n, RUNNING_KNOWN)).fetchall()
     if job.failed:
         sql = f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'failed' ORDER BY idx LIMIT ?"
         errors = [rows.item_from(row) for row in connection.execute(sql, (job_n, ITEM_ERRORS_SHOWN))]
-    return Snapshot(job, current, errors)
+    return Snapshot(job, tuple(running), tuple(errors))
 
 
 def named(connection: sqlite3.Connection, job_n: int, names: Sequence[str]) -> list[tuple[str, int]]:

@@ -45,6 +45,7 @@ from unstuck.stores import (
 from unstuck.stores import reports as taken
 from unstuck.stores.clock import Clock
 from unstuck.stores.opening import connect, open_checked
+from unstuck.stores.shown import Shown
 from unstuck.stores.writer import Answer, Transaction, Writer
 from unstuck.timeline import Entry, submitted
 
@@ -52,6 +53,8 @@ T = TypeVar("T")
 
 #: Connections that read side by side; each holds a page cache, see opening.py.
 READERS = 4
+#: A look waits so long for a commit under way (seconds) before it reads: a disk may take its time, a reader not.
+COMMIT_S = 0.05
 
 
 class SQLiteStore:
@@ -71,6 +74,8 @@ class SQLiteStore:
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._limiter: anyio.CapacityLimiter | None = None
         self._writer: Writer | None = None
+        self._shown = Shown()
+        self._over: asyncio.Future[None] | None = None  # the commit under way, if somebody waits for its end
         self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
 
@@ -82,7 +87,7 @@ class SQLiteStore:
         connection = await anyio.to_thread.run_sync(open_checked, self.path)
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
-        self._writer = Writer(connection, self._clock, self._tell)
+        self._writer = Writer(connection, self._clock, self._shown, self._tell)
         self._writer.start()
         self._closed = connection.close
 
@@ -94,6 +99,7 @@ class SQLiteStore:
         while not self._readers.empty():
             self._readers.get().close()
         self._closed()
+        self._shown.forget()
 
     @property
     def trouble(self) -> str | None:
@@ -111,6 +117,9 @@ class SQLiteStore:
             self._loop.call_soon_threadsafe(self._told, outcomes, woken)
 
     def _told(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
+        if self._over is not None:
+            self._over.set_result(None)
+            self._over = None
         for answer, outcome in outcomes:
             if isinstance(answer, asyncio.Future) and not answer.cancelled():
                 _settle(answer, outcome)
@@ -200,7 +209,21 @@ class SQLiteStore:
     # -- reading
 
     async def snapshot(self, job_id: str) -> Snapshot:
-        return await self._read(lambda connection: queries.snapshot(connection, *queries.job(connection, job_id)))
+        def work(connection: sqlite3.Connection) -> Snapshot:
+            # The transaction sees what is committed at its first statement, and none has run yet.
+            return self._shown.read(job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id)))
+
+        known = self._shown.look(job_id)
+        if known is None and self._shown.changing(job_id):
+            await self._commit()
+            known = self._shown.look(job_id)
+        return await self._read(work) if known is None else known
+
+    async def _commit(self) -> None:
+        """Until the commit under way is over, mostly."""
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._over], timeout=COMMIT_S)
 
     async def items(
         self,
@@ -235,7 +258,12 @@ class SQLiteStore:
         return await self._read(lambda connection: queries.live(connection, since))
 
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
-        return await self._read(lambda connection: queries.seqs(connection, job_ids))
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            found = queries.seqs(connection, job_ids)
+            self._shown.compare(job_ids, found)
+            return found
+
+        return await self._read(work)
 
     async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
         return await self._read(

@@ -21,16 +21,20 @@ from typing import Any, Protocol
 from unstuck import timeline
 from unstuck.decide import Change, claim, decide
 from unstuck.errors import JobNotFound, StoreUnavailable, UnstuckError
-from unstuck.job import Command, Item, Job, JobCommand
+from unstuck.job import Command, Item, ItemState, Job, JobCommand
 from unstuck.stores import Outcome, rows
 from unstuck.stores.clock import Clock
 from unstuck.stores.known import Known
+from unstuck.stores.shown import Shown
 from unstuck.timeline import Entry
 
 log = logging.getLogger("unstuck.store")
 
 #: A job's row number and the item's index.
 ItemKey = tuple[int, int]
+
+#: Items in these states are shown with their job.
+_SHOWN = frozenset({ItemState.RUNNING, ItemState.FAILED})
 
 #: Callers served by one commit at most: bounds how long the first of them waits.
 BATCH = 512
@@ -39,17 +43,21 @@ BATCH = 512
 class Transaction:
     """Jobs and items as this transaction sees and changes them; written at its end by `flush`."""
 
-    def __init__(self, connection: sqlite3.Connection, now: float, known: Known) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: float, known: Known, shown: Shown) -> None:
         self.connection = connection
         self.now = now
         self.woken: dict[str, Job | None] = {}
         self._known = known
+        self._shown = shown
         self._jobs: dict[str, tuple[int, Job]] = {}
         self._items: dict[ItemKey, Item] = {}
         #: What is not written yet: as it stands in the database.
         self._stale_jobs: dict[str, Job] = {}
         self._stale_items: dict[ItemKey, Item] = {}
         self._entries: list[dict[str, Any]] = []
+        #: What viewers see of items: those that came to be shown or are no more, and jobs of which only SQL knows.
+        self._moved: dict[str, dict[int, Item]] = {}
+        self._unclear: set[str] = set()
 
     def job(self, job_id: str) -> tuple[int, Job]:
         """Row number and job; raises JobNotFound."""
@@ -95,9 +103,15 @@ class Transaction:
         self._stale_jobs.clear()
         self._entries = []
 
+    def end(self) -> None:
+        """Write what is left. From now until it is `committed` what it may change is not looked up in memory."""
+        self.flush()
+        self._shown.committing({*self._jobs, *self._unclear})
+
     def committed(self) -> None:
         """What was seen here is the truth for the transactions that follow."""
         self._known.take(self._jobs, self._items)
+        self._shown.committed([job for _, job in self._jobs.values()], self._moved, self._unclear)
 
     def remember(self, job_n: int, entry: Entry) -> None:
         """Put a line into the job's timeline."""
@@ -122,6 +136,7 @@ class Transaction:
         self._jobs.pop(job_id, None)
         self._items.clear()  # the next job may be given its row number
         self._known.forget()
+        self._unclear.add(job_id)
         self.woken[job_id] = None
 
     def item(self, job_n: int, index: int) -> Item | None:
@@ -144,6 +159,10 @@ class Transaction:
             key = (job_n, item.index)
             self._items[key] = change.item
             self._stale_items.setdefault(key, item)
+            if item.state is not change.item.state and not _SHOWN.isdisjoint((item.state, change.item.state)):
+                self._moved.setdefault(job.id, {})[item.index] = change.item
+        if change.succeeds > job.waiting or (change.cancels_waiting and job.external):
+            self._unclear.add(job.id)  # among those that a statement below ends, some run
         if change.succeeds:
             self._succeed(job_n, change.job, change.succeeds)
         if change.cancels_waiting:
@@ -210,11 +229,12 @@ class _Asked:
 class Writer:
     """Runs callers' work in its thread, many in one commit; see the module."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, tell: Tell) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, shown: Shown, tell: Tell) -> None:
         self._connection = connection
         self._clock = clock
         self._tell = tell
         self._known = Known()
+        self._shown = shown
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="unstuck-writer", daemon=True)
         #: Why the last transaction failed, or None: for the health endpoint.
@@ -261,6 +281,7 @@ class Writer:
             outcomes, woken = self._commit(batch)
         except Exception as error:  # noqa: BLE001 – every caller has to get an answer
             self._known.forget()
+            self._shown.forget()  # whether a commit that failed is on the disk, only a read can tell
             if isinstance(error, sqlite3.Error) and not isinstance(error, _CALLERS_OWN):
                 self._fail(batch, error)
                 return
@@ -282,13 +303,13 @@ class Writer:
         # IMMEDIATE: a read that later wants to write fails at once beside another writer.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            self._known.as_of(connection.execute("PRAGMA data_version").fetchone()[0])
+            foreign = self._known.as_of(connection.execute("PRAGMA data_version").fetchone()[0])
             if moment.jump:
                 self._known.forget()
                 rows.move_times(connection, moment.jump)
-            transaction = Transaction(connection, moment.now, self._known)
+            transaction = Transaction(connection, moment.now, self._known, self._shown)
             outcomes = [(asked.answer, _try(asked.work, transaction)) for asked in batch]
-            transaction.flush()
+            transaction.end()
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -296,6 +317,8 @@ class Writer:
             raise
         self._clock.settle(moment)
         transaction.committed()
+        if foreign or moment.jump:
+            self._shown.forget()
         return outcomes, transaction.woken
 
     def _fail(self, batch: list[_Asked], error: sqlite3.Error) -> None:
