@@ -3,8 +3,8 @@
 A read puts a job in, unless a commit concerned the job meanwhile. From then on the writer brings it up to date
 with each commit, before anybody is told of it. On which side of a commit that is under way one is, only a read can
 tell, so its jobs are not looked up meanwhile: a look finds what a read would find at that moment. What SQL alone
-knows is forgotten rather than guessed, and the next look reads. When it is full, the oldest goes; each heartbeat's
-comparison holds it against the database too.
+knows is forgotten rather than guessed, and the next look reads; what is done is forgotten too. When it is full,
+the oldest goes; each heartbeat's comparison holds it against the database.
 
 The writer's thread, those that read and the loop share it; `look` takes no lock. Knows no SQL.
 """
@@ -94,6 +94,8 @@ class Shown:
                     self._drop(job.id)
                 elif items is not None:
                     self._put(job.id, kept, after(kept.snapshot, job, items.values()))
+                elif job.done:
+                    self._drop(job.id)
                 elif kept.snapshot.job is not job:
                     kept.snapshot = Snapshot(job, kept.snapshot.running, kept.snapshot.item_errors)
         self._committing = ()
@@ -115,7 +117,8 @@ class Shown:
 
     def _put(self, job_id: str, kept: _Kept, snapshot: Snapshot | None) -> None:
         weight = 0 if snapshot is None else _weight(snapshot)
-        if snapshot is None or weight > HEAVIEST:
+        # What is done is seldom looked at: ten thousand of them would be memory for nothing.
+        if snapshot is None or snapshot.job.done or weight > HEAVIEST:
             self._drop(job_id)
             return
         self._bytes += weight - kept.weight
