@@ -37,6 +37,8 @@ from tests.faults.stage import Stage
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 HEADER = ("fault", "schedules", *Flaw, "p50", "p99", "max")
+#: What takes longer is told (seconds).
+SLOW_S = 10.0
 #: Columns of a log.
 WIDE = 120
 #: Schedules for the Python client, for each one in Chromium.
@@ -79,10 +81,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def figures(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """The table's rows: each kind of fault that was played, all in Chromium together, and the Python client."""
+    """The table's rows: each kind of fault that was played, then all by who watched, with heartbeats and without."""
     rows = [_row(name, [one for one in verdicts if one.schedule.name == name]) for name in (*KINDS, "several")]
-    rows.append(_row("all in Chromium", [one for one in verdicts if not one.schedule.program]))
-    rows.append(_row("all with the Python client", [one for one in verdicts if one.schedule.program]))
+    for program, who in ((False, "in Chromium"), (True, "with the Python client")):
+        for beats, told in ((True, ""), (False, ", no heartbeats")):
+            alike = [one for one in verdicts if (one.schedule.program, one.schedule.beats) == (program, beats)]
+            rows.append(_row(f"all {who}{told}", alike))
     return [row for row in rows if row[1] != "0"]
 
 
@@ -125,6 +129,8 @@ def how_measured(command: str, lanes: int) -> str:
 
 
 def _told(console: Console, verdict: Verdict, command: str) -> None:
+    if verdict.truth_s is not None and verdict.truth_s > SLOW_S:
+        console.print(f"after {verdict.truth_s:.1f} s: {verdict.schedule}", highlight=False)
     if not verdict.wrongs:
         return
     console.print(f"[bold red]wrong[/] {verdict.schedule}", highlight=False)
