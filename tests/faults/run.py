@@ -81,7 +81,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def figures(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """The table's rows: each kind of fault that was played, then all by who watched, with heartbeats and without."""
+    """The rows: each kind of fault that was played, then all by who watched, with heartbeats and without."""
     rows = [_row(name, [one for one in verdicts if one.schedule.name == name]) for name in (*KINDS, "several")]
     for program, who in ((False, "in Chromium"), (True, "with the Python client")):
         for beats, told in ((True, ""), (False, ", no heartbeats")):
