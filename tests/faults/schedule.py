@@ -105,7 +105,8 @@ class Fault:
 
     @property
     def end_s(self) -> float:
-        return self.start_s + self.length_s
+        # 4.29 + 28.94 is a little more than 33.23, and what begins then would begin before this is over.
+        return round(self.start_s + self.length_s, 2)
 
     @property
     def mode(self) -> Mode | None:

@@ -44,3 +44,11 @@ def test_a_program_has_no_faults_of_pages() -> None:
     kinds = {fault.kind for seed in range(500) for fault in draw(seed, REAL, program=True).faults}
     assert kinds == set(FOR_PROGRAMS)
     assert not {"page frozen", "clock jump"} & kinds
+
+
+def test_what_ends_makes_room_for_what_begins_at_that_moment() -> None:
+    for seed in range(300):
+        lasting = 0
+        for _, _, begins in draw(seed, REAL).moments():
+            lasting += 1 if begins else -1
+            assert lasting <= 1, draw(seed, REAL)
