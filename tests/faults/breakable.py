@@ -7,6 +7,7 @@ ones with a single fault each. Must not know: who breaks it, and for how long.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -51,9 +52,9 @@ class BreakableHub(Hub):
 
 
 class BreakableStore(SQLiteStore):
-    def _asked(self, work: Callable[[Any], T]) -> Future[T]:
+    def _ask(self, work: Callable[[Any], T], answer: Future[T] | asyncio.Future[T]) -> None:
         _refuse()
-        return super()._asked(work)
+        super()._ask(work, answer)
 
     async def _read(self, work: Callable[[Any], T]) -> T:
         _refuse()

@@ -45,5 +45,7 @@ def test_a_store_that_fails_for_a_while(server: BreakableServer) -> None:
     server.break_(Breakage.STORE)
     refused = httpx.get(f"{server.url}{job['links']['self']}")
     assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    unwritten = httpx.post(f"{server.url}{job['links']['cancel']}")
+    assert (unwritten.status_code, unwritten.json()["code"]) == (503, "store_unavailable")
     server.mend()
     assert server.until_done(job["id"])["state"] == "completed"
