@@ -116,7 +116,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         try:
             await runner.start()
             await webhooks.start()
-            beating = asyncio.create_task(hub.run(), name="heartbeat")
+            beating = asyncio.create_task(hub.beats.run(), name="heartbeat")
             retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
             expiring = asyncio.create_task(retention.run(), name="retention")
             troubles = _troubles(runner)

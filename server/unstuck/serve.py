@@ -139,7 +139,7 @@ def _wired(app: ASGIApp) -> ASGIApp:
     async def wired(scope: Scope, receive: Receive, send: Send) -> None:
         # `send` is a method of uvicorn's request, before any middleware.
         transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
-        wire = scope[WIRE] = Wire(send, transport.abort, transport.set_write_buffer_limits)
+        wire = scope[WIRE] = Wire(send, transport)
         try:
             await app(scope, receive, send)
             hold, wire.hold = wire.hold, None

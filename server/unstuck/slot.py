@@ -6,7 +6,7 @@ Pure. Who is sent which of them is the viewer's business (viewer.py), what they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from unstuck import sse
 from unstuck.job import Item
@@ -18,24 +18,20 @@ ITEMS_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One change. `items` are those that changed after the seq `since`; who missed something before is sent
-    `missed` instead: fetch them."""
+    """One change: the job's event, with an id (its seq) and without, since on a stream of several jobs it would
+    mean nothing; and `both`, the same behind the items that changed after the seq `since`."""
 
+    job_id: str
     seq: int
     since: int
-    job: bytes
-    items: bytes
-    missed: bytes
     final: bool
-    #: An id is a job's seq; on a stream of several jobs it would mean nothing.
-    nameless: bytes = field(init=False)
-    #: The items and the job in one piece, with and without an id: made here once, and not for each viewer.
-    both: tuple[bytes, bytes] = field(init=False)
+    job: bytes
+    nameless: bytes
+    both: tuple[bytes, bytes]
 
-    def __post_init__(self) -> None:
-        nameless = self.job[self.job.index(b"\n") + 1 :]
-        object.__setattr__(self, "nameless", nameless)
-        object.__setattr__(self, "both", (self.items + self.job, self.items + nameless))
+    def missed(self) -> bytes:
+        """Instead of items, for who missed something before `since`: fetch them."""
+        return sse.items(self.job_id, self.seq, [], more=True)
 
 
 def slot(
@@ -44,13 +40,8 @@ def slot(
     """`changed` are the items after the seq `since`, one more than are shown if there are more; the rest is
     `snapshot.public`'s."""
     job = snapshot.job
-    seen = public(snapshot, now, base, keep_s)
+    named = sse.event("job", public(snapshot, now, base, keep_s), job.seq)
+    nameless = named[named.index(b"\n") + 1 :]
     shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
-    return Slot(
-        seq=job.seq,
-        since=since,
-        job=sse.event("job", seen, job.seq),
-        items=sse.items(job.id, job.seq, shown, more=len(changed) > ITEMS_SHOWN) if shown else b"",
-        missed=sse.items(job.id, job.seq, [], more=True),
-        final=job.done,
-    )
+    items = sse.items(job.id, job.seq, shown, more=len(changed) > ITEMS_SHOWN) if shown else b""
+    return Slot(job.id, job.seq, since, job.done, named, nameless, (items + named, items + nameless))

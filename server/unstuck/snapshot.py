@@ -6,9 +6,11 @@ mounted. The status endpoint and the stream call the same function, so they can 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from unstuck import progress
@@ -124,7 +126,17 @@ def rfc3339(at: float | None) -> str | None:
     """Epoch seconds as `2026-11-22T00:18:09.123Z`."""
     if at is None:
         return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second = math.floor(at)
+    micro = round((at - second) * 1e6)  # as datetime rounds
+    if micro == 1_000_000:
+        second, micro = second + 1, 0
+    return f"{_second(second)}{micro // 1000:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(at: int) -> str:
+    # Most of what a job's times say was said before, of this job or of another in the same second.
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}."
 
 
 def _progress(snapshot: Snapshot, now: float) -> dict[str, Any]:

@@ -11,15 +11,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from unstuck.snapshot import rfc3339
 
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
+_fast = msgspec.json.Encoder().encode
+_escaping = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def event(name: str, data: Mapping[str, Any], event_id: int | None = None) -> bytes:
     """One event. Without `event_id` a client's `Last-Event-ID` stays as it is."""
-    head = f"id: {event_id}\nevent: {name}\n" if event_id is not None else f"event: {name}\n"
-    return f"{head}data: {_encode(data)}\n\n".encode("ascii")
+    head = (
+        b"id: %d\nevent: %b\n" % (event_id, name.encode())
+        if event_id is not None
+        else b"event: " + name.encode() + b"\n"
+    )
+    return b"%bdata: %b\n\n" % (head, _json(data))
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
+    """As ASCII. msgspec writes UTF-8, in a sixth of the time; most of what there is to say is ASCII anyway."""
+    encoded = _fast(data)
+    return encoded if encoded.isascii() else _escaping(data).encode("ascii")
 
 
 def opening(words: str, retry_ms: int) -> bytes:

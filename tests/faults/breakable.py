@@ -21,7 +21,6 @@ from unstuck.errors import StoreUnavailable
 from unstuck.hub import Hub
 from unstuck.job import Job
 from unstuck.stores.sqlite import SQLiteStore
-from unstuck.watched import Watch
 
 T = TypeVar("T")
 VARIABLE = "BREAKAGE"
@@ -45,10 +44,10 @@ class BreakableHub(Hub):
         if broken() != Breakage.DEAF:
             super().wake(woken)
 
-    async def _hand_out(self, watch: Watch) -> bool:
+    def _hand_out(self, *what: Any) -> None:
         if broken() == Breakage.RAISES:
             raise RuntimeError("this broadcast was told to fail")
-        return await super()._hand_out(watch)
+        super()._hand_out(*what)
 
 
 class BreakableStore(SQLiteStore):

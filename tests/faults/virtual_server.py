@@ -32,7 +32,6 @@ from unstuck.stores import Claimed, Swept, claims, rows, schema
 from unstuck.stores.known import Known
 from unstuck.stores.sqlite import SQLiteStore
 from unstuck.stores.writer import Transaction
-from unstuck.watched import Watch
 
 T = TypeVar("T")
 
@@ -155,20 +154,22 @@ class FaultyHub(Hub):
     ) -> None:
         self._trouble, self._nets = trouble, nets
         super().__init__(store, pace, clock=clock)
+        if not nets.comparison:
+            self.beats.compare = _nothing_compared  # type: ignore[method-assign]
 
     def wake(self, woken: Mapping[str, Job | None]) -> None:
         if self._nets.broadcast:
             super().wake(woken)
 
-    async def _hand_out(self, watch: Watch) -> bool:
+    def _hand_out(self, *what: Any) -> None:
         if self._trouble.raises:
             raise RuntimeError("the broadcast broke")
-        if self._trouble.mute:
-            return False
-        return await super()._hand_out(watch)
+        if not self._trouble.mute:
+            super()._hand_out(*what)
 
-    async def _compare(self, now: float, job_ids: Collection[str]) -> dict[str, int]:
-        return await super()._compare(now, job_ids) if self._nets.comparison else {}
+
+async def _nothing_compared(now: float, job_ids: Collection[str]) -> dict[str, int]:
+    return {}
 
 
 class Server:
@@ -189,7 +190,7 @@ class Server:
     def start(self) -> None:
         self.store.forget_hub()
         self.hub = FaultyHub(self.store, self._pace, self.clock, self.trouble, self._nets)
-        self._spawn(self.hub.run())
+        self._spawn(self.hub.beats.run())
         self._spawn(self._work.go_on(self.store))
 
     async def kill(self) -> None:

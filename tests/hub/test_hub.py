@@ -18,7 +18,7 @@ from unstuck.pace import Pace
 from unstuck.snapshot import Snapshot, public
 from unstuck.stores import Claimed
 from unstuck.stores.sqlite import SQLiteStore
-from unstuck.viewer import Viewer
+from unstuck.viewer import Seat, Viewer
 
 
 def finish(one: Claimed) -> Finish:
@@ -49,6 +49,9 @@ class LateStore(SQLiteStore):
         super().__init__(path)
         self.reads = 0
         self.answer = asyncio.Event()
+
+    def look(self, job_id: str) -> None:
+        return None
 
     async def snapshot(self, job_id: str) -> Snapshot:
         found = await super().snapshot(job_id)
@@ -108,12 +111,12 @@ async def test_who_comes_costs_the_others_nothing(
 ) -> None:
     """Else a thousand who come one after the other cost half a million looks."""
     shown: list[Viewer] = []
-    show = Viewer.show
-    monkeypatch.setattr(Viewer, "show", lambda viewer, *what: (shown.append(viewer), show(viewer, *what)))
+    show = Seat.show
+    monkeypatch.setattr(Seat, "show", lambda seat, *what: (shown.append(seat.viewer), show(seat, *what)))
     job_id = await submitted(store)
     viewers = [await hub.join([job_id], base="")]
     await viewers[0].something()
-    await soon(lambda: not hub._watches[job_id].busy)
+    await soon(lambda: not hub._audience.watches[job_id].busy)
     shown.clear()
     for _ in range(20):
         viewers.append(await hub.join([job_id], base=""))
@@ -158,7 +161,7 @@ async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
-        await hub.beat(asyncio.get_running_loop().time() + 600.0)
+        await hub.beats.beat(asyncio.get_running_loop().time() + 600.0)
         await soon(lambda: reader.ended)
     assert reader.events[-1][0] == "leaving"
     assert 0 < reader.events[-1][1]["retry_ms"] <= 3000
@@ -184,10 +187,10 @@ async def test_a_stream_of_all_jobs_hears_of_new_ones(store: SQLiteStore, hub: H
         await store.apply([Cancel(new)])
         await soon(lambda: reader.of("job")[-1]["done"])
         assert not reader.ended
-        await hub.beat(0.0)
+        await hub.beats.beat(0.0)
         await soon(lambda: reader.of("heartbeat"))
         assert set(reader.of("heartbeat")[-1]["jobs"]) == {old, new}
-        await hub.beat(asyncio.get_running_loop().time() + 61.0)
+        await hub.beats.beat(asyncio.get_running_loop().time() + 61.0)
         await soon(lambda: set(reader.of("heartbeat")[-1]["jobs"]) == {old})
 
 
@@ -210,7 +213,7 @@ async def test_a_store_that_does_not_answer_stops_no_heartbeat(tmp_path: Any) ->
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
         store.seqs_fail = True
-        await hub.beat(0.0)
+        await hub.beats.beat(0.0)
         await soon(lambda: reader.of("heartbeat"))
         # A beat that named a seq would confirm it, and nobody would ask any more.
         assert reader.of("heartbeat")[-1]["jobs"] == {}
@@ -228,6 +231,9 @@ class FailingStore(SQLiteStore):
         if self.seqs_fail:
             raise StoreUnavailable("the disk is on fire")
         return await super().seqs(job_ids)
+
+    def look(self, job_id: str) -> None:
+        return None
 
     async def snapshot(self, job_id: str) -> Snapshot:
         if self.failures:
@@ -251,7 +257,7 @@ async def test_a_failed_broadcast_is_logged_counted_and_made_good(
         await soon(lambda: hub.counts.broadcast_retries == failures)
         if given_up:
             await soon(lambda: hub.counts.broadcast_failures)
-            await hub.beat(0.0)  # the heartbeat finds who lacks it
+            await hub.beats.beat(0.0)  # the heartbeat finds who lacks it
         await soon(lambda: reader.ended)
     assert reader.of("job")[-1]["state"] == "cancelled"
     errors = [record for record in caplog.records if record.levelname == "ERROR"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unstuck import names, sse
+from unstuck.snapshot import rfc3339
 
 NASTY = [
     'a\nevent: done\ndata: {"state":"done"}\n\n',
@@ -33,6 +37,12 @@ def test_an_event_is_one_event_whatever_it_carries(name: str) -> None:
     assert json.loads(body.removeprefix(b"data: ")) == {"name": name}
     # A client that splits lines at every line separator of Unicode sees the same lines.
     assert data.decode().splitlines() == data.decode().split("\n")[:-1]
+
+
+@given(st.floats(0, 2**33) | st.integers(0, 2**33) | st.integers(0, 2**33).map(lambda whole: whole + 0.9999996))
+def test_times_are_written_as_datetime_writes_them(at: float) -> None:
+    iso = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    assert rfc3339(at) == iso.replace("+00:00", "Z")
 
 
 def test_a_heartbeat_moves_no_last_event_id() -> None:

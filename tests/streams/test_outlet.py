@@ -43,8 +43,17 @@ class Connection:
         await self.gone.wait()
         return {"type": "http.disconnect"}
 
-    def bound(self, most: int) -> None:
+    def set_write_buffer_limits(self, most: int) -> None:
         self.most = most
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self.room.is_set() else 1
+
+    def is_closing(self) -> bool:
+        return self.gone.is_set()
+
+    def write(self, chunk: bytes) -> None:
+        self.sent.append({"type": "http.response.body", "body": unchunked(chunk), "more_body": True})
 
     def abort(self) -> None:
         self.aborted = True
@@ -68,7 +77,7 @@ async def connected(hub: Hub, job_id: str, flush: Flush, limit_s: float = 30.0) 
     connection = Connection()
     viewer = await hub.join([job_id], base="", ends=True)
     response = Live(viewer, b": hello\n\n", hub, flush, limit_s)
-    wire = Wire(connection.send, connection.abort, connection.bound)
+    wire = Wire(connection.send, connection)  # type: ignore[arg-type]
 
     async def served() -> None:
         await response({"type": "http", WIRE: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
@@ -149,9 +158,11 @@ async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hu
     flush = Flush()
     async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
         await soon(lambda: broken.events and whole.events)
-        broken.sent = None  # type: ignore[assignment] – its next send raises
-        await store.apply([Cancel(job_id)])
-        await soon(lambda: whole.gone.is_set() and broken.aborted)
+        broken.sent = None  # type: ignore[assignment] – what is written to it next raises
+        (claimed,) = await store.claim(1, 30.0)
+        await soon(lambda: len(jobs(whole)) == 2 and broken.aborted)
+        await store.apply([Cancel(job_id), finish(claimed)])
+        await soon(lambda: whole.gone.is_set())
     assert jobs(whole)[-1]["state"] == "cancelled"
 
 
@@ -198,8 +209,9 @@ async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) ->
     class Counted:
         rung = False
 
-        def push(self) -> None:
+        def ready(self) -> bytes:
             seen.append(turns)
+            return b""
 
     seen: list[int] = []
     for _ in range(SENDS_PER_TURN * 2 + 1):
@@ -209,6 +221,13 @@ async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) ->
         turns += 1
     assert len(set(seen)) == 3
     assert (await store.snapshot(job_id)).job.seq == 1
+
+
+def unchunked(chunk: bytes) -> bytes:
+    size, body = chunk.split(b"\r\n", 1)
+    assert len(body) == int(size, 16) + 2
+    assert body.endswith(b"\r\n")
+    return body[:-2]
 
 
 def jobs(connection: Connection) -> list[dict[str, Any]]:

@@ -58,6 +58,16 @@ def test_headers_and_first_bytes(server: Server) -> None:
             pass
 
 
+def test_who_asks_for_the_head_gets_it_and_holds_no_stream(server: Server) -> None:
+    job = rehearse(server, total=1, seconds=30)
+    for path in (job["links"]["events"], f"/api/events/stream?job={job['id']}"):
+        answer = httpx.head(server.url + path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert answer.content == b""
+    assert server.get("/api/health")["streams"]["open"] == 0
+    httpx.post(server.url + job["links"]["cancel"])
+
+
 def test_a_stream_opens_with_the_truth_and_ends_with_the_job(server: Server) -> None:
     job = rehearse(server, total=6)
     seen = follow(server, job["id"])

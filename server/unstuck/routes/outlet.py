@@ -1,13 +1,16 @@
 """Sends events to thousands of viewers without a task for each: the fast way out, when our own server serves.
 
-An ASGI `send` of uvicorn finishes at once unless the connection's buffer is full. So one flush per turn of the
-loop calls the `send` of every viewer that has something, and steps its coroutine a single time. Only a viewer
-whose buffer is full gets a task, which waits as long as a reader may stall, and no longer. Measured, this costs
-a third less than waking a task for each viewer and event, and a third of the memory of a response with tasks.
+One flush per turn of the loop writes to every viewer that has something. Where nothing waits in the connection's
+buffer, as is nearly always so, that is the chunk of HTTP/1.1 that all viewers of a change share, and it goes
+straight to the transport. Where something waits, uvicorn's `send` is called, which knows whether there is room:
+its coroutine is stepped once, and only a viewer whose buffer is full gets a task, which waits as long as a reader
+may stall, and no longer. Measured with 1,000 viewers, CPU seconds for 100,000 deliveries: a task for each viewer
+and event 7.4, a step of `send` for each 1.8, this 1.2; nchan, in C, takes 1.15, and a bare loop of sends 0.7.
 
-This rests on three facts: `send` uses no cancel scopes (uvicorn's does not; a host app's middleware may, so there
-sse-starlette does the work, see streams.py); its coroutine may be finished by another task; and aborting the
-transport ends the request. They hold for what serve.py put into the scope, and for nothing else.
+This rests on four facts: `send` uses no cancel scopes (uvicorn's does not; a host app's middleware may, so there
+sse-starlette does the work, see streams.py); its coroutine may be finished by another task; aborting the transport
+ends the request; and an answer without a length is sent in chunks, of which uvicorn keeps no account. They hold
+for what serve.py put into the scope, and for nothing else.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -40,13 +44,11 @@ HEADERS = {
 
 @dataclass(slots=True)
 class Wire:
-    """A connection as uvicorn has it: its own `send`, how to cut it, and how to bound what waits in it (bytes).
-    `hold` is what is left to do for it when the app's whole stack of middleware has returned: a dozen frames less
-    for each viewer, which is 6 KiB."""
+    """A connection as uvicorn has it: its own `send`, and the transport below. `hold` is what is left to do for it
+    when the app's whole stack of middleware has returned: a dozen frames less for each viewer, which is 6 KiB."""
 
     send: Send
-    abort: Callable[[], None]
-    bound: Callable[[int], None]
+    transport: asyncio.Transport
     hold: Callable[[Receive], Awaitable[None]] | None = None
 
 
@@ -60,57 +62,84 @@ class Flush:
     def __init__(self) -> None:
         self._rung: deque[Outlet] = deque()
         self._planned = False
+        self._data = self._chunk = b""
 
     def ring(self, outlet: Outlet) -> None:
-        if outlet.rung:
-            return
-        outlet.rung = True
-        self._rung.append(outlet)
-        self._plan()
+        if not outlet.rung:
+            outlet.rung = True
+            self._rung.append(outlet)
+            if not self._planned:
+                self._plan()
+
+    def chunk(self, data: bytes) -> bytes:
+        """These bytes as a chunk of HTTP/1.1. The viewers of a change come one after the other with the same
+        object, so it is made once for them."""
+        if data is not self._data:
+            self._data, self._chunk = data, b"%x\r\n%b\r\n" % (len(data), data)
+        return self._chunk
 
     def _plan(self) -> None:
-        if not self._planned:
-            self._planned = True
-            asyncio.get_running_loop().call_soon(self._run)
+        self._planned = True
+        asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
         self._planned = False
         rung = self._rung
+        if len(rung) > SENDS_PER_TURN:
+            self._plan()
+        ready: list[tuple[asyncio.Transport, bytes]] = []
         for _ in range(min(len(rung), SENDS_PER_TURN)):
             outlet = rung.popleft()
             outlet.rung = False
-            outlet.push()
-        if rung:
-            self._plan()
+            if chunk := outlet.ready():
+                ready.append((outlet.transport, chunk))
+        _write(iter(ready))
+
+
+def _write(ready: Iterator[tuple[asyncio.Transport, bytes]]) -> None:
+    """In a loop of their own: each write sweeps the caches of what it takes to get there."""
+    try:
+        for transport, chunk in ready:
+            transport.write(chunk)
+    except Exception:  # of one connection; the others follow
+        log.exception("a stream broke while it was written to")
+        transport.abort()
+        _write(ready)
 
 
 class Outlet:
     """One viewer's connection."""
 
-    __slots__ = ("_flush", "_hub", "_limit_s", "_over", "_rest", "_viewer", "_wire", "rung")
+    __slots__ = ("_flush", "_hub", "_limit_s", "_over", "_rest", "_viewer", "_wire", "rung", "transport")
 
     def __init__(self, viewer: Viewer, wire: Wire, flush: Flush, limit_s: float, hub: Hub) -> None:
         self.rung = False
         self._hub = hub
         self._viewer = viewer
         self._wire = wire
+        self.transport = wire.transport
         self._flush = flush
         self._limit_s = limit_s
         self._rest: asyncio.Task[None] | None = None  # a send that could not finish at once
         self._over = False
-        viewer.rung = self.ring
-
-    def ring(self) -> None:
-        self._flush.ring(self)
+        viewer.rung = partial(flush.ring, self)
 
     def push(self) -> None:
-        """Send what there is, unless a send is under way: then what gathers goes with the next one."""
+        """Send what there is."""
+        if chunk := self.ready():
+            _write(iter([(self.transport, chunk)]))
+
+    def ready(self) -> bytes:
+        """What is to be written now, as a chunk; nothing where uvicorn's `send` has to take it, and while it does:
+        then what gathers goes with the next one."""
         if self._rest is not None or self._over:
-            return
+            return b""
         data = self._viewer.take()
         self._over = self._viewer.ended
-        if data or self._over:
+        if self._over or self.transport.get_write_buffer_size():
             self._step(self._wire.send({"type": "http.response.body", "body": data, "more_body": not self._over}))
+            return b""
+        return self._flush.chunk(data) if data and not self.transport.is_closing() else b""
 
     def _step(self, sending: Any) -> None:
         try:
@@ -119,7 +148,7 @@ class Outlet:
             return
         except Exception:
             log.exception("a stream broke while it was sent to")
-            self._wire.abort()
+            self.transport.abort()
             return
         self._rest = asyncio.create_task(self._finish(sending, waits_for))
 
@@ -130,7 +159,7 @@ class Outlet:
         except TimeoutError:
             log.info("a reader that had not read for %g s was let go", self._limit_s)
             self._over = True
-            self._wire.abort()
+            self.transport.abort()
         finally:
             self._rest = None
         self.push()
@@ -183,7 +212,7 @@ class Live(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire: Wire = scope[WIRE]
-        wire.bound(BACKLOG_BYTES)
+        wire.transport.set_write_buffer_limits(BACKLOG_BYTES)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             # With the first event, where it is there: one send less for each of thousands who come together.

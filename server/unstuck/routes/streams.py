@@ -78,6 +78,9 @@ async def _joined(request: Request, parts: Parts, job_ids: Sequence[str] | None,
 
 
 def _stream(request: Request, parts: Parts, viewer: Viewer, words: str) -> Response:
+    if request.method == "HEAD":  # whoever asks for the head alone is not kept waiting for a body that never comes
+        parts.hub.part(viewer)
+        return Response(headers=HEADERS)
     opening = sse.opening(words, random.randint(*RETRY_MS))  # noqa: S311 – spreads, hides nothing
     limit_s = parts.settings.send_timeout_s
     if WIRE in request.scope:

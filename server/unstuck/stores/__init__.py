@@ -165,6 +165,10 @@ class Store(Protocol):
     async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
         """What is known of the job's life, oldest first, with `limit` the newest of it; JobNotFound."""
 
+    def look(self, job_id: str) -> Snapshot | None:
+        """As `snapshot` would find it now, where that is in memory; None: it has to be read, or there is no such
+        job."""
+
     async def snapshot(self, job_id: str) -> Snapshot:
         """The newest truth about a job; JobNotFound."""
 

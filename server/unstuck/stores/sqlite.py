@@ -208,6 +208,9 @@ class SQLiteStore:
 
     # -- reading
 
+    def look(self, job_id: str) -> Snapshot | None:
+        return self._shown.look(job_id)
+
     async def snapshot(self, job_id: str) -> Snapshot:
         def work(connection: sqlite3.Connection) -> Snapshot:
             # The transaction sees what is committed at its first statement, and none has run yet.
