@@ -73,8 +73,11 @@ class Beats:
             await self._some_began.wait()
             await asyncio.sleep(TOGETHER_S)
             self._some_began.clear()
-            if newcomers := [viewer for viewer in self._audience.new if viewer.begun and not viewer.ended]:
-                await self.beat(asyncio.get_running_loop().time(), newcomers)
+            await self._greet()  # of its own, so that nobody is held on to here until the next ones come
+
+    async def _greet(self) -> None:
+        if newcomers := [viewer for viewer in self._audience.new if viewer.begun and not viewer.ended]:
+            await self.beat(asyncio.get_running_loop().time(), newcomers)
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()

@@ -165,9 +165,14 @@ class Viewer:
 
     def take(self) -> bytes:
         """All that is to be sent now, in one piece: one send costs what many events cost."""
-        waiting = self.waiting
-        if len(waiting) == 1 and not (self._gone or self._beat or self._farewell):
-            return waiting.pop().told()  # nearly always so, and then nothing is copied
+        waiting, beat = self.waiting, self._beat
+        # Nearly always there is one thing; as it is not copied, who sends it sees that it is the same for all.
+        if not (self._gone or self._farewell):
+            if len(waiting) == 1 and not beat:
+                return waiting.pop().told()
+            if beat and not waiting:
+                self._beat = b""
+                return beat
         parts = [*self._gone, *(seat.told() for seat in waiting), self._beat, self._farewell]
         self._gone, self.waiting, self._beat, self._farewell = [], [], b"", b""
         return b"".join(parts)
