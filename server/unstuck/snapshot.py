@@ -22,8 +22,7 @@ CURRENT_SHOWN = 8
 #: Running items that a snapshot knows, so that it can tell who is named next when one of those ends.
 RUNNING_KNOWN = 64
 #: How long a polling client should wait (milliseconds): work that runs changes sooner than a queue.
-POLL_RUNNING_MS = 2_000
-POLL_QUEUED_MS = 5_000
+_POLL_MS = {State.RUNNING: 2_000, State.QUEUED: 5_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +58,22 @@ def etag(snapshot: Snapshot) -> str:
 def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None) -> dict[str, Any]:
     """The job object. `now` in epoch seconds, `base` the mount prefix without a slash at its end, `keep_s` for how
     long finished jobs are kept (None: for ever)."""
-    job = snapshot.job
+    job, done = snapshot.job, snapshot.job.done
     return {
         "id": job.id,
         "seq": job.seq,
         "kind": job.kind,
         "name": job.name,
         "state": job.state,
-        "done": job.done,
+        "done": done,
         "cancel_requested": job.cancel_requested,
         "cancel_requested_at": rfc3339(job.cancel_requested_at),
-        "health": None if job.done else job.health,
+        "health": None if done else job.health,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "priority": job.priority,
         "external": job.external,
-        "progress": _progress(snapshot, now),
+        "progress": _progress(snapshot, now, done),
         "error": _error(job.error),
         "item_errors": [
             {
@@ -94,8 +93,8 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
         "deadline_at": rfc3339(job.deadline_at),
         "expires_at": None if job.finished_at is None or keep_s is None else rfc3339(job.finished_at + keep_s),
         "server_time": rfc3339(now),
-        "poll_after_ms": _poll_after(job),
-        "links": _links(job, base),
+        "poll_after_ms": None if done else _POLL_MS[job.state],
+        "links": _links(job.id, base, done),
     }
 
 
@@ -139,13 +138,13 @@ def _second(at: int) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}."
 
 
-def _progress(snapshot: Snapshot, now: float) -> dict[str, Any]:
+def _progress(snapshot: Snapshot, now: float, over: bool) -> dict[str, Any]:
     job = snapshot.job
     # A finished job shows its average; a running one what it does now.
     until = now if job.finished_at is None else job.finished_at
     elapsed = max(until - job.started_at, 0.0) if job.started_at is not None else 0.0
     done = job.processed + job.partial
-    if job.done:
+    if over:
         speed = job.processed / elapsed if elapsed > 0 else None
         eta = None
     else:
@@ -172,20 +171,14 @@ def _error(error: Any) -> dict[str, Any] | None:
     return {"code": error.code, "message": error.message, "transient": error.transient}
 
 
-def _poll_after(job: Job) -> int | None:
-    if job.done:
-        return None
-    return POLL_QUEUED_MS if job.state is State.QUEUED else POLL_RUNNING_MS
-
-
-def _links(job: Job, base: str) -> dict[str, str | None]:
-    here = f"{base}/api/jobs/{job.id}"
+def _links(job_id: str, base: str, done: bool) -> dict[str, str | None]:
+    here = f"{base}/api/jobs/{job_id}"
     return {
         "self": here,
         "events": f"{here}/events",
         "items": f"{here}/items",
         "timeline": f"{here}/timeline",
         "cancel": f"{here}/cancel",
-        "retry": f"{here}/retry" if job.done else None,
-        "results": f"{here}/results" if job.done else None,
+        "retry": f"{here}/retry" if done else None,
+        "results": f"{here}/results" if done else None,
     }
