@@ -82,6 +82,7 @@ GOALS: list[Goal] = [
     Goal("stalled: server and kernel together (KiB)", _of("stalled", OURS, "KiB together"), 256, 256),
     Goal("connect: 5,000 with their snapshot (s)", _of("connect", OURS, "seconds"), 2),
     Goal("connect: CPU over that of sse-starlette", _against("connect", NAIVE, "CPU s"), 1 / 2.5, 1),
+    Goal("comeback: the end, while 5,000 others come, at most (ms)", _of("comeback", OURS, "end max ms"), 2_000),
     *(
         Goal(f"{scene}: the loop is away, p99.9 (ms)", _of(scene, OURS, "loop p99.9 ms"), 50)
         for scene in ("storm", "many", "connect")

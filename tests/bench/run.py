@@ -32,6 +32,7 @@ SCENES: dict[str, tuple[str, str]] = {
     "idle": ("idle", "5,000 viewers of a job on which nothing happens"),
     "stalled": ("stalled", "viewers that never read, each"),
     "connect": ("connect", "5,000 viewers come at once, each gets the job as it is"),
+    "comeback": ("comeback", "1,000 viewers whose jobs end while 5,000 others come at once"),
     "durable": ("durable", "item results and state changes, durable, in one process"),
     "celery": ("celery_redis", "the same with a task queue, without durability"),
     "reporting": ("reporting", "`report()` in user code"),
