@@ -18,6 +18,7 @@ from tests.bench.peers import Absent, Daemon
 from tests.bench.processes import CACHE, CLIENT_CORE, PATIENCE_S, SERVER_CORE, free_port
 from tests.conftest import eventually
 
+CELERY = "Celery update_state on Redis"
 PROGRAM = """
 import sys, time
 from celery import Celery
@@ -45,7 +46,7 @@ def measure(rounds: int, scale: float) -> Table:
                 seconds = max(3.0 * scale, 0.5)
                 asked = ["taskset", "-c", str(SERVER_CORE), python, "-c", PROGRAM, url, str(seconds)]
                 told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
-                samples.add("Celery update_state on Redis", **{"updates/s": float(told.stdout)})
+                samples.add(CELERY, **{"updates/s": float(told.stdout)})
                 say(f"  celery: round {turn + 1} of {rounds}")
     return samples.medians()
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import median
 
+from tests.bench.celery_redis import CELERY
 from tests.bench.figures import Table, shown
 from tests.bench.peers import BARE, BETTER, NAIVE, NCHAN, OURS
 
@@ -50,6 +52,19 @@ def _grown(column: str, since: str) -> Callable[[Found], float]:
         return (row[column] - row[since]) / (row["MiB with all"] - row["MiB before"])
 
     return reached
+
+
+def _figure(scene: str, name: str) -> Callable[[Found], float]:
+    return _of(scene, name, "figure")
+
+
+def _one_by(figure: Callable[[Found], float], whole: float = 1.0) -> Callable[[Found], float]:
+    """Where more is better."""
+    return lambda found: whole / figure(found)
+
+
+def _celery_over(name: str) -> Callable[[Found], float]:
+    return lambda found: found["celery"][CELERY]["updates/s"] / _figure("durable", name)(found)
 
 
 STORM = "CPU s for each s of it"
@@ -99,6 +114,37 @@ GOALS: list[Goal] = [
     *(
         Goal(f"fan-out to {viewers}: a poll, p99 (ms)", _of("fan-out", OWN, f"{viewers}: poll p99 ms"), 50)
         for viewers in (1_000, 5_000)
+    ),
+    *(
+        goal
+        for name in ("results_of_100_jobs", "results_one_by_one_of_100_jobs", "reports_of_100_jobs")
+        for goal in (
+            Goal(
+                f"durable: 20,000 a second over {name.replace('_', ' ')}",
+                _one_by(_figure("durable", f"{name}_per_s"), 20_000),
+                1,
+            ),
+            Goal(
+                f"durable: bare sqlite3 over {name.replace('_', ' ')}",
+                _one_by(_figure("durable", f"{name}_share_of_bare")),
+                5,
+                20,
+            ),
+            Goal(f"celery: its updates over {name.replace('_', ' ')}", _celery_over(f"{name}_per_s"), 0.1),
+        )
+    ),
+    Goal("reporting: `report()` over an iteration of tqdm", _figure("reporting", "over_tqdm"), 3, 8),
+    Goal("batch: small files, over Pool.map", _figure("batch", "over_pool_map"), 1.5, 12),
+    Goal("batch: large files, over sha256sum", _figure("batch", "over_sha256sum"), 1, 3),
+    Goal(
+        "large: with a million jobs behind, over ten, the median question",
+        lambda found: median(row["ratio"] for row in found["large"].values()),
+        1.25,
+        2.5,
+    ),
+    *(
+        Goal(f"page: tasks of the main thread over 50 ms, {where}", _of("page", where, "over_50"), 0)
+        for where in ("dialog", "list")
     ),
 ]
 
