@@ -11,6 +11,7 @@ from statistics import median
 
 from tests.bench.celery_redis import CELERY
 from tests.bench.figures import Table, shown
+from tests.bench.inside import COST
 from tests.bench.peers import BARE, BETTER, NAIVE, NCHAN, OURS
 
 Found = Mapping[str, Table]
@@ -67,7 +68,6 @@ def _celery_over(name: str) -> Callable[[Found], float]:
     return lambda found: found["celery"][CELERY]["updates/s"] / _figure("durable", name)(found)
 
 
-STORM = "CPU s for each s of it"
 SAME, SMALL = "as many bytes", "300 B"
 
 GOALS: list[Goal] = [
@@ -83,7 +83,7 @@ GOALS: list[Goal] = [
         for size in (SAME, SMALL)
     ),
     *(
-        Goal(f"storm: CPU over that of {peer}", _against("storm", f"{peer}, {SMALL}", STORM), 0.1, 0.5)
+        Goal(f"storm: CPU over that of {peer}", _against("storm", f"{peer}, {SMALL}", COST), 0.1, 0.5)
         for peer in (NAIVE, NCHAN, BETTER, BARE)
     ),
     Goal("storm: lateness, p99 (ms)", _of("storm", OURS, "late p99 ms"), 250),

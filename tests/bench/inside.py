@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.peers import Served
+from tests.bench.peers import Served, ours
 from tests.bench.polls import Polls
-from tests.bench.viewers import Change, Viewers, percentile
+from tests.bench.viewers import Change, Viewers, last_ms, lateness_ms, percentile
 
+#: The column of what it costs.
+COST = "CPU s for each s of it"
+#: Until jobs that change are watched calmly, and until all of them have ended at most (seconds).
+WARM_S, ENDED_S = 2.0, 30.0
 #: Windows in which polls and the probe are under way, apart from those in which CPU is counted (seconds).
 LOOKED_S = 3.0
 
@@ -56,3 +60,37 @@ def record() -> Iterator[Path]:
     """A file for the arrivals of a load client."""
     with tempfile.TemporaryDirectory(prefix="unstuck-bench-") as folder:
         yield Path(folder, "arrivals")
+
+
+def changing(jobs: int, viewers: int, rate: float, seconds: float) -> dict[str, float]:
+    """Our server with so many jobs that change at this rate each, before so many viewers in all, to their end: its
+    cost, how late the truth and the end are, and how the loop and polls fare, as columns."""
+    with (
+        record() as arrivals,
+        ours(jobs)() as server,
+        Viewers(server.port, server.paths, viewers, first=1, record=arrivals) as watching,
+    ):
+        server.publish(rate)
+        watching.window(WARM_S)
+        notes(server)
+        before = server.program.cpu()
+        window = watching.window(seconds)
+        used = server.program.cpu() - before
+        changes = notes(server).changes
+        looks = looked(server, watching)
+        server.program.tell("finish")
+        watching.window(ENDED_S, int(viewers * rate * 1_000))  # until all have ended
+        ends = notes(server).changes
+        watching.close()
+        late = lateness_ms(arrivals, changes, jobs, window)
+        last = last_ms(arrivals, ends, jobs, viewers)
+    changed = sum(window.start <= at <= window.end for _, _, at in changes)
+    return {
+        COST: used / window.seconds,
+        "changes/s": changed / window.seconds,
+        "deliveries/s": window.events / window.seconds,
+        "late p50 ms": percentile(late, 0.5),
+        "late p99 ms": percentile(late, 0.99),
+        "end p99 ms": percentile(last, 0.99),
+        **looks,
+    }

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 
 from tests.bench.figures import Samples, Table, say
-from tests.bench.inside import looked, notes, record
-from tests.bench.peers import NAIVE, OURS, PEERS, Start, available, ours
-from tests.bench.viewers import Viewers, last_ms, lateness_ms, percentile
+from tests.bench.inside import COST, changing
+from tests.bench.peers import NAIVE, OURS, PEERS, Start, available
+from tests.bench.viewers import Viewers
 
 RATE = 1_000
 VIEWERS = 1_000
@@ -27,47 +27,12 @@ def measure(rounds: int, scale: float) -> Table:
     samples = Samples()
     viewers = int(VIEWERS * scale)
     for turn in range(rounds):
-        _ours(samples, viewers)
+        samples.add(OURS, **changing(1, viewers, RATE, SECONDS))
         for name, start in starts.items():
             cost = _burst(start, viewers)
-            samples.add(f"{name}, {SMALL} B", **{"CPU s for each s of it": cost})
+            samples.add(f"{name}, {SMALL} B", **{COST: cost})
         say(f"  storm: round {turn + 1} of {rounds}")
     return samples.medians()
-
-
-def _ours(samples: Samples, viewers: int) -> None:
-    with (
-        record() as arrivals,
-        ours()() as server,
-        Viewers(server.port, server.paths, viewers, first=1, record=arrivals) as watching,
-    ):
-        server.publish(RATE)
-        watching.window(1.0)
-        notes(server)
-        before = server.program.cpu()
-        window = watching.window(SECONDS)
-        used = server.program.cpu() - before
-        changes = notes(server).changes
-        looks = looked(server, watching)
-        server.program.tell("finish")
-        watching.window(30.0, viewers * RATE)  # until all have ended
-        ends = notes(server).changes
-        watching.close()
-        late = lateness_ms(arrivals, changes, 1, window)
-        last = last_ms(arrivals, ends, 1, viewers)
-    changed = sum(window.start <= at <= window.end for _, _, at in changes)
-    samples.add(
-        OURS,
-        **{
-            "CPU s for each s of it": used / window.seconds,
-            "changes/s": changed / window.seconds,
-            "deliveries/s": window.events / window.seconds,
-            "late p50 ms": percentile(late, 0.5),
-            "late p99 ms": percentile(late, 0.99),
-            "end p99 ms": percentile(last, 0.99),
-        },
-        **looks,
-    )
 
 
 def _burst(start: Start, viewers: int) -> float:
