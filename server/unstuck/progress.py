@@ -23,9 +23,10 @@ ETA_AFTER_ITEMS = 3
 PERCENT_BEFORE_DONE = 99.9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Meter:
-    """What is remembered of the past: weighted work (items), weighted time (seconds), and when."""
+    """What is remembered of the past: weighted work (items), weighted time (seconds), and when. Never changed; it
+    is not frozen only because each report makes one, and setting fields past that guard takes 0.4 µs more."""
 
     work: float = 0.0
     span: float = 0.0
