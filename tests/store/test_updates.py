@@ -11,7 +11,7 @@ import pytest
 from unstuck.job import Health, Item, ItemState, Job, Problem, State, replace
 from unstuck.progress import Meter
 from unstuck.stores import rows, schema
-from unstuck.stores.updates import Updates
+from unstuck.stores.updates import ITEMS, JOBS, Updates
 
 JOB = Job(id="1", kind="checksum", name="", total=3, waiting=3, created_at=1.0)
 ITEM = Item(index=4, name="4.csv", size=1, file="4")
@@ -57,7 +57,7 @@ def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves
     job = JOB
     for after in (replace(JOB, **moves), JOB):  # there, and back to what it was
         updates = Updates()
-        updates.job(1, job, after)
+        updates.add(JOBS, 1, job, after)
         updates.execute(connection)
         assert rows.find_job(connection, "1") == (1, after)
         job = after
@@ -68,7 +68,7 @@ def test_an_item_that_moved_is_read_as_it_is(connection: sqlite3.Connection, mov
     item = ITEM
     for after in (replace(ITEM, **moves), ITEM):
         updates = Updates()
-        updates.item(1, item, after)
+        updates.add(ITEMS, 1, item, after)
         updates.execute(connection)
         assert rows.find_item(connection, 1, 4) == after
         item = after

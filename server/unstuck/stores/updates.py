@@ -43,16 +43,10 @@ class Updates:
     def __init__(self) -> None:
         self._rows: dict[str, list[list[Any]]] = {}
 
-    def job(self, job_n: int, before: Job, after: Job) -> None:
-        """The job's row says `before`, and shall say `after`."""
-        self._add(_JOBS.moved(before, after), job_n, after)
-
-    def item(self, job_n: int, before: Item, after: Item) -> None:
-        """The item's row says `before`, and shall say `after`."""
-        self._add(_ITEMS.moved(before, after), job_n, after)
-
-    def _add(self, columns: _Columns, job_n: int, after: Job | Item) -> None:
+    def add(self, table: Table, job_n: int, before: Job | Item, after: Job | Item) -> None:
+        """A row of `JOBS` or `ITEMS` says `before`, and shall say `after`."""
         now = after.__dict__
+        columns = table.moved(before.__dict__, now)
         row = [now[name] for name in columns.names]
         for place in columns.others:
             row[place] = sql(row[place])
@@ -74,7 +68,7 @@ class _Columns(NamedTuple):
     others: list[int]
 
 
-class _Table:
+class Table:
     """Which columns moved. Where only what is `passing` did, which has no index or has surely moved, it is all of
     that: to see so takes 0.4 µs for a job, to ask each column 1.2, and reports are most of what is written."""
 
@@ -84,8 +78,7 @@ class _Table:
         self._columns: dict[tuple[str, ...], _Columns] = {}
         self._passing = self._which(passing)
 
-    def moved(self, before: Job | Item, after: Job | Item) -> _Columns:
-        was, now = before.__dict__, after.__dict__
+    def moved(self, was: dict[str, Any], now: dict[str, Any]) -> _Columns:
         if self._lasting(was) == self._lasting(now):
             return self._passing
         # What `replace` did not touch is the same object.
@@ -100,12 +93,12 @@ class _Table:
         return found
 
 
-_JOBS = _Table(
+JOBS = Table(
     "UPDATE jobs SET {} WHERE n = ?",
     tuple(field.name for field in fields(Job) if field.name not in _JOB_FIXED),
     ("seq", "partial", "percent", "meter", "progress_at", "heartbeat_at"),
 )
-_ITEMS = _Table(
+ITEMS = Table(
     "UPDATE items SET {} WHERE idx = ? AND job = ?",
     tuple(field.name for field in fields(Item) if field.name not in _ITEM_FIXED),
     ("seq", "progress", "message"),

@@ -26,7 +26,7 @@ from unstuck.stores import Outcome, rows
 from unstuck.stores.clock import Clock
 from unstuck.stores.known import Known
 from unstuck.stores.shown import Shown
-from unstuck.stores.updates import Updates
+from unstuck.stores.updates import ITEMS, JOBS, Updates
 from unstuck.timeline import Entry
 
 log = logging.getLogger("unstuck.store")
@@ -89,10 +89,10 @@ class Transaction:
         """Write what was changed so far, so that SQL sees it."""
         updates = Updates()
         for (job_n, index), item_before in self._stale_items.items():
-            updates.item(job_n, item_before, self._items[job_n, index])
+            updates.add(ITEMS, job_n, item_before, self._items[job_n, index])
         for job_id, job_before in self._stale_jobs.items():
             job_n, job = self._jobs[job_id]
-            updates.job(job_n, job_before, job)
+            updates.add(JOBS, job_n, job_before, job)
         updates.execute(self.connection)
         if self._entries:
             self.connection.executemany(rows.INSERT_ENTRY, self._entries)
