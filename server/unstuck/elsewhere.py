@@ -197,7 +197,7 @@ def _item_runs(job: Job, one: ToldItem, now: float, item: Item) -> Change:
     )
     if begun and fraction == item.progress:
         return Change(seen(job), running)  # a word is no progress
-    after = replace(job, waiting=job.waiting - (not begun), leased=job.leased + (not begun))
+    after = job if begun else replace(job, waiting=job.waiting - 1, leased=job.leased + 1)
     return Change(advanced(job, after, now, job.partial + (fraction or 0.0) - before), running)
 
 
