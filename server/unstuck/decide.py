@@ -21,8 +21,7 @@ that runs elsewhere follows rules of its own (elsewhere.py), made of the same ta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unstuck import progress
 from unstuck.alarms import expired, health, not_heeded
@@ -68,8 +67,7 @@ ITEM_NEXT: Mapping[ItemState, frozenset[ItemState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What follows from a command. `visible` is `job.seq` having risen. `cancels_waiting`: all items are cancelled
     that wait, or run without a lease; `succeeds`: so many of those succeeded, what waits before what runs, the
     lowest index first."""
@@ -101,12 +99,12 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
             f"Item {item.index} of job {job.id} is no longer held under lease {command.lease}; drop its work."
         )
     match command:
-        case Renew():
-            return _renew(job, command, now, item)
         case Report():
             return _report(job, command, now, item)
         case Finish():
             return _finish(job, command, now, item)
+        case Renew():
+            return _renew(job, command, now, item)
         case Release():
             return _release(job, now, item)
         case Lapse():
@@ -188,8 +186,7 @@ def _report(job: Job, command: Report, now: float, item: Item) -> Change:
         message=item.message if command.message is None else command.message,
         seq=job.seq + 1,
     )
-    job = advanced(job, job, now, partial=job.partial + (fraction or 0.0) - before)
-    return Change(seen(job), running)
+    return Change(advanced(job, job, now, partial=job.partial + (fraction or 0.0) - before), running)
 
 
 def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
@@ -222,7 +219,7 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     too_many = job.max_errors is not None and job.failed > job.max_errors
     if state is ItemState.FAILED and too_many and not job.stopping:
         return stop_for_errors(job, now, ended)
-    return Change(seen(settled(job, now, ended)), ended)
+    return Change(settled(job, now, ended), ended)
 
 
 def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> Change:
@@ -235,8 +232,7 @@ def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> 
         message=f"Attempt {item.attempt} failed: {error.message}",
         seq=job.seq + 1,
     )
-    job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1, heartbeat_at=now, health=Health.OK)
-    return Change(seen(replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))), waiting)
+    return Change(seen(replace(_handed_back(job, item), heartbeat_at=now, health=Health.OK)), waiting)
 
 
 def _release(job: Job, now: float, item: Item) -> Change:
@@ -253,9 +249,14 @@ def _release(job: Job, now: float, item: Item) -> Change:
         started_at=None,
         seq=job.seq + 1 if was_running else item.seq,
     )
-    job = replace(job, leased=job.leased - 1, waiting=job.waiting + 1)
-    job = replace(job, partial=_partial(job, job.partial - (item.progress or 0.0)))
+    job = _handed_back(job, item)
     return Change(seen(job) if was_running else job, waiting, visible=was_running)
+
+
+def _handed_back(job: Job, item: Item) -> Job:
+    leased = job.leased - 1
+    partial = _partial(leased, job.partial - (item.progress or 0.0))
+    return replace(job, leased=leased, waiting=job.waiting + 1, partial=partial)
 
 
 def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
@@ -273,23 +274,23 @@ def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
 def _cancel(job: Job, now: float) -> Change:
     if job.cancel_requested:
         return Change(job, visible=False)
-    job = replace(job, cancel_requested=True, cancel_requested_at=now)
+    job = replace(seen(job), cancel_requested=True, cancel_requested_at=now)
     if job.external and job.state is State.RUNNING:
-        return Change(seen(job))  # which of the items its reporter has in hand, only he knows: he is to say so
+        return Change(job)  # which of the items its reporter has in hand, only he knows: he is to say so
     return ended_early(job, now, item=None)
 
 
 def _fail(job: Job, error: Problem, now: float) -> Change:
     if job.error is not None:
         return Change(job, visible=False)  # it fails already, and the first reason stays
-    return ended_early(replace(job, error=error), now, item=None)
+    return ended_early(replace(seen(job), error=error), now, item=None)
 
 
 def _look(job: Job, command: Look, now: float) -> Change:
     if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
         return _fail(job, Problem("deadline_exceeded", "The job was not done by its deadline."), now)
     if not_heeded(job, now, command.alarms):
-        return ended_early(job, now, item=None)
+        return ended_early(seen(job), now, item=None)
     if expired(job, now, command.alarms):
         hours = (now - job.created_at) / 3600
         return _fail(job, Problem("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
@@ -305,11 +306,12 @@ def stop_for_errors(job: Job, now: float, item: Item) -> Change:
 
 
 def ended_early(job: Job, now: float, item: Item | None) -> Change:
+    """The end of what waits, and of the job if nothing runs. Whoever calls it has raised `seq`."""
     # Work elsewhere cannot be stopped by us: what is in its reporter's hands is over with what waits.
     given_up = job.waiting + (job.leased if job.external else 0)
     leased = 0 if job.external else job.leased
     job = replace(job, waiting=0, leased=leased, cancelled=job.cancelled + given_up)
-    return Change(seen(settled(job, now, item)), item, cancels_waiting=given_up > 0)
+    return Change(settled(job, now, item), item, cancels_waiting=given_up > 0)
 
 
 def settled(job: Job, now: float, item: Item | None) -> Job:
@@ -339,12 +341,13 @@ def _all_failed(job: Job, item: Item | None) -> Problem:
 
 
 def advanced(before: Job, after: Job, now: float, partial: float) -> Job:
-    """`after`, with what is partly done, the rate and the percentage that follow from it."""
-    partial = _partial(after, partial)
+    """`after` as it is seen, with what is partly done, the rate and the percentage that follow from it."""
+    partial = _partial(after.leased, partial)
     done = after.processed + partial
     step = done - before.processed - before.partial
     return replace(
         after,
+        seq=before.seq + 1,
         partial=partial,
         heartbeat_at=now,
         progress_at=now,
@@ -354,9 +357,10 @@ def advanced(before: Job, after: Job, now: float, partial: float) -> Job:
     )
 
 
-def _partial(job: Job, partial: float) -> float:
-    # Sums of fractions drift by rounding; with nothing leased there is nothing partly done.
-    return max(round(partial, 9), 0.0) if job.leased else 0.0
+def _partial(leased: int, partial: float) -> float:
+    # Sums of fractions drift by rounding; with nothing leased there is nothing partly done. To round to a whole
+    # number takes 0.05 µs; `round(…, 9)` makes a text first and takes 0.2.
+    return round(partial * 1e9) / 1e9 if leased and partial > 0.0 else 0.0
 
 
 def seen(job: Job) -> Job:

@@ -83,7 +83,7 @@ def hear(job: Job, told: Told, now: float, item_of: Callable[[int], Item | None]
     if not told.silent:
         changes.append(_of_counts(changes[-1].job, told, now))
     # The item is among the changes already.
-    changes.append(dataclasses.replace(_of_the_end(changes[-1].job, told, now, item), item=None))
+    changes.append(_of_the_end(changes[-1].job, told, now, item)._replace(item=None))
     return [changes[0], *(change for change in changes[1:] if change.visible)]
 
 
@@ -197,7 +197,7 @@ def _item_runs(job: Job, one: ToldItem, now: float, item: Item) -> Change:
     )
     if begun and fraction == item.progress:
         return Change(seen(job), running)  # a word is no progress
-    after = replace(job, waiting=job.waiting - (not begun), leased=job.leased + (not begun), seq=job.seq + 1)
+    after = job if begun else replace(job, waiting=job.waiting - 1, leased=job.leased + 1)
     return Change(advanced(job, after, now, job.partial + (fraction or 0.0) - before), running)
 
 
@@ -220,7 +220,6 @@ def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
         job,
         waiting=job.waiting - (not begun),
         leased=job.leased - begun,
-        seq=job.seq + 1,
         **{count: getattr(job, count) + 1},
     )
     return Change(advanced(job, after, now, job.partial - (item.progress or 0.0)), ended)
@@ -235,9 +234,9 @@ def _of_counts(job: Job, told: Told, now: float) -> Change:
     after, succeeds = _counted(said, told) if job.counted else _through(said, told)
     if after == job:
         return Change(job, visible=False)
-    if (after.total, after.processed) != (job.total, job.processed):
-        after = advanced(job, after, now, job.partial)
-    return Change(seen(after), succeeds=succeeds)
+    if (after.total, after.processed) == (job.total, job.processed):
+        return Change(seen(after), succeeds=succeeds)
+    return Change(advanced(job, after, now, job.partial), succeeds=succeeds)
 
 
 def _counted(job: Job, told: Told) -> tuple[Job, int]:
@@ -292,14 +291,15 @@ def _through(job: Job, told: Told) -> tuple[Job, int]:
 
 def _of_the_end(job: Job, told: Told, now: float, item: Item | None) -> Change:
     if job.max_errors is not None and job.failed > job.max_errors:
-        return stop_for_errors(job, now, item)  # type: ignore[arg-type]
+        return stop_for_errors(seen(job), now, item)  # type: ignore[arg-type]
     match told.state:
         case State.FAILED:
             error = told.error or Problem("failed", "Who worked on it said that it failed, and not why.")
-            return ended_early(replace(job, error=error), now, item)
+            return ended_early(replace(seen(job), error=error), now, item)
         case State.CANCELLED:
             asked_at = job.cancel_requested_at or now
-            return ended_early(replace(job, cancel_requested=True, cancel_requested_at=asked_at), now, item)
+            asked = replace(seen(job), cancel_requested=True, cancel_requested_at=asked_at)
+            return ended_early(asked, now, item)
         case State.COMPLETED | State.COMPLETED_WITH_ERRORS:
             return _completed(job, told.state, now, item)
     if job.waiting or job.leased or job.open_end:
@@ -318,7 +318,7 @@ def _completed(job: Job, state: State, now: float, item: Item | None) -> Change:
     rest = job.waiting + job.leased
     through = replace(job, succeeded=job.succeeded + rest, waiting=0, leased=0, open_end=False)
     end = settled(advanced(job, through, now, 0.0), now, item)
-    return Change(seen(end), succeeds=0 if job.counted else rest)
+    return Change(end, succeeds=0 if job.counted else rest)
 
 
 def _same_end(job: Job, told: Told) -> bool:

@@ -21,18 +21,18 @@ else:
 
     def replace(one: T, /, **changes: object) -> T:
         """A job or an item with these fields changed. As dataclasses.replace, which asks every field for its value
-        and takes 9 µs for a job where this takes 1.2; a command needs half a dozen."""
-        new = object.__new__(type(one))
-        new.__dict__.update(one.__dict__)
-        new.__dict__.update(changes)
-        return new
+        and takes 9 µs for a job where this takes 0.6: the dict is copied in one piece, not key by key (1.2 µs)."""
+        return made(one.__class__, one.__dict__ | changes)
 
 
-def made(kind: type[T], values: Mapping[str, object]) -> T:
-    """A job or an item with these values, which must be all that it has. As its constructor, which sets each past
-    the guard of a frozen class and takes three times as long."""
-    new = object.__new__(kind)
-    new.__dict__.update(values)
+_new, _set = object.__new__, object.__setattr__
+
+
+def made(kind: type[T], values: dict[str, Any]) -> T:
+    """A job or an item of these values, which must be all that it has, and are the caller's no more. As its
+    constructor, which sets each past the guard of a frozen class and takes ten times as long."""
+    new = _new(kind)
+    _set(new, "__dict__", values)
     return new
 
 

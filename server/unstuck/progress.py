@@ -5,6 +5,8 @@ items; half an item done counts as 0.5.
 
 The rate is an average in which what happened τ = 20 s ago weighs 1/e of what happens now, divided by the
 time that it really saw (so that it is right from the first second on, and not only after a minute).
+
+Each report comes through here: where a comparison says the same, it stands for `min` and `max`, which take 0.1 µs.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ ETA_AFTER_ITEMS = 3
 PERCENT_BEFORE_DONE = 99.9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Meter:
-    """What is remembered of the past: weighted work (items), weighted time (seconds), and when."""
+    """What is remembered of the past: weighted work (items), weighted time (seconds), and when. Never changed; it
+    is not frozen only because each report makes one, and setting fields past that guard takes 0.4 µs more."""
 
     work: float = 0.0
     span: float = 0.0
@@ -37,7 +40,7 @@ def advance(meter: Meter, items: float, now: float) -> Meter:
     if meter.at is None:
         return Meter(work=max(items, 0.0), span=0.0, at=now)
     work, span = _faded(meter, now)
-    return Meter(work=work + max(items, 0.0), span=span, at=max(now, meter.at))
+    return Meter(work + items if items > 0.0 else work, span, now if now > meter.at else meter.at)
 
 
 def rate(meter: Meter, now: float) -> float | None:
@@ -67,11 +70,13 @@ def percent(*, done: float, total: int | None, shown: float | None) -> float | N
     if total is None or total <= 0:
         return shown
     tenths = math.floor(done / total * 1000 + 1e-6) / 10
-    return max(min(tenths, PERCENT_BEFORE_DONE), shown or 0.0)
+    if shown is not None and shown > tenths:
+        return shown
+    return tenths if tenths < PERCENT_BEFORE_DONE else PERCENT_BEFORE_DONE
 
 
 def _faded(meter: Meter, now: float) -> tuple[float, float]:
     # A clock that was set back must not blow the average up: time stands still instead.
     assert meter.at is not None
-    keep = math.exp(-max(now - meter.at, 0.0) / MEMORY_S)
+    keep = math.exp((meter.at - now) / MEMORY_S) if now > meter.at else 1.0
     return meter.work * keep, meter.span * keep + MEMORY_S * (1.0 - keep)

@@ -52,7 +52,7 @@ def submitted(job: Job) -> Entry:
 def entries(before: Job, after: Job, now: float, was: Item | None, item: Item | None) -> list[Entry]:
     """What happened at `now`, when `before` became `after` and the item `was` became `item`."""
     found: list[Entry] = []
-    if was is not None and item is not None and (ended := _attempt(now, was, item)):
+    if was is not None and item is not None and (ended := _ended(now, was, item)):
         found.append(ended)
     if after.cancel_requested and not before.cancel_requested:
         found.append(Entry(now, What.CANCEL_REQUESTED))
@@ -83,7 +83,10 @@ def merged(remembered: Iterable[Entry], of_items: Iterable[Entry]) -> list[Entry
     return sorted([*of_items, *remembered], key=lambda entry: entry.at)
 
 
-def _attempt(now: float, was: Item, item: Item) -> Entry | None:
+def _ended(now: float, was: Item, item: Item) -> Entry | None:
+    """The end of an attempt, where the item's own row does not tell of it."""
+    if item.state is was.state and item.lease_until is was.lease_until:
+        return None  # most of what happens is a report
     if item.state is ItemState.FAILED and was.state is not ItemState.FAILED:
         what, text = What.ITEM_FAILED, item.error.message if item.error else item.message
     elif was.lease_until is None or item.lease_until is not None or item.state is not ItemState.PENDING:

@@ -42,13 +42,11 @@ class Known:
         """These were read or written in a transaction that is committed now."""
         if len(self.jobs) > MOST_JOBS or len(self.items) > MOST_ITEMS:
             self.forget()
-        for job_id, found in jobs.items():
-            if found[1].done:
-                self.jobs.pop(job_id, None)
-            else:
-                self.jobs[job_id] = found
+        self.jobs.update(jobs)
+        for job_id, (_, job) in jobs.items():
+            if job.done:
+                del self.jobs[job_id]
+        self.items.update(items)
         for key, item in items.items():
             if item.lease_until is None:
-                self.items.pop(key, None)
-            else:
-                self.items[key] = item
+                del self.items[key]

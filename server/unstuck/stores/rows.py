@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import fields
 from enum import StrEnum
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -33,27 +32,6 @@ INSERT_ITEM = (
     f"INSERT INTO items (job, {', '.join(ITEM_COLUMNS)}) VALUES (?, {', '.join('?' * len(ITEM_COLUMNS))})"
 )
 
-#: What may change in the life of a job and of an item; the rest is written once.
-_JOB_FIXED = {
-    "id",
-    "kind",
-    "name",
-    "created_at",
-    "options",
-    "priority",
-    "max_attempts",
-    "max_errors",
-    "item_limit_s",
-    "deadline_at",
-    "webhook_url",
-    "retry_of",
-    "external",
-    "counted",
-}
-_ITEM_FIXED = {"index", "name", "size", "file"}
-_JOB_MOVING = tuple(field.name for field in fields(Job) if field.name not in _JOB_FIXED)
-_ITEM_MOVING = tuple(field.name for field in fields(Item) if field.name not in _ITEM_FIXED)
-
 #: What SQLite takes as it is.
 _PLAIN = {type(None), str, int, float, bool}
 #: Yes or no; SQLite has 1 and 0.
@@ -62,53 +40,19 @@ _JOB_TRUTHS = ("cancel_requested", "external", "counted", "open_end")
 #: Looked up, since to call an enum costs half as much as the rest of an item's row.
 _ITEM_STATE = {state.value: state for state in ItemState}
 
+_encode = msgspec.json.Encoder().encode
 _METER_DECODER = msgspec.json.Decoder(Meter)
 _PROBLEM_DECODER = msgspec.json.Decoder(Problem)
 
 
 def job_values(job: Job) -> list[Any]:
     """For INSERT_JOB."""
-    return [_sql(getattr(job, name)) for name in JOB_COLUMNS]
+    return [sql(getattr(job, name)) for name in JOB_COLUMNS]
 
 
 def item_values(job_n: int, item: Item) -> list[Any]:
     """For INSERT_ITEM; `job_n` is the job's row number."""
-    return [job_n, item.index, *(_sql(getattr(item, name)) for name in ITEM_COLUMNS[1:])]
-
-
-def job_moves(before: Job, after: Job) -> tuple[str, ...]:
-    """The columns in which they differ, of those that ever move."""
-    return _moves(_JOB_MOVING, before, after)
-
-
-def item_moves(before: Item, after: Item) -> tuple[str, ...]:
-    """The columns in which they differ, of those that ever move."""
-    return _moves(_ITEM_MOVING, before, after)
-
-
-def _moves(names: tuple[str, ...], before: Job | Item, after: Job | Item) -> tuple[str, ...]:
-    # What `replace` did not touch is the same object. A column that is named is written into each of its indexes,
-    # moved or not: a report that names them all costs twice as much as one that names its own.
-    was, now = before.__dict__, after.__dict__
-    return tuple([name for name in names if was[name] is not now[name]])
-
-
-@cache
-def update_job(moves: tuple[str, ...]) -> str:
-    """The statement that writes these columns; for rows of `moved` and the job's id."""
-    return f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in moves)} WHERE id = ?"
-
-
-@cache
-def update_item(moves: tuple[str, ...]) -> str:
-    """The statement that writes these columns; for rows of `moved`, the job's row number and the index."""
-    return f"UPDATE items SET {', '.join(f'{name} = ?' for name in moves)} WHERE job = ? AND idx = ?"
-
-
-def moved(moves: tuple[str, ...], after: Job | Item) -> list[Any]:
-    """What these columns hold now."""
-    now = after.__dict__
-    return [_sql(now[name]) for name in moves]
+    return [job_n, item.index, *(sql(getattr(item, name)) for name in ITEM_COLUMNS[1:])]
 
 
 def job_from(row: Sequence[Any]) -> Job:
@@ -216,9 +160,10 @@ def _problem(text: str | None) -> Problem | None:
     return None if text is None else _PROBLEM_DECODER.decode(text)
 
 
-def _sql(value: Any) -> Any:
+def sql(value: Any) -> Any:
+    """A value as SQLite takes it."""
     if value.__class__ in _PLAIN:
         return value
     if isinstance(value, StrEnum):
         return value.value
-    return msgspec.json.encode(value).decode()
+    return _encode(value).decode()

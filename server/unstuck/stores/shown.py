@@ -89,15 +89,13 @@ class Shown:
                 kept = self._kept.get(job.id)
                 if kept is None:
                     continue
-                items = moved.get(job.id)
-                if kept.snapshot is None:
+                snapshot = kept.snapshot
+                if snapshot is None or job.done:
                     self._drop(job.id)
-                elif items is not None:
-                    self._put(job.id, kept, after(kept.snapshot, job, items.values()))
-                elif job.done:
-                    self._drop(job.id)
-                elif kept.snapshot.job is not job:
-                    kept.snapshot = Snapshot(job, kept.snapshot.running, kept.snapshot.item_errors)
+                elif job.id in moved:
+                    self._put(job.id, kept, after(snapshot, job, moved[job.id].values()))
+                elif snapshot.job is not job:
+                    kept.snapshot = Snapshot(job, snapshot.running, snapshot.item_errors)
         self._committing = ()
 
     def compare(self, job_ids: Collection[str], seqs: Mapping[str, int]) -> None:

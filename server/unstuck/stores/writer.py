@@ -26,6 +26,7 @@ from unstuck.stores import Outcome, rows
 from unstuck.stores.clock import Clock
 from unstuck.stores.known import Known
 from unstuck.stores.shown import Shown
+from unstuck.stores.updates import ITEMS, JOBS, Updates
 from unstuck.timeline import Entry
 
 log = logging.getLogger("unstuck.store")
@@ -85,20 +86,16 @@ class Transaction:
             return refusal
 
     def flush(self) -> None:
-        """Write what was changed so far, so that SQL sees it; of each row the columns that moved."""
-        writes: dict[str, list[Any]] = {}
-        for key, item_before in self._stale_items.items():
-            item = self._items[key]
-            if moves := rows.item_moves(item_before, item):
-                writes.setdefault(rows.update_item(moves), []).append([*rows.moved(moves, item), *key])
-        for job_id, before in self._stale_jobs.items():
-            _, job = self._jobs[job_id]
-            if moves := rows.job_moves(before, job):
-                writes.setdefault(rows.update_job(moves), []).append([*rows.moved(moves, job), job_id])
+        """Write what was changed so far, so that SQL sees it."""
+        updates = Updates()
+        for (job_n, index), item_before in self._stale_items.items():
+            updates.add(ITEMS, job_n, item_before, self._items[job_n, index])
+        for job_id, job_before in self._stale_jobs.items():
+            job_n, job = self._jobs[job_id]
+            updates.add(JOBS, job_n, job_before, job)
+        updates.execute(self.connection)
         if self._entries:
-            writes[rows.INSERT_ENTRY] = self._entries
-        for statement, values in writes.items():
-            self.connection.executemany(statement, values)
+            self.connection.executemany(rows.INSERT_ENTRY, self._entries)
         self._stale_items.clear()
         self._stale_jobs.clear()
         self._entries = []
@@ -149,29 +146,35 @@ class Transaction:
 
     def keep(self, job_n: int, change: Change) -> None:
         """What was decided of a job that `job` gave out, and of an item that `item` gave out."""
-        _, job = self._jobs[change.job.id]
-        item = None if change.item is None else self._items[job_n, change.item.index]
-        for entry in timeline.entries(job, change.job, self.now, item, change.item):
+        job, item = change.job, change.item
+        _, job_before = self._jobs[job.id]
+        item_before = None if item is None else self._items[job_n, item.index]
+        for entry in timeline.entries(job_before, job, self.now, item_before, item):
             self.remember(job_n, entry)
-        self._jobs[job.id] = (job_n, change.job)
-        self._stale_jobs.setdefault(job.id, job)
-        if item is not None and change.item is not None:
+        if job is not job_before:
+            self._jobs[job.id] = (job_n, job)
+            self._stale_jobs.setdefault(job.id, job_before)
+        if item is not None and item_before is not None:
             key = (job_n, item.index)
-            self._items[key] = change.item
-            self._stale_items.setdefault(key, item)
-            if item.state is not change.item.state and not _SHOWN.isdisjoint((item.state, change.item.state)):
-                self._moved.setdefault(job.id, {})[item.index] = change.item
-        if change.succeeds > job.waiting or (change.cancels_waiting and job.external):
-            self._unclear.add(job.id)  # among those that a statement below ends, some run
+            self._items[key] = item
+            self._stale_items.setdefault(key, item_before)
+            if item.state is not item_before.state and not _SHOWN.isdisjoint((item.state, item_before.state)):
+                self._moved.setdefault(job.id, {})[item.index] = item
+        if change.succeeds or change.cancels_waiting:
+            self._of_many(job_n, job_before, change)
+        if job.done and job.webhook_url is not None:
+            delivery = rows.delivery_values(job_n, job.webhook_url, self.now)
+            self.connection.execute(rows.INSERT_DELIVERY, delivery)
+        if change.visible:
+            self.woken[job.id] = job
+
+    def _of_many(self, job_n: int, before: Job, change: Change) -> None:
+        if change.succeeds > before.waiting or (change.cancels_waiting and before.external):
+            self._unclear.add(before.id)  # among those that a statement below ends, some run
         if change.succeeds:
             self._succeed(job_n, change.job, change.succeeds)
         if change.cancels_waiting:
             self._cancel_waiting(job_n, change.job)
-        if change.job.done and change.job.webhook_url is not None:
-            delivery = rows.delivery_values(job_n, change.job.webhook_url, self.now)
-            self.connection.execute(rows.INSERT_DELIVERY, delivery)
-        if change.visible:
-            self.woken[change.job.id] = change.job
 
     def _cancel_waiting(self, job_n: int, job: Job) -> None:
         self.flush()

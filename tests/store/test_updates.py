@@ -1,0 +1,80 @@
+"""What is written of a job or an item that moved is all that moved, whichever columns these are."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import fields
+
+import pytest
+
+from unstuck.job import Health, Item, ItemState, Job, Problem, State, replace
+from unstuck.progress import Meter
+from unstuck.stores import rows, schema
+from unstuck.stores.updates import ITEMS, JOBS, Updates
+
+JOB = Job(id="1", kind="checksum", name="", total=3, waiting=3, created_at=1.0)
+ITEM = Item(index=4, name="4.csv", size=1, file="4")
+#: Another value for everything that may move, as a column of its type takes it.
+JOB_MOVES: dict[str, object] = {
+    "total": 7, "waiting": 2, "state": State.RUNNING, "health": Health.STALLED, "seq": 2, "attempt": 2,
+    "open_end": True, "leased": 1, "succeeded": 1, "failed": 1, "skipped": 1, "cancelled": 1, "partial": 0.1,
+    "percent": 33.3, "meter": Meter(0.1, 20.0, 5.0), "cancel_requested": True, "cancel_requested_at": 3.0,
+    "error": Problem("broken", "no"), "stage": "packing", "message": "so far", "started_at": 2.5,
+    "progress_at": 2.6, "heartbeat_at": 2.7, "finished_at": 2.8,
+}  # fmt: skip
+ITEM_MOVES: dict[str, object] = {
+    "state": ItemState.FAILED, "seq": 2, "lease": 1, "lease_until": 9.5, "not_before": 8.5, "worker": "w",
+    "attempt": 1, "progress": 0.25, "message": "a word", "error": Problem("broken", "no", transient=True),
+    "result": {"a": [1]}, "result_file": "result", "started_at": 2.5, "finished_at": 3.5,
+}  # fmt: skip
+FIXED = {"id", "kind", "name", "created_at", "options", "priority", "max_attempts", "max_errors", "item_limit_s",
+         "deadline_at", "webhook_url", "retry_of", "external", "counted", "index", "size", "file"}  # fmt: skip
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    found = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(found)
+    found.execute(rows.INSERT_JOB, rows.job_values(JOB))
+    found.execute(rows.INSERT_ITEM, rows.item_values(1, ITEM))
+    yield found
+    found.close()
+
+
+def test_all_that_may_move_is_tried() -> None:
+    assert {field.name for field in fields(Job)} - FIXED == set(JOB_MOVES)
+    assert {field.name for field in fields(Item)} - FIXED == set(ITEM_MOVES)
+
+
+def tried(moves: dict[str, object]) -> list[dict[str, object]]:
+    """Each alone, each with a passing one, and all."""
+    return [*({name: moves[name]} for name in moves), *({"seq": 2, name: moves[name]} for name in moves), moves]
+
+
+@pytest.mark.parametrize("moves", tried(JOB_MOVES), ids=lambda moves: "+".join(moves))
+def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, object]) -> None:
+    job = JOB
+    for after in (replace(JOB, **moves), JOB):  # there, and back to what it was
+        updates = Updates()
+        updates.add(JOBS, 1, job, after)
+        updates.execute(connection)
+        assert rows.find_job(connection, "1") == (1, after)
+        job = after
+
+
+@pytest.mark.parametrize("moves", tried(ITEM_MOVES), ids=lambda moves: "+".join(moves))
+def test_an_item_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, object]) -> None:
+    item = ITEM
+    for after in (replace(ITEM, **moves), ITEM):
+        updates = Updates()
+        updates.add(ITEMS, 1, item, after)
+        updates.execute(connection)
+        assert rows.find_item(connection, 1, 4) == after
+        item = after
+
+
+def test_what_is_replaced_is_as_made_anew_and_the_old_stays() -> None:
+    before = Job(**JOB.__dict__)
+    assert replace(JOB, **JOB_MOVES) == Job(**(JOB.__dict__ | JOB_MOVES))
+    assert before == JOB
