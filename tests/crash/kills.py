@@ -51,6 +51,7 @@ def play_kills(folder: Path, seed: int, kills: int, tell: Callable[[int], None] 
                 stillborn += not siege.up()
                 striking.join()  # it may come when the server serves already, and must not come while we judge
             if siege.server.process is None or siege.server.process.poll() is not None:
+                siege.kill()  # whoever was struck when it served already left its pipe behind
                 assert siege.up(), "nobody killed it"
         return figures(siege, kills, stillborn)
     finally:
