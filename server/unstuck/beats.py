@@ -105,8 +105,7 @@ class Beats:
         viewers = tuple(self._audience.viewers) if viewers is None else viewers
         truth = await self.compare(now, set[str]().union(*(viewer.seats for viewer in viewers)))
         lively = self._lively(now)
-        shared: dict[frozenset[str], bytes] = {}
-        wall = self._clock()
+        shared: dict[frozenset[str], tuple[bool, bytes]] = {}
         for viewer in viewers:
             self._audience.new.discard(viewer)
             if now >= viewer.leave_at:
@@ -114,12 +113,17 @@ class Beats:
                 continue
             if viewer in self._audience.of_all:
                 self._forget_ended(viewer, now)
-            viewer.soon = not lively.isdisjoint(viewer.seats)
-            key = frozenset(viewer.seats)
-            if key not in shared:
-                next_s = self._pace.heartbeat_s / (TICKS if viewer.soon else 1)
-                shared[key] = sse.heartbeat(wall, {one: truth[one] for one in key if one in truth}, next_s)
-            viewer.beat(shared[key])
+            jobs = frozenset(viewer.seats)
+            if jobs not in shared:
+                shared[jobs] = self._words(jobs, lively, truth)
+            viewer.soon, heartbeat = shared[jobs]
+            viewer.beat(heartbeat)
+
+    def _words(self, jobs: Collection[str], lively: set[str], truth: Mapping[str, int]) -> tuple[bool, bytes]:
+        """Whether the next beat on a stream of these jobs comes soon, and the one that says so."""
+        soon = not lively.isdisjoint(jobs)
+        next_s = self._pace.heartbeat_s / (TICKS if soon else 1)
+        return soon, sse.heartbeat(self._clock(), {one: truth[one] for one in jobs if one in truth}, next_s)
 
     async def compare(self, now: float, job_ids: Collection[str]) -> dict[str, int]:
         """Hold what the viewers of these jobs were sent against the store, in one query, and send what is lacking.
