@@ -106,6 +106,11 @@ class DataFolder:
             raise NotFound(f"The result file of item {index} of job {job_id} is no longer there.")
         return path
 
+    def make_durable(self, job_id: str, index: int, lease: int, file: str) -> None:
+        """A result file is on the disk before anybody is told of it: the file, and the names that lead to it."""
+        folder = self.output(job_id, index, lease)
+        sync(folder / file, folder, *folder.parents[:3])
+
     # -- removing
 
     def remove(self, job_id: str) -> None:

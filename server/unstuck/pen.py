@@ -9,6 +9,7 @@ is tried again until it succeeds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from unstuck.errors import StoreUnavailable, UnstuckError
@@ -36,14 +37,17 @@ class Pen:
         self._passing: dict[Key, Report] = {}
         self._unwritten: list[Firm | Report] = []
         self._bell = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, command: Firm) -> None:
-        """Write this as soon as may be."""
+    def write(self, command: Firm, hurry: bool = False) -> None:
+        """Write this as soon as may be; with `hurry`, without a rest before."""
         if isinstance(command, Finish | Release):
             self._passing.pop((command.job_id, command.index), None)
         self._firm.append(command)
         self._bell.set()
+        if hurry:
+            self._hurry.set()
 
     def hold(self, report: Report) -> None:
         """Write the newest such report of the item within `hold_s`."""
@@ -65,8 +69,11 @@ class Pen:
         while True:
             await self._bell.wait()
             self._bell.clear()
+            self._hurry.clear()
             await self._write_all()
-            await asyncio.sleep(REST_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REST_S):
+                    await self._hurry.wait()
 
     async def flush(self) -> None:
         """Write what is left, once; StoreUnavailable if that fails (the next start rescues the items)."""

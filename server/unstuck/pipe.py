@@ -20,6 +20,8 @@ ERROR_LIMIT = 2_500  # characters of an error's message: room for the last 2 KB 
 RESULT_LIMIT = 64 * 1024  # bytes of an item's result as JSON; more belongs into a result file
 # A reader may refuse longer lines. A result is the largest thing said, except for the list of the kinds.
 LINE_LIMIT = 1024 * 1024  # bytes
+# Read at once: all that a pipe holds, so the ends of hundreds of items.
+READ = 65_536  # bytes
 
 # The worker's own exit codes; every other one is a crash.
 WORKER_LOAD_FAILED = 2  # after saying `failed`
@@ -102,23 +104,24 @@ class Back(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
 ToWorker = Run | Stop | Recall
 ToRunner = Hello | LoadFailed | Progress | Done | Back
 
+_encoder = msgspec.json.Encoder()
 _to_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 
 
-def line(message: ToWorker | ToRunner) -> bytes:
-    """The message with its line end. JSON escapes line ends inside texts, so one message is always one line."""
-    return msgspec.json.encode(message) + b"\n"
+def lines(*messages: ToWorker | ToRunner) -> bytes:
+    """Each with its line end. JSON escapes line ends inside texts, so one message is always one line."""
+    return _encoder.encode_lines(messages)
 
 
-def read_by_worker(line: bytes) -> ToWorker:
-    """What the runner said. Raises msgspec.DecodeError where it is no message."""
-    return _to_worker.decode(line)
+def read_by_worker(lines: bytes) -> list[ToWorker]:
+    """What the runner said in whole lines. Raises msgspec.DecodeError where one is no message."""
+    return _to_worker.decode_lines(lines)
 
 
-def read_by_runner(line: bytes) -> ToRunner:
-    """What the worker said. Raises msgspec.DecodeError where it is no message."""
-    return _to_runner.decode(line)
+def read_by_runner(lines: bytes) -> list[ToRunner]:
+    """What the worker said in whole lines. Raises msgspec.DecodeError where one is no message."""
+    return _to_runner.decode_lines(lines)
 
 
 def fit(text: str, limit: int) -> str:
