@@ -20,8 +20,6 @@ ERROR_LIMIT = 2_500  # characters of an error's message: room for the last 2 KB 
 RESULT_LIMIT = 64 * 1024  # bytes of an item's result as JSON; more belongs into a result file
 # A reader may refuse longer lines. A result is the largest thing said, except for the list of the kinds.
 LINE_LIMIT = 1024 * 1024  # bytes
-# Read at once: all that a pipe holds, so the ends of hundreds of items.
-READ = 65_536  # bytes
 
 # The worker's own exit codes; every other one is a crash.
 WORKER_LOAD_FAILED = 2  # after saying `failed`

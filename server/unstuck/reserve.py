@@ -120,15 +120,16 @@ class Reserve:
         before = self._pace.get(job_id, seconds)
         self._pace[job_id] = seconds + (1 - NEWEST) ** items * (before - seconds)
 
-    def stumbled(self, job_id: str) -> bool:
+    def stumbled(self, job_id: str) -> None:
         """An item of this job failed: step by step until one succeeds again, for a batch that fails as a whole is
-        to be stopped before all of it was tried. Whether the store is to know at once, for no more may fail."""
+        to be stopped before all of it was tried."""
         self._pace.pop(job_id, None)
-        spare = self._spare.get(job_id)
-        if spare is None:
-            return False
-        self._spare[job_id] = spare - 1
-        return spare < 1
+        if job_id in self._spare:
+            self._spare[job_id] -= 1
+
+    def spent(self, job_id: str) -> bool:
+        """More of this job failed than may, as far as we know it."""
+        return self._spare.get(job_id, 0) < 0
 
     def wake(self, job: Job) -> None:
         """There may be something to claim."""

@@ -221,6 +221,8 @@ class Runner:
                 continue
             ended = 0 if said.state == "failed" else ended + 1
             await self._done(held, said)
+        if first is not None and self._reserve.spent(first.claimed.job_id):
+            await self._pen.written()  # whether its job goes on is for the store to say, before more of it fails
         if first is not None and ended:
             self._reserve.took(first.claimed.job_id, (time.monotonic() - first.began) / ended, ended)
         self._show_begun(hand.begin())
@@ -309,14 +311,15 @@ class Runner:
             return  # taken away: somebody else has it, and what was done here is dropped
         item, started_at = held.item, held.started_at or time.time()
         self._held.discard(held)
-        failed_enough = state is ItemState.FAILED and self._reserve.stumbled(held.claimed.job_id)
+        if state is ItemState.FAILED:
+            self._reserve.stumbled(held.claimed.job_id)
         pause_s = self._crew.pause.pause_s(item.attempt, random.random()) if error and error.transient else 0.0  # noqa: S311
         self._pen.write(
             Finish(
                 held.claimed.job_id, item.index, item.lease, state, started_at,
                 error, message, result, file, pause_s,
             ),
-            hurry=failed_enough or not self._held,  # nothing more would come along
+            hurry=not self._held,  # nothing more would come along
         )  # fmt: skip
 
     def _release(self, held: Held) -> None:

@@ -8,11 +8,17 @@ one read. Knows pipe.py's messages; no process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 
 import msgspec
 
 from unstuck import pipe
+
+#: What the pipe shall hold, and what is read at once (bytes): a worker that has filled it waits until it is
+#: listened to. With the usual 64 KiB, results of 20 KB took 0.9 ms each instead of 0.2.
+ROOM = 1024 * 1024
 
 
 class Voice:
@@ -21,6 +27,9 @@ class Voice:
     def __init__(self) -> None:
         self._pipe, self.mouth = os.pipe()  # neither is inherited, but by whom it is given to
         os.set_blocking(self._pipe, False)
+        with contextlib.suppress(OSError, AttributeError):  # not on every system, not for everybody
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, ROOM)
+        self._buffer = memoryview(bytearray(ROOM))  # os.read would take 20 µs each time to get as much memory
         self._unread = b""
 
     async def hear(self) -> list[pipe.ToRunner]:
@@ -49,7 +58,7 @@ class Voice:
     async def _read(self) -> bytes:
         while True:
             try:
-                return os.read(self._pipe, pipe.READ)
+                return bytes(self._buffer[: os.readv(self._pipe, [self._buffer])])
             except BlockingIOError:
                 await self._something()
 

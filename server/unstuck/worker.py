@@ -50,6 +50,8 @@ from unstuck.kinds.report import REPORT_INTERVAL
 
 #: What is reported so early waits, up to REPORT_INTERVAL: most often the item's end comes first (seconds).
 SHORT_S = 0.01
+#: Heard at once (bytes): all that a pipe holds.
+READ = 65_536
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -93,7 +95,7 @@ class Line:
     def heard(self) -> Iterator[list[pipe.ToWorker]]:
         """What the runner says, until it is gone."""
         unread = b""
-        while heard := os.read(self._in, pipe.READ):
+        while heard := os.read(self._in, READ):
             # What has no end when the runner is gone was its death in the middle of a sentence.
             lines, end, unread = (unread + heard).rpartition(b"\n")
             if end:

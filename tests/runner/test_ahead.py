@@ -26,14 +26,19 @@ from pathlib import Path
 import unstuck
 
 @unstuck.kind("quick", needs_file=False)
-def quick(file: Path | None, report: unstuck.Report, *, gate: str = "", at: int = -1) -> dict:
+def quick(
+    file: Path | None, report: unstuck.Report, *,
+    gate: str = "", at: int = -1, bad_from: int = 9_999, size: int = 0,
+) -> dict:
+    if int(report.name) >= bad_from:
+        raise unstuck.Failed("as was asked for")
     if int(report.name) == at and report.attempt == 1:
         report(None, message=str(os.getpid()))
         while not Path(gate).exists():
             time.sleep(0.005)
             if report.cancelled:
                 raise unstuck.Cancelled
-    return {"attempt": report.attempt, "pid": os.getpid()}
+    return {"attempt": report.attempt, "pid": os.getpid(), "text": "x" * size}
 """
 
 
@@ -80,6 +85,23 @@ async def test_workers_have_many_short_items_at_once(store: SQLiteStore, tmp_pat
             most = max(most, sum(held.child is not None for held in runner._held))
             await asyncio.sleep(0.001)
         assert 20 < most <= 2 * (1 + MOST_AHEAD)
+
+
+async def test_results_that_fill_a_pipe_get_through(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path) as runner:
+        job_id = await submitted(store, "quick", 200, options={"size": 60_000})
+        assert (await until_done(store, job_id)).succeeded == 200
+        assert {len(str((item.result or {})["text"])) for item in await store.items(job_id, limit=200)} == {60_000}
+        assert runner.deaths == 0
+
+
+async def test_few_fail_beyond_what_may_though_all_went_well_before(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path):
+        job_id = await submitted(store, "quick", 2_000, options={"bad_from": 500}, max_errors=3)
+        job = await until_done(store, job_id)
+        assert job.error is not None
+        assert (job.state, job.error.code) == ("failed", "too_many_errors")
+        assert 3 < job.failed < 20
 
 
 async def test_what_lies_behind_an_item_that_proves_long_is_done_by_others(
