@@ -102,7 +102,7 @@ class Child:
     async def hear(self) -> list[Said]:
         """What it says next, at least one message; WorkerDiedError when it is gone and all is said."""
         try:
-            said = [self._expected(message) for message in await self._voice.hear()]
+            said = self._expected(await self._voice.hear())
         except msgspec.DecodeError:
             said = []
         if not said:
@@ -111,12 +111,15 @@ class Child:
             raise WorkerDiedError(await self._cause())
         return said
 
-    def _expected(self, message: pipe.ToRunner) -> Said:
-        if not isinstance(message, Said):
-            raise msgspec.DecodeError("a worker says hello once")
-        if not isinstance(message, pipe.Progress):
-            self._given.pop(message.id, None)
-        return message
+    def _expected(self, messages: list[pipe.ToRunner]) -> list[Said]:
+        said: list[Said] = []
+        for message in messages:
+            if not isinstance(message, Said):
+                raise msgspec.DecodeError("a worker says hello once")
+            if not isinstance(message, pipe.Progress):
+                self._given.pop(message.id, None)
+            said.append(message)
+        return said
 
     def recall(self, run_id: int) -> None:
         """Ask for this item back, if it has not begun."""

@@ -32,6 +32,7 @@ class DataFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files = root / "files"
+        self._files = str(self.files)  # 0.4 µs to say it anew for each item
         self._lock: int | None = None
 
     @property
@@ -95,7 +96,7 @@ class DataFolder:
 
     def paths(self, job_id: str, file: str | None, index: int, lease: int) -> tuple[str | None, str]:
         """An item's `input` and `output` as texts: joined Paths were a tenth of what a short item costs."""
-        job = f"{self.files}/{job_id}"
+        job = f"{self._files}/{job_id}"
         return None if file is None else f"{job}/in/{file}", f"{job}/out/{index}-{lease}"
 
     def result(self, job_id: str, index: int, lease: int, file: str) -> Path:

@@ -220,7 +220,8 @@ class Runner:
                 self._came_back(held)
                 continue
             ended = 0 if said.state == "failed" else ended + 1
-            await self._done(held, said)
+            if said.file is None or await self._is_kept(held, said.file):
+                self._done(held, said)
         if first is not None and self._reserve.spent(first.claimed.job_id):
             await self._pen.written()  # whether its job goes on is for the store to say, before more of it fails
         if first is not None and ended:
@@ -275,7 +276,17 @@ class Runner:
         item = held.item
         return Report(held.claimed.job_id, item.index, item.lease, held.started_at, fraction, message)
 
-    async def _done(self, held: Held, done: pipe.Done) -> None:
+    async def _is_kept(self, held: Held, file: str) -> bool:
+        where = held.claimed.job_id, held.item.index, held.item.lease, file
+        try:
+            await asyncio.to_thread(self._folder.make_durable, *where)
+        except OSError as trouble:
+            error = Problem("result_not_kept", f"The result file could not be kept: {trouble}", True)
+            self._finish(held, ItemState.FAILED, error=error)
+            return False
+        return True
+
+    def _done(self, held: Held, done: pipe.Done) -> None:
         state = _STATES[done.state]
         if state is ItemState.CANCELLED and held.overran is not None:
             self._finish(held, ItemState.FAILED, error=_overran(held.overran))
@@ -285,14 +296,6 @@ class Runner:
             error = Problem("exception", "The work stopped itself although nobody had asked for it.")
             self._finish(held, ItemState.FAILED, error=error)
             return
-        if done.file is not None:
-            where = held.claimed.job_id, held.item.index, held.item.lease, done.file
-            try:
-                await asyncio.to_thread(self._folder.make_durable, *where)
-            except OSError as trouble:
-                error = Problem("result_not_kept", f"The result file could not be kept: {trouble}", True)
-                self._finish(held, ItemState.FAILED, error=error)
-                return
         said = done.error
         problem = None if said is None else Problem(said.code, said.message, said.transient)
         self._finish(held, state, error=problem, message=done.message, result=done.result, file=done.file)
