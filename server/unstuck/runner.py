@@ -39,7 +39,7 @@ log = logging.getLogger("unstuck.runner")
 #: Waits before a worker that does not start is tried again (seconds); the last one stays.
 RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
 #: A worker that has items ahead is listened to so often (seconds): what it ended meanwhile costs one turn.
-GATHER_S = 0.005
+GATHER_S = 0.002
 
 #: By what a worker says; looking them up in the class takes 0.7 µs.
 _STATES: Mapping[str, ItemState] = {state: state for state in ItemState}
