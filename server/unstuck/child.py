@@ -19,13 +19,12 @@ import msgspec
 from unstuck import pipe
 from unstuck.errors import CannotStart
 from unstuck.settings import without_secrets
+from unstuck.voice import Voice
 
 log = logging.getLogger("unstuck.runner")
 
 #: A worker that has not said hello by then never will (seconds). Imports of user code count.
 HELLO_S = 60.0
-#: Read at once (bytes): the ends of hundreds of items.
-READ = 65_536
 #: What was killed is gone within this time (seconds).
 GONE_S = 5.0
 
@@ -41,12 +40,14 @@ Said = pipe.Progress | pipe.Done | pipe.Back
 class Child:
     """A worker that said hello. Made by `Child.start`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, hello: pipe.Hello, memory_mib: int) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, voice: Voice, hello: pipe.Hello, memory_mib: int
+    ) -> None:
         self.kinds = hello.kinds
         self._process = process
+        self._voice = voice
         self._memory_mib = memory_mib
         self._given: dict[int, None] = {}  # what it has not answered, in the order in which it works on it
-        self._unread = b""
 
     @classmethod
     async def start(cls, app: str, commands: Sequence[str], memory_mib: int) -> Child:
@@ -56,29 +57,32 @@ class Child:
             arguments += ["--app", app]
         for command in commands:
             arguments += ["--command", command]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "unstuck.worker",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=pipe.LINE_LIMIT,
-            start_new_session=True,
-            env=without_secrets(),
-        )
+        voice, process = Voice(), None
         try:
-            hello = await asyncio.wait_for(_read(process), HELLO_S)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "unstuck.worker",
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=voice.mouth,
+                start_new_session=True,
+                env=without_secrets(),
+            )
+            voice.close_mouth()
+            hello = await asyncio.wait_for(_first_words(voice), HELLO_S)
             if isinstance(hello, pipe.LoadFailed):
                 raise CannotStart(hello.message)
             if not isinstance(hello, pipe.Hello):
                 raise CannotStart("A worker process ended before it was ready; what it printed says why.")
         except BaseException as error:
-            _kill_group(process)
+            voice.close()
+            if process is not None:
+                _kill_group(process)
             if isinstance(error, TimeoutError):
                 raise CannotStart(f"A worker process was not ready within {HELLO_S:.0f} s.") from None
             raise
-        return cls(process, hello, memory_mib)
+        return cls(process, voice, hello, memory_mib)
 
     @property
     def pid(self) -> int:
@@ -93,44 +97,40 @@ class Child:
         """Have these worked on, one after the other, after what it was given before."""
         assert self._process.stdin is not None
         self._given.update(dict.fromkeys(run.id for run in runs))
-        self._process.stdin.write(b"".join(map(pipe.line, runs)))
+        self._process.stdin.write(pipe.lines(*runs))
 
     async def hear(self) -> list[Said]:
         """What it says next, at least one message; WorkerDiedError when it is gone and all is said."""
-        assert self._process.stdout is not None
-        while True:
-            heard = await self._process.stdout.read(READ)
-            try:
-                *lines, self._unread = (self._unread + heard).split(b"\n")
-                said = [self._expected(line) for line in lines]
-            except msgspec.DecodeError:
-                _kill_group(self._process)
-                heard, said = b"", []
-            if said:
-                return said
-            if not heard or len(self._unread) > pipe.LINE_LIMIT:
-                self.kill()
-                self._given.clear()
-                raise WorkerDiedError(await self._cause())
+        try:
+            said = self._expected(await self._voice.hear())
+        except msgspec.DecodeError:
+            said = []
+        if not said:
+            self.kill()
+            self._given.clear()
+            raise WorkerDiedError(await self._cause())
+        return said
 
-    def _expected(self, line: bytes) -> Said:
-        message = pipe.read_by_runner(line)
-        if not isinstance(message, Said):
-            raise msgspec.DecodeError("a worker says hello once")
-        if not isinstance(message, pipe.Progress):
-            self._given.pop(message.id, None)
-        return message
+    def _expected(self, messages: list[pipe.ToRunner]) -> list[Said]:
+        said: list[Said] = []
+        for message in messages:
+            if not isinstance(message, Said):
+                raise msgspec.DecodeError("a worker says hello once")
+            if not isinstance(message, pipe.Progress):
+                self._given.pop(message.id, None)
+            said.append(message)
+        return said
 
     def recall(self, run_id: int) -> None:
         """Ask for this item back, if it has not begun."""
         if run_id in self._given and self._process.stdin is not None:
-            self._process.stdin.write(pipe.line(pipe.Recall(id=run_id)))
+            self._process.stdin.write(pipe.lines(pipe.Recall(id=run_id)))
 
     def stop(self, run_id: int, grace_s: float) -> None:
         """Ask for the item back, or to stop; kill the process if it has not stopped within `grace_s`."""
         if run_id not in self._given or self._process.stdin is None:
             return
-        self._process.stdin.write(pipe.line(pipe.Recall(id=run_id)) + pipe.line(pipe.Stop(id=run_id)))
+        self._process.stdin.write(pipe.lines(pipe.Recall(id=run_id), pipe.Stop(id=run_id)))
         asyncio.get_running_loop().call_later(grace_s, self.kill_if_running, run_id)
 
     def kill_if_running(self, run_id: int) -> None:
@@ -145,8 +145,8 @@ class Child:
     async def end(self) -> None:
         """Kill, and wait until it is gone."""
         self.kill()
-        # Not wait(): on Python 3.11 that would last for ever if output is left that nobody reads. And not for
-        # ever: what user code forked and hid in another session may hold the pipe open.
+        self._voice.close()
+        # Not for ever: what user code forked and hid in another session may hold the other pipe open.
         try:
             await asyncio.wait_for(self._process.communicate(), GONE_S)
         except TimeoutError:
@@ -167,14 +167,11 @@ class Child:
         return f"The worker process ended in the middle of the work, with exit code {code}."
 
 
-async def _read(process: asyncio.subprocess.Process) -> pipe.ToRunner | None:
-    """The next message, or None when the process is gone or does not keep to the protocol."""
-    assert process.stdout is not None
+async def _first_words(voice: Voice) -> pipe.ToRunner | None:
+    """The first message, or None when the process is gone or does not keep to the protocol."""
     try:
-        line = await process.stdout.readline()
-        return pipe.read_by_runner(line) if line else None
-    except (ValueError, msgspec.DecodeError):
-        _kill_group(process)
+        return next(iter(await voice.hear()), None)
+    except msgspec.DecodeError:
         return None
 
 

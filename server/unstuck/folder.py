@@ -32,6 +32,7 @@ class DataFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files = root / "files"
+        self._files = str(self.files)  # 0.4 µs to say it anew for each item
         self._lock: int | None = None
 
     @property
@@ -95,7 +96,7 @@ class DataFolder:
 
     def paths(self, job_id: str, file: str | None, index: int, lease: int) -> tuple[str | None, str]:
         """An item's `input` and `output` as texts: joined Paths were a tenth of what a short item costs."""
-        job = f"{self.files}/{job_id}"
+        job = f"{self._files}/{job_id}"
         return None if file is None else f"{job}/in/{file}", f"{job}/out/{index}-{lease}"
 
     def result(self, job_id: str, index: int, lease: int, file: str) -> Path:
@@ -105,6 +106,11 @@ class DataFolder:
         if path.parent != folder or path.is_symlink() or not path.is_file():
             raise NotFound(f"The result file of item {index} of job {job_id} is no longer there.")
         return path
+
+    def make_durable(self, job_id: str, index: int, lease: int, file: str) -> None:
+        """A result file is on the disk before anybody is told of it: the file, and the names that lead to it."""
+        folder = self.output(job_id, index, lease)
+        sync(folder / file, folder, *folder.parents[:3])
 
     # -- removing
 

@@ -9,6 +9,7 @@ is tried again until it succeeds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from unstuck.errors import StoreUnavailable, UnstuckError
@@ -36,14 +37,19 @@ class Pen:
         self._passing: dict[Key, Report] = {}
         self._unwritten: list[Firm | Report] = []
         self._bell = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._rests = asyncio.Event()
+        self._turn = self._turn_done = 0  # of writing: the last that began, and that ended
         self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, command: Firm) -> None:
-        """Write this as soon as may be."""
+    def write(self, command: Firm, hurry: bool = False) -> None:
+        """Write this as soon as may be; with `hurry`, without a rest before."""
         if isinstance(command, Finish | Release):
             self._passing.pop((command.job_id, command.index), None)
         self._firm.append(command)
         self._bell.set()
+        if hurry:
+            self._hurry.set()
 
     def hold(self, report: Report) -> None:
         """Write the newest such report of the item within `hold_s`."""
@@ -57,6 +63,14 @@ class Pen:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._hold_s, self._due)
 
+    async def written(self) -> None:
+        """Until all that was said so far is in the store, or refused by it."""
+        turn = self._turn + 1
+        self._bell.set()
+        self._hurry.set()
+        while self._turn_done < turn:
+            await self._rests.wait()
+
     def unwritten_ends(self) -> list[Finish]:
         """Of items whose leases must be kept until this is written. For any thread: copying a list is one step."""
         return [one for one in (*tuple(self._unwritten), *tuple(self._firm)) if isinstance(one, Finish)]
@@ -65,8 +79,15 @@ class Pen:
         while True:
             await self._bell.wait()
             self._bell.clear()
+            self._hurry.clear()
+            self._turn += 1
             await self._write_all()
-            await asyncio.sleep(REST_S)
+            self._turn_done = self._turn
+            self._rests.set()
+            self._rests.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REST_S):
+                    await self._hurry.wait()
 
     async def flush(self) -> None:
         """Write what is left, once; StoreUnavailable if that fails (the next start rescues the items)."""

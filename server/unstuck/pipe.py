@@ -102,23 +102,24 @@ class Back(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
 ToWorker = Run | Stop | Recall
 ToRunner = Hello | LoadFailed | Progress | Done | Back
 
+_encoder = msgspec.json.Encoder()
 _to_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 
 
-def line(message: ToWorker | ToRunner) -> bytes:
-    """The message with its line end. JSON escapes line ends inside texts, so one message is always one line."""
-    return msgspec.json.encode(message) + b"\n"
+def lines(*messages: ToWorker | ToRunner) -> bytes:
+    """Each with its line end. JSON escapes line ends inside texts, so one message is always one line."""
+    return _encoder.encode_lines(messages)
 
 
-def read_by_worker(line: bytes) -> ToWorker:
-    """What the runner said. Raises msgspec.DecodeError where it is no message."""
-    return _to_worker.decode(line)
+def read_by_worker(lines: bytes) -> list[ToWorker]:
+    """What the runner said in whole lines. Raises msgspec.DecodeError where one is no message."""
+    return _to_worker.decode_lines(lines)
 
 
-def read_by_runner(line: bytes) -> ToRunner:
-    """What the worker said. Raises msgspec.DecodeError where it is no message."""
-    return _to_runner.decode(line)
+def read_by_runner(lines: bytes) -> list[ToRunner]:
+    """What the worker said in whole lines. Raises msgspec.DecodeError where one is no message."""
+    return _to_runner.decode_lines(lines)
 
 
 def fit(text: str, limit: int) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +24,9 @@ from unstuck.stores import Claimed, Store
 #: Items claimed at once for each worker: one to work on, one in reserve while the next claim is written.
 CLAIM_PER_WORKER = 2
 #: Of a job with short items, claimed for each worker at once: as many as take so long (seconds), at most so many.
-HANDFUL_S, MOST_CLAIMED = 0.1, 64
+HANDFUL_S, MOST_CLAIMED = 0.1, 128
 #: ... and sent ahead to a worker.
-AHEAD_S, MOST_AHEAD = 0.03, 32
+AHEAD_S, MOST_AHEAD = 0.03, 128
 #: Looked for work at least so often: items that rest before another attempt ring no bell (seconds).
 LOOK_S = 1.0
 #: How much the newest item weighs in the pace of its job.
@@ -69,6 +71,7 @@ class Reserve:
         self._ready: deque[Held] = deque()
         self._low = 0  # with fewer in reserve the next handful is claimed
         self._pace: dict[str, float] = {}  # of a job: seconds that an item takes
+        self._spare: dict[str, float] = {}  # of a job: how many may still fail, as far as we know it
         self._newcomer = False
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
@@ -82,8 +85,9 @@ class Reserve:
         return self._taken()
 
     def more(self, job_id: str, in_hand: int) -> list[Held]:
-        """What to send ahead to a worker that is at an item of this job and has `in_hand` more of it."""
-        most = self._count(job_id, AHEAD_S, MOST_AHEAD)
+        """What to send ahead to a worker that is at an item of this job and has `in_hand` more of it: not more
+        than may fail, for all may."""
+        most = min(self._count(job_id, AHEAD_S, MOST_AHEAD), self._spare.get(job_id, 0))
         if in_hand * 2 > most:
             return []  # it has enough; a few at a time are cheaper than one by one
         found: list[Held] = []
@@ -105,27 +109,35 @@ class Reserve:
         self._ready.extendleft(reversed(list(some)))
         self._ring()
 
-    def take_out(self, held: Held) -> bool:
-        """Whether it was here; it is no longer."""
-        if held not in self._ready:
-            return False
-        self._ready.remove(held)
-        return True
+    def take_out(self, some: set[Held]) -> set[Held]:
+        """Those of them that were here; they are no longer."""
+        found = some.intersection(self._ready)
+        self._ready = deque(held for held in self._ready if held not in found)
+        return found
 
-    def took(self, job_id: str, seconds: float) -> None:
-        """So long it took to work on an item of this job."""
+    def took(self, job_id: str, seconds: float, items: int = 1) -> None:
+        """So long each of these took, of this job."""
         before = self._pace.get(job_id, seconds)
-        self._pace[job_id] = before + NEWEST * (seconds - before)
+        self._pace[job_id] = seconds + (1 - NEWEST) ** items * (before - seconds)
 
     def stumbled(self, job_id: str) -> None:
         """An item of this job failed: step by step until one succeeds again, for a batch that fails as a whole is
         to be stopped before all of it was tried."""
         self._pace.pop(job_id, None)
+        if job_id in self._spare:
+            self._spare[job_id] -= 1
+
+    def spent(self, job_id: str) -> bool:
+        """More of this job failed than may, as far as we know it."""
+        return self._spare.get(job_id, 0) < 0
 
     def wake(self, job: Job) -> None:
         """There may be something to claim."""
         if job.done:
             self._pace.pop(job.id, None)
+            self._spare.pop(job.id, None)
+        elif not job.external:
+            self._spare[job.id] = math.inf if job.max_errors is None else job.max_errors - job.failed
         if job.waiting and not job.external:
             self._bell.set()
             if not job.leased and self._ready and not any(held.overtaken for held in self._ready):
@@ -140,7 +152,7 @@ class Reserve:
             if not newcomer and self._ready and len(self._ready) >= self._low:
                 continue
             self._bell.clear()
-            if not await self._claim() and not self._ready:
+            if not await self._claim(newcomer) and not self._ready:
                 with contextlib.suppress(TimeoutError):
                     # Not wait_for: Python 3.11's can lose a cancel that falls on the moment of a wake.
                     async with asyncio.timeout(LOOK_S):
@@ -151,22 +163,25 @@ class Reserve:
         self._changed.set()
         self._changed.clear()
 
-    async def _claim(self) -> bool:
+    async def _claim(self, newcomer: bool) -> bool:
         base = self._workers * CLAIM_PER_WORKER
-        short = {job_id: self._workers * self._count(job_id, HANDFUL_S, MOST_CLAIMED) for job_id in self._pace}
+        paces = () if newcomer else self._pace  # of the others there is enough
+        short = {job_id: self._workers * self._count(job_id, HANDFUL_S, MOST_CLAIMED) for job_id in paces}
         try:
             claimed = await self._store.claim(base, self._lease_s, self._name(), short)
         except StoreUnavailable:
             claimed = []  # the store has logged it, and is asked again soon
-        self._low = len(claimed) // 2 if len(claimed) > base else 0
+        if not newcomer:
+            self._low = len(claimed) // 2 if len(claimed) > base else 0
         self._keep([Held(one) for one in claimed])
         return bool(claimed)
 
     def _keep(self, taken: Sequence[Held]) -> None:
         in_hand = {held.claimed.job_id for held in self._held}
         first = [held for held in taken if held.claimed.job_id not in in_hand]
-        for held in self._ready:
-            held.overtaken = held.overtaken or bool(first)
+        if first:  # as many as are claimed at once are let past once; behind them the next newcomer comes
+            for held in itertools.islice(self._ready, self._workers * CLAIM_PER_WORKER):
+                held.overtaken = True
         self._held.update(taken)
         self._ready.extendleft(reversed(first))
         self._ready.extend(held for held in taken if held.claimed.job_id in in_hand)

@@ -48,8 +48,10 @@ from unstuck.kinds import (
 )
 from unstuck.kinds.report import REPORT_INTERVAL
 
-#: What is reported so early waits up to REPORT_INTERVAL for company: most often the item's end (seconds).
+#: What is reported so early waits, up to REPORT_INTERVAL: most often the item's end comes first (seconds).
 SHORT_S = 0.01
+#: Heard at once (bytes): all that a pipe holds.
+READ = 65_536
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _hello(kinds: dict[str, Kind]) -> pipe.Hello:
     hello = pipe.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values()))
-    if len(pipe.line(hello)) > pipe.LINE_LIMIT:
+    if len(pipe.lines(hello)) > pipe.LINE_LIMIT:
         raise LoadError(f"the descriptions of the kinds have more than {pipe.LINE_LIMIT} bytes: shorten them")
     return hello
 
@@ -83,7 +85,6 @@ class Line:
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: a command that is started does not get them
         self._speaking = threading.Lock()
-        self._kept: list[pipe.ToRunner] = []
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
@@ -91,36 +92,19 @@ class Line:
         # What user code forks would keep them open, and the runner would not see this process end.
         os.register_at_fork(after_in_child=self._close)
 
-    def heard(self) -> Iterator[pipe.ToWorker]:
+    def heard(self) -> Iterator[list[pipe.ToWorker]]:
         """What the runner says, until it is gone."""
-        with open(self._in, "rb", closefd=False) as lines:
-            for text in lines:
-                if text.endswith(b"\n"):  # else the runner died in the middle of a sentence
-                    yield pipe.read_by_worker(text)
+        unread = b""
+        while heard := os.read(self._in, READ):
+            # What has no end when the runner is gone was its death in the middle of a sentence.
+            lines, end, unread = (unread + heard).rpartition(b"\n")
+            if end:
+                yield pipe.read_by_worker(lines)
 
     def say(self, message: pipe.ToRunner) -> None:
-        self._say(message)
-
-    def say_instead(self, done: pipe.Done) -> None:
-        """Say how an item ended, and nothing of the progress that was kept: it is over before anybody saw it."""
-        with self._speaking:
-            self._kept.clear()
-        self._say(done)
-
-    def keep(self, message: pipe.ToRunner) -> None:
-        """Say it together with what is said next, or with the next `say_kept()`."""
-        with self._speaking:
-            self._kept.append(message)
-
-    def say_kept(self) -> None:
-        if self._kept:
-            self._say()
-
-    def _say(self, *messages: pipe.ToRunner) -> None:
         try:
             with self._speaking:
-                rest = memoryview(b"".join(map(pipe.line, (*self._kept, *messages))))
-                self._kept.clear()
+                rest = pipe.lines(message)
                 while rest:
                     rest = rest[os.write(self._out, rest) :]
         except BrokenPipeError:
@@ -143,59 +127,57 @@ class Worker:
         self._reports: dict[int, Report] = {}  # of the runs that are not done; a stop finds its item here
         self._busy = threading.Event()
         self._current: Report | None = None
-        self._began = 0.0
 
     def work(self) -> NoReturn:
         for duty in (self._listen, self._pass_on):
             threading.Thread(target=_or_end, args=(duty,), name=f"unstuck {duty.__name__}", daemon=True).start()
         home = os.open(".", os.O_RDONLY)
         while True:
+            if self._order.empty():  # and not after each item: an Event costs 2 µs to set and clear
+                self._busy.clear()
             waiting = self._waiting.pop(self._order.get(), None)
             if waiting is None:
                 continue
             run, report = waiting
-            self._current, self._began = report, time.monotonic()
-            self._busy.set()
+            self._current = report
+            if not self._busy.is_set():
+                self._busy.set()
+            report.hush(SHORT_S)
             done = attempt(self._kinds, run, report)
-            self._busy.clear()
             report.close()
             del self._reports[run.id]
             os.fchdir(home)  # the code may have left it
-            self._line.say_instead(done)
+            # At once, not together with the next ones: those may be the end of this process.
+            self._line.say(done)
 
     def _listen(self) -> None:
-        for message in self._line.heard():
-            if isinstance(message, pipe.Stop):
-                if report := self._reports.get(message.id):
-                    report.cancel()
-            elif isinstance(message, pipe.Recall):
-                if self._waiting.pop(message.id, None):
-                    del self._reports[message.id]
-                    self._line.say(pipe.Back(id=message.id))
-            else:
-                report = _report(message, partial(self._progressed, message.id))
-                self._reports[message.id] = report
-                self._waiting[message.id] = (message, report)
-                self._order.put(message.id)
+        for messages in self._line.heard():
+            for message in messages:
+                self._obey(message)
+
+    def _obey(self, message: pipe.ToWorker) -> None:
+        if isinstance(message, pipe.Run):
+            send = partial(self._progressed, message.id)
+            report = Report(message.name, message.output, message.attempt, send, prepare=_prepare)
+            self._reports[message.id] = report
+            self._waiting[message.id] = (message, report)
+            self._order.put(message.id)
+        elif isinstance(message, pipe.Recall):
+            if self._waiting.pop(message.id, None):
+                del self._reports[message.id]
+                self._line.say(pipe.Back(id=message.id))
+        elif found := self._reports.get(message.id):
+            found.cancel()
 
     def _pass_on(self) -> None:
         while self._busy.wait():
             time.sleep(REPORT_INTERVAL)
             if self._current:
                 self._current.pass_on()
-            self._line.say_kept()
 
     def _progressed(self, run_id: int, fraction: float | None, message: str | None) -> None:
         text = None if message is None else pipe.fit(message, pipe.MESSAGE_LIMIT)
-        progress = pipe.Progress(id=run_id, fraction=fraction, message=text)
-        if time.monotonic() - self._began < SHORT_S:
-            self._line.keep(progress)
-        else:
-            self._line.say(progress)
-
-
-def _report(run: pipe.Run, send: Callable[[float | None, str | None], None]) -> Report:
-    return Report(run.name, Path(run.output), run.attempt, send, prepare=_prepare)
+        self._line.say(pipe.Progress(id=run_id, fraction=fraction, message=text))
 
 
 def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:

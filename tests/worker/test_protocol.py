@@ -103,17 +103,17 @@ def test_what_is_fitted_can_be_sent(text: str, limit: int) -> None:
     fitted = pipe.fit(text, limit)
     assert len(fitted) <= limit
     assert "\0" not in fitted
-    line = pipe.line(pipe.Progress(id=1, message=fitted))
+    line = pipe.lines(pipe.Progress(id=1, message=fitted))
     assert line.count(b"\n") == 1
-    assert pipe.read_by_runner(line) == pipe.Progress(id=1, message=fitted)
+    assert pipe.read_by_runner(line) == [pipe.Progress(id=1, message=fitted)]
 
 
 def test_each_end_reads_only_what_is_meant_for_it() -> None:
     run = pipe.Run(id=1, kind="a", name="b", output="/c", options={"x": None})
     done = pipe.Done(id=1, state="failed", error=pipe.ItemError(code="c", message="m"), result={"a": [1]})
-    assert pipe.read_by_worker(pipe.line(run)) == run
-    assert pipe.read_by_runner(pipe.line(done)) == done
+    assert pipe.read_by_worker(pipe.lines(run, run)) == [run, run]
+    assert pipe.read_by_runner(pipe.lines(done)) == [done]
     with pytest.raises(ValueError, match="type"):
-        pipe.read_by_runner(pipe.line(run))
+        pipe.read_by_runner(pipe.lines(run))
     with pytest.raises(ValueError, match="type"):
-        pipe.read_by_worker(pipe.line(done))
+        pipe.read_by_worker(pipe.lines(done))

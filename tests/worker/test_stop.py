@@ -144,7 +144,7 @@ def test_a_worker_whose_runner_does_not_read_ends_when_it_is_gone(tmp_path: Path
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin is not None
-        process.stdin.write(b"".join(pipe.line(run) for run in runs))
+        process.stdin.write(pipe.lines(*runs))
         process.stdin.flush()
         eventually((tmp_path / "1").exists)  # the second answer does not fit into the pipe, which holds 64 KiB
         process.stdin.close()

@@ -36,7 +36,7 @@ class Report:
     def __init__(
         self,
         name: str,
-        output: Path,
+        output: Path | str,
         attempt: int = 1,
         send: Callable[[float | None, str | None], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -54,13 +54,14 @@ class Report:
 
     @property
     def output(self) -> Path:
-        # Made when it is asked for: of ten thousand items that write no file, none needs a folder.
+        # Made when it is asked for: of ten thousand items that write no file, none needs a folder (nor a Path of
+        # it, which takes 2.6 µs).
         if self._prepare is not None:
             with self._lock:
                 if self._prepare is not None:
-                    self._prepare(self._output)
+                    self._prepare(Path(self._output))
                     self._prepare = None
-        return self._output
+        return Path(self._output)
 
     def __call__(self, done: float | None, total: float | None = None, message: str | None = None) -> None:
         if self.cancelled:
@@ -72,6 +73,10 @@ class Report:
         self._news = True
         if self._clock() >= self._due:
             self.pass_on()
+
+    def hush(self, seconds: float) -> None:
+        """Pass nothing on before so long from now: of what ends sooner, only the end is worth saying."""
+        self._due = self._clock() + seconds
 
     def pass_on(self) -> None:
         """Send the newest report if there is one and it is due."""
