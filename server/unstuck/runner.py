@@ -313,7 +313,6 @@ class Runner:
         if held not in self._held:
             return  # taken away: somebody else has it, and what was done here is dropped
         item, started_at = held.item, held.started_at or time.time()
-        self._held.discard(held)
         if state is ItemState.FAILED:
             self._reserve.stumbled(held.claimed.job_id)
         pause_s = self._crew.pause.pause_s(item.attempt, random.random()) if error and error.transient else 0.0  # noqa: S311
@@ -322,8 +321,9 @@ class Runner:
                 held.claimed.job_id, item.index, item.lease, state, started_at,
                 error, message, result, file, pause_s,
             ),
-            hurry=not self._held,  # nothing more would come along
+            hurry=len(self._held) == 1,  # nothing more would come along
         )  # fmt: skip
+        self._held.discard(held)  # only now: at each moment the keeper's thread finds it here or with the pen
 
     def _release(self, held: Held) -> None:
         self._held.discard(held)
