@@ -66,6 +66,15 @@ async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
     await one.close()
 
 
+@pytest.fixture
+async def store_in_real_time(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
+    """As the server has it; a module whose `store` it shall be says `store = store_in_real_time`."""
+    one = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
+    await one.open()
+    yield one
+    await one.close()
+
+
 class Server:
     """`unstuck serve` in a process of its own, on a free port."""
 

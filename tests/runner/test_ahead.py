@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
-from tests.conftest import soon
+from tests.conftest import soon, store_in_real_time
 from tests.runner.test_leases import submitted, until_done
 from unstuck.folder import DataFolder
 from unstuck.job import Cancel, Item, Job, Renew, replace
@@ -41,13 +38,7 @@ def quick(
     return {"attempt": report.attempt, "pid": os.getpid(), "text": "x" * size}
 """
 
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    one = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
-    await one.open()
-    yield one
-    await one.close()
+store = store_in_real_time
 
 
 @asynccontextmanager

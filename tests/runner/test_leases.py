@@ -10,9 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
-
-from tests.conftest import Clock, soon
+from tests.conftest import Clock, soon, store_in_real_time
 from unstuck.backoff import Backoff
 from unstuck.folder import DataFolder
 from unstuck.job import Alarms, Item, Job, Lapse
@@ -45,13 +43,7 @@ def flaky(file: Path | None, report: unstuck.Report) -> dict:
     return {"attempt": report.attempt}
 """
 
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    one = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
-    await one.open()
-    yield one
-    await one.close()
+store = store_in_real_time
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import soon
+from tests.conftest import soon, store_in_real_time
 from tests.store.test_store import finish, submitted
 from tests.webhook.conftest import Receive
 from tests.webhook.receiver import SILENCE, Received, Say, closed_port
@@ -35,13 +35,7 @@ SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 QUICK = Backoff(0.01, 0.02)
 PROTOCOL = (Path(__file__).parents[2] / "PROTOCOL.md").read_text()
 
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    one = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
-    await one.open()
-    yield one
-    await one.close()
+store = store_in_real_time
 
 
 @asynccontextmanager
