@@ -291,7 +291,10 @@ class Hub:
         viewer.end(sse.leaving(reason, random.randint(*RETURN_MS)))  # noqa: S311
 
     async def close(self) -> None:
-        """End every reading task."""
+        """Look for nothing more: the store is about to close."""
+        self._line.clear()
+        for watch in self._audience.watches.values():
+            watch.wait_until(inf, None)
         tasks = [watch.reading for watch in self._audience.watches.values() if watch.reading is not None]
         for task in tasks:
             task.cancel()
