@@ -52,7 +52,10 @@ def test_the_dialog_goes_on_with_the_new_job(open_page: OpenPage, server: Server
         "href", f"#job={new['id']}"
     )
     page.go_back()
-    expect(dialog.locator(".sentence")).to_contain_text(f"{old['progress']['succeeded']} of 8 files are done")
+    # By what it says: the dialog that closes goes one task after the other has come.
+    said = f"{old['progress']['succeeded']} of 8 files are done"
+    expect(page.locator("job-progress .sentence", has_text=said)).to_be_visible()
+    expect(page.locator("job-progress")).to_have_count(1)
     assert log.errors == []
 
 
