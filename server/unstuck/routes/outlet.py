@@ -4,8 +4,8 @@ One flush per turn of the loop writes to every viewer that has something. Where 
 buffer, as is nearly always so, that is the chunk of HTTP/1.1 that all viewers of a change share, and it goes
 straight to the transport. Where something waits, uvicorn's `send` is called, which knows whether there is room:
 its coroutine is stepped once, and only a viewer whose buffer is full gets a task, which waits as long as a reader
-may stall, and no longer. Measured with 1,000 viewers, CPU seconds for 100,000 deliveries: a task for each viewer
-and event 7.4, a step of `send` for each 1.8, this 1.2; nchan, in C, takes 1.15, and a bare loop of sends 0.7.
+may stall, and no longer. Measured with 1,000 viewers, alternating, CPU seconds for 100,000 deliveries: a step of
+`send` for each 1.7 to 1.9, this 1.1 to 1.3; BENCHMARKS.md has it beside others.
 
 This rests on four facts: `send` uses no cancel scopes (uvicorn's does not; a host app's middleware may, so there
 sse-starlette does the work, see streams.py); its coroutine may be finished by another task; aborting the transport
