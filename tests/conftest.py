@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.store.sqlite import SQLiteStore
 
 #: Far beyond what anything here takes; a test that waits so long has failed.
 PATIENCE_S = 30.0

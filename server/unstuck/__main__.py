@@ -1,5 +1,5 @@
 """`python -m unstuck` is the command `unstuck`."""
 
-from unstuck.cli import main
+from unstuck.cli.commands import main
 
 main()

@@ -22,38 +22,27 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from unstuck.addresses import Allowed
+from unstuck.api import events as streams
+from unstuck.api import health, jobs, metrics, openapi, problems, results, retry, submit, timeline
+from unstuck.api import operator as operate
+from unstuck.api import reports as progress
+from unstuck.api.context import Parts, Work
+from unstuck.api.middleware import Guard
 from unstuck.backoff import Backoff
-from unstuck.descriptors import room_for_streams
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
-from unstuck.folder import DataFolder
-from unstuck.hub import Hub
-from unstuck.job import Alarms
-from unstuck.pace import Pace
-from unstuck.retention import Retention, remove_litter
-from unstuck.routes import (
-    Parts,
-    Work,
-    health,
-    jobs,
-    metrics,
-    openapi,
-    operate,
-    problems,
-    progress,
-    results,
-    retry,
-    streams,
-    submit,
-    timeline,
-)
-from unstuck.routes.guard import Guard
-from unstuck.routes.outlet import Flush
-from unstuck.runner import Crew, Runner
+from unstuck.files.folder import DataFolder
+from unstuck.files.retention import Retention, remove_litter
+from unstuck.jobs.job import Alarms
+from unstuck.runner.runner import Crew, Runner
 from unstuck.settings import Settings, load
-from unstuck.signature import keys
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.webhook import Terms, Webhooks
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.streaming.config import Pace
+from unstuck.streaming.direct import Flush
+from unstuck.streaming.hub import Hub
+from unstuck.streaming.open_files import room_for_streams
+from unstuck.webhooks.dispatcher import Terms, Webhooks
+from unstuck.webhooks.signature import keys
+from unstuck.webhooks.targets import Allowed
 
 log = logging.getLogger("unstuck")
 

@@ -20,13 +20,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from unstuck.api.context import Parts
 from unstuck.app import running
-from unstuck.descriptors import raise_limit
 from unstuck.errors import CannotStart
 from unstuck.memory import give_back
-from unstuck.routes import Parts
-from unstuck.routes.outlet import WIRE, Wire
 from unstuck.settings import Settings
+from unstuck.streaming.direct import WIRE, Wire
+from unstuck.streaming.open_files import raise_limit
 
 #: Silence after which the kernel gives a connection up that has something to send (milliseconds).
 USER_TIMEOUT_MS = 20_000

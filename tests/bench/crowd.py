@@ -15,12 +15,12 @@ import sys
 import time
 from uuid import uuid4
 
+from unstuck.api.context import Parts
 from unstuck.app import create_app
-from unstuck.job import Command, Finish, Item, ItemState, Job, Problem, Report
-from unstuck.routes import Parts
+from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, Problem, Report
 from unstuck.serve import listen, run
 from unstuck.settings import load
-from unstuck.stores import Claimed
+from unstuck.store.protocol import Claimed
 
 AT_A_TIME = 40
 TICK_S = 0.05

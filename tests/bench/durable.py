@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from unstuck.job import Command, Finish, Item, ItemState, Job, Report
-from unstuck.stores import Claimed, JobFilter, schema
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, Report
+from unstuck.store import schema
+from unstuck.store.protocol import Claimed, JobFilter
+from unstuck.store.sqlite import SQLiteStore
 
 #: Updates that one commit, or one call, carries; callers that wait side by side, with one command each.
 GROUP, CALLERS = 100, 500

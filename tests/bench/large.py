@@ -22,11 +22,11 @@ from uuid import UUID, uuid4
 
 import anyio.to_thread
 
-from unstuck.job import Alarms, Health, Item, ItemState, Job, Release, State
-from unstuck.stores import JobFilter
-from unstuck.stores.opening import open_checked
-from unstuck.stores.rows import JOB_COLUMNS
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.job import Alarms, Health, Item, ItemState, Job, Release, State
+from unstuck.store.connection import open_checked
+from unstuck.store.protocol import JobFilter
+from unstuck.store.rows import JOB_COLUMNS
+from unstuck.store.sqlite import SQLiteStore
 
 LIVE, FEW, MANY = 100, 20, 10_000
 ROUNDS = 9

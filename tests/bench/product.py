@@ -22,12 +22,12 @@ from typing import Any
 from uuid import uuid4
 
 from tests.bench.orders import Publish, each_order
+from unstuck.api.context import Parts
 from unstuck.app import create_app
-from unstuck.job import Command, Finish, Item, ItemState, Job, Report
-from unstuck.routes import Parts
+from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, Report
 from unstuck.serve import listen, run
 from unstuck.settings import load
-from unstuck.stores import Claimed
+from unstuck.store.protocol import Claimed
 
 #: Between two looks at the clock by the loop (seconds).
 PROBE_S = 0.002

@@ -13,9 +13,9 @@ import pytest
 
 from tests.client.raw import Raw, job_event, job_of
 from tests.conftest import PATIENCE_S, Server, StartServer, eventually, soon
-from unstuck import client as plain
-from unstuck import watch as w
-from unstuck.client import SUBMIT_ATTEMPTS, Client
+from unstuck.client import client as plain
+from unstuck.client import watch_state as w
+from unstuck.client.client import SUBMIT_ATTEMPTS, Client
 from unstuck.errors import InvalidJobId, JobNotFound, JobTimeoutError, NoAnswer, ServerRefused
 
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import Server
-from unstuck import watch as w
-from unstuck.cli import cli
+from unstuck.cli.commands import cli
+from unstuck.client import watch_state as w
 
 
 def unstuck(*words: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tests.conftest import PATIENCE_S, Server
-from unstuck.client import Client
+from unstuck.client.client import Client
 
 
 async def test_more_jobs_are_watched_at_once_than_a_pool_of_connections_holds(server: Server) -> None:

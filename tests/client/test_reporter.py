@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from tests.conftest import Server, StartServer, soon
-from unstuck import client as plain
-from unstuck.client import Client
+from unstuck.client import client as plain
+from unstuck.client.client import Client
 from unstuck.errors import JobNotFound, ServerRefused
 
 

@@ -14,9 +14,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import unstuck.stores.sqlite as product
-from unstuck.cli import main
-from unstuck.stores import opening
+import unstuck.store.sqlite as product
+from unstuck.cli.commands import main
+from unstuck.store import connection as opening
 
 
 class Dying:

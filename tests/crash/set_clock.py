@@ -17,6 +17,6 @@ if __name__ == "__main__":
     real = time.time
     time.time = lambda: real() + float(ahead.read_text())
 
-    from unstuck.cli import main
+    from unstuck.cli.commands import main
 
     main()

@@ -291,6 +291,6 @@ def workers_of(pid: int) -> list[int]:
             continue
         with contextlib.suppress(OSError):
             parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(") ")[2].split()[1])
-            if parent == pid and b"unstuck.worker" in Path(f"/proc/{name}/cmdline").read_bytes():
+            if parent == pid and b"unstuck.runner.worker" in Path(f"/proc/{name}/cmdline").read_bytes():
                 found.append(int(name))
     return sorted(found)

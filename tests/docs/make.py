@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unstuck.decide import ITEM_NEXT, NEXT
+from unstuck.jobs.decide import ITEM_NEXT, NEXT
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent

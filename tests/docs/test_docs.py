@@ -12,12 +12,12 @@ from pathlib import Path
 from starlette.routing import Route
 
 from tests.docs.make import diagram
-from unstuck import sse
+from unstuck.api import jobs
 from unstuck.app import create_app
-from unstuck.job import FINAL, Item, ItemState, Job, Problem, State
-from unstuck.routes import jobs
+from unstuck.jobs.job import FINAL, Item, ItemState, Job, Problem, State
+from unstuck.jobs.snapshot import Snapshot, public, public_item
 from unstuck.settings import PREFIX, Settings
-from unstuck.snapshot import Snapshot, public, public_item
+from unstuck.streaming import sse
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "PROTOCOL.md").read_text()

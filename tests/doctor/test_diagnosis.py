@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unstuck.diagnosis import Event, Finding, Level, Measured, exit_code, held_back, judge, longest_pause
+from unstuck.doctor.diagnosis import Event, Finding, Level, Measured, exit_code, held_back, judge, longest_pause
 
 AS_SENT = {
     "content-type": "text/event-stream; charset=utf-8",

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import Server, StartServer
 from tests.doctor.way import caddy, needs_caddy, needs_nginx, nginx
-from unstuck.doctor_cli import doctor
+from unstuck.cli.doctor import doctor
 
 #: A rehearsal of a second, and a few beats.
 SECONDS = 4.0

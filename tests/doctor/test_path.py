@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from tests.certificate import make_certificate
 from tests.conftest import Server, StartServer
 from tests.doctor.way import needs_nginx, nginx, spoiled
-from unstuck.diagnosis import Finding, Level, Measured, exit_code, judge
-from unstuck.doctor import base_of, measure
-from unstuck.doctor_cli import doctor
+from unstuck.cli.doctor import doctor
+from unstuck.doctor.diagnosis import Finding, Level, Measured, exit_code, judge
+from unstuck.doctor.measure import base_of, measure
 
 #: Two heartbeats of a second each, and some.
 SECONDS = 5.0

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import unstuck.app
-from unstuck.cli import main
+from unstuck.cli.commands import main
 from unstuck.errors import StoreUnavailable
-from unstuck.hub import Hub
-from unstuck.job import Job
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.job import Job
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.streaming.hub import Hub
 
 T = TypeVar("T")
 VARIABLE = "BREAKAGE"

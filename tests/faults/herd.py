@@ -19,7 +19,7 @@ import httpx
 
 from tests.conftest import Server
 from tests.faults.judge import Screen, flaws
-from unstuck.client import Client
+from unstuck.client.client import Client
 
 #: No job ends by itself, or has anything to tell meanwhile: it is the herd that is looked at.
 ITEM_S = 600.0

@@ -12,7 +12,7 @@ from tests.faults.judge import Flaw, Screen, Wrong
 from tests.faults.scene import CALM_S, Scene, Verdict, ground, needed
 from tests.faults.schedule import Schedule
 from tests.faults.stage import Stage
-from unstuck.client import Client
+from unstuck.client.client import Client
 
 
 async def play_program(stage: Stage, schedule: Schedule, slack_s: float = 0.0) -> Verdict:

@@ -19,7 +19,7 @@ from tests.faults.virtual_schedule import KINDS, VISIBLE_S, draw
 from tests.faults.virtual_server import Nets
 from tests.faults.virtual_time import run
 from tests.faults.wire import STREAM
-from unstuck import watch as w
+from unstuck.client import watch_state as w
 
 
 @pytest.fixture(autouse=True)

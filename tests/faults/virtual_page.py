@@ -15,9 +15,9 @@ from typing import Any
 
 from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.wire import POLL, STREAM
-from unstuck import watch as w
-from unstuck.follow import is_job, next_ms, parsed
-from unstuck.watchdog import step
+from unstuck.client import watch_state as w
+from unstuck.client.follower import is_job, next_ms, parsed
+from unstuck.client.watchdog import step
 
 #: Timers of a hidden page ring at whole minutes.
 MINUTE_S = 60.0

@@ -22,16 +22,17 @@ from typing import Any, TypeVar
 
 from tests.faults.virtual_net import Line
 from tests.faults.wire import STREAM
-from unstuck import sse
 from unstuck.errors import StoreUnavailable, UnstuckError
-from unstuck.hub import Hub
-from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Report
-from unstuck.pace import Pace
-from unstuck.snapshot import Snapshot, etag, public
-from unstuck.stores import Claimed, Swept, claims, rows, schema
-from unstuck.stores.known import Known
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.stores.writer import Transaction
+from unstuck.jobs.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Report
+from unstuck.jobs.snapshot import Snapshot, etag, public
+from unstuck.store import claims, rows, schema
+from unstuck.store.protocol import Claimed, Swept
+from unstuck.store.row_cache import Known
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.writer import Transaction
+from unstuck.streaming import sse
+from unstuck.streaming.config import Pace
+from unstuck.streaming.hub import Hub
 
 T = TypeVar("T")
 

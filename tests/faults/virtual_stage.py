@@ -16,9 +16,9 @@ from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.virtual_page import Dialog, Page, Screen
 from tests.faults.virtual_schedule import NETWORK, Fault, Schedule
 from tests.faults.virtual_server import FOR_EVER_S, Nets, Server, Work
-from unstuck.job import Job
-from unstuck.pace import Pace
-from unstuck.snapshot import Snapshot, public
+from unstuck.jobs.job import Job
+from unstuck.jobs.snapshot import Snapshot, public
+from unstuck.streaming.config import Pace
 
 #: The dialog opens, and a server says farewell before it goes (seconds).
 BEGIN_S, FAREWELL_S = 0.1, 0.2

@@ -12,11 +12,11 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import Clock
-from unstuck.hub import Hub
-from unstuck.job import Item, Job
-from unstuck.pace import Pace
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.viewer import Viewer
+from unstuck.jobs.job import Item, Job
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.streaming.config import Pace
+from unstuck.streaming.hub import Hub
+from unstuck.streaming.viewer import Viewer
 
 QUICK = Pace(interval_s=0.0, broadcast_pause_s=0.01)
 

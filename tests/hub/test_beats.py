@@ -9,11 +9,11 @@ import pytest
 
 from tests.conftest import soon
 from tests.hub.conftest import Reader, reading, submitted
-from unstuck.hub import Hub
-from unstuck.job import Cancel
-from unstuck.pace import Pace
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.viewer import Seat
+from unstuck.jobs.job import Cancel
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.streaming.config import Pace
+from unstuck.streaming.hub import Hub
+from unstuck.streaming.viewer import Seat
 
 
 async def beats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> list[float]:

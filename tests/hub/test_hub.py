@@ -12,13 +12,13 @@ import pytest
 from tests.conftest import Clock, soon
 from tests.hub.conftest import QUICK, Reader, events_in, reading, submitted
 from unstuck.errors import StoreUnavailable
-from unstuck.hub import Hub
-from unstuck.job import Cancel, Finish, ItemState, Report
-from unstuck.pace import Pace
-from unstuck.snapshot import Snapshot, public
-from unstuck.stores import Claimed
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.viewer import Seat, Viewer
+from unstuck.jobs.job import Cancel, Finish, ItemState, Report
+from unstuck.jobs.snapshot import Snapshot, public
+from unstuck.store.protocol import Claimed
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.streaming.config import Pace
+from unstuck.streaming.hub import Hub
+from unstuck.streaming.viewer import Seat, Viewer
 
 
 def finish(one: Claimed) -> Finish:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from unstuck.turns import Turns
+from unstuck.streaming.loop_budget import Turns
 
 
 async def test_no_turn_has_more_than_it_may_and_nobody_is_forgotten() -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.pure.test_decide import BROKEN, PASSING, Bench
-from unstuck.decide import NEXT
 from unstuck.errors import Refused
-from unstuck.job import (
+from unstuck.jobs.decide import NEXT
+from unstuck.jobs.job import (
     ITEM_FINAL,
     Alarms,
     Cancel,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstuck import names, sse
-from unstuck.snapshot import rfc3339
+from unstuck import labels as names
+from unstuck.jobs.snapshot import rfc3339
+from unstuck.streaming import sse
 
 NASTY = [
     'a\nevent: done\ndata: {"state":"done"}\n\n',

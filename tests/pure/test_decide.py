@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from unstuck.decide import ITEM_NEXT, NEXT, Change, claim, decide
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
-from unstuck.job import (
+from unstuck.jobs.decide import ITEM_NEXT, NEXT, Change, claim, decide
+from unstuck.jobs.job import (
     FINAL,
     ITEM_FINAL,
     Alarms,

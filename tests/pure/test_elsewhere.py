@@ -11,22 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.pure.test_decide import BROKEN, job_of
-from unstuck.decide import NEXT, Change, decide
-from unstuck.elsewhere import Told, ToldItem, conflated, hear
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
-from unstuck.job import (
-    ITEM_FINAL,
-    Alarms,
-    Cancel,
-    Claim,
-    Fail,
-    Health,
-    Item,
-    ItemState,
-    Look,
-    Problem,
-    State,
-)
+from unstuck.jobs.decide import NEXT, Change, decide
+from unstuck.jobs.external import Told, ToldItem, conflated, hear
+from unstuck.jobs.job import ITEM_FINAL, Alarms, Cancel, Claim, Fail, Health, Item, ItemState, Look, Problem, State
 
 S, F, K = ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED
 ALARMS = Alarms(expiry_s=2_000.0)

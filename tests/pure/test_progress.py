@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unstuck.progress import Meter, advance, eta_seconds, percent, rate
+from unstuck.jobs.rate import Meter, advance, eta_seconds, percent, rate
 
 
 def steady(items_per_second: float, seconds: int) -> Meter:

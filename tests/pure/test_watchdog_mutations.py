@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.pure.vectors import play, scripts
-from unstuck import watch, watchdog
+from unstuck.client import watch_state as watch
+from unstuck.client import watchdog
 
 #: What is lost, the text that stands in watchdog.py or watch.py exactly once, what stands there instead.
 LOST: list[tuple[str, str, str]] = [
@@ -170,19 +171,17 @@ def without(snippet: str, instead: str) -> tuple[Any, Any]:
     assert sum(text.count(snippet) for text in sources.values()) == 1, f"must stand there once: {snippet}"
     made = {name: types.ModuleType(name) for name in sources}
     for name, text in sources.items():
-        text = text.replace(snippet, instead).replace(
-            "from unstuck import watch as w", "import unstuck.watch as w"
-        )
+        text = text.replace(snippet, instead)
         kept = {known: sys.modules.get(known) for known in made}
-        parent = sys.modules["unstuck"]
+        parent = sys.modules["unstuck.client"]
         sys.modules.update(made)
-        parent.watch = made["unstuck.watch"]  # type: ignore[attr-defined]
+        parent.watch_state = made["unstuck.client.watch_state"]  # type: ignore[attr-defined]
         try:
             exec(compile(text, name, "exec"), made[name].__dict__)
         finally:
             sys.modules.update({known: module for known, module in kept.items() if module is not None})
-            parent.watch = watch  # type: ignore[attr-defined]
-    return made["unstuck.watch"].new_state, made["unstuck.watchdog"].step
+            parent.watch_state = watch  # type: ignore[attr-defined]
+    return made["unstuck.client.watch_state"].new_state, made["unstuck.client.watchdog"].step
 
 
 def noticed_by(snippet: str, instead: str) -> str | None:

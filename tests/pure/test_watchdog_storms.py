@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from unstuck.watch import CHECK_EVERY_MS, new_state
-from unstuck.watchdog import step
+from unstuck.client.watch_state import CHECK_EVERY_MS, new_state
+from unstuck.client.watchdog import step
 
 MINUTES = 10
 #: Streams in ten minutes; what the pauses allow is about forty-five.

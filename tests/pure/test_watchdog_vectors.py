@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.pure.vectors import play, scripts
-from unstuck import watch
-from unstuck.watch import new_state
-from unstuck.watchdog import ON, step
+from unstuck.client import watch_state as watch
+from unstuck.client.watch_state import new_state
+from unstuck.client.watchdog import ON, step
 
 ROOT = Path(__file__).parents[2]
 NODE = shutil.which("node")

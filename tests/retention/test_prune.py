@@ -11,8 +11,8 @@ import pytest
 
 from tests.client.test_commands import unstuck
 from tests.conftest import Server
+from unstuck.cli.prune import seconds, states
 from unstuck.errors import InvalidRequest
-from unstuck.prune_cli import seconds, states
 
 
 @pytest.fixture(scope="module")

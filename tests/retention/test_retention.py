@@ -13,12 +13,12 @@ import pytest
 
 from tests.conftest import Clock, soon
 from tests.store.test_store import finish
-from unstuck import retention as r
 from unstuck.errors import JobNotFound, StoreUnavailable
-from unstuck.folder import DataFolder
-from unstuck.job import Cancel, Item, Job, Problem
-from unstuck.retention import Retention, remove_litter
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.files import retention as r
+from unstuck.files.folder import DataFolder
+from unstuck.files.retention import Retention, remove_litter
+from unstuck.jobs.job import Cancel, Item, Job, Problem
+from unstuck.store.sqlite import SQLiteStore
 
 KEEP_S = 7 * 86_400.0
 

@@ -10,7 +10,7 @@ import httpx
 from tests.conftest import Server
 from tests.docs.test_docs import section
 from unstuck.app import create_app, running
-from unstuck.job import Health, State
+from unstuck.jobs.job import Health, State
 from unstuck.settings import Settings
 
 SAMPLE = re.compile(r'(unstuck_[a-z_]+)(?:\{([a-z]+)="([^"\\\n]*)"\})? ([0-9.e+]+)')

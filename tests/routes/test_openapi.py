@@ -13,8 +13,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from starlette.routing import Route
 
 from tests.conftest import Server
+from unstuck.api.openapi import CALLS, described
 from unstuck.app import create_app
-from unstuck.routes.openapi import CALLS, described
 from unstuck.settings import Settings
 
 

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from tests.conftest import Server, StartServer, eventually
-from unstuck.folder import DataFolder
-from unstuck.share import settle, share
+from unstuck.files.folder import DataFolder
+from unstuck.files.links import settle, share
 
 PICKY = """
 import unstuck

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from unstuck.api.uploads import GROUP_FILES, Limits, Upload
 from unstuck.errors import InvalidRequest
-from unstuck.routes.uploads import GROUP_FILES, Limits, Upload
 
 LIMITS = Limits(
     max_files=10_000, max_file_bytes=2**20, max_job_bytes=2**30, max_name_length=100, memory_bytes=2**16

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests.conftest import soon, store_in_real_time
 from tests.runner.test_leases import submitted, until_done
-from unstuck.folder import DataFolder
-from unstuck.job import Cancel, Item, Job, Renew, replace
-from unstuck.reserve import MOST_AHEAD, Held, Reserve
-from unstuck.runner import Crew, Runner
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.files.folder import DataFolder
+from unstuck.jobs.job import Cancel, Item, Job, Renew, replace
+from unstuck.runner.prefetch import MOST_AHEAD, Held, Reserve
+from unstuck.runner.runner import Crew, Runner
+from unstuck.store.sqlite import SQLiteStore
 
 KINDS = """
 import os, time

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 from tests.conftest import Clock, soon, store_in_real_time
 from unstuck.backoff import Backoff
-from unstuck.folder import DataFolder
-from unstuck.job import Alarms, Item, Job, Lapse
-from unstuck.runner import Crew, Runner
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.files.folder import DataFolder
+from unstuck.jobs.job import Alarms, Item, Job, Lapse
+from unstuck.runner.runner import Crew, Runner
+from unstuck.store.sqlite import SQLiteStore
 
 KINDS = """
 import time

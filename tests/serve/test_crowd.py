@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.conftest import Server, StartServer, eventually
-from unstuck import client
-from unstuck.descriptors import ENOUGH, room_for_streams
+from unstuck.client import client
+from unstuck.streaming.open_files import ENOUGH, room_for_streams
 
 
 class Cramped(Server):

@@ -23,9 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.conftest import Clock
 from tests.pure.test_elsewhere import reports
 from tests.store.truths import Seen, counts_equal_the_items, follows
-from unstuck.elsewhere import Told
 from unstuck.errors import JobNotDone, JobNotFound, NotExternal, UnstuckError
-from unstuck.job import (
+from unstuck.jobs.external import Told
+from unstuck.jobs.job import (
     ITEM_FINAL,
     Alarms,
     Cancel,
@@ -43,9 +43,9 @@ from unstuck.job import (
     Report,
     State,
 )
-from unstuck.snapshot import public
-from unstuck.stores import Claimed, JobFilter
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.snapshot import public
+from unstuck.store.protocol import Claimed, JobFilter
+from unstuck.store.sqlite import SQLiteStore
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ import pytest
 from tests.conftest import Clock
 from tests.store.test_store import finish, submitted
 from unstuck.errors import LeaseLost
-from unstuck.job import Cancel, Finish, Item, Job, Report
-from unstuck.stores.known import MOST_ITEMS, Known
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.stores.writer import Transaction
+from unstuck.jobs.job import Cancel, Finish, Item, Job, Report
+from unstuck.store.row_cache import MOST_ITEMS, Known
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.writer import Transaction
 
 
 async def test_what_somebody_else_wrote_is_seen(store: SQLiteStore) -> None:

@@ -15,9 +15,9 @@ from uuid import uuid4
 import anyio.to_thread
 
 from tests.conftest import Clock
-from unstuck.job import Alarms, Fail, Finish, Health, Item, ItemState, Job, Problem, Renew, Report, State
-from unstuck.stores import JobFilter
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.job import Alarms, Fail, Finish, Health, Item, ItemState, Job, Problem, Renew, Report, State
+from unstuck.store.protocol import JobFilter
+from unstuck.store.sqlite import SQLiteStore
 
 #: Indexes that hold only what is not done, or waits to be delivered: reading all of one is no scan of all.
 SMALL = ("jobs_live", "jobs_to_claim", "items_leased", "items_claimable", "deliveries_due", "deliveries_by_host",

@@ -9,10 +9,10 @@ import pytest
 
 from tests.conftest import Clock
 from tests.store.truths import Seen, counts_equal_the_items
-from unstuck.elsewhere import Told, ToldItem
 from unstuck.errors import ItemFinished, JobNotFound, NotExternal
-from unstuck.job import Alarms, Cancel, Item, ItemState, Job, State
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.external import Told, ToldItem
+from unstuck.jobs.job import Alarms, Cancel, Item, ItemState, Job, State
+from unstuck.store.sqlite import SQLiteStore
 
 RUNNING, SUCCEEDED, FAILED = ItemState.RUNNING, ItemState.SUCCEEDED, ItemState.FAILED
 

@@ -12,14 +12,15 @@ import pytest
 
 from tests.conftest import Clock
 from tests.store.test_store import submitted
-from unstuck.elsewhere import Told, ToldItem
 from unstuck.errors import JobNotFound, UnstuckError
-from unstuck.job import Cancel, Fail, Finish, Item, ItemState, Job, Problem, Release, Report
-from unstuck.snapshot import ITEM_ERRORS_SHOWN, RUNNING_KNOWN, Snapshot
-from unstuck.stores import JobFilter, queries
-from unstuck.stores.shown import HEAVIEST, JOB_BYTES, MOST_BYTES, Shown
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.stores.writer import Transaction
+from unstuck.jobs.external import Told, ToldItem
+from unstuck.jobs.job import Cancel, Fail, Finish, Item, ItemState, Job, Problem, Release, Report
+from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN, RUNNING_KNOWN, Snapshot
+from unstuck.store import queries
+from unstuck.store.protocol import JobFilter
+from unstuck.store.snapshot_cache import HEAVIEST, JOB_BYTES, MOST_BYTES, Shown
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.writer import Transaction
 
 BROKEN = Problem("exception", "ValueError: no")
 
@@ -199,7 +200,7 @@ async def test_a_look_waits_for_a_commit_but_not_for_long(
     right = await store.snapshot(job_id)
     store._shown.committing({job_id})  # as the writer says it
     assert await store.snapshot(job_id) == right, "it never ends, so it was read"
-    monkeypatch.setattr("unstuck.stores.sqlite.COMMIT_S", 3600.0)
+    monkeypatch.setattr("unstuck.store.sqlite.COMMIT_S", 3600.0)
     looking = asyncio.create_task(store.snapshot(job_id))
     await asyncio.sleep(0)
     assert not looking.done()

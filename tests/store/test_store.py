@@ -13,9 +13,10 @@ import pytest
 
 from tests.conftest import Clock, soon
 from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, QueueFull, StoreUnavailable
-from unstuck.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Renew, Report, State
-from unstuck.stores import Claimed, JobFilter, Once, schema
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Renew, Report, State
+from unstuck.store import schema
+from unstuck.store.protocol import Claimed, JobFilter, Once
+from unstuck.store.sqlite import SQLiteStore
 
 
 async def submitted(store: SQLiteStore, total: int, **more: object) -> str:

@@ -11,10 +11,11 @@ import pytest
 from tests.conftest import Clock, soon
 from tests.store.test_store import finish, submitted
 from unstuck.errors import JobFinished, LeaseLost
-from unstuck.job import Alarms, Cancel, ItemState, Job, Problem, Release, Renew, Report
-from unstuck.stores import Swept, rows
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.timeline import What
+from unstuck.jobs.job import Alarms, Cancel, ItemState, Job, Problem, Release, Renew, Report
+from unstuck.jobs.timeline import What
+from unstuck.store import rows
+from unstuck.store.protocol import Swept
+from unstuck.store.sqlite import SQLiteStore
 
 
 async def sweep(store: SQLiteStore, *held: Renew, everything: bool = False, **alarms: Any) -> Swept:

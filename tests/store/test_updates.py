@@ -8,10 +8,10 @@ from dataclasses import fields
 
 import pytest
 
-from unstuck.job import Health, Item, ItemState, Job, Problem, State, replace
-from unstuck.progress import Meter
-from unstuck.stores import rows, schema
-from unstuck.stores.updates import ITEMS, JOBS, Updates
+from unstuck.jobs.job import Health, Item, ItemState, Job, Problem, State, replace
+from unstuck.jobs.rate import Meter
+from unstuck.store import rows, schema
+from unstuck.store.row_updates import ITEMS, JOBS, Updates
 
 JOB = Job(id="1", kind="checksum", name="", total=3, waiting=3, created_at=1.0)
 ITEM = Item(index=4, name="4.csv", size=1, file="4")

@@ -11,10 +11,10 @@ import pytest
 
 from tests.conftest import Clock
 from unstuck.errors import CannotStart
-from unstuck.job import Alarms, Finish, Item, ItemState, Job, State
-from unstuck.stores import rows, schema
-from unstuck.stores.opening import open_checked
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.jobs.job import Alarms, Finish, Item, ItemState, Job, State
+from unstuck.store import rows, schema
+from unstuck.store.connection import open_checked
+from unstuck.store.sqlite import SQLiteStore
 
 JOB = Job(
     id="1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b", kind="checksum", name="of old", total=3, waiting=1, created_at=1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unstuck.job import ITEM_FINAL, Item, ItemState, Job
+from unstuck.jobs.job import ITEM_FINAL, Item, ItemState, Job
 
 
 @dataclass(frozen=True)

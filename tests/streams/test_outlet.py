@@ -13,11 +13,11 @@ import pytest
 
 from tests.conftest import soon
 from tests.hub.test_hub import QUICK, events_in, finish, submitted
-from unstuck.hub import Hub
-from unstuck.job import Cancel
-from unstuck.routes.outlet import BACKLOG_BYTES, SENDS_PER_TURN, WIRE, Flush, Live, Wire
+from unstuck.jobs.job import Cancel
 from unstuck.serve import _wired
-from unstuck.stores.sqlite import SQLiteStore
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.streaming.direct import BACKLOG_BYTES, SENDS_PER_TURN, WIRE, Flush, Live, Wire
+from unstuck.streaming.hub import Hub
 
 
 class Connection:

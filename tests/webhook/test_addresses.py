@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from unstuck.addresses import Allowed, NoTarget, Target, host_of, inside, target
+from unstuck.labels import host_of
+from unstuck.webhooks.targets import Allowed, NoTarget, Target, inside, target
 
 INSIDE = [
     "127.0.0.1", "127.255.255.255", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1",

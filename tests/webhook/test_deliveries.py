@@ -9,10 +9,10 @@ import pytest
 from tests.conftest import Clock
 from tests.store.test_store import finish, submitted
 from unstuck.errors import JobNotFound
-from unstuck.job import Cancel, Fail, Problem
-from unstuck.stores import Attempted, Due
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.timeline import What
+from unstuck.jobs.job import Cancel, Fail, Problem
+from unstuck.jobs.timeline import What
+from unstuck.store.protocol import Attempted, Due
+from unstuck.store.sqlite import SQLiteStore
 
 FAILED = Attempted("failed: no; again", trouble="no", pause_s=60.0)
 DELIVERED = Attempted("delivered, 200")

@@ -9,8 +9,8 @@ import pytest
 
 from tests.webhook.conftest import Receive, Tls
 from tests.webhook.receiver import SILENCE, Say, closed_port
-from unstuck.addresses import Allowed
-from unstuck.posting import ANSWER_BYTES, Answer, NotDelivered, Poster, Resolve
+from unstuck.webhooks.sender import ANSWER_BYTES, Answer, NotDelivered, Poster, Resolve
+from unstuck.webhooks.targets import Allowed
 
 ALL = Allowed(private=True)
 

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from unstuck.signature import keys, sign
+from unstuck.webhooks.signature import keys, sign
 
 #: The test vector of the convention's own libraries.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -20,16 +20,16 @@ from tests.conftest import soon, store_in_real_time
 from tests.store.test_store import finish, submitted
 from tests.webhook.conftest import Receive
 from tests.webhook.receiver import SILENCE, Received, Say, closed_port
-from unstuck.addresses import Allowed
 from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest
-from unstuck.job import Cancel
-from unstuck.posting import Poster
-from unstuck.signature import keys
-from unstuck.snapshot import public
-from unstuck.stores.sqlite import SQLiteStore
-from unstuck.timeline import What
-from unstuck.webhook import LANES, Terms, Webhooks
+from unstuck.jobs.job import Cancel
+from unstuck.jobs.snapshot import public
+from unstuck.jobs.timeline import What
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.webhooks.dispatcher import LANES, Terms, Webhooks
+from unstuck.webhooks.sender import Poster
+from unstuck.webhooks.signature import keys
+from unstuck.webhooks.targets import Allowed
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 QUICK = Backoff(0.01, 0.02)

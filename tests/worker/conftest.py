@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import PATIENCE_S
-from unstuck import pipe
+from unstuck.runner import protocol as pipe
 
 
 class Talk:
@@ -96,7 +96,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "unstuck.worker",
+                "unstuck.runner.worker",
                 *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import soon
 from tests.worker.conftest import Start, Talk
-from unstuck import pipe
+from unstuck.runner import protocol as pipe
 
 
 async def test_a_dict_is_the_result(worker: Talk) -> None:

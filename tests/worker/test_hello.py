@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.conftest import Start, Talk
-from unstuck import pipe
+from unstuck.runner import protocol as pipe
 
 KIND = "import unstuck\n@unstuck.kind('mine')\ndef mine(file, report): ...\n"
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import soon
 from tests.worker.conftest import Talk
-from unstuck import pipe
 from unstuck.kinds.report import REPORT_INTERVAL
+from unstuck.runner import protocol as pipe
 
 
 async def test_prints_go_to_the_log(worker: Talk) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import PATIENCE_S, eventually, soon
 from tests.kinds.test_command import alive, all_dead
 from tests.worker.conftest import Start, Talk
-from unstuck import pipe
+from unstuck.runner import protocol as pipe
 
 CANCELLED = pipe.Done(id=1, state="cancelled")
 
@@ -135,7 +135,13 @@ async def test_a_runner_that_dies_in_the_middle_of_a_sentence(worker: Talk) -> N
 
 def test_a_worker_whose_runner_does_not_read_ends_when_it_is_gone(tmp_path: Path) -> None:
     """It is blocked in the middle of a sentence."""
-    command = [sys.executable, "-m", "unstuck.worker", "--app", str(Path(__file__).with_name("behaviour.py"))]
+    command = [
+        sys.executable,
+        "-m",
+        "unstuck.runner.worker",
+        "--app",
+        str(Path(__file__).with_name("behaviour.py")),
+    ]
     runs = [
         pipe.Run(id=id, kind="behave", name="large", output=str(tmp_path / str(id)), options={"number": 60_000})
         for id in range(5)

@@ -25,7 +25,7 @@ from unstuck.kinds.declare import NAME, Kind
 from unstuck.kinds.option import KindInfo
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
-from unstuck.names import harmless, stem
+from unstuck.labels import harmless, stem
 
 STDERR_KEPT = 2 * 1024  # bytes of its end that an error message repeats
 STDOUT_KEPT = 8 * 1024  # bytes of its end that a result without a file holds

@@ -20,7 +20,7 @@ from msgspec import Meta
 from unstuck.kinds.declare import kind
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
-from unstuck.names import stem
+from unstuck.labels import stem
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,0 +1,110 @@
+"""The HTTP side: parse, ask, answer. No rule of a job's life lives here.
+
+`Parts` is what the app hands to the routes; each module below serves one noun of PROTOCOL.md section 3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from unstuck.errors import InvalidJobId, InvalidRequest, UnstuckError
+from unstuck.files.folder import DataFolder
+from unstuck.kinds.option import KindInfo
+from unstuck.settings import Settings
+from unstuck.store.protocol import Store
+from unstuck.streaming.direct import Flush
+from unstuck.streaming.hub import Hub
+
+#: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
+JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: Of everything that is no file: answers are about now, and about one caller.
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an operator wants to know of the work, since the start; `lapsed`: items taken from silent runners."""
+
+    workers: int = 0
+    deaths: int = 0
+    lapsed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with. `flush` sends to the viewers, `troubles` says why no work can be done now, in
+    sentences, `polls` counts the polls by their reason, `check_webhook` raises InvalidRequest for a URL that
+    nothing can be delivered to."""
+
+    settings: Settings
+    store: Store
+    folder: DataFolder
+    hub: Hub
+    flush: Flush
+    kinds: Mapping[str, KindInfo]
+    troubles: Callable[[], list[str]]
+    polls: dict[str, int]
+    check_webhook: Callable[[str], None]
+    work: Callable[[], Work] = Work
+
+
+def parts_of(request: Request) -> Parts:
+    """The running app's parts."""
+    parts = getattr(request.app.state, "parts", None)
+    if parts is None:
+        raise RuntimeError(
+            "unstuck was mounted but never started: a mounted app gets no lifespan of its own. "
+            "Enter `async with unstuck.app.running(app):` in the lifespan of the host app."
+        )
+    assert isinstance(parts, Parts)
+    return parts
+
+
+async def body_of(request: Request, most: int, refusal: UnstuckError) -> bytes:
+    """The whole body; `refusal` is raised as soon as it has more than `most` bytes."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise refusal
+    return bytes(body)
+
+
+def base_of(request: Request) -> str:
+    """The prefix under which the app is mounted, without a slash at its end."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def job_id_of(text: str) -> str:
+    """The job id in its one spelling; InvalidJobId."""
+    found = text.lower()
+    if not JOB_ID.fullmatch(found):
+        raise InvalidJobId(text)
+    return found
+
+
+def number_of(request: Request, name: str, default: int, *, least: int, most: int) -> int:
+    """A whole number of the query, InvalidRequest if it is none or out of bounds."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    # Beyond 18 digits it cannot be a number of ours, and int() would take its time.
+    if len(text) <= 18 and text.isascii() and text.lstrip("-").isdigit() and least <= int(text) <= most:
+        return int(text)
+    raise InvalidRequest(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}.")
+
+
+def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON that no cache keeps."""
+    return Response(
+        msgspec.json.encode(content),
+        status_code=status,
+        media_type="application/json",
+        headers={**NO_STORE, **(headers or {})},
+    )

@@ -1,0 +1,93 @@
+"""Who may ask at all: allowed host names, no other site's pages, and headers that bind browsers.
+
+- A request must name a host that was allowed (DNS rebinding: a foreign name that points here is refused).
+- A call that changes something must not come from another site's page (`Origin`, `Sec-Fetch-Site`).
+  Programs that send neither header are no browsers, and no page can leave them out.
+- Every answer carries a strict Content-Security-Policy.
+
+Plain ASGI, so that streams pass through untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from unstuck.api.problems import problem
+from unstuck.errors import Forbidden, HostNotAllowed, Refused
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """ASGI middleware; see the module."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str]) -> None:
+        self._app = app
+        self._any_host = "*" in allowed_hosts
+        self._hosts = frozenset(host.lower() for host in allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            answer = problem(refusal.status, refusal.code, refusal.title, refusal.detail, {"Connection": "close"})
+            await answer(scope, receive, _with_policy(send))
+            return
+        await self._app(scope, receive, _with_policy(send))
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Refused | None:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._host_allowed(hosts[0]):
+            named = hosts[0][:80] if hosts else ""
+            return HostNotAllowed(
+                f"This server does not answer for the host {named!r}. Allow it with "
+                "--allowed-host NAME (or UNSTUCK_ALLOWED_HOSTS), or use http://localhost."
+            )
+        if scope["method"] not in SAFE_METHODS and not _same_site(scope, headers, hosts[0]):
+            return Forbidden("Another site's page wanted to change something here; that is not allowed.")
+        return None
+
+    def _host_allowed(self, host: str) -> bool:
+        return self._any_host or _name(host) in self._hosts
+
+
+def _same_site(scope: Scope, headers: Headers, host: str) -> bool:
+    fetch_site = headers.get("sec-fetch-site")
+    if fetch_site is not None and fetch_site not in ("same-origin", "none"):
+        return False
+    origins = headers.getlist("origin")
+    if not origins:
+        return True
+    parsed = urlsplit(origins[0])
+    return len(origins) == 1 and parsed.scheme in ("http", "https") and parsed.netloc.lower() == host.lower()
+
+
+def _name(host: str) -> str:
+    """The host without its port, lower case; what is no `name:port` comes back whole and fits no name."""
+    head, colon, port = host.rpartition(":")
+    name = head if colon and port.isascii() and port.isdigit() and not head.endswith(":") else host
+    return name.lower()
+
+
+def _with_policy(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+            headers["X-Content-Type-Options"] = "nosniff"
+            headers["Referrer-Policy"] = "same-origin"
+            headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        await send(message)
+
+    return sending

@@ -1,0 +1,259 @@
+"""GET /api/openapi.json: the API's own description (OpenAPI 3.1), made from one table.
+
+`CALLS` says of each call what it takes and answers; what may be sent is described by the very structures that read
+it. Tests hold the table against the routes, PROTOCOL.md and real answers. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from unstuck import __version__
+from unstuck.api.context import answer, base_of
+from unstuck.api.operator import Verdict
+from unstuck.api.reports import Report
+from unstuck.api.retry import Wish
+from unstuck.api.submission import Submission
+from unstuck.jobs.job import Health, ItemState, State
+
+Schema = dict[str, Any]
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+#: Sent with the call as JSON.
+SENT = (Submission, Report, Wish, Verdict)
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _or_null(*types: str, **more: Any) -> Schema:
+    return {"type": [*types, "null"], **more}
+
+
+def _object(fields: Mapping[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
+    required = [name for name in fields if name not in optional]
+    return {"type": "object", "properties": dict(fields), "required": required}
+
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+WHOLE: Schema = {"type": "integer"}
+TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
+YES: Schema = {"type": "boolean"}
+TIME = _or_null("string", format="date-time")
+LINK = _or_null("string")
+ERROR: Schema = {
+    "anyOf": [_object({"code": TEXT, "message": TEXT, "transient": YES}), {"type": "null"}],
+}
+PROGRESS = _object(
+    {
+        "total": _or_null("integer"),
+        **dict.fromkeys(("processed", "succeeded", "failed", "skipped"), COUNT),
+        **dict.fromkeys(("percent", "rate_per_second", "eta_seconds"), _or_null("number")),
+        **dict.fromkeys(("stage", "message"), _or_null("string")),
+        "current": {"type": "array", "items": TEXT},
+    }
+)
+TIMES = ("created_at", "started_at", "progress_at", "heartbeat_at", "finished_at", "deadline_at", "expires_at")
+
+#: What is answered; PROTOCOL.md sections 2 and 3 say what the fields mean.
+SCHEMAS: Mapping[str, Schema] = {
+    "Job": _object(
+        {
+            "id": {"type": "string", "format": "uuid"},
+            "seq": COUNT,
+            "kind": TEXT,
+            "name": TEXT,
+            "state": {"enum": list(State)},
+            "done": YES,
+            "cancel_requested": YES,
+            "cancel_requested_at": TIME,
+            "health": {"enum": [*Health, None]},
+            **dict.fromkeys(("attempt", "max_attempts", "priority"), WHOLE),
+            "external": YES,
+            "progress": PROGRESS,
+            "error": ERROR,
+            "item_errors": {
+                "type": "array",
+                "items": _object({"index": COUNT, "name": TEXT, "code": TEXT, "message": _or_null("string")}),
+            },
+            "retry_of": _or_null("string"),
+            **dict.fromkeys(TIMES, TIME),
+            "server_time": TIME,
+            "poll_after_ms": _or_null("integer"),
+            "links": _object(
+                dict.fromkeys(("self", "events", "items", "timeline", "cancel", "retry", "results"), LINK)
+            ),
+        }
+    ),
+    "Item": _object(
+        {
+            "index": COUNT,
+            "name": TEXT,
+            "state": {"enum": list(ItemState)},
+            "seq": COUNT,
+            "size": _or_null("integer"),
+            "progress": _or_null("number"),
+            "message": _or_null("string"),
+            "error": ERROR,
+            "result": _or_null("object"),
+            "attempt": COUNT,
+            "worker": _or_null("string"),
+            **dict.fromkeys(("lease_until", "started_at", "finished_at"), TIME),
+            "links": _object({"result": TEXT}),
+        },
+        optional=("links",),
+    ),
+    "Problem": _object(
+        {
+            "type": TEXT,
+            "title": TEXT,
+            "status": {"type": "integer"},
+            "detail": TEXT,
+            "code": TEXT,
+            "accepted": {**COUNT, "description": "Of a stream of reports: how many were kept."},
+            "line": {"type": "integer", "minimum": 1, "description": "... and the line that was refused."},
+        },
+        optional=("accepted", "line"),
+    ),
+    "Jobs": _object({"jobs": {"type": "array", "items": _ref("Job")}, "next": _or_null("string")}),
+    "Items": _object({"items": {"type": "array", "items": _ref("Item")}, "next": _or_null("string")}),
+    "Entry": _object(
+        {
+            "at": TIME,
+            "what": TEXT,
+            "text": _or_null("string"),
+            "item": {"anyOf": [_object({"index": COUNT, "name": _or_null("string")}), {"type": "null"}]},
+            "attempt": _or_null("integer"),
+            "worker": _or_null("string"),
+        }
+    ),
+    "Timeline": _object({"entries": {"type": "array", "items": _ref("Entry")}, "more": YES}),
+    "Kinds": _object({"kinds": {"type": "array", "items": {"type": "object"}}, "limits": {"type": "object"}}),
+    "Any": {"type": "object"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: its answers by status (what is in them, a schema or a media type; None: nothing), beside those by
+    which it is refused; what its query and headers may have, and what it takes in its body, by media type."""
+
+    method: str
+    path: str
+    summary: str
+    answers: Mapping[int, str | None]
+    refusals: tuple[int, ...] = ()
+    query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    body: Mapping[str, str] | None = None
+
+
+_ID = (400, 404)
+_KEY = ("Idempotency-Key",)
+_JOB = {200: "Job"}
+_STREAM = {200: "text/event-stream"}
+CALLS = (
+    Call("GET", "/api/jobs", "Jobs, the newest first", {200: "Jobs"}, (400,),
+         ("state", "kind", "health", "limit", "cursor", "finished_before")),
+    Call("POST", "/api/jobs", "Submit a job", {202: "Job"}, (400, 413, 422, 429, 507), (), _KEY,
+         {JSON: "Submission", "multipart/form-data": "Any"}),
+    Call("GET", "/api/jobs/{id}", "One job", {200: "Job", 304: None}, _ID, (),
+         ("If-None-Match", "X-Unstuck-Poll")),
+    Call("DELETE", "/api/jobs/{id}", "Remove a finished job", {204: None}, (*_ID, 409)),
+    Call("GET", "/api/jobs/{id}/items", "Its items", {200: "Items"}, _ID,
+         ("state", "after_seq", "limit", "cursor")),
+    Call("GET", "/api/jobs/{id}/items/{index}/result", "A result file", {200: "application/octet-stream"}, _ID),
+    Call("GET", "/api/jobs/{id}/results", "All result files", {200: "application/zip"}, (*_ID, 409)),
+    Call("GET", "/api/jobs/{id}/events", "The stream of one job", {**_STREAM, 204: None}, _ID,
+         ("items", "last_event_id"), ("Last-Event-ID",)),
+    Call("GET", "/api/jobs/{id}/timeline", "What happened to it", {200: "Timeline"}, _ID, ("limit",)),
+    Call("POST", "/api/jobs/{id}/progress", "Report of work that runs elsewhere", _JOB,
+         (*_ID, 408, 409, 413, 422), body={JSON: "Report", "application/x-ndjson": "Report"}),
+    Call("POST", "/api/jobs/{id}/cancel", "Ask for its end", {200: "Job", 202: "Job"}, _ID),
+    Call("POST", "/api/jobs/{id}/retry", "Do it over as a new job", {202: "Job"}, (*_ID, 409, 410, 422, 429, 507),
+         (), _KEY, {JSON: "Wish"}),
+    Call("POST", "/api/jobs/{id}/rescue", "Have what runs tried again", {202: "Job"}, (*_ID, 409)),
+    Call("POST", "/api/jobs/{id}/fail", "Give it up", {202: "Job"}, (*_ID, 409, 413, 422), body={JSON: "Verdict"}),
+    Call("GET", "/api/events/stream", "One stream of several jobs, or of all", _STREAM, (400, 413),
+         ("job", "items")),
+    Call("GET", "/api/kinds", "What can be submitted here", {200: "Kinds"}),
+    Call("GET", "/api/health", "Details of the server's health", {200: "Any"}),
+    Call("GET", "/api/health/live", "Whether it is alive", {200: "Any"}),
+    Call("GET", "/api/health/ready", "Whether it is able to work", {200: "Any", 503: "Any"}),
+    Call("GET", "/api/openapi.json", "This description", {200: "Any"}),
+    Call("GET", "/metrics", "For Prometheus", {200: "text/plain"}),
+    Call("GET", "/", "The batch page", {200: "text/html"}),
+)  # fmt: skip
+
+#: Of parameters that are no plain text.
+PARAMETERS: Mapping[str, Schema] = {
+    "id": {"type": "string", "format": "uuid"},
+    "index": COUNT,
+    "limit": {"type": "integer", "minimum": 1, "maximum": 2_000},
+    "after_seq": COUNT,
+    "finished_before": {"type": "string", "format": "date-time"},
+    **dict.fromkeys(("state", "health", "job"), TEXTS),
+}
+
+
+async def description(request: Request) -> Response:
+    """GET /api/openapi.json"""
+    return answer(described(base_of(request)))
+
+
+def described(base: str) -> Schema:
+    """The whole description; `base` is the prefix under which the app is mounted."""
+    _, sent = msgspec.json.schema_components(SENT, ref_template="#/components/schemas/{name}")
+    sent["ReportedItem"]["properties"]["result"] = _or_null("object")  # read later, when its length was looked at
+    paths: dict[str, dict[str, Schema]] = {}
+    for call in CALLS:
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "unstuck", "version": __version__, "license": {"name": "MIT", "identifier": "MIT"}},
+        "servers": [{"url": base or "/"}],
+        "paths": paths,
+        "components": {"schemas": {**SCHEMAS, **sent}},
+    }
+
+
+def _operation(call: Call) -> Schema:
+    in_path = [name for name in ("id", "index") if f"{{{name}}}" in call.path]
+    places = [("path", in_path), ("query", call.query), ("header", call.headers)]
+    answers = {str(status): _answer(what) for status, what in call.answers.items()}
+    answers |= {
+        str(status): _response("Refused; see code and detail.", PROBLEM, "Problem") for status in call.refusals
+    }
+    found: Schema = {
+        "summary": call.summary,
+        "parameters": [_parameter(name, place) for place, names in places for name in names],
+        "responses": {**answers, "default": _response("Refused, or not possible now.", PROBLEM, "Problem")},
+    }
+    if call.body is not None:
+        found["requestBody"] = {
+            "content": {media_type: {"schema": _ref(name)} for media_type, name in call.body.items()}
+        }
+    return found
+
+
+def _parameter(name: str, place: str) -> Schema:
+    return {"name": name, "in": place, "required": place == "path", "schema": PARAMETERS.get(name, TEXT)}
+
+
+def _answer(what: str | None) -> Schema:
+    if what is None:
+        return {"description": "Nothing more."}
+    return _response(what, JSON, what) if what in SCHEMAS else _response(what, what, None)
+
+
+def _response(text: str, media_type: str, schema: str | None) -> Schema:
+    return {"description": text, "content": {media_type: {"schema": _ref(schema) if schema else TEXT}}}

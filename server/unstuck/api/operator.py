@@ -1,0 +1,68 @@
+"""What an operator does with a job that is stuck: have it tried again, or give up on it. PROTOCOL.md section 3.
+
+Both are commands like any other; what they make of a job is decided where all commands are.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from unstuck.api.context import Parts, answer, base_of, body_of, job_id_of, parts_of
+from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
+from unstuck.jobs.job import Fail, Problem
+from unstuck.jobs.snapshot import public
+
+WHY_LENGTH = 500
+#: The whole body; a reason of the greatest length fits in, however it is escaped.
+BODY_BYTES = 16_384
+RESCUE = "An operator asked for another attempt."
+
+
+class Verdict(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a job is given up."""
+
+    why: str
+
+
+async def rescue(request: Request) -> Response:
+    """POST /api/jobs/{id}/rescue"""
+    parts = parts_of(request)
+    job_id = job_id_of(request.path_params["job_id"])
+    await parts.store.rescue(job_id, RESCUE)
+    return await _job(request, parts, job_id)
+
+
+async def fail(request: Request) -> Response:
+    """POST /api/jobs/{id}/fail"""
+    parts = parts_of(request)
+    job_id = job_id_of(request.path_params["job_id"])
+    error = Problem("failed_by_operator", await _why(request))
+    (outcome,) = await parts.store.apply([Fail(job_id, error)])
+    if isinstance(outcome, UnstuckError):
+        raise outcome
+    return await _job(request, parts, job_id)
+
+
+async def _why(request: Request) -> str:
+    refusal = TooLarge(f"This takes {BODY_BYTES:,} bytes at most.", code="body_too_large")
+    body = await body_of(request, BODY_BYTES, refusal)
+    try:
+        why = msgspec.json.decode(body, type=Verdict).why.strip()
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f'Send the reason as JSON: {{"why": "…"}} ({error}).', status=422) from None
+    if not 1 <= len(why) <= WHY_LENGTH:
+        raise InvalidRequest(
+            f"why must say in 1 to {WHY_LENGTH} characters why the job is given up; everybody who looks at it "
+            "will read that.",
+            status=422,
+        )
+    return why
+
+
+async def _job(request: Request, parts: Parts, job_id: str) -> Response:
+    snapshot = await parts.store.snapshot(job_id)
+    return answer(public(snapshot, time.time(), base_of(request), parts.settings.keep_s), 202)

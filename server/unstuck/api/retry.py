@@ -1,0 +1,149 @@
+"""POST /api/jobs/{id}/retry: a new job of what failed in a finished one, or of all of it.
+
+The new job has the old one's kind, options and limits, and shares its inputs; a deadline counts anew. What
+cannot be done over is said before the job exists, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+from uuid import uuid4
+
+import anyio.to_thread
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from unstuck.api import admission
+from unstuck.api.context import Parts, body_of, job_id_of, parts_of
+from unstuck.api.submission import check_kind, check_webhook
+from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
+from unstuck.files.folder import stored_name
+from unstuck.files.links import settle, share
+from unstuck.jobs.job import Item, ItemState, Job, State
+from unstuck.store.protocol import Store
+
+#: Bytes of a request's body.
+BODY_BYTES = 4096
+#: Items that are read, and inputs that are linked, at a time.
+PAGE = 1_000
+
+#: Of an item that did not do what was asked of it.
+FAILED = (ItemState.FAILED.value, ItemState.CANCELLED.value)
+
+
+class Wish(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be done over."""
+
+    only: Literal["failed", "all"] = "failed"
+
+
+async def retry(request: Request) -> Response:
+    """POST /api/jobs/{id}/retry"""
+    parts = parts_of(request)
+    old_id = job_id_of(request.path_params["job_id"])
+    wish = await _wish(request)
+    old = (await parts.store.snapshot(old_id)).job
+    if not old.done:
+        raise JobNotDone(old_id)
+    if not old.external:
+        check_kind(old.kind, dict(old.options), parts)
+    check_webhook(old.webhook_url, parts)
+    await admission.check_room(request, parts)
+    new_id = str(uuid4())
+    try:
+        items = await _items(parts, old_id, new_id, FAILED if wish.only == "failed" else ())
+        if not items and (not old.counted or (wish.only == "failed" and old.state is State.COMPLETED)):
+            raise NothingToRetry(old_id)
+        job = _again(old, new_id, len(items), await _span(parts.store, old))
+    except BaseException as error:
+        await admission.forget(parts, new_id)
+        if isinstance(error, OSError):
+            raise _in_words(error, old_id) from error
+        raise
+    return await admission.keep(request, parts, job, items, ("retry", old_id, wish.only))
+
+
+async def _wish(request: Request) -> Wish:
+    refusal = InvalidRequest('The body is {"only": "failed"}, {"only": "all"}, or empty.', status=422)
+    body = await body_of(request, BODY_BYTES, refusal)
+    if not body.strip():
+        return Wish()
+    try:
+        return msgspec.json.decode(body, type=Wish)
+    except msgspec.ValidationError:
+        detail = 'only must be "failed" (what failed or was cancelled) or "all", as in {"only": "all"}.'
+        raise InvalidRequest(detail, status=422) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The body is no JSON: {error}", code="invalid_json") from None
+
+
+async def _items(parts: Parts, old_id: str, new_id: str, states: Sequence[str]) -> list[Item]:
+    """The new job's items, their inputs in its folder for good."""
+    found: list[Item] = []
+    shared = False
+    async for page in _pages(parts.store, old_id, states):
+        pairs = []
+        for was in page:
+            index = len(found)
+            file = None if was.file is None else stored_name(index, was.name)
+            found.append(Item(index=index, name=was.name, size=was.size, file=file))
+            if was.file is not None and file is not None:
+                pairs.append((was.file, file))
+        if pairs:
+            shared = True
+            await anyio.to_thread.run_sync(share, parts.folder, old_id, new_id, pairs)
+    if shared:
+        await anyio.to_thread.run_sync(settle, parts.folder, new_id)
+    return found
+
+
+async def _pages(store: Store, job_id: str, states: Sequence[str]) -> AsyncIterator[list[Item]]:
+    after = -1
+    while page := await store.items(job_id, states=states, after_index=after, limit=PAGE):
+        yield page
+        after = page[-1].index
+
+
+async def _span(store: Store, old: Job) -> float | None:
+    """How long the old job had until its deadline. Its submission stands in the timeline as it was; `created_at`
+    moves along when the clock is set."""
+    if old.deadline_at is None:
+        return None
+    submitted, *_ = await store.timeline(old.id)
+    return old.deadline_at - submitted.at
+
+
+def _again(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
+    now = time.time()
+    return Job(
+        id=new_id,
+        kind=old.kind,
+        name=old.name,
+        total=total,
+        waiting=total,
+        created_at=now,
+        options=old.options,
+        priority=old.priority,
+        max_attempts=old.max_attempts,
+        max_errors=old.max_errors,
+        item_limit_s=old.item_limit_s,
+        deadline_at=None if span_s is None else now + span_s,
+        webhook_url=old.webhook_url,
+        retry_of=old.id,
+        external=old.external,
+        counted=old.counted,
+        open_end=old.counted,
+        percent=None if old.counted else 0.0,
+    )
+
+
+def _in_words(error: OSError, old_id: str) -> Exception:
+    if isinstance(error, FileNotFoundError):
+        return InputsGone(old_id)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("The server's data folder has no room for another job; nothing was kept.")
+    return error

@@ -1,0 +1,168 @@
+"""What a submission may say, in a form's fields or in JSON, and the job that follows from it.
+
+Decides what is wrong with one, in words for its sender. Knows nothing of how it came, nor where it is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+
+from unstuck import labels as names
+from unstuck.api.context import Parts
+from unstuck.errors import InvalidOptions, InvalidRequest, TooLarge, UnknownKind
+from unstuck.jobs.job import Item, Job
+from unstuck.kinds.option import InvalidOptions as OptionsRefused
+from unstuck.kinds.option import KindInfo, check_options
+
+#: The longest deadline and time limit (seconds): ten years.
+LONGEST_S = 10 * 366 * 86_400.0
+
+#: Characters of a kind of work that runs elsewhere.
+KIND_LENGTH = 80
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
+
+
+class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """See PROTOCOL.md section 3."""
+
+    kind: str
+    name: str | None = None
+    options: dict[str, Any] = {}
+    priority: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] = 0
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    max_errors: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    deadline_seconds: Seconds | None = None
+    item_limit_seconds: Seconds | None = None
+    webhook_url: str | None = None
+    external: bool = False
+    items: list[str] | None = None
+    total: Count | None = None
+
+
+def read_form(form: dict[str, str]) -> Submission:
+    """From a form's texts, `options` read as JSON; an empty field is one that was not filled in."""
+    fields: dict[str, Any] = {name: text for name, text in form.items() if text != ""}
+    if "options" in fields:
+        try:
+            fields["options"] = msgspec.json.decode(fields["options"])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidOptions(f"options must be a JSON object such as {{}}: {error}") from None
+    return read(fields)
+
+
+def read(fields: object) -> Submission:
+    """From what JSON had, or a form; InvalidRequest, InvalidOptions."""
+    if isinstance(fields, dict) and not isinstance(fields.get("options", {}), dict):
+        raise InvalidOptions("options must be a JSON object such as {}.")
+    try:
+        return msgspec.convert(fields, Submission, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The submission cannot be read: {error}", status=422) from None
+
+
+def check(submission: Submission, parts: Parts) -> tuple[KindInfo | None, dict[str, Any]]:
+    """What can be checked without the files: the kind, and its options with the defaults filled in. Of work that
+    runs elsewhere (None) only those who do it know what there can be."""
+    check_webhook(submission.webhook_url, parts)
+    if submission.external:
+        if not 1 <= len(submission.kind.strip()) <= KIND_LENGTH:
+            raise InvalidRequest(f"kind is a word of 1 to {KIND_LENGTH} characters.", status=422)
+        return None, submission.options
+    return check_kind(submission.kind, submission.options, parts)
+
+
+def check_kind(kind: str, options: object, parts: Parts) -> tuple[KindInfo, dict[str, Any]]:
+    """UnknownKind, InvalidOptions."""
+    info = parts.kinds.get(kind)
+    if info is None:
+        raise UnknownKind(
+            f"There is no kind of work {kind[:80]!r} here, only {', '.join(parts.kinds)}. Work that runs "
+            'elsewhere, and is reported here, may be of any kind: submit it with "external": true.'
+        )
+    try:
+        return info, check_options(info, options)
+    except OptionsRefused as error:
+        raise InvalidOptions(str(error)) from None
+
+
+def check_webhook(url: str | None, parts: Parts) -> None:
+    """InvalidRequest where nothing could ever be delivered to it."""
+    if url is not None:
+        parts.check_webhook(url)
+
+
+def named_items(submission: Submission, info: KindInfo | None, parts: Parts) -> list[Item]:
+    """Items that are only names; for kinds that need no files. Work that runs elsewhere may do without."""
+    if info is None and submission.items is None and submission.total is None:
+        return []
+    if info is not None and info.needs_file:
+        raise InvalidRequest(
+            f"{info.name} works on files, and none was sent. Send them as multipart/form-data in the field "
+            "'files' (curl: -F files=@NAME).",
+            code="no_files",
+            status=422,
+        )
+    if submission.items is None and submission.total is None:
+        raise InvalidRequest("Say how many items there are: items (their names) or total.", status=422)
+    most = parts.settings.max_files
+    count = len(submission.items) if submission.items is not None else submission.total or 0
+    if count > most:
+        more = "leave total out and report how many are processed" if info is None else "send several"
+        raise TooLarge(f"A job has {most:,} items at most; {more}.", code="too_many_files")
+    if count == 0:
+        raise InvalidRequest("A job needs at least one item.", code="no_files", status=422)
+    labels = submission.items if submission.items is not None else [f"item {n + 1}" for n in range(count)]
+    longest = parts.settings.max_name_length
+    for one in labels:
+        if len(one) > longest:
+            raise TooLarge(f"An item's name has {longest:,} characters at most.", code="name_too_long", status=422)
+    return [Item(index=index, name=names.label(one)) for index, one in enumerate(labels)]
+
+
+def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: list[Item], parts: Parts) -> Job:
+    """The job that was asked for, of items that were checked."""
+    name = submission.name
+    if name is None and not items:
+        name = submission.kind
+    elif name is None:
+        noun = "items" if items[0].file is None else "files"
+        name = items[0].name if len(items) == 1 else f"{len(items):,} {noun}"
+    longest = parts.settings.max_name_length
+    if len(name) > longest:
+        raise TooLarge(f"A job's name has {longest:,} characters at most.", code="name_too_long", status=422)
+    now, span_s = time.time(), submission.deadline_seconds
+    return Job(
+        id=job_id,
+        kind=names.label(submission.kind),
+        name=names.label(name),
+        total=len(items),
+        waiting=len(items),
+        created_at=now,
+        options=options,
+        priority=submission.priority,
+        max_attempts=submission.max_attempts or parts.settings.max_attempts,
+        max_errors=submission.max_errors,
+        item_limit_s=submission.item_limit_seconds,
+        deadline_at=None if span_s is None else now + span_s,
+        webhook_url=submission.webhook_url,
+        external=submission.external,
+        counted=not items,
+        open_end=not items,
+        percent=0.0 if items else None,
+    )
+
+
+def same_by(submission: Submission, job: Job, items: list[Item], digests: list[str]) -> object:
+    """What makes a submission another one; a deadline counts from when it came, so only its span does."""
+    asked: tuple[object, ...] = (
+        job.kind, job.name, job.options, job.priority, job.max_attempts, job.max_errors
+    )  # fmt: skip
+    if job.external:  # what was kept before there was such work stays the same
+        asked += ("external",)
+    limits = (submission.deadline_seconds, submission.item_limit_seconds, submission.webhook_url)
+    return asked, limits, [item.name for item in items], digests

@@ -1,0 +1,143 @@
+"""POST /api/jobs: from a form with files, or from JSON, to a job that is kept for good.
+
+Whatever is wrong with a submission is said before the job exists, and leaves nothing behind; where it can be
+known, before its files were sent for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import anyio
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from unstuck.api import admission
+from unstuck.api.context import Parts, answer, body_of, parts_of
+from unstuck.api.submission import check, job_of, named_items, read, read_form, same_by
+from unstuck.api.uploads import Limits, Upload, boundary_of
+from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
+from unstuck.jobs.job import Item, Job
+from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN
+
+#: Bytes of a JSON submission: ten thousand long names fit.
+JSON_BYTES = 16 * 1024 * 1024
+#: What is still read of a body that was refused, so that its sender gets to see the answer (bytes, seconds).
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_S = 5.0
+
+#: A job to be, its items, and what it is the same by.
+Wanted = tuple[Job, list[Item], object]
+
+
+async def submit(request: Request) -> Response:
+    """POST /api/jobs"""
+    parts = parts_of(request)
+    content_type = request.headers.get("content-type", "")
+    try:
+        await admission.check_room(request, parts)
+        if content_type.partition(";")[0].strip().lower() == "application/json":
+            job, items, same = await _from_json(request, parts)
+        else:
+            job, items, same = await _from_form(request, parts, content_type)
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody is there to read it
+    except UnstuckError:
+        await drain(request)
+        raise
+    return await admission.keep(request, parts, job, items, same)
+
+
+async def kinds(request: Request) -> Response:
+    """GET /api/kinds – what can be done here, with which options, within which limits."""
+    parts = parts_of(request)
+    settings = parts.settings
+    limits = {
+        "max_files": settings.max_files,
+        "max_file_bytes": settings.max_file_bytes,
+        "max_job_bytes": settings.max_job_bytes,
+        "max_name_length": settings.max_name_length,
+        "item_errors_shown": ITEM_ERRORS_SHOWN,
+    }
+    return answer({"kinds": [msgspec.to_builtins(info) for info in parts.kinds.values()], "limits": limits})
+
+
+async def _from_form(request: Request, parts: Parts, content_type: str) -> Wanted:
+    settings = parts.settings
+    boundary = boundary_of(content_type)
+    limits = Limits(
+        settings.max_files,
+        settings.max_file_bytes,
+        settings.max_job_bytes,
+        settings.max_name_length,
+        settings.upload_memory_bytes,
+    )
+    if int(request.headers.get("content-length", "0")) > limits.body_bytes:
+        raise TooLarge(
+            f"The files of a job have {settings.max_job_bytes:,} bytes together at most.", code="job_too_large"
+        )
+    job_id = str(uuid4())
+    # What makes it the same submission is only asked where it may come again.
+    digests = "idempotency-key" in request.headers
+    upload = Upload(parts.folder.inputs(job_id), boundary, limits, digests=digests)
+    await upload.receive(_checked_early(request, upload, parts))
+    try:
+        submission = read_form(upload.fields)
+        info, options = check(submission, parts)
+        if upload.files:
+            if submission.external:
+                raise InvalidRequest(
+                    "The server keeps no files for work that runs elsewhere. Name the items instead (items).",
+                    code="files_not_taken",
+                    status=422,
+                )
+            items = [
+                Item(index=index, name=one.name, size=one.size, file=one.file)
+                for index, one in enumerate(upload.files)
+            ]
+        else:
+            items = named_items(submission, info, parts)
+        job = job_of(job_id, submission, options, items, parts)
+        return job, items, same_by(submission, job, items, [one.digest for one in upload.files])
+    except BaseException:
+        await admission.forget(parts, job_id)
+        raise
+
+
+async def _checked_early(request: Request, upload: Upload, parts: Parts) -> AsyncIterator[bytes]:
+    """The body; where the fields come first, a wrong one is refused before gigabytes were sent for nothing."""
+    checked = False
+    async for chunk in request.stream():
+        yield chunk
+        if not checked and "kind" in upload.fields and (upload.files or upload.fields.keys() >= {"options"}):
+            checked = True
+            check(read_form(upload.fields), parts)
+
+
+async def _from_json(request: Request, parts: Parts) -> Wanted:
+    refusal = TooLarge(f"A JSON submission has {JSON_BYTES:,} bytes at most.", code="body_too_large")
+    body = await body_of(request, JSON_BYTES, refusal)
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The body is no JSON: {error}", code="invalid_json") from None
+    submission = read(fields)
+    info, options = check(submission, parts)
+    items = named_items(submission, info, parts)
+    job = job_of(str(uuid4()), submission, options, items, parts)
+    return job, items, same_by(submission, job, items, [])
+
+
+async def drain(request: Request) -> None:
+    """Read on for a while, since a sender that is cut off never sees why."""
+    try:
+        with anyio.move_on_after(DRAIN_S):
+            rest = 0
+            async for chunk in request.stream():
+                rest += len(chunk)
+                if rest > DRAIN_BYTES:
+                    return
+    except (ClientDisconnect, RuntimeError):
+        return  # gone, or read to its end already

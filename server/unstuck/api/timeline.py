@@ -1,0 +1,34 @@
+"""What happened to a job, in order. PROTOCOL.md section 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from unstuck.api.context import answer, job_id_of, number_of, parts_of
+from unstuck.jobs.snapshot import rfc3339
+from unstuck.jobs.timeline import Entry
+
+#: Entries of one answer: usually, and at most. A store keeps hardly more of a job.
+SHOWN, MOST = 200, 2_000
+
+
+async def of_job(request: Request) -> Response:
+    """GET /api/jobs/{id}/timeline"""
+    job_id = job_id_of(request.path_params["job_id"])
+    limit = number_of(request, "limit", SHOWN, least=1, most=MOST)
+    found = await parts_of(request).store.timeline(job_id, limit + 1)
+    return answer({"entries": [_public(entry) for entry in found[-limit:]], "more": len(found) > limit})
+
+
+def _public(entry: Entry) -> dict[str, Any]:
+    return {
+        "at": rfc3339(entry.at),
+        "what": entry.what,
+        "text": entry.text,
+        "item": None if entry.index is None else {"index": entry.index, "name": entry.name},
+        "attempt": entry.attempt,
+        "worker": entry.worker,
+    }

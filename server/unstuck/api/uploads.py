@@ -1,0 +1,323 @@
+"""A multipart body, streamed to disk as it arrives.
+
+Of each file at most `upload_memory_bytes` are in memory; what is more goes to the disk piece by piece. Small
+files are written in groups, so that ten thousand of them do not cost ten thousand thread hops, and one group is
+written while the next is read: so much again may be in memory. When
+`receive` returns, everything is on the disk for good; when it raises, nothing is left of it.
+
+Knows limits and the data folder; not what a job is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+import anyio.to_thread
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from unstuck import labels as names
+from unstuck.errors import InvalidRequest, StorageFull, TooLarge
+from unstuck.files.folder import stored_name, sync
+
+#: Form fields beside the files, and bytes of one of them (`options` is the largest).
+MOST_FIELDS = 32
+FIELD_BYTES = 256 * 1024
+#: Bytes after the closing boundary that are ignored; what sends more is no upload.
+EPILOGUE_BYTES = 64 * 1024
+#: Small files that are written together at most.
+GROUP_FILES = 256
+#: ... of which so many are open at once: all are written, then all are synced. Half of them find that an earlier
+#: sync has taken them along, and a server may have 1,024 files open.
+SYNC_FILES = 64
+#: Bytes of framing (boundary, headers) that each file may cost beside its own.
+FRAMING_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """See settings.py for what each means."""
+
+    max_files: int
+    max_file_bytes: int
+    max_job_bytes: int
+    max_name_length: int
+    memory_bytes: int
+
+    @property
+    def body_bytes(self) -> int:
+        """What a body within all the other limits can have at most."""
+        return self.max_job_bytes + self.max_files * FRAMING_BYTES + MOST_FIELDS * FIELD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that lies in the job's folder under `file`; `name` is its label, `digest` its SHA-256, or empty
+    where nobody asked for it."""
+
+    name: str
+    file: str
+    size: int
+    digest: str
+
+
+@dataclass(slots=True)
+class _Part:
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    name: str = ""
+    filename: str | None = None
+    buffer: bytearray = field(default_factory=bytearray)
+    size: int = 0
+    disk: BinaryIO | None = None
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+
+def boundary_of(content_type: str) -> bytes:
+    """The boundary of a multipart Content-Type; InvalidRequest if there is none."""
+    kind, parameters = parse_options_header(content_type)
+    boundary = parameters.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not boundary or len(boundary) > 200:
+        raise InvalidRequest(
+            "The Content-Type must be multipart/form-data with a boundary; curl's -F and a browser's FormData "
+            "set it by themselves.",
+            code="invalid_multipart",
+        )
+    return boundary
+
+
+class Upload:
+    """One submission's body on its way to `folder`; `fields` and `files` fill while it arrives."""
+
+    def __init__(self, folder: Path, boundary: bytes, limits: Limits, *, digests: bool = True) -> None:
+        self.fields: dict[str, str] = {}
+        self.files: list[Stored] = []
+        self._folder = folder
+        self._limits = limits
+        self._events: list[tuple[str, bytes]] = []
+        self._part = _Part()
+        self._header: tuple[bytes, bytes] = (b"", b"")
+        self._group: list[tuple[Path, bytes]] = []
+        self._grouped_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._digests = digests
+        self._job_bytes = 0
+        self._epilogue = -1
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": lambda: self._events.append(("begin", b"")),
+                "on_header_field": lambda data, i, j: self._events.append(("field", data[i:j])),
+                "on_header_value": lambda data, i, j: self._events.append(("value", data[i:j])),
+                "on_header_end": lambda: self._events.append(("header", b"")),
+                "on_headers_finished": lambda: self._events.append(("headers", b"")),
+                "on_part_data": lambda data, i, j: self._events.append(("data", data[i:j])),
+                "on_part_end": lambda: self._events.append(("part", b"")),
+                "on_end": lambda: self._events.append(("end", b"")),
+            },
+        )
+
+    async def receive(self, body: AsyncIterator[bytes]) -> None:
+        """Take the whole body in. Raises InvalidRequest, TooLarge or StorageFull, and then leaves nothing."""
+        try:
+            await self._receive(body)
+        except BaseException as error:
+            if self._part.disk is not None:
+                self._part.disk.close()
+            with anyio.CancelScope(shield=True):  # or it would write into a folder that is being removed
+                await self._let_go()
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
+            if isinstance(error, FormParserError):
+                raise InvalidRequest(
+                    f"The multipart body cannot be read: {error}", code="invalid_multipart"
+                ) from error
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull(
+                    "The server's data folder has no room for these files; nothing was kept. "
+                    "Free some space there, or send less."
+                ) from error
+            raise
+
+    async def _receive(self, body: AsyncIterator[bytes]) -> None:
+        await anyio.to_thread.run_sync(lambda: self._folder.mkdir(parents=True))
+        async for chunk in body:
+            if self._epilogue >= 0:
+                self._skip_epilogue(len(chunk))
+                continue
+            if chunk:
+                self._parser.write(chunk)
+            await self._take_events()
+        if self._epilogue < 0:
+            raise InvalidRequest(
+                "The upload ended in the middle; nothing was kept. Send it again.", code="upload_cut_off"
+            )
+        await self._write_group()
+        await self._written()
+        # The names of the files, of their folder and of the job's folder reach the disk too.
+        await anyio.to_thread.run_sync(sync, self._folder, self._folder.parent, self._folder.parent.parent)
+
+    async def _take_events(self) -> None:
+        events, self._events = self._events, []
+        for what, data in events:
+            if what == "data":
+                await self._data(data)
+            elif what == "part":
+                await self._part_end()
+            elif what == "begin":
+                self._part = _Part()
+            elif what == "field":
+                self._header = (self._header[0] + data, self._header[1])
+            elif what == "value":
+                self._header = (self._header[0], self._header[1] + data)
+            elif what == "header":
+                self._part.headers[self._header[0].lower()] = self._header[1]
+                self._header = (b"", b"")
+            elif what == "headers":
+                self._headers_end()
+            elif what == "end":
+                self._epilogue = 0
+
+    def _headers_end(self) -> None:
+        part = self._part
+        _, parameters = parse_options_header(part.headers.get(b"content-disposition"))
+        if b"name" not in parameters:
+            raise InvalidRequest("A part of the multipart body has no name.", code="invalid_multipart")
+        part.name = _text(parameters[b"name"])
+        if b"filename" not in parameters:
+            if len(self.fields) >= MOST_FIELDS:
+                raise TooLarge(f"A form has {MOST_FIELDS} fields at most.", code="too_many_fields")
+            return
+        if part.name != "files":
+            raise InvalidRequest(
+                f"Files belong into the field 'files', not {part.name[:40]!r}.", code="invalid_multipart"
+            )
+        self._check_file(_text(parameters[b"filename"]))
+
+    def _check_file(self, filename: str) -> None:
+        limits = self._limits
+        if len(self.files) >= limits.max_files:
+            raise TooLarge(f"A job has {limits.max_files:,} files at most; send several.", code="too_many_files")
+        if len(filename) > limits.max_name_length:
+            raise TooLarge(
+                f"A file's name has {limits.max_name_length:,} characters at most, not {len(filename):,}.",
+                code="name_too_long",
+                status=422,
+            )
+        self._part.filename = names.label(filename)
+
+    async def _data(self, data: bytes) -> None:
+        part, limits = self._part, self._limits
+        part.size += len(data)
+        if part.filename is None:
+            if part.size > FIELD_BYTES:
+                raise TooLarge(
+                    f"The field {part.name[:40]!r} has {FIELD_BYTES:,} bytes at most.", code="field_too_large"
+                )
+            part.buffer += data
+            return
+        self._job_bytes += len(data)
+        if part.size > limits.max_file_bytes:
+            raise TooLarge(
+                f"{part.filename[:80]!r} is larger than the {limits.max_file_bytes:,} bytes that a file may have.",
+                code="file_too_large",
+            )
+        if self._job_bytes > limits.max_job_bytes:
+            raise TooLarge(
+                f"The files of a job have {limits.max_job_bytes:,} bytes together at most.",
+                code="job_too_large",
+            )
+        part.buffer += data
+        if len(part.buffer) > limits.memory_bytes:
+            await self._to_disk(part)
+
+    async def _to_disk(self, part: _Part) -> None:
+        if part.disk is None:
+            path = self._path(part)
+            part.disk = await anyio.to_thread.run_sync(lambda: path.open("xb", buffering=0))
+        piece, part.buffer = part.buffer, bytearray()
+        await anyio.to_thread.run_sync(_write, part.disk, piece, part.digest if self._digests else None)
+
+    async def _part_end(self) -> None:
+        part = self._part
+        if part.filename is None:
+            self.fields[part.name] = part.buffer.decode("utf-8", "replace")
+            return
+        path = self._path(part)
+        if part.disk is not None:
+            await self._to_disk(part)
+            disk, part.disk = part.disk, None
+            await anyio.to_thread.run_sync(_sync_and_close, disk)
+        else:
+            if self._digests:
+                part.digest.update(part.buffer)
+            self._group.append((path, bytes(part.buffer)))
+            self._grouped_bytes += len(part.buffer)
+            if self._grouped_bytes > self._limits.memory_bytes or len(self._group) >= GROUP_FILES:
+                await self._write_group()
+        digest = part.digest.hexdigest() if self._digests else ""
+        self.files.append(Stored(part.filename, path.name, part.size, digest))
+
+    async def _write_group(self) -> None:
+        await self._written()
+        group, self._group, self._grouped_bytes = self._group, [], 0
+        if group:
+            self._writing = asyncio.create_task(anyio.to_thread.run_sync(_write_files, group))
+
+    async def _written(self) -> None:
+        """The group before is on the disk."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    async def _let_go(self) -> None:
+        """Nothing is written any more; what became of it does not count."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            self._writing.exception()
+
+    def _path(self, part: _Part) -> Path:
+        assert part.filename is not None
+        return self._folder / stored_name(len(self.files), part.filename)
+
+    def _skip_epilogue(self, count: int) -> None:
+        self._epilogue += count
+        if self._epilogue > EPILOGUE_BYTES:
+            raise InvalidRequest("There is something after the end of the form.", code="invalid_multipart")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _write(disk: BinaryIO, piece: bytes | bytearray, digest: hashlib._Hash | None = None) -> None:
+    if digest is not None:
+        digest.update(piece)
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[disk.write(rest) :]
+
+
+def _sync_and_close(disk: BinaryIO) -> None:
+    with disk:
+        os.fsync(disk.fileno())
+
+
+def _write_files(group: list[tuple[Path, bytes]]) -> None:
+    for first in range(0, len(group), SYNC_FILES):
+        with contextlib.ExitStack() as files:
+            together = []
+            for path, content in group[first : first + SYNC_FILES]:
+                disk = files.enter_context(path.open("xb", buffering=0))
+                _write(disk, content)
+                together.append(disk)
+            for disk in together:
+                os.fsync(disk.fileno())

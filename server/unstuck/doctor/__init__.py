@@ -1,0 +1,1 @@
+"""Measures and judges the path to a server."""

@@ -1,0 +1,379 @@
+"""The rules of a job's life. `decide(job, command, now, item)` is the only way a job changes.
+
+Rule 1. What touches a state or a count lives in this file. Nothing here reads a clock, a store or a
+        setting: what is needed is handed in, what follows is handed back.
+Rule 2. Final states have no way out, of jobs (`NEXT`) and of items (`ITEM_NEXT`) alike.
+Rule 3. `seq` rises with every change that a viewer could see, and with no other.
+Rule 4. Work is held by lease. A claim raises the item's lease number; a command that carries an older
+        number comes from a runner that was given up on, and is refused. A lease that has run out is still
+        its holder's until somebody says so (`Lapse`): who was only late has lost nothing.
+Rule 5. Cancelling is a wish. It ends what waits at once, and the job itself only when what runs has
+        stopped. A job whose items were all worked off before that is finished, not cancelled.
+Rule 6. A job's state follows from its items: `waiting + leased + succeeded + failed + skipped +
+        cancelled == total`, always, and the job is done when nothing waits and nothing is leased.
+
+A job is the row with the counts; of its items only the one that a command names is needed, so a command
+costs the same in a job of ten thousand files as in a job of ten. Where all that waits is concerned, the
+answer says so (`Change.cancels_waiting`) and the store does it in one statement. What is reported of work
+that runs elsewhere follows rules of its own (elsewhere.py), made of the same tables and the same arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
+from unstuck.jobs import rate as progress
+from unstuck.jobs.health import expired, health, not_heeded
+from unstuck.jobs.job import (
+    FINAL,
+    ITEM_FINAL,
+    Cancel,
+    Claim,
+    Command,
+    Fail,
+    Finish,
+    Health,
+    Item,
+    ItemState,
+    Job,
+    JobCommand,
+    Lapse,
+    Look,
+    Problem,
+    Release,
+    Renew,
+    Report,
+    State,
+    replace,
+)
+
+_NONE: frozenset[Any] = frozenset()
+
+#: From each state of a job, the states that may follow.
+NEXT: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
+    State.RUNNING: FINAL,
+    **dict.fromkeys(FINAL, _NONE),
+}
+
+#: From each state of an item, the states that may follow. `running → pending` is another attempt.
+#: `pending → succeeded` is a leased item so short that its start was never written.
+ITEM_NEXT: Mapping[ItemState, frozenset[ItemState]] = {
+    ItemState.PENDING: frozenset(ItemState) - {ItemState.PENDING},
+    ItemState.RUNNING: frozenset(ItemState) - {ItemState.RUNNING},
+    **dict.fromkeys(ITEM_FINAL, _NONE),
+}
+
+
+class Change(NamedTuple):
+    """What follows from a command. `visible` is `job.seq` having risen. `cancels_waiting`: all items are cancelled
+    that wait, or run without a lease; `succeeds`: so many of those succeeded, what waits before what runs, the
+    lowest index first."""
+
+    job: Job
+    item: Item | None = None
+    cancels_waiting: bool = False
+    visible: bool = True
+    succeeds: int = 0
+
+
+def decide(job: Job, command: Command, now: float, item: Item | None = None) -> Change:
+    """What `command` makes of `job` (and of `item`, the one that the command names) at `now`.
+
+    Raises JobFinished for any command to a finished job, LeaseLost for one with an outdated lease,
+    Refused for one that the tables above do not allow, NotFound where the job has no such item.
+    """
+    if job.done:
+        raise JobFinished(job.id, job.state)
+    if isinstance(command, JobCommand):
+        return _of_the_job(job, command, now)
+    if item is None:
+        raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total}.")
+    if isinstance(command, Claim):
+        change, (taken,) = claim(job, [item], command.lease_s, command.worker, now)
+        return Change(change.job, taken, visible=change.visible)
+    if item.lease != command.lease or item.lease_until is None:
+        raise LeaseLost(
+            f"Item {item.index} of job {job.id} is no longer held under lease {command.lease}; drop its work."
+        )
+    match command:
+        case Report():
+            return _report(job, command, now, item)
+        case Finish():
+            return _finish(job, command, now, item)
+        case Renew():
+            return _renew(job, command, now, item)
+        case Release():
+            return _release(job, now, item)
+        case Lapse():
+            return _lapse(job, command, now, item)
+
+
+def _of_the_job(job: Job, command: JobCommand, now: float) -> Change:
+    match command:
+        case Cancel():
+            return _cancel(job, now)
+        case Fail():
+            return _fail(job, command.error, now)
+        case Look():
+            return _look(job, command, now)
+
+
+def claim(
+    job: Job, items: Sequence[Item], lease_s: float, worker: str | None, now: float
+) -> tuple[Change, list[Item]]:
+    """What a runner's taking these items makes of the job, and of them: as a `Claim` for each, decided once for
+    the job. Raises as `decide`, and then none is taken."""
+    if job.done:
+        raise JobFinished(job.id, job.state)
+    if job.external:
+        raise Refused(f"The work of job {job.id} runs elsewhere; no runner may claim its items.")
+    if job.stopping:
+        raise Refused(f"Job {job.id} is being stopped; none of its items may be claimed.")
+    taken = [_taken(job, item, lease_s, worker, now) for item in items]
+    job = replace(
+        job,
+        waiting=job.waiting - len(taken),
+        leased=job.leased + len(taken),
+        attempt=max([job.attempt, *(item.attempt for item in taken)]),
+        heartbeat_at=now,
+    )
+    if job.state is State.RUNNING:
+        return _sign_of_life(job, None, Health.WAITING_LONG), taken
+    meter = progress.advance(job.meter, 0.0, now)
+    state = next_state(job, State.RUNNING)
+    started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
+    return Change(seen(started)), taken
+
+
+def _taken(job: Job, item: Item, lease_s: float, worker: str | None, now: float) -> Item:
+    if item.state is not ItemState.PENDING or item.lease_until is not None:
+        raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state} or held by another runner.")
+    if item.not_before is not None and now < item.not_before:
+        raise Refused(f"Item {item.index} of job {job.id} rests before its next attempt.")
+    return replace(
+        item,
+        lease=item.lease + 1,
+        lease_until=now + lease_s,
+        not_before=None,
+        worker=worker,
+        attempt=item.attempt + 1,
+    )
+
+
+def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
+    kept = replace(item, lease_until=now + command.lease_s)
+    return _sign_of_life(replace(job, heartbeat_at=now), kept, Health.UNRESPONSIVE)
+
+
+def _sign_of_life(job: Job, item: Item | None, ends: Health) -> Change:
+    """Nobody sees it, unless it ends an alarm."""
+    if job.health is not ends:
+        return Change(job, item, visible=False)
+    return Change(seen(replace(job, health=Health.OK)), item)
+
+
+def _report(job: Job, command: Report, now: float, item: Item) -> Change:
+    before = item.progress or 0.0
+    fraction = item.progress if command.fraction is None else min(max(command.fraction, before), 1.0)
+    running = replace(
+        item,
+        state=item.state if item.state is ItemState.RUNNING else _item_next(item, ItemState.RUNNING),
+        started_at=command.started_at,
+        progress=fraction,
+        message=item.message if command.message is None else command.message,
+        seq=job.seq + 1,
+    )
+    return Change(advanced(job, job, now, partial=job.partial + (fraction or 0.0) - before), running)
+
+
+def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
+    if command.state not in ITEM_FINAL:
+        raise Refused(f"An item ends as one of {', '.join(sorted(ITEM_FINAL))}, not as {command.state}.")
+    state, error = command.state, command.error
+    if state is ItemState.FAILED and error and error.transient and item.attempt < job.max_attempts:
+        if not job.stopping:
+            return _again(job, now, item, error, command.pause_s)
+        # The stop took away the attempt that it would have had.
+        state, error = ItemState.CANCELLED, None
+    if state is ItemState.CANCELLED and not job.stopping:
+        raise Refused(f"Nobody asked to cancel item {item.index} of job {job.id}.")
+    ended = replace(
+        item,
+        state=_item_next(item, state),
+        lease_until=None,
+        progress=1.0 if state is ItemState.SUCCEEDED else item.progress,
+        message=command.message,
+        error=error,
+        result=command.result,
+        result_file=command.result_file,
+        started_at=command.started_at,
+        finished_at=now,
+        seq=job.seq + 1,
+    )
+    count = state.value  # the counts are named after the items' states
+    counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
+    job = advanced(job, counted, now, partial=job.partial - (item.progress or 0.0))
+    too_many = job.max_errors is not None and job.failed > job.max_errors
+    if state is ItemState.FAILED and too_many and not job.stopping:
+        return stop_for_errors(job, now, ended)
+    return Change(settled(job, now, ended), ended)
+
+
+def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> Change:
+    waiting = replace(
+        item,
+        state=item.state if item.state is ItemState.PENDING else _item_next(item, ItemState.PENDING),
+        lease_until=None,
+        not_before=now + pause_s if pause_s > 0 else None,
+        progress=None,
+        message=f"Attempt {item.attempt} failed: {error.message}",
+        seq=job.seq + 1,
+    )
+    return Change(seen(replace(_handed_back(job, item), heartbeat_at=now, health=Health.OK)), waiting)
+
+
+def _release(job: Job, now: float, item: Item) -> Change:
+    if job.stopping:
+        finish = Finish(job.id, item.index, item.lease, ItemState.CANCELLED, started_at=item.started_at or now)
+        return _finish(job, finish, now, item)
+    was_running = item.state is ItemState.RUNNING
+    waiting = replace(
+        item,
+        state=_item_next(item, ItemState.PENDING) if was_running else item.state,
+        lease_until=None,
+        progress=None,
+        attempt=item.attempt - 1,
+        started_at=None,
+        seq=job.seq + 1 if was_running else item.seq,
+    )
+    job = _handed_back(job, item)
+    return Change(seen(job) if was_running else job, waiting, visible=was_running)
+
+
+def _handed_back(job: Job, item: Item) -> Job:
+    leased = job.leased - 1
+    partial = _partial(leased, job.partial - (item.progress or 0.0))
+    return replace(job, leased=leased, waiting=job.waiting + 1, partial=partial)
+
+
+def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
+    assert item.lease_until is not None
+    if not command.forced and now < item.lease_until:
+        raise Refused(f"The lease of item {item.index} of job {job.id} has not run out yet.")
+    if item.state is not ItemState.RUNNING:
+        return _release(job, now, item)  # it was never begun, so it has not used its attempt
+    lost = Problem("worker_lost", command.why, transient=True)
+    began = item.started_at or now
+    finish = Finish(job.id, item.index, item.lease, ItemState.FAILED, began, error=lost)
+    return _finish(job, finish, now, item)
+
+
+def _cancel(job: Job, now: float) -> Change:
+    if job.cancel_requested:
+        return Change(job, visible=False)
+    job = replace(seen(job), cancel_requested=True, cancel_requested_at=now)
+    if job.external and job.state is State.RUNNING:
+        return Change(job)  # which of the items its reporter has in hand, only he knows: he is to say so
+    return ended_early(job, now, item=None)
+
+
+def _fail(job: Job, error: Problem, now: float) -> Change:
+    if job.error is not None:
+        return Change(job, visible=False)  # it fails already, and the first reason stays
+    return ended_early(replace(seen(job), error=error), now, item=None)
+
+
+def _look(job: Job, command: Look, now: float) -> Change:
+    if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
+        return _fail(job, Problem("deadline_exceeded", "The job was not done by its deadline."), now)
+    if not_heeded(job, now, command.alarms):
+        return ended_early(seen(job), now, item=None)
+    if expired(job, now, command.alarms):
+        hours = (now - job.created_at) / 3600
+        return _fail(job, Problem("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
+    found = health(job, now, command.alarms)
+    if found is job.health:
+        return Change(job, visible=False)
+    return Change(seen(replace(job, health=found)))
+
+
+def stop_for_errors(job: Job, now: float, item: Item) -> Change:
+    message = f"Stopped after {job.failed} failed items; at most {job.max_errors} were allowed."
+    return ended_early(replace(job, error=Problem("too_many_errors", message)), now, item)
+
+
+def ended_early(job: Job, now: float, item: Item | None) -> Change:
+    """The end of what waits, and of the job if nothing runs. Whoever calls it has raised `seq`."""
+    # Work elsewhere cannot be stopped by us: what is in its reporter's hands is over with what waits.
+    given_up = job.waiting + (job.leased if job.external else 0)
+    leased = 0 if job.external else job.leased
+    job = replace(job, waiting=0, leased=leased, cancelled=job.cancelled + given_up)
+    return Change(settled(job, now, item), item, cancels_waiting=given_up > 0)
+
+
+def settled(job: Job, now: float, item: Item | None) -> Job:
+    """The job, finished if nothing is left to do."""
+    if job.waiting or job.leased:
+        return job
+    error = job.error
+    if error is not None:
+        state = State.FAILED
+    elif job.cancelled or (job.open_end and job.cancel_requested):
+        state = State.CANCELLED
+    elif not job.failed:
+        state = State.COMPLETED
+    elif job.succeeded:
+        state = State.COMPLETED_WITH_ERRORS
+    else:
+        state = State.FAILED
+        error = _all_failed(job, item)
+    percent = 100.0 if job.processed == job.known_total else job.percent
+    return replace(job, state=next_state(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
+
+
+def _all_failed(job: Job, item: Item | None) -> Problem:
+    if job.total == 1 and item is not None and item.error is not None:
+        return Problem("all_items_failed", item.error.message)
+    return Problem("all_items_failed", f"All {job.failed} items failed; see each item's error.")
+
+
+def advanced(before: Job, after: Job, now: float, partial: float) -> Job:
+    """`after` as it is seen, with what is partly done, the rate and the percentage that follow from it."""
+    partial = _partial(after.leased, partial)
+    done = after.processed + partial
+    step = done - before.processed - before.partial
+    return replace(
+        after,
+        seq=before.seq + 1,
+        partial=partial,
+        heartbeat_at=now,
+        progress_at=now,
+        health=Health.OK,
+        percent=progress.percent(done=done, total=after.known_total, shown=before.percent),
+        meter=progress.advance(after.meter, step, now),
+    )
+
+
+def _partial(leased: int, partial: float) -> float:
+    # Sums of fractions drift by rounding; with nothing leased there is nothing partly done. To round to a whole
+    # number takes 0.05 µs; `round(…, 9)` makes a text first and takes 0.2.
+    return round(partial * 1e9) / 1e9 if leased and partial > 0.0 else 0.0
+
+
+def seen(job: Job) -> Job:
+    return replace(job, seq=job.seq + 1)
+
+
+def next_state(job: Job, state: State) -> State:
+    if state not in NEXT[job.state]:
+        raise Refused(f"A job that is {job.state} cannot become {state}.")
+    return state
+
+
+def _item_next(item: Item, state: ItemState) -> ItemState:
+    if state not in ITEM_NEXT[item.state]:
+        raise Refused(f"An item that is {item.state} cannot become {state}.")
+    return state

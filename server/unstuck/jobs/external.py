@@ -1,0 +1,344 @@
+"""The rules for work that runs elsewhere: `hear(job, told, now, item_of)` decides what a report makes of a job.
+
+Rule 1. Nobody holds a lease: reports are facts about items, and whoever knows them may bring them, from several
+        places, twice, or late. What ended stays ended: the same end again is no news, another one is refused.
+Rule 2. A report holds as a whole or not at all. It is a sign of life, also when it says nothing.
+Rule 3. `processed` says how many are through, all in all; those of which no report told how, succeeded. It never
+        falls. Where nobody named the items, they are only counted, and `total` may be told late, and anew.
+Rule 4. The job is done as soon as nothing is left, or when a report says so. `completed` means that the rest
+        succeeded; what the job ends as follows from its counts, so it never looks better than they are.
+Rule 5. The work cannot be stopped from here. A cancel is a wish that the next answer tells; who does not heed it
+        within the grace time is cut off, and whatever ends the job otherwise cuts him off at once (decide.py).
+
+Pure, and made of the tables and the arithmetic of decide.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
+from unstuck.jobs import rate as progress
+from unstuck.jobs.decide import (
+    ITEM_NEXT,
+    Change,
+    advanced,
+    ended_early,
+    next_state,
+    seen,
+    settled,
+    stop_for_errors,
+)
+from unstuck.jobs.job import ITEM_FINAL, Health, Item, ItemState, Job, Problem, State, replace
+
+
+@dataclass(frozen=True, slots=True)
+class ToldItem:
+    """What a report says of one item; `fraction` (0..1) of it is done."""
+
+    index: int
+    state: ItemState = ItemState.RUNNING
+    fraction: float | None = None
+    message: str | None = None
+    error: Problem | None = None
+    result: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One report; what it leaves out (None) stays as it is. The counts are of all items so far."""
+
+    items: tuple[ToldItem, ...] = ()
+    processed: int | None = None
+    failed: int | None = None
+    skipped: int | None = None
+    total: int | None = None
+    stage: str | None = None
+    message: str | None = None
+    state: State | None = None
+    error: Problem | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Of the job as a whole it says nothing."""
+        return (
+            self.processed is self.failed is self.skipped is self.total is None
+            and self.stage is None
+            and self.message is None
+        )
+
+
+def hear(job: Job, told: Told, now: float, item_of: Callable[[int], Item | None]) -> list[Change]:
+    """What follows from a report, to be kept in this order, all of it. `item_of` gives an item by its index.
+
+    Raises NotExternal, JobFinished, NotFound, ItemFinished, Refused; then nothing follows.
+    """
+    if not job.external:
+        raise NotExternal(job.id)
+    if job.done:
+        if _same_end(job, told):
+            return []
+        raise JobFinished(job.id, job.state)
+    changes = [_alive(job, now)]
+    items: dict[int, Item] = {}
+    item = None
+    for one in told.items:
+        item = items.get(one.index) or item_of(one.index)
+        changes.append(_of_item(changes[-1].job, one, now, item))
+        item = items[one.index] = changes[-1].item or item  # type: ignore[assignment]
+    if not told.silent:
+        changes.append(_of_counts(changes[-1].job, told, now))
+    # The item is among the changes already.
+    changes.append(_of_the_end(changes[-1].job, told, now, item)._replace(item=None))
+    return [changes[0], *(change for change in changes[1:] if change.visible)]
+
+
+def conflated(reports: Iterable[Told]) -> Iterator[tuple[list[Told], Told]]:
+    """Runs of reports, each with the one that stands for them all: of passing progress only the newest counts."""
+    run: list[Told] = []
+    about: set[str] = set()
+    for told in reports:
+        its = _about(told)
+        if run and len(about | its) > 1:
+            yield run, _merged(run)
+            run, about = [], set()
+        run.append(told)
+        about |= its
+    if run:
+        yield run, _merged(run)
+
+
+def _about(told: Told) -> set[str]:
+    """What it is about, so that two about the same may be taken as one: items that run, how many are processed, or
+    neither. An item that is told to run is not one of those of which nothing was told: the order counts there."""
+    ends = told.state is not None or any(one.state is not ItemState.RUNNING for one in told.items)
+    if ends or told.total is not None:
+        return {"items", "counts"}  # it stands alone
+    counts = (told.processed, told.failed, told.skipped) != (None, None, None)
+    return {word for word, said in (("items", bool(told.items)), ("counts", counts)) if said}
+
+
+def _merged(run: list[Told]) -> Told:
+    if len(run) == 1:
+        return run[0]
+    items: dict[int, ToldItem] = {}
+    for told in run:
+        for one in told.items:
+            was = items.get(one.index)
+            items[one.index] = one if was is None else _newer(was, one)
+    return Told(
+        items=tuple(items.values()),
+        processed=_highest(told.processed for told in run),
+        failed=_highest(told.failed for told in run),
+        skipped=_highest(told.skipped for told in run),
+        stage=next((told.stage for told in reversed(run) if told.stage is not None), None),
+        message=next((told.message for told in reversed(run) if told.message is not None), None),
+    )
+
+
+def _newer(was: ToldItem, one: ToldItem) -> ToldItem:
+    return dataclasses.replace(
+        one,
+        fraction=_highest((was.fraction, one.fraction)),
+        message=was.message if one.message is None else one.message,
+    )
+
+
+def _highest(values: Iterable[Any]) -> Any:
+    return max((value for value in values if value is not None), default=None)
+
+
+# --- the parts of a report
+
+
+def _alive(job: Job, now: float) -> Change:
+    """Somebody is there."""
+    if job.state is State.QUEUED:
+        job = replace(
+            job,
+            state=next_state(job, State.RUNNING),
+            health=Health.OK,
+            started_at=now,
+            progress_at=now,
+            heartbeat_at=now,
+            meter=progress.advance(job.meter, 0.0, now),
+        )
+        return Change(seen(job))
+    if job.health is Health.UNRESPONSIVE:
+        return Change(seen(replace(job, heartbeat_at=now, health=Health.OK)))
+    # Of thousands of reports in one transaction, one is enough to say so.
+    return Change(job if job.heartbeat_at == now else replace(job, heartbeat_at=now), visible=False)
+
+
+def _of_item(job: Job, one: ToldItem, now: float, item: Item | None) -> Change:
+    if item is None:
+        there = "nobody named its items: report how many are processed" if job.counted else f"it has {job.total}"
+        raise NotFound(f"Job {job.id} has no item {one.index}; {there}.")
+    if item.state in ITEM_FINAL:
+        if one.state in (item.state, ItemState.RUNNING):
+            return Change(job, visible=False)  # sent again, or late
+        raise ItemFinished(f"Item {one.index} of job {job.id} is {item.state} already, and cannot be {one.state}.")
+    if one.state is ItemState.CANCELLED and not job.cancel_requested:
+        raise Refused(f"Nobody asked to cancel job {job.id}; an item that is left out is skipped.")
+    assert one.state is item.state or one.state in ITEM_NEXT[item.state]
+    if one.state is ItemState.RUNNING:
+        return _item_runs(job, one, now, item)
+    return _item_ends(job, one, now, item)
+
+
+def _item_runs(job: Job, one: ToldItem, now: float, item: Item) -> Change:
+    begun, before = item.state is one.state, item.progress or 0.0
+    fraction = item.progress if one.fraction is None else min(max(one.fraction, before), 1.0)
+    message = item.message if one.message is None else one.message
+    if begun and (fraction, message) == (item.progress, item.message):
+        return Change(job, visible=False)
+    running = replace(
+        item,
+        state=one.state,
+        attempt=1,
+        started_at=item.started_at or now,
+        progress=fraction,
+        message=message,
+        seq=job.seq + 1,
+    )
+    if begun and fraction == item.progress:
+        return Change(seen(job), running)  # a word is no progress
+    after = job if begun else replace(job, waiting=job.waiting - 1, leased=job.leased + 1)
+    return Change(advanced(job, after, now, job.partial + (fraction or 0.0) - before), running)
+
+
+def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
+    begun = item.state is ItemState.RUNNING
+    ended = replace(
+        item,
+        state=one.state,
+        attempt=1,
+        started_at=item.started_at or now,
+        progress=1.0 if one.state is ItemState.SUCCEEDED else item.progress,
+        message=one.message,
+        error=one.error,
+        result=one.result,
+        finished_at=now,
+        seq=job.seq + 1,
+    )
+    count = one.state.value  # the counts are named after the items' states
+    after = replace(
+        job,
+        waiting=job.waiting - (not begun),
+        leased=job.leased - begun,
+        **{count: getattr(job, count) + 1},
+    )
+    return Change(advanced(job, after, now, job.partial - (item.progress or 0.0)), ended)
+
+
+def _of_counts(job: Job, told: Told, now: float) -> Change:
+    said = replace(
+        job,
+        stage=job.stage if told.stage is None else told.stage,
+        message=job.message if told.message is None else told.message,
+    )
+    after, succeeds = _counted(said, told) if job.counted else _through(said, told)
+    if after == job:
+        return Change(job, visible=False)
+    if (after.total, after.processed) == (job.total, job.processed):
+        return Change(seen(after), succeeds=succeeds)
+    return Change(advanced(job, after, now, job.partial), succeeds=succeeds)
+
+
+def _counted(job: Job, told: Told) -> tuple[Job, int]:
+    """Items that are only counted."""
+    failed, skipped = max(job.failed, told.failed or 0), max(job.skipped, told.skipped or 0)
+    processed = max(job.processed, told.processed or 0, failed + skipped)
+    open_end = job.open_end and told.total is None
+    total = processed if open_end else (job.total if told.total is None else told.total)
+    if processed > total:
+        raise Refused(
+            f"{processed} of {total} cannot be processed. Say the new total of job {job.id} in the same report, "
+            "or leave total out as long as it is not known.",
+            code="more_than_total",
+            status=422,
+        )
+    return replace(
+        job,
+        total=total,
+        open_end=open_end,
+        waiting=total - processed,
+        succeeded=processed - failed - skipped,
+        failed=failed,
+        skipped=skipped,
+    ), 0
+
+
+def _through(job: Job, told: Told) -> tuple[Job, int]:
+    """Items that have a row each, and how many more of them succeeded. What is told to run ends by its own report,
+    or when all is through."""
+    if told.failed is not None or told.skipped is not None or told.total not in (None, job.total):
+        raise Refused(
+            f"Job {job.id} has {job.total} items of its own. Which of them failed or were skipped is told item by "
+            "item, and there cannot be more or fewer.",
+            code="items_are_given",
+            status=422,
+        )
+    processed = told.processed or 0
+    if processed > job.total:
+        raise Refused(
+            f"{processed} of {job.total} cannot be processed: job {job.id} was submitted with {job.total} items.",
+            code="more_than_total",
+            status=422,
+        )
+    more = processed - job.processed
+    if more <= 0:
+        return job, 0
+    if processed == job.total:
+        return replace(job, succeeded=job.succeeded + more, waiting=0, leased=0), more
+    more = min(more, job.waiting)
+    return replace(job, succeeded=job.succeeded + more, waiting=job.waiting - more), more
+
+
+def _of_the_end(job: Job, told: Told, now: float, item: Item | None) -> Change:
+    if job.max_errors is not None and job.failed > job.max_errors:
+        return stop_for_errors(seen(job), now, item)  # type: ignore[arg-type]
+    match told.state:
+        case State.FAILED:
+            error = told.error or Problem("failed", "Who worked on it said that it failed, and not why.")
+            return ended_early(replace(seen(job), error=error), now, item)
+        case State.CANCELLED:
+            asked_at = job.cancel_requested_at or now
+            asked = replace(seen(job), cancel_requested=True, cancel_requested_at=asked_at)
+            return ended_early(asked, now, item)
+        case State.COMPLETED | State.COMPLETED_WITH_ERRORS:
+            return _completed(job, told.state, now, item)
+    if job.waiting or job.leased or job.open_end:
+        return Change(job, visible=False)
+    return Change(seen(settled(job, now, item)))
+
+
+def _completed(job: Job, state: State, now: float, item: Item | None) -> Change:
+    if state is State.COMPLETED_WITH_ERRORS and not job.failed:
+        raise Refused(
+            f"Nothing of job {job.id} was told to have failed. Say what, in items or as a number (failed), "
+            "together with this state.",
+            code="no_errors_told",
+            status=422,
+        )
+    rest = job.waiting + job.leased
+    through = replace(job, succeeded=job.succeeded + rest, waiting=0, leased=0, open_end=False)
+    end = settled(advanced(job, through, now, 0.0), now, item)
+    return Change(end, succeeds=0 if job.counted else rest)
+
+
+def _same_end(job: Job, told: Told) -> bool:
+    """It says nothing but what the job ended as: an answer was lost, or the last item ended the job already."""
+    if told != Told(state=told.state, error=told.error):
+        return False
+    through = job.error is None or job.error.code == "all_items_failed"
+    match told.state:
+        case State.COMPLETED:
+            return job.state is not State.CANCELLED and through
+        case State.COMPLETED_WITH_ERRORS:
+            return job.failed > 0 and job.state is not State.CANCELLED and through
+        case _:
+            return told.state is job.state

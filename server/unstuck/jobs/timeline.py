@@ -1,0 +1,98 @@
+"""What is remembered of a job's life, so that "what happened to my job?" has an answer.
+
+Pure: `entries` reads off two states of a job (and of the item concerned) what happened between them. The
+ordinary start and end of an item stand in the item itself and are not remembered; `of_items` reads them off
+where they are few. A job of ten thousand files that all succeed has half a dozen entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from unstuck.jobs.job import Item, ItemState, Job
+
+
+class What(StrEnum):
+    """What happened."""
+
+    SUBMITTED = "submitted"
+    STATE = "state"  # the job's, with the new one
+    HEALTH = "health"  # the job's, with the new one
+    CANCEL_REQUESTED = "cancel_requested"
+    STOPPED = "stopped"  # a limit or somebody ends the job, with the reason
+    ATTEMPT_FAILED = "attempt_failed"  # of an item that is tried again
+    GIVEN_BACK = "given_back"  # an item, by its runner, unworked
+    ITEM_FAILED = "item_failed"  # for good
+    RESCUED = "rescued"  # somebody had what runs taken from its workers
+    ITEM_STARTED = "item_started"  # told by the item, as its end is
+    WEBHOOK = "webhook"  # an attempt at telling the receiver, after the end; with what came of it
+    ITEM_ENDED = "item_ended"  # with its state, where it did not fail
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a timeline; `at` in epoch seconds, `index` and the rest where it is about an item."""
+
+    at: float
+    what: What
+    text: str | None = None
+    index: int | None = None
+    attempt: int | None = None
+    worker: str | None = None
+    name: str | None = None  # the item's; not kept, but told when it is read
+
+
+def submitted(job: Job) -> Entry:
+    """The first entry of every job."""
+    return Entry(job.created_at, What.SUBMITTED, f"retry of {job.retry_of}" if job.retry_of else None)
+
+
+def entries(before: Job, after: Job, now: float, was: Item | None, item: Item | None) -> list[Entry]:
+    """What happened at `now`, when `before` became `after` and the item `was` became `item`."""
+    found: list[Entry] = []
+    if was is not None and item is not None and (ended := _ended(now, was, item)):
+        found.append(ended)
+    if after.cancel_requested and not before.cancel_requested:
+        found.append(Entry(now, What.CANCEL_REQUESTED))
+    if after.error is not None and before.error is None:
+        found.append(Entry(now, What.STOPPED, f"{after.error.code}: {after.error.message}"))
+    if after.health is not before.health:
+        found.append(Entry(now, What.HEALTH, after.health))
+    if after.state is not before.state:
+        found.append(Entry(now, What.STATE, after.state))
+    return found
+
+
+def of_items(items: Iterable[Item]) -> list[Entry]:
+    """What items tell of themselves: when their last attempt started, and how it ended."""
+    found: list[Entry] = []
+    for item in items:
+        if item.started_at is None or item.state is ItemState.PENDING:
+            continue  # it never ran, or rests between two attempts, of which its failed ones are remembered
+        about = (item.index, item.attempt, item.worker, item.name)
+        found.append(Entry(item.started_at, What.ITEM_STARTED, None, *about))
+        if item.finished_at is not None and item.state is not ItemState.FAILED:
+            found.append(Entry(item.finished_at, What.ITEM_ENDED, item.state.value, *about))
+    return found
+
+
+def merged(remembered: Iterable[Entry], of_items: Iterable[Entry]) -> list[Entry]:
+    """Oldest first; at one instant what an item did stands before what it did to the job."""
+    return sorted([*of_items, *remembered], key=lambda entry: entry.at)
+
+
+def _ended(now: float, was: Item, item: Item) -> Entry | None:
+    """The end of an attempt, where the item's own row does not tell of it."""
+    if item.state is was.state and item.lease_until is was.lease_until:
+        return None  # most of what happens is a report
+    if item.state is ItemState.FAILED and was.state is not ItemState.FAILED:
+        what, text = What.ITEM_FAILED, item.error.message if item.error else item.message
+    elif was.lease_until is None or item.lease_until is not None or item.state is not ItemState.PENDING:
+        return None
+    elif item.attempt < was.attempt:
+        what, text = What.GIVEN_BACK, None
+    else:
+        what, text = What.ATTEMPT_FAILED, item.message
+    return Entry(now, what, text, item.index, was.attempt, was.worker)

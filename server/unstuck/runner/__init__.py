@@ -1,0 +1,1 @@
+"""Claims items and runs them in worker processes."""

@@ -1,0 +1,365 @@
+"""The child process: runs the code of kinds on one item after another.
+
+    python -m unstuck.runner.worker [--app APP] [--command NAME=LINE]… [--memory MIB]
+
+Decides: how user code is kept away from the protocol, and how its end, whatever it is, becomes one `done`.
+Must not know: the server, jobs, leases. It obeys the messages of pipe.py; its runner starts it as the leader
+of a session of its own, and kills its process group when it is gone or does not obey.
+
+User code has the main thread, where signals and most libraries expect it. One thread listens, so that a stop
+is heard while the code works; one passes on the reports that were held back. When the runner is gone, the
+whole process group is killed: nothing that was started here goes on unwatched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import inspect
+import os
+import queue
+import resource
+import signal
+import stat
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from unstuck.kinds import (
+    Cancelled,
+    Failed,
+    InvalidOptions,
+    Kind,
+    LoadError,
+    Report,
+    Skip,
+    Transient,
+    check_options,
+    load,
+)
+from unstuck.kinds.report import REPORT_INTERVAL
+from unstuck.runner import protocol as pipe
+
+#: What is reported so early waits, up to REPORT_INTERVAL: most often the item's end comes first (seconds).
+SHORT_S = 0.01
+#: Heard at once (bytes): all that a pipe holds.
+READ = 65_536
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    options = _parse(arguments)
+    line = Line()
+    _settle(options.memory)
+    try:
+        kinds = load(options.app, options.command)
+        line.say(_hello(kinds))
+    except LoadError as error:
+        if error.__cause__:
+            _log_exception(f"{options.app or options.command} could not be loaded", error.__cause__)
+        line.say(pipe.LoadFailed(message=pipe.fit(str(error), pipe.ERROR_LIMIT)))
+        os._exit(pipe.WORKER_LOAD_FAILED)  # and not sys.exit(), which waits for threads of the user's module
+    _or_end(Worker(line, kinds).work)
+
+
+def _hello(kinds: dict[str, Kind]) -> pipe.Hello:
+    hello = pipe.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values()))
+    if len(pipe.lines(hello)) > pipe.LINE_LIMIT:
+        raise LoadError(f"the descriptions of the kinds have more than {pipe.LINE_LIMIT} bytes: shorten them")
+    return hello
+
+
+class Line:
+    """Both directions of the protocol, on descriptors that user code does not meet.
+
+    From here on, descriptor 0 is empty and 1 is the log: a print() of user code cannot corrupt the protocol.
+    """
+
+    def __init__(self) -> None:
+        self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: a command that is started does not get them
+        self._speaking = threading.Lock()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.dup2(2, 1)
+        # What user code forks would keep them open, and the runner would not see this process end.
+        os.register_at_fork(after_in_child=self._close)
+
+    def heard(self) -> Iterator[list[pipe.ToWorker]]:
+        """What the runner says, until it is gone."""
+        unread = b""
+        while heard := os.read(self._in, READ):
+            # What has no end when the runner is gone was its death in the middle of a sentence.
+            lines, end, unread = (unread + heard).rpartition(b"\n")
+            if end:
+                yield pipe.read_by_worker(lines)
+
+    def say(self, message: pipe.ToRunner) -> None:
+        try:
+            with self._speaking:
+                rest = pipe.lines(message)
+                while rest:
+                    rest = rest[os.write(self._out, rest) :]
+        except BrokenPipeError:
+            _end()
+
+    def _close(self) -> None:
+        os.close(self._in)
+        os.close(self._out)
+        self._in = self._out = -1
+
+
+class Worker:
+    """Works on the runs that it hears of, in their order."""
+
+    def __init__(self, line: Line, kinds: dict[str, Kind]) -> None:
+        self._line, self._kinds = line, kinds
+        self._order: queue.SimpleQueue[int] = queue.SimpleQueue()
+        #: Who takes a run out of here has it: either it is worked on, or it goes back.
+        self._waiting: dict[int, tuple[pipe.Run, Report]] = {}
+        self._reports: dict[int, Report] = {}  # of the runs that are not done; a stop finds its item here
+        self._busy = threading.Event()
+        self._current: Report | None = None
+
+    def work(self) -> NoReturn:
+        for duty in (self._listen, self._pass_on):
+            threading.Thread(target=_or_end, args=(duty,), name=f"unstuck {duty.__name__}", daemon=True).start()
+        home = os.open(".", os.O_RDONLY)
+        while True:
+            if self._order.empty():  # and not after each item: an Event costs 2 µs to set and clear
+                self._busy.clear()
+            waiting = self._waiting.pop(self._order.get(), None)
+            if waiting is None:
+                continue
+            run, report = waiting
+            self._current = report
+            if not self._busy.is_set():
+                self._busy.set()
+            report.hush(SHORT_S)
+            done = attempt(self._kinds, run, report)
+            report.close()
+            del self._reports[run.id]
+            os.fchdir(home)  # the code may have left it
+            # At once, not together with the next ones: those may be the end of this process.
+            self._line.say(done)
+
+    def _listen(self) -> None:
+        for messages in self._line.heard():
+            for message in messages:
+                self._obey(message)
+
+    def _obey(self, message: pipe.ToWorker) -> None:
+        if isinstance(message, pipe.Run):
+            send = partial(self._progressed, message.id)
+            report = Report(message.name, message.output, message.attempt, send, prepare=_prepare)
+            self._reports[message.id] = report
+            self._waiting[message.id] = (message, report)
+            self._order.put(message.id)
+        elif isinstance(message, pipe.Recall):
+            if self._waiting.pop(message.id, None):
+                del self._reports[message.id]
+                self._line.say(pipe.Back(id=message.id))
+        elif found := self._reports.get(message.id):
+            found.cancel()
+
+    def _pass_on(self) -> None:
+        while self._busy.wait():
+            time.sleep(REPORT_INTERVAL)
+            if self._current:
+                self._current.pass_on()
+
+    def _progressed(self, run_id: int, fraction: float | None, message: str | None) -> None:
+        text = None if message is None else pipe.fit(message, pipe.MESSAGE_LIMIT)
+        self._line.say(pipe.Progress(id=run_id, fraction=fraction, message=text))
+
+
+def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
+    """Run the kind's code on one item; whichever way it ends. Only MemoryError is raised."""
+    kind = kinds.get(run.kind)
+    try:
+        if report.cancelled:
+            raise Cancelled
+        kind = _fit(kind, run)
+        options = check_options(kind.info, run.options)
+        returned = kind.work(Path(run.input) if run.input is not None else None, report, **options)
+        return _succeeded(run.id, returned, report)
+    except MemoryError:
+        raise
+    except Skip as reason:
+        return pipe.Done(id=run.id, state="skipped", message=pipe.fit(str(reason), pipe.MESSAGE_LIMIT))
+    except BaseException as error:  # noqa: BLE001 (sys.exit() in user code must not end the worker)
+        if report.cancelled:
+            if not isinstance(error, Cancelled):
+                _log_exception(f"{run.name!r} failed while it was stopped", error)
+            return pipe.Done(id=run.id, state="cancelled")
+        return pipe.Done(id=run.id, state="failed", error=_error(run, kind, error))
+
+
+def _fit(kind: Kind | None, run: pipe.Run) -> Kind:
+    if kind is None:
+        raise Failed(f"this worker knows no kind {run.kind!r}: was it removed since?", code="unknown_kind")
+    if run.input is None and kind.info.needs_file:
+        raise Failed(f"{run.kind} works on files, and this item has none", code="file_missing")
+    return kind
+
+
+def _prepare(output: Path) -> None:
+    """Make the folder, or empty it of what an earlier attempt left."""
+    try:
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for entry in os.scandir(output):
+            if entry.is_dir(follow_symlinks=False):
+                import shutil
+
+                shutil.rmtree(entry)
+            else:
+                os.unlink(entry)
+    except OSError as error:
+        raise Transient(f"the folder for results cannot be used: {error}", code="output_unusable") from error
+
+
+def _succeeded(run_id: int, returned: object, report: Report) -> pipe.Done:
+    match returned:
+        case None:
+            return pipe.Done(id=run_id, state="succeeded")
+        case Path():
+            return pipe.Done(id=run_id, state="succeeded", file=_file_name(returned, report.output))
+        case dict():
+            return pipe.Done(id=run_id, state="succeeded", result=_result(returned))
+    raise Failed(f"the kind returned {type(returned).__name__}, not a dict, a Path or None", code="bad_result")
+
+
+def _result(returned: dict[object, object]) -> dict[str, object]:
+    """The result as JSON will have it."""
+    try:
+        encoded = msgspec.json.encode(returned)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Failed(f"the kind's result cannot be written as JSON: {error}", code="bad_result") from error
+    if len(encoded) > pipe.RESULT_LIMIT:
+        raise Failed(
+            f"the kind's result has {len(encoded)} bytes as JSON, the limit is {pipe.RESULT_LIMIT}: "
+            "write it to a file in report.output and return its path",
+            code="result_too_large",
+        )
+    return msgspec.json.decode(encoded, type=dict[str, object])
+
+
+def _file_name(returned: Path, output: Path) -> str:
+    try:
+        inside = os.path.realpath(returned.parent) == os.path.realpath(output)
+        regular = inside and stat.S_ISREG(os.lstat(returned).st_mode)
+        returned.name.encode()
+    except (OSError, ValueError) as error:
+        raise Failed(f"the result file cannot be used: {error}", code="bad_result_file") from error
+    if not regular:
+        raise Failed(
+            f"{returned.name!r} is no result file: it must be a regular file, directly in report.output",
+            code="bad_result_file",
+        )
+    return returned.name
+
+
+def _error(run: pipe.Run, kind: Kind | None, error: BaseException) -> pipe.ItemError:
+    transient = kind is not None and isinstance(error, kind.transient)
+    match error:
+        case Failed():
+            message = pipe.fit(str(error), pipe.ERROR_LIMIT)
+            return pipe.ItemError(code=error.code, message=message, transient=error.transient or transient)
+        case InvalidOptions():
+            return pipe.ItemError(code="invalid_options", message=pipe.fit(str(error), pipe.MESSAGE_LIMIT))
+        case SystemExit():
+            text = f"SystemExit: the code called sys.exit({error.code!r}); a kind returns or raises instead"
+        case Cancelled():
+            text = "Cancelled: raised though nobody asked to stop; a kind ends by unstuck.Skip or unstuck.Failed"
+        case _:
+            text = f"{type(error).__name__}: {_words(error)}"
+    _log_exception(f"{run.kind} failed on {run.name!r}", error)
+    where = pipe.fit("" if kind is None else _where(kind, error), pipe.MESSAGE_LIMIT // 2)
+    message = pipe.fit(text, pipe.MESSAGE_LIMIT - len(where)) + where
+    return pipe.ItemError(code="exception", message=message, transient=transient)
+
+
+def _where(kind: Kind, error: BaseException) -> str:
+    """The traceback in short: the last line of the kind's own file that led there; the log has all of it."""
+    code = getattr(inspect.unwrap(kind.work), "__code__", None)
+    file = code.co_filename if code else None
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
+    return f" ({os.path.basename(file)}, line {lines[-1]})" if file and lines else ""
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 (str() of a foreign exception is foreign code)
+        return "(its message cannot be read)"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m unstuck.runner.worker", description="Started by unstuck's runner."
+    )
+    parser.add_argument("--app", help="a file mywork.py, or a module, that declares kinds of work")
+    parser.add_argument("--command", action="append", default=[], help="NAME=command line", metavar="NAME=LINE")
+    parser.add_argument("--memory", type=int, default=0, help="limit for this process; 0 for none", metavar="MIB")
+    return parser.parse_args(arguments)
+
+
+def _settle(memory_mib: int) -> None:
+    """Limits, signals and streams as user code shall find them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends its workers
+    faulthandler.enable()  # a crash in C code leaves its traceback in the log
+    # Lines reach the log when they are printed, whatever characters they have, even if the process is killed next.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    _limit(resource.RLIMIT_CORE, 0)
+    if memory_mib > 0:
+        # DATA counts what is written to; AS also counts reserved and mapped addresses, of which libraries with
+        # threads take gigabytes that they never use.
+        _limit(getattr(resource, "RLIMIT_DATA", resource.RLIMIT_AS), memory_mib * 1024 * 1024)
+
+
+def _limit(what: int, amount: int) -> None:
+    _, hard = resource.getrlimit(what)
+    if hard != resource.RLIM_INFINITY:
+        amount = min(amount, hard)
+    resource.setrlimit(what, (amount, amount))
+
+
+def _or_end(duty: Callable[[], object]) -> NoReturn:
+    """Do a duty without which the worker is of no use, and end the worker with it."""
+    try:
+        duty()
+    except MemoryError:
+        # Nothing that needs memory, and no answer: the runner sees the exit code.
+        os._exit(pipe.WORKER_OUT_OF_MEMORY)
+    except msgspec.DecodeError as error:
+        _log_exception("the runner said what is no message", error)
+        os._exit(pipe.WORKER_MISUNDERSTOOD)
+    except BaseException as error:  # noqa: BLE001 (it is logged, and the process ends)
+        _log_exception("the worker itself failed", error)
+    _end()
+
+
+def _end() -> NoReturn:
+    """End now, with all that user code started in this process group."""
+    if os.getpgrp() == os.getpid():  # else it was started by hand, and the group is somebody's shell
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _log_exception(what: str, error: BaseException) -> None:
+    """To descriptor 2 and not to sys.stderr, which user code may have replaced or closed."""
+    trace = "".join(traceback.format_exception(error))
+    text = f"unstuck worker {os.getpid()}: {what}\n{trace}"
+    with contextlib.suppress(OSError):  # nobody reads the log any more
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Keeps jobs durably: the protocol, and SQLite."""

@@ -1,0 +1,134 @@
+"""Who gets which item, and who loses it: claims, fair between jobs; and what time alone brings about.
+
+Runs inside a transaction of the one writer. What a claim, a lapse or a look makes of a job is decided in
+decide.py; here is only looked for whom it may concern.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+
+from unstuck.errors import JobFinished, WorkElsewhere
+from unstuck.jobs.job import Alarms, Job, Lapse, Look, Renew
+from unstuck.jobs.timeline import Entry, What
+from unstuck.store.protocol import NONE, Claimed, Outcome, Swept
+from unstuck.store.writer import Transaction
+
+#: Why an item is taken from a runner, for its next attempt and for people.
+LEASE_RAN_OUT = "Whoever worked on this item gave no sign of life for too long."
+SERVER_ENDED = "The server ended while this item was worked on."
+
+#: Jobs that have an item which may be taken now: one that rests before its next attempt does not count. The first
+#: along the index says it (NULL, no rest, comes first); left to itself, SQLite reads all that is done before it.
+_CANDIDATES = """
+    SELECT id, priority, leased, waiting, n FROM jobs
+    WHERE waiting > 0 AND external = 0 AND (
+        SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
+        WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
+    ORDER BY priority DESC, n LIMIT :most
+"""
+_FRESH = """
+    SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
+    WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?
+"""
+#: Jobs of which `decide` might find something new: a limit that has passed, or another health.
+_TO_LOOK_AT = """
+    SELECT id FROM jobs WHERE finished_at IS NULL AND (
+        deadline_at <= :now
+        OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
+        OR (external AND cancel_requested_at <= :grace)
+        OR (state = 'running' AND external AND (
+            (progress_at < :stalled AND health = 'ok') OR (heartbeat_at < :silent AND health <> 'unresponsive')))
+        OR (state = 'running' AND NOT external AND (
+            (leased > 0 AND progress_at < :stalled AND health = 'ok')
+            OR (leased > 0 AND heartbeat_at < :unresponsive AND health <> 'unresponsive')
+            OR (leased = 0 AND heartbeat_at < :waiting AND health = 'ok')
+            OR (leased = 0 AND health IN ('stalled', 'unresponsive')))))
+"""
+
+
+def claim(
+    transaction: Transaction, limit: int, lease_s: float, worker: str | None, short: Mapping[str, int] = NONE
+) -> list[Claimed]:
+    """Take up to `limit` items, see `_share`; see Store.claim."""
+    transaction.flush()
+    claimed: list[Claimed] = []
+    asked = {"now": transaction.now, "most": max(limit, 1) * 64}
+    shares = _share(transaction.connection.execute(_CANDIDATES, asked).fetchall(), limit)
+    for job_id, count in shares.items():
+        _, job = transaction.job(job_id)
+        taken = transaction.claim(job_id, max(count, short.get(job_id, 0)), lease_s, worker)
+        claimed += [Claimed(job_id, job.kind, job.options, item, job.item_limit_s) for item in taken]
+    return claimed
+
+
+def _share(candidates: list[tuple[str, int, int, int, int]], limit: int) -> dict[str, int]:
+    """How many items of which job: highest priority, then who has the fewest in hand, then the oldest."""
+    heap = [(-priority, leased, n, waiting, job_id) for job_id, priority, leased, waiting, n in candidates]
+    heapq.heapify(heap)
+    shares: dict[str, int] = {}
+    while heap and limit > 0:
+        priority, leased, n, waiting, job_id = heapq.heappop(heap)
+        shares[job_id] = shares.get(job_id, 0) + 1
+        limit -= 1
+        if waiting > 1:
+            heapq.heappush(heap, (priority, leased + 1, n, waiting - 1, job_id))
+    return shares
+
+
+def rescue(transaction: Transaction, job_id: str, why: str) -> int:
+    """Take every item of the job from whoever holds it; how many there were."""
+    job_n, job = transaction.job(job_id)
+    if job.done:
+        raise JobFinished(job_id, job.state)
+    if job.external:
+        raise WorkElsewhere(job_id)
+    transaction.flush()
+    sql = (
+        "SELECT idx, lease FROM items INDEXED BY items_leased "
+        "WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"
+    )
+    held = transaction.connection.execute(sql, (job_n,)).fetchall()
+    if held:
+        transaction.remember(job_n, Entry(transaction.now, What.RESCUED, why))
+    for index, lease in held:
+        transaction.apply(Lapse(job_id, index, lease, why, forced=True))
+    return len(held)
+
+
+def _renewed(transaction: Transaction, one: Renew) -> Outcome:
+    """Written only where a third of the lease is over, since this comes every second."""
+    until = transaction.now + one.lease_s * 2 / 3
+    fresh = transaction.connection.execute(_FRESH, (one.job_id, one.index, one.lease, until)).fetchone()
+    return transaction.try_apply(one) if fresh is None else transaction.job(one.job_id)[1]
+
+
+def sweep(transaction: Transaction, alarms: Alarms, held: Sequence[Renew], *, everything: bool) -> Swept:
+    """Renew what is held, then take away what ran out (or `everything`), then look at whom time concerns."""
+    transaction.flush()
+    renewed = [_renewed(transaction, one) for one in held]
+    transaction.flush()
+    connection, now = transaction.connection, transaction.now
+    sql = (
+        "SELECT jobs.id, items.idx, items.lease FROM items JOIN jobs ON jobs.n = items.job "
+        "WHERE items.lease_until IS NOT NULL AND (items.lease_until <= ? OR ?)"
+    )
+    why = SERVER_ENDED if everything else LEASE_RAN_OUT
+    lapsed = []
+    for job_id, index, lease in connection.execute(sql, (now, everything)).fetchall():
+        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=everything)), Job):
+            lapsed.append((job_id, index))
+    transaction.flush()
+    times = {
+        "now": now,
+        "expired": -1.0 if alarms.expiry_s is None else now - alarms.expiry_s,
+        "waiting": now - alarms.waiting_long_s,
+        "stalled": now - alarms.stalled_s,
+        "unresponsive": now - alarms.unresponsive_s,
+        "silent": now - alarms.reporter_silent_s,
+        "grace": now - alarms.reporter_grace_s,
+    }
+    for (job_id,) in connection.execute(_TO_LOOK_AT, times).fetchall():
+        transaction.try_apply(Look(job_id, alarms))
+    return Swept(renewed, lapsed)

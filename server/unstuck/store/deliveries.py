@@ -1,0 +1,77 @@
+"""Webhooks that wait to be delivered: who is next, and what became of an attempt.
+
+Runs inside a transaction of the one writer. A delivery is taken by time: until `hold_s` have passed nobody
+else takes it, and one that was under way in a crash is simply made again. The row itself is made in the
+transaction that ends the job, and goes with the job.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+
+from unstuck.jobs.timeline import Entry, What
+from unstuck.store.protocol import Attempted, Delivery, Due
+from unstuck.store.writer import Transaction
+
+#: Of each host those that are due first, at most as many as it has lanes. Goes from host to host along an index:
+#: ten thousand that wait for one host cost what one costs.
+_DUE = """
+    WITH RECURSIVE hosts (host) AS (
+        SELECT min(host) FROM deliveries WHERE next_at IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(host) FROM deliveries WHERE next_at IS NOT NULL AND host > hosts.host)
+        FROM hosts WHERE hosts.host IS NOT NULL
+    )
+    SELECT due.job, jobs.id, due.url, due.host, due.attempts, due.made_at
+    FROM hosts JOIN deliveries AS due ON due.job IN (
+        SELECT job FROM deliveries WHERE host = hosts.host AND next_at <= :now ORDER BY next_at, job LIMIT :lanes)
+    JOIN jobs ON jobs.n = due.job ORDER BY due.next_at, due.job
+"""
+_TAKE = "UPDATE deliveries SET attempts = attempts + 1, next_at = ? WHERE job = ?"
+_SETTLE = "UPDATE deliveries SET next_at = ?, trouble = ? WHERE job = ? AND attempts = ? AND next_at IS NOT NULL"
+
+
+def take(transaction: Transaction, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float) -> Due:
+    """See Store.take_deliveries."""
+    transaction.flush()
+    connection, now = transaction.connection, transaction.now
+    under_way = Counter(busy)
+    taken: list[Delivery] = []
+    for job_n, job_id, url, host, attempts, made_at in connection.execute(
+        _DUE, {"now": now, "lanes": lanes}
+    ).fetchall():
+        if len(taken) == limit:
+            break
+        if under_way[host] < lanes:
+            under_way[host] += 1
+            connection.execute(_TAKE, (now + hold_s, job_n))
+            taken.append(Delivery(job_id, url, host, attempts + 1, now - made_at))
+    sql = "SELECT min(next_at) FROM deliveries WHERE next_at > ?"
+    following = connection.execute(sql, (now,)).fetchone()[0]
+    return Due(taken, None if following is None else following - now)
+
+
+def settle(transaction: Transaction, delivery: Delivery, attempted: Attempted) -> bool:
+    """See Store.settle_delivery."""
+    job_n, _ = transaction.job(delivery.job_id)
+    next_at = None if attempted.pause_s is None else transaction.now + attempted.pause_s
+    values = (next_at, attempted.trouble, job_n, delivery.attempt)
+    if transaction.connection.execute(_SETTLE, values).rowcount == 0:
+        return False
+    entry = Entry(transaction.now, What.WEBHOOK, attempted.text, attempt=delivery.attempt)
+    transaction.remember(job_n, entry)
+    return True
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many wait for their first attempt, for another one, and how many were given up."""
+    sql = (
+        "SELECT count(*) FILTER (WHERE trouble IS NULL), count(*) FILTER (WHERE trouble IS NOT NULL) "
+        "FROM deliveries WHERE next_at IS NOT NULL"
+    )
+    waiting, failing = connection.execute(sql).fetchone()
+    sql = "SELECT count(*) FROM deliveries WHERE next_at IS NULL AND trouble IS NOT NULL"
+    (given_up,) = connection.execute(sql).fetchone()
+    return {"waiting": waiting, "failing": failing, "given_up": given_up}

@@ -1,0 +1,89 @@
+"""Lists of jobs and of items. A page costs the same among ten jobs and among a million.
+
+Several states are several walks, each along an index in the order of the list, and SQLite merges them as it goes:
+with `state IN (…)` it would sort all that match, or read all that do not. Each function is given a connection in
+a read transaction. Decides nothing, writes nothing; tests/store/test_plans.py holds it to its indexes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from unstuck.jobs.job import FINAL, Item, State
+from unstuck.jobs.snapshot import Snapshot
+from unstuck.store import queries, rows
+from unstuck.store.protocol import JobFilter
+
+_JOBS = f"SELECT n, {', '.join(rows.JOB_COLUMNS)} FROM jobs"
+
+Values = dict[str, int | float | str | None]
+
+
+def jobs(
+    connection: sqlite3.Connection, wanted: JobFilter, before: int | None, limit: int
+) -> list[tuple[int, Snapshot]]:
+    """Newest first, each with its row number, those after the row `before`; or what ended first, see JobFilter."""
+    values: Values = {"kind": wanted.kind, "before": before, "limit": limit}
+    states: Sequence[str] = tuple(dict.fromkeys(wanted.states))
+    where, order = [], "n DESC"
+    if before is not None:
+        where.append("n < :before")
+    if wanted.finished_before is not None:
+        where.append("finished_at < :end AND (finished_at, n) > (:after, :after_n)")
+        after, after_n = wanted.finished_after
+        values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
+        states, order = states or sorted(FINAL), "finished_at, n"
+    if wanted.healths:
+        # Only what is not done has a health: it is little, and its index is read. + keeps SQLite from others.
+        kind = ["+kind = :kind"] if wanted.kind is not None else []
+        where += [*kind, *_among("health", wanted.healths, values), *_among("+state", states, values)]
+        sql = f"{_JOBS} WHERE {' AND '.join([*where, 'finished_at IS NULL'])}"
+    elif wanted.kind is not None:
+        sql = _merged(_JOBS, [*where, "kind = :kind"], states or tuple(State), values)
+    else:
+        sql = _merged(_JOBS, where, states, values)
+    found = connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)
+    kept = [(row[0], rows.job_from(row[1:])) for row in found]
+    return [(job_n, queries.snapshot(connection, job_n, one)) for job_n, one in kept]
+
+
+def items(
+    connection: sqlite3.Connection,
+    job_n: int,
+    states: Sequence[str],
+    after_seq: int | None,
+    after_index: int,
+    limit: int,
+) -> list[Item]:
+    """In order of their index, or with `after_seq` of their last change."""
+    values: Values = {"job": job_n, "after": after_index, "after_seq": after_seq, "limit": limit}
+    if after_seq is None:
+        select = rows.SELECT_ITEM_BY_STATE if states else rows.SELECT_ITEM
+        sql = _merged(select, ["job = :job", "idx > :after"], tuple(dict.fromkeys(states)), values)
+        order = "idx"
+    else:
+        # Every change is read, and those in other states left out: an index for that would cost every report.
+        where = ["job = :job", "(seq, idx) > (:after_seq, :after)", *_among("+state", states, values)]
+        sql, order = f"{rows.SELECT_ITEM} WHERE {' AND '.join(where)}", "seq, idx"
+    return [rows.item_from(row) for row in connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)]
+
+
+def _merged(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:
+    """A walk for each of these states, or one over all."""
+    if not states:
+        return f"{select} WHERE {' AND '.join(where)}" if where else select
+    walks = []
+    for place, state in enumerate(states):
+        values[f"state{place}"] = state
+        walks.append(f"{select} WHERE {' AND '.join([*where, f'state = :state{place}'])}")
+    return " UNION ALL ".join(walks)
+
+
+def _among(column: str, wanted: Sequence[str], values: Values) -> list[str]:
+    """A condition, where something is wanted."""
+    if not wanted:
+        return []
+    names = {f"{column.lstrip('+')}{place}": value for place, value in enumerate(wanted)}
+    values |= names
+    return [f"{column} IN ({', '.join(f':{name}' for name in names)})"]

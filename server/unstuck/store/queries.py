@@ -1,0 +1,116 @@
+"""What is read of a database: a job, what is shown of it, counts; lists are lists.py's. Each function is given
+a connection in a read transaction, so that all its statements see one state. Decides nothing, writes nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from unstuck.errors import JobNotFound
+from unstuck.jobs.job import FINAL, Item, Job
+from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN, RUNNING_KNOWN, Snapshot
+from unstuck.jobs.timeline import Entry, What, merged, of_items
+from unstuck.store import deliveries, rows
+from unstuck.store.protocol import Overview
+
+#: A job of so many items tells of each in its timeline, a larger one of those that run.
+FEW_ITEMS = 100
+
+
+def job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job]:
+    """Row number and job; JobNotFound."""
+    found = rows.find_job(connection, job_id)
+    if found is None:
+        raise JobNotFound(job_id)
+    return found
+
+
+def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
+    """The job with what is shown of its items."""
+    running: list[tuple[int, str]] = []
+    errors: list[Item] = []
+    if job.leased:
+        sql = (
+            "SELECT idx, name FROM items INDEXED BY items_by_state "
+            "WHERE job = ? AND state = 'running' ORDER BY idx LIMIT ?"
+        )
+        running = connection.execute(sql, (job_n, RUNNING_KNOWN)).fetchall()
+    if job.failed:
+        sql = f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'failed' ORDER BY idx LIMIT ?"
+        errors = [rows.item_from(row) for row in connection.execute(sql, (job_n, ITEM_ERRORS_SHOWN))]
+    return Snapshot(job, tuple(running), tuple(errors))
+
+
+def named(connection: sqlite3.Connection, job_n: int, names: Sequence[str]) -> list[tuple[str, int]]:
+    """Name and index of the items that have one of these names."""
+    sql = "SELECT name, idx FROM items WHERE job = ? AND name IN (SELECT value FROM json_each(?)) ORDER BY idx"
+    return connection.execute(sql, (job_n, msgspec.json.encode(names).decode())).fetchall()
+
+
+def live(connection: sqlite3.Connection, since: float) -> list[str]:
+    """Ids of those that are not done, or ended after `since`."""
+    ends = ", ".join(f"'{state}'" for state in sorted(FINAL))
+    sql = (
+        "SELECT id FROM jobs WHERE finished_at IS NULL "
+        f"UNION ALL SELECT id FROM jobs WHERE state IN ({ends}) AND finished_at > ?"
+    )
+    return [row[0] for row in connection.execute(sql, (since,))]
+
+
+def seqs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> dict[str, int]:
+    """The seq of each of these that exists."""
+    sql = "SELECT id, seq FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+    return dict(connection.execute(sql, (msgspec.json.encode(job_ids).decode(),)).fetchall())
+
+
+def unfinished(connection: sqlite3.Connection) -> int:
+    """How many jobs are not done."""
+    sql = "SELECT coalesce(sum(jobs), 0) FROM tally WHERE state IN ('queued', 'running')"
+    return int(connection.execute(sql).fetchone()[0])
+
+
+def key_known(connection: sqlite3.Connection, key: str | None) -> bool:
+    """Whether a job was submitted under this Idempotency-Key."""
+    sql = "SELECT 1 FROM jobs WHERE submission_key = ?"
+    return connection.execute(sql, (key,)).fetchone() is not None
+
+
+def overview(connection: sqlite3.Connection, now: float) -> Overview:
+    """Everything in numbers."""
+    by_state = dict(connection.execute("SELECT state, jobs FROM tally WHERE jobs > 0"))
+    by_health = dict(
+        connection.execute("SELECT health, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY health")
+    )
+    sql = (
+        "SELECT coalesce(sum(waiting), 0), coalesce(sum(leased), 0) FROM jobs "
+        "WHERE finished_at IS NULL AND external = 0"  # what waits for a worker of ours, and what is in our hands
+    )
+    waiting, leased = connection.execute(sql).fetchone()
+    sql = "SELECT min(coalesce(started_at, created_at)) FROM jobs WHERE waiting > 0 AND external = 0"
+    oldest = connection.execute(sql).fetchone()[0]
+    wait_s = None if oldest is None else now - oldest
+    return Overview(by_state, by_health, waiting, leased, wait_s, deliveries.counts(connection))
+
+
+def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | None) -> list[Entry]:
+    """What is remembered, and what the items tell: all of them where they are few, else those that run."""
+    most = -1 if limit is None else limit
+    sql = (
+        "SELECT at, what, text, timeline.idx, timeline.attempt, timeline.worker, items.name FROM timeline "
+        "LEFT JOIN items ON items.job = timeline.job AND items.idx = timeline.idx "
+        "WHERE timeline.job = ? ORDER BY n DESC LIMIT ?"
+    )
+    remembered = [Entry(row[0], What(row[1]), *row[2:]) for row in connection.execute(sql, (job_n, most))]
+    few = job.total <= FEW_ITEMS
+    select = (
+        f"{rows.SELECT_ITEM} WHERE job = ?"
+        if few
+        else f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'running'"
+    )
+    sql = f"{select} ORDER BY idx LIMIT {FEW_ITEMS}"
+    told = of_items(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
+    found = merged(reversed(remembered), told)
+    return found if limit is None else found[-limit:]

@@ -1,0 +1,318 @@
+"""The SQLite store: one file in the data folder, WAL, `synchronous=FULL`.
+
+One thread writes (writer.py); reads have connections of their own and never wait for it. What a viewer
+is shown was committed before. Two server processes never share a data folder: the lock is folder.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future as ThreadFuture
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
+from unstuck.jobs.external import Told
+from unstuck.jobs.job import Alarms, Command, Item, Job, Renew
+from unstuck.jobs.snapshot import Snapshot
+from unstuck.jobs.timeline import Entry, submitted
+from unstuck.store import claims, deliveries, queries, rows
+from unstuck.store import external_reports as taken
+from unstuck.store import listings as lists
+from unstuck.store.clock import Clock
+from unstuck.store.connection import connect, open_checked
+from unstuck.store.protocol import (
+    NONE,
+    Attempted,
+    Claimed,
+    Delivery,
+    Due,
+    Heard,
+    JobFilter,
+    Once,
+    Outcome,
+    Overview,
+    Swept,
+    Wake,
+)
+from unstuck.store.snapshot_cache import Shown
+from unstuck.store.writer import Answer, Transaction, Writer
+
+T = TypeVar("T")
+
+#: Connections that read side by side; each holds a page cache, see opening.py.
+READERS = 4
+#: A look waits so long for a commit under way (seconds) before it reads: a disk may take its time, a reader not.
+COMMIT_S = 0.05
+
+
+class SQLiteStore:
+    """See stores.Store for what each method promises. `steady`: a clock that nobody sets, see clock.py."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
+        self.path = path
+        self._wall = clock
+        self._clock = Clock(clock, steady)
+        self._wakes: list[Wake] = []
+        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._writer: Writer | None = None
+        self._shown = Shown()
+        self._over: asyncio.Future[None] | None = None  # the commit under way, if somebody waits for its end
+        self._loop: asyncio.AbstractEventLoop
+        self._closed: Callable[[], None] = lambda: None
+
+    # -- opening and closing
+
+    async def open(self) -> None:
+        self._limiter = anyio.CapacityLimiter(READERS)
+        self._loop = asyncio.get_running_loop()
+        connection = await anyio.to_thread.run_sync(open_checked, self.path)
+        for _ in range(READERS):
+            self._readers.put(connect(self.path, query_only=True))
+        self._writer = Writer(connection, self._clock, self._shown, self._tell)
+        self._writer.start()
+        self._closed = connection.close
+
+    async def close(self) -> None:
+        if self._writer is None:
+            return
+        writer, self._writer = self._writer, None
+        await anyio.to_thread.run_sync(writer.stop)
+        while not self._readers.empty():
+            self._readers.get().close()
+        self._closed()
+        self._shown.forget()
+
+    @property
+    def trouble(self) -> str | None:
+        return None if self._writer is None else self._writer.trouble
+
+    def on_wake(self, wake: Wake) -> None:
+        self._wakes.append(wake)
+
+    def _tell(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
+        """In the writer's thread, after a commit: one hop into the loop for all whom it concerns."""
+        for answer, outcome in outcomes:
+            if isinstance(answer, ThreadFuture):
+                _settle(answer, outcome)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._told, outcomes, woken)
+
+    def _told(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
+        if self._over is not None:
+            self._over.set_result(None)
+            self._over = None
+        for answer, outcome in outcomes:
+            if isinstance(answer, asyncio.Future) and not answer.cancelled():
+                _settle(answer, outcome)
+        if woken:
+            for wake in self._wakes:
+                wake(woken)
+
+    # -- writing
+
+    async def create(
+        self, job: Job, items: Iterable[Item], once: Once | None = None, most: int | None = None
+    ) -> Job:
+        def work(transaction: Transaction) -> Job:
+            if once is not None and (first := _first(transaction, once)) is not None:
+                return first
+            connection = transaction.connection
+            transaction.flush()  # what ended in this transaction counts no more
+            if most is not None and queries.unfinished(connection) >= most:
+                raise QueueFull(most)
+            cursor = connection.execute(rows.INSERT_JOB, rows.job_values(job))
+            job_n = cursor.lastrowid
+            assert job_n is not None
+            if once is not None:
+                sql = "UPDATE jobs SET submission_key = ?, fingerprint = ? WHERE n = ?"
+                connection.execute(sql, (once.key, once.fingerprint, job_n))
+            connection.executemany(rows.INSERT_ITEM, (rows.item_values(job_n, item) for item in items))
+            transaction.remember(job_n, submitted(job))
+            transaction.woken[job.id] = job
+            return job
+
+        return await self._write(work)
+
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
+
+    async def report(self, job_id: str, reports: Sequence[Told]) -> Heard:
+        return await self._write(lambda transaction: taken.report(transaction, job_id, reports))
+
+    async def claim(
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
+    ) -> list[Claimed]:
+        return await self._write(lambda transaction: claims.claim(transaction, limit, lease_s, worker, short))
+
+    def sweep(self, alarms: Alarms, held: Sequence[Renew] = (), *, everything: bool = False) -> Swept:
+        answer: ThreadFuture[Swept] = ThreadFuture()
+        self._ask(lambda transaction: claims.sweep(transaction, alarms, held, everything=everything), answer)
+        return answer.result()
+
+    async def rescue(self, job_id: str, why: str) -> int:
+        return await self._write(lambda transaction: claims.rescue(transaction, job_id, why))
+
+    async def remove(self, job_id: str) -> None:
+        def work(transaction: Transaction) -> None:
+            job_n, job = transaction.job(job_id)
+            if not job.done:
+                raise JobNotDone(job_id)
+            transaction.flush()
+            for table in ("items", "timeline", "deliveries"):
+                transaction.connection.execute(f"DELETE FROM {table} WHERE job = ?", (job_n,))
+            transaction.connection.execute("DELETE FROM jobs WHERE n = ?", (job_n,))
+            transaction.forget(job_id)
+
+        await self._write(work)
+
+    async def take_deliveries(self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float) -> Due:
+        return await self._write(lambda transaction: deliveries.take(transaction, limit, lanes, busy, hold_s))
+
+    async def settle_delivery(self, delivery: Delivery, attempted: Attempted) -> bool:
+        return await self._write(lambda transaction: deliveries.settle(transaction, delivery, attempted))
+
+    async def check(self) -> None:
+        def work(transaction: Transaction) -> None:
+            transaction.connection.execute("INSERT OR REPLACE INTO pulse VALUES (1, ?)", (transaction.now,))
+
+        await self._write(work)
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._ask(work, answer)
+        return await answer
+
+    def _ask(self, work: Callable[[Transaction], T], answer: ThreadFuture[T] | asyncio.Future[T]) -> None:
+        if self._writer is None:
+            raise StoreUnavailable("The store is closed; the server is starting or ending. Try again.")
+        self._writer.ask(work, answer)
+
+    # -- reading
+
+    def look(self, job_id: str) -> Snapshot | None:
+        return self._shown.look(job_id)
+
+    async def snapshot(self, job_id: str) -> Snapshot:
+        def work(connection: sqlite3.Connection) -> Snapshot:
+            # The transaction sees what is committed at its first statement, and none has run yet.
+            return self._shown.read(job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id)))
+
+        known = self._shown.look(job_id)
+        if known is None and self._shown.changing(job_id):
+            await self._commit()
+            known = self._shown.look(job_id)
+        return await self._read(work) if known is None else known
+
+    async def _commit(self) -> None:
+        """Until the commit under way is over, mostly."""
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._over], timeout=COMMIT_S)
+
+    async def items(
+        self,
+        job_id: str,
+        *,
+        states: Sequence[str] = (),
+        after_seq: int | None = None,
+        after_index: int = -1,
+        limit: int = 100,
+    ) -> list[Item]:
+        def work(connection: sqlite3.Connection) -> list[Item]:
+            job_n, _ = queries.job(connection, job_id)
+            return lists.items(connection, job_n, states, after_seq, after_index, limit)
+
+        return await self._read(work)
+
+    async def item(self, job_id: str, index: int) -> Item | None:
+        return await self._read(
+            lambda connection: rows.find_item(connection, queries.job(connection, job_id)[0], index)
+        )
+
+    async def named(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
+        return await self._read(
+            lambda connection: queries.named(connection, queries.job(connection, job_id)[0], names)
+        )
+
+    async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
+        return await self._read(lambda connection: lists.jobs(connection, wanted, before, limit))
+
+    async def live(self, finished_within_s: float) -> list[str]:
+        since = self._wall() - finished_within_s
+        return await self._read(lambda connection: queries.live(connection, since))
+
+    async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
+        def work(connection: sqlite3.Connection) -> dict[str, int]:
+            found = queries.seqs(connection, job_ids)
+            self._shown.compare(job_ids, found)
+            return found
+
+        return await self._read(work)
+
+    async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
+        return await self._read(
+            lambda connection: queries.timeline(connection, *queries.job(connection, job_id), limit)
+        )
+
+    async def overview(self) -> Overview:
+        now = self._wall()
+        return await self._read(lambda connection: queries.overview(connection, now))
+
+    async def has_room(self, most: int, key: str | None = None) -> bool:
+        return await self._read(
+            lambda connection: queries.unfinished(connection) < most or queries.key_known(connection, key)
+        )
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._limiter is None or self._writer is None:
+            raise StoreUnavailable("The store is closed; the server is starting or ending. Try again.")
+
+        def run() -> T:
+            connection = self._readers.get()
+            try:
+                connection.execute("BEGIN")  # one consistent view for all statements
+                try:
+                    return work(connection)
+                finally:
+                    connection.execute("COMMIT")
+            finally:
+                self._readers.put(connection)
+
+        try:
+            return await anyio.to_thread.run_sync(run, limiter=self._limiter)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"The store cannot be read now ({error}). Try again in a moment.") from error
+
+
+def _settle(answer: ThreadFuture[Any] | asyncio.Future[Any], outcome: Any) -> None:
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
+
+
+def _first(transaction: Transaction, once: Once) -> Job | None:
+    """The job that was submitted under this key before."""
+    sql = "SELECT id, fingerprint FROM jobs WHERE submission_key = ?"
+    row = transaction.connection.execute(sql, (once.key,)).fetchone()
+    if row is None:
+        return None
+    if row[1] != once.fingerprint:
+        raise KeyReused
+    return transaction.job(row[0])[1]

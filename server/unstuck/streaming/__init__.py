@@ -1,0 +1,1 @@
+"""Brings each change of a job to everybody who watches it."""

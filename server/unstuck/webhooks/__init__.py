@@ -1,0 +1,1 @@
+"""Delivers the end of a job to a URL."""

@@ -1,0 +1,136 @@
+"""Where a webhook may go: what a URL must look like, and which addresses lie inside a network.
+
+Pure: looks nothing up. A name is judged here only by what it says itself; the addresses behind it are judged
+by whoever looked them up, each time anew, since a name may point elsewhere tomorrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
+
+#: Characters of a webhook's URL.
+URL_LENGTH = 2_000
+
+#: IPv4 networks that are not the public internet, after IANA's registry of special addresses.
+_INSIDE_4 = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8",  # this machine
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # behind a carrier's NAT
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local, and the metadata of a cloud machine
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # relays of 6to4
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+    )
+)
+#: Public IPv6 is this, and of it not the following.
+_PUBLIC_6 = ip_network("2000::/3")
+_INSIDE_6 = tuple(
+    ip_network(text)
+    for text in (
+        "2001::/23",  # protocol assignments; Teredo, which hides an IPv4 address
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4, which hides an IPv4 address
+        "3fff::/20",  # documentation
+    )
+)
+#: NAT64: the last 32 bits are the IPv4 address that is meant.
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+class NoTarget(ValueError):
+    """A webhook must not go there; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Which hosts may have addresses inside a network: these, or with `private` all."""
+
+    private: bool = False
+    hosts: Collection[str] = ()
+
+    def inside(self, host: str) -> bool:
+        """This host may be inside."""
+        return self.private or host in self.hosts
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a URL names; `host` in lower case, without brackets and without a dot at its end."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def target(url: str, allowed: Allowed) -> Target:
+    """Whom the URL names; NoTarget if a webhook must not go there, as far as the URL itself can tell."""
+    if len(url) > URL_LENGTH:
+        raise NoTarget(f"A webhook_url has {URL_LENGTH:,} characters at most.")
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise NoTarget("A webhook_url is plain ASCII: percent-encode its path, and write its host as xn--….")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError as error:
+        raise NoTarget(f"The webhook_url cannot be read: {error}.") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise NoTarget("A webhook_url begins with https:// (or http://) and a host.")
+    if "@" in parts.netloc:
+        raise NoTarget("A webhook_url holds no user or password: the receiver knows us by our signature.")
+    if parts.fragment or port == 0 or "%" in host:
+        raise NoTarget("A webhook_url has a host, perhaps a port, a path and a query; no fragment, no zone.")
+    if not allowed.inside(host) and (host.rpartition(".")[2] == "localhost" or _inside_literally(host)):
+        raise NoTarget(refusal(host))
+    tls = parts.scheme == "https"
+    return Target(host, port or (443 if tls else 80), tls)
+
+
+def refusal(host: str) -> str:
+    """Why a webhook does not go to this host, and what to do."""
+    return (
+        f"{host} is inside a private network, where webhooks do not go. Whoever runs this server may allow it: "
+        "UNSTUCK_WEBHOOK_HOSTS names such hosts, UNSTUCK_WEBHOOK_ALLOW_PRIVATE=1 allows all."
+    )
+
+
+def inside(address: str) -> bool:
+    """This numeric address is not of the public internet; what cannot be read as one is not either."""
+    try:
+        one = ip_address(address)
+    except ValueError:
+        return True
+    if isinstance(one, IPv6Address):
+        meant = _meant(one)
+        if meant is None:
+            return one not in _PUBLIC_6 or any(one in network for network in _INSIDE_6)
+        one = meant
+    return any(one in network for network in _INSIDE_4)
+
+
+def _meant(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for."""
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped
+
+
+def _inside_literally(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False  # a name: its addresses are judged when they are known
+    return inside(host)
