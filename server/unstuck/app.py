@@ -26,23 +26,23 @@ from unstuck.api import events as streams
 from unstuck.api import health, jobs, metrics, openapi, problems, results, retry, submit, timeline
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
-from unstuck.api.context import Parts, Work
-from unstuck.api.middleware import Guard
+from unstuck.api.context import Services, WorkerStats
+from unstuck.api.middleware import SecurityMiddleware
 from unstuck.backoff import Backoff
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files.folder import DataFolder
-from unstuck.files.retention import Retention, remove_litter
-from unstuck.jobs.job import Alarms
-from unstuck.runner.runner import Crew, Runner
+from unstuck.files.retention import Retention, remove_orphans
+from unstuck.jobs.job import HealthLimits
+from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.settings import Settings, load
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.streaming.config import Pace
-from unstuck.streaming.direct import Flush
+from unstuck.streaming.config import StreamConfig
+from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.hub import Hub
 from unstuck.streaming.open_files import room_for_streams
-from unstuck.webhooks.dispatcher import Terms, Webhooks
+from unstuck.webhooks.dispatcher import Dispatcher, WebhookConfig
 from unstuck.webhooks.signature import keys
-from unstuck.webhooks.targets import Allowed
+from unstuck.webhooks.targets import AllowedTargets
 
 log = logging.getLogger("unstuck")
 
@@ -52,35 +52,35 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or load()
     app = Starlette(
         routes=[
-            Route("/api/jobs", jobs.listed, methods=["GET"]),
-            Route("/api/jobs", submit.submit, methods=["POST"]),
-            Route("/api/jobs/{job_id}", jobs.one, methods=["GET"]),
-            Route("/api/jobs/{job_id}", jobs.remove, methods=["DELETE"]),
-            Route("/api/jobs/{job_id}/items", jobs.items, methods=["GET"]),
-            Route("/api/jobs/{job_id}/items/{index}/result", results.of_item, methods=["GET"]),
-            Route("/api/jobs/{job_id}/results", results.of_job, methods=["GET"]),
-            Route("/api/jobs/{job_id}/events", streams.of_one_job, methods=["GET"]),
-            Route("/api/jobs/{job_id}/timeline", timeline.of_job, methods=["GET"]),
-            Route("/api/jobs/{job_id}/progress", progress.report, methods=["POST"]),
-            Route("/api/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
-            Route("/api/jobs/{job_id}/retry", retry.retry, methods=["POST"]),
-            Route("/api/jobs/{job_id}/rescue", operate.rescue, methods=["POST"]),
-            Route("/api/jobs/{job_id}/fail", operate.fail, methods=["POST"]),
-            Route("/api/events/stream", streams.of_many, methods=["GET"]),
-            Route("/api/kinds", submit.kinds, methods=["GET"]),
-            Route("/api/health", health.details, methods=["GET"]),
-            Route("/api/health/live", health.live, methods=["GET"]),
-            Route("/api/health/ready", health.ready, methods=["GET"]),
-            Route("/api/openapi.json", openapi.description, methods=["GET"]),
-            Route("/metrics", metrics.metrics, methods=["GET"]),
+            Route("/api/jobs", jobs.list_jobs, methods=["GET"]),
+            Route("/api/jobs", submit.submit_job, methods=["POST"]),
+            Route("/api/jobs/{job_id}", jobs.get_job, methods=["GET"]),
+            Route("/api/jobs/{job_id}", jobs.remove_job, methods=["DELETE"]),
+            Route("/api/jobs/{job_id}/items", jobs.list_items, methods=["GET"]),
+            Route("/api/jobs/{job_id}/items/{index}/result", results.item_result, methods=["GET"]),
+            Route("/api/jobs/{job_id}/results", results.job_results, methods=["GET"]),
+            Route("/api/jobs/{job_id}/events", streams.job_events, methods=["GET"]),
+            Route("/api/jobs/{job_id}/timeline", timeline.job_timeline, methods=["GET"]),
+            Route("/api/jobs/{job_id}/progress", progress.report_progress, methods=["POST"]),
+            Route("/api/jobs/{job_id}/cancel", jobs.cancel_job, methods=["POST"]),
+            Route("/api/jobs/{job_id}/retry", retry.retry_job, methods=["POST"]),
+            Route("/api/jobs/{job_id}/rescue", operate.rescue_job, methods=["POST"]),
+            Route("/api/jobs/{job_id}/fail", operate.fail_job, methods=["POST"]),
+            Route("/api/events/stream", streams.all_events, methods=["GET"]),
+            Route("/api/kinds", submit.list_kinds, methods=["GET"]),
+            Route("/api/health", health.get_health, methods=["GET"]),
+            Route("/api/health/live", health.get_live, methods=["GET"]),
+            Route("/api/health/ready", health.get_ready, methods=["GET"]),
+            Route("/api/openapi.json", openapi.get_openapi, methods=["GET"]),
+            Route("/metrics", metrics.get_metrics, methods=["GET"]),
             Route("/", _page, methods=["GET"]),
             Mount("/static", _Static(directory=frontend())),
         ],
-        middleware=[Middleware(Guard, allowed_hosts=settings.allowed_hosts)],
+        middleware=[Middleware(SecurityMiddleware, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={
-            UnstuckError: problems.ours,
-            HTTPException: problems.of_the_framework,
-            Exception: problems.unexpected,
+            UnstuckError: problems.on_unstuck_error,
+            HTTPException: problems.on_http_error,
+            Exception: problems.on_unexpected_error,
         },
         lifespan=running,
     )
@@ -97,40 +97,42 @@ async def running(app: Starlette) -> AsyncIterator[None]:
     store = SQLiteStore(folder.database, steady=time.monotonic)
     try:
         await store.open()
-        hub = Hub(store, _pace(settings), settings.keep_s, most=settings.max_streams or room_for_streams())
-        runner = Runner(store, folder, _crew(settings))
-        webhooks = Webhooks(store, _terms(settings))
-        await remove_litter(folder, store)
-        await _take_up(store)
+        hub = Hub(
+            store, _stream_config(settings), settings.keep_s, most=settings.max_streams or room_for_streams()
+        )
+        runner = Runner(store, folder, _runner_config(settings))
+        webhooks = Dispatcher(store, _webhook_config(settings))
+        await remove_orphans(folder, store)
+        await _recover_leases(store)
         try:
             await runner.start()
             await webhooks.start()
-            beating = asyncio.create_task(hub.beats.run(), name="heartbeat")
+            beating = asyncio.create_task(hub.heartbeat.run(), name="heartbeat")
             retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
             expiring = asyncio.create_task(retention.run(), name="retention")
             troubles = _troubles(runner)
-            app.state.parts = Parts(
+            app.state.services = Services(
                 settings=settings,
                 store=store,
                 folder=folder,
                 hub=hub,
-                flush=Flush(),
+                flush=FlushQueue(),
                 kinds=runner.kinds,
                 troubles=troubles,
                 polls={},
                 check_webhook=webhooks.check,
-                work=_work(runner),
+                work=_worker_stats(runner),
             )
             try:
                 yield
             finally:
-                app.state.parts = None
-                hub.leave("the server is stopping")
+                app.state.services = None
+                hub.announce_leaving("the server is stopping")
                 beating.cancel()
                 expiring.cancel()
                 await asyncio.gather(hub.close(), webhooks.stop(), beating, expiring, return_exceptions=True)
         finally:
-            await _stop(runner)
+            await _stop_runner(runner)
     finally:
         await store.close()
         folder.close()
@@ -155,8 +157,8 @@ async def _page(_: Request) -> Response:
     return FileResponse(frontend() / "index.html", headers={"Cache-Control": "no-cache"})
 
 
-def _pace(settings: Settings) -> Pace:
-    return Pace(
+def _stream_config(settings: Settings) -> StreamConfig:
+    return StreamConfig(
         heartbeat_s=settings.heartbeat_s,
         interval_s=settings.interval_s,
         stream_life_s=settings.stream_life_s,
@@ -165,8 +167,8 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
-def _crew(settings: Settings) -> Crew:
-    return Crew(
+def _runner_config(settings: Settings) -> RunnerConfig:
+    return RunnerConfig(
         workers=settings.worker_count,
         app=settings.app,
         commands=settings.commands,
@@ -176,7 +178,7 @@ def _crew(settings: Settings) -> Crew:
         cancel_grace_s=settings.cancel_grace_s,
         item_limit_s=settings.item_limit_s or None,
         pause=Backoff(settings.retry_pause_s),
-        alarms=Alarms(
+        limits=HealthLimits(
             waiting_long_s=settings.waiting_long_s,
             stalled_s=settings.stalled_s,
             unresponsive_s=settings.lease_s * 2 / 3,  # a lease is renewed every third of it
@@ -187,18 +189,18 @@ def _crew(settings: Settings) -> Crew:
     )
 
 
-def _terms(settings: Settings) -> Terms:
+def _webhook_config(settings: Settings) -> WebhookConfig:
     try:
         signing = keys(settings.webhook_secret)
     except ValueError as error:
         raise CannotStart(f"UNSTUCK_WEBHOOK_SECRET cannot be used. {error}") from None
     hosts = frozenset(host.lower().rstrip(".") for host in settings.webhook_hosts)
-    allowed = Allowed(bool(settings.webhook_allow_private), hosts)
-    return Terms(keys=signing, allowed=allowed, base=settings.root_path, keep_s=settings.keep_s)
+    allowed = AllowedTargets(bool(settings.webhook_allow_private), hosts)
+    return WebhookConfig(keys=signing, allowed=allowed, base=settings.root_path, keep_s=settings.keep_s)
 
 
-def _work(runner: Runner) -> Callable[[], Work]:
-    return lambda: Work(workers=runner.workers, deaths=runner.deaths, lapsed=runner.lapsed)
+def _worker_stats(runner: Runner) -> Callable[[], WorkerStats]:
+    return lambda: WorkerStats(workers=runner.workers, deaths=runner.deaths, lapsed=runner.lapsed)
 
 
 def _troubles(runner: Runner):  # type: ignore[no-untyped-def]
@@ -210,14 +212,14 @@ def _troubles(runner: Runner):  # type: ignore[no-untyped-def]
     return troubles
 
 
-async def _take_up(store: SQLiteStore) -> None:
+async def _recover_leases(store: SQLiteStore) -> None:
     """The folder is ours alone, so whoever holds an item is a server that ended."""
-    swept = await anyio.to_thread.run_sync(lambda: store.sweep(Alarms(), everything=True))
+    swept = await anyio.to_thread.run_sync(lambda: store.sweep(HealthLimits(), everything=True))
     if swept.lapsed:
         log.info("taking up %d items that an earlier run of the server left behind", len(swept.lapsed))
 
 
-async def _stop(runner: Runner) -> None:
+async def _stop_runner(runner: Runner) -> None:
     try:
         await runner.stop()
     except StoreUnavailable as error:

@@ -148,7 +148,7 @@ class NotExternal(Refused):
         )
 
 
-class WorkElsewhere(Refused):
+class ExternalJob(Refused):
     """The work of this job runs elsewhere, where the server cannot reach."""
 
     code, status, title = "work_elsewhere", 409, "The work runs elsewhere"

@@ -18,7 +18,7 @@ LOOK_S = 1.0
 MANY = 1_000
 
 
-async def give_back(viewers: Callable[[], int], look_s: float = LOOK_S) -> None:
+async def trim_periodically(viewers: Callable[[], int], look_s: float = LOOK_S) -> None:
     """Until cancelled: whenever many viewers have left, more than half of them all, and hardly any still leave."""
     most = now = 0
     while True:

@@ -20,12 +20,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from unstuck.api.context import Parts
+from unstuck.api.context import Services
 from unstuck.app import running
 from unstuck.errors import CannotStart
-from unstuck.memory import give_back
+from unstuck.memory import trim_periodically
 from unstuck.settings import Settings
-from unstuck.streaming.direct import WIRE, Wire
+from unstuck.streaming.direct import CONNECTION_KEY, Connection
 from unstuck.streaming.open_files import raise_limit
 
 #: Silence after which the kernel gives a connection up that has something to send (milliseconds).
@@ -53,28 +53,28 @@ class Server(uvicorn.Server):
         # Not by uvicorn's lifespan: that turns every failure into a traceback and exit code 3.
         async with running(self._app):
             self._ready()
-            giving_back = asyncio.create_task(give_back(self._viewers), name="memory")
+            giving_back = asyncio.create_task(trim_periodically(self._viewers), name="memory")
             try:
                 await super().serve(sockets)
             finally:
                 giving_back.cancel()
 
     def _viewers(self) -> int:
-        parts: Parts | None = self._app.state.parts
-        return 0 if parts is None else parts.hub.streams
+        services: Services | None = self._app.state.services
+        return 0 if services is None else services.hub.streams
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # The signal is not kept to be raised again afterwards, as uvicorn would: that would end the process
         # before the runner has given its items back.
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._farewell)
+            self._loop.call_soon_threadsafe(self._announce_leaving)
         self.force_exit = self.should_exit
         self.should_exit = True
 
-    def _farewell(self) -> None:
-        parts: Parts | None = getattr(self._app.state, "parts", None)
-        if parts is not None:
-            parts.hub.leave("the server is stopping")
+    def _announce_leaving(self) -> None:
+        services: Services | None = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.hub.announce_leaving("the server is stopping")
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -121,7 +121,7 @@ def run(
     """Serve until a signal comes; `ready` is called when requests are answered. Blocks."""
     protocol = _protocol(settings)
     config = uvicorn.Config(
-        _wired(app) if protocol == "httptools" else app,
+        _with_connection(app) if protocol == "httptools" else app,
         http=protocol,
         http2=protocol == "zttp",
         ws="none",
@@ -143,22 +143,22 @@ def run(
     Server(config, app, ready).run([listener])
 
 
-def _wired(app: ASGIApp) -> ASGIApp:
+def _with_connection(app: ASGIApp) -> ASGIApp:
     """The app, with each request's connection in its scope, for outlet.py."""
 
     async def wired(scope: Scope, receive: Receive, send: Send) -> None:
         # `send` is a method of uvicorn's request, before any middleware.
         transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
-        wire = scope[WIRE] = Wire(send, transport)
+        connection = scope[CONNECTION_KEY] = Connection(send, transport)
         try:
             await app(scope, receive, send)
-            hold, wire.hold = wire.hold, None
+            hold, connection.serve_until_disconnect = connection.serve_until_disconnect, None
             if hold is not None:
                 await hold(receive)
         finally:
             # Else each connection that is gone lies in a ring (the wire's `send` knows the scope) until the
             # collector comes, which it seldom does: 5,000 viewers left 58 MiB behind, and the next made it 79.
-            del scope[WIRE]
+            del scope[CONNECTION_KEY]
 
     return wired
 

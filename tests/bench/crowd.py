@@ -15,12 +15,12 @@ import sys
 import time
 from uuid import uuid4
 
-from unstuck.api.context import Parts
+from unstuck.api.context import Services
 from unstuck.app import create_app
-from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, Problem, Report
+from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, JobError, Report
 from unstuck.serve import listen, run
 from unstuck.settings import load
-from unstuck.store.protocol import Claimed
+from unstuck.store.protocol import WorkItem
 
 AT_A_TIME = 40
 TICK_S = 0.05
@@ -28,7 +28,7 @@ TICK_S = 0.05
 MOST_DONE = 0.95
 
 
-async def change(parts: Parts, items: int, rate: float, seconds: float) -> None:
+async def change(parts: Services, items: int, rate: float, seconds: float) -> None:
     """The life of the job."""
     job_id = str(uuid4())
     job = Job(id=job_id, kind="checksum", name="A large job", total=items, waiting=items, created_at=time.time())
@@ -36,7 +36,7 @@ async def change(parts: Parts, items: int, rate: float, seconds: float) -> None:
     waiting = list(reversed(await parts.store.claim(items, 1e6, "worker 1")))
     print(job_id, flush=True)
     each = math.ceil(rate * seconds / (items * MOST_DONE))  # changes of one item
-    running: list[tuple[Claimed, int]] = []
+    running: list[tuple[WorkItem, int]] = []
     due = time.monotonic()
     while waiting:
         due += TICK_S
@@ -50,7 +50,7 @@ async def change(parts: Parts, items: int, rate: float, seconds: float) -> None:
         await parts.store.apply(commands)
 
 
-def _changed(one: Claimed, count: int, each: int) -> Command:
+def _changed(one: WorkItem, count: int, each: int) -> Command:
     now, item = time.time(), one.item
     where = (one.job_id, item.index, item.lease)
     if count < each:
@@ -58,7 +58,7 @@ def _changed(one: Claimed, count: int, each: int) -> Command:
     if item.index % 20:
         return Finish(*where, ItemState.SUCCEEDED, now, result={"rows": item.index})
     return Finish(
-        *where, ItemState.FAILED, now, error=Problem("broken", f"Row {item.index} has 3 columns, not 2.")
+        *where, ItemState.FAILED, now, error=JobError("broken", f"Row {item.index} has 3 columns, not 2.")
     )
 
 
@@ -70,7 +70,7 @@ def main(port: str, data: str, items: str, rate: str, seconds: str) -> None:
     running = []
 
     def ready() -> None:
-        life = change(app.state.parts, int(items), float(rate), float(seconds))
+        life = change(app.state.services, int(items), float(rate), float(seconds))
         running.append(asyncio.get_running_loop().create_task(life))
 
     run(app, settings, listen(settings), ready)

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, Report
 from unstuck.store import schema
-from unstuck.store.protocol import Claimed, JobFilter
+from unstuck.store.protocol import JobFilter, WorkItem
 from unstuck.store.sqlite import SQLiteStore
 
 #: Updates that one commit, or one call, carries; callers that wait side by side, with one command each.
@@ -85,8 +85,8 @@ def _bare(folder: Path, items: int) -> float:
 
 async def _ours(folder: Path, jobs: int, items: int) -> dict[str, float]:
     store = SQLiteStore(folder / "ours.db")
-    woken: list[int] = []
-    store.on_wake(lambda changed: woken.append(len(changed)))
+    commits: list[int] = []
+    store.on_commit(lambda jobs: commits.append(len(jobs)))
     await store.open()
     took_s: dict[str, float] = dict.fromkeys(("claims", "reports", "results", "results_one_by_one"), 0.0)
     try:
@@ -101,7 +101,7 @@ async def _ours(folder: Path, jobs: int, items: int) -> dict[str, float]:
             took_s[name] += await _timed(store, [_finish(one) for one in claimed], callers=number % 2 == 1)
         done = [snapshot.job.done for _, snapshot in await store.jobs(JobFilter(), before=None, limit=jobs)]
         assert done == [True] * jobs, "every result was counted"
-        assert woken
+        assert commits
     finally:
         await store.close()
     halves = {"claims": 1, "reports": 1, "results": 2, "results_one_by_one": 2}
@@ -138,11 +138,11 @@ def _groups(commands: list[Command]) -> list[list[Command]]:
     return [commands[first : first + GROUP] for first in range(0, len(commands), GROUP)]
 
 
-def _report(claimed: Claimed) -> Report:
+def _report(claimed: WorkItem) -> Report:
     return Report(claimed.job_id, claimed.item.index, claimed.item.lease, time.time(), 0.5, "half of it")
 
 
-def _finish(claimed: Claimed) -> Finish:
+def _finish(claimed: WorkItem) -> Finish:
     item = claimed.item
     return Finish(claimed.job_id, item.index, item.lease, ItemState.SUCCEEDED, time.time(), result=RESULT)
 

@@ -22,7 +22,7 @@ from uuid import UUID, uuid4
 
 import anyio.to_thread
 
-from unstuck.jobs.job import Alarms, Health, Item, ItemState, Job, Release, State
+from unstuck.jobs.job import Health, HealthLimits, Item, ItemState, Job, Release, State
 from unstuck.store.connection import open_checked
 from unstuck.store.protocol import JobFilter
 from unstuck.store.rows import JOB_COLUMNS
@@ -99,7 +99,7 @@ def _work(path: Path, job_id: str, items: int) -> None:
 
 def questions(large: str) -> dict[str, Ask]:
     """Everything that a person, a page or a timer asks for, by name."""
-    alarms = Alarms()
+    limits = HealthLimits()
     rare = JobFilter((State.CANCELLED, State.FAILED))
 
     def listed(wanted: JobFilter, before: int | None = None) -> Ask:
@@ -129,7 +129,7 @@ def questions(large: str) -> dict[str, Ask]:
         "health and metrics": lambda store: store.overview(),
         "room for one more": lambda store: store.has_room(10_000),
         "claim": claimed_and_given_back,
-        "sweep": lambda store: anyio.to_thread.run_sync(store.sweep, alarms),
+        "sweep": lambda store: anyio.to_thread.run_sync(store.sweep, limits),
     }
 
 

@@ -22,12 +22,12 @@ from typing import Any
 from uuid import uuid4
 
 from tests.bench.orders import Publish, each_order
-from unstuck.api.context import Parts
+from unstuck.api.context import Services
 from unstuck.app import create_app
 from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, Report
 from unstuck.serve import listen, run
 from unstuck.settings import load
-from unstuck.store.protocol import Claimed
+from unstuck.store.protocol import WorkItem
 
 #: Between two looks at the clock by the loop (seconds).
 PROBE_S = 0.002
@@ -59,11 +59,11 @@ class Notes:
 class Jobs:
     """Jobs of one item each, which is in our hands and never ends by itself."""
 
-    def __init__(self, parts: Parts, notes: Notes) -> None:
+    def __init__(self, parts: Services, notes: Notes) -> None:
         self.still = False  # what changes shall stop
         self._parts = parts
         self._notes = notes
-        self._held: list[Claimed] = []
+        self._held: list[WorkItem] = []
         self._numbers: dict[str, int] = {}
 
     async def create(self, count: int) -> None:
@@ -75,7 +75,7 @@ class Jobs:
         assert len(self._held) == count, "a worker took what was ours"
         self._numbers = {one.job_id: number for number, one in enumerate(self._held)}
 
-    def _pair(self) -> tuple[Coroutine[Any, Any, Job], Coroutine[Any, Any, list[Claimed]]]:
+    def _pair(self) -> tuple[Coroutine[Any, Any, Job], Coroutine[Any, Any, list[WorkItem]]]:
         store = self._parts.store
         job = Job(id=str(uuid4()), kind="checksum", name="bench", total=1, waiting=1, created_at=time.time())
         return store.create(job, [Item(index=0, name="a-file-of-some-name.csv")]), store.claim(1, 1e9)
@@ -110,7 +110,7 @@ class Jobs:
         return Report(one.job_id, 0, one.item.lease, time.time(), turn % 1_000_000 / 1_000_000, f"row {turn}")
 
 
-async def obey(parts: Parts, count: int) -> None:
+async def obey(parts: Services, count: int) -> None:
     notes = Notes()
     jobs = Jobs(parts, notes)
     await jobs.create(count)
@@ -151,7 +151,7 @@ def main(port: str, data: str, count: str) -> None:
 
     async def serve() -> None:
         try:
-            await obey(app.state.parts, int(count))
+            await obey(app.state.services, int(count))
         finally:
             signal.raise_signal(signal.SIGTERM)
 

@@ -18,8 +18,8 @@ PATIENCE_MS = 60_000
 
 @pytest.fixture
 def slow(start_server: StartServer) -> Server:
-    alarms = {"stalled_s": "0.5", "waiting_long_s": "0.5", "cancel_grace_s": "0.2"}
-    return start_server("--workers", "1", *hanging.APP, **alarms)
+    limits = {"stalled_s": "0.5", "waiting_long_s": "0.5", "cancel_grace_s": "0.2"}
+    return start_server("--workers", "1", *hanging.APP, **limits)
 
 
 def row(page: Page, name: str) -> Any:

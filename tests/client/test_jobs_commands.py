@@ -15,8 +15,8 @@ from tests.conftest import Server, StartServer
 
 @pytest.fixture
 def stuck(start_server: StartServer) -> Server:
-    alarms = {"stalled_s": "0.3", "waiting_long_s": "0.3", "cancel_grace_s": "0.2"}
-    return start_server("--workers", "1", *hanging.APP, **alarms)
+    limits = {"stalled_s": "0.3", "waiting_long_s": "0.3", "cancel_grace_s": "0.2"}
+    return start_server("--workers", "1", *hanging.APP, **limits)
 
 
 def hang(server: Server, gate: Path, health: str, **more: Any) -> str:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from tests.docs.make import diagram
 from unstuck.api import jobs
 from unstuck.app import create_app
-from unstuck.jobs.job import FINAL, Item, ItemState, Job, Problem, State
+from unstuck.jobs.job import FINAL, Item, ItemState, Job, JobError, State
 from unstuck.jobs.snapshot import Snapshot, public, public_item
 from unstuck.settings import PREFIX, Settings
 from unstuck.streaming import sse
@@ -24,7 +24,7 @@ PROTOCOL = (ROOT / "PROTOCOL.md").read_text()
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 
-ITEM = Item(index=0, name="a", state=ItemState.FAILED, error=Problem("exception", "no"), result_file="a.png")
+ITEM = Item(index=0, name="a", state=ItemState.FAILED, error=JobError("exception", "no"), result_file="a.png")
 JOB = Job(id="j", kind="k", name="n", total=1, waiting=0, leased=1, created_at=0.0)
 
 

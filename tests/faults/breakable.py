@@ -40,9 +40,9 @@ def broken() -> str:
 
 
 class BreakableHub(Hub):
-    def wake(self, woken: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
         if broken() != Breakage.DEAF:
-            super().wake(woken)
+            super().on_commit(changed)
 
     def _hand_out(self, *what: Any) -> None:
         if broken() == Breakage.RAISES:
@@ -51,9 +51,9 @@ class BreakableHub(Hub):
 
 
 class BreakableStore(SQLiteStore):
-    def _ask(self, work: Callable[[Any], T], answer: Future[T] | asyncio.Future[T]) -> None:
+    def _submit(self, work: Callable[[Any], T], answer: Future[T] | asyncio.Future[T]) -> None:
         _refuse()
-        super()._ask(work, answer)
+        super()._submit(work, answer)
 
     async def _read(self, work: Callable[[Any], T]) -> T:
         _refuse()

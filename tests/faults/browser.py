@@ -30,7 +30,7 @@ TRIES = 4
 Seen = tuple[float | None, tuple[Wrong, ...], tuple[Screen, ...]]
 
 
-class Shown(Scene):
+class BrowserScene(Scene):
     """A scene with a dialog."""
 
     def __init__(self, stage: Stage, server: Server, proxy: Proxy, dialog: Dialog) -> None:
@@ -45,7 +45,7 @@ class Shown(Scene):
         need: Need | None = None,
         front: Front | None = None,
         beyond: Beyond | None = None,
-    ) -> AsyncIterator[Shown]:
+    ) -> AsyncIterator[BrowserScene]:
         """With a page that has everything loaded, and nothing opened; `beyond` puts something more between it and
         the proxy."""
         async with AsyncExitStack() as stack:
@@ -54,7 +54,7 @@ class Shown(Scene):
             url = await stack.enter_async_context(beyond(proxy.port)) if beyond else proxy.url
             dialog = await Dialog.load(stage.browser, url)
             try:
-                yield Shown(stage, server, proxy, dialog)
+                yield BrowserScene(stage, server, proxy, dialog)
             finally:
                 await dialog.close()
 
@@ -153,7 +153,7 @@ async def play(stage: Stage, schedule: Schedule, slack_s: float = 0.0) -> Verdic
 async def _play(stage: Stage, schedule: Schedule, slack_s: float) -> Verdict:
     async with (
         stage.with_own_browser() if schedule.stops else nullcontext(stage) as own,
-        Shown.set_up(own, schedule.seed, needed(schedule)) as scene,
+        BrowserScene.set_up(own, schedule.seed, needed(schedule)) as scene,
     ):
         await scene.submit(schedule.total, schedule.item_s, schedule.failures, schedule.seed)
         for fault in schedule.early:

@@ -16,7 +16,7 @@ from functools import partial
 
 from tests.conftest import soon
 from tests.faults import nginx
-from tests.faults.browser import Beyond, Shown
+from tests.faults.browser import Beyond, BrowserScene
 from tests.faults.cutter import Cutter
 from tests.faults.devtools import Tab
 from tests.faults.herd import play_herd
@@ -80,7 +80,7 @@ HTTP2_TROUBLES = {"is reset": _is_reset, "holds for 12 s": _holds, "is lost unhe
 async def _http2_in_trouble(stage: Stage, slack_s: float, name: str) -> Result:
     cutters: list[Cutter] = []
     beyond: Beyond = partial(_http2, cutters=cutters)
-    async with Shown.set_up(stage, beyond=beyond) as scene:
+    async with BrowserScene.set_up(stage, beyond=beyond) as scene:
         await scene.submit(total=400, item_s=1)
         await scene.open()
         await scene.until(lambda screen: screen.link == "Live" and (screen.bar or 0) > 0, LONGEST_S + slack_s)
@@ -110,7 +110,7 @@ _COUNT_SECONDS = """() => {
 
 async def _hidden(stage: Stage, slack_s: float, name: str, mode: Mode, bound_s: float) -> Result:
     """The job ends while the page is hidden, and it is not looked at before it shows that."""
-    async with Shown.set_up(stage) as scene:
+    async with BrowserScene.set_up(stage) as scene:
         await scene.submit(total=400, item_s=1)
         await scene.open()
         await scene.until(lambda screen: screen.link == "Live", LONGEST_S + slack_s)
@@ -143,7 +143,7 @@ async def hidden_and_throttled(stage: Stage, slack_s: float) -> list[Result]:
 
 async def one_of_two_tabs_hangs(stage: Stage, slack_s: float) -> list[Result]:
     """It is the one that holds the stream for both, and no effect on the other is allowed but a late truth."""
-    async with stage.with_own_browser() as own, Shown.set_up(own) as scene:
+    async with stage.with_own_browser() as own, BrowserScene.set_up(own) as scene:
         await scene.submit(total=400, item_s=1)
         hangs = scene.dialog
         await scene.open()
@@ -171,7 +171,7 @@ async def one_of_two_tabs_hangs(stage: Stage, slack_s: float) -> list[Result]:
 
 async def asleep(stage: Stage, slack_s: float, seconds: float = 600.0) -> list[Result]:
     """All of the browser stands still, and its network is gone, while the job ends."""
-    async with stage.with_own_browser() as own, Shown.set_up(own) as scene:
+    async with stage.with_own_browser() as own, BrowserScene.set_up(own) as scene:
         await scene.submit(total=400, item_s=1)
         await scene.open()
         await scene.until(lambda screen: screen.link == "Live", LONGEST_S + slack_s)

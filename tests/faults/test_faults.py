@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import soon
 from tests.faults import nginx, service_worker
 from tests.faults.breakable import Breakage
-from tests.faults.browser import Shown
+from tests.faults.browser import BrowserScene
 from tests.faults.judge import wrongs
 from tests.faults.page import Dialog
 from tests.faults.plays import Play, hidden_and_throttled, http2_on_one_connection, one_of_two_tabs_hangs
@@ -48,7 +48,7 @@ NETS = [
 ]
 
 
-async def until_over(scene: Shown) -> None:
+async def until_over(scene: BrowserScene) -> None:
     """The dialog shows the end, and the right one; then it is silent."""
     await scene.until(lambda screen: bool(screen.sentence), PATIENCE_S)
     assert wrongs(await scene.dialog.screens(), await scene.truth()) == []
@@ -76,7 +76,7 @@ async def each_fault_alone_and_some_at_once(stage: Stage) -> None:
 
 async def each_net_alone_for_good(stage: Stage) -> None:
     async def alone(path: str, mode: Mode) -> None:
-        async with Shown.set_up(stage) as scene:
+        async with BrowserScene.set_up(stage) as scene:
             await scene.submit(total=8, item_s=0.5, failures=0.3)
             await scene.proxy.set(mode, path)
             await scene.open()
@@ -89,7 +89,7 @@ async def each_net_alone_for_good(stage: Stage) -> None:
 
 async def the_servers_comparison_alone(stage: Stage) -> None:
     """Nobody hears of a change, and nobody can ask: what the heartbeat finds lacking is all that comes."""
-    async with Shown.set_up(stage, need=Need(heartbeat_s=2, breakable=True)) as scene:
+    async with BrowserScene.set_up(stage, need=Need(heartbeat_s=2, breakable=True)) as scene:
         assert isinstance(scene.server, BreakableServer)
         await scene.submit(total=30, item_s=0.5, failures=0.3)  # it must not be over before the page is open
         await scene.proxy.set(REFUSED, POLL)
@@ -102,7 +102,7 @@ async def the_servers_comparison_alone(stage: Stage) -> None:
 
 
 async def back_from_polling_to_the_stream(stage: Stage) -> None:
-    async with Shown.set_up(stage) as scene:
+    async with BrowserScene.set_up(stage) as scene:
         await scene.submit(total=200, item_s=1)
         await scene.proxy.set(REFUSED, STREAM)
         await scene.open()
@@ -116,7 +116,7 @@ async def back_from_polling_to_the_stream(stage: Stage) -> None:
 
 async def twelve_tabs_of_one_browser_in_trouble(stage: Stage) -> None:
     """HTTP/1.1 has six connections for all of them, and what hangs keeps its own."""
-    async with Shown.set_up(stage) as scene:
+    async with BrowserScene.set_up(stage) as scene:
         await scene.submit(total=400, item_s=1)
         profile = scene.dialog.tab.profile
         others = [await Dialog.load(stage.browser, scene.proxy.url, profile) for _ in range(TABS - 1)]
@@ -149,7 +149,7 @@ async def soon_live(tabs: list[Dialog]) -> None:
 
 async def what_a_page_still_holds_is_seen(stage: Stage) -> None:
     """Without this the judge of what is alive after the end might be blind."""
-    async with Shown.set_up(stage) as scene:
+    async with BrowserScene.set_up(stage) as scene:
         await scene.submit(total=2, item_s=0.1)
         await scene.open()
         await until_over(scene)
@@ -168,7 +168,7 @@ async def what_a_page_still_holds_is_seen(stage: Stage) -> None:
 
 
 async def nginx_that_buffers_and_compresses_streams(stage: Stage) -> None:
-    async with Shown.set_up(stage, front=nginx.buffering) as scene:
+    async with BrowserScene.set_up(stage, front=nginx.buffering) as scene:
         await scene.submit(total=10, item_s=1)
         await scene.open()
         await until_over(scene)
@@ -178,7 +178,7 @@ async def nginx_that_buffers_and_compresses_streams(stage: Stage) -> None:
 
 async def what_the_server_says_of_retries_is_not_the_pace(stage: Stage) -> None:
     """Chromium itself would come back nine times in a second, or not before three years are over."""
-    async with Shown.set_up(stage) as scene:
+    async with BrowserScene.set_up(stage) as scene:
         await scene.submit(total=400, item_s=1)
         await scene.open()
         asked = {}
@@ -196,7 +196,7 @@ async def what_the_server_says_of_retries_is_not_the_pace(stage: Stage) -> None:
 
 async def a_service_worker_has_the_requests_that_it_is_told_to(stage: Stage) -> None:
     """Without this, plays with one might be plays without one."""
-    async with Shown.set_up(stage) as scene:
+    async with BrowserScene.set_up(stage) as scene:
         await scene.submit(total=400, item_s=1)
         await scene.dialog.put_under(service_worker.address(service_worker.Does.ANSWERS, BOTH))
         await scene.open()

@@ -23,15 +23,15 @@ from typing import Any, TypeVar
 from tests.faults.virtual_net import Line
 from tests.faults.wire import STREAM
 from unstuck.errors import StoreUnavailable, UnstuckError
-from unstuck.jobs.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Report
+from unstuck.jobs.job import Cancel, Finish, HealthLimits, Item, ItemState, Job, JobError, Report
 from unstuck.jobs.snapshot import Snapshot, etag, public
 from unstuck.store import claims, rows, schema
-from unstuck.store.protocol import Claimed, Swept
-from unstuck.store.row_cache import Known
+from unstuck.store.protocol import SweepResult, WorkItem
+from unstuck.store.row_cache import RowCache
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.store.writer import Transaction
 from unstuck.streaming import sse
-from unstuck.streaming.config import Pace
+from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub
 
 T = TypeVar("T")
@@ -91,8 +91,8 @@ class InlineStore(SQLiteStore):
 
     def forget_hub(self) -> None:
         """Its server is gone, and what it had in memory."""
-        self._wakes.clear()
-        self._shown.forget()
+        self._listeners.clear()
+        self._snapshots.clear()
 
     def backup(self) -> bytes:
         return self._connection.serialize()
@@ -102,7 +102,7 @@ class InlineStore(SQLiteStore):
         self._connection.close()
         self._connection = _opened(backup)
         self._connection.execute("UPDATE jobs SET name = ?", (str(history),))
-        self._shown.forget()
+        self._snapshots.clear()
         found = rows.find_job(self._connection, JOB_ID)
         assert found is not None
         self.told(found[1])
@@ -110,9 +110,11 @@ class InlineStore(SQLiteStore):
     async def close(self) -> None:
         self._connection.close()
 
-    async def take_up(self) -> Swept:
+    async def take_up(self) -> SweepResult:
         """What a server that ended held is free again."""
-        return await self._write(lambda transaction: claims.sweep(transaction, Alarms(), (), everything=True))
+        return await self._write(
+            lambda transaction: claims.sweep(transaction, HealthLimits(), (), everything=True)
+        )
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         await asyncio.sleep(self._chance.random() * 0.01)
@@ -121,18 +123,18 @@ class InlineStore(SQLiteStore):
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self._wall(), Known(), self._shown)
+            transaction = Transaction(connection, self._wall(), RowCache(), self._snapshots)
             answer = work(transaction)
-            transaction.end()
+            transaction.finish()
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-        transaction.committed()
-        if transaction.woken:
-            for job in filter(None, transaction.woken.values()):
+        transaction.after_commit()
+        if transaction.changed:
+            for job in filter(None, transaction.changed.values()):
                 self.told(job)
-            self._loop.call_later(self._chance.random() * 0.003, self._told, [], transaction.woken)
+            self._loop.call_later(self._chance.random() * 0.003, self._publish, [], transaction.changed)
         return answer
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -151,16 +153,16 @@ class FaultyHub(Hub):
     """The hub, with a broadcast that can break, and nets that can be missing."""
 
     def __init__(
-        self, store: InlineStore, pace: Pace, clock: Callable[[], float], trouble: Trouble, nets: Nets
+        self, store: InlineStore, pace: StreamConfig, clock: Callable[[], float], trouble: Trouble, nets: Nets
     ) -> None:
         self._trouble, self._nets = trouble, nets
         super().__init__(store, pace, clock=clock)
         if not nets.comparison:
-            self.beats.compare = _nothing_compared  # type: ignore[method-assign]
+            self.heartbeat.compare = _nothing_compared  # type: ignore[method-assign]
 
-    def wake(self, woken: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
         if self._nets.broadcast:
-            super().wake(woken)
+            super().on_commit(changed)
 
     def _hand_out(self, *what: Any) -> None:
         if self._trouble.raises:
@@ -176,7 +178,7 @@ async def _nothing_compared(now: float, job_ids: Collection[str]) -> dict[str, i
 class Server:
     """One store for all its lives, and a hub for each."""
 
-    def __init__(self, seed: int, nets: Nets, pace: Pace, work: Work) -> None:
+    def __init__(self, seed: int, nets: Nets, pace: StreamConfig, work: Work) -> None:
         self.trouble = Trouble()
         self.store = InlineStore(self.trouble, seed)
         self.hub: FaultyHub | None = None
@@ -191,7 +193,7 @@ class Server:
     def start(self) -> None:
         self.store.forget_hub()
         self.hub = FaultyHub(self.store, self._pace, self.clock, self.trouble, self._nets)
-        self._spawn(self.hub.beats.run())
+        self._spawn(self.hub.heartbeat.run())
         self._spawn(self._work.go_on(self.store))
 
     async def kill(self) -> None:
@@ -203,7 +205,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if hub is not None:
-            self.rescues += hub.counts.rescues
+            self.rescues += hub.stats.rescues
             await hub.close()
 
     def serve(self, line: Line) -> asyncio.Task[None]:
@@ -255,7 +257,7 @@ class Server:
             async for pending in viewer:
                 line.send(pending)
         finally:
-            hub.part(viewer)
+            hub.leave(viewer)
         line.end()
 
 
@@ -289,10 +291,10 @@ class Work:
         if self._cancel_s is not None and self._loop.time() >= self._cancel_s:
             await self._insist(lambda: store.apply([Cancel(JOB_ID)]))
 
-    async def _finish(self, store: InlineStore, one: Claimed) -> None:
+    async def _finish(self, store: InlineStore, one: WorkItem) -> None:
         fails = self._chance.random() < self._failures
         state = ItemState.FAILED if fails else ItemState.SUCCEEDED
-        error = Problem("exception", "it broke", transient=self._chance.random() < 0.5) if fails else None
+        error = JobError("exception", "it broke", transient=self._chance.random() < 0.5) if fails else None
         finish = Finish(JOB_ID, one.item.index, one.item.lease, state, EPOCH, error=error)
         await self._insist(lambda: store.apply([finish]))
 

@@ -18,7 +18,7 @@ from tests.faults.virtual_schedule import NETWORK, Fault, Schedule
 from tests.faults.virtual_server import FOR_EVER_S, Nets, Server, Work
 from unstuck.jobs.job import Job
 from unstuck.jobs.snapshot import Snapshot, public
-from unstuck.streaming.config import Pace
+from unstuck.streaming.config import StreamConfig
 
 #: The dialog opens, and a server says farewell before it goes (seconds).
 BEGIN_S, FAREWELL_S = 0.1, 0.2
@@ -83,7 +83,7 @@ class _Stage:
         self.net = Network(seed, self.page.receive, self.tell)
         self.net.polls_pass = nets.polls
         self.work = Work(schedule.total, schedule.item_s, schedule.failures, schedule.cancel_s, seed)
-        pace = Pace() if schedule.beats else Pace(heartbeat_s=FOR_EVER_S)
+        pace = StreamConfig() if schedule.beats else StreamConfig(heartbeat_s=FOR_EVER_S)
         self.server = Server(seed, nets, pace, self.work)
         self.server.store.told = self._committed
         self.dialog = client(self.page, self.net, seed, self.tell)
@@ -193,7 +193,7 @@ class _Stage:
     async def _stop_server(self, how: str) -> None:
         self.net.serve = None
         if how == "server leaves" and self.server.hub is not None:
-            self.server.hub.leave("the server is restarted")
+            self.server.hub.announce_leaving("the server is restarted")
             await asyncio.sleep(FAREWELL_S)
         await self.server.kill()
         self._break_lines(Network.kill_line if how == "server killed unheard" else Network.break_line)

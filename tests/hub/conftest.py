@@ -14,11 +14,11 @@ import pytest
 from tests.conftest import Clock
 from unstuck.jobs.job import Item, Job
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.streaming.config import Pace
+from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub
 from unstuck.streaming.viewer import Viewer
 
-QUICK = Pace(interval_s=0.0, broadcast_pause_s=0.01)
+QUICK = StreamConfig(interval_s=0.0, broadcast_pause_s=0.01)
 
 
 def events_in(data: bytes) -> list[tuple[str, dict[str, Any]]]:
@@ -57,7 +57,7 @@ async def reading(hub: Hub, *job_ids: str, ends: bool = True, all_jobs: bool = F
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        hub.part(viewer)
+        hub.leave(viewer)
 
 
 @pytest.fixture

@@ -11,23 +11,23 @@ from tests.conftest import soon
 from tests.hub.conftest import Reader, reading, submitted
 from unstuck.jobs.job import Cancel
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.streaming.config import Pace
+from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub
-from unstuck.streaming.viewer import Seat
+from unstuck.streaming.viewer import Subscription
 
 
 async def beats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> list[float]:
     """What the beats of this tick promise, so long after now."""
     before = len(reader.of("heartbeat"))
-    await hub.beats.tick(tick, asyncio.get_running_loop().time() + after_s)
-    await soon(lambda: hub._audience.viewers and all(viewer.empty for viewer in hub._audience.viewers))
+    await hub.heartbeat.tick(tick, asyncio.get_running_loop().time() + after_s)
+    await soon(lambda: hub._registry.viewers and all(viewer.empty for viewer in hub._registry.viewers))
     return [beat["next_s"] for beat in reader.of("heartbeat")[before:]]
 
 
 async def test_a_newcomer_is_told_at_once_when_the_next_beat_comes(store: SQLiteStore, hub: Hub) -> None:
     """Else a stream that dies before its first beat is trusted for the longest time."""
     one, two = await submitted(store), await submitted(store)
-    beating = asyncio.create_task(hub.beats.run())
+    beating = asyncio.create_task(hub.heartbeat.run())
     async with reading(hub, one, two, ends=False) as reader:
         await soon(lambda: reader.of("heartbeat"))
     beating.cancel()
@@ -54,9 +54,9 @@ async def test_one_job_that_moves_is_enough_for_its_stream_and_no_other(store: S
     still, moving = await submitted(store), await submitted(store)
     async with reading(hub, still) as quiet, reading(hub, still, moving, ends=False) as busy:
         await soon(lambda: quiet.events and len(busy.events) == 2)
-        await hub.beats.tick(3, asyncio.get_running_loop().time() + 65.0)
+        await hub.heartbeat.tick(3, asyncio.get_running_loop().time() + 65.0)
         await soon(lambda: quiet.of("heartbeat") and busy.of("heartbeat"))
-        hub._audience.watches[moving].changed_at += 65.0
+        hub._registry.jobs[moving].changed_at += 65.0
         assert await beats_at(hub, busy, 4, 65.0) == [5]
         assert len(quiet.of("heartbeat")) == 1
         assert busy.of("heartbeat")[-1]["jobs"] == {still: 1, moving: 1}, "also those that do not move"
@@ -81,21 +81,19 @@ async def test_what_a_busy_stream_lacks_is_found_at_the_next_tick(
         await soon(lambda: reader.events)
         assert await beats_at(hub, reader, 1, 0.0) == [5]
         with monkeypatch.context() as broken:
-            broken.setattr(Seat, "show", lambda *_: None)
+            broken.setattr(Subscription, "offer", lambda *_: None)
             await store.apply([Cancel(job_id)])
-            await soon(
-                lambda: hub._audience.watches[job_id].seq == 2 and hub._audience.watches[job_id].reading is None
-            )
-        await hub.beats.tick(2, asyncio.get_running_loop().time())
+            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].reading is None)
+        await hub.heartbeat.tick(2, asyncio.get_running_loop().time())
         await soon(lambda: reader.ended)
-    assert hub.counts.rescues == 1
+    assert hub.stats.rescues == 1
 
 
 async def test_heartbeats_tell_what_the_stream_holds(store: SQLiteStore, hub: Hub) -> None:
     one, two = await submitted(store), await submitted(store)
     async with reading(hub, one, two, ends=False) as reader:
         await soon(lambda: len(reader.of("job")) == 2)
-        await hub.beats.beat(0.0)
+        await hub.heartbeat.send(0.0)
         await soon(lambda: reader.of("heartbeat"))
         assert reader.of("heartbeat")[0]["jobs"] == {one: 1, two: 1}
 
@@ -108,34 +106,32 @@ async def test_a_heartbeat_sends_what_a_viewer_lacks(
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
         with monkeypatch.context() as broken:
-            broken.setattr(Seat, "show", lambda *_: None)
+            broken.setattr(Subscription, "offer", lambda *_: None)
             await store.apply([Cancel(job_id)])
-            await soon(
-                lambda: hub._audience.watches[job_id].seq == 2 and hub._audience.watches[job_id].reading is None
-            )
+            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].reading is None)
         assert len(reader.of("job")) == 1
-        await hub.beats.beat(0.0)
+        await hub.heartbeat.send(0.0)
         await soon(lambda: reader.ended)
     assert reader.of("job")[-1]["state"] == "cancelled"
-    assert hub.counts.rescues == 1
+    assert hub.stats.rescues == 1
 
 
 async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(store: SQLiteStore) -> None:
     """Else every client of a busy job would ask for what it is about to be sent."""
-    woken: list[Any] = []
-    store.on_wake(woken.append)
-    hub = Hub(store, Pace(interval_s=3600.0))
+    changed: list[Any] = []
+    store.on_commit(changed.append)
+    hub = Hub(store, StreamConfig(interval_s=3600.0))
     job_id = await submitted(store)
-    await soon(lambda: woken)  # else that wake could ring the bell again
+    await soon(lambda: changed)  # else that wake could ring the bell again
     async with reading(hub, job_id) as reader:
-        await soon(lambda: reader.events and not hub._audience.watches[job_id].busy)
+        await soon(lambda: reader.events and not hub._registry.jobs[job_id].busy)
         await store.claim(1, 30.0)
-        await soon(lambda: hub._audience.watches[job_id].busy)
-        await hub.beats.beat(0.0)
+        await soon(lambda: hub._registry.jobs[job_id].busy)
+        await hub.heartbeat.send(0.0)
         await soon(lambda: reader.of("heartbeat"))
     assert (await store.snapshot(job_id)).job.seq == 2
     assert reader.of("heartbeat")[0]["jobs"] == {job_id: 1}
-    assert hub.counts.rescues == 0
+    assert hub.stats.rescues == 0
     await hub.close()
 
 
@@ -143,8 +139,8 @@ async def test_a_wake_that_never_came_is_found_too(store: SQLiteStore, hub: Hub)
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
-        store._wakes.clear()
+        store._listeners.clear()
         await store.apply([Cancel(job_id)])
-        await hub.beats.beat(0.0)
+        await hub.heartbeat.send(0.0)
         await soon(lambda: reader.ended)
     assert reader.of("job")[-1]["done"]

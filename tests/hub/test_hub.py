@@ -14,14 +14,14 @@ from tests.hub.conftest import QUICK, Reader, events_in, reading, submitted
 from unstuck.errors import StoreUnavailable
 from unstuck.jobs.job import Cancel, Finish, ItemState, Report
 from unstuck.jobs.snapshot import Snapshot, public
-from unstuck.store.protocol import Claimed
+from unstuck.store.protocol import WorkItem
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.streaming.config import Pace
+from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub
-from unstuck.streaming.viewer import Seat, Viewer
+from unstuck.streaming.viewer import Subscription, Viewer
 
 
-def finish(one: Claimed) -> Finish:
+def finish(one: WorkItem) -> Finish:
     return Finish(one.job_id, one.item.index, one.item.lease, ItemState.SUCCEEDED, 1.0)
 
 
@@ -111,19 +111,19 @@ async def test_who_comes_costs_the_others_nothing(
 ) -> None:
     """Else a thousand who come one after the other cost half a million looks."""
     shown: list[Viewer] = []
-    show = Seat.show
-    monkeypatch.setattr(Seat, "show", lambda seat, *what: (shown.append(seat.viewer), show(seat, *what)))
+    show = Subscription.offer
+    monkeypatch.setattr(Subscription, "offer", lambda seat, *what: (shown.append(seat.viewer), show(seat, *what)))
     job_id = await submitted(store)
     viewers = [await hub.join([job_id], base="")]
-    await viewers[0].something()
-    await soon(lambda: not hub._audience.watches[job_id].busy)
+    await viewers[0].wait_ready()
+    await soon(lambda: not hub._registry.jobs[job_id].busy)
     shown.clear()
     for _ in range(20):
         viewers.append(await hub.join([job_id], base=""))
-        await viewers[-1].something()
+        await viewers[-1].wait_ready()
     assert shown == viewers[1:]
     await store.apply([Cancel(job_id)])
-    await soon(lambda: all(viewer.holds(job_id) == 2 for viewer in viewers))
+    await soon(lambda: all(viewer.newest_seq(job_id) == 2 for viewer in viewers))
 
 
 async def test_a_slow_reader_gets_the_newest_truth_and_no_backlog(store: SQLiteStore, hub: Hub) -> None:
@@ -144,7 +144,7 @@ async def test_a_slow_reader_gets_the_newest_truth_and_no_backlog(store: SQLiteS
 
 
 async def test_changes_within_the_interval_are_one_event_but_the_end_is_at_once(store: SQLiteStore) -> None:
-    hub = Hub(store, Pace(interval_s=3600.0))
+    hub = Hub(store, StreamConfig(interval_s=3600.0))
     job_id = await submitted(store, 2)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
@@ -159,10 +159,10 @@ async def test_changes_within_the_interval_are_one_event_but_the_end_is_at_once(
 
 async def test_a_closed_hub_looks_for_nothing_more(store: SQLiteStore) -> None:
     """What waits for its interval would find a closed store, and say so three times in the log."""
-    hub = Hub(store, Pace(interval_s=3600.0))
+    hub = Hub(store, StreamConfig(interval_s=3600.0))
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
-        watch = hub._audience.watches[job_id]
+        watch = hub._registry.jobs[job_id]
         await soon(lambda: reader.events and not watch.busy)
         await store.claim(1, 30.0)
         await soon(lambda: watch.timer is not None)
@@ -176,7 +176,7 @@ async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
-        await hub.beats.beat(asyncio.get_running_loop().time() + 600.0)
+        await hub.heartbeat.send(asyncio.get_running_loop().time() + 600.0)
         await soon(lambda: reader.ended)
     assert reader.events[-1][0] == "leaving"
     assert 0 < reader.events[-1][1]["retry_ms"] <= 3000
@@ -186,7 +186,7 @@ async def test_at_the_end_everybody_hears_a_farewell(store: SQLiteStore, hub: Hu
     job_id = await submitted(store)
     async with reading(hub, job_id) as early:
         await soon(lambda: early.events)
-        hub.leave("the server is stopping")
+        hub.announce_leaving("the server is stopping")
         await soon(lambda: early.ended)
         async with reading(hub, job_id) as late:
             await soon(lambda: late.ended)
@@ -202,10 +202,10 @@ async def test_a_stream_of_all_jobs_hears_of_new_ones(store: SQLiteStore, hub: H
         await store.apply([Cancel(new)])
         await soon(lambda: reader.of("job")[-1]["done"])
         assert not reader.ended
-        await hub.beats.beat(0.0)
+        await hub.heartbeat.send(0.0)
         await soon(lambda: reader.of("heartbeat"))
         assert set(reader.of("heartbeat")[-1]["jobs"]) == {old, new}
-        await hub.beats.beat(asyncio.get_running_loop().time() + 61.0)
+        await hub.heartbeat.send(asyncio.get_running_loop().time() + 61.0)
         await soon(lambda: set(reader.of("heartbeat")[-1]["jobs"]) == {old})
 
 
@@ -228,7 +228,7 @@ async def test_a_store_that_does_not_answer_stops_no_heartbeat(tmp_path: Any) ->
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
         store.seqs_fail = True
-        await hub.beats.beat(0.0)
+        await hub.heartbeat.send(0.0)
         await soon(lambda: reader.of("heartbeat"))
         # A beat that named a seq would confirm it, and nobody would ask any more.
         assert reader.of("heartbeat")[-1]["jobs"] == {}
@@ -269,10 +269,10 @@ async def test_a_failed_broadcast_is_logged_counted_and_made_good(
         await soon(lambda: reader.events)
         store.failures = failures
         await store.apply([Cancel(job_id)])
-        await soon(lambda: hub.counts.broadcast_retries == failures)
+        await soon(lambda: hub.stats.broadcast_retries == failures)
         if given_up:
-            await soon(lambda: hub.counts.broadcast_failures)
-            await hub.beats.beat(0.0)  # the heartbeat finds who lacks it
+            await soon(lambda: hub.stats.broadcast_failures)
+            await hub.heartbeat.send(0.0)  # the heartbeat finds who lacks it
         await soon(lambda: reader.ended)
     assert reader.of("job")[-1]["state"] == "cancelled"
     errors = [record for record in caplog.records if record.levelname == "ERROR"]

@@ -11,27 +11,27 @@ from tests.conftest import Clock
 from unstuck import Cancelled, Report
 
 
-class Heard(list[tuple[float | None, str | None]]):
+class Reported(list[tuple[float | None, str | None]]):
     def __call__(self, fraction: float | None, message: str | None) -> None:
         self.append((fraction, message))
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def heard() -> Reported:
+    return Reported()
 
 
 @pytest.fixture
-def report(heard: Heard, clock: Clock) -> Report:
+def report(heard: Reported, clock: Clock) -> Report:
     return Report("a.csv", Path("/nowhere"), send=heard, clock=clock)
 
 
-def test_the_first_is_passed_on_at_once(report: Report, heard: Heard) -> None:
+def test_the_first_is_passed_on_at_once(report: Report, heard: Reported) -> None:
     report(1, 4, "reading")
     assert heard == [(0.25, "reading")]
 
 
-def test_what_comes_too_early_is_kept_and_passed_on_later(report: Report, heard: Heard, clock: Clock) -> None:
+def test_what_comes_too_early_is_kept_and_passed_on_later(report: Report, heard: Reported, clock: Clock) -> None:
     report(0.1)
     report(0.2, message="uploading")
     report(0.3)
@@ -43,7 +43,7 @@ def test_what_comes_too_early_is_kept_and_passed_on_later(report: Report, heard:
     assert heard == [(0.1, None), (0.3, "uploading")]
 
 
-def test_after_a_while_the_next_is_passed_on_at_once(report: Report, heard: Heard, clock: Clock) -> None:
+def test_after_a_while_the_next_is_passed_on_at_once(report: Report, heard: Reported, clock: Clock) -> None:
     report(0.1)
     clock.now += 0.11
     report(0.2)
@@ -66,7 +66,9 @@ def test_after_a_while_the_next_is_passed_on_at_once(report: Report, heard: Hear
         (10**400, 10**400, 1.0),
     ],
 )
-def test_fractions(report: Report, heard: Heard, done: float, total: float | None, fraction: float | None) -> None:
+def test_fractions(
+    report: Report, heard: Reported, done: float, total: float | None, fraction: float | None
+) -> None:
     report(done, total)
     assert heard == [(fraction, None)]
     assert type(heard[0][0]) in (float, type(None))
@@ -78,7 +80,7 @@ def test_what_is_no_number_is_a_mistake_of_the_caller(report: Report, done: floa
         report(done)
 
 
-def test_a_stop_is_raised_by_every_report(report: Report, heard: Heard) -> None:
+def test_a_stop_is_raised_by_every_report(report: Report, heard: Reported) -> None:
     report.cancel()
     assert report.cancelled
     for _ in range(2):
@@ -92,7 +94,7 @@ def test_except_exception_does_not_catch_a_stop() -> None:
 
 
 def test_a_closed_report_is_silent_and_stops_whoever_still_calls(
-    report: Report, heard: Heard, clock: Clock
+    report: Report, heard: Reported, clock: Clock
 ) -> None:
     report(0.1)
     report(0.2)
@@ -110,7 +112,9 @@ def test_without_a_receiver_it_remembers(tmp_path: Path) -> None:
     assert (report.fraction, report.message, report.attempt, report.cancelled) == (0.5, "half", 1, False)
 
 
-def test_however_many_there_are_one_is_passed_on_per_interval(report: Report, heard: Heard, clock: Clock) -> None:
+def test_however_many_there_are_one_is_passed_on_per_interval(
+    report: Report, heard: Reported, clock: Clock
+) -> None:
     for tenth in range(3):
         clock.now = 2_000_000.0 + 0.11 * tenth
         for done in range(10_000):

@@ -11,15 +11,15 @@ from unstuck.errors import Refused
 from unstuck.jobs.decide import NEXT
 from unstuck.jobs.job import (
     ITEM_FINAL,
-    Alarms,
     Cancel,
+    CheckHealth,
     Claim,
     Fail,
     Finish,
+    HealthLimits,
     ItemState,
     Job,
     Lapse,
-    Look,
     Release,
     Renew,
     Report,
@@ -82,7 +82,7 @@ class AnySequence(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 25.0, 700.0]))
     def time_passes(self, seconds: float) -> None:
         self.bench.now += seconds
-        self.attempt(Look("j", Alarms(expiry_s=2_000.0)))
+        self.attempt(CheckHealth("j", HealthLimits(expiry_s=2_000.0)))
 
     @invariant()
     def counts_equal_the_items(self) -> None:

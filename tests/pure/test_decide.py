@@ -11,26 +11,26 @@ from unstuck.jobs.decide import ITEM_NEXT, NEXT, Change, claim, decide
 from unstuck.jobs.job import (
     FINAL,
     ITEM_FINAL,
-    Alarms,
     Cancel,
+    CheckHealth,
     Claim,
     Fail,
     Finish,
     Health,
+    HealthLimits,
     Item,
     ItemState,
     Job,
+    JobError,
     Lapse,
-    Look,
-    Problem,
     Release,
     Renew,
     Report,
     State,
 )
 
-BROKEN = Problem("exception", "ValueError: no")
-PASSING = Problem("worker_lost", "crashed", transient=True)
+BROKEN = JobError("exception", "ValueError: no")
+PASSING = JobError("worker_lost", "crashed", transient=True)
 
 
 def job_of(total: int, **more: object) -> Job:
@@ -63,11 +63,11 @@ class Bench:
     def claim(self, index: int) -> None:
         self.take(Claim("j", index, 30.0))
 
-    def finish(self, index: int, state: str = "succeeded", error: Problem | None = None) -> None:
+    def finish(self, index: int, state: str = "succeeded", error: JobError | None = None) -> None:
         lease = self.items[index].lease
         self.take(Finish("j", index, lease, ItemState(state), self.now, error=error))
 
-    def work(self, index: int, state: str = "succeeded", error: Problem | None = None) -> None:
+    def work(self, index: int, state: str = "succeeded", error: JobError | None = None) -> None:
         self.claim(index)
         self.finish(index, state, error)
 
@@ -133,7 +133,7 @@ def test_failed_where_nothing_succeeded(other: str) -> None:
 def test_the_only_item_says_why() -> None:
     bench = Bench(1)
     bench.work(0, "failed", BROKEN)
-    assert bench.job.error == Problem("all_items_failed", BROKEN.message)
+    assert bench.job.error == JobError("all_items_failed", BROKEN.message)
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))
@@ -304,7 +304,7 @@ def test_the_last_attempt_that_is_lost_fails_the_item() -> None:
         bench.take(Lapse("j", 0, lease, "no sign of life"))
     assert (bench.job.state, bench.items[0].error) == (
         State.FAILED,
-        Problem("worker_lost", "no sign of life", transient=True),
+        JobError("worker_lost", "no sign of life", transient=True),
     )
 
 
@@ -313,7 +313,7 @@ def test_a_deadline_does_not_turn_a_cancelled_job_into_a_failed_one() -> None:
     bench.claim(0)
     bench.take(Cancel("j"))
     bench.now = 120.0
-    bench.take(Look("j", Alarms()))
+    bench.take(CheckHealth("j", HealthLimits()))
     bench.finish(0, "cancelled")
     assert bench.job.state is State.CANCELLED
 
@@ -321,8 +321,8 @@ def test_a_deadline_does_not_turn_a_cancelled_job_into_a_failed_one() -> None:
 def test_the_first_reason_to_fail_stays() -> None:
     bench = Bench(2)
     bench.claim(0)
-    bench.take(Fail("j", Problem("failed_by_operator", "broken input")))
-    assert not bench.take(Fail("j", Problem("failed_by_operator", "another"))).visible
+    bench.take(Fail("j", JobError("failed_by_operator", "broken input")))
+    assert not bench.take(Fail("j", JobError("failed_by_operator", "another"))).visible
     bench.finish(0)
     assert (bench.job.state, bench.job.succeeded, bench.job.cancelled) == (State.FAILED, 1, 1)
-    assert bench.job.error == Problem("failed_by_operator", "broken input")
+    assert bench.job.error == JobError("failed_by_operator", "broken input")

@@ -13,11 +13,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.pure.test_decide import BROKEN, job_of
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
 from unstuck.jobs.decide import NEXT, Change, decide
-from unstuck.jobs.external import Told, ToldItem, conflated, hear
-from unstuck.jobs.job import ITEM_FINAL, Alarms, Cancel, Claim, Fail, Health, Item, ItemState, Look, Problem, State
+from unstuck.jobs.external import ExternalReport, ItemReport, apply_report, conflate
+from unstuck.jobs.job import (
+    ITEM_FINAL,
+    Cancel,
+    CheckHealth,
+    Claim,
+    Fail,
+    Health,
+    HealthLimits,
+    Item,
+    ItemState,
+    JobError,
+    State,
+)
 
 S, F, K = ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED
-ALARMS = Alarms(expiry_s=2_000.0)
+ALARMS = HealthLimits(expiry_s=2_000.0)
 
 
 class Desk:
@@ -31,9 +43,9 @@ class Desk:
         self.items = [Item(index=index, name=f"{index}") for index in range(total or 0)]
         self.now = 100.0
 
-    def hear(self, *reports: Told) -> None:
+    def apply_report(self, *reports: ExternalReport) -> None:
         for told in reports:
-            self.keep(hear(self.job, told, self.now, lambda at: dict(enumerate(self.items)).get(at)))
+            self.keep(apply_report(self.job, told, self.now, lambda at: dict(enumerate(self.items)).get(at)))
 
     def take(self, command: object) -> None:
         self.keep([decide(self.job, command, self.now)])  # type: ignore[arg-type]
@@ -53,62 +65,62 @@ class Desk:
                 self.items[item.index] = replace(item, state=ItemState.CANCELLED)
 
 
-def items(*told: tuple[int, ItemState]) -> Told:
-    return Told(items=tuple(ToldItem(index, state) for index, state in told))
+def items(*told: tuple[int, ItemState]) -> ExternalReport:
+    return ExternalReport(items=tuple(ItemReport(index, state) for index, state in told))
 
 
 def test_the_last_item_ends_the_job() -> None:
     desk = Desk(3)
-    desk.hear(Told())
+    desk.apply_report(ExternalReport())
     assert desk.job.state is State.RUNNING
-    desk.hear(items((0, S)), items((1, ItemState.RUNNING)))
+    desk.apply_report(items((0, S)), items((1, ItemState.RUNNING)))
     assert (desk.job.succeeded, desk.job.leased, desk.job.waiting) == (1, 1, 1)
-    desk.hear(items((1, F), (2, K)))
+    desk.apply_report(items((1, F), (2, K)))
     assert (desk.job.state, desk.job.percent) == (State.COMPLETED_WITH_ERRORS, 100.0)
 
 
 def test_an_end_told_again_is_no_news_and_another_one_is_refused() -> None:
     desk = Desk(2)
-    desk.hear(items((0, S)))
+    desk.apply_report(items((0, S)))
     seq = desk.job.seq
-    desk.hear(items((0, S)), items((0, ItemState.RUNNING)))
+    desk.apply_report(items((0, S)), items((0, ItemState.RUNNING)))
     assert desk.job.seq == seq
     with pytest.raises(ItemFinished):
-        desk.hear(items((0, F)))
+        desk.apply_report(items((0, F)))
 
 
 def test_a_report_holds_as_a_whole_or_not_at_all() -> None:
     desk = Desk(2)
-    desk.hear(items((0, S)))
+    desk.apply_report(items((0, S)))
     before = desk.job
     with pytest.raises(NotFound):
-        desk.hear(items((1, S), (2, S)))
+        desk.apply_report(items((1, S), (2, S)))
     with pytest.raises(ItemFinished):
-        desk.hear(Told(items=(ToldItem(1, S), ToldItem(0, F)), message="no"))
+        desk.apply_report(ExternalReport(items=(ItemReport(1, S), ItemReport(0, F)), message="no"))
     assert desk.job == before
 
 
 def test_processed_means_that_those_of_which_nothing_was_told_succeeded() -> None:
     desk = Desk(5)
-    desk.hear(items((0, F), (4, ItemState.RUNNING)), Told(processed=3))
+    desk.apply_report(items((0, F), (4, ItemState.RUNNING)), ExternalReport(processed=3))
     assert [item.state for item in desk.items] == [F, S, S, ItemState.PENDING, ItemState.RUNNING]
-    desk.hear(Told(processed=2))  # late
+    desk.apply_report(ExternalReport(processed=2))  # late
     assert desk.job.processed == 3
-    desk.hear(Told(processed=5))
+    desk.apply_report(ExternalReport(processed=5))
     assert (desk.job.state, desk.job.succeeded) == (State.COMPLETED_WITH_ERRORS, 4)
 
 
 def test_without_items_it_is_counted_and_the_total_may_come_late() -> None:
     desk = Desk(None)
-    desk.hear(Told(processed=7, failed=2))
+    desk.apply_report(ExternalReport(processed=7, failed=2))
     assert (desk.job.known_total, desk.job.percent, desk.job.succeeded) == (None, None, 5)
-    desk.hear(Told(total=10))
+    desk.apply_report(ExternalReport(total=10))
     assert (desk.job.known_total, desk.job.percent) == (10, 70.0)
-    desk.hear(Told(total=20), Told(processed=10))
+    desk.apply_report(ExternalReport(total=20), ExternalReport(processed=10))
     assert desk.job.percent == 70.0, "what was shown is never taken back"
     with pytest.raises(Refused):
-        desk.hear(Told(processed=21))
-    desk.hear(Told(processed=20))
+        desk.apply_report(ExternalReport(processed=21))
+    desk.apply_report(ExternalReport(processed=20))
     assert (desk.job.state, desk.job.failed) == (State.COMPLETED_WITH_ERRORS, 2)
 
 
@@ -122,36 +134,41 @@ def test_without_items_it_is_counted_and_the_total_may_come_late() -> None:
 )
 def test_with_an_open_end_only_a_state_ends_it(told: str, state: State, percent: float | None) -> None:
     desk = Desk(None)
-    desk.hear(Told(processed=7))
+    desk.apply_report(ExternalReport(processed=7))
     assert not desk.job.done
-    desk.hear(Told(state=State(told)))
+    desk.apply_report(ExternalReport(state=State(told)))
     assert (desk.job.state, desk.job.percent, desk.job.succeeded) == (state, percent, 7)
 
 
 def test_completed_says_that_the_rest_succeeded_and_not_more_than_the_counts() -> None:
     desk = Desk(4)
-    desk.hear(items((0, F), (1, ItemState.RUNNING)), Told(state=State.COMPLETED))
+    desk.apply_report(items((0, F), (1, ItemState.RUNNING)), ExternalReport(state=State.COMPLETED))
     assert (desk.job.state, desk.job.succeeded, desk.job.partial) == (State.COMPLETED_WITH_ERRORS, 3, 0.0)
     desk = Desk(2)
     with pytest.raises(Refused, match="failed"):
-        desk.hear(Told(state=State.COMPLETED_WITH_ERRORS))
-    desk.hear(Told(items=(ToldItem(1, F),), state=State.COMPLETED_WITH_ERRORS))
+        desk.apply_report(ExternalReport(state=State.COMPLETED_WITH_ERRORS))
+    desk.apply_report(ExternalReport(items=(ItemReport(1, F),), state=State.COMPLETED_WITH_ERRORS))
     assert desk.job.state is State.COMPLETED_WITH_ERRORS
 
 
 def test_failed_ends_what_is_left() -> None:
     desk = Desk(3)
-    desk.hear(items((0, S), (1, ItemState.RUNNING)), Told(state=State.FAILED, error=BROKEN))
+    desk.apply_report(items((0, S), (1, ItemState.RUNNING)), ExternalReport(state=State.FAILED, error=BROKEN))
     assert (desk.job.state, desk.job.cancelled, desk.job.error) == (State.FAILED, 2, BROKEN)
 
 
 def test_the_same_end_again_is_no_news_and_anything_else_is_refused() -> None:
     desk = Desk(2)
-    desk.hear(items((0, S), (1, S)), Told(state=State.COMPLETED))
+    desk.apply_report(items((0, S), (1, S)), ExternalReport(state=State.COMPLETED))
     assert desk.job.state is State.COMPLETED
-    for told in (Told(), Told(processed=2), Told(state=State.FAILED), Told(state=State.COMPLETED, message="x")):
+    for told in (
+        ExternalReport(),
+        ExternalReport(processed=2),
+        ExternalReport(state=State.FAILED),
+        ExternalReport(state=State.COMPLETED, message="x"),
+    ):
         with pytest.raises(JobFinished):
-            desk.hear(told)
+            desk.apply_report(told)
 
 
 def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> None:
@@ -159,67 +176,69 @@ def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> No
     desk.take(Cancel("j"))
     assert desk.job.state is State.CANCELLED, "nobody had taken it up"
     desk = Desk(3)
-    desk.hear(items((0, S)))
+    desk.apply_report(items((0, S)))
     desk.take(Cancel("j"))
     assert (desk.job.done, desk.job.cancel_requested, desk.job.waiting) == (False, True, 2)
-    desk.hear(Told(items=(ToldItem(1, ItemState.CANCELLED),), state=State.CANCELLED))
+    desk.apply_report(ExternalReport(items=(ItemReport(1, ItemState.CANCELLED),), state=State.CANCELLED))
     assert (desk.job.state, desk.job.succeeded, desk.job.cancelled) == (State.CANCELLED, 1, 2)
     desk = Desk(None)
-    desk.hear(Told(processed=1))
+    desk.apply_report(ExternalReport(processed=1))
     desk.take(Cancel("j"))
     desk.now += 29
-    desk.hear(Told(processed=2))  # he goes on
-    desk.take(Look("j", ALARMS))
+    desk.apply_report(ExternalReport(processed=2))  # he goes on
+    desk.take(CheckHealth("j", ALARMS))
     assert not desk.job.done
     desk.now += 1
-    desk.take(Look("j", ALARMS))
+    desk.take(CheckHealth("j", ALARMS))
     assert desk.job.state is State.CANCELLED
 
 
 def test_whatever_else_ends_it_cuts_the_reporter_off_at_once() -> None:
-    for command in (Fail("j", BROKEN), Look("j", ALARMS)):
+    for command in (Fail("j", BROKEN), CheckHealth("j", ALARMS)):
         desk = Desk(2, deadline_at=110.0)
-        desk.hear(items((0, ItemState.RUNNING)))
+        desk.apply_report(items((0, ItemState.RUNNING)))
         desk.now = 120.0
         desk.take(command)
         assert (desk.job.state, desk.job.cancelled) == (State.FAILED, 2)
     desk = Desk(3, max_errors=0)
-    desk.hear(items((1, F)))
+    desk.apply_report(items((1, F)))
     assert desk.job.error is not None
     assert (desk.job.error.code, desk.job.cancelled) == ("too_many_errors", 2)
 
 
 def test_health_silence_and_standing_still() -> None:
     desk = Desk(3)
-    desk.hear(Told(processed=1))
+    desk.apply_report(ExternalReport(processed=1))
     desk.now += 61
-    desk.take(Look("j", ALARMS))
+    desk.take(CheckHealth("j", ALARMS))
     assert desk.job.health is Health.UNRESPONSIVE
-    desk.hear(Told())
+    desk.apply_report(ExternalReport())
     assert desk.job.health is Health.OK
     for _ in range(6):
         desk.now += 50
-        desk.hear(Told(message="still there"))
-    desk.take(Look("j", ALARMS))
+        desk.apply_report(ExternalReport(message="still there"))
+    desk.take(CheckHealth("j", ALARMS))
     assert desk.job.health is Health.STALLED
-    desk.hear(Told(processed=2))
+    desk.apply_report(ExternalReport(processed=2))
     assert desk.job.health is Health.OK
 
 
 def test_ours_and_theirs_are_kept_apart() -> None:
     with pytest.raises(NotExternal):
-        hear(job_of(1), Told(), 0.0, lambda _: None)
+        apply_report(job_of(1), ExternalReport(), 0.0, lambda _: None)
     with pytest.raises(Refused, match="elsewhere"):
         decide(Desk(1).job, Claim("j", 0, 1.0), 0.0, Item(index=0, name="a"))
     with pytest.raises(Refused, match="Nobody asked"):
-        Desk(1).hear(items((0, ItemState.CANCELLED)))
+        Desk(1).apply_report(items((0, ItemState.CANCELLED)))
 
 
 counts = st.none() | st.integers(0, 7)
 states = st.sampled_from([*ItemState, ItemState.RUNNING, ItemState.RUNNING]).filter(lambda s: s != "pending")
-told_items = st.builds(ToldItem, st.integers(0, 4), states, st.none() | st.floats(0, 1), st.none() | st.just("m"))
+told_items = st.builds(
+    ItemReport, st.integers(0, 4), states, st.none() | st.floats(0, 1), st.none() | st.just("m")
+)
 reports = st.builds(
-    Told,
+    ExternalReport,
     items=st.lists(told_items, max_size=3).map(tuple),
     processed=counts,
     failed=st.none() | st.integers(0, 2),
@@ -229,8 +248,8 @@ reports = st.builds(
     state=st.none() | st.none() | st.none() | st.sampled_from(sorted(NEXT[State.RUNNING])),
 )
 passing = st.builds(
-    Told,
-    items=st.lists(st.builds(ToldItem, st.integers(0, 1), fraction=st.none() | st.floats(0, 1)), max_size=2).map(
+    ExternalReport,
+    items=st.lists(st.builds(ItemReport, st.integers(0, 1), fraction=st.none() | st.floats(0, 1)), max_size=2).map(
         tuple
     ),
     processed=st.none() | st.integers(0, 3),
@@ -239,12 +258,12 @@ passing = st.builds(
 
 
 @given(st.lists(passing, max_size=8), st.booleans())
-def test_what_stands_for_a_run_of_reports_means_the_same(run: list[Told], named: bool) -> None:
+def test_what_stands_for_a_run_of_reports_means_the_same(run: list[ExternalReport], named: bool) -> None:
     each, together = (Desk(5) if named else Desk(None) for _ in range(2))
     if not named:
         run = [replace(told, items=()) for told in run]
-    each.hear(*run)
-    together.hear(*(told for _, told in conflated(run)))
+    each.apply_report(*run)
+    together.apply_report(*(told for _, told in conflate(run)))
     assert [replace(item, seq=0) for item in each.items] == [replace(item, seq=0) for item in together.items]
     for name in ("state", "waiting", "leased", "succeeded", "percent", "message", "total"):
         assert getattr(each.job, name) == getattr(together.job, name), name
@@ -253,16 +272,16 @@ def test_what_stands_for_a_run_of_reports_means_the_same(run: list[Told], named:
 
 def test_ends_are_never_conflated() -> None:
     run = [
-        Told(processed=1),
-        Told(processed=2),
+        ExternalReport(processed=1),
+        ExternalReport(processed=2),
         items((0, S)),
         items((1, S)),
-        Told(processed=3),
-        Told(message="x"),
+        ExternalReport(processed=3),
+        ExternalReport(message="x"),
     ]
-    found = list(conflated(run))
+    found = list(conflate(run))
     assert [len(one) for one, _ in found] == [2, 1, 1, 2]
-    assert found[3][1] == Told(processed=3, message="x")
+    assert found[3][1] == ExternalReport(processed=3, message="x")
 
 
 class AnyReports(RuleBasedStateMachine):
@@ -274,16 +293,16 @@ class AnyReports(RuleBasedStateMachine):
         self.seen = self.desk.job, list(self.desk.items)
 
     @rule(told=reports)
-    def report(self, told: Told) -> None:
+    def report(self, told: ExternalReport) -> None:
         if self.desk.job.counted:
             told = replace(told, items=())
         before = self.desk.job
         try:
-            self.desk.hear(told)
+            self.desk.apply_report(told)
         except Refused:
             assert self.desk.job is before, "all or nothing"
 
-    @rule(command=st.sampled_from([Cancel("j"), Fail("j", Problem("failed_by_operator", "no"))]))
+    @rule(command=st.sampled_from([Cancel("j"), Fail("j", JobError("failed_by_operator", "no"))]))
     @precondition(lambda self: not self.desk.job.done and self.desk.now > 110)
     def end_early(self, command: object) -> None:
         self.desk.take(command)
@@ -292,7 +311,7 @@ class AnyReports(RuleBasedStateMachine):
     @precondition(lambda self: not self.desk.job.done)
     def time_passes(self, seconds: float) -> None:
         self.desk.now += seconds
-        self.desk.take(Look("j", ALARMS))
+        self.desk.take(CheckHealth("j", ALARMS))
 
     @invariant()
     def counts_add_up_and_equal_the_items(self) -> None:
@@ -331,7 +350,7 @@ class AnyReports(RuleBasedStateMachine):
             self.desk.take(Cancel("j"))
         self.desk.now += 31
         if not self.desk.job.done:
-            self.desk.take(Look("j", ALARMS))
+            self.desk.take(CheckHealth("j", ALARMS))
         assert self.desk.job.done
 
 

@@ -16,8 +16,8 @@ from tests.store.test_store import finish
 from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.files import retention as r
 from unstuck.files.folder import DataFolder
-from unstuck.files.retention import Retention, remove_litter
-from unstuck.jobs.job import Cancel, Item, Job, Problem
+from unstuck.files.retention import Retention, remove_orphans
+from unstuck.jobs.job import Cancel, Item, Job, JobError
 from unstuck.store.sqlite import SQLiteStore
 
 KEEP_S = 7 * 86_400.0
@@ -73,7 +73,7 @@ async def test_only_what_finished_long_enough_ago_goes(
     assert await keeping.expire() == 0
     pass_time(11, clock, steady)
     assert await keeping.expire() == 3
-    assert set(folder.found()) == {waiting, young}
+    assert set(folder.job_folders()) == {waiting, young}
     for job_id in old:
         with pytest.raises(JobNotFound):
             await store.snapshot(job_id)
@@ -88,7 +88,7 @@ async def test_more_than_one_batch_goes_in_one_look(
         await finished(store, folder, 1)
     pass_time(KEEP_S + 1, clock, steady)
     assert await keeping.expire() == 10
-    assert folder.found() == []
+    assert folder.job_folders() == []
 
 
 async def test_zero_keeps_for_ever(store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock) -> None:
@@ -96,7 +96,7 @@ async def test_zero_keeps_for_ever(store: SQLiteStore, folder: DataFolder, clock
     job_id = await finished(store, folder)
     pass_time(KEEP_S * 1000, clock, steady)
     assert await keeping.expire() == 0
-    assert folder.found() == [job_id]
+    assert folder.job_folders() == [job_id]
 
 
 async def test_a_clock_that_is_wrong_for_a_while_costs_nothing(
@@ -108,7 +108,7 @@ async def test_a_clock_that_is_wrong_for_a_while_costs_nothing(
         clock.now += jump
         for _ in range(5):
             assert await keeping.expire() == 0
-            assert await keeping.tidy() is None
+            assert await keeping.remove_leftovers() is None
             pass_time(60, clock, steady)
     # A clock that stays where it was set is believed after an hour.
     clock.now += KEEP_S
@@ -117,7 +117,7 @@ async def test_a_clock_that_is_wrong_for_a_while_costs_nothing(
     assert await keeping.expire() == 0
     pass_time(2, clock, steady)
     assert await keeping.expire() == 1
-    assert job_id not in folder.found()
+    assert job_id not in folder.job_folders()
 
 
 async def test_litter_goes_and_an_upload_under_way_stays(
@@ -140,11 +140,11 @@ async def test_litter_goes_and_an_upload_under_way_stays(
         os.utime(folder.files / name, (begun, begun), follow_symlinks=False)
     os.utime(folder.inputs("writing") / "00000.csv")  # a large file that takes days
     os.utime(folder.inputs("starting"))  # files of another job were given to it just now
-    assert await keeping.tidy() == 3
-    assert set(folder.found()) == {job_id, "writing", "starting"}
+    assert await keeping.remove_leftovers() == 3
+    assert set(folder.job_folders()) == {job_id, "writing", "starting"}
     assert (folder.root / "elsewhere").is_dir()
-    await remove_litter(folder, store)  # the start knows that nothing is under way
-    assert folder.found() == [job_id]
+    await remove_orphans(folder, store)  # the start knows that nothing is under way
+    assert folder.job_folders() == [job_id]
 
 
 async def test_inputs_go_with_their_job_unless_it_is_said(
@@ -153,7 +153,7 @@ async def test_inputs_go_with_their_job_unless_it_is_said(
     keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
     job_id = await finished(store, folder, 3)
     await keeping.remove_inputs()
-    await keeping.tidy()
+    await keeping.remove_leftovers()
     assert len(inputs(folder, job_id)) == 3
 
 
@@ -166,7 +166,7 @@ async def test_inputs_of_what_succeeded_go_and_others_wait_for_a_retry(
     shared = folder.root / "of-a-retry"
     os.link(folder.input(job_id, "00000.csv"), shared)
     claimed = await store.claim(6, 30.0)
-    bad = Problem("bad", "no good")
+    bad = JobError("bad", "no good")
     await store.apply([finish(one) for one in claimed[:4]] + [finish(claimed[4], "failed", bad)])
     await keeping.remove_inputs()
     assert len(inputs(folder, job_id)) == 8, "the job is not over"
@@ -183,7 +183,7 @@ async def test_inputs_that_a_crash_left_behind_go_with_the_daily_look(
     job_id = await finished(store, folder, 3)
     at_work = await uploaded(store, folder, 3)
     keeping = Retention(store, folder, KEEP_S, keep_inputs=False, wall=clock, steady=steady)
-    await keeping.tidy()
+    await keeping.remove_leftovers()
     assert not folder.inputs(job_id).exists()
     assert len(inputs(folder, at_work)) == 3
 
@@ -202,7 +202,7 @@ async def test_no_file_goes_before_its_job_is_gone_for_good(
     foreign.execute("ROLLBACK")
     foreign.close()
     assert await keeping.expire() == 1
-    assert folder.found() == []
+    assert folder.job_folders() == []
 
 
 async def test_what_cannot_be_removed_is_told_and_stops_nothing(
@@ -218,15 +218,15 @@ async def test_what_cannot_be_removed_is_told_and_stops_nothing(
         keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
         pass_time(KEEP_S + 1, clock, steady)
         assert await keeping.expire() == 2
-        assert folder.found() == [job_id]
+        assert folder.job_folders() == [job_id]
         assert "cannot be removed" in caplog.text
-        await remove_litter(folder, store)
+        await remove_orphans(folder, store)
         assert "cannot be removed" in caplog.text.splitlines()[-1]
     finally:
         os.system(f"umount {pinned}")
-    await remove_litter(folder, store)
-    assert folder.found() == []
-    assert other not in folder.found()
+    await remove_orphans(folder, store)
+    assert folder.job_folders() == []
+    assert other not in folder.job_folders()
 
 
 async def test_the_task_outlives_a_store_that_fails(folder: DataFolder, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ async def test_the_task_outlives_a_store_that_fails(folder: DataFolder, tmp_path
         await soon(lambda: len(looks) > 10)  # the store is not open yet, and every look fails
         await closed.open()
         job_id = await finished(closed, folder, 1)
-        await soon(lambda: job_id not in folder.found())
+        await soon(lambda: job_id not in folder.job_folders())
         assert not task.done()
     finally:
         task.cancel()

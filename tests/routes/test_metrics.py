@@ -68,7 +68,7 @@ async def test_a_store_that_cannot_be_read_shows_and_hides_nothing_else(tmp_path
     transport = httpx.ASGITransport(app)
     async with running(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         whole = (await http.get("/metrics")).text
-        await app.state.parts.store.close()
+        await app.state.services.store.close()
         answer = await http.get("/metrics")
     assert answer.status_code == 200
     assert "unstuck_store_trouble 1\n" in answer.text

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import Server, StartServer, eventually
 from unstuck.files.folder import DataFolder
-from unstuck.files.links import settle, share
+from unstuck.files.links import link_inputs, sync_links
 
 PICKY = """
 import unstuck
@@ -221,8 +221,8 @@ def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path) -> None:
         (other / "00000.csv").write_bytes(b"over there")
         folder.job("old").mkdir()
         folder.inputs("old").symlink_to(other)
-        share(folder, "old", "new", [("00000.csv", "00007.csv")])
-        settle(folder, "new")
+        link_inputs(folder, "old", "new", [("00000.csv", "00007.csv")])
+        sync_links(folder, "new")
         assert folder.input("new", "00007.csv").read_bytes() == b"over there"
         assert folder.input("new", "00007.csv").stat().st_nlink == 1
     finally:

@@ -13,8 +13,8 @@ from tests.conftest import soon, store_in_real_time
 from tests.runner.test_leases import submitted, until_done
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import Cancel, Item, Job, Renew, replace
-from unstuck.runner.prefetch import MOST_AHEAD, Held, Reserve
-from unstuck.runner.runner import Crew, Runner
+from unstuck.runner.prefetch import MOST_AHEAD, ClaimedItem, Prefetch
+from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
 
 KINDS = """
@@ -45,7 +45,7 @@ store = store_in_real_time
 async def running(store: SQLiteStore, tmp_path: Path, workers: int = 2) -> AsyncIterator[Runner]:
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
-    runner = Runner(store, DataFolder(tmp_path), Crew(app=str(app), workers=workers, cancel_grace_s=0.5))
+    runner = Runner(store, DataFolder(tmp_path), RunnerConfig(app=str(app), workers=workers, cancel_grace_s=0.5))
     await runner.start()
     try:
         yield runner
@@ -73,7 +73,7 @@ async def test_workers_have_many_short_items_at_once(store: SQLiteStore, tmp_pat
         job_id = await submitted(store, "quick", 2_000)
         most = 0
         while not (await store.snapshot(job_id)).job.done:
-            most = max(most, sum(held.child is not None for held in runner._held))
+            most = max(most, sum(held.process is not None for held in runner._items))
             await asyncio.sleep(0.001)
         assert 20 < most <= 2 * (1 + MOST_AHEAD)
 
@@ -150,35 +150,35 @@ async def test_a_small_job_goes_before_what_is_in_reserve_of_a_large_one(
 
 
 async def test_only_short_items_are_claimed_by_the_handful(store: SQLiteStore) -> None:
-    held: set[Held] = set()
-    reserve = Reserve(store, 2, 30.0, lambda: "us", held, lambda job_ids: None)
+    held: set[ClaimedItem] = set()
+    reserve = Prefetch(store, 2, 30.0, lambda: "us", held, lambda job_ids: None)
     claiming = asyncio.create_task(reserve.run())
     try:
         job_id = await submitted(store, "quick", 500)
         first = await reserve.next()
         job = (await store.snapshot(job_id)).job
-        reserve.wake(job)
+        reserve.on_commit(job)
         assert len(held) == 4, "nobody knows yet"
-        assert reserve.more(job_id, 0) == []
-        reserve.took(job_id, 1.0)
+        assert reserve.take_ahead(job_id, 0) == []
+        reserve.record_duration(job_id, 1.0)
         for _ in range(4):
             await reserve.next()
         assert len(held) == 8, "they take long"
-        reserve.took(job_id, 0.0005, 60)
+        reserve.record_duration(job_id, 0.0005, 60)
         for _ in range(4):
             await reserve.next()
         assert len(held) == 8 + 2 * 128
-        ahead = reserve.more(job_id, 0)
+        ahead = reserve.take_ahead(job_id, 0)
         assert 50 < len(ahead) <= 60
-        assert reserve.more(job_id, 31) == [], "it has enough"
+        assert reserve.take_ahead(job_id, 31) == [], "it has enough"
         reserve.put_back(ahead)
         assert await reserve.next() is ahead[0]
-        assert reserve.more("another", 0) == []
-        reserve.wake(replace(job, max_errors=5))
-        assert len(reserve.more(job_id, 0)) == 5, "as many as may fail"
-        reserve.wake(replace(job, max_errors=0))
-        assert reserve.more(job_id, 0) == []
-        assert reserve.take_out({first, ahead[10]}) == {ahead[10]}
+        assert reserve.take_ahead("another", 0) == []
+        reserve.on_commit(replace(job, max_errors=5))
+        assert len(reserve.take_ahead(job_id, 0)) == 5, "as many as may fail"
+        reserve.on_commit(replace(job, max_errors=0))
+        assert reserve.take_ahead(job_id, 0) == []
+        assert reserve.remove({first, ahead[10]}) == {ahead[10]}
         renewals = [Renew(job_id, one.item.index, one.item.lease, 30.0) for one in held]
         assert all(isinstance(outcome, Job) for outcome in await store.apply(renewals))
     finally:

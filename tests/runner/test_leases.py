@@ -13,8 +13,8 @@ from uuid import uuid4
 from tests.conftest import Clock, soon, store_in_real_time
 from unstuck.backoff import Backoff
 from unstuck.files.folder import DataFolder
-from unstuck.jobs.job import Alarms, Item, Job, Lapse
-from unstuck.runner.runner import Crew, Runner
+from unstuck.jobs.job import HealthLimits, Item, Job, Lapse
+from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
 
 KINDS = """
@@ -51,7 +51,7 @@ async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIt
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
     folder = DataFolder(tmp_path)
-    crew = Crew(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
+    crew = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
     runner = Runner(store, folder, crew)
     await runner.start()
     try:
@@ -125,7 +125,7 @@ async def test_a_runner_that_was_given_up_on_drops_its_work(store: SQLiteStore, 
 
 async def test_leases_are_renewed_while_the_loop_is_blocked(store: SQLiteStore, tmp_path: Path) -> None:
     """As it is where unstuck is mounted in an app that computes in its event loop."""
-    async with running(store, tmp_path, lease_s=0.9, alarms=Alarms(unresponsive_s=600.0)):
+    async with running(store, tmp_path, lease_s=0.9, limits=HealthLimits(unresponsive_s=600.0)):
         job_id = await submitted(store, "hang")
         before = (await until_running(store, job_id)).lease_until
         assert before is not None
@@ -151,7 +151,7 @@ async def test_two_runners_share_one_large_job(store: SQLiteStore, tmp_path: Pat
 async def test_the_runner_says_when_it_keeps_no_leases(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path) as runner:
         await soon(lambda: runner.alive)
-        await asyncio.to_thread(runner._keeper.stop)
+        await asyncio.to_thread(runner._leases.stop)
         assert not runner.alive
 
 
@@ -186,7 +186,7 @@ async def test_an_end_that_cannot_be_written_for_long_is_kept(tmp_path: Path) ->
         foreign = sqlite3.connect(tmp_path / "unstuck.db", isolation_level=None)
         foreign.execute("BEGIN IMMEDIATE")
         (gate / "1").touch()
-        await soon(lambda: runner._pen.unwritten_ends() and store.trouble)
+        await soon(lambda: runner._writes.unwritten_finishes() and store.trouble)
         clock.now += 40
         foreign.execute("ROLLBACK")
         foreign.close()

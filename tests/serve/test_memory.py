@@ -7,7 +7,7 @@ import gc
 import weakref
 
 from tests.conftest import soon
-from unstuck.memory import MANY, give_back
+from unstuck.memory import MANY, trim_periodically
 
 
 class Ring:
@@ -32,7 +32,7 @@ async def test_what_lies_in_rings_goes_when_most_have_left() -> None:
 
     ring = weakref.ref(Ring())
     gc.disable()
-    giving_back = asyncio.create_task(give_back(count, 0.001))
+    giving_back = asyncio.create_task(trim_periodically(count, 0.001))
     try:
         await seen(3 * MANY)
         await seen(2 * MANY)

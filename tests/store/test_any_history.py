@@ -24,35 +24,35 @@ from tests.conftest import Clock
 from tests.pure.test_elsewhere import reports
 from tests.store.truths import Seen, counts_equal_the_items, follows
 from unstuck.errors import JobNotDone, JobNotFound, NotExternal, UnstuckError
-from unstuck.jobs.external import Told
+from unstuck.jobs.external import ExternalReport
 from unstuck.jobs.job import (
     ITEM_FINAL,
-    Alarms,
     Cancel,
+    CheckHealth,
     Command,
     Fail,
     Finish,
+    HealthLimits,
     Item,
     ItemState,
     Job,
+    JobError,
     Lapse,
-    Look,
-    Problem,
     Release,
     Renew,
     Report,
     State,
 )
 from unstuck.jobs.snapshot import public
-from unstuck.store.protocol import Claimed, JobFilter
+from unstuck.store.protocol import JobFilter, WorkItem
 from unstuck.store.sqlite import SQLiteStore
 
 T = TypeVar("T")
 
 LEASE_S = 30.0
-ALARMS = Alarms(waiting_long_s=60.0, stalled_s=40.0, unresponsive_s=20.0, expiry_s=2_000.0)
-BROKEN = Problem("exception", "ValueError: no")
-PASSING = Problem("busy", "not now", transient=True)
+ALARMS = HealthLimits(waiting_long_s=60.0, stalled_s=40.0, unresponsive_s=20.0, expiry_s=2_000.0)
+BROKEN = JobError("exception", "ValueError: no")
+PASSING = JobError("busy", "not now", transient=True)
 RUNNERS = ("alpha/1", "beta/2", "gamma/3")
 #: A disk in memory where there is one: what counts here is the order of things, not the disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -70,7 +70,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.clock = Clock()
         self.files = 0
         self.ids = 0
-        self.held: list[Claimed] = []
+        self.held: list[WorkItem] = []
         self.owner: dict[tuple[str, int], int] = {}  # the newest lease that was handed out
         self.seen: dict[str, Seen] = {}
         self.told: dict[tuple[str, int], dict[str, Any]] = {}  # what was shown under a job's seq
@@ -151,12 +151,12 @@ class AnyHistory(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     def of_a_job(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.seen)))
-        commands: list[Command] = [Cancel(job_id), Fail(job_id, BROKEN), Look(job_id, ALARMS)]
+        commands: list[Command] = [Cancel(job_id), Fail(job_id, BROKEN), CheckHealth(job_id, ALARMS)]
         self.attempt(data.draw(st.sampled_from(commands)))
 
     @rule(data=st.data(), told=st.lists(reports, min_size=1, max_size=5))
     @precondition(lambda self: self.seen)
-    def reported(self, data: st.DataObject, told: list[Told]) -> None:
+    def reported(self, data: st.DataObject, told: list[ExternalReport]) -> None:
         """Of whichever job, in one transaction: as far as it is taken, as if it had come one by one."""
         job_id = data.draw(st.sampled_from(sorted(self.seen)))
         before = self.seen[job_id].job
@@ -184,7 +184,7 @@ class AnyHistory(RuleBasedStateMachine):
         old = data.draw(st.sampled_from(sorted(one.job.id for one in self.seen.values() if one.job.done)))
         job, items = self.new_job(2)
 
-        async def together() -> list[Claimed]:
+        async def together() -> list[WorkItem]:
             late = Report(old, 0, 1, self.clock.now)
             answers = await asyncio.gather(
                 self.store.apply([late]),
@@ -207,7 +207,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert all(one.item.worker == runner for one in claimed)
         self.take(claimed)
 
-    def take(self, claimed: list[Claimed]) -> None:
+    def take(self, claimed: list[WorkItem]) -> None:
         for one in claimed:
             key = (one.job_id, one.item.index)
             before = self.seen.get(one.job_id)
@@ -358,7 +358,7 @@ class AnyHistory(RuleBasedStateMachine):
         for job_id, one in self.run(self.read_all()).items():
             if not one.job.done:
                 assert one.job.external, "a runner would have got its items"
-                assert self.run(self.store.report(job_id, [Told(state=State.COMPLETED)])).refusal is None
+                assert self.run(self.store.report(job_id, [ExternalReport(state=State.COMPLETED)])).refusal is None
         ended = self.run(self.read_all())
         assert all(one.job.done for one in ended.values())
         self.run(self.store.close())

@@ -11,7 +11,7 @@ from tests.conftest import Clock
 from tests.store.test_store import finish, submitted
 from unstuck.errors import LeaseLost
 from unstuck.jobs.job import Cancel, Finish, Item, Job, Report
-from unstuck.store.row_cache import MOST_ITEMS, Known
+from unstuck.store.row_cache import MOST_ITEMS, RowCache
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.store.writer import Transaction
 
@@ -69,14 +69,14 @@ async def test_only_what_moved_is_written_and_all_of_it(store: SQLiteStore, cloc
 
 
 def test_it_forgets_what_is_over_and_all_when_it_is_full() -> None:
-    known = Known()
+    known = RowCache()
     held = Item(index=1, name="1", lease_until=1.0)
-    known.take({}, {(1, 1): held, (1, 2): Item(index=2, name="2")})
+    known.update({}, {(1, 1): held, (1, 2): Item(index=2, name="2")})
     assert known.items == {(1, 1): held}
-    known.take({}, {(1, 1): replace(held, lease_until=None)})
+    known.update({}, {(1, 1): replace(held, lease_until=None)})
     assert known.items == {}
-    known.take({}, {(1, index): held for index in range(MOST_ITEMS + 1)})
-    known.take({}, {(2, 1): held})
+    known.update({}, {(1, index): held for index in range(MOST_ITEMS + 1)})
+    known.update({}, {(2, 1): held})
     assert known.items == {(2, 1): held}
-    known.as_of(1)
+    known.check_version(1)
     assert known.items == {}

@@ -15,7 +15,19 @@ from uuid import uuid4
 import anyio.to_thread
 
 from tests.conftest import Clock
-from unstuck.jobs.job import Alarms, Fail, Finish, Health, Item, ItemState, Job, Problem, Renew, Report, State
+from unstuck.jobs.job import (
+    Fail,
+    Finish,
+    Health,
+    HealthLimits,
+    Item,
+    ItemState,
+    Job,
+    JobError,
+    Renew,
+    Report,
+    State,
+)
 from unstuck.store.protocol import JobFilter
 from unstuck.store.sqlite import SQLiteStore
 
@@ -69,7 +81,7 @@ async def lived(store: SQLiteStore, clock: Clock) -> str:
         job = Job(id=job_id, kind="checksum", name="", total=3, waiting=3, created_at=clock.now, webhook_url=url)
         await store.create(job, [Item(index=index, name=f"{index}.csv") for index in range(3)], most=100)
     claimed = await store.claim(6, 30.0, "worker 1")
-    broken = Problem("busy", "not now", transient=True)
+    broken = JobError("busy", "not now", transient=True)
     for one in claimed[:2]:
         await store.apply([Report(one.job_id, one.item.index, one.item.lease, clock.now, 0.5)])
     again, *rest = claimed
@@ -77,9 +89,9 @@ async def lived(store: SQLiteStore, clock: Clock) -> str:
     await store.apply([Finish(*where, ItemState.FAILED, clock.now, error=broken, pause_s=60.0)])
     for one in rest[:3]:
         where = (one.job_id, one.item.index, one.item.lease)
-        await store.apply([Finish(*where, ItemState.FAILED, clock.now, error=Problem("broken", "no"))])
+        await store.apply([Finish(*where, ItemState.FAILED, clock.now, error=JobError("broken", "no"))])
     await store.rescue(ids[2], "to see what becomes of it")
-    await store.apply([Fail(ids[2], Problem("failed_by_operator", "nobody waits for it"))])
+    await store.apply([Fail(ids[2], JobError("failed_by_operator", "nobody waits for it"))])
     return ids[0]
 
 
@@ -95,7 +107,7 @@ async def asked(store: SQLiteStore, clock: Clock, job_id: str) -> None:
     await store.snapshot(job_id)
     await store.item(job_id, 1)
     await store.timeline(job_id, 5)
-    await store.live(60.0)
+    await store.live_ids(60.0)
     await store.seqs([job_id])
     await store.overview()
     await store.has_room(10, "a key")
@@ -109,8 +121,8 @@ async def test_nothing_reads_all_jobs_or_all_items(tmp_path: Path, clock: Clock)
     await asked(store, clock, job_id)
     clock.now += 100  # set, so that all is moved along
     item = (await store.items(job_id, limit=1))[0]
-    await store.check()
-    await sweep(store, Alarms(expiry_s=1.0), [Renew(job_id, 0, item.lease, 30.0)])
+    await store.check_writable()
+    await sweep(store, HealthLimits(expiry_s=1.0), [Renew(job_id, 0, item.lease, 30.0)])
     await store.take_deliveries(4, 4, {}, 20.0)
     for one in await store.jobs(JobFilter(tuple(State)), before=None, limit=10):
         if one[1].job.done:
@@ -125,8 +137,8 @@ async def test_nothing_reads_all_jobs_or_all_items(tmp_path: Path, clock: Clock)
     assert [found for found in lists if "TEMP B-TREE" in found[0]] == []
 
 
-async def sweep(store: SQLiteStore, alarms: Alarms, held: Sequence[Renew] = ()) -> None:
-    await anyio.to_thread.run_sync(store.sweep, alarms, held)
+async def sweep(store: SQLiteStore, limits: HealthLimits, held: Sequence[Renew] = ()) -> None:
+    await anyio.to_thread.run_sync(store.sweep, limits, held)
 
 
 async def test_the_tally_is_what_one_would_count(store: SQLiteStore, clock: Clock) -> None:

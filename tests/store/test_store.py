@@ -13,9 +13,9 @@ import pytest
 
 from tests.conftest import Clock, soon
 from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, QueueFull, StoreUnavailable
-from unstuck.jobs.job import Alarms, Cancel, Finish, Item, ItemState, Job, Problem, Renew, Report, State
+from unstuck.jobs.job import Cancel, Finish, HealthLimits, Item, ItemState, Job, JobError, Renew, Report, State
 from unstuck.store import schema
-from unstuck.store.protocol import Claimed, JobFilter, Once
+from unstuck.store.protocol import IdempotencyKey, JobFilter, WorkItem
 from unstuck.store.sqlite import SQLiteStore
 
 
@@ -29,7 +29,7 @@ async def submitted(store: SQLiteStore, total: int, **more: object) -> str:
 
 
 def finish(
-    claimed: Claimed, state: str = "succeeded", error: Problem | None = None, pause_s: float = 0.0
+    claimed: WorkItem, state: str = "succeeded", error: JobError | None = None, pause_s: float = 0.0
 ) -> Finish:
     item = claimed.item
     result = {"n": item.index}
@@ -71,7 +71,7 @@ async def test_a_whole_life(store: SQLiteStore, clock: Clock) -> None:
     snapshot = await store.snapshot(job_id)
     assert snapshot.running == ((0, "0.csv"), (1, "1.csv"), (2, "2.csv"))
     assert snapshot.job.percent == 50.0
-    broken = Problem("exception", "no")
+    broken = JobError("exception", "no")
     outcomes = await store.apply([finish(claimed[0]), finish(claimed[1], "failed", broken), finish(claimed[2])])
     assert isinstance(outcomes[-1], Job)
     assert outcomes[-1].state is State.COMPLETED_WITH_ERRORS
@@ -124,14 +124,14 @@ async def test_claims_go_by_priority_then_fairly(store: SQLiteStore) -> None:
 
 async def test_wakes_tell_of_each_visible_commit(store: SQLiteStore) -> None:
     heard: list[Mapping[str, Job | None]] = []
-    store.on_wake(heard.append)
+    store.on_commit(heard.append)
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([Renew(job_id, 0, 1, 30.0)])
     await store.apply([finish(claimed)])
     await store.remove(job_id)
     await soon(lambda: heard and heard[-1] == {job_id: None})
-    states = [woken[job_id].state if woken[job_id] else None for woken in heard]  # type: ignore[union-attr]
+    states = [changed[job_id].state if changed[job_id] else None for changed in heard]  # type: ignore[union-attr]
     assert states == ["queued", "running", "completed", None]
 
 
@@ -155,10 +155,10 @@ async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, cl
     cancelled = await store.jobs(JobFilter(states=["cancelled"]), before=None, limit=10)
     assert [one.job.id for _, one in cancelled] == [ids[2]]
     clock.now += 601
-    await asyncio.to_thread(store.sweep, Alarms())
+    await asyncio.to_thread(store.sweep, HealthLimits())
     late = await store.jobs(JobFilter(healths=["waiting_long"]), before=None, limit=10)
     assert [one.job.id for _, one in late] == [ids[4], ids[3], ids[1], ids[0]]
-    assert set(await store.live(60)) == set(ids) - {ids[2]}
+    assert set(await store.live_ids(60)) == set(ids) - {ids[2]}
 
 
 async def test_a_list_by_end_begins_with_the_oldest_end(store: SQLiteStore, clock: Clock) -> None:
@@ -208,7 +208,7 @@ async def test_an_answer_that_nobody_waits_for_harms_nobody(store: SQLiteStore) 
     for one in asked[::2]:
         one.cancel()
     await asyncio.gather(*asked, return_exceptions=True)
-    await store.check()
+    await store.check_writable()
     job = (await store.snapshot(job_id)).job
     assert job.succeeded >= 25
 
@@ -222,7 +222,7 @@ async def test_a_foreign_lock_is_told_and_passes(store: SQLiteStore, monkeypatch
     assert (await store.snapshot(job_id)).job.state is State.QUEUED, "reads go on meanwhile"
     foreign.execute("ROLLBACK")
     foreign.close()
-    await store.check()
+    await store.check_writable()
     await store.apply([Cancel(job_id)])
     assert (await store.snapshot(job_id)).job.state is State.CANCELLED
 
@@ -277,12 +277,12 @@ async def test_a_store_that_is_full_takes_nothing_new(store: SQLiteStore) -> Non
 
     items = [Item(index=0, name="a")]
     assert await store.has_room(2)
-    first = await store.create(job(), items, Once("one", "f"), most=2)
+    first = await store.create(job(), items, IdempotencyKey("one", "f"), most=2)
     await store.create(job(), items, most=2)
     assert not await store.has_room(2)
     assert not await store.has_room(2, "another")
     assert await store.has_room(2, "one"), "what was taken before is taken again"
-    assert (await store.create(job(), items, Once("one", "f"), most=2)).id == first.id
+    assert (await store.create(job(), items, IdempotencyKey("one", "f"), most=2)).id == first.id
     with pytest.raises(QueueFull):
         await store.create(job(), items, most=2)
     # Side by side, in one commit: as many as there is room for.

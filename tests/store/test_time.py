@@ -11,15 +11,15 @@ import pytest
 from tests.conftest import Clock, soon
 from tests.store.test_store import finish, submitted
 from unstuck.errors import JobFinished, LeaseLost
-from unstuck.jobs.job import Alarms, Cancel, ItemState, Job, Problem, Release, Renew, Report
+from unstuck.jobs.job import Cancel, HealthLimits, ItemState, Job, JobError, Release, Renew, Report
 from unstuck.jobs.timeline import What
 from unstuck.store import rows
-from unstuck.store.protocol import Swept
+from unstuck.store.protocol import SweepResult
 from unstuck.store.sqlite import SQLiteStore
 
 
-async def sweep(store: SQLiteStore, *held: Renew, everything: bool = False, **alarms: Any) -> Swept:
-    return await asyncio.to_thread(store.sweep, Alarms(**alarms), held, everything=everything)
+async def sweep(store: SQLiteStore, *held: Renew, everything: bool = False, **limits: Any) -> SweepResult:
+    return await asyncio.to_thread(store.sweep, HealthLimits(**limits), held, everything=everything)
 
 
 async def test_a_lease_that_ran_out_gives_the_item_to_another(store: SQLiteStore, clock: Clock) -> None:
@@ -62,7 +62,7 @@ async def test_an_item_rests_before_its_next_attempt_and_others_do_not_wait(
 ) -> None:
     first, second = await submitted(store, 1), await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
-    failed = finish(claimed, ItemState.FAILED, Problem("busy", "not now", transient=True), pause_s=5.0)
+    failed = finish(claimed, ItemState.FAILED, JobError("busy", "not now", transient=True), pause_s=5.0)
     await store.apply([failed])
     assert [one.job_id for one in await store.claim(9, 30.0)] == [second]
     clock.now += 5
@@ -70,8 +70,8 @@ async def test_an_item_rests_before_its_next_attempt_and_others_do_not_wait(
 
 
 async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, clock: Clock) -> None:
-    woken: list[str] = []
-    store.on_wake(lambda jobs: woken.extend(job.health for job in jobs.values() if job is not None))
+    changed: list[str] = []
+    store.on_commit(lambda jobs: changed.extend(job.health for job in jobs.values() if job is not None))
     job_id = await submitted(store, 2)
 
     async def after(seconds: float) -> tuple[str, int]:
@@ -92,9 +92,9 @@ async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, 
     assert await after(0) == ("stalled", 6)
     await store.apply([Report(job_id, 0, claimed.item.lease, clock.now, 0.5)])
     assert await after(0) == ("ok", 7)
-    await soon(lambda: woken == ["ok", "waiting_long", "ok", "unresponsive", "ok", "stalled", "ok"])
+    await soon(lambda: changed == ["ok", "waiting_long", "ok", "unresponsive", "ok", "stalled", "ok"])
     told = [entry.text for entry in await store.timeline(job_id) if entry.what is What.HEALTH]
-    assert told == woken[1:]
+    assert told == changed[1:]
 
 
 async def test_who_lost_all_workers_waits_and_is_not_stalled(store: SQLiteStore, clock: Clock) -> None:
@@ -182,8 +182,8 @@ async def test_a_clock_that_is_set_ends_no_lease_and_no_pause(tmp_path: Path) ->
 async def test_the_timeline_tells_what_was_out_of_the_ordinary(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 3)
     one, two, _ = await store.claim(3, 30.0, "host/1")
-    busy = Problem("busy", "not now", transient=True)
-    bad = Problem("bad", "no good")
+    busy = JobError("busy", "not now", transient=True)
+    bad = JobError("bad", "no good")
     await store.apply([finish(one, ItemState.FAILED, busy), finish(two, ItemState.FAILED, bad)])
     clock.now += 31
     await sweep(store)
@@ -204,7 +204,7 @@ async def test_the_timeline_tells_what_was_out_of_the_ordinary(store: SQLiteStor
 async def test_a_timeline_stays_short_where_everything_fails(store: SQLiteStore) -> None:
     job_id = await submitted(store, rows.ITEM_ENTRIES_KEPT + 50)
     claimed = await store.claim(rows.ITEM_ENTRIES_KEPT + 50, 30.0)
-    await store.apply([finish(one, ItemState.FAILED, Problem("bad", "no good")) for one in claimed])
+    await store.apply([finish(one, ItemState.FAILED, JobError("bad", "no good")) for one in claimed])
     entries = await store.timeline(job_id)
     assert sum(entry.index is not None for entry in entries) == rows.ITEM_ENTRIES_KEPT
     assert [entry.text for entry in entries if entry.what is What.STATE] == ["running", "failed"]

@@ -8,10 +8,10 @@ from dataclasses import fields
 
 import pytest
 
-from unstuck.jobs.job import Health, Item, ItemState, Job, Problem, State, replace
+from unstuck.jobs.job import Health, Item, ItemState, Job, JobError, State, replace
 from unstuck.jobs.rate import Meter
 from unstuck.store import rows, schema
-from unstuck.store.row_updates import ITEMS, JOBS, Updates
+from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
 
 JOB = Job(id="1", kind="checksum", name="", total=3, waiting=3, created_at=1.0)
 ITEM = Item(index=4, name="4.csv", size=1, file="4")
@@ -20,12 +20,12 @@ JOB_MOVES: dict[str, object] = {
     "total": 7, "waiting": 2, "state": State.RUNNING, "health": Health.STALLED, "seq": 2, "attempt": 2,
     "open_end": True, "leased": 1, "succeeded": 1, "failed": 1, "skipped": 1, "cancelled": 1, "partial": 0.1,
     "percent": 33.3, "meter": Meter(0.1, 20.0, 5.0), "cancel_requested": True, "cancel_requested_at": 3.0,
-    "error": Problem("broken", "no"), "stage": "packing", "message": "so far", "started_at": 2.5,
+    "error": JobError("broken", "no"), "stage": "packing", "message": "so far", "started_at": 2.5,
     "progress_at": 2.6, "heartbeat_at": 2.7, "finished_at": 2.8,
 }  # fmt: skip
 ITEM_MOVES: dict[str, object] = {
     "state": ItemState.FAILED, "seq": 2, "lease": 1, "lease_until": 9.5, "not_before": 8.5, "worker": "w",
-    "attempt": 1, "progress": 0.25, "message": "a word", "error": Problem("broken", "no", transient=True),
+    "attempt": 1, "progress": 0.25, "message": "a word", "error": JobError("broken", "no", transient=True),
     "result": {"a": [1]}, "result_file": "result", "started_at": 2.5, "finished_at": 3.5,
 }  # fmt: skip
 FIXED = {"id", "kind", "name", "created_at", "options", "priority", "max_attempts", "max_errors", "item_limit_s",
@@ -56,7 +56,7 @@ def tried(moves: dict[str, object]) -> list[dict[str, object]]:
 def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, object]) -> None:
     job = JOB
     for after in (replace(JOB, **moves), JOB):  # there, and back to what it was
-        updates = Updates()
+        updates = RowUpdates()
         updates.add(JOBS, 1, job, after)
         updates.execute(connection)
         assert rows.find_job(connection, "1") == (1, after)
@@ -67,7 +67,7 @@ def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves
 def test_an_item_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, object]) -> None:
     item = ITEM
     for after in (replace(ITEM, **moves), ITEM):
-        updates = Updates()
+        updates = RowUpdates()
         updates.add(ITEMS, 1, item, after)
         updates.execute(connection)
         assert rows.find_item(connection, 1, 4) == after

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Clock
 from unstuck.errors import CannotStart
-from unstuck.jobs.job import Alarms, Finish, Item, ItemState, Job, State
+from unstuck.jobs.job import Finish, HealthLimits, Item, ItemState, Job, State
 from unstuck.store import rows, schema
 from unstuck.store.connection import open_checked
 from unstuck.store.sqlite import SQLiteStore
@@ -54,7 +54,7 @@ async def test_work_under_way_goes_on(version: int, tmp_path: Path, clock: Clock
     try:
         before = (await store.snapshot(JOB.id)).job
         assert (before.state, before.seq, before.succeeded, before.percent) == (State.RUNNING, 7, 1, 34.0)
-        store.sweep(Alarms(), everything=True)
+        store.sweep(HealthLimits(), everything=True)
         for claimed in await store.claim(5, 30.0):
             item = claimed.item
             await store.apply([Finish(JOB.id, item.index, item.lease, ItemState.SUCCEEDED, clock())])

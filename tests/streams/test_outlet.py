@@ -14,13 +14,20 @@ import pytest
 from tests.conftest import soon
 from tests.hub.test_hub import QUICK, events_in, finish, submitted
 from unstuck.jobs.job import Cancel
-from unstuck.serve import _wired
+from unstuck.serve import _with_connection
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.streaming.direct import BACKLOG_BYTES, SENDS_PER_TURN, WIRE, Flush, Live, Wire
+from unstuck.streaming.direct import (
+    BACKLOG_BYTES,
+    CONNECTION_KEY,
+    SENDS_PER_TURN,
+    Connection,
+    DirectResponse,
+    FlushQueue,
+)
 from unstuck.streaming.hub import Hub
 
 
-class Connection:
+class UvicornDouble:
     """What uvicorn gives an app: `send` waits while the buffer is full, `receive` until the client goes."""
 
     def __init__(self) -> None:
@@ -73,16 +80,18 @@ async def hub(store: SQLiteStore) -> AsyncIterator[Hub]:
 
 
 @asynccontextmanager
-async def connected(hub: Hub, job_id: str, flush: Flush, limit_s: float = 30.0) -> AsyncIterator[Connection]:
-    connection = Connection()
+async def connected(
+    hub: Hub, job_id: str, flush: FlushQueue, limit_s: float = 30.0
+) -> AsyncIterator[UvicornDouble]:
+    connection = UvicornDouble()
     viewer = await hub.join([job_id], base="", ends=True)
-    response = Live(viewer, b": hello\n\n", hub, flush, limit_s)
-    wire = Wire(connection.send, connection)  # type: ignore[arg-type]
+    response = DirectResponse(viewer, b": hello\n\n", hub, flush, limit_s)
+    wire = Connection(connection.send, connection)  # type: ignore[arg-type]
 
     async def served() -> None:
-        await response({"type": "http", WIRE: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
-        assert wire.hold is not None
-        await wire.hold(connection.receive)  # type: ignore[arg-type]
+        await response({"type": "http", CONNECTION_KEY: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
+        assert wire.serve_until_disconnect is not None
+        await wire.serve_until_disconnect(connection.receive)  # type: ignore[arg-type]
 
     task = asyncio.create_task(served())
     try:
@@ -95,7 +104,7 @@ async def connected(hub: Hub, job_id: str, flush: Flush, limit_s: float = 30.0) 
 
 async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
-    async with connected(hub, job_id, Flush()) as one:
+    async with connected(hub, job_id, FlushQueue()) as one:
         await soon(lambda: one.events)
         await store.apply([Cancel(job_id)])
         await soon(lambda: one.gone.is_set())
@@ -113,7 +122,7 @@ async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None
 
 async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store, 50)
-    flush = Flush()
+    flush = FlushQueue()
     async with connected(hub, job_id, flush) as slow, connected(hub, job_id, flush) as quick:
         await soon(lambda: slow.events and quick.events)
         slow.room.clear()
@@ -133,7 +142,7 @@ async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQL
 
 async def test_a_reader_that_does_not_read_is_let_go(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
-    async with connected(hub, job_id, Flush(), limit_s=0.05) as one:
+    async with connected(hub, job_id, FlushQueue(), limit_s=0.05) as one:
         await soon(lambda: one.events)
         one.room.clear()
         await store.apply([Cancel(job_id)])
@@ -143,7 +152,7 @@ async def test_a_reader_that_does_not_read_is_let_go(store: SQLiteStore, hub: Hu
 
 async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
-    async with connected(hub, job_id, Flush()) as one:
+    async with connected(hub, job_id, FlushQueue()) as one:
         await soon(lambda: one.events)
         one.room.clear()
         await store.claim(1, 30.0)
@@ -155,7 +164,7 @@ async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, h
 
 async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
-    flush = Flush()
+    flush = FlushQueue()
     async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
         await soon(lambda: broken.events and whole.events)
         broken.sent = None  # type: ignore[assignment] – what is written to it next raises
@@ -182,18 +191,18 @@ async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
         async def receive(self) -> Any: ...
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        wire = scope[WIRE]
+        wire = scope[CONNECTION_KEY]
 
-        async def hold(_: Any, wire: Wire = wire) -> None:
+        async def hold(_: Any, wire: Connection = wire) -> None:
             assert wire.send == send
 
-        wire.hold = hold
+        wire.serve_until_disconnect = hold
 
     cycle = Cycle()
     gone = weakref.ref(cycle)
     gc.disable()
     try:
-        await _wired(app)(cycle.scope, cycle.receive, cycle.send)
+        await _with_connection(app)(cycle.scope, cycle.receive, cycle.send)
         del cycle
         assert gone() is None
     finally:
@@ -203,19 +212,19 @@ async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
 async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) -> None:
     """One flush of all of them at once would block the loop for everybody."""
     job_id = await submitted(store)
-    flush = Flush()
+    flush = FlushQueue()
     turns = 0
 
     class Counted:
-        rung = False
+        queued = False
 
-        def ready(self) -> bytes:
+        def next_chunk(self) -> bytes:
             seen.append(turns)
             return b""
 
     seen: list[int] = []
     for _ in range(SENDS_PER_TURN * 2 + 1):
-        flush.ring(Counted())  # type: ignore[arg-type]
+        flush.add(Counted())  # type: ignore[arg-type]
     while len(seen) < SENDS_PER_TURN * 2 + 1:
         await asyncio.sleep(0)
         turns += 1
@@ -230,5 +239,5 @@ def unchunked(chunk: bytes) -> bytes:
     return body[:-2]
 
 
-def jobs(connection: Connection) -> list[dict[str, Any]]:
+def jobs(connection: UvicornDouble) -> list[dict[str, Any]]:
     return [data for name, data in connection.events if name == "job"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unstuck.labels import host_of
-from unstuck.webhooks.targets import Allowed, NoTarget, Target, inside, target
+from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, Target, is_private, target
 
 INSIDE = [
     "127.0.0.1", "127.255.255.255", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1",
@@ -24,12 +24,12 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_addresses_inside_a_network(address: str) -> None:
-    assert inside(address)
+    assert is_private(address)
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
 def test_addresses_of_the_internet(address: str) -> None:
-    assert not inside(address)
+    assert not is_private(address)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_addresses_of_the_internet(address: str) -> None:
     ],
 )  # fmt: skip
 def test_urls_that_are_none(url: str) -> None:
-    with pytest.raises(NoTarget) as refused:
-        target(url, Allowed(private=True))
+    with pytest.raises(ForbiddenTarget) as refused:
+        target(url, AllowedTargets(private=True))
     assert len(str(refused.value)) > 20
 
 
@@ -53,17 +53,17 @@ def test_urls_that_are_none(url: str) -> None:
 )
 def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
     url = f"http://{host}/hook"
-    with pytest.raises(NoTarget, match="UNSTUCK_WEBHOOK_HOSTS"):
-        target(url, Allowed(hosts=["other"]))
-    assert target(url, Allowed(private=True)).host == host.strip("[].").lower()
-    assert target(url, Allowed(hosts=[host.strip("[].").lower()]))
+    with pytest.raises(ForbiddenTarget, match="UNSTUCK_WEBHOOK_HOSTS"):
+        target(url, AllowedTargets(hosts=["other"]))
+    assert target(url, AllowedTargets(private=True)).host == host.strip("[].").lower()
+    assert target(url, AllowedTargets(hosts=[host.strip("[].").lower()]))
 
 
 def test_whom_a_url_names() -> None:
-    assert target("https://Example.org./a?b=c", Allowed()) == Target("example.org", 443, tls=True)
-    assert target("http://8.8.8.8:81", Allowed()) == Target("8.8.8.8", 81, tls=False)
-    assert target("https://[2606:4700::1111]:8443/", Allowed()) == Target("2606:4700::1111", 8443, tls=True)
+    assert target("https://Example.org./a?b=c", AllowedTargets()) == Target("example.org", 443, tls=True)
+    assert target("http://8.8.8.8:81", AllowedTargets()) == Target("8.8.8.8", 81, tls=False)
+    assert target("https://[2606:4700::1111]:8443/", AllowedTargets()) == Target("2606:4700::1111", 8443, tls=True)
     # A number that only a look-up reads as an address is judged by what the look-up says.
-    assert target("http://2130706433/", Allowed()).host == "2130706433"
+    assert target("http://2130706433/", AllowedTargets()).host == "2130706433"
     assert host_of("https://Example.org./a") == "example.org"
     assert host_of("https://[") == host_of("nothing") == ""

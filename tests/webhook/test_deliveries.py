@@ -9,13 +9,13 @@ import pytest
 from tests.conftest import Clock
 from tests.store.test_store import finish, submitted
 from unstuck.errors import JobNotFound
-from unstuck.jobs.job import Cancel, Fail, Problem
+from unstuck.jobs.job import Cancel, Fail, JobError
 from unstuck.jobs.timeline import What
-from unstuck.store.protocol import Attempted, Due
+from unstuck.store.protocol import DeliveryAttempt, DueDeliveries
 from unstuck.store.sqlite import SQLiteStore
 
-FAILED = Attempted("failed: no; again", trouble="no", pause_s=60.0)
-DELIVERED = Attempted("delivered, 200")
+FAILED = DeliveryAttempt("failed: no; again", trouble="no", pause_s=60.0)
+DELIVERED = DeliveryAttempt("delivered, 200")
 
 
 async def ended(store: SQLiteStore, host: str = "a.example") -> str:
@@ -24,7 +24,7 @@ async def ended(store: SQLiteStore, host: str = "a.example") -> str:
     return job_id
 
 
-async def take(store: SQLiteStore, limit: int = 100, lanes: int = 4, **busy: int) -> Due:
+async def take(store: SQLiteStore, limit: int = 100, lanes: int = 4, **busy: int) -> DueDeliveries:
     return await store.take_deliveries(
         limit, lanes, {f"{name}.example": count for name, count in busy.items()}, 20.0
     )
@@ -32,13 +32,13 @@ async def take(store: SQLiteStore, limit: int = 100, lanes: int = 4, **busy: int
 
 async def test_every_end_of_a_job_with_a_url_makes_one(store: SQLiteStore) -> None:
     await store.apply([Cancel(await submitted(store, 1))])
-    assert await take(store) == Due([], None)
+    assert await take(store) == DueDeliveries([], None)
     finished = await submitted(store, 1, webhook_url="https://a.example/1")
     assert (await take(store)).taken == []
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([finish(claimed)])
     failed = await submitted(store, 1, webhook_url="https://a.example/2")
-    await store.apply([Fail(failed, Problem("no", "no"))])
+    await store.apply([Fail(failed, JobError("no", "no"))])
     cancelled = await ended(store)
     found = (await take(store)).taken
     assert [(one.job_id, one.attempt, one.host) for one in found] == [
@@ -49,16 +49,16 @@ async def test_every_end_of_a_job_with_a_url_makes_one(store: SQLiteStore) -> No
 async def test_what_was_taken_and_never_settled_is_due_again(store: SQLiteStore, clock: Clock) -> None:
     job_id = await ended(store)
     (first,) = (await take(store)).taken
-    assert await take(store) == Due([], 20.0)
+    assert await take(store) == DueDeliveries([], 20.0)
     clock.now += 19.0
-    assert await take(store) == Due([], 1.0)
+    assert await take(store) == DueDeliveries([], 1.0)
     clock.now += 1.0
     (second,) = (await take(store)).taken
     assert (second.job_id, second.attempt, second.age_s) == (job_id, 2, 20.0)
     # The first was slow, not dead: what it has to say comes too late.
-    assert not await store.settle_delivery(first, FAILED)
-    assert await store.settle_delivery(second, DELIVERED)
-    assert not await store.settle_delivery(second, FAILED)
+    assert not await store.finish_attempt(first, FAILED)
+    assert await store.finish_attempt(second, DELIVERED)
+    assert not await store.finish_attempt(second, FAILED)
 
 
 async def test_counts_follow_what_becomes_of_it(store: SQLiteStore, clock: Clock) -> None:
@@ -70,14 +70,14 @@ async def test_counts_follow_what_becomes_of_it(store: SQLiteStore, clock: Clock
     before = (await store.snapshot(job_id)).job
     assert await counts() == (1, 0, 0)
     (one,) = (await take(store)).taken
-    assert await store.settle_delivery(one, FAILED)
+    assert await store.finish_attempt(one, FAILED)
     assert await counts() == (0, 1, 0)
-    assert await take(store) == Due([], 60.0)
+    assert await take(store) == DueDeliveries([], 60.0)
     clock.now += 60
     (one,) = (await take(store)).taken
-    assert await store.settle_delivery(one, Attempted("given up: no", trouble="no"))
+    assert await store.finish_attempt(one, DeliveryAttempt("given up: no", trouble="no"))
     assert await counts() == (0, 0, 1)
-    assert await take(store) == Due([], None)
+    assert await take(store) == DueDeliveries([], None)
     told = [(entry.text, entry.attempt) for entry in await store.timeline(job_id) if entry.what is What.WEBHOOK]
     assert told == [("failed: no; again", 1), ("given up: no", 2)]
     # The job itself is final: nothing of it changed.
@@ -100,8 +100,8 @@ async def test_it_goes_with_its_job(store: SQLiteStore) -> None:
     (one,) = (await take(store)).taken
     await store.remove(job_id)
     with pytest.raises(JobNotFound):
-        await store.settle_delivery(one, FAILED)
-    assert await take(store) == Due([], None)
+        await store.finish_attempt(one, FAILED)
+    assert await take(store) == DueDeliveries([], None)
     assert (await store.overview()).webhooks == {"waiting": 0, "failing": 0, "given_up": 0}
 
 
@@ -118,10 +118,10 @@ async def test_a_clock_that_is_set_moves_no_delivery(tmp_path: Path) -> None:
     await store.open()
     await ended(store)
     (one,) = (await take(store)).taken
-    await store.settle_delivery(one, FAILED)
+    await store.finish_attempt(one, FAILED)
     for jump in (3600.0, -7200.0):
         wall.now += jump
-        assert await take(store) == Due([], 60.0)
+        assert await take(store) == DueDeliveries([], 60.0)
     wall.now += 60
     steady.now += 60
     (one,) = (await take(store)).taken

@@ -26,10 +26,10 @@ from unstuck.jobs.job import Cancel
 from unstuck.jobs.snapshot import public
 from unstuck.jobs.timeline import What
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.webhooks.dispatcher import LANES, Terms, Webhooks
-from unstuck.webhooks.sender import Poster
+from unstuck.webhooks.dispatcher import LANES, Dispatcher, WebhookConfig
+from unstuck.webhooks.sender import Sender
 from unstuck.webhooks.signature import keys
-from unstuck.webhooks.targets import Allowed
+from unstuck.webhooks.targets import AllowedTargets
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 QUICK = Backoff(0.01, 0.02)
@@ -39,9 +39,9 @@ store = store_in_real_time
 
 
 @asynccontextmanager
-async def delivering(store: SQLiteStore, **terms: Any) -> AsyncIterator[Webhooks]:
-    given = {"keys": keys(SECRET), "allowed": Allowed(private=True), "pause": QUICK, **terms}
-    webhooks = Webhooks(store, Terms(**given))
+async def delivering(store: SQLiteStore, **terms: Any) -> AsyncIterator[Dispatcher]:
+    given = {"keys": keys(SECRET), "allowed": AllowedTargets(private=True), "pause": QUICK, **terms}
+    webhooks = Dispatcher(store, WebhookConfig(**given))
     await webhooks.start()
     try:
         yield webhooks
@@ -233,8 +233,8 @@ async def test_a_slow_host_holds_up_no_other(store: SQLiteStore, receive: Receiv
 
 async def test_a_receiver_that_never_answers(store: SQLiteStore, receive: Receive) -> None:
     receiver = receive(SILENCE, 200)
-    hasty = Poster(Allowed(private=True), within_s=0.2)
-    webhooks = Webhooks(store, Terms(keys=keys(SECRET), pause=QUICK), hasty)
+    hasty = Sender(AllowedTargets(private=True), within_s=0.2)
+    webhooks = Dispatcher(store, WebhookConfig(keys=keys(SECRET), pause=QUICK), hasty)
     await webhooks.start()
     job_id = await ended(store, receiver.url())
     await counted(store)
@@ -246,7 +246,7 @@ async def test_a_receiver_that_never_answers(store: SQLiteStore, receive: Receiv
 
 async def test_an_address_inside_is_refused_at_each_delivery(store: SQLiteStore, receive: Receive) -> None:
     receiver = receive()
-    async with delivering(store, allowed=Allowed(hosts=["hook.example"])):
+    async with delivering(store, allowed=AllowedTargets(hosts=["hook.example"])):
         job_id = await ended(store, receiver.url())
         await counted(store, failing=1)
     assert receiver.received == []
@@ -292,7 +292,7 @@ async def test_without_a_secret_nothing_starts_and_what_waits_is_told(
 
 
 async def test_urls_are_checked_when_they_come(store: SQLiteStore) -> None:
-    webhooks = Webhooks(store, Terms(keys=keys(SECRET)))
+    webhooks = Dispatcher(store, WebhookConfig(keys=keys(SECRET)))
     webhooks.check("https://hook.example/path?query")
     for url in ("http://10.1.2.3/", "nonsense", "https://localhost/"):
         with pytest.raises(InvalidRequest) as refused:
@@ -303,12 +303,12 @@ async def test_urls_are_checked_when_they_come(store: SQLiteStore) -> None:
 async def test_it_can_be_stopped_at_the_very_moment_of_a_wake(store: SQLiteStore) -> None:
     """In which a wait may end and be cancelled at once; then the cancellation must win."""
     for turns in range(8):
-        webhooks = Webhooks(store, Terms(keys=keys(SECRET)))
-        woken = asyncio.Event()
+        webhooks = Dispatcher(store, WebhookConfig(keys=keys(SECRET)))
+        changed = asyncio.Event()
         await webhooks.start()
-        store.on_wake(lambda _, woken=woken: woken.set())  # type: ignore[misc]
+        store.on_commit(lambda _, changed=changed: changed.set())  # type: ignore[misc]
         await ended(store, "https://hook.invalid/")
-        await woken.wait()
+        await changed.wait()
         for _ in range(turns):
             await asyncio.sleep(0)
         async with asyncio.timeout(10):

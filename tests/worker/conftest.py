@@ -34,7 +34,7 @@ class Talk:
         return self.outputs / str(run_id)
 
     async def say(self, *messages: pipe.ToWorker) -> None:
-        await self.write(pipe.lines(*messages))
+        await self.write(pipe.encode(*messages))
 
     async def write(self, lines: bytes) -> None:
         assert self.process.stdin is not None
@@ -48,7 +48,7 @@ class Talk:
         """The next message, None at the end."""
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)
-        return pipe.read_by_runner(line)[0] if line else None
+        return pipe.decode_for_runner(line)[0] if line else None
 
     async def done(self, id: int = 1) -> pipe.Done:
         """The end of this run; the progress before it is in `heard`."""

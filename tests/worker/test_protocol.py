@@ -100,20 +100,20 @@ async def test_labels_of_any_text(worker: Talk, label: str) -> None:
 
 @given(st.text(st.characters(), max_size=600), st.integers(1, 500))
 def test_what_is_fitted_can_be_sent(text: str, limit: int) -> None:
-    fitted = pipe.fit(text, limit)
+    fitted = pipe.fit_text(text, limit)
     assert len(fitted) <= limit
     assert "\0" not in fitted
-    line = pipe.lines(pipe.Progress(id=1, message=fitted))
+    line = pipe.encode(pipe.Progress(id=1, message=fitted))
     assert line.count(b"\n") == 1
-    assert pipe.read_by_runner(line) == [pipe.Progress(id=1, message=fitted)]
+    assert pipe.decode_for_runner(line) == [pipe.Progress(id=1, message=fitted)]
 
 
 def test_each_end_reads_only_what_is_meant_for_it() -> None:
     run = pipe.Run(id=1, kind="a", name="b", output="/c", options={"x": None})
     done = pipe.Done(id=1, state="failed", error=pipe.ItemError(code="c", message="m"), result={"a": [1]})
-    assert pipe.read_by_worker(pipe.lines(run, run)) == [run, run]
-    assert pipe.read_by_runner(pipe.lines(done)) == [done]
+    assert pipe.decode_for_worker(pipe.encode(run, run)) == [run, run]
+    assert pipe.decode_for_runner(pipe.encode(done)) == [done]
     with pytest.raises(ValueError, match="type"):
-        pipe.read_by_runner(pipe.lines(run))
+        pipe.decode_for_runner(pipe.encode(run))
     with pytest.raises(ValueError, match="type"):
-        pipe.read_by_worker(pipe.lines(done))
+        pipe.decode_for_worker(pipe.encode(done))

@@ -70,7 +70,7 @@ async def test_what_waits_can_be_recalled_while_another_runs(worker: Talk, tmp_p
     await worker.run(f"clean_up {tmp_path / 'note'}", id=2)
     await worker.run("return", id=3)
     await worker.say(pipe.Recall(id=2), pipe.Recall(id=1), pipe.Recall(id=77))
-    while not isinstance(said := await worker.hear(), pipe.Back):
+    while not isinstance(said := await worker.hear(), pipe.Returned):
         assert isinstance(said, pipe.Progress), "the first goes on"
         assert said.id == 1
     assert said.id == 2
@@ -150,7 +150,7 @@ def test_a_worker_whose_runner_does_not_read_ends_when_it_is_gone(tmp_path: Path
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin is not None
-        process.stdin.write(pipe.lines(*runs))
+        process.stdin.write(pipe.encode(*runs))
         process.stdin.flush()
         eventually((tmp_path / "1").exists)  # the second answer does not fit into the pipe, which holds 64 KiB
         process.stdin.close()

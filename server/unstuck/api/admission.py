@@ -16,50 +16,52 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import Parts, answer, base_of
+from unstuck.api.context import Services, base_of, json_response
 from unstuck.errors import InvalidRequest, QueueFull
 from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import Snapshot, public
-from unstuck.store.protocol import Once
+from unstuck.store.protocol import IdempotencyKey
 
 #: Characters of an Idempotency-Key.
 KEY_LENGTH = 255
 
 
-async def check_room(request: Request, parts: Parts) -> None:
+async def check_room(request: Request, services: Services) -> None:
     """Before anything is sent or written for it: QueueFull. What was taken before is never refused when it comes
     again."""
-    most = parts.settings.max_waiting_jobs
-    if not await parts.store.has_room(most, _key(request)):
+    most = services.settings.max_waiting_jobs
+    if not await services.store.has_room(most, _key(request)):
         raise QueueFull(most)
 
 
-async def keep(request: Request, parts: Parts, job: Job, items: Iterable[Item], same_by: object) -> Response:
+async def create_job(
+    request: Request, services: Services, job: Job, items: Iterable[Item], fingerprint: object
+) -> Response:
     """Keep the job for good, and answer with it; or, where it was asked for before, with the first one. Its files
     go if it is not kept. `same_by` is all that makes another request of it, as JSON can have it."""
     kept = None
     try:
-        once = _once(request, same_by)
-        kept = await parts.store.create(job, items, once, parts.settings.max_waiting_jobs)
+        key = _idempotency_key(request, fingerprint)
+        kept = await services.store.create(job, items, key, services.settings.max_waiting_jobs)
     finally:
         if kept is None or kept.id != job.id:  # refused, or asked for before: these files belong to no job
-            await forget(parts, job.id)
-    snapshot = Snapshot(job) if kept.id == job.id else await parts.store.snapshot(kept.id)
-    seen = public(snapshot, time.time(), base_of(request), parts.settings.keep_s)
-    return answer(seen, 202, {"Location": seen["links"]["self"], "Retry-After": "1"})
+            await discard_files(services, job.id)
+    snapshot = Snapshot(job) if kept.id == job.id else await services.store.snapshot(kept.id)
+    seen = public(snapshot, time.time(), base_of(request), services.settings.keep_s)
+    return json_response(seen, 202, {"Location": seen["links"]["self"], "Retry-After": "1"})
 
 
-async def forget(parts: Parts, job_id: str) -> None:
+async def discard_files(services: Services, job_id: str) -> None:
     """Remove what was written for a job that is none."""
-    await anyio.to_thread.run_sync(shutil.rmtree, parts.folder.job(job_id), True)
+    await anyio.to_thread.run_sync(shutil.rmtree, services.folder.job(job_id), True)
 
 
-def _once(request: Request, same_by: object) -> Once | None:
+def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | None:
     """What tells a request that is sent again, after a lost answer or a double click, from a new one."""
     key = _key(request)
     if key is None:
         return None
-    return Once(key, hashlib.sha256(msgspec.json.encode(same_by)).hexdigest())
+    return IdempotencyKey(key, hashlib.sha256(msgspec.json.encode(fingerprint)).hexdigest())
 
 
 def _key(request: Request) -> str | None:

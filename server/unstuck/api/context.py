@@ -18,7 +18,7 @@ from unstuck.files.folder import DataFolder
 from unstuck.kinds.option import KindInfo
 from unstuck.settings import Settings
 from unstuck.store.protocol import Store
-from unstuck.streaming.direct import Flush
+from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.hub import Hub
 
 #: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
@@ -28,7 +28,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class WorkerStats:
     """What an operator wants to know of the work, since the start; `lapsed`: items taken from silent runners."""
 
     workers: int = 0
@@ -37,7 +37,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """What the routes work with. `flush` sends to the viewers, `troubles` says why no work can be done now, in
     sentences, `polls` counts the polls by their reason, `check_webhook` raises InvalidRequest for a URL that
     nothing can be delivered to."""
@@ -46,27 +46,27 @@ class Parts:
     store: Store
     folder: DataFolder
     hub: Hub
-    flush: Flush
+    flush: FlushQueue
     kinds: Mapping[str, KindInfo]
     troubles: Callable[[], list[str]]
     polls: dict[str, int]
     check_webhook: Callable[[str], None]
-    work: Callable[[], Work] = Work
+    work: Callable[[], WorkerStats] = WorkerStats
 
 
-def parts_of(request: Request) -> Parts:
+def services_of(request: Request) -> Services:
     """The running app's parts."""
-    parts = getattr(request.app.state, "parts", None)
-    if parts is None:
+    services = getattr(request.app.state, "services", None)
+    if services is None:
         raise RuntimeError(
             "unstuck was mounted but never started: a mounted app gets no lifespan of its own. "
             "Enter `async with unstuck.app.running(app):` in the lifespan of the host app."
         )
-    assert isinstance(parts, Parts)
-    return parts
+    assert isinstance(services, Services)
+    return services
 
 
-async def body_of(request: Request, most: int, refusal: UnstuckError) -> bytes:
+async def read_body(request: Request, most: int, refusal: UnstuckError) -> bytes:
     """The whole body; `refusal` is raised as soon as it has more than `most` bytes."""
     body = bytearray()
     async for chunk in request.stream():
@@ -89,7 +89,7 @@ def job_id_of(text: str) -> str:
     return found
 
 
-def number_of(request: Request, name: str, default: int, *, least: int, most: int) -> int:
+def int_param(request: Request, name: str, default: int, *, least: int, most: int) -> int:
     """A whole number of the query, InvalidRequest if it is none or out of bounds."""
     text = request.query_params.get(name)
     if text is None:
@@ -100,7 +100,7 @@ def number_of(request: Request, name: str, default: int, *, least: int, most: in
     raise InvalidRequest(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}.")
 
 
-def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON that no cache keeps."""
     return Response(
         msgspec.json.encode(content),

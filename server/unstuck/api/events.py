@@ -15,10 +15,10 @@ from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import Parts, base_of, job_id_of, parts_of
+from unstuck.api.context import Services, base_of, job_id_of, services_of
 from unstuck.errors import JobNotFound, TooLarge
 from unstuck.streaming import sse
-from unstuck.streaming.direct import HEADERS, WIRE, Live
+from unstuck.streaming.direct import CONNECTION_KEY, HEADERS, DirectResponse
 from unstuck.streaming.viewer import Viewer
 
 # Its shutdown flag is one for the whole process and stays set; ours is the hub's, one for each app.
@@ -32,36 +32,36 @@ RETRY_MS = (1_000, 3_000)
 FIRST_S = 1.0
 
 
-async def of_one_job(request: Request) -> Response:
+async def job_events(request: Request) -> Response:
     """GET /api/jobs/{id}/events"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     words = (
         f"unstuck: live progress of job {job_id}.\n"
         "Every 'job' event is the whole job; the last one has \"done\":true, then this stream ends."
     )
-    viewer = await _joined(request, parts, [job_id], one=True)
+    viewer = await _join(request, services, [job_id], one=True)
     try:
         # Whether there is such a job is what the hub's one read says, however many come at once.
         async with asyncio.timeout(FIRST_S):
-            await viewer.something()
+            await viewer.wait_ready()
     except TimeoutError:
         pass
     except BaseException:
-        parts.hub.part(viewer)
+        services.hub.leave(viewer)
         raise
-    if viewer.lost:
-        parts.hub.part(viewer)
+    if viewer.job_missing:
+        services.hub.leave(viewer)
         raise JobNotFound(job_id)  # 404 as an answer, which curl understands
-    if viewer.ended and _last_event_id(request) == str(viewer.holds(job_id)):
-        parts.hub.part(viewer)
+    if viewer.ended and _last_event_id(request) == str(viewer.newest_seq(job_id)):
+        services.hub.leave(viewer)
         return Response(status_code=204)  # stops an EventSource for good
-    return _stream(request, parts, viewer, words)
+    return _stream(request, services, viewer, words)
 
 
-async def of_many(request: Request) -> Response:
+async def all_events(request: Request) -> Response:
     """GET /api/events/stream"""
-    parts = parts_of(request)
+    services = services_of(request)
     named = list(dict.fromkeys(job_id_of(text) for text in request.query_params.getlist("job")))
     if len(named) > MOST_JOBS:
         raise TooLarge(
@@ -69,22 +69,22 @@ async def of_many(request: Request) -> Response:
             code="too_many_jobs",
         )
     words = f"unstuck: live progress of {len(named) or 'all'} job{'' if len(named) == 1 else 's'}."
-    return _stream(request, parts, await _joined(request, parts, named or None, one=False), words)
+    return _stream(request, services, await _join(request, services, named or None, one=False), words)
 
 
-async def _joined(request: Request, parts: Parts, job_ids: Sequence[str] | None, *, one: bool) -> Viewer:
+async def _join(request: Request, services: Services, job_ids: Sequence[str] | None, *, one: bool) -> Viewer:
     wants_items = request.query_params.get("items") != "0"
-    return await parts.hub.join(job_ids, base=base_of(request), wants_items=wants_items, ends=one)
+    return await services.hub.join(job_ids, base=base_of(request), wants_items=wants_items, ends=one)
 
 
-def _stream(request: Request, parts: Parts, viewer: Viewer, words: str) -> Response:
+def _stream(request: Request, services: Services, viewer: Viewer, words: str) -> Response:
     if request.method == "HEAD":  # whoever asks for the head alone is not kept waiting for a body that never comes
-        parts.hub.part(viewer)
+        services.hub.leave(viewer)
         return Response(headers=HEADERS)
     opening = sse.opening(words, random.randint(*RETRY_MS))  # noqa: S311 – spreads, hides nothing
-    limit_s = parts.settings.send_timeout_s
-    if WIRE in request.scope:
-        return Live(viewer, opening, parts.hub, parts.flush, limit_s)
+    limit_s = services.settings.send_timeout_s
+    if CONNECTION_KEY in request.scope:
+        return DirectResponse(viewer, opening, services.hub, services.flush, limit_s)
 
     async def events() -> AsyncIterator[bytes]:
         try:
@@ -92,7 +92,7 @@ def _stream(request: Request, parts: Parts, viewer: Viewer, words: str) -> Respo
             async for pending in viewer:
                 yield pending
         finally:
-            parts.hub.part(viewer)
+            services.hub.leave(viewer)
 
     return EventSourceResponse(events(), headers=HEADERS, ping=0, send_timeout=limit_s)
 

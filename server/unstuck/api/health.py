@@ -6,36 +6,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import __version__
-from unstuck.api.context import answer, parts_of
+from unstuck.api.context import json_response, services_of
 from unstuck.errors import StoreUnavailable
 
 
-async def live(_: Request) -> Response:
+async def get_live(_: Request) -> Response:
     """GET /api/health/live – the process answers."""
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
-async def ready(request: Request) -> Response:
+async def get_ready(request: Request) -> Response:
     """GET /api/health/ready – the store takes a durable write, and work can be done; 503 otherwise."""
-    parts = parts_of(request)
-    troubles = parts.troubles()
+    services = services_of(request)
+    troubles = services.troubles()
     try:
-        await parts.store.check()
+        await services.store.check_writable()
     except StoreUnavailable as error:
         troubles.append(error.detail)
     status = "unavailable" if troubles else "ok"
-    return answer({"status": status, "troubles": troubles}, 503 if troubles else 200)
+    return json_response({"status": status, "troubles": troubles}, 503 if troubles else 200)
 
 
-async def details(request: Request) -> Response:
+async def get_health(request: Request) -> Response:
     """GET /api/health – queue, jobs, streams and rescues in numbers."""
-    parts = parts_of(request)
-    overview = await parts.store.overview()
-    counts, work = parts.hub.counts, parts.work()
-    troubles = parts.troubles()
-    if parts.store.trouble is not None:
-        troubles.append(f"The store cannot be written: {parts.store.trouble}.")
-    return answer(
+    services = services_of(request)
+    overview = await services.store.overview()
+    counts, work = services.hub.stats, services.work()
+    troubles = services.troubles()
+    if services.store.trouble is not None:
+        troubles.append(f"The store cannot be written: {services.store.trouble}.")
+    return json_response(
         {
             "status": "unavailable" if troubles else "ok",
             "version": __version__,
@@ -49,8 +49,8 @@ async def details(request: Request) -> Response:
             "jobs": {"by_state": overview.by_state, "by_health": overview.by_health},
             "webhooks": overview.webhooks,
             "streams": {
-                "open": parts.hub.streams,
-                "jobs_watched": parts.hub.watched,
+                "open": services.hub.streams,
+                "jobs_watched": services.hub.watched,
                 "opened": counts.opened,
                 "refused": counts.refused,
                 "broadcasts": counts.broadcasts,
@@ -58,6 +58,6 @@ async def details(request: Request) -> Response:
                 "broadcast_failures": counts.broadcast_failures,
                 "rescues": counts.rescues,
             },
-            "polls": parts.polls,
+            "polls": services.polls,
         }
     )

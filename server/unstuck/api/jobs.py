@@ -11,7 +11,7 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import Parts, answer, base_of, job_id_of, number_of, parts_of
+from unstuck.api.context import Services, base_of, int_param, job_id_of, json_response, services_of
 from unstuck.errors import InvalidRequest, JobFinished, UnstuckError
 from unstuck.jobs.job import Cancel, Health, ItemState, State
 from unstuck.jobs.snapshot import Snapshot, etag, public, public_item
@@ -22,75 +22,75 @@ POLL_REASONS = frozenset({"reconnect", "late", "watchdog", "behind", "wake", "fa
 END_CURSOR = re.compile(r"(\d{1,12}(?:\.\d{1,20})?)~(\d{1,18})", re.ASCII)
 
 
-async def listed(request: Request) -> Response:
+async def list_jobs(request: Request) -> Response:
     """GET /api/jobs"""
-    parts = parts_of(request)
+    services = services_of(request)
     wanted = JobFilter(
-        states=_several(request, "state", tuple(State)),
+        states=_list_param(request, "state", tuple(State)),
         kind=request.query_params.get("kind"),
-        healths=_several(request, "health", HEALTHS),
-        finished_before=_time(request, "finished_before"),
+        healths=_list_param(request, "health", HEALTHS),
+        finished_before=_time_param(request, "finished_before"),
     )
-    limit = number_of(request, "limit", 50, least=1, most=200)
+    limit = int_param(request, "limit", 50, least=1, most=200)
     before = None
     if wanted.finished_before is None:
-        before = number_of(request, "cursor", 2**53, least=0, most=2**53)
+        before = int_param(request, "cursor", 2**53, least=0, most=2**53)
     else:
         wanted = replace(wanted, finished_after=_end_cursor(request))
-    found = await parts.store.jobs(wanted, before=before, limit=limit + 1)
+    found = await services.store.jobs(wanted, before=before, limit=limit + 1)
     page = found[:limit]
     following = None
     if len(found) > limit:
         job_n, last = page[-1]
         following = str(job_n) if before is not None else f"{last.job.finished_at}~{job_n}"
-    return answer({"jobs": [_public(request, parts, one) for _, one in page], "next": following})
+    return json_response({"jobs": [_public(request, services, get_job) for _, get_job in page], "next": following})
 
 
-async def one(request: Request) -> Response:
+async def get_job(request: Request) -> Response:
     """GET /api/jobs/{id}"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     reason = request.headers.get("x-unstuck-poll")
     if reason is not None:
         known = reason if reason in POLL_REASONS else "other"
-        parts.polls[known] = parts.polls.get(known, 0) + 1
-    snapshot = await parts.store.snapshot(job_id)
+        services.polls[known] = services.polls.get(known, 0) + 1
+    snapshot = await services.store.snapshot(job_id)
     tag = etag(snapshot)
     if _matches(request, tag):
         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-store"})
-    return answer(_public(request, parts, snapshot), headers={"ETag": tag})
+    return json_response(_public(request, services, snapshot), headers={"ETag": tag})
 
 
-async def cancel(request: Request) -> Response:
+async def cancel_job(request: Request) -> Response:
     """POST /api/jobs/{id}/cancel"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
-    (outcome,) = await parts.store.apply([Cancel(job_id)])
+    (outcome,) = await services.store.apply([Cancel(job_id)])
     if isinstance(outcome, UnstuckError) and not isinstance(outcome, JobFinished):
         raise outcome
     status = 200 if isinstance(outcome, JobFinished) else 202
-    return answer(_public(request, parts, await parts.store.snapshot(job_id)), status)
+    return json_response(_public(request, services, await services.store.snapshot(job_id)), status)
 
 
-async def remove(request: Request) -> Response:
+async def remove_job(request: Request) -> Response:
     """DELETE /api/jobs/{id}"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
-    await parts.store.remove(job_id)
+    await services.store.remove(job_id)
     # The row first: should this be cut off here, the next start sweeps a folder without a job.
-    await anyio.to_thread.run_sync(parts.folder.remove, job_id)
+    await anyio.to_thread.run_sync(services.folder.remove, job_id)
     return Response(status_code=204)
 
 
-async def items(request: Request) -> Response:
+async def list_items(request: Request) -> Response:
     """GET /api/jobs/{id}/items"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
-    limit = number_of(request, "limit", 100, least=1, most=1_000)
+    limit = int_param(request, "limit", 100, least=1, most=1_000)
     after_seq, after_index = _items_cursor(request)
-    found = await parts.store.items(
+    found = await services.store.items(
         job_id,
-        states=_several(request, "state", tuple(ItemState)),
+        states=_list_param(request, "state", tuple(ItemState)),
         after_seq=after_seq,
         after_index=after_index,
         limit=limit + 1,
@@ -101,19 +101,19 @@ async def items(request: Request) -> Response:
         last = page[-1]
         following = str(last.index) if after_seq is None else f"{last.seq}.{last.index}"
     base = base_of(request)
-    return answer({"items": [public_item(item, job_id, base) for item in page], "next": following})
+    return json_response({"items": [public_item(item, job_id, base) for item in page], "next": following})
 
 
-def _public(request: Request, parts: Parts, snapshot: Snapshot) -> dict[str, object]:
-    return public(snapshot, time.time(), base_of(request), parts.settings.keep_s)
+def _public(request: Request, services: Services, snapshot: Snapshot) -> dict[str, object]:
+    return public(snapshot, time.time(), base_of(request), services.settings.keep_s)
 
 
 def _matches(request: Request, tag: str) -> bool:
     held = request.headers.get("if-none-match", "")
-    return any(one.strip().removeprefix("W/") == tag.removeprefix("W/") for one in held.split(","))
+    return any(get_job.strip().removeprefix("W/") == tag.removeprefix("W/") for get_job in held.split(","))
 
 
-def _time(request: Request, name: str) -> float | None:
+def _time_param(request: Request, name: str) -> float | None:
     """A time of the query in epoch seconds; InvalidRequest where it is none of RFC 3339."""
     text = request.query_params.get(name)
     if text is None:
@@ -142,8 +142,8 @@ def _items_cursor(request: Request) -> tuple[int | None, int]:
     """Where to go on: after a seq and an index, or after an index alone."""
     cursor = request.query_params.get("cursor", "")
     if "after_seq" not in request.query_params:
-        return None, number_of(request, "cursor", -1, least=-1, most=2**53)
-    seq = number_of(request, "after_seq", 0, least=0, most=2**53)
+        return None, int_param(request, "cursor", -1, least=-1, most=2**53)
+    seq = int_param(request, "after_seq", 0, least=0, most=2**53)
     if not cursor:
         return seq, 2**53  # all items of that seq were seen
     head, _, tail = cursor.partition(".")
@@ -152,7 +152,7 @@ def _items_cursor(request: Request) -> tuple[int | None, int]:
     return int(head), int(tail)
 
 
-def _several(request: Request, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def _list_param(request: Request, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """The parameter, which may be repeated, or a list with commas."""
     asked = [text for given in request.query_params.getlist(name) for text in given.split(",")]
     values = tuple("cancelled" if text == "canceled" else text for text in asked)

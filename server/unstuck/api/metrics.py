@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import __version__
-from unstuck.api.context import NO_STORE, Parts, parts_of
+from unstuck.api.context import NO_STORE, Services, services_of
 from unstuck.errors import StoreUnavailable
 from unstuck.jobs.job import Health, State
 from unstuck.store.protocol import Overview
@@ -21,26 +21,28 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Sample = tuple[Mapping[str, str], float]
 
 
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """GET /metrics"""
-    parts = parts_of(request)
-    lines = [*_about_the_process(parts)]
+    services = services_of(request)
+    lines = [*_about_the_process(services)]
     try:
-        overview = await parts.store.overview()
+        overview = await services.store.overview()
     except StoreUnavailable:
         lines += _gauge("store_trouble", "1 if the store cannot be written or read, else 0.", 1)
     else:
-        lines += _gauge("store_trouble", "1 if the store cannot be written or read, else 0.", parts.store.trouble)
+        lines += _gauge(
+            "store_trouble", "1 if the store cannot be written or read, else 0.", services.store.trouble
+        )
         lines += _about_the_store(overview)
     text = "\n".join(lines) + "\n"
     return Response(text, headers={**NO_STORE, "Content-Type": CONTENT_TYPE})
 
 
-def _about_the_process(parts: Parts) -> Iterator[str]:
-    hub, counts, work = parts.hub, parts.hub.counts, parts.work()
+def _about_the_process(services: Services) -> Iterator[str]:
+    hub, counts, work = services.hub, services.hub.stats, services.work()
     yield from _family("build_info", "gauge", "Always 1; the version is a label.", [({"version": __version__}, 1)])
     yield from _gauge("work_trouble", "1 if no work can be done (no worker starts, or the runner ended), else 0.",
-                      parts.troubles())  # fmt: skip
+                      services.troubles())  # fmt: skip
     yield from _gauge("workers", "Worker processes that are alive.", work.workers)
     yield from _total("worker_deaths", "Worker processes that ended by themselves or were killed.", work.deaths)
     yield from _total("leases_lapsed", "Items taken from a runner that gave no sign of life.", work.lapsed)
@@ -52,7 +54,7 @@ def _about_the_process(parts: Parts) -> Iterator[str]:
     yield from _total("broadcast_retries", "Attempts at a broadcast that failed.", counts.broadcast_retries)
     yield from _total("broadcast_failures", "Broadcasts given up after all attempts.", counts.broadcast_failures)
     yield from _total("viewers_rescued", "Viewers whom a heartbeat found without the truth.", counts.rescues)
-    polls: list[Sample] = [({"reason": reason}, count) for reason, count in sorted(parts.polls.items())]
+    polls: list[Sample] = [({"reason": reason}, count) for reason, count in sorted(services.polls.items())]
     yield from _family("polls_total", "counter", "Polls of a job's status, by the reason that they gave.", polls)
 
 

@@ -26,7 +26,7 @@ CONTENT_SECURITY_POLICY = (
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware; see the module."""
 
     def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ class Guard:
         return None
 
     def _host_allowed(self, host: str) -> bool:
-        return self._any_host or _name(host) in self._hosts
+        return self._any_host or _host_name(host) in self._hosts
 
 
 def _same_site(scope: Scope, headers: Headers, host: str) -> bool:
@@ -73,7 +73,7 @@ def _same_site(scope: Scope, headers: Headers, host: str) -> bool:
     return len(origins) == 1 and parsed.scheme in ("http", "https") and parsed.netloc.lower() == host.lower()
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     """The host without its port, lower case; what is no `name:port` comes back whole and fits no name."""
     head, colon, port = host.rpartition(":")
     name = head if colon and port.isascii() and port.isdigit() and not head.endswith(":") else host

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import __version__
-from unstuck.api.context import answer, base_of
-from unstuck.api.operator import Verdict
+from unstuck.api.context import base_of, json_response
+from unstuck.api.operator import FailRequest
 from unstuck.api.reports import Report
-from unstuck.api.retry import Wish
+from unstuck.api.retry import RetryRequest
 from unstuck.api.submission import Submission
 from unstuck.jobs.job import Health, ItemState, State
 
@@ -27,7 +27,7 @@ Schema = dict[str, Any]
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 #: Sent with the call as JSON.
-SENT = (Submission, Report, Wish, Verdict)
+SENT = (Submission, Report, RetryRequest, FailRequest)
 
 
 def _ref(name: str) -> Schema:
@@ -205,9 +205,9 @@ PARAMETERS: Mapping[str, Schema] = {
 }
 
 
-async def description(request: Request) -> Response:
+async def get_openapi(request: Request) -> Response:
     """GET /api/openapi.json"""
-    return answer(described(base_of(request)))
+    return json_response(described(base_of(request)))
 
 
 def described(base: str) -> Schema:

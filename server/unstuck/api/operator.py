@@ -11,9 +11,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import Parts, answer, base_of, body_of, job_id_of, parts_of
+from unstuck.api.context import Services, base_of, job_id_of, json_response, read_body, services_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
-from unstuck.jobs.job import Fail, Problem
+from unstuck.jobs.job import Fail, JobError
 from unstuck.jobs.snapshot import public
 
 WHY_LENGTH = 500
@@ -22,36 +22,36 @@ BODY_BYTES = 16_384
 RESCUE = "An operator asked for another attempt."
 
 
-class Verdict(msgspec.Struct, forbid_unknown_fields=True):
+class FailRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Why a job is given up."""
 
     why: str
 
 
-async def rescue(request: Request) -> Response:
+async def rescue_job(request: Request) -> Response:
     """POST /api/jobs/{id}/rescue"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
-    await parts.store.rescue(job_id, RESCUE)
-    return await _job(request, parts, job_id)
+    await services.store.rescue(job_id, RESCUE)
+    return await _job(request, services, job_id)
 
 
-async def fail(request: Request) -> Response:
+async def fail_job(request: Request) -> Response:
     """POST /api/jobs/{id}/fail"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
-    error = Problem("failed_by_operator", await _why(request))
-    (outcome,) = await parts.store.apply([Fail(job_id, error)])
+    error = JobError("failed_by_operator", await _why(request))
+    (outcome,) = await services.store.apply([Fail(job_id, error)])
     if isinstance(outcome, UnstuckError):
         raise outcome
-    return await _job(request, parts, job_id)
+    return await _job(request, services, job_id)
 
 
 async def _why(request: Request) -> str:
     refusal = TooLarge(f"This takes {BODY_BYTES:,} bytes at most.", code="body_too_large")
-    body = await body_of(request, BODY_BYTES, refusal)
+    body = await read_body(request, BODY_BYTES, refusal)
     try:
-        why = msgspec.json.decode(body, type=Verdict).why.strip()
+        why = msgspec.json.decode(body, type=FailRequest).why.strip()
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f'Send the reason as JSON: {{"why": "…"}} ({error}).', status=422) from None
     if not 1 <= len(why) <= WHY_LENGTH:
@@ -63,6 +63,6 @@ async def _why(request: Request) -> str:
     return why
 
 
-async def _job(request: Request, parts: Parts, job_id: str) -> Response:
-    snapshot = await parts.store.snapshot(job_id)
-    return answer(public(snapshot, time.time(), base_of(request), parts.settings.keep_s), 202)
+async def _job(request: Request, services: Services, job_id: str) -> Response:
+    snapshot = await services.store.snapshot(job_id)
+    return json_response(public(snapshot, time.time(), base_of(request), services.settings.keep_s), 202)

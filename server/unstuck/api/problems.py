@@ -48,7 +48,7 @@ def problem(
     )
 
 
-async def ours(_: Request, error: Exception) -> Response:
+async def on_unstuck_error(_: Request, error: Exception) -> Response:
     """An error of our own tree."""
     assert isinstance(error, UnstuckError)
     return problem(error.status, error.code, error.title, error.detail, retry_after(error))
@@ -61,7 +61,7 @@ def retry_after(error: UnstuckError) -> dict[str, str]:
     return {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, StoreUnavailable) else {}
 
 
-async def of_the_framework(request: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """No such route, wrong method, and the like."""
     assert isinstance(error, HTTPException)
     title = http.HTTPStatus(error.status_code).phrase
@@ -73,7 +73,7 @@ async def of_the_framework(request: Request, error: Exception) -> Response:
     return problem(error.status_code, code, title, detail, dict(error.headers or {}))
 
 
-async def unexpected(request: Request, error: Exception) -> Response:
+async def on_unexpected_error(request: Request, error: Exception) -> Response:
     """A bug. The traceback goes to the log, once, where the server's own error middleware puts it."""
     log.error("%s %s broke: %s", request.method, request.url.path, type(error).__name__)
     return problem(500, "internal_error", "Internal error", "The server failed to answer this; its log says why.")

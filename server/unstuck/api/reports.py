@@ -19,11 +19,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from unstuck.api import problems
-from unstuck.api.context import Parts, answer, base_of, body_of, job_id_of, parts_of
+from unstuck.api.context import Services, base_of, job_id_of, json_response, read_body, services_of
 from unstuck.api.submit import drain
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
-from unstuck.jobs.external import Told, ToldItem
-from unstuck.jobs.job import ItemState, Problem, State
+from unstuck.jobs.external import ExternalReport, ItemReport
+from unstuck.jobs.job import ItemState, JobError, State
 from unstuck.jobs.snapshot import public
 from unstuck.store.protocol import Store
 
@@ -79,28 +79,28 @@ _DECODER = msgspec.json.Decoder(Report)
 _SIGN_OF_LIFE = Report()
 
 
-async def report(request: Request) -> Response:
+async def report_progress(request: Request) -> Response:
     """POST /api/jobs/{id}/progress"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in STREAMS:
-        return await _stream(request, parts, job_id)
-    names = _Names(parts.store, job_id)
-    one = _read(await body_of(request, REPORT_BYTES, _too_large()))
-    await names.learn([one])
-    heard = await parts.store.report(job_id, [names.told(one)])
-    if heard.refusal is not None:
-        raise heard.refusal
-    return await _job(request, parts, job_id)
+        return await _stream(request, services, job_id)
+    names = _Names(services.store, job_id)
+    one = _read(await read_body(request, REPORT_BYTES, _too_large()))
+    await names.look_up([one])
+    result = await services.store.report(job_id, [names.to_report(one)])
+    if result.refusal is not None:
+        raise result.refusal
+    return await _job(request, services, job_id)
 
 
-async def _stream(request: Request, parts: Parts, job_id: str) -> Response:
-    await parts.store.snapshot(job_id)  # before anything is sent for nothing
-    intake = _Intake(parts.store, job_id)
+async def _stream(request: Request, services: Services, job_id: str) -> Response:
+    await services.store.snapshot(job_id)  # before anything is sent for nothing
+    intake = _Intake(services.store, job_id)
     refusal: UnstuckError | None = None
     try:
-        async for lines in _lines(request, parts.settings.reporter_silence_s):
+        async for lines in _lines(request, services.settings.reporter_silence_s):
             await intake.take(lines)
     except ClientDisconnect:
         await intake.close()  # he is gone; what he said stays
@@ -110,7 +110,7 @@ async def _stream(request: Request, parts: Parts, job_id: str) -> Response:
     # What the store refused came before what cannot be read.
     refusal = await intake.close() or refusal
     if refusal is None:
-        return await _job(request, parts, job_id)
+        return await _job(request, services, job_id)
     await drain(request)
     headers = {"Connection": "close", **problems.retry_after(refusal)}
     where = {"accepted": intake.accepted, "line": intake.line}
@@ -151,7 +151,7 @@ class _Intake:
         self._store = store
         self._job_id = job_id
         self._names = _Names(store, job_id)
-        self._waiting: list[Told] = []
+        self._waiting: list[ExternalReport] = []
         self._refusal: UnstuckError | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -168,10 +168,10 @@ class _Intake:
                 reports.append(_read(line) if line.strip() else _SIGN_OF_LIFE)
         except UnstuckError as error:
             wrong = error
-        await self._names.learn(reports)
+        await self._names.look_up(reports)
         try:
             for one in reports:
-                self._waiting.append(self._names.told(one))
+                self._waiting.append(self._names.to_report(one))
         except UnstuckError as error:
             wrong = error
         self._write_on()
@@ -193,12 +193,12 @@ class _Intake:
     async def _write(self) -> None:
         batch, self._waiting = self._waiting, []
         try:
-            heard = await self._store.report(self._job_id, batch)
+            result = await self._store.report(self._job_id, batch)
         except UnstuckError as error:
             self._refusal = error
         else:
-            self.accepted += heard.accepted
-            self._refusal = heard.refusal
+            self.accepted += result.accepted
+            self._refusal = result.refusal
         self._writing = None
         self._write_on()
 
@@ -211,43 +211,43 @@ class _Names:
         self._job_id = job_id
         self._known: dict[str, list[int]] = {}
 
-    async def learn(self, reports: Iterable[Report]) -> None:
+    async def look_up(self, reports: Iterable[Report]) -> None:
         """Look up the names in them that are new."""
         wanted = {
             item.name for one in reports for item in one.items if item.index is None and item.name is not None
         }
         if unknown := wanted - self._known.keys():
-            found = await self._store.named(self._job_id, list(unknown))
+            found = await self._store.indexes_of(self._job_id, list(unknown))
             self._known.update({name: [] for name in unknown})
             for name, index in found:
                 self._known[name].append(index)
 
-    def told(self, report: Report) -> Told:
+    def to_report(self, report_progress: Report) -> ExternalReport:
         """The report as the store takes it; InvalidRequest for what it cannot mean."""
-        if report.error is not None and report.state != "failed":
+        if report_progress.error is not None and report_progress.state != "failed":
             raise InvalidRequest(
                 'error says why the whole job failed, together with "state": "failed"; that of an item stands '
                 "beside the item's state.",
                 status=422,
             )
-        return Told(
-            items=tuple(self._item(one) for one in report.items),
-            processed=report.processed,
-            failed=report.failed,
-            skipped=report.skipped,
-            total=report.total,
-            stage=report.stage,
-            message=report.message,
-            state=None if report.state is None else State(_spelt(report.state)),
-            error=_problem(report.error),
+        return ExternalReport(
+            items=tuple(self._item(one) for one in report_progress.items),
+            processed=report_progress.processed,
+            failed=report_progress.failed,
+            skipped=report_progress.skipped,
+            total=report_progress.total,
+            stage=report_progress.stage,
+            message=report_progress.message,
+            state=None if report_progress.state is None else State(_normalize_state(report_progress.state)),
+            error=_error(report_progress.error),
         )
 
-    def _item(self, one: ReportedItem) -> ToldItem:
-        state = ItemState(_spelt(one.state))
+    def _item(self, one: ReportedItem) -> ItemReport:
+        state = ItemState(_normalize_state(one.state))
         if one.error is not None and state is not ItemState.FAILED:
             raise InvalidRequest(f'An item has an error where its state is "failed", not "{state}".', status=422)
-        return ToldItem(
-            self._index(one), state, one.progress, one.message, _problem(one.error), _result(one.result)
+        return ItemReport(
+            self._index(one), state, one.progress, one.message, _error(one.error), _result(one.result)
         )
 
     def _index(self, one: ReportedItem) -> int:
@@ -285,15 +285,17 @@ def _result(raw: msgspec.Raw) -> dict[str, Any] | None:
         raise InvalidRequest("An item's result is a JSON object.", status=422) from None
 
 
-def _problem(error: Error | str | None) -> Problem | None:
+def _error(error: Error | str | None) -> JobError | None:
     if error is None:
         return None
     return (
-        Problem("failed", error) if isinstance(error, str) else Problem(error.code, error.message, error.transient)
+        JobError("failed", error)
+        if isinstance(error, str)
+        else JobError(error.code, error.message, error.transient)
     )
 
 
-def _spelt(state: str) -> str:
+def _normalize_state(state: str) -> str:
     return "cancelled" if state == "canceled" else state
 
 
@@ -301,6 +303,6 @@ def _too_large() -> TooLarge:
     return TooLarge(f"A report has {REPORT_BYTES:,} bytes at most; send several.", code="body_too_large")
 
 
-async def _job(request: Request, parts: Parts, job_id: str) -> Response:
-    snapshot = await parts.store.snapshot(job_id)
-    return answer(public(snapshot, time.time(), base_of(request), parts.settings.keep_s))
+async def _job(request: Request, services: Services, job_id: str) -> Response:
+    snapshot = await services.store.snapshot(job_id)
+    return json_response(public(snapshot, time.time(), base_of(request), services.settings.keep_s))

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from unstuck import labels as names
-from unstuck.api.context import NO_STORE, Parts, job_id_of, parts_of
+from unstuck.api.context import NO_STORE, Services, job_id_of, services_of
 from unstuck.errors import InvalidRequest, JobNotDone, NotFound
 from unstuck.jobs.job import Item
 from unstuck.jobs.snapshot import public_item
@@ -25,19 +25,19 @@ PIECE_BYTES = 256 * 1024
 PAGE_ITEMS = 500
 
 
-async def of_item(request: Request) -> Response:
+async def item_result(request: Request) -> Response:
     """GET /api/jobs/{id}/items/{index}/result"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     text = request.path_params["index"]
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise InvalidRequest(f"An item's index is a whole number, not {text[:40]!r}.")
-    item = await parts.store.item(job_id, int(text))
+    item = await services.store.item(job_id, int(text))
     if item is None:
         raise NotFound(f"Job {job_id} has no item {text}.")
     if item.result_file is None:
         raise NotFound(f"Item {text} of job {job_id} is {item.state} and left no result file.")
-    path = parts.folder.result(job_id, item.index, item.lease, item.result_file)
+    path = services.folder.result(job_id, item.index, item.lease, item.result_file)
     disposition = names.content_disposition(item.result_file)
     return FileResponse(
         path,
@@ -46,16 +46,16 @@ async def of_item(request: Request) -> Response:
     )
 
 
-async def of_job(request: Request) -> Response:
+async def job_results(request: Request) -> Response:
     """GET /api/jobs/{id}/results"""
-    parts = parts_of(request)
+    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
-    job = (await parts.store.snapshot(job_id)).job
+    job = (await services.store.snapshot(job_id)).job
     if not job.done:
         raise JobNotDone(job_id)
     disposition = names.content_disposition(f"{names.harmless(job.kind)}-{job_id[:8]}.zip")
     return StreamingResponse(
-        _zip(parts, job_id),
+        _zip(services, job_id),
         media_type="application/zip",
         headers={**NO_STORE, "Content-Disposition": disposition},
     )
@@ -79,14 +79,14 @@ class _Pieces:
         return taken
 
 
-async def _zip(parts: Parts, job_id: str) -> AsyncIterator[bytes]:
+async def _zip(services: Services, job_id: str) -> AsyncIterator[bytes]:
     pieces = _Pieces()
     # Stored, not deflated: pictures and archives do not shrink, and the download starts at once.
     with zipfile.ZipFile(pieces, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
-        async for item in _items(parts, job_id):
+        async for item in _items(services, job_id):
             if item.result_file is None:
                 continue
-            path = parts.folder.result(job_id, item.index, item.lease, item.result_file)
+            path = services.folder.result(job_id, item.index, item.lease, item.result_file)
             entry_name = f"{item.index + 1:05d}-{names.harmless(item.result_file)}"
             with archive.open(entry_name, "w", force_zip64=True) as entry, path.open("rb") as source:
                 while piece := await anyio.to_thread.run_sync(source.read, PIECE_BYTES):
@@ -94,7 +94,7 @@ async def _zip(parts: Parts, job_id: str) -> AsyncIterator[bytes]:
                     yield pieces.take()
         with archive.open("results.json", "w", force_zip64=True) as entry:
             before = b"[\n"
-            async for item in _items(parts, job_id):
+            async for item in _items(services, job_id):
                 shown = public_item(item, job_id, "")
                 shown.pop("links", None)
                 entry.write(before + msgspec.json.encode(shown))
@@ -104,9 +104,9 @@ async def _zip(parts: Parts, job_id: str) -> AsyncIterator[bytes]:
     yield pieces.take()
 
 
-async def _items(parts: Parts, job_id: str) -> AsyncIterator[Item]:
+async def _items(services: Services, job_id: str) -> AsyncIterator[Item]:
     after = -1
-    while page := await parts.store.items(job_id, after_index=after, limit=PAGE_ITEMS):
+    while page := await services.store.items(job_id, after_index=after, limit=PAGE_ITEMS):
         for item in page:
             yield item
         after = page[-1].index

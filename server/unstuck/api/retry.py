@@ -18,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck.api import admission
-from unstuck.api.context import Parts, body_of, job_id_of, parts_of
+from unstuck.api.context import Services, job_id_of, read_body, services_of
 from unstuck.api.submission import check_kind, check_webhook
 from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
 from unstuck.files.folder import stored_name
-from unstuck.files.links import settle, share
+from unstuck.files.links import link_inputs, sync_links
 from unstuck.jobs.job import Item, ItemState, Job, State
 from unstuck.store.protocol import Store
 
@@ -35,45 +35,45 @@ PAGE = 1_000
 FAILED = (ItemState.FAILED.value, ItemState.CANCELLED.value)
 
 
-class Wish(msgspec.Struct, forbid_unknown_fields=True):
+class RetryRequest(msgspec.Struct, forbid_unknown_fields=True):
     """What is to be done over."""
 
     only: Literal["failed", "all"] = "failed"
 
 
-async def retry(request: Request) -> Response:
+async def retry_job(request: Request) -> Response:
     """POST /api/jobs/{id}/retry"""
-    parts = parts_of(request)
+    services = services_of(request)
     old_id = job_id_of(request.path_params["job_id"])
-    wish = await _wish(request)
-    old = (await parts.store.snapshot(old_id)).job
+    wanted = await _read_request(request)
+    old = (await services.store.snapshot(old_id)).job
     if not old.done:
         raise JobNotDone(old_id)
     if not old.external:
-        check_kind(old.kind, dict(old.options), parts)
-    check_webhook(old.webhook_url, parts)
-    await admission.check_room(request, parts)
+        check_kind(old.kind, dict(old.options), services)
+    check_webhook(old.webhook_url, services)
+    await admission.check_room(request, services)
     new_id = str(uuid4())
     try:
-        items = await _items(parts, old_id, new_id, FAILED if wish.only == "failed" else ())
-        if not items and (not old.counted or (wish.only == "failed" and old.state is State.COMPLETED)):
+        items = await _items(services, old_id, new_id, FAILED if wanted.only == "failed" else ())
+        if not items and (not old.counted or (wanted.only == "failed" and old.state is State.COMPLETED)):
             raise NothingToRetry(old_id)
-        job = _again(old, new_id, len(items), await _span(parts.store, old))
+        job = _build_job(old, new_id, len(items), await _span(services.store, old))
     except BaseException as error:
-        await admission.forget(parts, new_id)
+        await admission.discard_files(services, new_id)
         if isinstance(error, OSError):
-            raise _in_words(error, old_id) from error
+            raise _as_refusal(error, old_id) from error
         raise
-    return await admission.keep(request, parts, job, items, ("retry", old_id, wish.only))
+    return await admission.create_job(request, services, job, items, ("retry", old_id, wanted.only))
 
 
-async def _wish(request: Request) -> Wish:
+async def _read_request(request: Request) -> RetryRequest:
     refusal = InvalidRequest('The body is {"only": "failed"}, {"only": "all"}, or empty.', status=422)
-    body = await body_of(request, BODY_BYTES, refusal)
+    body = await read_body(request, BODY_BYTES, refusal)
     if not body.strip():
-        return Wish()
+        return RetryRequest()
     try:
-        return msgspec.json.decode(body, type=Wish)
+        return msgspec.json.decode(body, type=RetryRequest)
     except msgspec.ValidationError:
         detail = 'only must be "failed" (what failed or was cancelled) or "all", as in {"only": "all"}.'
         raise InvalidRequest(detail, status=422) from None
@@ -81,11 +81,11 @@ async def _wish(request: Request) -> Wish:
         raise InvalidRequest(f"The body is no JSON: {error}", code="invalid_json") from None
 
 
-async def _items(parts: Parts, old_id: str, new_id: str, states: Sequence[str]) -> list[Item]:
+async def _items(services: Services, old_id: str, new_id: str, states: Sequence[str]) -> list[Item]:
     """The new job's items, their inputs in its folder for good."""
     found: list[Item] = []
     shared = False
-    async for page in _pages(parts.store, old_id, states):
+    async for page in _pages(services.store, old_id, states):
         pairs = []
         for was in page:
             index = len(found)
@@ -95,9 +95,9 @@ async def _items(parts: Parts, old_id: str, new_id: str, states: Sequence[str]) 
                 pairs.append((was.file, file))
         if pairs:
             shared = True
-            await anyio.to_thread.run_sync(share, parts.folder, old_id, new_id, pairs)
+            await anyio.to_thread.run_sync(link_inputs, services.folder, old_id, new_id, pairs)
     if shared:
-        await anyio.to_thread.run_sync(settle, parts.folder, new_id)
+        await anyio.to_thread.run_sync(sync_links, services.folder, new_id)
     return found
 
 
@@ -117,7 +117,7 @@ async def _span(store: Store, old: Job) -> float | None:
     return old.deadline_at - submitted.at
 
 
-def _again(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
+def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
     now = time.time()
     return Job(
         id=new_id,
@@ -141,7 +141,7 @@ def _again(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
     )
 
 
-def _in_words(error: OSError, old_id: str) -> Exception:
+def _as_refusal(error: OSError, old_id: str) -> Exception:
     if isinstance(error, FileNotFoundError):
         return InputsGone(old_id)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from unstuck import labels as names
-from unstuck.api.context import Parts
+from unstuck.api.context import Services
 from unstuck.errors import InvalidOptions, InvalidRequest, TooLarge, UnknownKind
 from unstuck.jobs.job import Item, Job
 from unstuck.kinds.option import InvalidOptions as OptionsRefused
@@ -65,23 +65,23 @@ def read(fields: object) -> Submission:
         raise InvalidRequest(f"The submission cannot be read: {error}", status=422) from None
 
 
-def check(submission: Submission, parts: Parts) -> tuple[KindInfo | None, dict[str, Any]]:
+def check(submission: Submission, services: Services) -> tuple[KindInfo | None, dict[str, Any]]:
     """What can be checked without the files: the kind, and its options with the defaults filled in. Of work that
     runs elsewhere (None) only those who do it know what there can be."""
-    check_webhook(submission.webhook_url, parts)
+    check_webhook(submission.webhook_url, services)
     if submission.external:
         if not 1 <= len(submission.kind.strip()) <= KIND_LENGTH:
             raise InvalidRequest(f"kind is a word of 1 to {KIND_LENGTH} characters.", status=422)
         return None, submission.options
-    return check_kind(submission.kind, submission.options, parts)
+    return check_kind(submission.kind, submission.options, services)
 
 
-def check_kind(kind: str, options: object, parts: Parts) -> tuple[KindInfo, dict[str, Any]]:
+def check_kind(kind: str, options: object, services: Services) -> tuple[KindInfo, dict[str, Any]]:
     """UnknownKind, InvalidOptions."""
-    info = parts.kinds.get(kind)
+    info = services.kinds.get(kind)
     if info is None:
         raise UnknownKind(
-            f"There is no kind of work {kind[:80]!r} here, only {', '.join(parts.kinds)}. Work that runs "
+            f"There is no kind of work {kind[:80]!r} here, only {', '.join(services.kinds)}. Work that runs "
             'elsewhere, and is reported here, may be of any kind: submit it with "external": true.'
         )
     try:
@@ -90,13 +90,13 @@ def check_kind(kind: str, options: object, parts: Parts) -> tuple[KindInfo, dict
         raise InvalidOptions(str(error)) from None
 
 
-def check_webhook(url: str | None, parts: Parts) -> None:
+def check_webhook(url: str | None, services: Services) -> None:
     """InvalidRequest where nothing could ever be delivered to it."""
     if url is not None:
-        parts.check_webhook(url)
+        services.check_webhook(url)
 
 
-def named_items(submission: Submission, info: KindInfo | None, parts: Parts) -> list[Item]:
+def named_items(submission: Submission, info: KindInfo | None, services: Services) -> list[Item]:
     """Items that are only names; for kinds that need no files. Work that runs elsewhere may do without."""
     if info is None and submission.items is None and submission.total is None:
         return []
@@ -109,7 +109,7 @@ def named_items(submission: Submission, info: KindInfo | None, parts: Parts) -> 
         )
     if submission.items is None and submission.total is None:
         raise InvalidRequest("Say how many items there are: items (their names) or total.", status=422)
-    most = parts.settings.max_files
+    most = services.settings.max_files
     count = len(submission.items) if submission.items is not None else submission.total or 0
     if count > most:
         more = "leave total out and report how many are processed" if info is None else "send several"
@@ -117,14 +117,16 @@ def named_items(submission: Submission, info: KindInfo | None, parts: Parts) -> 
     if count == 0:
         raise InvalidRequest("A job needs at least one item.", code="no_files", status=422)
     labels = submission.items if submission.items is not None else [f"item {n + 1}" for n in range(count)]
-    longest = parts.settings.max_name_length
+    longest = services.settings.max_name_length
     for one in labels:
         if len(one) > longest:
             raise TooLarge(f"An item's name has {longest:,} characters at most.", code="name_too_long", status=422)
     return [Item(index=index, name=names.label(one)) for index, one in enumerate(labels)]
 
 
-def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: list[Item], parts: Parts) -> Job:
+def build_job(
+    job_id: str, submission: Submission, options: dict[str, Any], items: list[Item], services: Services
+) -> Job:
     """The job that was asked for, of items that were checked."""
     name = submission.name
     if name is None and not items:
@@ -132,7 +134,7 @@ def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: 
     elif name is None:
         noun = "items" if items[0].file is None else "files"
         name = items[0].name if len(items) == 1 else f"{len(items):,} {noun}"
-    longest = parts.settings.max_name_length
+    longest = services.settings.max_name_length
     if len(name) > longest:
         raise TooLarge(f"A job's name has {longest:,} characters at most.", code="name_too_long", status=422)
     now, span_s = time.time(), submission.deadline_seconds
@@ -145,7 +147,7 @@ def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: 
         created_at=now,
         options=options,
         priority=submission.priority,
-        max_attempts=submission.max_attempts or parts.settings.max_attempts,
+        max_attempts=submission.max_attempts or services.settings.max_attempts,
         max_errors=submission.max_errors,
         item_limit_s=submission.item_limit_seconds,
         deadline_at=None if span_s is None else now + span_s,
@@ -157,7 +159,7 @@ def job_of(job_id: str, submission: Submission, options: dict[str, Any], items: 
     )
 
 
-def same_by(submission: Submission, job: Job, items: list[Item], digests: list[str]) -> object:
+def fingerprint_of(submission: Submission, job: Job, items: list[Item], digests: list[str]) -> object:
     """What makes a submission another one; a deadline counts from when it came, so only its span does."""
     asked: tuple[object, ...] = (
         job.kind, job.name, job.options, job.priority, job.max_attempts, job.max_errors

@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from unstuck.api import admission
-from unstuck.api.context import Parts, answer, body_of, parts_of
-from unstuck.api.submission import check, job_of, named_items, read, read_form, same_by
+from unstuck.api.context import Services, json_response, read_body, services_of
+from unstuck.api.submission import build_job, check, fingerprint_of, named_items, read, read_form
 from unstuck.api.uploads import Limits, Upload, boundary_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.job import Item, Job
@@ -32,28 +32,28 @@ DRAIN_S = 5.0
 Wanted = tuple[Job, list[Item], object]
 
 
-async def submit(request: Request) -> Response:
+async def submit_job(request: Request) -> Response:
     """POST /api/jobs"""
-    parts = parts_of(request)
+    services = services_of(request)
     content_type = request.headers.get("content-type", "")
     try:
-        await admission.check_room(request, parts)
+        await admission.check_room(request, services)
         if content_type.partition(";")[0].strip().lower() == "application/json":
-            job, items, same = await _from_json(request, parts)
+            job, items, same = await _from_json(request, services)
         else:
-            job, items, same = await _from_form(request, parts, content_type)
+            job, items, same = await _from_form(request, services, content_type)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
     except UnstuckError:
         await drain(request)
         raise
-    return await admission.keep(request, parts, job, items, same)
+    return await admission.create_job(request, services, job, items, same)
 
 
-async def kinds(request: Request) -> Response:
+async def list_kinds(request: Request) -> Response:
     """GET /api/kinds – what can be done here, with which options, within which limits."""
-    parts = parts_of(request)
-    settings = parts.settings
+    services = services_of(request)
+    settings = services.settings
     limits = {
         "max_files": settings.max_files,
         "max_file_bytes": settings.max_file_bytes,
@@ -61,11 +61,13 @@ async def kinds(request: Request) -> Response:
         "max_name_length": settings.max_name_length,
         "item_errors_shown": ITEM_ERRORS_SHOWN,
     }
-    return answer({"kinds": [msgspec.to_builtins(info) for info in parts.kinds.values()], "limits": limits})
+    return json_response(
+        {"kinds": [msgspec.to_builtins(info) for info in services.kinds.values()], "limits": limits}
+    )
 
 
-async def _from_form(request: Request, parts: Parts, content_type: str) -> Wanted:
-    settings = parts.settings
+async def _from_form(request: Request, services: Services, content_type: str) -> Wanted:
+    settings = services.settings
     boundary = boundary_of(content_type)
     limits = Limits(
         settings.max_files,
@@ -81,11 +83,11 @@ async def _from_form(request: Request, parts: Parts, content_type: str) -> Wante
     job_id = str(uuid4())
     # What makes it the same submission is only asked where it may come again.
     digests = "idempotency-key" in request.headers
-    upload = Upload(parts.folder.inputs(job_id), boundary, limits, digests=digests)
-    await upload.receive(_checked_early(request, upload, parts))
+    upload = Upload(services.folder.inputs(job_id), boundary, limits, digests=digests)
+    await upload.receive(_checked_early(request, upload, services))
     try:
         submission = read_form(upload.fields)
-        info, options = check(submission, parts)
+        info, options = check(submission, services)
         if upload.files:
             if submission.external:
                 raise InvalidRequest(
@@ -98,36 +100,36 @@ async def _from_form(request: Request, parts: Parts, content_type: str) -> Wante
                 for index, one in enumerate(upload.files)
             ]
         else:
-            items = named_items(submission, info, parts)
-        job = job_of(job_id, submission, options, items, parts)
-        return job, items, same_by(submission, job, items, [one.digest for one in upload.files])
+            items = named_items(submission, info, services)
+        job = build_job(job_id, submission, options, items, services)
+        return job, items, fingerprint_of(submission, job, items, [one.digest for one in upload.files])
     except BaseException:
-        await admission.forget(parts, job_id)
+        await admission.discard_files(services, job_id)
         raise
 
 
-async def _checked_early(request: Request, upload: Upload, parts: Parts) -> AsyncIterator[bytes]:
+async def _checked_early(request: Request, upload: Upload, services: Services) -> AsyncIterator[bytes]:
     """The body; where the fields come first, a wrong one is refused before gigabytes were sent for nothing."""
     checked = False
     async for chunk in request.stream():
         yield chunk
         if not checked and "kind" in upload.fields and (upload.files or upload.fields.keys() >= {"options"}):
             checked = True
-            check(read_form(upload.fields), parts)
+            check(read_form(upload.fields), services)
 
 
-async def _from_json(request: Request, parts: Parts) -> Wanted:
+async def _from_json(request: Request, services: Services) -> Wanted:
     refusal = TooLarge(f"A JSON submission has {JSON_BYTES:,} bytes at most.", code="body_too_large")
-    body = await body_of(request, JSON_BYTES, refusal)
+    body = await read_body(request, JSON_BYTES, refusal)
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"The body is no JSON: {error}", code="invalid_json") from None
     submission = read(fields)
-    info, options = check(submission, parts)
-    items = named_items(submission, info, parts)
-    job = job_of(str(uuid4()), submission, options, items, parts)
-    return job, items, same_by(submission, job, items, [])
+    info, options = check(submission, services)
+    items = named_items(submission, info, services)
+    job = build_job(str(uuid4()), submission, options, items, services)
+    return job, items, fingerprint_of(submission, job, items, [])
 
 
 async def drain(request: Request) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import answer, job_id_of, number_of, parts_of
+from unstuck.api.context import int_param, job_id_of, json_response, services_of
 from unstuck.jobs.snapshot import rfc3339
 from unstuck.jobs.timeline import Entry
 
@@ -15,12 +15,12 @@ from unstuck.jobs.timeline import Entry
 SHOWN, MOST = 200, 2_000
 
 
-async def of_job(request: Request) -> Response:
+async def job_timeline(request: Request) -> Response:
     """GET /api/jobs/{id}/timeline"""
     job_id = job_id_of(request.path_params["job_id"])
-    limit = number_of(request, "limit", SHOWN, least=1, most=MOST)
-    found = await parts_of(request).store.timeline(job_id, limit + 1)
-    return answer({"entries": [_public(entry) for entry in found[-limit:]], "more": len(found) > limit})
+    limit = int_param(request, "limit", SHOWN, least=1, most=MOST)
+    found = await services_of(request).store.timeline(job_id, limit + 1)
+    return json_response({"entries": [_public(entry) for entry in found[-limit:]], "more": len(found) > limit})
 
 
 def _public(entry: Entry) -> dict[str, Any]:

@@ -28,7 +28,7 @@ SLEPT_MS = 2_000
 Job = dict[str, Any]
 
 
-class Follow:
+class Follower:
     """One job followed by the policy. All that happens goes through one inbox, one thing after the other."""
 
     def __init__(

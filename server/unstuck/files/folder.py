@@ -126,11 +126,11 @@ class DataFolder:
         with contextlib.suppress(OSError):  # others are still there, or it is gone
             inputs.rmdir()
 
-    def found(self) -> list[str]:
+    def job_folders(self) -> list[str]:
         """What lies below files/, which should be ids of jobs."""
         return [entry.name for entry in os.scandir(self.files)]
 
-    def discard(self, litter: Iterable[str], silent_since: float | None = None) -> int:
+    def remove_orphans(self, litter: Iterable[str], silent_since: float | None = None) -> int:
         """Remove these folders, which belong to no job; with `silent_since` (epoch seconds) only those in which
         nothing was written after it: others may be uploads under way. Says how many were removed."""
         removed = 0

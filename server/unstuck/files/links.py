@@ -18,7 +18,7 @@ from unstuck.files.folder import DataFolder, sync
 _CANNOT_LINK = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 
-def share(folder: DataFolder, old: str, new: str, files: Iterable[tuple[str, str]]) -> None:
+def link_inputs(folder: DataFolder, old: str, new: str, files: Iterable[tuple[str, str]]) -> None:
     """Let each input of job `old` be one of job `new` too, under the second name of its pair.
 
     Raises FileNotFoundError where an input is gone, OSError where nothing can be written.
@@ -28,7 +28,7 @@ def share(folder: DataFolder, old: str, new: str, files: Iterable[tuple[str, str
         _link(folder.input(old, before), folder.input(new, after))
 
 
-def settle(folder: DataFolder, new: str) -> None:
+def sync_links(folder: DataFolder, new: str) -> None:
     """The names that were made are on the disk for good."""
     sync(folder.inputs(new), folder.job(new), folder.files)
 

@@ -62,7 +62,7 @@ class Retention:
         self._look_s = LOOK_S if keep_s is None else min(max(keep_s / 10, 0.1), LOOK_S)
         self._finished: set[str] = set()
         self._bell = asyncio.Event()
-        store.on_wake(self._wake)
+        store.on_commit(self._on_commit)
 
     async def run(self) -> None:
         """Look again and again, until cancelled; nothing that breaks ends it."""
@@ -77,7 +77,7 @@ class Retention:
                 if self._steady() >= next_look:
                     next_look = self._steady() + self._look_s
                     await self.expire()
-                if self._steady() >= next_tidy and await self.tidy() is not None:
+                if self._steady() >= next_tidy and await self.remove_leftovers() is not None:
                     next_tidy = self._steady() + DAY_S
             except StoreUnavailable:  # the store has logged it, and is asked again
                 continue
@@ -100,22 +100,22 @@ class Retention:
             log.info("removed %d finished jobs whose time was over", removed)
         return removed
 
-    async def tidy(self) -> int | None:
+    async def remove_leftovers(self) -> int | None:
         """Remove litter, and inputs that a crash or another setting left behind; how many folders went, or None
         where the clock is not believed."""
         now = self._time()
         if now is None:
             return None
         removed = 0
-        names = await anyio.to_thread.run_sync(self._folder.found)
+        names = await anyio.to_thread.run_sync(self._folder.job_folders)
         for batch in _batches(names):
             known = await self._store.seqs(batch)
             litter = [name for name in batch if name not in known]
-            removed += await anyio.to_thread.run_sync(self._folder.discard, litter, now - DAY_S)
+            removed += await anyio.to_thread.run_sync(self._folder.remove_orphans, litter, now - DAY_S)
             if not self._keep_inputs:
                 self._finished.update(known)
                 await self.remove_inputs()
-        _say(removed)
+        _log_removed(removed)
         return removed
 
     async def remove_inputs(self) -> None:
@@ -161,10 +161,10 @@ class Retention:
 
     # -- when
 
-    def _wake(self, woken: Mapping[str, Job | None]) -> None:
+    def _on_commit(self, changed: Mapping[str, Job | None]) -> None:
         if self._keep_inputs:
             return
-        for job_id, job in woken.items():
+        for job_id, job in changed.items():
             if job is not None and job.done:
                 self._finished.add(job_id)
                 self._bell.set()
@@ -173,26 +173,26 @@ class Retention:
         """The time of day, or None while it is better not believed."""
         moment = self._clock.read()
         if moment.jump:
-            self._clock.settle(moment)
+            self._clock.commit(moment)
             self._wary_until = self._steady() + WARY_S
             log.warning("the clock was set by %+.0f s; nothing is removed in the next hour", moment.jump)
         return moment.now if self._steady() >= self._wary_until else None
 
 
-async def remove_litter(folder: DataFolder, store: Store) -> None:
+async def remove_orphans(folder: DataFolder, store: Store) -> None:
     """Before anything can be submitted: every folder that belongs to no job goes."""
     removed = 0
-    for batch in _batches(await anyio.to_thread.run_sync(folder.found)):
+    for batch in _batches(await anyio.to_thread.run_sync(folder.job_folders)):
         known = await store.seqs(batch)
         litter = [name for name in batch if name not in known]
-        removed += await anyio.to_thread.run_sync(folder.discard, litter)
-    _say(removed)
+        removed += await anyio.to_thread.run_sync(folder.remove_orphans, litter)
+    _log_removed(removed)
 
 
 def _batches(names: list[str]) -> list[list[str]]:
     return [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
 
 
-def _say(removed: int) -> None:
+def _log_removed(removed: int) -> None:
     if removed:
         log.info("removed %d folders that belonged to no job", removed)

@@ -25,11 +25,12 @@ from typing import Any, NamedTuple
 
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.jobs import rate as progress
-from unstuck.jobs.health import expired, health, not_heeded
+from unstuck.jobs.health import cancel_ignored, expired, health
 from unstuck.jobs.job import (
     FINAL,
     ITEM_FINAL,
     Cancel,
+    CheckHealth,
     Claim,
     Command,
     Fail,
@@ -39,9 +40,8 @@ from unstuck.jobs.job import (
     ItemState,
     Job,
     JobCommand,
+    JobError,
     Lapse,
-    Look,
-    Problem,
     Release,
     Renew,
     Report,
@@ -88,7 +88,7 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
     if job.done:
         raise JobFinished(job.id, job.state)
     if isinstance(command, JobCommand):
-        return _of_the_job(job, command, now)
+        return _decide_job(job, command, now)
     if item is None:
         raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total}.")
     if isinstance(command, Claim):
@@ -111,14 +111,14 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
             return _lapse(job, command, now, item)
 
 
-def _of_the_job(job: Job, command: JobCommand, now: float) -> Change:
+def _decide_job(job: Job, command: JobCommand, now: float) -> Change:
     match command:
         case Cancel():
             return _cancel(job, now)
         case Fail():
             return _fail(job, command.error, now)
-        case Look():
-            return _look(job, command, now)
+        case CheckHealth():
+            return _check_health(job, command, now)
 
 
 def claim(
@@ -132,7 +132,7 @@ def claim(
         raise Refused(f"The work of job {job.id} runs elsewhere; no runner may claim its items.")
     if job.stopping:
         raise Refused(f"Job {job.id} is being stopped; none of its items may be claimed.")
-    taken = [_taken(job, item, lease_s, worker, now) for item in items]
+    taken = [_claim_item(job, item, lease_s, worker, now) for item in items]
     job = replace(
         job,
         waiting=job.waiting - len(taken),
@@ -145,10 +145,10 @@ def claim(
     meter = progress.advance(job.meter, 0.0, now)
     state = next_state(job, State.RUNNING)
     started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
-    return Change(seen(started)), taken
+    return Change(bump_seq(started)), taken
 
 
-def _taken(job: Job, item: Item, lease_s: float, worker: str | None, now: float) -> Item:
+def _claim_item(job: Job, item: Item, lease_s: float, worker: str | None, now: float) -> Item:
     if item.state is not ItemState.PENDING or item.lease_until is not None:
         raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state} or held by another runner.")
     if item.not_before is not None and now < item.not_before:
@@ -172,7 +172,7 @@ def _sign_of_life(job: Job, item: Item | None, ends: Health) -> Change:
     """Nobody sees it, unless it ends an alarm."""
     if job.health is not ends:
         return Change(job, item, visible=False)
-    return Change(seen(replace(job, health=Health.OK)), item)
+    return Change(bump_seq(replace(job, health=Health.OK)), item)
 
 
 def _report(job: Job, command: Report, now: float, item: Item) -> Change:
@@ -186,7 +186,7 @@ def _report(job: Job, command: Report, now: float, item: Item) -> Change:
         message=item.message if command.message is None else command.message,
         seq=job.seq + 1,
     )
-    return Change(advanced(job, job, now, partial=job.partial + (fraction or 0.0) - before), running)
+    return Change(with_progress(job, job, now, partial=job.partial + (fraction or 0.0) - before), running)
 
 
 def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
@@ -195,7 +195,7 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     state, error = command.state, command.error
     if state is ItemState.FAILED and error and error.transient and item.attempt < job.max_attempts:
         if not job.stopping:
-            return _again(job, now, item, error, command.pause_s)
+            return _wait_for_retry(job, now, item, error, command.pause_s)
         # The stop took away the attempt that it would have had.
         state, error = ItemState.CANCELLED, None
     if state is ItemState.CANCELLED and not job.stopping:
@@ -215,14 +215,14 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     )
     count = state.value  # the counts are named after the items' states
     counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
-    job = advanced(job, counted, now, partial=job.partial - (item.progress or 0.0))
+    job = with_progress(job, counted, now, partial=job.partial - (item.progress or 0.0))
     too_many = job.max_errors is not None and job.failed > job.max_errors
     if state is ItemState.FAILED and too_many and not job.stopping:
         return stop_for_errors(job, now, ended)
-    return Change(settled(job, now, ended), ended)
+    return Change(finish_if_done(job, now, ended), ended)
 
 
-def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> Change:
+def _wait_for_retry(job: Job, now: float, item: Item, error: JobError, pause_s: float) -> Change:
     waiting = replace(
         item,
         state=item.state if item.state is ItemState.PENDING else _item_next(item, ItemState.PENDING),
@@ -232,7 +232,7 @@ def _again(job: Job, now: float, item: Item, error: Problem, pause_s: float) -> 
         message=f"Attempt {item.attempt} failed: {error.message}",
         seq=job.seq + 1,
     )
-    return Change(seen(replace(_handed_back(job, item), heartbeat_at=now, health=Health.OK)), waiting)
+    return Change(bump_seq(replace(_return_item(job, item), heartbeat_at=now, health=Health.OK)), waiting)
 
 
 def _release(job: Job, now: float, item: Item) -> Change:
@@ -249,11 +249,11 @@ def _release(job: Job, now: float, item: Item) -> Change:
         started_at=None,
         seq=job.seq + 1 if was_running else item.seq,
     )
-    job = _handed_back(job, item)
-    return Change(seen(job) if was_running else job, waiting, visible=was_running)
+    job = _return_item(job, item)
+    return Change(bump_seq(job) if was_running else job, waiting, visible=was_running)
 
 
-def _handed_back(job: Job, item: Item) -> Job:
+def _return_item(job: Job, item: Item) -> Job:
     leased = job.leased - 1
     partial = _partial(leased, job.partial - (item.progress or 0.0))
     return replace(job, leased=leased, waiting=job.waiting + 1, partial=partial)
@@ -265,7 +265,7 @@ def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
         raise Refused(f"The lease of item {item.index} of job {job.id} has not run out yet.")
     if item.state is not ItemState.RUNNING:
         return _release(job, now, item)  # it was never begun, so it has not used its attempt
-    lost = Problem("worker_lost", command.why, transient=True)
+    lost = JobError("worker_lost", command.why, transient=True)
     began = item.started_at or now
     finish = Finish(job.id, item.index, item.lease, ItemState.FAILED, began, error=lost)
     return _finish(job, finish, now, item)
@@ -274,47 +274,47 @@ def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
 def _cancel(job: Job, now: float) -> Change:
     if job.cancel_requested:
         return Change(job, visible=False)
-    job = replace(seen(job), cancel_requested=True, cancel_requested_at=now)
+    job = replace(bump_seq(job), cancel_requested=True, cancel_requested_at=now)
     if job.external and job.state is State.RUNNING:
         return Change(job)  # which of the items its reporter has in hand, only he knows: he is to say so
-    return ended_early(job, now, item=None)
+    return stop_early(job, now, item=None)
 
 
-def _fail(job: Job, error: Problem, now: float) -> Change:
+def _fail(job: Job, error: JobError, now: float) -> Change:
     if job.error is not None:
         return Change(job, visible=False)  # it fails already, and the first reason stays
-    return ended_early(replace(seen(job), error=error), now, item=None)
+    return stop_early(replace(bump_seq(job), error=error), now, item=None)
 
 
-def _look(job: Job, command: Look, now: float) -> Change:
+def _check_health(job: Job, command: CheckHealth, now: float) -> Change:
     if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
-        return _fail(job, Problem("deadline_exceeded", "The job was not done by its deadline."), now)
-    if not_heeded(job, now, command.alarms):
-        return ended_early(seen(job), now, item=None)
-    if expired(job, now, command.alarms):
+        return _fail(job, JobError("deadline_exceeded", "The job was not done by its deadline."), now)
+    if cancel_ignored(job, now, command.limits):
+        return stop_early(bump_seq(job), now, item=None)
+    if expired(job, now, command.limits):
         hours = (now - job.created_at) / 3600
-        return _fail(job, Problem("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
-    found = health(job, now, command.alarms)
+        return _fail(job, JobError("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
+    found = health(job, now, command.limits)
     if found is job.health:
         return Change(job, visible=False)
-    return Change(seen(replace(job, health=found)))
+    return Change(bump_seq(replace(job, health=found)))
 
 
 def stop_for_errors(job: Job, now: float, item: Item) -> Change:
     message = f"Stopped after {job.failed} failed items; at most {job.max_errors} were allowed."
-    return ended_early(replace(job, error=Problem("too_many_errors", message)), now, item)
+    return stop_early(replace(job, error=JobError("too_many_errors", message)), now, item)
 
 
-def ended_early(job: Job, now: float, item: Item | None) -> Change:
+def stop_early(job: Job, now: float, item: Item | None) -> Change:
     """The end of what waits, and of the job if nothing runs. Whoever calls it has raised `seq`."""
     # Work elsewhere cannot be stopped by us: what is in its reporter's hands is over with what waits.
     given_up = job.waiting + (job.leased if job.external else 0)
     leased = 0 if job.external else job.leased
     job = replace(job, waiting=0, leased=leased, cancelled=job.cancelled + given_up)
-    return Change(settled(job, now, item), item, cancels_waiting=given_up > 0)
+    return Change(finish_if_done(job, now, item), item, cancels_waiting=given_up > 0)
 
 
-def settled(job: Job, now: float, item: Item | None) -> Job:
+def finish_if_done(job: Job, now: float, item: Item | None) -> Job:
     """The job, finished if nothing is left to do."""
     if job.waiting or job.leased:
         return job
@@ -334,13 +334,13 @@ def settled(job: Job, now: float, item: Item | None) -> Job:
     return replace(job, state=next_state(job, state), error=error, finished_at=now, percent=percent, partial=0.0)
 
 
-def _all_failed(job: Job, item: Item | None) -> Problem:
+def _all_failed(job: Job, item: Item | None) -> JobError:
     if job.total == 1 and item is not None and item.error is not None:
-        return Problem("all_items_failed", item.error.message)
-    return Problem("all_items_failed", f"All {job.failed} items failed; see each item's error.")
+        return JobError("all_items_failed", item.error.message)
+    return JobError("all_items_failed", f"All {job.failed} items failed; see each item's error.")
 
 
-def advanced(before: Job, after: Job, now: float, partial: float) -> Job:
+def with_progress(before: Job, after: Job, now: float, partial: float) -> Job:
     """`after` as it is seen, with what is partly done, the rate and the percentage that follow from it."""
     partial = _partial(after.leased, partial)
     done = after.processed + partial
@@ -363,7 +363,7 @@ def _partial(leased: int, partial: float) -> float:
     return round(partial * 1e9) / 1e9 if leased and partial > 0.0 else 0.0
 
 
-def seen(job: Job) -> Job:
+def bump_seq(job: Job) -> Job:
     return replace(job, seq=job.seq + 1)
 
 

@@ -25,33 +25,33 @@ from unstuck.jobs import rate as progress
 from unstuck.jobs.decide import (
     ITEM_NEXT,
     Change,
-    advanced,
-    ended_early,
+    bump_seq,
+    finish_if_done,
     next_state,
-    seen,
-    settled,
+    stop_early,
     stop_for_errors,
+    with_progress,
 )
-from unstuck.jobs.job import ITEM_FINAL, Health, Item, ItemState, Job, Problem, State, replace
+from unstuck.jobs.job import ITEM_FINAL, Health, Item, ItemState, Job, JobError, State, replace
 
 
 @dataclass(frozen=True, slots=True)
-class ToldItem:
+class ItemReport:
     """What a report says of one item; `fraction` (0..1) of it is done."""
 
     index: int
     state: ItemState = ItemState.RUNNING
     fraction: float | None = None
     message: str | None = None
-    error: Problem | None = None
+    error: JobError | None = None
     result: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ExternalReport:
     """One report; what it leaves out (None) stays as it is. The counts are of all items so far."""
 
-    items: tuple[ToldItem, ...] = ()
+    items: tuple[ItemReport, ...] = ()
     processed: int | None = None
     failed: int | None = None
     skipped: int | None = None
@@ -59,10 +59,10 @@ class Told:
     stage: str | None = None
     message: str | None = None
     state: State | None = None
-    error: Problem | None = None
+    error: JobError | None = None
 
     @property
-    def silent(self) -> bool:
+    def items_only(self) -> bool:
         """Of the job as a whole it says nothing."""
         return (
             self.processed is self.failed is self.skipped is self.total is None
@@ -71,7 +71,9 @@ class Told:
         )
 
 
-def hear(job: Job, told: Told, now: float, item_of: Callable[[int], Item | None]) -> list[Change]:
+def apply_report(
+    job: Job, report: ExternalReport, now: float, item_of: Callable[[int], Item | None]
+) -> list[Change]:
     """What follows from a report, to be kept in this order, all of it. `item_of` gives an item by its index.
 
     Raises NotExternal, JobFinished, NotFound, ItemFinished, Refused; then nothing follows.
@@ -79,67 +81,67 @@ def hear(job: Job, told: Told, now: float, item_of: Callable[[int], Item | None]
     if not job.external:
         raise NotExternal(job.id)
     if job.done:
-        if _same_end(job, told):
+        if _repeats_end(job, report):
             return []
         raise JobFinished(job.id, job.state)
-    changes = [_alive(job, now)]
+    changes = [_sign_of_life(job, now)]
     items: dict[int, Item] = {}
     item = None
-    for one in told.items:
+    for one in report.items:
         item = items.get(one.index) or item_of(one.index)
-        changes.append(_of_item(changes[-1].job, one, now, item))
+        changes.append(_apply_item(changes[-1].job, one, now, item))
         item = items[one.index] = changes[-1].item or item  # type: ignore[assignment]
-    if not told.silent:
-        changes.append(_of_counts(changes[-1].job, told, now))
+    if not report.items_only:
+        changes.append(_apply_counts(changes[-1].job, report, now))
     # The item is among the changes already.
-    changes.append(_of_the_end(changes[-1].job, told, now, item)._replace(item=None))
+    changes.append(_apply_end(changes[-1].job, report, now, item)._replace(item=None))
     return [changes[0], *(change for change in changes[1:] if change.visible)]
 
 
-def conflated(reports: Iterable[Told]) -> Iterator[tuple[list[Told], Told]]:
+def conflate(reports: Iterable[ExternalReport]) -> Iterator[tuple[list[ExternalReport], ExternalReport]]:
     """Runs of reports, each with the one that stands for them all: of passing progress only the newest counts."""
-    run: list[Told] = []
+    run: list[ExternalReport] = []
     about: set[str] = set()
-    for told in reports:
-        its = _about(told)
+    for report in reports:
+        its = _subjects(report)
         if run and len(about | its) > 1:
-            yield run, _merged(run)
+            yield run, _merge(run)
             run, about = [], set()
-        run.append(told)
+        run.append(report)
         about |= its
     if run:
-        yield run, _merged(run)
+        yield run, _merge(run)
 
 
-def _about(told: Told) -> set[str]:
+def _subjects(report: ExternalReport) -> set[str]:
     """What it is about, so that two about the same may be taken as one: items that run, how many are processed, or
     neither. An item that is told to run is not one of those of which nothing was told: the order counts there."""
-    ends = told.state is not None or any(one.state is not ItemState.RUNNING for one in told.items)
-    if ends or told.total is not None:
+    ends = report.state is not None or any(one.state is not ItemState.RUNNING for one in report.items)
+    if ends or report.total is not None:
         return {"items", "counts"}  # it stands alone
-    counts = (told.processed, told.failed, told.skipped) != (None, None, None)
-    return {word for word, said in (("items", bool(told.items)), ("counts", counts)) if said}
+    counts = (report.processed, report.failed, report.skipped) != (None, None, None)
+    return {word for word, said in (("items", bool(report.items)), ("counts", counts)) if said}
 
 
-def _merged(run: list[Told]) -> Told:
+def _merge(run: list[ExternalReport]) -> ExternalReport:
     if len(run) == 1:
         return run[0]
-    items: dict[int, ToldItem] = {}
-    for told in run:
-        for one in told.items:
+    items: dict[int, ItemReport] = {}
+    for report in run:
+        for one in report.items:
             was = items.get(one.index)
-            items[one.index] = one if was is None else _newer(was, one)
-    return Told(
+            items[one.index] = one if was is None else _merge_item(was, one)
+    return ExternalReport(
         items=tuple(items.values()),
-        processed=_highest(told.processed for told in run),
-        failed=_highest(told.failed for told in run),
-        skipped=_highest(told.skipped for told in run),
-        stage=next((told.stage for told in reversed(run) if told.stage is not None), None),
-        message=next((told.message for told in reversed(run) if told.message is not None), None),
+        processed=_highest(report.processed for report in run),
+        failed=_highest(report.failed for report in run),
+        skipped=_highest(report.skipped for report in run),
+        stage=next((report.stage for report in reversed(run) if report.stage is not None), None),
+        message=next((report.message for report in reversed(run) if report.message is not None), None),
     )
 
 
-def _newer(was: ToldItem, one: ToldItem) -> ToldItem:
+def _merge_item(was: ItemReport, one: ItemReport) -> ItemReport:
     return dataclasses.replace(
         one,
         fraction=_highest((was.fraction, one.fraction)),
@@ -154,7 +156,7 @@ def _highest(values: Iterable[Any]) -> Any:
 # --- the parts of a report
 
 
-def _alive(job: Job, now: float) -> Change:
+def _sign_of_life(job: Job, now: float) -> Change:
     """Somebody is there."""
     if job.state is State.QUEUED:
         job = replace(
@@ -166,14 +168,14 @@ def _alive(job: Job, now: float) -> Change:
             heartbeat_at=now,
             meter=progress.advance(job.meter, 0.0, now),
         )
-        return Change(seen(job))
+        return Change(bump_seq(job))
     if job.health is Health.UNRESPONSIVE:
-        return Change(seen(replace(job, heartbeat_at=now, health=Health.OK)))
+        return Change(bump_seq(replace(job, heartbeat_at=now, health=Health.OK)))
     # Of thousands of reports in one transaction, one is enough to say so.
     return Change(job if job.heartbeat_at == now else replace(job, heartbeat_at=now), visible=False)
 
 
-def _of_item(job: Job, one: ToldItem, now: float, item: Item | None) -> Change:
+def _apply_item(job: Job, one: ItemReport, now: float, item: Item | None) -> Change:
     if item is None:
         there = "nobody named its items: report how many are processed" if job.counted else f"it has {job.total}"
         raise NotFound(f"Job {job.id} has no item {one.index}; {there}.")
@@ -185,11 +187,11 @@ def _of_item(job: Job, one: ToldItem, now: float, item: Item | None) -> Change:
         raise Refused(f"Nobody asked to cancel job {job.id}; an item that is left out is skipped.")
     assert one.state is item.state or one.state in ITEM_NEXT[item.state]
     if one.state is ItemState.RUNNING:
-        return _item_runs(job, one, now, item)
-    return _item_ends(job, one, now, item)
+        return _run_item(job, one, now, item)
+    return _end_item(job, one, now, item)
 
 
-def _item_runs(job: Job, one: ToldItem, now: float, item: Item) -> Change:
+def _run_item(job: Job, one: ItemReport, now: float, item: Item) -> Change:
     begun, before = item.state is one.state, item.progress or 0.0
     fraction = item.progress if one.fraction is None else min(max(one.fraction, before), 1.0)
     message = item.message if one.message is None else one.message
@@ -205,12 +207,12 @@ def _item_runs(job: Job, one: ToldItem, now: float, item: Item) -> Change:
         seq=job.seq + 1,
     )
     if begun and fraction == item.progress:
-        return Change(seen(job), running)  # a word is no progress
+        return Change(bump_seq(job), running)  # a word is no progress
     after = job if begun else replace(job, waiting=job.waiting - 1, leased=job.leased + 1)
-    return Change(advanced(job, after, now, job.partial + (fraction or 0.0) - before), running)
+    return Change(with_progress(job, after, now, job.partial + (fraction or 0.0) - before), running)
 
 
-def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
+def _end_item(job: Job, one: ItemReport, now: float, item: Item) -> Change:
     begun = item.state is ItemState.RUNNING
     ended = replace(
         item,
@@ -231,29 +233,29 @@ def _item_ends(job: Job, one: ToldItem, now: float, item: Item) -> Change:
         leased=job.leased - begun,
         **{count: getattr(job, count) + 1},
     )
-    return Change(advanced(job, after, now, job.partial - (item.progress or 0.0)), ended)
+    return Change(with_progress(job, after, now, job.partial - (item.progress or 0.0)), ended)
 
 
-def _of_counts(job: Job, told: Told, now: float) -> Change:
+def _apply_counts(job: Job, report: ExternalReport, now: float) -> Change:
     said = replace(
         job,
-        stage=job.stage if told.stage is None else told.stage,
-        message=job.message if told.message is None else told.message,
+        stage=job.stage if report.stage is None else report.stage,
+        message=job.message if report.message is None else report.message,
     )
-    after, succeeds = _counted(said, told) if job.counted else _through(said, told)
+    after, succeeds = _apply_unnamed_counts(said, report) if job.counted else _apply_named_counts(said, report)
     if after == job:
         return Change(job, visible=False)
     if (after.total, after.processed) == (job.total, job.processed):
-        return Change(seen(after), succeeds=succeeds)
-    return Change(advanced(job, after, now, job.partial), succeeds=succeeds)
+        return Change(bump_seq(after), succeeds=succeeds)
+    return Change(with_progress(job, after, now, job.partial), succeeds=succeeds)
 
 
-def _counted(job: Job, told: Told) -> tuple[Job, int]:
+def _apply_unnamed_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
     """Items that are only counted."""
-    failed, skipped = max(job.failed, told.failed or 0), max(job.skipped, told.skipped or 0)
-    processed = max(job.processed, told.processed or 0, failed + skipped)
-    open_end = job.open_end and told.total is None
-    total = processed if open_end else (job.total if told.total is None else told.total)
+    failed, skipped = max(job.failed, report.failed or 0), max(job.skipped, report.skipped or 0)
+    processed = max(job.processed, report.processed or 0, failed + skipped)
+    open_end = job.open_end and report.total is None
+    total = processed if open_end else (job.total if report.total is None else report.total)
     if processed > total:
         raise Refused(
             f"{processed} of {total} cannot be processed. Say the new total of job {job.id} in the same report, "
@@ -272,17 +274,17 @@ def _counted(job: Job, told: Told) -> tuple[Job, int]:
     ), 0
 
 
-def _through(job: Job, told: Told) -> tuple[Job, int]:
+def _apply_named_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
     """Items that have a row each, and how many more of them succeeded. What is told to run ends by its own report,
     or when all is through."""
-    if told.failed is not None or told.skipped is not None or told.total not in (None, job.total):
+    if report.failed is not None or report.skipped is not None or report.total not in (None, job.total):
         raise Refused(
             f"Job {job.id} has {job.total} items of its own. Which of them failed or were skipped is told item by "
             "item, and there cannot be more or fewer.",
             code="items_are_given",
             status=422,
         )
-    processed = told.processed or 0
+    processed = report.processed or 0
     if processed > job.total:
         raise Refused(
             f"{processed} of {job.total} cannot be processed: job {job.id} was submitted with {job.total} items.",
@@ -298,25 +300,25 @@ def _through(job: Job, told: Told) -> tuple[Job, int]:
     return replace(job, succeeded=job.succeeded + more, waiting=job.waiting - more), more
 
 
-def _of_the_end(job: Job, told: Told, now: float, item: Item | None) -> Change:
+def _apply_end(job: Job, report: ExternalReport, now: float, item: Item | None) -> Change:
     if job.max_errors is not None and job.failed > job.max_errors:
-        return stop_for_errors(seen(job), now, item)  # type: ignore[arg-type]
-    match told.state:
+        return stop_for_errors(bump_seq(job), now, item)  # type: ignore[arg-type]
+    match report.state:
         case State.FAILED:
-            error = told.error or Problem("failed", "Who worked on it said that it failed, and not why.")
-            return ended_early(replace(seen(job), error=error), now, item)
+            error = report.error or JobError("failed", "Who worked on it said that it failed, and not why.")
+            return stop_early(replace(bump_seq(job), error=error), now, item)
         case State.CANCELLED:
             asked_at = job.cancel_requested_at or now
-            asked = replace(seen(job), cancel_requested=True, cancel_requested_at=asked_at)
-            return ended_early(asked, now, item)
+            asked = replace(bump_seq(job), cancel_requested=True, cancel_requested_at=asked_at)
+            return stop_early(asked, now, item)
         case State.COMPLETED | State.COMPLETED_WITH_ERRORS:
-            return _completed(job, told.state, now, item)
+            return _complete(job, report.state, now, item)
     if job.waiting or job.leased or job.open_end:
         return Change(job, visible=False)
-    return Change(seen(settled(job, now, item)))
+    return Change(bump_seq(finish_if_done(job, now, item)))
 
 
-def _completed(job: Job, state: State, now: float, item: Item | None) -> Change:
+def _complete(job: Job, state: State, now: float, item: Item | None) -> Change:
     if state is State.COMPLETED_WITH_ERRORS and not job.failed:
         raise Refused(
             f"Nothing of job {job.id} was told to have failed. Say what, in items or as a number (failed), "
@@ -326,19 +328,19 @@ def _completed(job: Job, state: State, now: float, item: Item | None) -> Change:
         )
     rest = job.waiting + job.leased
     through = replace(job, succeeded=job.succeeded + rest, waiting=0, leased=0, open_end=False)
-    end = settled(advanced(job, through, now, 0.0), now, item)
+    end = finish_if_done(with_progress(job, through, now, 0.0), now, item)
     return Change(end, succeeds=0 if job.counted else rest)
 
 
-def _same_end(job: Job, told: Told) -> bool:
+def _repeats_end(job: Job, report: ExternalReport) -> bool:
     """It says nothing but what the job ended as: an answer was lost, or the last item ended the job already."""
-    if told != Told(state=told.state, error=told.error):
+    if report != ExternalReport(state=report.state, error=report.error):
         return False
     through = job.error is None or job.error.code == "all_items_failed"
-    match told.state:
+    match report.state:
         case State.COMPLETED:
             return job.state is not State.CANCELLED and through
         case State.COMPLETED_WITH_ERRORS:
             return job.failed > 0 and job.state is not State.CANCELLED and through
         case _:
-            return told.state is job.state
+            return report.state is job.state

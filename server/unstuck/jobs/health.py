@@ -6,31 +6,31 @@ the words mean to a person.
 
 from __future__ import annotations
 
-from unstuck.jobs.job import Alarms, Health, Job, State
+from unstuck.jobs.job import Health, HealthLimits, Job, State
 
 
-def health(job: Job, now: float, alarms: Alarms) -> Health:
+def health(job: Job, now: float, limits: HealthLimits) -> Health:
     """Of a job that is not done, at `now`."""
     if job.state is State.QUEUED:
-        return Health.WAITING_LONG if now - job.created_at > alarms.waiting_long_s else Health.OK
+        return Health.WAITING_LONG if now - job.created_at > limits.waiting_long_s else Health.OK
     silent_s = now - (job.heartbeat_at or now)
     if job.external:
-        if silent_s > alarms.reporter_silent_s:
+        if silent_s > limits.reporter_silent_s:
             return Health.UNRESPONSIVE
-        return Health.STALLED if now - (job.progress_at or now) > alarms.stalled_s else Health.OK
+        return Health.STALLED if now - (job.progress_at or now) > limits.stalled_s else Health.OK
     if not job.leased:  # between two attempts, or between two workers: nobody is there who could be stalled
-        return Health.WAITING_LONG if silent_s > alarms.waiting_long_s else Health.OK
-    if silent_s > alarms.unresponsive_s:
+        return Health.WAITING_LONG if silent_s > limits.waiting_long_s else Health.OK
+    if silent_s > limits.unresponsive_s:
         return Health.UNRESPONSIVE
-    return Health.STALLED if now - (job.progress_at or now) > alarms.stalled_s else Health.OK
+    return Health.STALLED if now - (job.progress_at or now) > limits.stalled_s else Health.OK
 
 
-def expired(job: Job, now: float, alarms: Alarms) -> bool:
+def expired(job: Job, now: float, limits: HealthLimits) -> bool:
     """It waited in the queue for longer than it may."""
-    return job.state is State.QUEUED and alarms.expiry_s is not None and now - job.created_at > alarms.expiry_s
+    return job.state is State.QUEUED and limits.expiry_s is not None and now - job.created_at > limits.expiry_s
 
 
-def not_heeded(job: Job, now: float, alarms: Alarms) -> bool:
+def cancel_ignored(job: Job, now: float, limits: HealthLimits) -> bool:
     """Who works on it elsewhere was asked to stop, and had the time to say that he did."""
     asked_at = job.cancel_requested_at
-    return job.external and asked_at is not None and now - asked_at >= alarms.reporter_grace_s
+    return job.external and asked_at is not None and now - asked_at >= limits.reporter_grace_s

@@ -77,7 +77,7 @@ ITEM_FINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class JobError:
     """Why a job or an item failed. `transient`: another attempt may succeed."""
 
     code: str
@@ -124,7 +124,7 @@ class Job:
     meter: Meter = field(default_factory=Meter)
     cancel_requested: bool = False
     cancel_requested_at: float | None = None
-    error: Problem | None = None
+    error: JobError | None = None
     stage: str | None = None
     message: str | None = None
     started_at: float | None = None
@@ -168,7 +168,7 @@ class Item:
     attempt: int = 0
     progress: float | None = None
     message: str | None = None
-    error: Problem | None = None
+    error: JobError | None = None
     result: Mapping[str, Any] | None = None
     result_file: str | None = None
     started_at: float | None = None
@@ -176,7 +176,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarms:
+class HealthLimits:
     """When a job that is not done stops being `ok`; seconds. `expiry_s`: a job that nobody took up by then has
     failed; None: it waits for ever. A reporter of work elsewhere may be silent for longer than a runner of ours
     (`reporter_silent_s`); who was asked to stop has `reporter_grace_s` to say that he did."""
@@ -230,7 +230,7 @@ class Finish:
     lease: int
     state: ItemState
     started_at: float
-    error: Problem | None = None
+    error: JobError | None = None
     message: str | None = None
     result: Mapping[str, Any] | None = None
     result_file: str | None = None
@@ -269,17 +269,17 @@ class Fail:
     """Somebody, or a limit, ends the job as failed."""
 
     job_id: str
-    error: Problem
+    error: JobError
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class CheckHealth:
     """Time has passed: see whether a limit was reached, and how the job is."""
 
     job_id: str
-    alarms: Alarms
+    limits: HealthLimits
 
 
 ItemCommand = Claim | Renew | Report | Finish | Release | Lapse
-JobCommand = Cancel | Fail | Look
+JobCommand = Cancel | Fail | CheckHealth
 Command = ItemCommand | JobCommand

@@ -39,7 +39,7 @@ def advance(meter: Meter, items: float, now: float) -> Meter:
     """The meter after `items` more (≥ 0) at `now` (epoch seconds). The first call starts it."""
     if meter.at is None:
         return Meter(work=max(items, 0.0), span=0.0, at=now)
-    work, span = _faded(meter, now)
+    work, span = _decayed(meter, now)
     return Meter(work + items if items > 0.0 else work, span, now if now > meter.at else meter.at)
 
 
@@ -47,7 +47,7 @@ def rate(meter: Meter, now: float) -> float | None:
     """Items a second, or None while nothing can be said. It sinks while nothing comes."""
     if meter.at is None:
         return None
-    work, span = _faded(meter, now)
+    work, span = _decayed(meter, now)
     if span < 0.5 or work <= 0.0:
         return None
     return work / span
@@ -75,7 +75,7 @@ def percent(*, done: float, total: int | None, shown: float | None) -> float | N
     return tenths if tenths < PERCENT_BEFORE_DONE else PERCENT_BEFORE_DONE
 
 
-def _faded(meter: Meter, now: float) -> tuple[float, float]:
+def _decayed(meter: Meter, now: float) -> tuple[float, float]:
     # A clock that was set back must not blow the average up: time stands still instead.
     assert meter.at is not None
     keep = math.exp((meter.at - now) / MEMORY_S) if now > meter.at else 1.0

@@ -34,7 +34,7 @@ class Snapshot:
     item_errors: Sequence[Item] = ()
 
 
-def after(before: Snapshot, job: Job, moved: Iterable[Item]) -> Snapshot | None:
+def next_snapshot(before: Snapshot, job: Job, moved: Iterable[Item]) -> Snapshot | None:
     """What follows `before` when the job became `job`, and of its items these run now, failed, or ran until now.
     None where that cannot be told: of many that ran one ended, and who comes behind those known is not known."""
     running, more = dict(before.running), len(before.running) >= RUNNING_KNOWN

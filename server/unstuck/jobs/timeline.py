@@ -44,12 +44,12 @@ class Entry:
     name: str | None = None  # the item's; not kept, but told when it is read
 
 
-def submitted(job: Job) -> Entry:
+def submitted_entry(job: Job) -> Entry:
     """The first entry of every job."""
     return Entry(job.created_at, What.SUBMITTED, f"retry of {job.retry_of}" if job.retry_of else None)
 
 
-def entries(before: Job, after: Job, now: float, was: Item | None, item: Item | None) -> list[Entry]:
+def entries_between(before: Job, after: Job, now: float, was: Item | None, item: Item | None) -> list[Entry]:
     """What happened at `now`, when `before` became `after` and the item `was` became `item`."""
     found: list[Entry] = []
     if was is not None and item is not None and (ended := _ended(now, was, item)):
@@ -65,7 +65,7 @@ def entries(before: Job, after: Job, now: float, was: Item | None, item: Item | 
     return found
 
 
-def of_items(items: Iterable[Item]) -> list[Entry]:
+def item_entries(items: Iterable[Item]) -> list[Entry]:
     """What items tell of themselves: when their last attempt started, and how it ended."""
     found: list[Entry] = []
     for item in items:
@@ -78,9 +78,9 @@ def of_items(items: Iterable[Item]) -> list[Entry]:
     return found
 
 
-def merged(remembered: Iterable[Entry], of_items: Iterable[Entry]) -> list[Entry]:
+def merge(remembered: Iterable[Entry], item_entries: Iterable[Entry]) -> list[Entry]:
     """Oldest first; at one instant what an item did stands before what it did to the job."""
-    return sorted([*of_items, *remembered], key=lambda entry: entry.at)
+    return sorted([*item_entries, *remembered], key=lambda entry: entry.at)
 
 
 def _ended(now: float, was: Item, item: Item) -> Entry | None:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from unstuck.errors import LeaseLost, StoreUnavailable, UnstuckError
-from unstuck.jobs.job import Alarms, Renew
+from unstuck.jobs.job import HealthLimits, Renew
 from unstuck.store.protocol import Store
 
 log = logging.getLogger("unstuck.runner")
@@ -23,12 +23,12 @@ log = logging.getLogger("unstuck.runner")
 LOOK_S = 1.0
 
 
-class Keeper:
+class LeaseKeeper:
     """`start()` … `stop()`; both from the loop's side, the latter in a thread since it blocks."""
 
-    def __init__(self, store: Store, alarms: Alarms, lease_s: float) -> None:
+    def __init__(self, store: Store, limits: HealthLimits, lease_s: float) -> None:
         self._store = store
-        self._alarms = alarms
+        self._alarms = limits
         self._look_s = min(LOOK_S, lease_s / 3)
         #: Items taken from runners that gave no sign of life, since the start.
         self.lapsed = 0
@@ -66,11 +66,11 @@ class Keeper:
 
     def _sweep(self, held: Callable[[], list[Renew]]) -> list[Renew]:
         renewals = held()
-        swept = self._store.sweep(self._alarms, renewals)
-        self.lapsed += len(swept.lapsed)
-        for job_id, index in swept.lapsed:
+        result = self._store.sweep(self._alarms, renewals)
+        self.lapsed += len(result.lapsed)
+        for job_id, index in result.lapsed:
             log.warning("item %d of job %s was taken from a runner that gave no sign of life", index, job_id)
-        return [one for one, outcome in zip(renewals, swept.renewed, strict=True) if _refused(outcome)]
+        return [one for one, outcome in zip(renewals, result.renewed, strict=True) if _refused(outcome)]
 
 
 def _refused(outcome: object) -> bool:

@@ -21,23 +21,23 @@ from unstuck.runner import protocol as pipe
 ROOM = 1024 * 1024
 
 
-class Voice:
+class PipeReader:
     """The runner's end of a pipe, whose other end is `mouth`; whoever gave that away closes it here."""
 
     def __init__(self) -> None:
-        self._pipe, self.mouth = os.pipe()  # neither is inherited, but by whom it is given to
-        os.set_blocking(self._pipe, False)
+        self._read_fd, self.write_fd = os.pipe()  # neither is inherited, but by whom it is given to
+        os.set_blocking(self._read_fd, False)
         with contextlib.suppress(OSError, AttributeError):  # not on every system, not for everybody
-            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, ROOM)
+            fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, ROOM)
         self._buffer = memoryview(bytearray(ROOM))  # os.read would take 20 µs each time to get as much memory
         self._unread = b""
 
-    async def hear(self) -> list[pipe.ToRunner]:
+    async def read_messages(self) -> list[pipe.ToRunner]:
         """All that was said, at least one message; none when nothing more will be.
         Raises msgspec.DecodeError where something is no message."""
         while heard := await self._read():
             lines, end, self._unread = (self._unread + heard).rpartition(b"\n")
-            if end and (said := pipe.read_by_runner(lines)):
+            if end and (said := pipe.decode_for_runner(lines)):
                 return said
             if len(self._unread) > pipe.LINE_LIMIT:
                 raise msgspec.DecodeError("a line without an end")
@@ -45,28 +45,28 @@ class Voice:
 
     def close(self) -> None:
         """Hear nothing more. May be called again."""
-        for descriptor in (self._pipe, self.mouth):
+        for descriptor in (self._read_fd, self.write_fd):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._pipe = self.mouth = -1
+        self._read_fd = self.write_fd = -1
 
-    def close_mouth(self) -> None:
+    def close_write_end(self) -> None:
         """The worker has it, and is to be the only one."""
-        os.close(self.mouth)
-        self.mouth = -1
+        os.close(self.write_fd)
+        self.write_fd = -1
 
     async def _read(self) -> bytes:
         while True:
             try:
-                return bytes(self._buffer[: os.readv(self._pipe, [self._buffer])])
+                return bytes(self._buffer[: os.readv(self._read_fd, [self._buffer])])
             except BlockingIOError:
-                await self._something()
+                await self._wait_readable()
 
-    async def _something(self) -> None:
+    async def _wait_readable(self) -> None:
         """Until there is something to read."""
         loop, something = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._pipe, something.set)
+        loop.add_reader(self._read_fd, something.set)
         try:
             await something.wait()
         finally:
-            loop.remove_reader(self._pipe)
+            loop.remove_reader(self._read_fd)

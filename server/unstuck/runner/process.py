@@ -18,7 +18,7 @@ import msgspec
 
 from unstuck.errors import CannotStart
 from unstuck.runner import protocol as pipe
-from unstuck.runner.pipe_reader import Voice
+from unstuck.runner.pipe_reader import PipeReader
 from unstuck.settings import without_secrets
 
 log = logging.getLogger("unstuck.runner")
@@ -34,30 +34,30 @@ class WorkerDiedError(Exception):
 
 
 #: Of what a worker that said hello may say.
-Said = pipe.Progress | pipe.Done | pipe.Back
+Message = pipe.Progress | pipe.Done | pipe.Returned
 
 
-class Child:
+class WorkerProcess:
     """A worker that said hello. Made by `Child.start`."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, voice: Voice, hello: pipe.Hello, memory_mib: int
+        self, process: asyncio.subprocess.Process, voice: PipeReader, hello: pipe.Hello, memory_mib: int
     ) -> None:
         self.kinds = hello.kinds
         self._process = process
-        self._voice = voice
+        self._reader = voice
         self._memory_mib = memory_mib
-        self._given: dict[int, None] = {}  # what it has not answered, in the order in which it works on it
+        self._runs: dict[int, None] = {}  # what it has not answered, in the order in which it works on it
 
     @classmethod
-    async def start(cls, app: str, commands: Sequence[str], memory_mib: int) -> Child:
+    async def start(cls, app: str, commands: Sequence[str], memory_mib: int) -> WorkerProcess:
         """Start a process and wait for its hello. CannotStart: it does not come, or the kinds do not load."""
         arguments = ["--memory", str(memory_mib)]
         if app:
             arguments += ["--app", app]
         for command in commands:
             arguments += ["--command", command]
-        voice, process = Voice(), None
+        voice, process = PipeReader(), None
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -65,12 +65,12 @@ class Child:
                 "unstuck.runner.worker",
                 *arguments,
                 stdin=asyncio.subprocess.PIPE,
-                stdout=voice.mouth,
+                stdout=voice.write_fd,
                 start_new_session=True,
                 env=without_secrets(),
             )
-            voice.close_mouth()
-            hello = await asyncio.wait_for(_first_words(voice), HELLO_S)
+            voice.close_write_end()
+            hello = await asyncio.wait_for(_first_message(voice), HELLO_S)
             if isinstance(hello, pipe.LoadFailed):
                 raise CannotStart(hello.message)
             if not isinstance(hello, pipe.Hello):
@@ -93,59 +93,59 @@ class Child:
         """The process has not ended, as far as the loop has heard."""
         return self._process.returncode is None
 
-    def give(self, runs: Sequence[pipe.Run]) -> None:
+    def send_runs(self, runs: Sequence[pipe.Run]) -> None:
         """Have these worked on, one after the other, after what it was given before."""
         assert self._process.stdin is not None
-        self._given.update(dict.fromkeys(run.id for run in runs))
-        self._process.stdin.write(pipe.lines(*runs))
+        self._runs.update(dict.fromkeys(run.id for run in runs))
+        self._process.stdin.write(pipe.encode(*runs))
 
-    async def hear(self) -> list[Said]:
+    async def read_messages(self) -> list[Message]:
         """What it says next, at least one message; WorkerDiedError when it is gone and all is said."""
         try:
-            said = self._expected(await self._voice.hear())
+            said = self._expected(await self._reader.read_messages())
         except msgspec.DecodeError:
             said = []
         if not said:
             self.kill()
-            self._given.clear()
+            self._runs.clear()
             raise WorkerDiedError(await self._cause())
         return said
 
-    def _expected(self, messages: list[pipe.ToRunner]) -> list[Said]:
-        said: list[Said] = []
+    def _expected(self, messages: list[pipe.ToRunner]) -> list[Message]:
+        said: list[Message] = []
         for message in messages:
-            if not isinstance(message, Said):
+            if not isinstance(message, Message):
                 raise msgspec.DecodeError("a worker says hello once")
             if not isinstance(message, pipe.Progress):
-                self._given.pop(message.id, None)
+                self._runs.pop(message.id, None)
             said.append(message)
         return said
 
     def recall(self, run_id: int) -> None:
         """Ask for this item back, if it has not begun."""
-        if run_id in self._given and self._process.stdin is not None:
-            self._process.stdin.write(pipe.lines(pipe.Recall(id=run_id)))
+        if run_id in self._runs and self._process.stdin is not None:
+            self._process.stdin.write(pipe.encode(pipe.Recall(id=run_id)))
 
     def stop(self, run_id: int, grace_s: float) -> None:
         """Ask for the item back, or to stop; kill the process if it has not stopped within `grace_s`."""
-        if run_id not in self._given or self._process.stdin is None:
+        if run_id not in self._runs or self._process.stdin is None:
             return
-        self._process.stdin.write(pipe.lines(pipe.Recall(id=run_id), pipe.Stop(id=run_id)))
+        self._process.stdin.write(pipe.encode(pipe.Recall(id=run_id), pipe.Stop(id=run_id)))
         asyncio.get_running_loop().call_later(grace_s, self.kill_if_running, run_id)
 
     def kill_if_running(self, run_id: int) -> None:
         """End the process if it is still at this item."""
-        if next(iter(self._given), None) == run_id:
+        if next(iter(self._runs), None) == run_id:
             self.kill()
 
     def kill(self) -> None:
         """End the process and all that it started, now."""
         _kill_group(self._process)
 
-    async def end(self) -> None:
+    async def terminate(self) -> None:
         """Kill, and wait until it is gone."""
         self.kill()
-        self._voice.close()
+        self._reader.close()
         # Not for ever: what user code forked and hid in another session may hold the other pipe open.
         try:
             await asyncio.wait_for(self._process.communicate(), GONE_S)
@@ -167,10 +167,10 @@ class Child:
         return f"The worker process ended in the middle of the work, with exit code {code}."
 
 
-async def _first_words(voice: Voice) -> pipe.ToRunner | None:
+async def _first_message(voice: PipeReader) -> pipe.ToRunner | None:
     """The first message, or None when the process is gone or does not keep to the protocol."""
     try:
-        return next(iter(await voice.hear()), None)
+        return next(iter(await voice.read_messages()), None)
     except msgspec.DecodeError:
         return None
 

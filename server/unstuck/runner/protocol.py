@@ -93,36 +93,36 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     file: str | None = None
 
 
-class Back(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
+class Returned(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
     """This item was recalled before it began, and is not done here."""
 
     id: int
 
 
 ToWorker = Run | Stop | Recall
-ToRunner = Hello | LoadFailed | Progress | Done | Back
+ToRunner = Hello | LoadFailed | Progress | Done | Returned
 
 _encoder = msgspec.json.Encoder()
 _to_worker: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)
 _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 
 
-def lines(*messages: ToWorker | ToRunner) -> bytes:
+def encode(*messages: ToWorker | ToRunner) -> bytes:
     """Each with its line end. JSON escapes line ends inside texts, so one message is always one line."""
     return _encoder.encode_lines(messages)
 
 
-def read_by_worker(lines: bytes) -> list[ToWorker]:
+def decode_for_worker(encode: bytes) -> list[ToWorker]:
     """What the runner said in whole lines. Raises msgspec.DecodeError where one is no message."""
-    return _to_worker.decode_lines(lines)
+    return _to_worker.decode_lines(encode)
 
 
-def read_by_runner(lines: bytes) -> list[ToRunner]:
+def decode_for_runner(encode: bytes) -> list[ToRunner]:
     """What the worker said in whole lines. Raises msgspec.DecodeError where one is no message."""
-    return _to_runner.decode_lines(lines)
+    return _to_runner.decode_lines(encode)
 
 
-def fit(text: str, limit: int) -> str:
+def fit_text(text: str, limit: int) -> str:
     """The text as it may be sent: at most `limit` characters, and nothing that UTF-8 or a database refuses."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"

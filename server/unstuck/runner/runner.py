@@ -24,14 +24,14 @@ from dataclasses import dataclass, field
 from unstuck.backoff import Backoff
 from unstuck.errors import CannotStart
 from unstuck.files.folder import DataFolder
-from unstuck.jobs.job import Alarms, Finish, ItemState, Job, Problem, Release, Renew, Report
+from unstuck.jobs.job import Finish, HealthLimits, ItemState, Job, JobError, Release, Renew, Report
 from unstuck.kinds.option import KindInfo
 from unstuck.runner import protocol as pipe
-from unstuck.runner.assignment import Hand
-from unstuck.runner.leases import Keeper
-from unstuck.runner.prefetch import Held, Reserve
-from unstuck.runner.process import Child, Said, WorkerDiedError
-from unstuck.runner.write_buffer import Pen
+from unstuck.runner.assignment import Assignment
+from unstuck.runner.leases import LeaseKeeper
+from unstuck.runner.prefetch import ClaimedItem, Prefetch
+from unstuck.runner.process import Message, WorkerDiedError, WorkerProcess
+from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.store.protocol import Store
 
 log = logging.getLogger("unstuck.runner")
@@ -46,7 +46,7 @@ _STATES: Mapping[str, ItemState] = {state: state for state in ItemState}
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class RunnerConfig:
     """How the runner's workers are made and treated; see settings.py."""
 
     workers: int = 1
@@ -58,13 +58,13 @@ class Crew:
     cancel_grace_s: float = 1.0
     item_limit_s: float | None = None
     pause: Backoff = field(default_factory=Backoff)
-    alarms: Alarms = field(default_factory=Alarms)
+    limits: HealthLimits = field(default_factory=HealthLimits)
 
 
 class Runner:
     """`start()`, then it works until `stop()`. `kinds` is what its workers can do."""
 
-    def __init__(self, store: Store, folder: DataFolder, crew: Crew) -> None:
+    def __init__(self, store: Store, folder: DataFolder, config: RunnerConfig) -> None:
         self.kinds: dict[str, KindInfo] = {}
         #: Why no worker can be started, or None.
         self.trouble: str | None = None
@@ -72,71 +72,73 @@ class Runner:
         self.deaths = 0
         self._store = store
         self._folder = folder
-        self._crew = crew
-        self._pen = Pen(store, crew.hold_s)
-        self._held: set[Held] = set()
+        self._config = config
+        self._writes = WriteBuffer(store, config.hold_s)
+        self._items: set[ClaimedItem] = set()
         self._stopping: set[str] = set()
         self._run_ids = itertools.count(1)
-        self._children: set[Child] = set()
+        self._processes: set[WorkerProcess] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._keeper = Keeper(store, crew.alarms, crew.lease_s)
+        self._leases = LeaseKeeper(store, config.limits, config.lease_s)
         #: Who we are in the store, for people.
         self.name = f"{socket.gethostname()}/{os.getpid()}"
-        self._reserve = Reserve(store, crew.workers, crew.lease_s, lambda: self.name, self._held, self._claimed)
+        self._prefetch = Prefetch(
+            store, config.workers, config.lease_s, lambda: self.name, self._items, self._on_claimed
+        )
 
     @property
     def alive(self) -> bool:
         """It works, and has a worker to work with."""
         tasks_run = bool(self._tasks) and not any(task.done() for task in self._tasks)
-        return self.trouble is None and tasks_run and self._keeper.alive
+        return self.trouble is None and tasks_run and self._leases.alive
 
     @property
     def workers(self) -> int:
         """How many worker processes are alive."""
-        return sum(child.alive for child in tuple(self._children))
+        return sum(process.alive for process in tuple(self._processes))
 
     @property
     def lapsed(self) -> int:
         """How many items were taken from silent runners, since the start."""
-        return self._keeper.lapsed
+        return self._leases.lapsed
 
     async def start(self) -> None:
         """Start the workers; CannotStart if the kinds do not load."""
-        first = await self._start_child()
+        first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
-        self._store.on_wake(self.wake)
-        self._go(self._pen.run(), "pen")
-        self._go(self._reserve.run(), "claims")
-        self._keeper.start(self._leases, self._taken_away)
-        for number in range(self._crew.workers):
-            self._go(self._man(first if number == 0 else None), f"worker {number}")
+        self._store.on_commit(self.on_commit)
+        self._spawn(self._writes.run(), "pen")
+        self._spawn(self._prefetch.run(), "claims")
+        self._leases.start(self._leases_to_renew, self._on_leases_lost)
+        for number in range(self._config.workers):
+            self._spawn(self._keep_alive(first if number == 0 else None), f"worker {number}")
 
     async def stop(self) -> None:
         """Kill the workers and give all items back, so that the next start goes on with them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(child.end() for child in tuple(self._children)))
+        await asyncio.gather(*(process.terminate() for process in tuple(self._processes)))
         self._tasks = []
-        await asyncio.to_thread(self._keeper.stop)
-        for held in self._held:
-            self._pen.write(Release(held.claimed.job_id, held.item.index, held.item.lease))
-        await self._pen.flush()
+        await asyncio.to_thread(self._leases.stop)
+        for held in self._items:
+            self._writes.add(Release(held.work.job_id, held.item.index, held.item.lease))
+        await self._writes.flush()
 
-    def _go(self, work: Coroutine[None, None, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(_report_end)
         self._tasks.append(task)
 
     # -- one worker
 
-    async def _man(self, child: Child | None) -> None:
+    async def _keep_alive(self, process: WorkerProcess | None) -> None:
         """Keep one worker alive and busy."""
         failures = 0
         while True:
-            if child is None:
+            if process is None:
                 try:
-                    child = await self._start_child()
+                    process = await self._start_process()
                 except (CannotStart, OSError) as error:
                     wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
                     failures += 1
@@ -146,119 +148,127 @@ class Runner:
                     continue
             failures, self.trouble = 0, None
             try:
-                await self._attend(Hand(child, self._limit_s, self._crew.cancel_grace_s))
+                await self._serve_worker(Assignment(process, self._limit_s, self._config.cancel_grace_s))
             except WorkerDiedError as death:
                 self.deaths += 1
-                log.warning("worker %d: %s", child.pid, death)
-                await child.end()
-                self._children.discard(child)
-                child = None
+                log.warning("worker %d: %s", process.pid, death)
+                await process.terminate()
+                self._processes.discard(process)
+                process = None
 
-    async def _start_child(self) -> Child:
-        crew = self._crew
-        child = await Child.start(crew.app, crew.commands, crew.memory_mib)
-        self._children.add(child)
-        return child
+    async def _start_process(self) -> WorkerProcess:
+        config = self._config
+        process = await WorkerProcess.start(config.app, config.commands, config.memory_mib)
+        self._processes.add(process)
+        return process
 
-    async def _attend(self, hand: Hand) -> None:
+    async def _serve_worker(self, hand: Assignment) -> None:
         """Give the worker items and hear what becomes of them, until it dies."""
         try:
             while True:
-                if hand.first is None:
-                    one = await self._reserve.next()
-                    self._give(hand, [one, *self._reserve.more(one.claimed.job_id, 0)])
-                elif not hand.slow:
-                    self._give(hand, self._reserve.more(hand.first.claimed.job_id, len(hand.ahead)))
-                if hand.first is not None:
+                if hand.current is None:
+                    one = await self._prefetch.next()
+                    self._assign(hand, [one, *self._prefetch.take_ahead(one.work.job_id, 0)])
+                elif not hand.current_is_slow:
+                    self._assign(hand, self._prefetch.take_ahead(hand.current.work.job_id, len(hand.ahead)))
+                if hand.current is not None:
                     if hand.ahead:
                         await asyncio.sleep(GATHER_S)
-                    await self._heard(hand, await hand.child.hear())
+                    await self._on_messages(hand, await hand.process.read_messages())
         except WorkerDiedError as death:
-            self._died(hand, death)
+            self._on_death(hand, death)
             raise
         finally:
             hand.close()
 
-    def _give(self, hand: Hand, some: Sequence[Held]) -> None:
-        if not hand.child.alive:
-            self._reserve.put_back(some)
-            if hand.first is None:
+    def _assign(self, hand: Assignment, some: Sequence[ClaimedItem]) -> None:
+        if not hand.process.alive:
+            self._prefetch.put_back(some)
+            if hand.current is None:
                 raise WorkerDiedError("The worker process ended while it had nothing to do.")
             return  # its last words come first
-        known = [(held, self._run(held)) for held in some if self._is_known(held)]
+        known = [(held, self._run(held)) for held in some if self._check_kind(held)]
         if known:
-            hand.give(known)
-            self._show_begun(hand.begin())
+            hand.assign(known)
+            self._report_started(hand.start_current())
 
-    def _is_known(self, held: Held) -> bool:
-        if held.claimed.kind in self.kinds:
+    def _check_kind(self, held: ClaimedItem) -> bool:
+        if held.work.kind in self.kinds:
             return True
-        message = f"This server knows no kind of work {held.claimed.kind!r} (any more)."
-        self._finish(held, ItemState.FAILED, error=Problem("unknown_kind", message))
+        message = f"This server knows no kind of work {held.work.kind!r} (any more)."
+        self._finish(held, ItemState.FAILED, error=JobError("unknown_kind", message))
         return False
 
-    def _show_begun(self, held: Held | None) -> None:
+    def _report_started(self, held: ClaimedItem | None) -> None:
         """Of many short items heard of at once, only the last is one that still runs."""
-        if held is not None and not held.shown:
-            held.shown = True
-            self._pen.hold(self._report(held))
+        if held is not None and not held.start_reported:
+            held.start_reported = True
+            self._writes.add_progress(self._report(held))
 
-    async def _heard(self, hand: Hand, messages: Sequence[Said]) -> None:
+    async def _on_messages(self, hand: Assignment, messages: Sequence[Message]) -> None:
         """What the worker has said: of short items, the ends of many at once."""
-        first = hand.first
+        first = hand.current
         ended = 0
-        for said in messages:
-            held = hand.find(said.id)
+        for message in messages:
+            held = hand.get(message.id)
             if held is None:
                 continue
-            if isinstance(said, pipe.Progress):
-                hand.begin()
-                self._pen.hold(self._report(held, said.fraction, said.message))
+            if isinstance(message, pipe.Progress):
+                hand.start_current()
+                self._writes.add_progress(self._report(held, message.fraction, message.message))
                 continue
-            hand.take(held)
-            if isinstance(said, pipe.Back):
-                self._came_back(held)
+            hand.remove(held)
+            if isinstance(message, pipe.Returned):
+                self._on_returned(held)
                 continue
-            ended = 0 if said.state == "failed" else ended + 1
-            if said.file is None or await self._is_kept(held, said.file):
-                self._done(held, said)
-        if first is not None and self._reserve.spent(first.claimed.job_id):
-            await self._pen.written()  # whether its job goes on is for the store to say, before more of it fails
+            ended = 0 if message.state == "failed" else ended + 1
+            if message.file is None or await self._make_durable(held, message.file):
+                self._on_done(held, message)
+        if first is not None and self._prefetch.error_budget_spent(first.work.job_id):
+            await (
+                self._writes.wait_written()
+            )  # whether its job goes on is for the store to say, before more of it fails
         if first is not None and ended:
-            self._reserve.took(first.claimed.job_id, (time.monotonic() - first.began) / ended, ended)
-        self._show_begun(hand.begin())
+            self._prefetch.record_duration(first.work.job_id, (time.monotonic() - first.began_at) / ended, ended)
+        self._report_started(hand.start_current())
 
-    def _came_back(self, held: Held) -> None:
+    def _on_returned(self, held: ClaimedItem) -> None:
         """It was given to a worker that never began it."""
-        held.child, held.run_id, held.overran, held.shown, held.began = None, 0, None, False, 0.0
-        if held not in self._held:
+        held.process, held.run_id, held.exceeded_limit_s, held.start_reported, held.began_at = (
+            None,
+            0,
+            None,
+            False,
+            0.0,
+        )
+        if held not in self._items:
             return  # taken away meanwhile
         if held.stopped:
             self._release(held)
         else:
-            self._reserve.put_back([held])
+            self._prefetch.put_back([held])
 
-    def _died(self, hand: Hand, death: WorkerDiedError) -> None:
+    def _on_death(self, hand: Assignment, death: WorkerDiedError) -> None:
         """What it was at has ended with it; the others go back as they are."""
-        held = hand.first
+        held = hand.current
         if held is None:
             return
         for one in reversed(hand.ahead):
-            self._came_back(one)
-        hand.take(held)
-        if held.overran is not None:
-            self._finish(held, ItemState.FAILED, error=_overran(held.overran))
+            self._on_returned(one)
+        hand.remove(held)
+        if held.exceeded_limit_s is not None:
+            self._finish(held, ItemState.FAILED, error=_time_limit_error(held.exceeded_limit_s))
         elif held.stopped:
             self._finish(held, ItemState.CANCELLED, message="Stopped by force.")
         else:
-            self._finish(held, ItemState.FAILED, error=Problem("worker_lost", str(death), transient=True))
+            self._finish(held, ItemState.FAILED, error=JobError("worker_lost", str(death), transient=True))
 
-    def _limit_s(self, held: Held) -> float | None:
-        limits = (held.claimed.limit_s, self.kinds[held.claimed.kind].limit_s)
-        return min((limit for limit in limits if limit is not None), default=self._crew.item_limit_s)
+    def _limit_s(self, held: ClaimedItem) -> float | None:
+        limits = (held.work.limit_s, self.kinds[held.work.kind].limit_s)
+        return min((limit for limit in limits if limit is not None), default=self._config.item_limit_s)
 
-    def _run(self, held: Held) -> pipe.Run:
-        claimed, item = held.claimed, held.item
+    def _run(self, held: ClaimedItem) -> pipe.Run:
+        claimed, item = held.work, held.item
         file, output = self._folder.paths(claimed.job_id, item.file, item.index, item.lease)
         return pipe.Run(
             id=next(self._run_ids),
@@ -272,112 +282,116 @@ class Runner:
 
     # -- what becomes of an item
 
-    def _report(self, held: Held, fraction: float | None = None, message: str | None = None) -> Report:
+    def _report(self, held: ClaimedItem, fraction: float | None = None, message: str | None = None) -> Report:
         item = held.item
-        return Report(held.claimed.job_id, item.index, item.lease, held.started_at, fraction, message)
+        return Report(held.work.job_id, item.index, item.lease, held.started_at, fraction, message)
 
-    async def _is_kept(self, held: Held, file: str) -> bool:
-        where = held.claimed.job_id, held.item.index, held.item.lease, file
+    async def _make_durable(self, held: ClaimedItem, file: str) -> bool:
+        where = held.work.job_id, held.item.index, held.item.lease, file
         try:
             await asyncio.to_thread(self._folder.make_durable, *where)
         except OSError as trouble:
-            error = Problem("result_not_kept", f"The result file could not be kept: {trouble}", True)
+            error = JobError("result_not_kept", f"The result file could not be kept: {trouble}", True)
             self._finish(held, ItemState.FAILED, error=error)
             return False
         return True
 
-    def _done(self, held: Held, done: pipe.Done) -> None:
+    def _on_done(self, held: ClaimedItem, done: pipe.Done) -> None:
         state = _STATES[done.state]
-        if state is ItemState.CANCELLED and held.overran is not None:
-            self._finish(held, ItemState.FAILED, error=_overran(held.overran))
+        if state is ItemState.CANCELLED and held.exceeded_limit_s is not None:
+            self._finish(held, ItemState.FAILED, error=_time_limit_error(held.exceeded_limit_s))
             return
         if state is ItemState.CANCELLED and not held.stopped:
             # The kind raised Cancelled although nobody had asked: that is a failure of its own.
-            error = Problem("exception", "The work stopped itself although nobody had asked for it.")
+            error = JobError("exception", "The work stopped itself although nobody had asked for it.")
             self._finish(held, ItemState.FAILED, error=error)
             return
-        said = done.error
-        problem = None if said is None else Problem(said.code, said.message, said.transient)
+        message = done.error
+        problem = None if message is None else JobError(message.code, message.message, message.transient)
         self._finish(held, state, error=problem, message=done.message, result=done.result, file=done.file)
 
     def _finish(
         self,
-        held: Held,
+        held: ClaimedItem,
         state: ItemState,
         *,
-        error: Problem | None = None,
+        error: JobError | None = None,
         message: str | None = None,
         result: Mapping[str, object] | None = None,
         file: str | None = None,
     ) -> None:
-        if held not in self._held:
+        if held not in self._items:
             return  # taken away: somebody else has it, and what was done here is dropped
         item, started_at = held.item, held.started_at or time.time()
         if state is ItemState.FAILED:
-            self._reserve.stumbled(held.claimed.job_id)
-        pause_s = self._crew.pause.pause_s(item.attempt, random.random()) if error and error.transient else 0.0  # noqa: S311
-        self._pen.write(
+            self._prefetch.record_failure(held.work.job_id)
+        pause_s = self._config.pause.pause_s(item.attempt, random.random()) if error and error.transient else 0.0  # noqa: S311
+        self._writes.add(
             Finish(
-                held.claimed.job_id, item.index, item.lease, state, started_at,
+                held.work.job_id, item.index, item.lease, state, started_at,
                 error, message, result, file, pause_s,
             ),
-            hurry=len(self._held) == 1,  # nothing more would come along
+            hurry=len(self._items) == 1,  # nothing more would come along
         )  # fmt: skip
-        self._held.discard(held)  # only now: at each moment the keeper's thread finds it here or with the pen
+        self._items.discard(held)  # only now: at each moment the keeper's thread finds it here or with the pen
 
-    def _release(self, held: Held) -> None:
-        self._held.discard(held)
-        self._pen.write(Release(held.claimed.job_id, held.item.index, held.item.lease))
+    def _release(self, held: ClaimedItem) -> None:
+        self._items.discard(held)
+        self._writes.add(Release(held.work.job_id, held.item.index, held.item.lease))
 
     # -- what the store says
 
-    def wake(self, woken: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
         """There may be something to claim, or to stop."""
-        for job_id, job in woken.items():
+        for job_id, job in changed.items():
             if job is not None:
-                self._reserve.wake(job)
+                self._prefetch.on_commit(job)
             if job is not None and job.stopping:
                 self._stopping.add(job_id)
                 self._stop_items(job_id)
             elif job is None or job.done:
                 self._stopping.discard(job_id)
 
-    def _claimed(self, job_ids: set[str]) -> None:
+    def _on_claimed(self, job_ids: set[str]) -> None:
         for job_id in self._stopping.intersection(job_ids):
             self._stop_items(job_id)  # asked to stop between the claim's commit and now
 
     def _stop_items(self, job_id: str) -> None:
-        stopped = {one for one in self._held if one.claimed.job_id == job_id and not one.stopped}
+        stopped = {one for one in self._items if one.work.job_id == job_id and not one.stopped}
         for held in stopped:
             held.stopped = True
-            if held.child is not None:
-                held.child.stop(held.run_id, self._crew.cancel_grace_s)
-        for held in self._reserve.take_out(stopped):
+            if held.process is not None:
+                held.process.stop(held.run_id, self._config.cancel_grace_s)
+        for held in self._prefetch.remove(stopped):
             self._release(held)
 
     # -- leases
 
-    def _leases(self) -> list[Renew]:
+    def _leases_to_renew(self) -> list[Renew]:
         """What is ours: what is worked on, and what ended, until that is written. Called by the keeper's thread:
         copying a set is one step for Python."""
-        lease_s = self._crew.lease_s
-        held = [Renew(one.claimed.job_id, one.item.index, one.item.lease, lease_s) for one in tuple(self._held)]
-        return held + [Renew(one.job_id, one.index, one.lease, lease_s) for one in self._pen.unwritten_ends()]
+        lease_s = self._config.lease_s
+        held = [Renew(one.work.job_id, one.item.index, one.item.lease, lease_s) for one in tuple(self._items)]
+        return held + [
+            Renew(one.job_id, one.index, one.lease, lease_s) for one in self._writes.unwritten_finishes()
+        ]
 
-    def _taken_away(self, lost: Sequence[Renew]) -> None:
+    def _on_leases_lost(self, lost: Sequence[Renew]) -> None:
         """These items have a new owner, or their job is over: nothing that we do to them counts any more."""
         keys = {(one.job_id, one.index, one.lease) for one in lost}
-        gone = {one for one in self._held if (one.claimed.job_id, one.item.index, one.item.lease) in keys}
-        self._held -= gone
-        self._reserve.take_out(gone)
+        gone = {one for one in self._items if (one.work.job_id, one.item.index, one.item.lease) in keys}
+        self._items -= gone
+        self._prefetch.remove(gone)
         for held in gone:
-            if held.child is not None:
-                held.child.recall(held.run_id)
-                held.child.kill_if_running(held.run_id)
+            if held.process is not None:
+                held.process.recall(held.run_id)
+                held.process.kill_if_running(held.run_id)
 
 
-def _overran(limit_s: float) -> Problem:
-    return Problem("time_limit_exceeded", f"The work on this item took longer than the {limit_s:g} s it may take.")
+def _time_limit_error(limit_s: float) -> JobError:
+    return JobError(
+        "time_limit_exceeded", f"The work on this item took longer than the {limit_s:g} s it may take."
+    )
 
 
 def _report_end(task: asyncio.Task[None]) -> None:

@@ -56,27 +56,27 @@ READ = 65_536
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _parse(arguments)
-    line = Line()
+    line = Channel()
     _settle(options.memory)
     try:
         kinds = load(options.app, options.command)
-        line.say(_hello(kinds))
+        line.send(_hello(kinds))
     except LoadError as error:
         if error.__cause__:
             _log_exception(f"{options.app or options.command} could not be loaded", error.__cause__)
-        line.say(pipe.LoadFailed(message=pipe.fit(str(error), pipe.ERROR_LIMIT)))
+        line.send(pipe.LoadFailed(message=pipe.fit_text(str(error), pipe.ERROR_LIMIT)))
         os._exit(pipe.WORKER_LOAD_FAILED)  # and not sys.exit(), which waits for threads of the user's module
     _or_end(Worker(line, kinds).work)
 
 
 def _hello(kinds: dict[str, Kind]) -> pipe.Hello:
     hello = pipe.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values()))
-    if len(pipe.lines(hello)) > pipe.LINE_LIMIT:
+    if len(pipe.encode(hello)) > pipe.LINE_LIMIT:
         raise LoadError(f"the descriptions of the kinds have more than {pipe.LINE_LIMIT} bytes: shorten them")
     return hello
 
 
-class Line:
+class Channel:
     """Both directions of the protocol, on descriptors that user code does not meet.
 
     From here on, descriptor 0 is empty and 1 is the log: a print() of user code cannot corrupt the protocol.
@@ -92,19 +92,19 @@ class Line:
         # What user code forks would keep them open, and the runner would not see this process end.
         os.register_at_fork(after_in_child=self._close)
 
-    def heard(self) -> Iterator[list[pipe.ToWorker]]:
+    def received(self) -> Iterator[list[pipe.ToWorker]]:
         """What the runner says, until it is gone."""
         unread = b""
         while heard := os.read(self._in, READ):
             # What has no end when the runner is gone was its death in the middle of a sentence.
             lines, end, unread = (unread + heard).rpartition(b"\n")
             if end:
-                yield pipe.read_by_worker(lines)
+                yield pipe.decode_for_worker(lines)
 
-    def say(self, message: pipe.ToRunner) -> None:
+    def send(self, message: pipe.ToRunner) -> None:
         try:
             with self._speaking:
-                rest = pipe.lines(message)
+                rest = pipe.encode(message)
                 while rest:
                     rest = rest[os.write(self._out, rest) :]
         except BrokenPipeError:
@@ -119,7 +119,7 @@ class Line:
 class Worker:
     """Works on the runs that it hears of, in their order."""
 
-    def __init__(self, line: Line, kinds: dict[str, Kind]) -> None:
+    def __init__(self, line: Channel, kinds: dict[str, Kind]) -> None:
         self._line, self._kinds = line, kinds
         self._order: queue.SimpleQueue[int] = queue.SimpleQueue()
         #: Who takes a run out of here has it: either it is worked on, or it goes back.
@@ -129,7 +129,7 @@ class Worker:
         self._current: Report | None = None
 
     def work(self) -> NoReturn:
-        for duty in (self._listen, self._pass_on):
+        for duty in (self._listen, self._forward):
             threading.Thread(target=_or_end, args=(duty,), name=f"unstuck {duty.__name__}", daemon=True).start()
         home = os.open(".", os.O_RDONLY)
         while True:
@@ -148,14 +148,14 @@ class Worker:
             del self._reports[run.id]
             os.fchdir(home)  # the code may have left it
             # At once, not together with the next ones: those may be the end of this process.
-            self._line.say(done)
+            self._line.send(done)
 
     def _listen(self) -> None:
-        for messages in self._line.heard():
+        for messages in self._line.received():
             for message in messages:
-                self._obey(message)
+                self._handle(message)
 
-    def _obey(self, message: pipe.ToWorker) -> None:
+    def _handle(self, message: pipe.ToWorker) -> None:
         if isinstance(message, pipe.Run):
             send = partial(self._progressed, message.id)
             report = Report(message.name, message.output, message.attempt, send, prepare=_prepare)
@@ -165,19 +165,19 @@ class Worker:
         elif isinstance(message, pipe.Recall):
             if self._waiting.pop(message.id, None):
                 del self._reports[message.id]
-                self._line.say(pipe.Back(id=message.id))
+                self._line.send(pipe.Returned(id=message.id))
         elif found := self._reports.get(message.id):
             found.cancel()
 
-    def _pass_on(self) -> None:
+    def _forward(self) -> None:
         while self._busy.wait():
             time.sleep(REPORT_INTERVAL)
             if self._current:
                 self._current.pass_on()
 
     def _progressed(self, run_id: int, fraction: float | None, message: str | None) -> None:
-        text = None if message is None else pipe.fit(message, pipe.MESSAGE_LIMIT)
-        self._line.say(pipe.Progress(id=run_id, fraction=fraction, message=text))
+        text = None if message is None else pipe.fit_text(message, pipe.MESSAGE_LIMIT)
+        self._line.send(pipe.Progress(id=run_id, fraction=fraction, message=text))
 
 
 def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
@@ -193,7 +193,7 @@ def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
     except MemoryError:
         raise
     except Skip as reason:
-        return pipe.Done(id=run.id, state="skipped", message=pipe.fit(str(reason), pipe.MESSAGE_LIMIT))
+        return pipe.Done(id=run.id, state="skipped", message=pipe.fit_text(str(reason), pipe.MESSAGE_LIMIT))
     except BaseException as error:  # noqa: BLE001 (sys.exit() in user code must not end the worker)
         if report.cancelled:
             if not isinstance(error, Cancelled):
@@ -270,10 +270,10 @@ def _error(run: pipe.Run, kind: Kind | None, error: BaseException) -> pipe.ItemE
     transient = kind is not None and isinstance(error, kind.transient)
     match error:
         case Failed():
-            message = pipe.fit(str(error), pipe.ERROR_LIMIT)
+            message = pipe.fit_text(str(error), pipe.ERROR_LIMIT)
             return pipe.ItemError(code=error.code, message=message, transient=error.transient or transient)
         case InvalidOptions():
-            return pipe.ItemError(code="invalid_options", message=pipe.fit(str(error), pipe.MESSAGE_LIMIT))
+            return pipe.ItemError(code="invalid_options", message=pipe.fit_text(str(error), pipe.MESSAGE_LIMIT))
         case SystemExit():
             text = f"SystemExit: the code called sys.exit({error.code!r}); a kind returns or raises instead"
         case Cancelled():
@@ -281,8 +281,8 @@ def _error(run: pipe.Run, kind: Kind | None, error: BaseException) -> pipe.ItemE
         case _:
             text = f"{type(error).__name__}: {_words(error)}"
     _log_exception(f"{run.kind} failed on {run.name!r}", error)
-    where = pipe.fit("" if kind is None else _where(kind, error), pipe.MESSAGE_LIMIT // 2)
-    message = pipe.fit(text, pipe.MESSAGE_LIMIT - len(where)) + where
+    where = pipe.fit_text("" if kind is None else _where(kind, error), pipe.MESSAGE_LIMIT // 2)
+    message = pipe.fit_text(text, pipe.MESSAGE_LIMIT - len(where)) + where
     return pipe.ItemError(code="exception", message=message, transient=transient)
 
 

@@ -23,66 +23,66 @@ REST_S = 0.02
 #: Waits between attempts while the store fails (seconds); the last one stays.
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
-Firm = Finish | Release | Renew
+Durable = Finish | Release | Renew
 Key = tuple[str, int]
 
 
-class Pen:
+class WriteBuffer:
     """See the module. `run()` writes until cancelled; then `flush()` writes what is left."""
 
     def __init__(self, store: Store, hold_s: float) -> None:
         self._store = store
         self._hold_s = hold_s
-        self._firm: list[Firm] = []
-        self._passing: dict[Key, Report] = {}
-        self._unwritten: list[Firm | Report] = []
+        self._durable: list[Durable] = []
+        self._progress: dict[Key, Report] = {}
+        self._unwritten: list[Durable | Report] = []
         self._bell = asyncio.Event()
         self._hurry = asyncio.Event()
         self._rests = asyncio.Event()
-        self._turn = self._turn_done = 0  # of writing: the last that began, and that ended
+        self._round = self._round_done = 0  # of writing: the last that began, and that ended
         self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, command: Firm, hurry: bool = False) -> None:
+    def add(self, command: Durable, hurry: bool = False) -> None:
         """Write this as soon as may be; with `hurry`, without a rest before."""
         if isinstance(command, Finish | Release):
-            self._passing.pop((command.job_id, command.index), None)
-        self._firm.append(command)
+            self._progress.pop((command.job_id, command.index), None)
+        self._durable.append(command)
         self._bell.set()
         if hurry:
             self._hurry.set()
 
-    def hold(self, report: Report) -> None:
+    def add_progress(self, report: Report) -> None:
         """Write the newest such report of the item within `hold_s`."""
         key = (report.job_id, report.index)
-        before = self._passing.get(key)
+        before = self._progress.get(key)
         if before is not None and report.message is None:
             report = Report(
                 report.job_id, report.index, report.lease, report.started_at, report.fraction, before.message
             )
-        self._passing[key] = report
+        self._progress[key] = report
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._hold_s, self._due)
 
-    async def written(self) -> None:
+    async def wait_written(self) -> None:
         """Until all that was said so far is in the store, or refused by it."""
-        turn = self._turn + 1
+        turn = self._round + 1
         self._bell.set()
         self._hurry.set()
-        while self._turn_done < turn:
+        while self._round_done < turn:
             await self._rests.wait()
 
-    def unwritten_ends(self) -> list[Finish]:
+    def unwritten_finishes(self) -> list[Finish]:
         """Of items whose leases must be kept until this is written. For any thread: copying a list is one step."""
-        return [one for one in (*tuple(self._unwritten), *tuple(self._firm)) if isinstance(one, Finish)]
+        return [one for one in (*tuple(self._unwritten), *tuple(self._durable)) if isinstance(one, Finish)]
 
     async def run(self) -> None:
         while True:
             await self._bell.wait()
             self._bell.clear()
             self._hurry.clear()
-            self._turn += 1
+            self._round += 1
             await self._write_all()
-            self._turn_done = self._turn
+            self._round_done = self._round
             self._rests.set()
             self._rests.clear()
             with contextlib.suppress(TimeoutError):
@@ -100,8 +100,8 @@ class Pen:
 
     def _gather(self) -> None:
         # Progress first: an item's report must not follow its end.
-        self._unwritten += [*self._passing.values(), *self._firm]
-        self._passing, self._firm = {}, []
+        self._unwritten += [*self._progress.values(), *self._durable]
+        self._progress, self._durable = {}, []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

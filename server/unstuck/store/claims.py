@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 
-from unstuck.errors import JobFinished, WorkElsewhere
-from unstuck.jobs.job import Alarms, Job, Lapse, Look, Renew
+from unstuck.errors import ExternalJob, JobFinished
+from unstuck.jobs.job import CheckHealth, HealthLimits, Job, Lapse, Renew
 from unstuck.jobs.timeline import Entry, What
-from unstuck.store.protocol import NONE, Claimed, Outcome, Swept
+from unstuck.store.protocol import NO_BATCHES, Outcome, SweepResult, WorkItem
 from unstuck.store.writer import Transaction
 
 #: Why an item is taken from a runner, for its next attempt and for people.
@@ -49,17 +49,17 @@ _TO_LOOK_AT = """
 
 
 def claim(
-    transaction: Transaction, limit: int, lease_s: float, worker: str | None, short: Mapping[str, int] = NONE
-) -> list[Claimed]:
+    transaction: Transaction, limit: int, lease_s: float, worker: str | None, short: Mapping[str, int] = NO_BATCHES
+) -> list[WorkItem]:
     """Take up to `limit` items, see `_share`; see Store.claim."""
     transaction.flush()
-    claimed: list[Claimed] = []
+    claimed: list[WorkItem] = []
     asked = {"now": transaction.now, "most": max(limit, 1) * 64}
     shares = _share(transaction.connection.execute(_CANDIDATES, asked).fetchall(), limit)
     for job_id, count in shares.items():
         _, job = transaction.job(job_id)
         taken = transaction.claim(job_id, max(count, short.get(job_id, 0)), lease_s, worker)
-        claimed += [Claimed(job_id, job.kind, job.options, item, job.item_limit_s) for item in taken]
+        claimed += [WorkItem(job_id, job.kind, job.options, item, job.item_limit_s) for item in taken]
     return claimed
 
 
@@ -83,7 +83,7 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
     if job.done:
         raise JobFinished(job_id, job.state)
     if job.external:
-        raise WorkElsewhere(job_id)
+        raise ExternalJob(job_id)
     transaction.flush()
     sql = (
         "SELECT idx, lease FROM items INDEXED BY items_leased "
@@ -91,23 +91,25 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
     )
     held = transaction.connection.execute(sql, (job_n,)).fetchall()
     if held:
-        transaction.remember(job_n, Entry(transaction.now, What.RESCUED, why))
+        transaction.add_entry(job_n, Entry(transaction.now, What.RESCUED, why))
     for index, lease in held:
         transaction.apply(Lapse(job_id, index, lease, why, forced=True))
     return len(held)
 
 
-def _renewed(transaction: Transaction, one: Renew) -> Outcome:
+def _renew(transaction: Transaction, one: Renew) -> Outcome:
     """Written only where a third of the lease is over, since this comes every second."""
     until = transaction.now + one.lease_s * 2 / 3
     fresh = transaction.connection.execute(_FRESH, (one.job_id, one.index, one.lease, until)).fetchone()
     return transaction.try_apply(one) if fresh is None else transaction.job(one.job_id)[1]
 
 
-def sweep(transaction: Transaction, alarms: Alarms, held: Sequence[Renew], *, everything: bool) -> Swept:
+def sweep(
+    transaction: Transaction, limits: HealthLimits, held: Sequence[Renew], *, everything: bool
+) -> SweepResult:
     """Renew what is held, then take away what ran out (or `everything`), then look at whom time concerns."""
     transaction.flush()
-    renewed = [_renewed(transaction, one) for one in held]
+    renewed = [_renew(transaction, one) for one in held]
     transaction.flush()
     connection, now = transaction.connection, transaction.now
     sql = (
@@ -122,13 +124,13 @@ def sweep(transaction: Transaction, alarms: Alarms, held: Sequence[Renew], *, ev
     transaction.flush()
     times = {
         "now": now,
-        "expired": -1.0 if alarms.expiry_s is None else now - alarms.expiry_s,
-        "waiting": now - alarms.waiting_long_s,
-        "stalled": now - alarms.stalled_s,
-        "unresponsive": now - alarms.unresponsive_s,
-        "silent": now - alarms.reporter_silent_s,
-        "grace": now - alarms.reporter_grace_s,
+        "expired": -1.0 if limits.expiry_s is None else now - limits.expiry_s,
+        "waiting": now - limits.waiting_long_s,
+        "stalled": now - limits.stalled_s,
+        "unresponsive": now - limits.unresponsive_s,
+        "silent": now - limits.reporter_silent_s,
+        "grace": now - limits.reporter_grace_s,
     }
     for (job_id,) in connection.execute(_TO_LOOK_AT, times).fetchall():
-        transaction.try_apply(Look(job_id, alarms))
-    return Swept(renewed, lapsed)
+        transaction.try_apply(CheckHealth(job_id, limits))
+    return SweepResult(renewed, lapsed)

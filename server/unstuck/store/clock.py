@@ -41,6 +41,6 @@ class Clock:
             return Moment(now, 0.0)
         return Moment(now, jump)
 
-    def settle(self, moment: Moment) -> None:
+    def commit(self, moment: Moment) -> None:
         """What was written has moved along."""
         self._ahead += moment.jump

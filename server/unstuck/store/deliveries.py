@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from unstuck.jobs.timeline import Entry, What
-from unstuck.store.protocol import Attempted, Delivery, Due
+from unstuck.store.protocol import Delivery, DeliveryAttempt, DueDeliveries
 from unstuck.store.writer import Transaction
 
 #: Of each host those that are due first, at most as many as it has lanes. Goes from host to host along an index:
@@ -33,7 +33,9 @@ _TAKE = "UPDATE deliveries SET attempts = attempts + 1, next_at = ? WHERE job = 
 _SETTLE = "UPDATE deliveries SET next_at = ?, trouble = ? WHERE job = ? AND attempts = ? AND next_at IS NOT NULL"
 
 
-def take(transaction: Transaction, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float) -> Due:
+def take(
+    transaction: Transaction, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float
+) -> DueDeliveries:
     """See Store.take_deliveries."""
     transaction.flush()
     connection, now = transaction.connection, transaction.now
@@ -50,18 +52,18 @@ def take(transaction: Transaction, limit: int, lanes: int, busy: Mapping[str, in
             taken.append(Delivery(job_id, url, host, attempts + 1, now - made_at))
     sql = "SELECT min(next_at) FROM deliveries WHERE next_at > ?"
     following = connection.execute(sql, (now,)).fetchone()[0]
-    return Due(taken, None if following is None else following - now)
+    return DueDeliveries(taken, None if following is None else following - now)
 
 
-def settle(transaction: Transaction, delivery: Delivery, attempted: Attempted) -> bool:
+def finish_attempt(transaction: Transaction, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
     """See Store.settle_delivery."""
     job_n, _ = transaction.job(delivery.job_id)
-    next_at = None if attempted.pause_s is None else transaction.now + attempted.pause_s
-    values = (next_at, attempted.trouble, job_n, delivery.attempt)
+    next_at = None if outcome.pause_s is None else transaction.now + outcome.pause_s
+    values = (next_at, outcome.trouble, job_n, delivery.attempt)
     if transaction.connection.execute(_SETTLE, values).rowcount == 0:
         return False
-    entry = Entry(transaction.now, What.WEBHOOK, attempted.text, attempt=delivery.attempt)
-    transaction.remember(job_n, entry)
+    entry = Entry(transaction.now, What.WEBHOOK, outcome.text, attempt=delivery.attempt)
+    transaction.add_entry(job_n, entry)
     return True
 
 

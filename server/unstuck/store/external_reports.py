@@ -9,46 +9,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unstuck.errors import JobNotFound, UnstuckError
-from unstuck.jobs.external import Told, conflated, hear
-from unstuck.store.protocol import Heard
+from unstuck.jobs.external import ExternalReport, apply_report, conflate
+from unstuck.store.protocol import ReportResult
 from unstuck.store.writer import Transaction
 
 
-def report(transaction: Transaction, job_id: str, reports: Sequence[Told]) -> Heard:
+def report(transaction: Transaction, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
     """Take the reports in order; the first refusal ends it."""
     accepted = 0
     try:
-        for run, stands_for_all in conflated(reports):
-            if not _as_one(transaction, job_id, run, stands_for_all):
+        for run, stands_for_all in conflate(reports):
+            if not _apply_together(transaction, job_id, run, stands_for_all):
                 for told in run:
-                    _take(transaction, job_id, told)
+                    _apply_one(transaction, job_id, told)
                     accepted += 1
             else:
                 accepted += len(run)
     except JobNotFound:
         raise
     except UnstuckError as refusal:
-        return Heard(accepted, refusal)
-    return Heard(accepted)
+        return ReportResult(accepted, refusal)
+    return ReportResult(accepted)
 
 
-def _as_one(transaction: Transaction, job_id: str, run: Sequence[Told], stands_for_all: Told) -> bool:
+def _apply_together(
+    transaction: Transaction, job_id: str, run: Sequence[ExternalReport], stands_for_all: ExternalReport
+) -> bool:
     """Whether the run could be taken as one: not where one of them is refused, or ends the job."""
     if len(run) == 1:
         return False
     job_n, job = transaction.job(job_id)
     try:
-        changes = hear(job, stands_for_all, transaction.now, lambda index: transaction.item(job_n, index))
+        changes = apply_report(job, stands_for_all, transaction.now, lambda index: transaction.item(job_n, index))
     except UnstuckError:
         return False
     if changes[-1].job.done:
         return False
     for change in changes:
-        transaction.keep(job_n, change)
+        transaction.save(job_n, change)
     return True
 
 
-def _take(transaction: Transaction, job_id: str, told: Told) -> None:
+def _apply_one(transaction: Transaction, job_id: str, told: ExternalReport) -> None:
     job_n, job = transaction.job(job_id)
-    for change in hear(job, told, transaction.now, lambda index: transaction.item(job_n, index)):
-        transaction.keep(job_n, change)
+    for change in apply_report(job, told, transaction.now, lambda index: transaction.item(job_n, index)):
+        transaction.save(job_n, change)

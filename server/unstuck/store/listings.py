@@ -37,12 +37,16 @@ def jobs(
     if wanted.healths:
         # Only what is not done has a health: it is little, and its index is read. + keeps SQLite from others.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
-        where += [*kind, *_among("health", wanted.healths, values), *_among("+state", states, values)]
+        where += [
+            *kind,
+            *_in_condition("health", wanted.healths, values),
+            *_in_condition("+state", states, values),
+        ]
         sql = f"{_JOBS} WHERE {' AND '.join([*where, 'finished_at IS NULL'])}"
     elif wanted.kind is not None:
-        sql = _merged(_JOBS, [*where, "kind = :kind"], states or tuple(State), values)
+        sql = _merge_walks(_JOBS, [*where, "kind = :kind"], states or tuple(State), values)
     else:
-        sql = _merged(_JOBS, where, states, values)
+        sql = _merge_walks(_JOBS, where, states, values)
     found = connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)
     kept = [(row[0], rows.job_from(row[1:])) for row in found]
     return [(job_n, queries.snapshot(connection, job_n, one)) for job_n, one in kept]
@@ -60,16 +64,16 @@ def items(
     values: Values = {"job": job_n, "after": after_index, "after_seq": after_seq, "limit": limit}
     if after_seq is None:
         select = rows.SELECT_ITEM_BY_STATE if states else rows.SELECT_ITEM
-        sql = _merged(select, ["job = :job", "idx > :after"], tuple(dict.fromkeys(states)), values)
+        sql = _merge_walks(select, ["job = :job", "idx > :after"], tuple(dict.fromkeys(states)), values)
         order = "idx"
     else:
         # Every change is read, and those in other states left out: an index for that would cost every report.
-        where = ["job = :job", "(seq, idx) > (:after_seq, :after)", *_among("+state", states, values)]
+        where = ["job = :job", "(seq, idx) > (:after_seq, :after)", *_in_condition("+state", states, values)]
         sql, order = f"{rows.SELECT_ITEM} WHERE {' AND '.join(where)}", "seq, idx"
     return [rows.item_from(row) for row in connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)]
 
 
-def _merged(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:
+def _merge_walks(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:
     """A walk for each of these states, or one over all."""
     if not states:
         return f"{select} WHERE {' AND '.join(where)}" if where else select
@@ -80,7 +84,7 @@ def _merged(select: str, where: Sequence[str], states: Sequence[str], values: Va
     return " UNION ALL ".join(walks)
 
 
-def _among(column: str, wanted: Sequence[str], values: Values) -> list[str]:
+def _in_condition(column: str, wanted: Sequence[str], values: Values) -> list[str]:
     """A condition, where something is wanted."""
     if not wanted:
         return []

@@ -12,24 +12,24 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from unstuck.errors import UnstuckError
-from unstuck.jobs.external import Told
-from unstuck.jobs.job import Alarms, Command, Item, Job, Renew
+from unstuck.jobs.external import ExternalReport
+from unstuck.jobs.job import Command, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry
 
 #: Called in the event loop's thread after each commit, with the jobs that visibly changed, or None for one
 #: that was removed. A hint: who needs the truth reads it.
-Wake = Callable[[Mapping[str, Job | None]], None]
+CommitListener = Callable[[Mapping[str, Job | None]], None]
 #: What became of one command: the job after it, or why it was refused.
 Outcome = Job | UnstuckError
 
 
 #: No job in particular.
-NONE: Mapping[str, int] = MappingProxyType({})
+NO_BATCHES: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class WorkItem:
     """An item in a runner's hands, with what is needed to work on it; `limit_s` is how long it may take."""
 
     job_id: str
@@ -40,7 +40,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """What became of the leases that were to be renewed, and which items (job, index) were taken away."""
 
     renewed: Sequence[Outcome]
@@ -48,7 +48,7 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ReportResult:
     """How many of the reports were taken, and why the next one was refused (None: all were taken)."""
 
     accepted: int
@@ -56,7 +56,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotencyKey:
     """A submission that may come twice: its Idempotency-Key, and a fingerprint of what was submitted."""
 
     key: str
@@ -87,7 +87,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueDeliveries:
     """Deliveries in one's hands, and in how many seconds the next one is due (None: there is none)."""
 
     taken: Sequence[Delivery]
@@ -95,7 +95,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempted:
+class DeliveryAttempt:
     """What came of an attempt at a delivery, in words; it is tried again after `pause_s`, or over (None), and then
     `trouble` is why it was given up, None that it was delivered."""
 
@@ -129,11 +129,15 @@ class Store(Protocol):
     async def close(self) -> None:
         """Commit what is under way, and let go of the database."""
 
-    def on_wake(self, wake: Wake) -> None:
+    def on_commit(self, listener: CommitListener) -> None:
         """From now on call `wake` after every commit that viewers can see."""
 
     async def create(
-        self, job: Job, items: Iterable[Item], once: Once | None = None, most: int | None = None
+        self,
+        job: Job,
+        items: Iterable[Item],
+        idempotency_key: IdempotencyKey | None = None,
+        most: int | None = None,
     ) -> Job:
         """Keep a new job with its items, durably. If `once` was seen before, that first job is the answer,
         and KeyReused if something else had been submitted under its key. QueueFull where `most` jobs are not
@@ -145,16 +149,16 @@ class Store(Protocol):
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide and commit the commands in order, together with whatever else waits to be written."""
 
-    async def report(self, job_id: str, reports: Sequence[Told]) -> Heard:
+    async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
         """Take reports of work that runs elsewhere, in order, and commit them; JobNotFound."""
 
     async def claim(
-        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
-    ) -> list[Claimed]:
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
+    ) -> list[WorkItem]:
         """Take up to `limit` items in the name of `worker`, the highest priority first, fairly between jobs. Of a
         job that got a share and whose items are `short`, so many, if these are more."""
 
-    def sweep(self, alarms: Alarms, held: Sequence[Renew] = (), *, everything: bool = False) -> Swept:
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
         """Do what is due by the passing of time: renew the leases that are `held`, take items away whose lease
         has run out, let jobs look at their deadlines and their health. With `everything` no lease counts: they
         are of a server that ended. For a thread that is not the loop's: it blocks until all is committed."""
@@ -165,7 +169,7 @@ class Store(Protocol):
     async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
         """What is known of the job's life, oldest first, with `limit` the newest of it; JobNotFound."""
 
-    def look(self, job_id: str) -> Snapshot | None:
+    def cached_snapshot(self, job_id: str) -> Snapshot | None:
         """As `snapshot` would find it now, where that is in memory; None: it has to be read, or there is no such
         job."""
 
@@ -186,13 +190,13 @@ class Store(Protocol):
     async def item(self, job_id: str, index: int) -> Item | None:
         """One item, or None; JobNotFound."""
 
-    async def named(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
+    async def indexes_of(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
         """Name and index of each item that has one of these names; JobNotFound."""
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
         """Jobs, newest first, each with its cursor; `before` continues after such a cursor."""
 
-    async def live(self, finished_within_s: float) -> list[str]:
+    async def live_ids(self, finished_within_s: float) -> list[str]:
         """The ids of the jobs that are not done, or were done just now."""
 
     async def remove(self, job_id: str) -> None:
@@ -201,15 +205,17 @@ class Store(Protocol):
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
         """The seq of each of these jobs that exists, in one query."""
 
-    async def take_deliveries(self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float) -> Due:
+    async def take_deliveries(
+        self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float
+    ) -> DueDeliveries:
         """Take up to `limit` webhooks that are due, for `hold_s` seconds, so that no host has more than `lanes`
         under way; `busy` says how many of each host are."""
 
-    async def settle_delivery(self, delivery: Delivery, attempted: Attempted) -> bool:
+    async def finish_attempt(self, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
         """Keep what came of it; False if it is in other hands meanwhile. JobNotFound."""
 
     async def overview(self) -> Overview:
         """Counts for the health endpoint."""
 
-    async def check(self) -> None:
+    async def check_writable(self) -> None:
         """Write something small, durably; raises StoreUnavailable with the reason if that fails."""

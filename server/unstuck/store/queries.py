@@ -12,7 +12,7 @@ import msgspec
 from unstuck.errors import JobNotFound
 from unstuck.jobs.job import FINAL, Item, Job
 from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN, RUNNING_KNOWN, Snapshot
-from unstuck.jobs.timeline import Entry, What, merged, of_items
+from unstuck.jobs.timeline import Entry, What, item_entries, merge
 from unstuck.store import deliveries, rows
 from unstuck.store.protocol import Overview
 
@@ -44,13 +44,13 @@ def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
     return Snapshot(job, tuple(running), tuple(errors))
 
 
-def named(connection: sqlite3.Connection, job_n: int, names: Sequence[str]) -> list[tuple[str, int]]:
+def indexes_of(connection: sqlite3.Connection, job_n: int, names: Sequence[str]) -> list[tuple[str, int]]:
     """Name and index of the items that have one of these names."""
     sql = "SELECT name, idx FROM items WHERE job = ? AND name IN (SELECT value FROM json_each(?)) ORDER BY idx"
     return connection.execute(sql, (job_n, msgspec.json.encode(names).decode())).fetchall()
 
 
-def live(connection: sqlite3.Connection, since: float) -> list[str]:
+def live_ids(connection: sqlite3.Connection, since: float) -> list[str]:
     """Ids of those that are not done, or ended after `since`."""
     ends = ", ".join(f"'{state}'" for state in sorted(FINAL))
     sql = (
@@ -111,6 +111,6 @@ def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | 
         else f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'running'"
     )
     sql = f"{select} ORDER BY idx LIMIT {FEW_ITEMS}"
-    told = of_items(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
-    found = merged(reversed(remembered), told)
+    told = item_entries(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
+    found = merge(reversed(remembered), told)
     return found if limit is None else found[-limit:]

@@ -17,7 +17,7 @@ from unstuck.jobs.job import Item, Job
 MOST_JOBS, MOST_ITEMS = 4_096, 8_192
 
 
-class Known:
+class RowCache:
     """Jobs with their row numbers by id, items by row number of the job and index. One thread."""
 
     def __init__(self) -> None:
@@ -25,23 +25,23 @@ class Known:
         self.items: dict[tuple[int, int], Item] = {}
         self._version: int | None = None
 
-    def as_of(self, version: int) -> bool:
+    def check_version(self, version: int) -> bool:
         """`version` is SQLite's, and another one when somebody else has written; then True, and it forgets."""
         if version == self._version:
             return False
-        self.forget()
+        self.clear()
         self._version = version
         return True
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Everything."""
         self.jobs.clear()
         self.items.clear()
 
-    def take(self, jobs: Mapping[str, tuple[int, Job]], items: Mapping[tuple[int, int], Item]) -> None:
+    def update(self, jobs: Mapping[str, tuple[int, Job]], items: Mapping[tuple[int, int], Item]) -> None:
         """These were read or written in a transaction that is committed now."""
         if len(self.jobs) > MOST_JOBS or len(self.items) > MOST_ITEMS:
-            self.forget()
+            self.clear()
         self.jobs.update(jobs)
         for job_id, (_, job) in jobs.items():
             if job.done:

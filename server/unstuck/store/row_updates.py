@@ -34,10 +34,10 @@ _JOB_FIXED = {
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
 #: What holds something else than numbers and texts.
-_OTHERS = {"state", "health", "meter", "error", "result"}
+_ENCODED = {"state", "health", "meter", "error", "result"}
 
 
-class Updates:
+class RowUpdates:
     """What there is to write of jobs and items; `execute` writes it."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Updates:
     def add(self, table: Table, job_n: int, before: Job | Item, after: Job | Item) -> None:
         """A row of `JOBS` or `ITEMS` says `before`, and shall say `after`."""
         now = after.__dict__
-        columns = table.moved(before.__dict__, now)
+        columns = table.changed_columns(before.__dict__, now)
         row = [now[name] for name in columns.names]
         for place in columns.others:
             row[place] = sql(row[place])
@@ -76,19 +76,19 @@ class Table:
         self._update, self._moving, self._key = update, moving, key
         self._lasting = itemgetter(*(name for name in moving if name not in passing))
         self._columns: dict[tuple[str, ...], _Columns] = {}
-        self._passing = self._which(passing)
+        self._passing = self._columns_for(passing)
 
-    def moved(self, was: dict[str, Any], now: dict[str, Any]) -> _Columns:
+    def changed_columns(self, was: dict[str, Any], now: dict[str, Any]) -> _Columns:
         if self._lasting(was) == self._lasting(now):
             return self._passing
         # What `replace` did not touch is the same object.
-        return self._which(tuple([name for name in self._moving if was[name] is not now[name]]))
+        return self._columns_for(tuple([name for name in self._moving if was[name] is not now[name]]))
 
-    def _which(self, moved: tuple[str, ...]) -> _Columns:
+    def _columns_for(self, moved: tuple[str, ...]) -> _Columns:
         found = self._columns.get(moved)
         if found is None:
             statement = self._update.format(", ".join(f"{name} = ?" for name in moved))
-            others = [place for place, name in enumerate(moved) if name in _OTHERS]
+            others = [place for place, name in enumerate(moved) if name in _ENCODED]
             found = self._columns[moved] = _Columns(statement, (*moved, *self._key), others)
         return found
 

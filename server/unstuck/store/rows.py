@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from unstuck.jobs.job import Health, Item, ItemState, Job, Problem, State, made
+from unstuck.jobs.job import Health, Item, ItemState, Job, JobError, State, made
 from unstuck.jobs.rate import Meter
 from unstuck.jobs.timeline import Entry
 from unstuck.labels import host_of
@@ -35,14 +35,14 @@ INSERT_ITEM = (
 #: What SQLite takes as it is.
 _PLAIN = {type(None), str, int, float, bool}
 #: Yes or no; SQLite has 1 and 0.
-_JOB_TRUTHS = ("cancel_requested", "external", "counted", "open_end")
+_JOB_BOOLEANS = ("cancel_requested", "external", "counted", "open_end")
 
 #: Looked up, since to call an enum costs half as much as the rest of an item's row.
 _ITEM_STATE = {state.value: state for state in ItemState}
 
 _encode = msgspec.json.Encoder().encode
 _METER_DECODER = msgspec.json.Decoder(Meter)
-_PROBLEM_DECODER = msgspec.json.Decoder(Problem)
+_ERROR_DECODER = msgspec.json.Decoder(JobError)
 
 
 def job_values(job: Job) -> list[Any]:
@@ -62,8 +62,8 @@ def job_from(row: Sequence[Any]) -> Job:
     values["health"] = Health(values["health"])
     values["options"] = msgspec.json.decode(values["options"])
     values["meter"] = _METER_DECODER.decode(values["meter"])
-    values["error"] = _problem(values["error"])
-    for name in _JOB_TRUTHS:
+    values["error"] = _error(values["error"])
+    for name in _JOB_BOOLEANS:
         values[name] = bool(values[name])
     return made(Job, values)
 
@@ -73,7 +73,7 @@ def item_from(row: Sequence[Any]) -> Item:
     values = dict(zip(ITEM_COLUMNS, row, strict=True))
     values["index"] = values.pop("idx")
     values["state"] = _ITEM_STATE[values["state"]]
-    values["error"] = _problem(values["error"])
+    values["error"] = _error(values["error"])
     values["result"] = None if values["result"] is None else msgspec.json.decode(values["result"])
     return made(Item, values)
 
@@ -133,7 +133,7 @@ def entry_values(job_n: int, entry: Entry) -> dict[str, Any]:
     }
 
 
-def move_times(connection: sqlite3.Connection, jump: float) -> None:
+def shift_times(connection: sqlite3.Connection, jump: float) -> None:
     """The clock was set by `jump` seconds: the durations of all that goes on stay what they were."""
     connection.execute(
         "UPDATE items SET lease_until = lease_until + :jump WHERE lease_until IS NOT NULL", {"jump": jump}
@@ -156,8 +156,8 @@ def move_times(connection: sqlite3.Connection, jump: float) -> None:
     )
 
 
-def _problem(text: str | None) -> Problem | None:
-    return None if text is None else _PROBLEM_DECODER.decode(text)
+def _error(text: str | None) -> JobError | None:
+    return None if text is None else _ERROR_DECODER.decode(text)
 
 
 def sql(value: Any) -> Any:

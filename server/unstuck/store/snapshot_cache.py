@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 import msgspec
 
 from unstuck.jobs.job import Item, Job
-from unstuck.jobs.snapshot import Snapshot, after
+from unstuck.jobs.snapshot import Snapshot, next_snapshot
 
 #: Kept at most, as it is weighed here; with `JOB_BYTES` each, that is 8,192 jobs.
 MOST_BYTES = 32 * 2**20
@@ -39,7 +39,7 @@ class _Kept:
         self.weight = 0
 
 
-class Shown:
+class SnapshotCache:
     """See the module."""
 
     def __init__(self) -> None:
@@ -48,18 +48,18 @@ class Shown:
         self._committing: Collection[str] = ()
         self._lock = threading.Lock()
 
-    def look(self, job_id: str) -> Snapshot | None:
+    def get(self, job_id: str) -> Snapshot | None:
         """As a read would find it now, or None: read."""
         if job_id in self._committing:  # asked first: once it is not, what is kept is brought up to date
             return None
         kept = self._kept.get(job_id)
         return None if kept is None else kept.snapshot
 
-    def changing(self, job_id: str) -> bool:
+    def is_committing(self, job_id: str) -> bool:
         """A commit that concerns it is under way; after that a look may find it."""
         return job_id in self._committing and job_id in self._kept
 
-    def read(self, job_id: str, read: Callable[[], Snapshot]) -> Snapshot:
+    def load(self, job_id: str, read: Callable[[], Snapshot]) -> Snapshot:
         """What `read` finds, which must see what is committed when it is called, or later."""
         with self._lock:
             place = self._kept.setdefault(job_id, _Kept())
@@ -73,11 +73,11 @@ class Shown:
                 if self._kept.get(job_id) is place and place.snapshot is None:
                     self._put(job_id, place, found)
 
-    def committing(self, job_ids: Collection[str]) -> None:
+    def begin_commit(self, job_ids: Collection[str]) -> None:
         """A commit begins that changes these jobs, or may; it is over with `committed` or `forget`."""
         self._committing = job_ids
 
-    def committed(
+    def end_commit(
         self, jobs: Iterable[Job], moved: Mapping[str, Mapping[int, Item]], unclear: Iterable[str]
     ) -> None:
         """These jobs are so now, and of their items these came to be shown, or are no more. Of those that are
@@ -93,12 +93,12 @@ class Shown:
                 if snapshot is None or job.done:
                     self._drop(job.id)
                 elif job.id in moved:
-                    self._put(job.id, kept, after(snapshot, job, moved[job.id].values()))
+                    self._put(job.id, kept, next_snapshot(snapshot, job, moved[job.id].values()))
                 elif snapshot.job is not job:
                     kept.snapshot = Snapshot(job, snapshot.running, snapshot.item_errors)
         self._committing = ()
 
-    def compare(self, job_ids: Collection[str], seqs: Mapping[str, int]) -> None:
+    def drop_outdated(self, job_ids: Collection[str], seqs: Mapping[str, int]) -> None:
         """Whatever differs from what the database says is forgotten; mostly it only moved on meanwhile."""
         with self._lock:
             for job_id in job_ids:
@@ -106,7 +106,7 @@ class Shown:
                 if kept is not None and kept.snapshot and kept.snapshot.job.seq != seqs.get(job_id):
                     self._drop(job_id)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Everything, and what is being read."""
         with self._lock:
             self._kept.clear()

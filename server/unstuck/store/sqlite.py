@@ -20,31 +20,31 @@ import anyio
 import anyio.to_thread
 
 from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
-from unstuck.jobs.external import Told
-from unstuck.jobs.job import Alarms, Command, Item, Job, Renew
+from unstuck.jobs.external import ExternalReport
+from unstuck.jobs.job import Command, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
-from unstuck.jobs.timeline import Entry, submitted
+from unstuck.jobs.timeline import Entry, submitted_entry
 from unstuck.store import claims, deliveries, queries, rows
 from unstuck.store import external_reports as taken
 from unstuck.store import listings as lists
 from unstuck.store.clock import Clock
 from unstuck.store.connection import connect, open_checked
 from unstuck.store.protocol import (
-    NONE,
-    Attempted,
-    Claimed,
+    NO_BATCHES,
+    CommitListener,
     Delivery,
-    Due,
-    Heard,
+    DeliveryAttempt,
+    DueDeliveries,
+    IdempotencyKey,
     JobFilter,
-    Once,
     Outcome,
     Overview,
-    Swept,
-    Wake,
+    ReportResult,
+    SweepResult,
+    WorkItem,
 )
-from unstuck.store.snapshot_cache import Shown
-from unstuck.store.writer import Answer, Transaction, Writer
+from unstuck.store.snapshot_cache import SnapshotCache
+from unstuck.store.writer import Caller, Transaction, Writer
 
 T = TypeVar("T")
 
@@ -67,12 +67,14 @@ class SQLiteStore:
         self.path = path
         self._wall = clock
         self._clock = Clock(clock, steady)
-        self._wakes: list[Wake] = []
+        self._listeners: list[CommitListener] = []
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._limiter: anyio.CapacityLimiter | None = None
         self._writer: Writer | None = None
-        self._shown = Shown()
-        self._over: asyncio.Future[None] | None = None  # the commit under way, if somebody waits for its end
+        self._snapshots = SnapshotCache()
+        self._commit_done: asyncio.Future[None] | None = (
+            None  # the commit under way, if somebody waits for its end
+        )
         self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
 
@@ -84,7 +86,7 @@ class SQLiteStore:
         connection = await anyio.to_thread.run_sync(open_checked, self.path)
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
-        self._writer = Writer(connection, self._clock, self._shown, self._tell)
+        self._writer = Writer(connection, self._clock, self._snapshots, self._after_commit)
         self._writer.start()
         self._closed = connection.close
 
@@ -96,41 +98,41 @@ class SQLiteStore:
         while not self._readers.empty():
             self._readers.get().close()
         self._closed()
-        self._shown.forget()
+        self._snapshots.clear()
 
     @property
     def trouble(self) -> str | None:
         return None if self._writer is None else self._writer.trouble
 
-    def on_wake(self, wake: Wake) -> None:
-        self._wakes.append(wake)
+    def on_commit(self, listener: CommitListener) -> None:
+        self._listeners.append(listener)
 
-    def _tell(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
+    def _after_commit(self, outcomes: list[tuple[Caller, Any]], changed: dict[str, Job | None]) -> None:
         """In the writer's thread, after a commit: one hop into the loop for all whom it concerns."""
-        for answer, outcome in outcomes:
-            if isinstance(answer, ThreadFuture):
-                _settle(answer, outcome)
+        for caller, outcome in outcomes:
+            if isinstance(caller, ThreadFuture):
+                _resolve(caller, outcome)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(self._told, outcomes, woken)
+            self._loop.call_soon_threadsafe(self._publish, outcomes, changed)
 
-    def _told(self, outcomes: list[tuple[Answer, Any]], woken: dict[str, Job | None]) -> None:
-        if self._over is not None:
-            self._over.set_result(None)
-            self._over = None
-        for answer, outcome in outcomes:
-            if isinstance(answer, asyncio.Future) and not answer.cancelled():
-                _settle(answer, outcome)
-        if woken:
-            for wake in self._wakes:
-                wake(woken)
+    def _publish(self, outcomes: list[tuple[Caller, Any]], changed: dict[str, Job | None]) -> None:
+        if self._commit_done is not None:
+            self._commit_done.set_result(None)
+            self._commit_done = None
+        for caller, outcome in outcomes:
+            if isinstance(caller, asyncio.Future) and not caller.cancelled():
+                _resolve(caller, outcome)
+        if changed:
+            for listener in self._listeners:
+                listener(changed)
 
     # -- writing
 
     async def create(
-        self, job: Job, items: Iterable[Item], once: Once | None = None, most: int | None = None
+        self, job: Job, items: Iterable[Item], key: IdempotencyKey | None = None, most: int | None = None
     ) -> Job:
         def work(transaction: Transaction) -> Job:
-            if once is not None and (first := _first(transaction, once)) is not None:
+            if key is not None and (first := _find_by_key(transaction, key)) is not None:
                 return first
             connection = transaction.connection
             transaction.flush()  # what ended in this transaction counts no more
@@ -139,12 +141,12 @@ class SQLiteStore:
             cursor = connection.execute(rows.INSERT_JOB, rows.job_values(job))
             job_n = cursor.lastrowid
             assert job_n is not None
-            if once is not None:
+            if key is not None:
                 sql = "UPDATE jobs SET submission_key = ?, fingerprint = ? WHERE n = ?"
-                connection.execute(sql, (once.key, once.fingerprint, job_n))
+                connection.execute(sql, (key.key, key.fingerprint, job_n))
             connection.executemany(rows.INSERT_ITEM, (rows.item_values(job_n, item) for item in items))
-            transaction.remember(job_n, submitted(job))
-            transaction.woken[job.id] = job
+            transaction.add_entry(job_n, submitted_entry(job))
+            transaction.changed[job.id] = job
             return job
 
         return await self._write(work)
@@ -152,18 +154,18 @@ class SQLiteStore:
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
 
-    async def report(self, job_id: str, reports: Sequence[Told]) -> Heard:
+    async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
         return await self._write(lambda transaction: taken.report(transaction, job_id, reports))
 
     async def claim(
-        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NONE
-    ) -> list[Claimed]:
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
+    ) -> list[WorkItem]:
         return await self._write(lambda transaction: claims.claim(transaction, limit, lease_s, worker, short))
 
-    def sweep(self, alarms: Alarms, held: Sequence[Renew] = (), *, everything: bool = False) -> Swept:
-        answer: ThreadFuture[Swept] = ThreadFuture()
-        self._ask(lambda transaction: claims.sweep(transaction, alarms, held, everything=everything), answer)
-        return answer.result()
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+        caller: ThreadFuture[SweepResult] = ThreadFuture()
+        self._submit(lambda transaction: claims.sweep(transaction, limits, held, everything=everything), caller)
+        return caller.result()
 
     async def rescue(self, job_id: str, why: str) -> int:
         return await self._write(lambda transaction: claims.rescue(transaction, job_id, why))
@@ -177,53 +179,57 @@ class SQLiteStore:
             for table in ("items", "timeline", "deliveries"):
                 transaction.connection.execute(f"DELETE FROM {table} WHERE job = ?", (job_n,))
             transaction.connection.execute("DELETE FROM jobs WHERE n = ?", (job_n,))
-            transaction.forget(job_id)
+            transaction.drop_job(job_id)
 
         await self._write(work)
 
-    async def take_deliveries(self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float) -> Due:
+    async def take_deliveries(
+        self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float
+    ) -> DueDeliveries:
         return await self._write(lambda transaction: deliveries.take(transaction, limit, lanes, busy, hold_s))
 
-    async def settle_delivery(self, delivery: Delivery, attempted: Attempted) -> bool:
-        return await self._write(lambda transaction: deliveries.settle(transaction, delivery, attempted))
+    async def finish_attempt(self, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
+        return await self._write(lambda transaction: deliveries.finish_attempt(transaction, delivery, outcome))
 
-    async def check(self) -> None:
+    async def check_writable(self) -> None:
         def work(transaction: Transaction) -> None:
             transaction.connection.execute("INSERT OR REPLACE INTO pulse VALUES (1, ?)", (transaction.now,))
 
         await self._write(work)
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._ask(work, answer)
-        return await answer
+        caller: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._submit(work, caller)
+        return await caller
 
-    def _ask(self, work: Callable[[Transaction], T], answer: ThreadFuture[T] | asyncio.Future[T]) -> None:
+    def _submit(self, work: Callable[[Transaction], T], caller: ThreadFuture[T] | asyncio.Future[T]) -> None:
         if self._writer is None:
             raise StoreUnavailable("The store is closed; the server is starting or ending. Try again.")
-        self._writer.ask(work, answer)
+        self._writer.submit(work, caller)
 
     # -- reading
 
-    def look(self, job_id: str) -> Snapshot | None:
-        return self._shown.look(job_id)
+    def cached_snapshot(self, job_id: str) -> Snapshot | None:
+        return self._snapshots.get(job_id)
 
     async def snapshot(self, job_id: str) -> Snapshot:
         def work(connection: sqlite3.Connection) -> Snapshot:
             # The transaction sees what is committed at its first statement, and none has run yet.
-            return self._shown.read(job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id)))
+            return self._snapshots.load(
+                job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id))
+            )
 
-        known = self._shown.look(job_id)
-        if known is None and self._shown.changing(job_id):
-            await self._commit()
-            known = self._shown.look(job_id)
+        known = self._snapshots.get(job_id)
+        if known is None and self._snapshots.is_committing(job_id):
+            await self._wait_for_commit()
+            known = self._snapshots.get(job_id)
         return await self._read(work) if known is None else known
 
-    async def _commit(self) -> None:
+    async def _wait_for_commit(self) -> None:
         """Until the commit under way is over, mostly."""
-        if self._over is None:
-            self._over = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._over], timeout=COMMIT_S)
+        if self._commit_done is None:
+            self._commit_done = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._commit_done], timeout=COMMIT_S)
 
     async def items(
         self,
@@ -245,22 +251,22 @@ class SQLiteStore:
             lambda connection: rows.find_item(connection, queries.job(connection, job_id)[0], index)
         )
 
-    async def named(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
+    async def indexes_of(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
         return await self._read(
-            lambda connection: queries.named(connection, queries.job(connection, job_id)[0], names)
+            lambda connection: queries.indexes_of(connection, queries.job(connection, job_id)[0], names)
         )
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
         return await self._read(lambda connection: lists.jobs(connection, wanted, before, limit))
 
-    async def live(self, finished_within_s: float) -> list[str]:
+    async def live_ids(self, finished_within_s: float) -> list[str]:
         since = self._wall() - finished_within_s
-        return await self._read(lambda connection: queries.live(connection, since))
+        return await self._read(lambda connection: queries.live_ids(connection, since))
 
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
         def work(connection: sqlite3.Connection) -> dict[str, int]:
             found = queries.seqs(connection, job_ids)
-            self._shown.compare(job_ids, found)
+            self._snapshots.drop_outdated(job_ids, found)
             return found
 
         return await self._read(work)
@@ -300,19 +306,19 @@ class SQLiteStore:
             raise StoreUnavailable(f"The store cannot be read now ({error}). Try again in a moment.") from error
 
 
-def _settle(answer: ThreadFuture[Any] | asyncio.Future[Any], outcome: Any) -> None:
+def _resolve(caller: ThreadFuture[Any] | asyncio.Future[Any], outcome: Any) -> None:
     if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
+        caller.set_exception(outcome)
     else:
-        answer.set_result(outcome)
+        caller.set_result(outcome)
 
 
-def _first(transaction: Transaction, once: Once) -> Job | None:
+def _find_by_key(transaction: Transaction, key: IdempotencyKey) -> Job | None:
     """The job that was submitted under this key before."""
     sql = "SELECT id, fingerprint FROM jobs WHERE submission_key = ?"
-    row = transaction.connection.execute(sql, (once.key,)).fetchone()
+    row = transaction.connection.execute(sql, (key.key,)).fetchone()
     if row is None:
         return None
-    if row[1] != once.fingerprint:
+    if row[1] != key.fingerprint:
         raise KeyReused
     return transaction.job(row[0])[1]

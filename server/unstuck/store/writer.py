@@ -26,9 +26,9 @@ from unstuck.jobs.timeline import Entry
 from unstuck.store import rows
 from unstuck.store.clock import Clock
 from unstuck.store.protocol import Outcome
-from unstuck.store.row_cache import Known
-from unstuck.store.row_updates import ITEMS, JOBS, Updates
-from unstuck.store.snapshot_cache import Shown
+from unstuck.store.row_cache import RowCache
+from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
+from unstuck.store.snapshot_cache import SnapshotCache
 
 log = logging.getLogger("unstuck.store")
 
@@ -45,12 +45,14 @@ BATCH = 512
 class Transaction:
     """Jobs and items as this transaction sees and changes them; written at its end by `flush`."""
 
-    def __init__(self, connection: sqlite3.Connection, now: float, known: Known, shown: Shown) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, now: float, row_cache: RowCache, snapshots: SnapshotCache
+    ) -> None:
         self.connection = connection
         self.now = now
-        self.woken: dict[str, Job | None] = {}
-        self._known = known
-        self._shown = shown
+        self.changed: dict[str, Job | None] = {}
+        self._rows = row_cache
+        self._snapshots = snapshots
         self._jobs: dict[str, tuple[int, Job]] = {}
         self._items: dict[ItemKey, Item] = {}
         #: What is not written yet: as it stands in the database.
@@ -58,12 +60,12 @@ class Transaction:
         self._stale_items: dict[ItemKey, Item] = {}
         self._entries: list[dict[str, Any]] = []
         #: What viewers see of items: those that came to be shown or are no more, and jobs of which only SQL knows.
-        self._moved: dict[str, dict[int, Item]] = {}
-        self._unclear: set[str] = set()
+        self._item_changes: dict[str, dict[int, Item]] = {}
+        self._unknown: set[str] = set()
 
     def job(self, job_id: str) -> tuple[int, Job]:
         """Row number and job; raises JobNotFound."""
-        found = self._jobs.get(job_id) or self._known.jobs.get(job_id)
+        found = self._jobs.get(job_id) or self._rows.jobs.get(job_id)
         if found is None:
             found = rows.find_job(self.connection, job_id)
             if found is None:
@@ -76,7 +78,7 @@ class Transaction:
         job_n, job = self.job(command.job_id)
         item = None if isinstance(command, JobCommand) else self.item(job_n, command.index)
         change = decide(job, command, self.now, item)
-        self.keep(job_n, change)
+        self.save(job_n, change)
         return change.job
 
     def try_apply(self, command: Command) -> Outcome:
@@ -88,7 +90,7 @@ class Transaction:
 
     def flush(self) -> None:
         """Write what was changed so far, so that SQL sees it."""
-        updates = Updates()
+        updates = RowUpdates()
         for (job_n, index), item_before in self._stale_items.items():
             updates.add(ITEMS, job_n, item_before, self._items[job_n, index])
         for job_id, job_before in self._stale_jobs.items():
@@ -101,17 +103,17 @@ class Transaction:
         self._stale_jobs.clear()
         self._entries = []
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Write what is left. From now until it is `committed` what it may change is not looked up in memory."""
         self.flush()
-        self._shown.committing({*self._jobs, *self._unclear})
+        self._snapshots.begin_commit({*self._jobs, *self._unknown})
 
-    def committed(self) -> None:
+    def after_commit(self) -> None:
         """What was seen here is the truth for the transactions that follow."""
-        self._known.take(self._jobs, self._items)
-        self._shown.committed([job for _, job in self._jobs.values()], self._moved, self._unclear)
+        self._rows.update(self._jobs, self._items)
+        self._snapshots.end_commit([job for _, job in self._jobs.values()], self._item_changes, self._unknown)
 
-    def remember(self, job_n: int, entry: Entry) -> None:
+    def add_entry(self, job_n: int, entry: Entry) -> None:
         """Put a line into the job's timeline."""
         self._entries.append(rows.entry_values(job_n, entry))
 
@@ -122,36 +124,36 @@ class Transaction:
         if not found:
             return []
         change, taken = claim(job, found, lease_s, worker, self.now)
-        self.keep(job_n, change)  # of an item's claim the timeline keeps nothing
+        self.save(job_n, change)  # of an item's claim the timeline keeps nothing
         for before, item in zip(found, taken, strict=True):
             key = (job_n, item.index)
             self._items[key] = item
             self._stale_items[key] = before
         return taken
 
-    def forget(self, job_id: str) -> None:
+    def drop_job(self, job_id: str) -> None:
         """The job was deleted by SQL; call `flush` before that."""
         self._jobs.pop(job_id, None)
         self._items.clear()  # the next job may be given its row number
-        self._known.forget()
-        self._unclear.add(job_id)
-        self.woken[job_id] = None
+        self._rows.clear()
+        self._unknown.add(job_id)
+        self.changed[job_id] = None
 
     def item(self, job_n: int, index: int) -> Item | None:
         """An item as this transaction sees it, or None."""
         key = (job_n, index)
-        found = self._items.get(key) or self._known.items.get(key) or rows.find_item(self.connection, *key)
+        found = self._items.get(key) or self._rows.items.get(key) or rows.find_item(self.connection, *key)
         if found is not None:
             self._items[key] = found
         return found
 
-    def keep(self, job_n: int, change: Change) -> None:
+    def save(self, job_n: int, change: Change) -> None:
         """What was decided of a job that `job` gave out, and of an item that `item` gave out."""
         job, item = change.job, change.item
         _, job_before = self._jobs[job.id]
         item_before = None if item is None else self._items[job_n, item.index]
-        for entry in timeline.entries(job_before, job, self.now, item_before, item):
-            self.remember(job_n, entry)
+        for entry in timeline.entries_between(job_before, job, self.now, item_before, item):
+            self.add_entry(job_n, entry)
         if job is not job_before:
             self._jobs[job.id] = (job_n, job)
             self._stale_jobs.setdefault(job.id, job_before)
@@ -160,18 +162,18 @@ class Transaction:
             self._items[key] = item
             self._stale_items.setdefault(key, item_before)
             if item.state is not item_before.state and not _SHOWN.isdisjoint((item.state, item_before.state)):
-                self._moved.setdefault(job.id, {})[item.index] = item
+                self._item_changes.setdefault(job.id, {})[item.index] = item
         if change.succeeds or change.cancels_waiting:
-            self._of_many(job_n, job_before, change)
+            self._apply_bulk(job_n, job_before, change)
         if job.done and job.webhook_url is not None:
             delivery = rows.delivery_values(job_n, job.webhook_url, self.now)
             self.connection.execute(rows.INSERT_DELIVERY, delivery)
         if change.visible:
-            self.woken[job.id] = job
+            self.changed[job.id] = job
 
-    def _of_many(self, job_n: int, before: Job, change: Change) -> None:
+    def _apply_bulk(self, job_n: int, before: Job, change: Change) -> None:
         if change.succeeds > before.waiting or (change.cancels_waiting and before.external):
-            self._unclear.add(before.id)  # among those that a statement below ends, some run
+            self._unknown.add(before.id)  # among those that a statement below ends, some run
         if change.succeeds:
             self._succeed(job_n, change.job, change.succeeds)
         if change.cancels_waiting:
@@ -180,7 +182,7 @@ class Transaction:
     def _cancel_waiting(self, job_n: int, job: Job) -> None:
         self.flush()
         self._items.clear()
-        self._known.items.clear()
+        self._rows.items.clear()
         self.connection.execute(
             "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
             "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
@@ -204,7 +206,7 @@ class Transaction:
         )
 
 
-class Answer(Protocol):
+class Caller(Protocol):
     """What a caller waits with, a future of a thread or of an event loop; who gave up has cancelled it."""
 
     def cancelled(self) -> bool: ...
@@ -212,10 +214,10 @@ class Answer(Protocol):
 
 #: Called in the writer's thread once for each commit: the callers' answers with what came of their work (an
 #: exception, if that is what came), and the jobs that visibly changed.
-Tell = Callable[[list[tuple[Answer, Any]], dict[str, Job | None]], None]
+AfterCommit = Callable[[list[tuple[Caller, Any]], dict[str, Job | None]], None]
 
 #: The caller's mistakes, as far as SQLite tells them: they say nothing about the database's state.
-_CALLERS_OWN = (
+_CALLER_ERRORS = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
     sqlite3.ProgrammingError,
@@ -225,21 +227,23 @@ _CALLERS_OWN = (
 
 
 @dataclass(slots=True)
-class _Asked:
+class _Request:
     work: Callable[[Transaction], Any]
-    answer: Answer
+    caller: Caller
 
 
 class Writer:
     """Runs callers' work in its thread, many in one commit; see the module."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, shown: Shown, tell: Tell) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, snapshots: SnapshotCache, after_commit: AfterCommit
+    ) -> None:
         self._connection = connection
         self._clock = clock
-        self._tell = tell
-        self._known = Known()
-        self._shown = shown
-        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._after_commit = after_commit
+        self._rows = RowCache()
+        self._snapshots = snapshots
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="unstuck-writer", daemon=True)
         #: Why the last transaction failed, or None: for the health endpoint.
         self.trouble: str | None = None
@@ -247,13 +251,13 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def ask(self, work: Callable[[Transaction], Any], answer: Answer) -> None:
+    def submit(self, work: Callable[[Transaction], Any], caller: Caller) -> None:
         """Queue work; its answer is told after the commit that holds it."""
-        self._asked.put(_Asked(work, answer))
+        self._requests.put(_Request(work, caller))
 
     def stop(self) -> None:
         """Commit what was asked so far, then end. Blocks."""
-        self._asked.put(None)
+        self._requests.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -261,18 +265,18 @@ class Writer:
         while not last:
             batch, last = self._gather()
             # Who gave up waiting before his turn is not served.
-            batch = [asked for asked in batch if not asked.answer.cancelled()]
+            batch = [request for request in batch if not request.caller.cancelled()]
             if batch:
                 self._serve(batch)
 
-    def _gather(self) -> tuple[list[_Asked], bool]:
-        first = self._asked.get()
+    def _gather(self) -> tuple[list[_Request], bool]:
+        first = self._requests.get()
         if first is None:
             return [], True
         batch = [first]
         while len(batch) < BATCH:
             try:
-                following = self._asked.get_nowait()
+                following = self._requests.get_nowait()
             except queue.Empty:
                 break
             if following is None:
@@ -280,63 +284,63 @@ class Writer:
             batch.append(following)
         return batch, False
 
-    def _serve(self, batch: list[_Asked]) -> None:
+    def _serve(self, batch: list[_Request]) -> None:
         try:
-            outcomes, woken = self._commit(batch)
+            outcomes, changed = self._commit(batch)
         except Exception as error:  # noqa: BLE001 – every caller has to get an answer
-            self._known.forget()
-            self._shown.forget()  # whether a commit that failed is on the disk, only a read can tell
-            if isinstance(error, sqlite3.Error) and not isinstance(error, _CALLERS_OWN):
+            self._rows.clear()
+            self._snapshots.clear()  # whether a commit that failed is on the disk, only a read can tell
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _CALLER_ERRORS):
                 self._fail(batch, error)
                 return
             if len(batch) == 1:
-                self._tell([(batch[0].answer, error)], {})
+                self._after_commit([(batch[0].caller, error)], {})
                 return
             # One caller's work broke: do the others over, each alone, so that only that one suffers.
-            for asked in batch:
-                self._serve([asked])
+            for request in batch:
+                self._serve([request])
         else:
             if self.trouble is not None:
                 log.info("the store writes again (it had failed with: %s)", self.trouble)
                 self.trouble = None
-            self._tell(outcomes, woken)
+            self._after_commit(outcomes, changed)
 
-    def _commit(self, batch: list[_Asked]) -> tuple[list[tuple[Answer, Any]], dict[str, Job | None]]:
+    def _commit(self, batch: list[_Request]) -> tuple[list[tuple[Caller, Any]], dict[str, Job | None]]:
         connection = self._connection
         moment = self._clock.read()
         # IMMEDIATE: a read that later wants to write fails at once beside another writer.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            foreign = self._known.as_of(connection.execute("PRAGMA data_version").fetchone()[0])
+            foreign = self._rows.check_version(connection.execute("PRAGMA data_version").fetchone()[0])
             if moment.jump:
-                self._known.forget()
-                rows.move_times(connection, moment.jump)
-            transaction = Transaction(connection, moment.now, self._known, self._shown)
-            outcomes = [(asked.answer, _try(asked.work, transaction)) for asked in batch]
-            transaction.end()
+                self._rows.clear()
+                rows.shift_times(connection, moment.jump)
+            transaction = Transaction(connection, moment.now, self._rows, self._snapshots)
+            outcomes = [(request.caller, _try(request.work, transaction)) for request in batch]
+            transaction.finish()
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._clock.settle(moment)
-        transaction.committed()
+        self._clock.commit(moment)
+        transaction.after_commit()
         if foreign or moment.jump:
-            self._shown.forget()
-        return outcomes, transaction.woken
+            self._snapshots.clear()
+        return outcomes, transaction.changed
 
-    def _fail(self, batch: list[_Asked], error: sqlite3.Error) -> None:
+    def _fail(self, batch: list[_Request], error: sqlite3.Error) -> None:
         if self.trouble is None:
             log.error("the store cannot write: %s", error, exc_info=error)
         self.trouble = str(error)
-        refused: list[tuple[Answer, Any]] = []
-        for asked in batch:
+        refused: list[tuple[Caller, Any]] = []
+        for request in batch:
             refusal = StoreUnavailable(
                 f"The store cannot write now ({error}); nothing was changed. Try again in a moment."
             )
             refusal.__cause__ = error
-            refused.append((asked.answer, refusal))
-        self._tell(refused, {})
+            refused.append((request.caller, refusal))
+        self._after_commit(refused, {})
 
 
 def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StreamConfig:
     """When the hub speaks; seconds, see settings.py."""
 
     heartbeat_s: float = 15.0
@@ -17,7 +17,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Counts:
+class StreamStats:
     """What an operator wants to know of the streams, since the start."""
 
     opened: int = 0

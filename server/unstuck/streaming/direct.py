@@ -43,33 +43,33 @@ HEADERS = {
 
 
 @dataclass(slots=True)
-class Wire:
+class Connection:
     """A connection as uvicorn has it: its own `send`, and the transport below. `hold` is what is left to do for it
     when the app's whole stack of middleware has returned: a dozen frames less for each viewer, which is 6 KiB."""
 
     send: Send
     transport: asyncio.Transport
-    hold: Callable[[Receive], Awaitable[None]] | None = None
+    serve_until_disconnect: Callable[[Receive], Awaitable[None]] | None = None
 
 
 #: Where serve.py puts it.
-WIRE = "unstuck.wire"
+CONNECTION_KEY = "unstuck.wire"
 
 
-class Flush:
+class FlushQueue:
     """All outlets of an app. Whatever rings in one turn of the loop is sent in the next."""
 
     def __init__(self) -> None:
-        self._rung: deque[Outlet] = deque()
+        self._ready: deque[DirectWriter] = deque()
         self._planned = False
         self._data = self._chunk = b""
 
-    def ring(self, outlet: Outlet) -> None:
-        if not outlet.rung:
-            outlet.rung = True
-            self._rung.append(outlet)
+    def add(self, writer: DirectWriter) -> None:
+        if not writer.queued:
+            writer.queued = True
+            self._ready.append(writer)
             if not self._planned:
-                self._plan()
+                self._schedule()
 
     def chunk(self, data: bytes) -> bytes:
         """These bytes as a chunk of HTTP/1.1. The viewers of a change come one after the other with the same
@@ -78,21 +78,21 @@ class Flush:
             self._data, self._chunk = data, b"%x\r\n%b\r\n" % (len(data), data)
         return self._chunk
 
-    def _plan(self) -> None:
+    def _schedule(self) -> None:
         self._planned = True
         asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
         self._planned = False
-        rung = self._rung
+        rung = self._ready
         if len(rung) > SENDS_PER_TURN:
-            self._plan()
+            self._schedule()
         ready: list[tuple[asyncio.Transport, bytes]] = []
         for _ in range(min(len(rung), SENDS_PER_TURN)):
-            outlet = rung.popleft()
-            outlet.rung = False
-            if chunk := outlet.ready():
-                ready.append((outlet.transport, chunk))
+            writer = rung.popleft()
+            writer.queued = False
+            if chunk := writer.next_chunk():
+                ready.append((writer.transport, chunk))
         _write(iter(ready))
 
 
@@ -107,29 +107,31 @@ def _write(ready: Iterator[tuple[asyncio.Transport, bytes]]) -> None:
         _write(ready)
 
 
-class Outlet:
+class DirectWriter:
     """One viewer's connection."""
 
-    __slots__ = ("_flush", "_hub", "_limit_s", "_over", "_rest", "_viewer", "_wire", "rung", "transport")
+    __slots__ = ("_flush", "_hub", "_limit_s", "_over", "_rest", "_viewer", "_wire", "queued", "transport")
 
-    def __init__(self, viewer: Viewer, wire: Wire, flush: Flush, limit_s: float, hub: Hub) -> None:
-        self.rung = False
+    def __init__(
+        self, viewer: Viewer, connection: Connection, flush: FlushQueue, limit_s: float, hub: Hub
+    ) -> None:
+        self.queued = False
         self._hub = hub
         self._viewer = viewer
-        self._wire = wire
-        self.transport = wire.transport
+        self._wire = connection
+        self.transport = connection.transport
         self._flush = flush
         self._limit_s = limit_s
         self._rest: asyncio.Task[None] | None = None  # a send that could not finish at once
         self._over = False
-        viewer.rung = partial(flush.ring, self)
+        viewer.on_ready = partial(flush.add, self)
 
     def push(self) -> None:
         """Send what there is."""
-        if chunk := self.ready():
+        if chunk := self.next_chunk():
             _write(iter([(self.transport, chunk)]))
 
-    def ready(self) -> bytes:
+    def next_chunk(self) -> bytes:
         """What is to be written now, as a chunk; nothing where uvicorn's `send` has to take it, and while it does:
         then what gathers goes with the next one."""
         if self._rest is not None or self._over:
@@ -155,7 +157,7 @@ class Outlet:
     async def _finish(self, sending: Coroutine[Any, Any, None], waits_for: Any) -> None:
         try:
             async with asyncio.timeout(self._limit_s):
-                await _Rest(sending, waits_for)
+                await _SteppedSend(sending, waits_for)
         except TimeoutError:
             log.info("a reader that had not read for %g s was let go", self._limit_s)
             self._over = True
@@ -164,7 +166,7 @@ class Outlet:
             self._rest = None
         self.push()
 
-    async def hold(self, receive: Receive) -> None:
+    async def serve_until_disconnect(self, receive: Receive) -> None:
         """Until the client goes, or all was sent."""
         try:
             self.push()
@@ -172,14 +174,14 @@ class Outlet:
                 pass
         finally:
             self._over = True
-            self._viewer.rung = None
-            self._hub.part(self._viewer)
+            self._viewer.on_ready = None
+            self._hub.leave(self._viewer)
             if self._rest is not None:
                 self._rest.cancel()
                 await asyncio.wait([self._rest])
 
 
-class _Rest:
+class _SteppedSend:
     """A coroutine that was stepped once, for a task to finish: it waits for what the step said, and goes on."""
 
     def __init__(self, stepped: Coroutine[Any, Any, None], waits_for: Any) -> None:
@@ -200,10 +202,10 @@ class _Rest:
                 return
 
 
-class Live(Response):
+class DirectResponse(Response):
     """The response that is a stream: opens it, and has an outlet held until the client goes."""
 
-    def __init__(self, viewer: Viewer, opening: bytes, hub: Hub, flush: Flush, limit_s: float) -> None:
+    def __init__(self, viewer: Viewer, opening: bytes, hub: Hub, flush: FlushQueue, limit_s: float) -> None:
         # Chromium reads on for 5 s where a page gave up an answer between its head and its body on a connection
         # that may be used again; so this one may not.
         super().__init__(headers={**HEADERS, "Connection": "close"})
@@ -211,14 +213,16 @@ class Live(Response):
         self._viewer, self._opening, self._hub, self._flush, self._limit_s = viewer, opening, hub, flush, limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wire: Wire = scope[WIRE]
-        wire.transport.set_write_buffer_limits(BACKLOG_BYTES)
+        connection: Connection = scope[CONNECTION_KEY]
+        connection.transport.set_write_buffer_limits(BACKLOG_BYTES)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             # With the first event, where it is there: one send less for each of thousands who come together.
             first = b"" if self._viewer.ended else self._viewer.take()
             await send({"type": "http.response.body", "body": self._opening + first, "more_body": True})
         except BaseException:
-            self._hub.part(self._viewer)
+            self._hub.leave(self._viewer)
             raise
-        wire.hold = Outlet(self._viewer, wire, self._flush, self._limit_s, self._hub).hold
+        connection.serve_until_disconnect = DirectWriter(
+            self._viewer, connection, self._flush, self._limit_s, self._hub
+        ).serve_until_disconnect

@@ -17,7 +17,7 @@ ITEMS_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class EncodedChange:
     """One change: the job's event, with an id (its seq) and without, since on a stream of several jobs it would
     mean nothing; and `both`, the same behind the items that changed after the seq `since`."""
 
@@ -34,9 +34,9 @@ class Slot:
         return sse.items(self.job_id, self.seq, [], more=True)
 
 
-def slot(
+def encode_change(
     snapshot: Snapshot, changed: Sequence[Item], since: int, now: float, base: str, keep_s: float | None
-) -> Slot:
+) -> EncodedChange:
     """`changed` are the items after the seq `since`, one more than are shown if there are more; the rest is
     `snapshot.public`'s."""
     job = snapshot.job
@@ -44,4 +44,4 @@ def slot(
     nameless = named[named.index(b"\n") + 1 :]
     shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
     items = sse.items(job.id, job.seq, shown, more=len(changed) > ITEMS_SHOWN) if shown else b""
-    return Slot(job.id, job.seq, since, job.done, named, nameless, (items + named, items + nameless))
+    return EncodedChange(job.id, job.seq, since, job.done, named, nameless, (items + named, items + nameless))

@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Mapping
 from unstuck.errors import StoreUnavailable
 from unstuck.store.protocol import Store
 from unstuck.streaming import sse
-from unstuck.streaming.config import Counts, Pace
-from unstuck.streaming.registry import Audience, Watch
+from unstuck.streaming.config import StreamConfig, StreamStats
+from unstuck.streaming.registry import Registry, WatchedJob
 from unstuck.streaming.viewer import Viewer
 
 log = logging.getLogger("unstuck.hub")
@@ -33,96 +33,100 @@ TOGETHER_S = 0.2
 WAKE_S = 0.05
 
 
-class Beats:
+class Heartbeat:
     """`run()` ticks until cancelled. `lacks` is told which jobs have viewers without the newest truth, `send_away`
     which viewers should come back on a fresh stream, and why."""
 
     def __init__(
         self,
         store: Store,
-        pace: Pace,
+        config: StreamConfig,
         clock: Callable[[], float],
-        counts: Counts,
-        audience: Audience,
-        lacks: Callable[[Watch], None],
+        counts: StreamStats,
+        audience: Registry,
+        lacks: Callable[[WatchedJob], None],
         send_away: Callable[[Viewer, str], None],
     ) -> None:
         self._store = store
-        self._pace = pace
+        self._config = config
         self._clock = clock
-        self._counts = counts
-        self._audience = audience
-        self._lacks = lacks
+        self._stats = counts
+        self._registry = audience
+        self._resend = lacks
         self._send_away = send_away
         self._some_began = asyncio.Event()
 
-    def begun(self) -> None:
+    def viewers_began(self) -> None:
         """Some were handed their first state."""
-        if self._audience.new:
+        if self._registry.new:
             self._some_began.set()
 
     async def run(self) -> None:
         """Tick the heartbeat of all streams until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
-            group.create_task(self._welcome())
+            group.create_task(self._greet_newcomers())
 
-    async def _welcome(self) -> None:
+    async def _greet_newcomers(self) -> None:
         """Newcomers hear at once when to expect the next beat; all who come together share one comparison."""
         while True:
             await self._some_began.wait()
             await asyncio.sleep(TOGETHER_S)
             self._some_began.clear()
-            await self._greet()  # of its own, so that nobody is held on to here until the next ones come
+            await self._first_heartbeat()  # of its own, so that nobody is held on to here until the next ones come
 
-    async def _greet(self) -> None:
-        if newcomers := [viewer for viewer in self._audience.new if viewer.begun and not viewer.ended]:
-            await self.beat(asyncio.get_running_loop().time(), newcomers)
+    async def _first_heartbeat(self) -> None:
+        if newcomers := [viewer for viewer in self._registry.new if viewer.has_begun and not viewer.ended]:
+            await self.send(asyncio.get_running_loop().time(), newcomers)
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         for tick in itertools.count(1):
-            due += self._pace.heartbeat_s / TICKS
+            due += self._config.heartbeat_s / TICKS
             await asyncio.sleep(max(due - loop.time(), 0.0))
             await self.tick(tick, loop.time())
 
     async def tick(self, number: int, now: float) -> None:
         """A third of a heartbeat's time is over: beat on the streams on which something happens, or on all."""
         if number % TICKS == 0:
-            await self.beat(now)
+            await self.send(now)
             return
-        lively = self._lively(now)
+        lively = self._active_jobs(now)
         # Who was told that the next beat comes soon is among them, whatever has happened since.
-        if due := [one for one in self._audience.viewers if one.soon or not lively.isdisjoint(one.seats)]:
-            await self.beat(now, due)
+        if due := [
+            one for one in self._registry.viewers if one.heartbeat_soon or not lively.isdisjoint(one.subscriptions)
+        ]:
+            await self.send(now, due)
 
-    def _lively(self, now: float) -> set[str]:
-        return {job_id for job_id, watch in self._audience.watches.items() if watch.lively(now)}
+    def _active_jobs(self, now: float) -> set[str]:
+        return {job_id for job_id, watch in self._registry.jobs.items() if watch.active(now)}
 
-    async def beat(self, now: float, viewers: Collection[Viewer] | None = None) -> None:
+    async def send(self, now: float, viewers: Collection[Viewer] | None = None) -> None:
         """One heartbeat on these streams (None: all); of them those that lived long enough are sent away."""
-        viewers = tuple(self._audience.viewers) if viewers is None else viewers
-        truth = await self.compare(now, set[str]().union(*(viewer.seats for viewer in viewers)))
-        lively = self._lively(now)
+        viewers = tuple(self._registry.viewers) if viewers is None else viewers
+        truth = await self.compare(now, set[str]().union(*(viewer.subscriptions for viewer in viewers)))
+        lively = self._active_jobs(now)
         shared: dict[frozenset[str], tuple[bool, bytes]] = {}
         for viewer in viewers:
-            self._audience.new.discard(viewer)
+            self._registry.new.discard(viewer)
             if now >= viewer.leave_at:
                 self._send_away(viewer, "this stream is old enough; a fresh one is better")
                 continue
-            if viewer in self._audience.of_all:
+            if viewer in self._registry.of_all_jobs:
                 self._forget_ended(viewer, now)
-            jobs = frozenset(viewer.seats)
+            jobs = frozenset(viewer.subscriptions)
             if jobs not in shared:
-                shared[jobs] = self._words(jobs, lively, truth)
-            viewer.soon, heartbeat = shared[jobs]
-            viewer.beat(heartbeat)
+                shared[jobs] = self._heartbeat_for(jobs, lively, truth)
+            viewer.heartbeat_soon, heartbeat = shared[jobs]
+            viewer.put_heartbeat(heartbeat)
 
-    def _words(self, jobs: Collection[str], lively: set[str], truth: Mapping[str, int]) -> tuple[bool, bytes]:
+    def _heartbeat_for(
+        self, jobs: Collection[str], lively: set[str], truth: Mapping[str, int]
+    ) -> tuple[bool, bytes]:
         """Whether the next beat on a stream of these jobs comes soon, and the one that says so."""
         soon = not lively.isdisjoint(jobs)
-        next_s = self._pace.heartbeat_s / (TICKS if soon else 1)
+        next_s = self._config.heartbeat_s / (TICKS if soon else 1)
         return soon, sse.heartbeat(self._clock(), {one: truth[one] for one in jobs if one in truth}, next_s)
 
     async def compare(self, now: float, job_ids: Collection[str]) -> dict[str, int]:
@@ -137,30 +141,33 @@ class Beats:
         except (StoreUnavailable, TimeoutError) as error:
             log.error("viewers could not be compared with the store: %s", str(error) or "no answer in time")
             return {}
-        watches = [self._audience.watches[job_id] for job_id in job_ids if job_id in self._audience.watches]
-        if any(self._lacking(watch, truth) for watch in watches):
+        watches = [self._registry.jobs[job_id] for job_id in job_ids if job_id in self._registry.jobs]
+        if any(self._behind(watch, truth) for watch in watches):
             await asyncio.sleep(WAKE_S)
         for watch in watches:
             if watch.busy and watch.job_id in truth:
                 truth[watch.job_id] = watch.seq  # more is on its way: nobody needs to ask for it
-            elif behind := self._lacking(watch, truth):
-                self._counts.rescues += behind
+            elif behind := self._behind(watch, truth):
+                self._stats.rescues += behind
                 watch.changed_at = now
                 log.warning("%d viewers of job %s lacked its newest state", behind, watch.job_id)
-                self._lacks(watch)
+                self._resend(watch)
         return truth
 
-    def _lacking(self, watch: Watch, truth: Mapping[str, int]) -> int:
+    def _behind(self, watch: WatchedJob, truth: Mapping[str, int]) -> int:
         """How many viewers were not sent the truth, and will not be either."""
         if watch.busy:
             return 0
         newest = truth.get(watch.job_id, 0)  # none: there is no such job, and nobody was shown it
-        return sum(not seat.viewer.ended and seat.holds != newest for seat in watch.seats)
+        return sum(
+            not subscription.viewer.ended and subscription.newest_seq != newest
+            for subscription in watch.subscriptions
+        )
 
     def _forget_ended(self, viewer: Viewer, now: float) -> None:
         """A stream of all jobs lets go of those that ended a while ago."""
-        for job_id, seat in tuple(viewer.seats.items()):
-            watch = self._audience.watches.get(job_id)
+        for job_id, subscription in tuple(viewer.subscriptions.items()):
+            watch = self._registry.jobs.get(job_id)
             if watch is None or (watch.ended_at is not None and now - watch.ended_at > FINISHED_WITHIN_S):
-                self._audience.leave(seat)
+                self._registry.unsubscribe(subscription)
                 viewer.forget(job_id)

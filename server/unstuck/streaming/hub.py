@@ -26,12 +26,12 @@ from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.store.protocol import Store
 from unstuck.streaming import sse
-from unstuck.streaming.config import Counts, Pace
-from unstuck.streaming.encoded import ITEMS_SHOWN, Slot, slot
-from unstuck.streaming.heartbeat import FINISHED_WITHIN_S, Beats
+from unstuck.streaming.config import StreamConfig, StreamStats
+from unstuck.streaming.encoded import ITEMS_SHOWN, EncodedChange, encode_change
+from unstuck.streaming.heartbeat import FINISHED_WITHIN_S, Heartbeat
 from unstuck.streaming.loop_budget import Turns
-from unstuck.streaming.registry import Audience, Watch
-from unstuck.streaming.viewer import Seat, Viewer
+from unstuck.streaming.registry import Registry, WatchedJob
+from unstuck.streaming.viewer import Subscription, Viewer
 
 log = logging.getLogger("unstuck.hub")
 
@@ -49,35 +49,35 @@ class Hub:
     def __init__(
         self,
         store: Store,
-        pace: Pace,
+        config: StreamConfig,
         keep_s: float | None = None,
         clock: Callable[[], float] = time.time,
         most: int | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.stats = StreamStats()
         self.leaving: str | None = None
         self._store = store
-        self._pace = pace
+        self._config = config
         self._keep_s = keep_s
         self._most = most
         self._clock = clock
-        self._audience = Audience()
-        self._line: deque[Watch] = deque()
+        self._registry = Registry()
+        self._line: deque[WatchedJob] = deque()
         self._planned = False
         self._turns = Turns(AT_ONCE)
         self._loop = asyncio.get_running_loop()  # kept: to ask for it is a system call each time
-        self.beats = Beats(store, pace, clock, self.counts, self._audience, self._lacks, self._send_away)
-        store.on_wake(self.wake)
+        self.heartbeat = Heartbeat(store, config, clock, self.stats, self._registry, self._lacks, self._send_away)
+        store.on_commit(self.on_commit)
 
     @property
     def streams(self) -> int:
         """How many streams are open."""
-        return len(self._audience.viewers)
+        return len(self._registry.viewers)
 
     @property
     def watched(self) -> int:
         """How many jobs somebody looks at."""
-        return len(self._audience.watches)
+        return len(self._registry.jobs)
 
     # -- viewers come and go
 
@@ -88,77 +88,77 @@ class Hub:
 
         Raises StreamsFull where there are as many as there may be."""
         if self._most is not None and self.streams >= self._most:
-            self.counts.refused += 1
-            if self.counts.refused == 1:
+            self.stats.refused += 1
+            if self.stats.refused == 1:
                 log.warning("%d streams are open, and there is no room for more; who is refused polls", self._most)
             raise StreamsFull(self._most)
-        life = self._pace.stream_life_s * random.uniform(0.75, 0.95)  # noqa: S311 – spreads, hides nothing
+        life = self._config.stream_life_s * random.uniform(0.75, 0.95)  # noqa: S311 – spreads, hides nothing
         viewer = Viewer(
             base=base,
             wants_items=wants_items,
             ends_with=job_ids[0] if ends and job_ids else None,
             leave_at=self._loop.time() + life,
         )
-        self.counts.opened += 1
-        self._audience.viewers.add(viewer)
-        self._audience.new.add(viewer)
+        self.stats.opened += 1
+        self._registry.viewers.add(viewer)
+        self._registry.new.add(viewer)
         try:
             if job_ids is None:
                 # Registered for new jobs first, then told of the present ones: none falls between.
-                self._audience.of_all.add(viewer)
-                job_ids = await self._store.live(FINISHED_WITHIN_S)
+                self._registry.of_all_jobs.add(viewer)
+                job_ids = await self._store.live_ids(FINISHED_WITHIN_S)
             for job_id in job_ids:
                 self._join(viewer, job_id)
         except BaseException:
-            self.part(viewer)
+            self.leave(viewer)
             raise
         if self.leaving is not None:
             self._send_away(viewer, self.leaving)
         return viewer
 
     def _join(self, viewer: Viewer, job_id: str) -> None:
-        watch, seat = self._audience.seat(viewer, job_id, self._loop.time())
-        watch.newcomers.append(seat)
+        watch, subscription = self._registry.subscribe(viewer, job_id, self._loop.time())
+        watch.newcomers.append(subscription)
         self._ring(watch)
 
-    def part(self, viewer: Viewer) -> None:
+    def leave(self, viewer: Viewer) -> None:
         """It left."""
-        self._audience.part(viewer)
+        self._registry.remove(viewer)
 
     # -- changes come in
 
-    def wake(self, woken: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
         """The store committed changes of these jobs."""
         now = self._loop.time()
-        for job_id, job in woken.items():
-            watch = self._audience.watches.get(job_id)
+        for job_id, job in changed.items():
+            watch = self._registry.jobs.get(job_id)
             if watch is not None:
                 watch.changed_at = now
                 watch.everybody = True
                 watch.at_once = watch.at_once or job is None or job.done
                 self._ring(watch)
-            for viewer in self._audience.of_all:
-                if job_id not in viewer.seats:
+            for viewer in self._registry.of_all_jobs:
+                if job_id not in viewer.subscriptions:
                     self._join(viewer, job_id)
 
-    def _lacks(self, watch: Watch) -> None:
+    def _lacks(self, watch: WatchedJob) -> None:
         """Some of those who sit here lack the newest truth."""
         watch.everybody = watch.at_once = True
         self._ring(watch)
 
-    def _ring(self, watch: Watch) -> None:
+    def _ring(self, watch: WatchedJob) -> None:
         """There is something to look for: now, or when the interval is over."""
         watch.rung = True
         if watch.in_line or watch.reading is not None:
             return  # it is looked at soon; who reads looks again
-        pause_s = 0.0 if watch.at_once else self._pace.interval_s
-        due = watch.handed_at + (min(pause_s, GATHER_S) if watch.newcomers else pause_s)
+        pause_s = 0.0 if watch.at_once else self._config.interval_s
+        due = watch.broadcast_at + (min(pause_s, GATHER_S) if watch.newcomers else pause_s)
         if due <= self._loop.time():
             self._stand_in_line(watch)
         elif due < watch.due:
             watch.wait_until(due, self._loop.call_at(due, self._stand_in_line, watch))
 
-    def _stand_in_line(self, watch: Watch) -> None:
+    def _stand_in_line(self, watch: WatchedJob) -> None:
         watch.wait_until(inf, None)
         watch.in_line = True
         self._line.append(watch)
@@ -174,17 +174,17 @@ class Hub:
         for _ in range(min(len(self._line), AT_ONCE)):
             watch = self._line.popleft()
             watch.in_line = False
-            if watch.seats:
+            if watch.subscriptions:
                 self._look(watch)
         if self._line:
             self._plan()
 
     # -- the truth goes out
 
-    def _look(self, watch: Watch) -> None:
+    def _look(self, watch: WatchedJob) -> None:
         """Hand out what is in memory; what is not is read by a task."""
         watch.rung = watch.at_once = False
-        self.counts.broadcasts += 1
+        self.stats.broadcasts += 1
         failed = 0
         try:
             if self._from_memory(watch):
@@ -193,37 +193,37 @@ class Hub:
             failed = self._failed(watch, 1)
         watch.reading = self._loop.create_task(self._read(watch, failed), name=f"read {watch.job_id}")
 
-    def _from_memory(self, watch: Watch) -> bool:
-        snapshot = self._store.look(watch.job_id)
+    def _from_memory(self, watch: WatchedJob) -> bool:
+        snapshot = self._store.cached_snapshot(watch.job_id)
         if snapshot is None or self._items_are_wanted(watch, snapshot.job):
             return False
         self._hand_out(watch, snapshot, (), *self._whom(watch))
         return True
 
-    async def _read(self, watch: Watch, failed: int) -> None:
+    async def _read(self, watch: WatchedJob, failed: int) -> None:
         """Read and hand out, trying again if that fails; look again if it rang meanwhile."""
-        while failed < self._pace.broadcast_attempts:
+        while failed < self._config.broadcast_attempts:
             if failed:
-                await asyncio.sleep(self._pace.broadcast_pause_s)
+                await asyncio.sleep(self._config.broadcast_pause_s)
             try:
                 await self._read_once(watch)
                 break
             except Exception:  # noqa: BLE001 – as above
                 failed = self._failed(watch, failed + 1)
         else:
-            self.counts.broadcast_failures += 1  # the next heartbeat finds who lacks it
+            self.stats.broadcast_failures += 1  # the next heartbeat finds who lacks it
         watch.reading = None
         if watch.rung:
             self._ring(watch)
 
-    def _failed(self, watch: Watch, attempt: int) -> int:
-        most = self._pace.broadcast_attempts
+    def _failed(self, watch: WatchedJob, attempt: int) -> int:
+        most = self._config.broadcast_attempts
         log.exception("broadcast of job %s failed (attempt %d of %d)", watch.job_id, attempt, most)
-        self.counts.broadcast_retries += 1
+        self.stats.broadcast_retries += 1
         watch.everybody = True  # who was left out is not known
         return attempt
 
-    async def _read_once(self, watch: Watch) -> None:
+    async def _read_once(self, watch: WatchedJob) -> None:
         whom = self._whom(watch)
         try:
             snapshot = await self._store.snapshot(watch.job_id)
@@ -238,53 +238,58 @@ class Hub:
             )
         self._hand_out(watch, snapshot, changed, *whom)
 
-    def _items_are_wanted(self, watch: Watch, job: Job) -> bool:
+    def _items_are_wanted(self, watch: WatchedJob, job: Job) -> bool:
         # Whoever has seen nothing of the job yet is sent no items.
         return 0 < watch.seq < job.seq and watch.want_items > 0
 
-    def _whom(self, watch: Watch) -> tuple[Sequence[Seat], bool]:
+    def _whom(self, watch: WatchedJob) -> tuple[Sequence[Subscription], bool]:
         """For whom is looked now: for these newcomers, or for everybody who sits here."""
         newcomers, watch.newcomers = watch.newcomers, []
         everybody, watch.everybody = watch.everybody, False
         return newcomers, everybody
 
     def _hand_out(
-        self, watch: Watch, snapshot: Snapshot, changed: Sequence[Item], newcomers: Sequence[Seat], everybody: bool
+        self,
+        watch: WatchedJob,
+        snapshot: Snapshot,
+        changed: Sequence[Item],
+        newcomers: Sequence[Subscription],
+        everybody: bool,
     ) -> None:
         job = snapshot.job
         if not everybody and job.seq <= watch.seq:
             # Else 5,000 who come together would all be gone through for each of them: half of what that cost.
-            audience: Collection[Seat] = watch.seats.intersection(newcomers)
+            audience: Collection[Subscription] = watch.subscriptions.intersection(newcomers)
         elif watch.newcomers:
             # Who came while this was read is looked for himself: it may be older than what he holds.
-            audience = watch.seats.difference(watch.newcomers)
+            audience = watch.subscriptions.difference(watch.newcomers)
         else:
-            audience = watch.seats
-        encoded: dict[str, Slot] = {}
-        for seat in audience:
-            base = seat.viewer.base
+            audience = watch.subscriptions
+        encoded: dict[str, EncodedChange] = {}
+        for subscription in audience:
+            base = subscription.viewer.base_url
             if base not in encoded:
-                encoded[base] = slot(snapshot, changed, watch.seq, self._clock(), base, self._keep_s)
-            seat.show(encoded[base])
-        self.beats.begun()
+                encoded[base] = encode_change(snapshot, changed, watch.seq, self._clock(), base, self._keep_s)
+            subscription.offer(encoded[base])
+        self.heartbeat.viewers_began()
         watch.seq = job.seq
-        watch.handed_at = self._loop.time()
+        watch.broadcast_at = self._loop.time()
         if job.done and watch.ended_at is None:
-            watch.ended_at = watch.handed_at
+            watch.ended_at = watch.broadcast_at
 
-    def _hand_out_gone(self, watch: Watch) -> None:
+    def _hand_out_gone(self, watch: WatchedJob) -> None:
         farewell = sse.gone(watch.job_id)
-        for seat in watch.seats:
-            seat.viewer.tell_gone(watch.job_id, farewell)
-        watch.seats.clear()
-        self._audience.watches.pop(watch.job_id, None)
+        for subscription in watch.subscriptions:
+            subscription.viewer.put_gone(watch.job_id, farewell)
+        watch.subscriptions.clear()
+        self._registry.jobs.pop(watch.job_id, None)
 
     # -- the server goes
 
-    def leave(self, reason: str) -> None:
+    def announce_leaving(self, reason: str) -> None:
         """The server goes: say so on every stream, old and new, and end it."""
         self.leaving = reason
-        for viewer in tuple(self._audience.viewers):
+        for viewer in tuple(self._registry.viewers):
             self._send_away(viewer, reason)
 
     def _send_away(self, viewer: Viewer, reason: str) -> None:
@@ -293,9 +298,9 @@ class Hub:
     async def close(self) -> None:
         """Look for nothing more: the store is about to close."""
         self._line.clear()
-        for watch in self._audience.watches.values():
+        for watch in self._registry.jobs.values():
             watch.wait_until(inf, None)
-        tasks = [watch.reading for watch in self._audience.watches.values() if watch.reading is not None]
+        tasks = [watch.reading for watch in self._registry.jobs.values() if watch.reading is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

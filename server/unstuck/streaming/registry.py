@@ -8,26 +8,39 @@ from __future__ import annotations
 import asyncio
 from math import inf
 
-from unstuck.streaming.viewer import Seat, Viewer
+from unstuck.streaming.viewer import Subscription, Viewer
 
 #: Something happens with a job that goes on and changed this many seconds ago at most.
-LIVELY_S = 60.0
+ACTIVE_S = 60.0
 
 
-class Watch:
+class WatchedJob:
     """One watched job: who sits before it, and how far it is with telling them."""
 
     __slots__ = (
-        "at_once", "changed_at", "due", "ended_at", "everybody", "handed_at", "in_line", "job_id", "newcomers",
-        "reading", "rung", "seats", "seq", "timer", "want_items",
+        "at_once",
+        "broadcast_at",
+        "changed_at",
+        "due",
+        "ended_at",
+        "everybody",
+        "in_line",
+        "job_id",
+        "newcomers",
+        "reading",
+        "rung",
+        "seq",
+        "subscriptions",
+        "timer",
+        "want_items",
     )  # fmt: skip
 
     def __init__(self, job_id: str, now: float) -> None:
         self.job_id = job_id
         self.changed_at = now
-        self.seats: set[Seat] = set()
+        self.subscriptions: set[Subscription] = set()
         self.want_items = 0  # how many of them
-        self.newcomers: list[Seat] = []  # nobody has looked for them yet
+        self.newcomers: list[Subscription] = []  # nobody has looked for them yet
         self.everybody = False  # the next look is for all seats, not for the newcomers alone
         self.rung = False  # there is something to look for
         self.at_once = False  # and it must not wait for the interval: the end
@@ -36,7 +49,7 @@ class Watch:
         self.in_line = False  # it is looked at soon
         self.reading: asyncio.Task[None] | None = None  # looking takes a while
         self.seq = 0
-        self.handed_at = 0.0
+        self.broadcast_at = 0.0
         self.ended_at: float | None = None
 
     @property
@@ -44,9 +57,9 @@ class Watch:
         """More is on its way to those who sit here."""
         return self.rung or self.reading is not None
 
-    def lively(self, now: float) -> bool:
+    def active(self, now: float) -> bool:
         """Something happens: its viewers hear beats more often."""
-        return self.ended_at is None and now - self.changed_at <= LIVELY_S
+        return self.ended_at is None and now - self.changed_at <= ACTIVE_S
 
     def wait_until(self, due: float, timer: asyncio.TimerHandle | None) -> None:
         """It is looked at then, and not by an earlier arrangement; `inf` and None: when it is told."""
@@ -55,46 +68,46 @@ class Watch:
         self.due, self.timer = due, timer
 
 
-class Audience:
+class Registry:
     """All viewers: those of jobs by name, those of all jobs, and those who heard no beat yet."""
 
-    __slots__ = ("new", "of_all", "viewers", "watches")
+    __slots__ = ("jobs", "new", "of_all_jobs", "viewers")
 
     def __init__(self) -> None:
         self.viewers: set[Viewer] = set()
-        self.of_all: set[Viewer] = set()
+        self.of_all_jobs: set[Viewer] = set()
         self.new: set[Viewer] = set()
-        self.watches: dict[str, Watch] = {}
+        self.jobs: dict[str, WatchedJob] = {}
 
-    def seat(self, viewer: Viewer, job_id: str, now: float) -> tuple[Watch, Seat]:
+    def subscribe(self, viewer: Viewer, job_id: str, now: float) -> tuple[WatchedJob, Subscription]:
         """A seat for the viewer before this job."""
-        watch = self.watches.get(job_id)
+        watch = self.jobs.get(job_id)
         if watch is None:
-            watch = self.watches[job_id] = Watch(job_id, now)
-        seat = viewer.seats[job_id] = Seat(viewer, job_id)
-        watch.seats.add(seat)
+            watch = self.jobs[job_id] = WatchedJob(job_id, now)
+        subscription = viewer.subscriptions[job_id] = Subscription(viewer, job_id)
+        watch.subscriptions.add(subscription)
         watch.want_items += viewer.wants_items
-        return watch, seat
+        return watch, subscription
 
-    def leave(self, seat: Seat) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """Its viewer no longer looks at this job; nobody looks at it any more, if he was the last."""
-        watch = self.watches.get(seat.job_id)
-        if watch is None or seat not in watch.seats:
+        watch = self.jobs.get(subscription.job_id)
+        if watch is None or subscription not in watch.subscriptions:
             return
-        watch.seats.discard(seat)
-        watch.want_items -= seat.viewer.wants_items
-        if not watch.seats:
-            del self.watches[seat.job_id]
+        watch.subscriptions.discard(subscription)
+        watch.want_items -= subscription.viewer.wants_items
+        if not watch.subscriptions:
+            del self.jobs[subscription.job_id]
             watch.wait_until(inf, None)
             if watch.reading is not None:
                 watch.reading.cancel()
 
-    def part(self, viewer: Viewer) -> None:
+    def remove(self, viewer: Viewer) -> None:
         """It left; nothing more is taken out of it."""
-        for viewers in (self.viewers, self.of_all, self.new):
+        for viewers in (self.viewers, self.of_all_jobs, self.new):
             viewers.discard(viewer)
-        for seat in viewer.seats.values():
-            self.leave(seat)
+        for subscription in viewer.subscriptions.values():
+            self.unsubscribe(subscription)
         # A ring of viewer and seats would lie in memory until the collector comes.
-        viewer.seats.clear()
+        viewer.subscriptions.clear()
         viewer.waiting.clear()

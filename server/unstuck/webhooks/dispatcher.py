@@ -27,12 +27,12 @@ from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest, JobNotFound, StoreUnavailable
 from unstuck.jobs.job import Job
 from unstuck.jobs.snapshot import Snapshot, public, rfc3339
-from unstuck.store.protocol import Attempted, Delivery, Store
+from unstuck.store.protocol import Delivery, DeliveryAttempt, Store
 from unstuck.webhooks.signature import RECIPE, sign
-from unstuck.webhooks.targets import Allowed, NoTarget, target
+from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, target
 
 if TYPE_CHECKING:
-    from unstuck.webhooks.sender import Answer, Poster
+    from unstuck.webhooks.sender import Response, Sender
 
 log = logging.getLogger("unstuck.webhook")
 
@@ -50,18 +50,18 @@ GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WebhookConfig:
     """How webhooks are made here. `keys` sign them; `base` is the prefix of the links, `keep_s` as for jobs."""
 
     keys: Sequence[bytes] = field(default=(), repr=False)
-    allowed: Allowed = field(default_factory=Allowed)
+    allowed: AllowedTargets = field(default_factory=AllowedTargets)
     base: str = ""
     keep_s: float | None = None
     pause: Backoff = field(default_factory=lambda: Backoff(5.0, 2 * 3600.0))
     try_for_s: float = TRY_FOR_S
 
 
-def message(snapshot: Snapshot, base: str, keep_s: float | None) -> bytes:
+def message_body(snapshot: Snapshot, base: str, keep_s: float | None) -> bytes:
     """The body: the job as it was at its end."""
     job = snapshot.job
     ended = job.finished_at or job.created_at
@@ -69,13 +69,13 @@ def message(snapshot: Snapshot, base: str, keep_s: float | None) -> bytes:
     return msgspec.json.encode(told)
 
 
-class Webhooks:
+class Dispatcher:
     """`start()`, then it delivers until `stop()`; `check` says whether a webhook_url can be taken at all."""
 
-    def __init__(self, store: Store, terms: Terms, poster: Poster | None = None) -> None:
+    def __init__(self, store: Store, config: WebhookConfig, sender: Sender | None = None) -> None:
         self._store = store
-        self._terms = terms
-        self._poster = poster
+        self._config = config
+        self._sender = sender
         self._bell = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._under_way: dict[str, tuple[str, asyncio.Task[None]]] = {}
@@ -83,7 +83,7 @@ class Webhooks:
     @property
     def unavailable(self) -> str | None:
         """Why there are no webhooks here, and what to do; None: there are."""
-        if not self._terms.keys:
+        if not self._config.keys:
             return f"UNSTUCK_WEBHOOK_SECRET is not set, so none can be signed. This makes a secret: {RECIPE}"
         if find_spec("httpx") is None:
             return "httpx is not installed: pip install 'unstuck[webhook]'"
@@ -95,8 +95,8 @@ class Webhooks:
             detail = f"This server delivers no webhooks: {why}. Or leave webhook_url out."
             raise InvalidRequest(detail, code="webhooks_unavailable", status=422)
         try:
-            target(url, self._terms.allowed)
-        except NoTarget as error:
+            target(url, self._config.allowed)
+        except ForbiddenTarget as error:
             raise InvalidRequest(str(error), code="invalid_webhook_url", status=422) from None
 
     async def start(self) -> None:
@@ -106,11 +106,11 @@ class Webhooks:
             if waiting := counts["waiting"] + counts["failing"]:
                 log.warning("%d webhooks wait and cannot be delivered: %s", waiting, why)
             return
-        if self._poster is None:
-            from unstuck.webhooks.sender import Poster  # here, since httpx is an extra
+        if self._sender is None:
+            from unstuck.webhooks.sender import Sender  # here, since httpx is an extra
 
-            self._poster = Poster(self._terms.allowed)
-        self._store.on_wake(self._wake)
+            self._sender = Sender(self._config.allowed)
+        self._store.on_commit(self._on_commit)
         self._loop = asyncio.create_task(self._run(), name="webhooks")
 
     async def stop(self) -> None:
@@ -122,17 +122,17 @@ class Webhooks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _wake(self, woken: Mapping[str, Job | None]) -> None:
-        if any(job is not None and job.done and job.webhook_url for job in woken.values()):
+    def _on_commit(self, changed: Mapping[str, Job | None]) -> None:
+        if any(job is not None and job.done and job.webhook_url for job in changed.values()):
             self._bell.set()
 
     async def _run(self) -> None:
         while True:
             self._bell.clear()
             try:
-                rest_s = await self._take()
+                rest_s = await self._start_due()
             except StoreUnavailable:  # the store has logged it
-                rest_s = self._terms.pause.first_s
+                rest_s = self._config.pause.first_s
             except Exception:  # whatever broke, what waits must be delivered
                 log.exception("webhooks could not be taken up; trying again")
                 rest_s = LOOK_S
@@ -141,7 +141,7 @@ class Webhooks:
                 async with asyncio.timeout(rest_s):
                     await self._bell.wait()
 
-    async def _take(self) -> float:
+    async def _start_due(self) -> float:
         """Begin what is due, and say how long to rest."""
         free = AT_ONCE - len(self._under_way)
         if free == 0:
@@ -157,9 +157,9 @@ class Webhooks:
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
-            attempted = await self._attempt(delivery)
-            if await self._store.settle_delivery(delivery, attempted) and attempted.pause_s is None:
-                _log_end(delivery, attempted)
+            outcome = await self._attempt(delivery)
+            if await self._store.finish_attempt(delivery, outcome) and outcome.pause_s is None:
+                _log_end(delivery, outcome)
         except JobNotFound:
             log.info("job %s was removed before its webhook was delivered", delivery.job_id)
         except StoreUnavailable:  # the store has logged it
@@ -170,16 +170,16 @@ class Webhooks:
             del self._under_way[delivery.job_id]
             self._bell.set()
 
-    async def _attempt(self, delivery: Delivery) -> Attempted:
+    async def _attempt(self, delivery: Delivery) -> DeliveryAttempt:
         from unstuck.webhooks.sender import NotDelivered
 
-        assert self._poster is not None
-        body = message(await self._store.snapshot(delivery.job_id), self._terms.base, self._terms.keep_s)
+        assert self._sender is not None
+        body = message_body(await self._store.snapshot(delivery.job_id), self._config.base, self._config.keep_s)
         try:
-            answer = await self._poster.post(delivery.url, self._headers(delivery, body), body)
+            answer = await self._sender.post(delivery.url, self._headers(delivery, body), body)
         except NotDelivered as error:
-            return self._again(delivery, str(error))
-        return self._judged(delivery, answer)
+            return self._retry_later(delivery, str(error))
+        return self._judge(delivery, answer)
 
     def _headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:
         message_id, timestamp = f"msg_{delivery.job_id}", int(time.time())
@@ -188,31 +188,31 @@ class Webhooks:
             "user-agent": f"unstuck/{__version__}",
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(self._terms.keys, message_id, timestamp, body),
+            "webhook-signature": sign(self._config.keys, message_id, timestamp, body),
         }
 
-    def _judged(self, delivery: Delivery, answer: Answer) -> Attempted:
+    def _judge(self, delivery: Delivery, answer: Response) -> DeliveryAttempt:
         if 200 <= answer.status < 300:
-            return Attempted(f"delivered, {answer.status}")
+            return DeliveryAttempt(f"delivered, {answer.status}")
         if answer.status == GONE:
             why = f"answered {GONE}: the receiver wants no more"
-            return Attempted(f"given up: {why}", trouble=why)
+            return DeliveryAttempt(f"given up: {why}", trouble=why)
         moved = ", and redirects are not followed" if 300 <= answer.status < 400 else ""
-        return self._again(delivery, f"answered {answer.status}{moved}", answer.again_in_s or 0.0)
+        return self._retry_later(delivery, f"answered {answer.status}{moved}", answer.again_in_s or 0.0)
 
-    def _again(self, delivery: Delivery, why: str, asked_s: float = 0.0) -> Attempted:
-        left_s = self._terms.try_for_s - delivery.age_s
+    def _retry_later(self, delivery: Delivery, why: str, asked_s: float = 0.0) -> DeliveryAttempt:
+        left_s = self._config.try_for_s - delivery.age_s
         if left_s <= 0:
-            return Attempted(f"given up after {delivery.attempt} attempts: {why}", trouble=why)
-        pause = self._terms.pause
+            return DeliveryAttempt(f"given up after {delivery.attempt} attempts: {why}", trouble=why)
+        pause = self._config.pause
         rest_s = max(pause.pause_s(delivery.attempt, random.random()), min(asked_s, pause.longest_s))  # noqa: S311
         rest_s = min(rest_s, left_s)  # the last attempt is at the end of that time
         again_at = rfc3339(time.time() + rest_s)
-        return Attempted(f"failed: {why}; again at {again_at}", trouble=why, pause_s=rest_s)
+        return DeliveryAttempt(f"failed: {why}; again at {again_at}", trouble=why, pause_s=rest_s)
 
 
-def _log_end(delivery: Delivery, attempted: Attempted) -> None:
-    if attempted.trouble is None:
+def _log_end(delivery: Delivery, outcome: DeliveryAttempt) -> None:
+    if outcome.trouble is None:
         log.debug("the webhook of job %s was delivered to %s", delivery.job_id, delivery.host)
     else:
-        log.error("the webhook of job %s to %s was %s", delivery.job_id, delivery.host, attempted.text)
+        log.error("the webhook of job %s to %s was %s", delivery.job_id, delivery.host, outcome.text)

@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from unstuck.webhooks.targets import Allowed, NoTarget, Target, inside, refusal, target
+from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, Target, is_private, refusal, target
 
 #: Time for one connection, and for the whole attempt (seconds).
 CONNECT_S = 5.0
@@ -42,7 +42,7 @@ class NotDelivered(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What a receiver said; `again_in_s` is its Retry-After."""
 
     status: int
@@ -59,12 +59,12 @@ async def look_up(host: str, port: int) -> list[str]:
     return await anyio.to_thread.run_sync(find, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
 
-class Poster:
+class Sender:
     """`post` makes one attempt. `tls` is whom to trust; the default is what httpx trusts, and SSL_CERT_FILE."""
 
     def __init__(
         self,
-        allowed: Allowed,
+        allowed: AllowedTargets,
         resolve: Resolve = look_up,
         tls: ssl.SSLContext | None = None,
         within_s: float = WHOLE_S,
@@ -74,7 +74,7 @@ class Poster:
         self._resolve = resolve
         self._tls = tls or httpx.create_ssl_context()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
         """POST it; NotDelivered if there is no answer."""
         try:
             async with asyncio.timeout(self._within_s):
@@ -82,35 +82,35 @@ class Poster:
                 return await self._ask(url, whom, await self._addresses(whom), headers, body)
         except TimeoutError:
             raise NotDelivered(f"no answer within {self._within_s:g} s") from None
-        except NoTarget as error:
+        except ForbiddenTarget as error:
             raise NotDelivered(str(error)) from None
 
     async def _addresses(self, whom: Target) -> Sequence[str]:
         try:
             found = list(dict.fromkeys(await self._resolve(whom.host, whom.port)))
         except (OSError, UnicodeError) as error:
-            raise NotDelivered(f"{whom.host} has no address ({_said(error)})") from error
+            raise NotDelivered(f"{whom.host} has no address ({_describe(error)})") from error
         # A name with an address of either sort is a trick or a mistake.
-        if any(inside(address) for address in found) and not self._allowed.inside(whom.host):
-            raise NoTarget(refusal(whom.host))
+        if any(is_private(address) for address in found) and not self._allowed.allows_private(whom.host):
+            raise ForbiddenTarget(refusal(whom.host))
         return found[:ADDRESSES]
 
     async def _ask(
         self, url: str, whom: Target, addresses: Sequence[str], headers: Mapping[str, str], body: bytes
-    ) -> Answer:
+    ) -> Response:
         trouble = f"{whom.host} has no address"
         for address in addresses:
             try:
                 return await self._ask_one(url, whom, address, headers, body)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                trouble = _said(error)  # nothing was sent yet: the next address may do
+                trouble = _describe(error)  # nothing was sent yet: the next address may do
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise NotDelivered(_said(error)) from error
+                raise NotDelivered(_describe(error)) from error
         raise NotDelivered(trouble)
 
     async def _ask_one(
         self, url: str, whom: Target, address: str, headers: Mapping[str, str], body: bytes
-    ) -> Answer:
+    ) -> Response:
         meant = httpx.URL(url)
         own = {"host": meant.netloc.decode("ascii"), "accept": "*/*", "accept-encoding": "identity"}
         request = httpx.Request(
@@ -127,7 +127,7 @@ class Poster:
         async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
             response = await transport.handle_async_request(request)
             await _read_on(response)
-            return Answer(response.status_code, _retry_after(response.headers.get("retry-after")))
+            return Response(response.status_code, _retry_after(response.headers.get("retry-after")))
 
 
 async def _read_on(response: httpx.Response) -> None:
@@ -153,17 +153,17 @@ def _retry_after(text: str | None) -> float | None:
         return None
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """What the system said at the bottom of it: "connection refused" rather than "all attempts failed"."""
     deepest: BaseException | None = error
     said = ""
     while deepest is not None:
-        said = _of_one(deepest) or said
+        said = _own_message(deepest) or said
         deepest = deepest.__cause__ or deepest.__context__
     return (said or type(error).__name__)[:300].lower()
 
 
-def _of_one(error: BaseException) -> str:
+def _own_message(error: BaseException) -> str:
     match error:
         case ssl.SSLCertVerificationError():
             return f"certificate refused: {error.verify_message}"

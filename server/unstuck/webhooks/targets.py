@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 URL_LENGTH = 2_000
 
 #: IPv4 networks that are not the public internet, after IANA's registry of special addresses.
-_INSIDE_4 = tuple(
+_PRIVATE_4 = tuple(
     ip_network(text)
     for text in (
         "0.0.0.0/8",  # this machine
@@ -37,7 +37,7 @@ _INSIDE_4 = tuple(
 )
 #: Public IPv6 is this, and of it not the following.
 _PUBLIC_6 = ip_network("2000::/3")
-_INSIDE_6 = tuple(
+_PRIVATE_6 = tuple(
     ip_network(text)
     for text in (
         "2001::/23",  # protocol assignments; Teredo, which hides an IPv4 address
@@ -50,18 +50,18 @@ _INSIDE_6 = tuple(
 _NAT64 = ip_network("64:ff9b::/96")
 
 
-class NoTarget(ValueError):
+class ForbiddenTarget(ValueError):
     """A webhook must not go there; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowedTargets:
     """Which hosts may have addresses inside a network: these, or with `private` all."""
 
     private: bool = False
     hosts: Collection[str] = ()
 
-    def inside(self, host: str) -> bool:
+    def allows_private(self, host: str) -> bool:
         """This host may be inside."""
         return self.private or host in self.hosts
 
@@ -75,26 +75,30 @@ class Target:
     tls: bool
 
 
-def target(url: str, allowed: Allowed) -> Target:
+def target(url: str, allowed: AllowedTargets) -> Target:
     """Whom the URL names; NoTarget if a webhook must not go there, as far as the URL itself can tell."""
     if len(url) > URL_LENGTH:
-        raise NoTarget(f"A webhook_url has {URL_LENGTH:,} characters at most.")
+        raise ForbiddenTarget(f"A webhook_url has {URL_LENGTH:,} characters at most.")
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise NoTarget("A webhook_url is plain ASCII: percent-encode its path, and write its host as xn--….")
+        raise ForbiddenTarget(
+            "A webhook_url is plain ASCII: percent-encode its path, and write its host as xn--…."
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
         host = (parts.hostname or "").rstrip(".")
     except ValueError as error:
-        raise NoTarget(f"The webhook_url cannot be read: {error}.") from None
+        raise ForbiddenTarget(f"The webhook_url cannot be read: {error}.") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise NoTarget("A webhook_url begins with https:// (or http://) and a host.")
+        raise ForbiddenTarget("A webhook_url begins with https:// (or http://) and a host.")
     if "@" in parts.netloc:
-        raise NoTarget("A webhook_url holds no user or password: the receiver knows us by our signature.")
+        raise ForbiddenTarget("A webhook_url holds no user or password: the receiver knows us by our signature.")
     if parts.fragment or port == 0 or "%" in host:
-        raise NoTarget("A webhook_url has a host, perhaps a port, a path and a query; no fragment, no zone.")
-    if not allowed.inside(host) and (host.rpartition(".")[2] == "localhost" or _inside_literally(host)):
-        raise NoTarget(refusal(host))
+        raise ForbiddenTarget(
+            "A webhook_url has a host, perhaps a port, a path and a query; no fragment, no zone."
+        )
+    if not allowed.allows_private(host) and (host.rpartition(".")[2] == "localhost" or _is_private_literal(host)):
+        raise ForbiddenTarget(refusal(host))
     tls = parts.scheme == "https"
     return Target(host, port or (443 if tls else 80), tls)
 
@@ -107,7 +111,7 @@ def refusal(host: str) -> str:
     )
 
 
-def inside(address: str) -> bool:
+def is_private(address: str) -> bool:
     """This numeric address is not of the public internet; what cannot be read as one is not either."""
     try:
         one = ip_address(address)
@@ -116,9 +120,9 @@ def inside(address: str) -> bool:
     if isinstance(one, IPv6Address):
         meant = _meant(one)
         if meant is None:
-            return one not in _PUBLIC_6 or any(one in network for network in _INSIDE_6)
+            return one not in _PUBLIC_6 or any(one in network for network in _PRIVATE_6)
         one = meant
-    return any(one in network for network in _INSIDE_4)
+    return any(one in network for network in _PRIVATE_4)
 
 
 def _meant(address: IPv6Address) -> IPv4Address | None:
@@ -128,9 +132,9 @@ def _meant(address: IPv6Address) -> IPv4Address | None:
     return address.ipv4_mapped
 
 
-def _inside_literally(host: str) -> bool:
+def _is_private_literal(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:
         return False  # a name: its addresses are judged when they are known
-    return inside(host)
+    return is_private(host)
