@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests import hanging
 from tests.browser.conftest import OpenPage
 from tests.conftest import Server, StartServer
+from tests.support import hanging
 
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000

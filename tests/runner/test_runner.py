@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Server, StartServer, eventually
-from tests.streams.test_streams import events
+from tests.streaming.test_streams import events
 
 KINDS = """
 import ctypes, os, subprocess, sys, time

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.certificate import make_certificate
 from tests.conftest import Server, StartServer, eventually
-from tests.streams.test_streams import Event, events, open_and_never_read
+from tests.streaming.test_streams import Event, events, open_and_never_read
+from tests.support.certificate import make_certificate
 
 
 def refused(*arguments: str, **environ: str) -> str:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.conftest import Clock
-from tests.pure.test_elsewhere import reports
+from tests.jobs.test_external import reports
 from tests.store.truths import Seen, counts_equal_the_items, follows
 from unstuck.errors import JobNotDone, JobNotFound, NotExternal, UnstuckError
 from unstuck.jobs.external import Told

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.pure.vectors import play, scripts
+from tests.client.vectors import play, scripts
 from unstuck.client import watch_state as watch
 from unstuck.client.watch_state import new_state
 from unstuck.client.watchdog import ON, step

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import soon
-from tests.hub.conftest import Reader, reading, submitted
+from tests.streaming.conftest import Reader, reading, submitted
 from unstuck.jobs.job import Cancel
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import Pace

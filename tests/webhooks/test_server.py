@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.api.test_submit import refused
 from tests.conftest import Server, StartServer, eventually
-from tests.routes.test_submit import refused
 from tests.serve.test_serve import refused as refused_to_start
-from tests.webhook.conftest import Receive
-from tests.webhook.receiver import closed_port
-from tests.webhook.test_webhook import SECRET, verified
+from tests.webhooks.conftest import Receive
+from tests.webhooks.receiver import closed_port
+from tests.webhooks.test_dispatcher import SECRET, verified
 
 PUBLIC = "https://hook.example/"
 

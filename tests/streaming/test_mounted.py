@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from tests.conftest import eventually
-from tests.streams.test_streams import events
+from tests.streaming.test_streams import events
 from unstuck.app import create_app, running
 from unstuck.settings import load
 

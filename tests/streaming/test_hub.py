@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Clock, soon
-from tests.hub.conftest import QUICK, Reader, events_in, reading, submitted
+from tests.streaming.conftest import QUICK, Reader, events_in, reading, submitted
 from unstuck.errors import StoreUnavailable
 from unstuck.jobs.job import Cancel, Finish, ItemState, Report
 from unstuck.jobs.snapshot import Snapshot, public

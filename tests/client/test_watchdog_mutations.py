@@ -1,7 +1,7 @@
 """Takes one duty after the other out of the policy; each time some script of tests/vectors must fail.
 
 So the scripts hold every duty of PROTOCOL.md, section 5, and not only the code as it happens to be. The list
-can be read: `python -m tests.pure.test_watchdog_mutations`.
+can be read: `python -m tests.client.test_watchdog_mutations`.
 """
 
 # ruff: noqa: E501 – one row, one line: a table is read across
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.pure.vectors import play, scripts
+from tests.client.vectors import play, scripts
 from unstuck.client import watch_state as watch
 from unstuck.client import watchdog
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.client.test_commands import unstuck
+from tests.cli.test_commands import unstuck
 from tests.conftest import Server
 from unstuck.cli.prune import seconds, states
 from unstuck.errors import InvalidRequest

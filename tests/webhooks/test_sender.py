@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.webhook.conftest import Receive, Tls
-from tests.webhook.receiver import SILENCE, Say, closed_port
+from tests.webhooks.conftest import Receive, Tls
+from tests.webhooks.receiver import SILENCE, Say, closed_port
 from unstuck.webhooks.sender import ANSWER_BYTES, Answer, NotDelivered, Poster, Resolve
 from unstuck.webhooks.targets import Allowed
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import soon
-from tests.worker.conftest import Start, Talk
+from tests.runner.conftest import Start, Talk
 from unstuck.runner import protocol as pipe
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import PATIENCE_S, eventually, soon
 from tests.kinds.test_command import alive, all_dead
-from tests.worker.conftest import Start, Talk
+from tests.runner.conftest import Start, Talk
 from unstuck.runner import protocol as pipe
 
 CANCELLED = pipe.Done(id=1, state="cancelled")

@@ -18,8 +18,8 @@ import pytest
 
 from tests.conftest import soon, store_in_real_time
 from tests.store.test_store import finish, submitted
-from tests.webhook.conftest import Receive
-from tests.webhook.receiver import SILENCE, Received, Say, closed_port
+from tests.webhooks.conftest import Receive
+from tests.webhooks.receiver import SILENCE, Received, Say, closed_port
 from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest
 from unstuck.jobs.job import Cancel

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import httpx
 
-from tests import hanging
 from tests.conftest import Server, StartServer
+from tests.support import hanging
 
 Line = tuple[str, str | None, int | None]
 

@@ -120,7 +120,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def worker(start: Start, tmp_path: Path) -> Talk:
-    """One that has loaded tests/worker/behaviour.py and said hello."""
+    """One that has loaded tests/runner/behaviour.py and said hello."""
     talk = await start("--app", str(Path(__file__).with_name("behaviour.py")))
     hello = await talk.hear()
     assert isinstance(hello, pipe.Hello), hello

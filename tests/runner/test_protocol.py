@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import soon
-from tests.worker.conftest import Talk
+from tests.runner.conftest import Talk
 from unstuck.kinds.report import REPORT_INTERVAL
 from unstuck.runner import protocol as pipe
 

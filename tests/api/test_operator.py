@@ -9,8 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests import hanging
 from tests.conftest import Server, StartServer, eventually
+from tests.support import hanging
 
 SOON: dict[str, str] = {"stalled_s": "0.3", "waiting_long_s": "0.3", "lease_s": "30", "cancel_grace_s": "0.2"}
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import soon
-from tests.hub.test_hub import QUICK, events_in, finish, submitted
+from tests.streaming.test_hub import QUICK, events_in, finish, submitted
 from unstuck.jobs.job import Cancel
 from unstuck.serve import _wired
 from unstuck.store.sqlite import SQLiteStore

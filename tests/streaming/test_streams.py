@@ -17,8 +17,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests import hanging
 from tests.conftest import Server, StartServer, eventually
+from tests.support import hanging
 
 Event = tuple[str, dict[str, Any]]
 

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests import hanging
-from tests.client.test_commands import unstuck
+from tests.cli.test_commands import unstuck
 from tests.conftest import Server, StartServer
+from tests.support import hanging
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sqlite3
 import httpx
 
 from tests.conftest import Server, StartServer, eventually
-from tests.streams.test_streams import events
+from tests.streaming.test_streams import events
 
 
 def kept(server: Server) -> tuple[set[str], set[str]]:

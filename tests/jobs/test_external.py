@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.pure.test_decide import BROKEN, job_of
+from tests.jobs.test_decide import BROKEN, job_of
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
 from unstuck.jobs.decide import NEXT, Change, decide
 from unstuck.jobs.external import Told, ToldItem, conflated, hear
