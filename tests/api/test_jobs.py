@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.conftest import Server
+from tests.support.server import Server
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> None:

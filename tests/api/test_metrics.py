@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import Server
-from tests.docs.test_docs import section
+from tests.support.documents import section
+from tests.support.server import Server
 from unstuck.app import create_app, running
 from unstuck.jobs.job import Health, State
 from unstuck.settings import Settings

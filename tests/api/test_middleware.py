@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.api.test_submit import raw
-from tests.conftest import Server, StartServer
+from tests.support.http import raw
+from tests.support.server import Server, StartServer
 
 
 def host_of(server: Server) -> str:

@@ -12,7 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from starlette.routing import Route
 
-from tests.conftest import Server
+from tests.support.server import Server
 from unstuck.api.openapi import CALLS, described
 from unstuck.app import create_app
 from unstuck.settings import Settings

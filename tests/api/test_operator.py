@@ -9,8 +9,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
 from tests.support import hanging
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 SOON: dict[str, str] = {"stalled_s": "0.3", "waiting_long_s": "0.3", "lease_s": "30", "cancel_grace_s": "0.2"}
 

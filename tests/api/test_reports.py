@@ -14,7 +14,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer
+from tests.support.server import Server, StartServer
 
 MIB = 1024 * 1024
 #: Leaves a file of 100 MiB that takes no room on the disk.

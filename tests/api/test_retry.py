@@ -17,7 +17,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 from unstuck.files.folder import DataFolder
 from unstuck.files.links import settle, share
 

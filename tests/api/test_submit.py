@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
+from tests.support.http import raw, refused, traces
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 TINY = {"max_files": "3", "max_file_bytes": "2000", "max_job_bytes": "5000", "upload_memory_bytes": "500"}
 
@@ -25,26 +27,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     one = Server(tmp_path_factory.mktemp("tiny") / "data", "--workers", "1", environ=environ).start()
     yield one
     one.stop()
-
-
-def traces(server: Server) -> tuple[list[str], list[str]]:
-    """All jobs and all folders."""
-    jobs = [job["id"] for job in server.get("/api/jobs?limit=200")["jobs"]]
-    return jobs, sorted(entry.name for entry in (server.data / "files").iterdir())
-
-
-def refused(server: Server, status: int, code: str, **request: Any) -> str:
-    """POST, expect this problem and no trace; returns what it tells."""
-    before = traces(server)
-    answer = httpx.post(f"{server.url}/api/jobs", timeout=60, **request)
-    body = answer.json()
-    assert (answer.status_code, body["code"]) == (status, code), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert set(body) == {"type", "title", "status", "detail", "code"}
-    assert body["status"] == status
-    assert len(body["detail"]) > 20
-    assert traces(server) == before
-    return str(body["detail"])
 
 
 def form(*files: tuple[str, bytes], **fields: str) -> dict[str, Any]:
@@ -211,19 +193,6 @@ def test_bodies_that_cannot_be(
             yield content[start : start + 65536]
 
     refused(tiny, status, code, content=pieces(), headers=headers)
-
-
-def raw(server: Server, head: str, body: bytes = b"") -> bytes:
-    """Bytes as they are, for what no HTTP library sends."""
-    where = urlsplit(server.url)
-    with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
-        connection.sendall(head.replace("\n", "\r\n").encode() + body)
-        answer = b""
-        while piece := connection.recv(65536):
-            answer += piece
-            if b"\r\n\r\n" in answer:
-                return answer
-    return answer
 
 
 @pytest.mark.parametrize(

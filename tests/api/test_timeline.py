@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import httpx
 
-from tests.conftest import Server, StartServer
 from tests.support import hanging
+from tests.support.server import Server, StartServer
 
 Line = tuple[str, str | None, int | None]
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Server
+from tests.support.command import unstuck
+from tests.support.server import Server
 from unstuck.cli.commands import cli
 from unstuck.client import watch_state as w
-
-
-def unstuck(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "unstuck", *words], capture_output=True, text=True, timeout=60)
 
 
 def test_submit_prints_the_id_and_watch_the_end(server: Server, tmp_path: Path) -> None:

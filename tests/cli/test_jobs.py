@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cli.test_commands import unstuck
-from tests.conftest import Server, StartServer
 from tests.support import hanging
+from tests.support.command import unstuck
+from tests.support.server import Server, StartServer
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.cli.test_commands import unstuck
-from tests.conftest import Server
+from tests.support.command import unstuck
+from tests.support.server import Server
 from unstuck.cli.prune import seconds, states
 from unstuck.errors import InvalidRequest
 

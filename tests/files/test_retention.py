@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Clock, soon
-from tests.store.test_store import finish
+from tests.support.clock import Clock
+from tests.support.jobs import finish
+from tests.support.waiting import soon
 from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.files import retention as r
 from unstuck.files.folder import DataFolder

@@ -7,8 +7,9 @@ import sqlite3
 
 import httpx
 
-from tests.conftest import Server, StartServer, eventually
-from tests.streaming.test_streams import events
+from tests.support.events import events
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 
 def kept(server: Server) -> tuple[set[str], set[str]]:

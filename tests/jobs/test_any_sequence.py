@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.jobs.test_decide import BROKEN, PASSING, Bench
+from tests.support.bench import BROKEN, PASSING, Bench
 from unstuck.errors import Refused
 from unstuck.jobs.decide import NEXT
 from unstuck.jobs.job import (

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.bench import BROKEN, PASSING, Bench, job_of
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
-from unstuck.jobs.decide import ITEM_NEXT, NEXT, Change, claim, decide
+from unstuck.jobs.decide import ITEM_NEXT, NEXT, claim, decide
 from unstuck.jobs.job import (
     FINAL,
     ITEM_FINAL,
@@ -19,7 +20,6 @@ from unstuck.jobs.job import (
     Health,
     Item,
     ItemState,
-    Job,
     Lapse,
     Look,
     Problem,
@@ -28,48 +28,6 @@ from unstuck.jobs.job import (
     Report,
     State,
 )
-
-BROKEN = Problem("exception", "ValueError: no")
-PASSING = Problem("worker_lost", "crashed", transient=True)
-
-
-def job_of(total: int, **more: object) -> Job:
-    return Job(id="j", kind="k", name="n", total=total, waiting=total, created_at=0.0, **more)  # type: ignore[arg-type]
-
-
-class Bench:
-    """One job and its items, changed by `decide` alone, as a store would."""
-
-    def __init__(self, total: int, **more: object) -> None:
-        self.job = job_of(total, **more)
-        self.items = [Item(index=index, name=f"{index}.csv") for index in range(total)]
-        self.now = 100.0
-
-    def take(self, command: object) -> Change:
-        index = getattr(command, "index", None)
-        change = decide(self.job, command, self.now, None if index is None else self.items[index])  # type: ignore[arg-type]
-        self.job = change.job
-        if change.item is not None:
-            self.items[change.item.index] = change.item
-        if change.cancels_waiting:
-            self.items = [
-                replace(item, state=ItemState.CANCELLED)
-                if item.state is ItemState.PENDING and item.lease_until is None
-                else item
-                for item in self.items
-            ]
-        return change
-
-    def claim(self, index: int) -> None:
-        self.take(Claim("j", index, 30.0))
-
-    def finish(self, index: int, state: str = "succeeded", error: Problem | None = None) -> None:
-        lease = self.items[index].lease
-        self.take(Finish("j", index, lease, ItemState(state), self.now, error=error))
-
-    def work(self, index: int, state: str = "succeeded", error: Problem | None = None) -> None:
-        self.claim(index)
-        self.finish(index, state, error)
 
 
 @pytest.mark.parametrize("health", [Health.OK, Health.WAITING_LONG])

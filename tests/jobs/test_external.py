@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.jobs.test_decide import BROKEN, job_of
+from tests.support.bench import BROKEN, job_of
+from tests.support.external import reports
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
 from unstuck.jobs.decide import NEXT, Change, decide
 from unstuck.jobs.external import Told, ToldItem, conflated, hear
@@ -215,19 +216,6 @@ def test_ours_and_theirs_are_kept_apart() -> None:
         Desk(1).hear(items((0, ItemState.CANCELLED)))
 
 
-counts = st.none() | st.integers(0, 7)
-states = st.sampled_from([*ItemState, ItemState.RUNNING, ItemState.RUNNING]).filter(lambda s: s != "pending")
-told_items = st.builds(ToldItem, st.integers(0, 4), states, st.none() | st.floats(0, 1), st.none() | st.just("m"))
-reports = st.builds(
-    Told,
-    items=st.lists(told_items, max_size=3).map(tuple),
-    processed=counts,
-    failed=st.none() | st.integers(0, 2),
-    skipped=st.none() | st.integers(0, 1),
-    total=st.none() | st.none() | st.integers(0, 9),
-    message=st.none() | st.just("word"),
-    state=st.none() | st.none() | st.none() | st.sampled_from(sorted(NEXT[State.RUNNING])),
-)
 passing = st.builds(
     Told,
     items=st.lists(st.builds(ToldItem, st.integers(0, 1), fraction=st.none() | st.floats(0, 1)), max_size=2).map(

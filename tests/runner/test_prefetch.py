@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.conftest import soon, store_in_real_time
-from tests.runner.test_leases import submitted, until_done
+from tests.support.jobs import submitted, until_done
+from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import Cancel, Item, Job, Renew, replace
 from unstuck.runner.prefetch import MOST_AHEAD, Held, Reserve
@@ -27,9 +27,9 @@ def quick(
     file: Path | None, report: unstuck.Report, *,
     gate: str = "", at: int = -1, bad_from: int = 9_999, size: int = 0,
 ) -> dict:
-    if int(report.name) >= bad_from:
+    if int(report.name.removesuffix(".csv")) >= bad_from:
         raise unstuck.Failed("as was asked for")
-    if int(report.name) == at and report.attempt == 1:
+    if int(report.name.removesuffix(".csv")) == at and report.attempt == 1:
         report(None, message=str(os.getpid()))
         while not Path(gate).exists():
             time.sleep(0.005)
@@ -37,8 +37,6 @@ def quick(
                 raise unstuck.Cancelled
     return {"attempt": report.attempt, "pid": os.getpid(), "text": "x" * size}
 """
-
-store = store_in_real_time
 
 
 @asynccontextmanager
@@ -70,7 +68,7 @@ async def processed(store: SQLiteStore, job_id: str) -> int:
 
 async def test_workers_have_many_short_items_at_once(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path) as runner:
-        job_id = await submitted(store, "quick", 2_000)
+        job_id = await submitted(store, 2_000, kind="quick")
         most = 0
         while not (await store.snapshot(job_id)).job.done:
             most = max(most, sum(held.child is not None for held in runner._held))
@@ -80,7 +78,7 @@ async def test_workers_have_many_short_items_at_once(store: SQLiteStore, tmp_pat
 
 async def test_results_that_fill_a_pipe_get_through(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path) as runner:
-        job_id = await submitted(store, "quick", 200, options={"size": 60_000})
+        job_id = await submitted(store, 200, kind="quick", options={"size": 60_000})
         assert (await until_done(store, job_id)).succeeded == 200
         assert {len(str((item.result or {})["text"])) for item in await store.items(job_id, limit=200)} == {60_000}
         assert runner.deaths == 0
@@ -88,7 +86,7 @@ async def test_results_that_fill_a_pipe_get_through(store: SQLiteStore, tmp_path
 
 async def test_few_fail_beyond_what_may_though_all_went_well_before(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path):
-        job_id = await submitted(store, "quick", 2_000, options={"bad_from": 500}, max_errors=3)
+        job_id = await submitted(store, 2_000, kind="quick", options={"bad_from": 500}, max_errors=3)
         job = await until_done(store, job_id)
         assert job.error is not None
         assert (job.state, job.error.code) == ("failed", "too_many_errors")
@@ -99,7 +97,7 @@ async def test_what_lies_behind_an_item_that_proves_long_is_done_by_others(
     store: SQLiteStore, tmp_path: Path
 ) -> None:
     async with running(store, tmp_path):
-        job_id = await submitted(store, "quick", 600, options=gated(tmp_path, 300))
+        job_id = await submitted(store, 600, kind="quick", options=gated(tmp_path, 300))
         while await processed(store, job_id) < 599:
             await asyncio.sleep(0.01)
         (tmp_path / "gate").touch()
@@ -111,18 +109,18 @@ async def test_what_lies_behind_an_item_that_proves_long_is_done_by_others(
 
 async def test_a_cancel_ends_what_was_sent_ahead(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path, workers=1):
-        job_id = await submitted(store, "quick", 600, options=gated(tmp_path, 300))
+        job_id = await submitted(store, 600, kind="quick", options=gated(tmp_path, 300))
         await until_gated(store, job_id, 300)
         await store.apply([Cancel(job_id)])
         job = await until_done(store, job_id)
         assert (job.state, job.succeeded, job.cancelled) == ("cancelled", 300, 300)
-        other = await submitted(store, "quick", 3)
+        other = await submitted(store, 3, kind="quick")
         assert (await until_done(store, other)).state == "completed"
 
 
 async def test_a_worker_that_dies_costs_only_the_item_that_it_was_at(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path, workers=1) as runner:
-        job_id = await submitted(store, "quick", 400, options=gated(tmp_path, 200))
+        job_id = await submitted(store, 400, kind="quick", options=gated(tmp_path, 200))
         item = await until_gated(store, job_id, 200)
         os.kill(int(item.message or ""), signal.SIGKILL)
         assert (await until_done(store, job_id)).state == "completed"
@@ -136,10 +134,10 @@ async def test_a_small_job_goes_before_what_is_in_reserve_of_a_large_one(
     store: SQLiteStore, tmp_path: Path
 ) -> None:
     async with running(store, tmp_path):
-        large = await submitted(store, "quick", 5_000)
+        large = await submitted(store, 5_000, kind="quick")
         while await processed(store, large) < 500:
             await asyncio.sleep(0.005)
-        small = await submitted(store, "quick", 3)
+        small = await submitted(store, 3, kind="quick")
         before = await processed(store, large)
         assert (await until_done(store, small)).state == "completed"
         # What was sent ahead and what is written together: far from all that there is. It takes 0.06 s, in which
@@ -154,7 +152,7 @@ async def test_only_short_items_are_claimed_by_the_handful(store: SQLiteStore) -
     reserve = Reserve(store, 2, 30.0, lambda: "us", held, lambda job_ids: None)
     claiming = asyncio.create_task(reserve.run())
     try:
-        job_id = await submitted(store, "quick", 500)
+        job_id = await submitted(store, 500, kind="quick")
         first = await reserve.next()
         job = (await store.snapshot(job_id)).job
         reserve.wake(job)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import soon
-from tests.runner.conftest import Talk
+from tests.runner.talk import Talk
+from tests.support.waiting import soon
 from unstuck.kinds.report import REPORT_INTERVAL
 from unstuck.runner import protocol as pipe
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import soon
-from tests.runner.conftest import Start, Talk
+from tests.runner.talk import Start, Talk
+from tests.support.waiting import soon
 from unstuck.runner import protocol as pipe
 
 

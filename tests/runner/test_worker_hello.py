@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runner.conftest import Start, Talk
+from tests.runner.talk import Start, Talk
 from unstuck.runner import protocol as pipe
 
 KIND = "import unstuck\n@unstuck.kind('mine')\ndef mine(file, report): ...\n"

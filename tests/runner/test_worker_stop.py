@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE_S, eventually, soon
-from tests.kinds.test_command import alive, all_dead
-from tests.runner.conftest import Start, Talk
+from tests.runner.talk import Start, Talk
+from tests.support.processes import alive, all_dead
+from tests.support.waiting import PATIENCE_S, eventually, soon
 from unstuck.runner import protocol as pipe
 
 CANCELLED = pipe.Done(id=1, state="cancelled")

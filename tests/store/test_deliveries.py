@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.conftest import Clock
-from tests.store.test_store import finish, submitted
+from tests.support.clock import Clock
+from tests.support.jobs import finish, submitted
 from unstuck.errors import JobNotFound
 from unstuck.jobs.job import Cancel, Fail, Problem
 from unstuck.jobs.timeline import What
@@ -112,18 +110,14 @@ async def test_a_url_that_cannot_be_read_does_not_keep_a_job_from_ending(store: 
     assert [one.host for one in (await take(store)).taken] == [""]
 
 
-async def test_a_clock_that_is_set_moves_no_delivery(tmp_path: Path) -> None:
-    wall, steady = Clock(), Clock(5.0)
-    store = SQLiteStore(tmp_path / "unstuck.db", clock=wall, steady=steady)
-    await store.open()
-    await ended(store)
-    (one,) = (await take(store)).taken
-    await store.settle_delivery(one, FAILED)
+async def test_a_clock_that_is_set_moves_no_delivery(store_set: SQLiteStore, clock: Clock, steady: Clock) -> None:
+    await ended(store_set)
+    (one,) = (await take(store_set)).taken
+    await store_set.settle_delivery(one, FAILED)
     for jump in (3600.0, -7200.0):
-        wall.now += jump
-        assert await take(store) == Due([], 60.0)
-    wall.now += 60
+        clock.now += jump
+        assert await take(store_set) == Due([], 60.0)
+    clock.now += 60
     steady.now += 60
-    (one,) = (await take(store)).taken
+    (one,) = (await take(store_set)).taken
     assert one.age_s == 60.0
-    await store.close()

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Clock
 from tests.store.truths import Seen, counts_equal_the_items
+from tests.support.clock import Clock
 from unstuck.errors import ItemFinished, JobNotFound, NotExternal
 from unstuck.jobs.external import Told, ToldItem
 from unstuck.jobs.job import Alarms, Cancel, Item, ItemState, Job, State

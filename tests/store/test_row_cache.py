@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.conftest import Clock
-from tests.store.test_store import finish, submitted
+from tests.support.clock import Clock
+from tests.support.jobs import finish, submitted
 from unstuck.errors import LeaseLost
 from unstuck.jobs.job import Cancel, Finish, Item, Job, Report
 from unstuck.store.row_cache import MOST_ITEMS, Known

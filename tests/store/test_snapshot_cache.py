@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Clock
-from tests.store.test_store import submitted
+from tests.support.clock import Clock
+from tests.support.jobs import submitted
 from unstuck.errors import JobNotFound, UnstuckError
 from unstuck.jobs.external import Told, ToldItem
 from unstuck.jobs.job import Cancel, Fail, Finish, Item, ItemState, Job, Problem, Release, Report
@@ -170,17 +170,14 @@ async def test_what_somebody_else_wrote_is_seen_after_the_next_commit(store: SQL
     assert (await store.snapshot(job_id)).job.seq == 7
 
 
-async def test_a_clock_that_is_set_moves_what_is_shown(tmp_path: Any, clock: Clock) -> None:
-    store = SQLiteStore(tmp_path / "s.db", clock=clock, steady=lambda: 0.0)
-    await store.open()
-    job_id = await submitted(store, 1)
-    before = await store.snapshot(job_id)
+async def test_a_clock_that_is_set_moves_what_is_shown(store_set: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store_set, 1)
+    before = await store_set.snapshot(job_id)
     clock.now += 100.0
-    await store.check()
-    found = await store.snapshot(job_id)
+    await store_set.check()
+    found = await store_set.snapshot(job_id)
     assert found.job.created_at == before.job.created_at + 100.0
-    assert found == await read(store, job_id)
-    await store.close()
+    assert found == await read(store_set, job_id)
 
 
 async def test_the_comparison_mends_what_is_wrong(store: SQLiteStore) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import soon
-from tests.streaming.test_hub import QUICK, events_in, finish, submitted
+from tests.streaming.readers import QUICK, events_in
+from tests.support.jobs import finish, submitted
+from tests.support.waiting import soon
 from unstuck.jobs.job import Cancel
 from unstuck.serve import _wired
 from unstuck.store.sqlite import SQLiteStore

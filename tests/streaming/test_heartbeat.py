@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import soon
-from tests.streaming.conftest import Reader, reading, submitted
+from tests.streaming.readers import Reader, reading
+from tests.support.jobs import submitted
+from tests.support.waiting import soon
 from unstuck.jobs.job import Cancel
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import Pace

@@ -9,20 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Clock, soon
-from tests.streaming.conftest import QUICK, Reader, events_in, reading, submitted
+from tests.streaming.readers import QUICK, Reader, events_in, reading
+from tests.support.clock import Clock
+from tests.support.jobs import finish, submitted
+from tests.support.waiting import soon
 from unstuck.errors import StoreUnavailable
-from unstuck.jobs.job import Cancel, Finish, ItemState, Report
+from unstuck.jobs.job import Cancel, Report
 from unstuck.jobs.snapshot import Snapshot, public
-from unstuck.store.protocol import Claimed
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import Pace
 from unstuck.streaming.hub import Hub
 from unstuck.streaming.viewer import Seat, Viewer
-
-
-def finish(one: Claimed) -> Finish:
-    return Finish(one.job_id, one.item.index, one.item.lease, ItemState.SUCCEEDED, 1.0)
 
 
 async def test_from_the_first_event_to_the_last(store: SQLiteStore, hub: Hub) -> None:

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
 
-from tests.conftest import eventually
-from tests.streaming.test_streams import events
+from tests.support.events import events
+from tests.support.waiting import eventually
 from unstuck.app import create_app, running
 from unstuck.settings import load
 

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
 from tests.support import hanging
-
-Event = tuple[str, dict[str, Any]]
-
-
-def events(lines: Iterator[str]) -> Iterator[Event]:
-    name = ""
-    for line in lines:
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
+from tests.support.events import Event, events, open_and_never_read
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 
 def follow(server: Server, job_id: str, query: str = "") -> list[Event]:
@@ -170,15 +158,6 @@ def test_a_stream_that_is_old_enough_leaves(start_server: StartServer) -> None:
     seen = follow(server, job["id"])
     assert seen[-1][0] == "leaving"
     assert any(name == "heartbeat" and data["jobs"] for name, data in seen)
-
-
-def open_and_never_read(server: Server, job_id: str) -> socket.socket:
-    where = urlsplit(server.url)
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.connect((where.hostname, where.port))
-    connection.sendall(f"GET /api/jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    return connection
 
 
 def resident(server: Server) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.webhooks.receiver import Receiver, Say
-
-Receive = Callable[..., Receiver]
+from tests.webhooks.receiver import Receive, Receiver, Say, Tls
+from unstuck.store.sqlite import SQLiteStore
 
 
 @pytest.fixture
@@ -32,14 +30,6 @@ def receive() -> Iterator[Receive]:
     yield start
     for one in started:
         one.close()
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Both ends of TLS: the receiver `hook.example` with a certificate, and one that trusts who signed it."""
-
-    receiver: ssl.SSLContext
-    trusting: ssl.SSLContext
 
 
 @pytest.fixture
@@ -73,3 +63,8 @@ def tls(tmp_path: Path) -> Tls:
     receiver = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     receiver.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
     return Tls(receiver, ssl.create_default_context(cadata=pem.decode()))
+
+
+@pytest.fixture
+def store(store_in_real_time: SQLiteStore) -> SQLiteStore:
+    return store_in_real_time

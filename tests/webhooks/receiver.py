@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.support.documents import PROTOCOL
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 #: In place of a status: take the request, and never answer.
 SILENCE = 0
@@ -27,6 +34,14 @@ class Say:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     forever: bool = False
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Both ends of TLS: the receiver `hook.example` with a certificate, and one that trusts who signed it."""
+
+    receiver: ssl.SSLContext
+    trusting: ssl.SSLContext
 
 
 class Receiver:
@@ -91,6 +106,10 @@ class Receiver:
         return One
 
 
+#: What the fixture `receive` gives.
+Receive = Callable[..., Receiver]
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -104,3 +123,11 @@ def closed_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def verified(received: Received, secret: str = SECRET) -> dict[str, Any]:
+    """The message, as the example in PROTOCOL.md reads it."""
+    (code,) = (one for one in re.findall(r"```python\n(.*?)```", PROTOCOL, re.DOTALL) if "def message" in one)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return dict(names["message"](secret, received.headers, received.body))

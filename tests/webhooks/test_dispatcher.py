@@ -16,10 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import soon, store_in_real_time
-from tests.store.test_store import finish, submitted
-from tests.webhooks.conftest import Receive
-from tests.webhooks.receiver import SILENCE, Received, Say, closed_port
+from tests.support.jobs import finish, submitted
+from tests.support.waiting import soon
+from tests.webhooks.receiver import SECRET, SILENCE, Receive, Received, Say, closed_port, verified
 from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest
 from unstuck.jobs.job import Cancel
@@ -31,11 +30,7 @@ from unstuck.webhooks.sender import Poster
 from unstuck.webhooks.signature import keys
 from unstuck.webhooks.targets import Allowed
 
-SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 QUICK = Backoff(0.01, 0.02)
-PROTOCOL = (Path(__file__).parents[2] / "PROTOCOL.md").read_text()
-
-store = store_in_real_time
 
 
 @asynccontextmanager
@@ -71,14 +66,6 @@ async def counted(store: SQLiteStore, **wanted: int) -> None:
 
 async def told(store: SQLiteStore, job_id: str) -> list[str]:
     return [str(entry.text) for entry in await store.timeline(job_id) if entry.what is What.WEBHOOK]
-
-
-def verified(received: Received, secret: str = SECRET) -> dict[str, Any]:
-    """The message, as the example in PROTOCOL.md reads it."""
-    (code,) = (one for one in re.findall(r"```python\n(.*?)```", PROTOCOL, re.DOTALL) if "def message" in one)
-    names: dict[str, Any] = {}
-    exec(code, names)
-    return dict(names["message"](secret, received.headers, received.body))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.webhooks.conftest import Receive, Tls
-from tests.webhooks.receiver import SILENCE, Say, closed_port
+from tests.webhooks.receiver import SILENCE, Receive, Say, Tls, closed_port
 from unstuck.webhooks.sender import ANSWER_BYTES, Answer, NotDelivered, Poster, Resolve
 from unstuck.webhooks.targets import Allowed
 

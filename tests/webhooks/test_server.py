@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.api.test_submit import refused
-from tests.conftest import Server, StartServer, eventually
-from tests.serve.test_serve import refused as refused_to_start
-from tests.webhooks.conftest import Receive
-from tests.webhooks.receiver import closed_port
-from tests.webhooks.test_dispatcher import SECRET, verified
+from tests.support.command import refused_to_start
+from tests.support.http import refused
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
+from tests.webhooks.receiver import SECRET, Receive, closed_port, verified
 
 PUBLIC = "https://hook.example/"
 
