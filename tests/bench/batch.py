@@ -25,7 +25,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import Server
+from tests.support.server import Server
 
 #: At scale 1: small files and their size, large files and theirs.
 SMALL, SMALL_BYTES = 10_000, 4_096

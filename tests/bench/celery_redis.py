@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.bench.figures import Samples, Table, say
 from tests.bench.peers import Absent, Daemon
 from tests.bench.processes import CACHE, CLIENT_CORE, PATIENCE_S, SERVER_CORE, free_port
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 CELERY = "Celery update_state on Redis"
 PROGRAM = """

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench.processes import CACHE, CLIENT_CORE, PATIENCE_S, Program, compiled, free_port
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 OURS, NAIVE, NCHAN, BETTER, BARE = "unstuck", "sse-starlette", "nchan", "better-sse", "bare C"
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 #: Beyond what any command takes, on a busy machine too.
 ANSWER_S = 60.0

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests import hanging
-from tests.browser.conftest import OpenPage
-from tests.conftest import Server, StartServer
+from tests.browser.log import OpenPage
+from tests.support import hanging
+from tests.support.server import Server, StartServer
 
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000

@@ -17,10 +17,11 @@ import httpx
 import pytest
 
 from tests.browser.firefox import Session, Tab, executable, running
-from tests.conftest import Server, StartServer, soon
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
 from tests.faults.stage import free_port
 from tests.faults.wire import STREAM
+from tests.support.server import Server, StartServer
+from tests.support.waiting import soon
 
 pytestmark = [
     pytest.mark.browser,

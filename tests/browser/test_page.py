@@ -13,8 +13,9 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Log, OpenPage
-from tests.conftest import Server, StartServer, eventually
+from tests.browser.log import Log, OpenPage
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import OpenPage
-from tests.conftest import Server, StartServer, eventually
+from tests.browser.log import OpenPage
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000

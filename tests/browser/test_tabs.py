@@ -12,7 +12,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
 
-from tests.conftest import Server, StartServer, eventually
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import OpenPage
-from tests.conftest import Server, eventually
+from tests.browser.log import OpenPage
+from tests.support.server import Server
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000

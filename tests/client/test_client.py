@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from tests.client.raw import Raw, job_event, job_of
-from tests.conftest import PATIENCE_S, Server, StartServer, eventually, soon
+from tests.support.server import Server, StartServer
+from tests.support.waiting import PATIENCE_S, eventually, soon
 from unstuck.client import client as plain
 from unstuck.client import watch_state as w
 from unstuck.client.client import SUBMIT_ATTEMPTS, Client

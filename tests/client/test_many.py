@@ -6,7 +6,8 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from tests.conftest import PATIENCE_S, Server
+from tests.support.server import Server
+from tests.support.waiting import PATIENCE_S
 from unstuck.client.client import Client
 
 

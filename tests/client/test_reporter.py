@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.conftest import Server, StartServer, soon
+from tests.support.server import Server, StartServer
+from tests.support.waiting import soon
 from unstuck.client import client as plain
 from unstuck.client.client import Client
 from unstuck.errors import JobNotFound, ServerRefused

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import Server
 from tests.crash.siege import APP, workers_of
+from tests.support.server import Server
 
 #: Reports of each job; jobs submitted together; and by how much the measures may differ.
 REPORTS, WAVE, TOLERANCE = 100, 50, 0.10

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import Server
 from tests.crash.siege import PATIENCE_S, Siege
+from tests.support.server import Server
 
 MOMENTS = ("before", "after")
 

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import eventually
 from tests.crash.kills import Figures, figures
 from tests.crash.siege import Siege, workers_of
+from tests.support.waiting import eventually
 
 SIZE_MIB = 192
 #: How long power lasts (seconds).

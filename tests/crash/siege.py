@@ -25,9 +25,10 @@ from uuid import uuid4
 
 import httpx
 
-from tests.conftest import Server, eventually
 from tests.crash.result import expected
 from tests.crash.witness import Witness
+from tests.support.server import Server
+from tests.support.waiting import eventually
 
 APP = Path(__file__).with_name("work.py")
 #: Jobs under way at a time, and items of each.

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import Server
 from tests.crash.siege import APP
+from tests.support.server import Server
 
 
 def play_stop(folder: Path, stops: Sequence[float], lease_s: float, seed: int = 1) -> list[str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server
 from tests.crash.siege import APP
+from tests.support.server import Server
 
 LEASE_S = 2
 

@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
 from tests.crash.result import expected
 from tests.crash.siege import APP
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 SIZE_MIB = 12
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.conftest import Server, StartServer
+from tests.support.server import Server, StartServer
 
 #: As promised; in a job of so many items.
 AT_MOST, HUGE = 3.0, 10_000

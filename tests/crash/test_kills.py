@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import StartServer
 from tests.crash import power
 from tests.crash.kills import play_kills
 from tests.crash.points import MOMENTS, play_point
 from tests.crash.siege import APP, Siege, workers_of
 from tests.crash.stops import play_stop
 from tests.crash.witness import Witness
+from tests.support.server import StartServer
 
 SEED = 1
 

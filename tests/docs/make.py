@@ -44,7 +44,7 @@ def write_diagram() -> None:
 def take_pictures() -> None:
     """The dialog in the middle of a job with an error, light and dark."""
     from tests.browser.chromium import browser
-    from tests.conftest import Server
+    from tests.support.server import Server
 
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
         server = Server(Path(folder) / "data", "--workers", "2").start()

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.conftest import Server, StartServer
 from tests.doctor.way import caddy, needs_caddy, needs_nginx, nginx
+from tests.support.server import Server, StartServer
 from unstuck.cli.doctor import doctor
 
 #: A rehearsal of a second, and a few beats.

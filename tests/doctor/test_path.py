@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.certificate import make_certificate
-from tests.conftest import Server, StartServer
 from tests.doctor.way import needs_nginx, nginx, spoiled
+from tests.support.certificate import make_certificate
+from tests.support.server import Server, StartServer
 from unstuck.cli.doctor import doctor
 from unstuck.doctor.diagnosis import Finding, Level, Measured, exit_code, judge
 from unstuck.doctor.measure import base_of, measure

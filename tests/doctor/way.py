@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 needs_nginx = pytest.mark.skipif(
     shutil.which("nginx") is None and "CI" not in os.environ, reason="needs nginx (apt-get install nginx-light)"

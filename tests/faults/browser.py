@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 
-from tests.conftest import Server
 from tests.faults import service_worker
 from tests.faults.judge import Flaw, Screen, Wrong
 from tests.faults.page import Dialog, TooBusy
@@ -21,6 +20,7 @@ from tests.faults.schedule import KINDS, LONGEST_S, Fault, Schedule
 from tests.faults.stage import Need
 from tests.faults.stage import Stage as Stage
 from tests.faults.stage import free_port as free_port
+from tests.support.server import Server
 
 #: From the proxy's port to the URL that the page is loaded from.
 Beyond = Callable[[int], AbstractAsyncContextManager[str]]

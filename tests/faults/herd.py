@@ -17,8 +17,8 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import Server
 from tests.faults.judge import Screen, flaws
+from tests.support.server import Server
 from unstuck.client.client import Client
 
 #: No job ends by itself, or has anything to tell meanwhile: it is the herd that is looked at.

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.certificate import make_certificate
 from tests.faults.stage import free_port
 from tests.faults.wire import HOST
+from tests.support.certificate import make_certificate
 
 _CONFIGURATION = """
 daemon off;

@@ -22,12 +22,12 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import Server
 from tests.faults.judge import time_to_truth, wrongs
 from tests.faults.namespaces import Router, Way
 from tests.faults.page import Dialog
 from tests.faults.schedule import LONGEST_S
 from tests.faults.stage import LEASE_S, Stage
+from tests.support.server import Server
 
 ITEMS = 4
 #: No job ends by itself.

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from tests.conftest import soon
 from tests.faults import nginx
 from tests.faults.browser import Beyond, BrowserScene
 from tests.faults.cutter import Cutter
@@ -25,6 +24,7 @@ from tests.faults.proxy import PASS, Mode, Trouble
 from tests.faults.schedule import LAG_S, LONGEST_S
 from tests.faults.stage import Need, Stage
 from tests.faults.wire import HOST, STREAM
+from tests.support.waiting import soon
 
 HERD = 500
 #: A hidden page's timers ring once a minute, and what it waits for is due at most 15 s before such a moment, or

@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import Server
 from tests.faults.judge import Flaw, Screen, Wrong, flaws, time_to_truth
 from tests.faults.proxy import PASS, Proxy
 from tests.faults.schedule import KINDS, Fault, Schedule
 from tests.faults.stage import NO_BEATS_S, BreakableServer, Need, Stage
+from tests.support.server import Server
 
 #: A window in which nothing may be asked any more: a first poll would come after 1 s, a broken stream would be
 #: opened anew within 1 s, a running job polled every 2 s.

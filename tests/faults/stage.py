@@ -17,10 +17,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import Server
 from tests.faults.breakable import VARIABLE, Breakage
 from tests.faults.devtools import Browser
 from tests.faults.wire import HOST
+from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
 #: A server that is killed loses the items in its hands until their lease has run out; this keeps tests short.

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import eventually
 from tests.faults.breakable import Breakage
 from tests.faults.stage import BreakableServer
+from tests.support.waiting import eventually
 
 SHORT_PAUSES = {"UNSTUCK_BROADCAST_PAUSE_S": "0.05", "UNSTUCK_HEARTBEAT_S": "1"}
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import soon
 from tests.faults import nginx, service_worker
 from tests.faults.breakable import Breakage
 from tests.faults.browser import BrowserScene
@@ -27,6 +26,7 @@ from tests.faults.run import play_all, replay
 from tests.faults.schedule import FOR_PROGRAMS, KINDS, LONGEST_S, SHORT, Schedule, draw
 from tests.faults.stage import BreakableServer, Need, Stage
 from tests.faults.wire import OTHER, POLL, STREAM
+from tests.support.waiting import soon
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server
 from tests.faults.herd import play_herd
 from tests.faults.stage import LEASE_S, free_port
+from tests.support.server import Server
 
 pytestmark = pytest.mark.alone
 

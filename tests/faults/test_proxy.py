@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.conftest import soon
 from tests.faults.answers import ANSWERS
 from tests.faults.proxy import HUGE_LINE, PASS, Mode, Proxy, Trouble
 from tests.faults.wire import HOST, POLL, STREAM, closed
+from tests.support.waiting import soon
 
 EVENTS = "/api/jobs/00000000-0000-0000-0000-000000000000/events"
 STATUS = "/api/jobs/00000000-0000-0000-0000-000000000000"

@@ -70,7 +70,7 @@ def imports(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
-            if node.module == "unstuck" or node.module.startswith("unstuck."):
+            if node.module.split(".")[0] in {"unstuck", "tests"}:
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
@@ -128,3 +128,14 @@ def test_names_that_say_nothing_are_avoided() -> None:
     for path in [path for path in sources() if path.suffix in {".py", ".js"} and "tests" not in path.parts]:
         assert not bad.search(path.read_text()), path
         assert path.stem not in {"utils", "util", "common", "helpers", "models", "types", "base"}
+
+
+def test_tests_borrow_from_support_and_never_from_one_another() -> None:
+    borrowed = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources()
+        if path.is_relative_to(ROOT / "tests") and path.suffix == ".py"
+        for name in imports(path)
+        if name.startswith("tests.") and re.match(r"test_|conftest$", name.rsplit(".", 1)[-1])
+    }
+    assert borrowed == set()

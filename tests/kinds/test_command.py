@@ -6,12 +6,12 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import eventually
+from tests.support.processes import alive, all_dead
+from tests.support.waiting import eventually
 from unstuck import Cancelled, Failed, Report
 from unstuck.kinds.command import STDERR_KEPT, STDOUT_KEPT, MalformedCommand, command_kind
 
@@ -32,18 +32,6 @@ def output(tmp_path: Path) -> Path:
 @pytest.fixture
 def report(output: Path) -> Report:
     return Report("my film.mkv", output)
-
-
-def alive(pid: int) -> bool:
-    """Running: a dead process whose parent has not asked yet does not count."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def all_dead(pids: Iterable[int]) -> bool:
-    return not any(alive(pid) for pid in pids)
 
 
 def test_the_file_that_is_left_is_the_result(tmp_path: Path, report: Report) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.conftest import StartServer
+from tests.support.server import StartServer
 
 APP = """
 import time

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clock
+from tests.support.clock import Clock
 from unstuck import Cancelled, Report
 
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
 
-from tests.conftest import Clock, soon, store_in_real_time
+from tests.support.clock import Clock
+from tests.support.jobs import submitted, until_done
+from tests.support.waiting import soon
 from unstuck.backoff import Backoff
 from unstuck.files.folder import DataFolder
-from unstuck.jobs.job import HealthLimits, Item, Job, Lapse
+from unstuck.jobs.job import HealthLimits, Item, Lapse
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
 
@@ -43,8 +44,6 @@ def flaky(file: Path | None, report: unstuck.Report) -> dict:
     return {"attempt": report.attempt}
 """
 
-store = store_in_real_time
-
 
 @asynccontextmanager
 async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIterator[Runner]:
@@ -58,20 +57,6 @@ async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIt
         yield runner
     finally:
         await runner.stop()
-
-
-async def submitted(store: SQLiteStore, kind: str, total: int = 1, **more: object) -> str:
-    job = Job(
-        id=str(uuid4()), kind=kind, name=kind, total=total, waiting=total, created_at=time.time(), **more  # type: ignore[arg-type]
-    )  # fmt: skip
-    await store.create(job, [Item(index=index, name=f"{index}") for index in range(total)])
-    return job.id
-
-
-async def until_done(store: SQLiteStore, job_id: str) -> Job:
-    while not (job := (await store.snapshot(job_id)).job).done:
-        await asyncio.sleep(0.01)
-    return job
 
 
 async def item_of(store: SQLiteStore, job_id: str, index: int = 0) -> Item:
@@ -88,19 +73,19 @@ async def until_running(store: SQLiteStore, job_id: str, attempt: int = 1) -> It
 
 async def test_an_item_that_takes_too_long_is_stopped_by_force(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path, cancel_grace_s=0.1):
-        job_id = await submitted(store, "hang", item_limit_s=0.3)
+        job_id = await submitted(store, 1, kind="hang", item_limit_s=0.3)
         job = await until_done(store, job_id)
         item = await item_of(store, job_id)
         assert (job.state, item.attempt) == ("failed", 1)
         assert item.error is not None
         assert (item.error.code, item.error.transient) == ("time_limit_exceeded", False)
-        again = await submitted(store, "write")
+        again = await submitted(store, 1, kind="write")
         assert (await until_done(store, again)).state == "completed", "another worker took its place"
 
 
 async def test_a_passing_failure_is_tried_again_after_a_pause(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path):
-        job_id = await submitted(store, "flaky")
+        job_id = await submitted(store, 1, kind="flaky")
         assert (await until_done(store, job_id)).state == "completed"
         assert (await item_of(store, job_id)).result == {"attempt": 3}
 
@@ -109,7 +94,7 @@ async def test_a_runner_that_was_given_up_on_drops_its_work(store: SQLiteStore, 
     gate = tmp_path / "gate"
     gate.mkdir()
     async with running(store, tmp_path) as runner:
-        job_id = await submitted(store, "write", options={"gate": str(gate)})
+        job_id = await submitted(store, 1, kind="write", options={"gate": str(gate)})
         first = await until_running(store, job_id)
         await store.apply([Lapse(job_id, 0, first.lease, "an operator says so", forced=True)])
         second = await until_running(store, job_id, attempt=2)
@@ -126,7 +111,7 @@ async def test_a_runner_that_was_given_up_on_drops_its_work(store: SQLiteStore, 
 async def test_leases_are_renewed_while_the_loop_is_blocked(store: SQLiteStore, tmp_path: Path) -> None:
     """As it is where unstuck is mounted in an app that computes in its event loop."""
     async with running(store, tmp_path, lease_s=0.9, limits=HealthLimits(unresponsive_s=600.0)):
-        job_id = await submitted(store, "hang")
+        job_id = await submitted(store, 1, kind="hang")
         before = (await until_running(store, job_id)).lease_until
         assert before is not None
         time.sleep(2.0)  # this is the point
@@ -140,7 +125,7 @@ async def test_leases_are_renewed_while_the_loop_is_blocked(store: SQLiteStore, 
 async def test_two_runners_share_one_large_job(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path) as one, running(store, tmp_path) as two:
         two.name = "the other"
-        job_id = await submitted(store, "write", 60)
+        job_id = await submitted(store, 60, kind="write")
         job = await until_done(store, job_id)
         assert (job.state, job.succeeded) == ("completed", 60)
         items = await store.items(job_id, limit=100)
@@ -160,7 +145,7 @@ async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_
     store = SQLiteStore(tmp_path / "unstuck.db", clock=clock)
     await store.open()
     async with running(store, tmp_path, lease_s=30.0) as runner:
-        job_id = await submitted(store, "hang")
+        job_id = await submitted(store, 1, kind="hang")
         before = await until_running(store, job_id)
         for _ in range(2):
             # Whichever sweep comes next, it knows what is ours.
@@ -181,7 +166,7 @@ async def test_an_end_that_cannot_be_written_for_long_is_kept(tmp_path: Path) ->
     gate = tmp_path / "gate"
     gate.mkdir()
     async with running(store, tmp_path, lease_s=30.0) as runner:
-        job_id = await submitted(store, "write", options={"gate": str(gate)}, max_attempts=1)
+        job_id = await submitted(store, 1, kind="write", options={"gate": str(gate)}, max_attempts=1)
         await until_running(store, job_id)
         foreign = sqlite3.connect(tmp_path / "unstuck.db", isolation_level=None)
         foreign.execute("BEGIN IMMEDIATE")

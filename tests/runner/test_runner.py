@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
-from tests.streams.test_streams import events
+from tests.support.events import events
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 KINDS = """
 import ctypes, os, subprocess, sys, time

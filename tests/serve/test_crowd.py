@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import Server, StartServer, eventually
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 from unstuck.client import client
 from unstuck.streaming.open_files import ENOUGH, room_for_streams
 

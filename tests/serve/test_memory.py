@@ -6,7 +6,7 @@ import asyncio
 import gc
 import weakref
 
-from tests.conftest import soon
+from tests.support.waiting import soon
 from unstuck.memory import MANY, trim_periodically
 
 

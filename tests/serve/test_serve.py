@@ -15,23 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.certificate import make_certificate
-from tests.conftest import Server, StartServer, eventually
-from tests.streams.test_streams import Event, events, open_and_never_read
-
-
-def refused(*arguments: str, **environ: str) -> str:
-    """Run `unstuck …`, expect exit code 2 and one sentence; returns it."""
-    clean = {name: text for name, text in os.environ.items() if not name.startswith("UNSTUCK_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "unstuck", *arguments], capture_output=True, text=True, timeout=30,
-        env={**clean, **environ, "COLUMNS": "200"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    if "--app" not in arguments:  # there the author of the kinds wants to see where his file broke
-        assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("unstuck: ")
-    return done.stderr
+from tests.support.certificate import make_certificate
+from tests.support.command import refused_to_start
+from tests.support.events import Event, events, open_and_never_read
+from tests.support.server import Server, StartServer
+from tests.support.waiting import eventually
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -41,7 +29,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_a_second_server_on_the_same_folder(start_server: StartServer) -> None:
     first = start_server("--workers", "1")
     assert first.process is not None
-    said = refused("serve", "--port", "0", "--data", str(first.data))
+    said = refused_to_start("serve", "--port", "0", "--data", str(first.data))
     assert "in use by another unstuck server" in said
     assert str(first.process.pid) in said
     assert first.get("/api/health/ready")["status"] == "ok"
@@ -50,8 +38,8 @@ def test_a_second_server_on_the_same_folder(start_server: StartServer) -> None:
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("x")
-    assert "data folder" in refused("serve", "--port", "0", "--data", str(blocked / "below"))
-    assert "data folder" in refused("serve", "--port", "0", "--data", "/proc/nowhere")
+    assert "data folder" in refused_to_start("serve", "--port", "0", "--data", str(blocked / "below"))
+    assert "data folder" in refused_to_start("serve", "--port", "0", "--data", "/proc/nowhere")
 
 
 @pytest.mark.skipif(os.system("chattr -V >/dev/null 2>&1") not in (0, 256), reason="needs chattr")
@@ -61,8 +49,8 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
     if os.system(f"mount -t tmpfs -o ro tmpfs {locked}") != 0:
         pytest.skip("needs the right to mount a file system")
     try:
-        assert "Read-only" in refused("serve", "--port", "0", "--data", str(locked / "data"))
-        assert "Read-only" in refused("serve", "--port", "0", "--data", str(locked))
+        assert "Read-only" in refused_to_start("serve", "--port", "0", "--data", str(locked / "data"))
+        assert "Read-only" in refused_to_start("serve", "--port", "0", "--data", str(locked))
     finally:
         os.system(f"umount {locked}")
 
@@ -77,7 +65,7 @@ def test_databases_that_cannot_be(tmp_path: Path) -> None:
     ):
         database.write_bytes(content)
         before = snapshot(folder)
-        said = refused("serve", "--port", "0", "--data", str(folder))
+        said = refused_to_start("serve", "--port", "0", "--data", str(folder))
         assert "unstuck.db" in said
         after = snapshot(folder)
         after.pop(str(folder / "lock"))
@@ -85,26 +73,28 @@ def test_databases_that_cannot_be(tmp_path: Path) -> None:
         assert after == before
     database.unlink()
     sqlite3.connect(database).execute("CREATE TABLE theirs (a)").connection.close()
-    assert "no database of unstuck" in refused("serve", "--port", "0", "--data", str(folder))
+    assert "no database of unstuck" in refused_to_start("serve", "--port", "0", "--data", str(folder))
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     data = ("--data", str(tmp_path / "data"))
-    assert "whole number" in refused("serve", *data, UNSTUCK_MAX_FILES="many")
-    assert "no setting" in refused("serve", *data, UNSTUCK_MAX_FLIES="1")
-    assert "--tls-key" in refused("serve", *data, "--tls-cert", "x.pem")
-    assert "x.pem" in refused("serve", *data, "--port", "0", "--tls-cert", "x.pem", "--tls-key", "y.pem")
-    assert "port" in refused("serve", *data, "--port", "70000")
-    assert "address" in refused("serve", *data, "--host", "no.such.host.invalid")
-    assert "mywork.py" in refused("serve", *data, "--port", "0", "--app", str(tmp_path / "mywork.py"))
+    assert "whole number" in refused_to_start("serve", *data, UNSTUCK_MAX_FILES="many")
+    assert "no setting" in refused_to_start("serve", *data, UNSTUCK_MAX_FLIES="1")
+    assert "--tls-key" in refused_to_start("serve", *data, "--tls-cert", "x.pem")
+    assert "x.pem" in refused_to_start("serve", *data, "--port", "0", "--tls-cert", "x.pem", "--tls-key", "y.pem")
+    assert "port" in refused_to_start("serve", *data, "--port", "70000")
+    assert "address" in refused_to_start("serve", *data, "--host", "no.such.host.invalid")
+    assert "mywork.py" in refused_to_start("serve", *data, "--port", "0", "--app", str(tmp_path / "mywork.py"))
     broken = tmp_path / "broken.py"
     broken.write_text("import nothing_of_that_name\n")
-    assert "nothing_of_that_name" in refused("serve", *data, "--port", "0", "--app", str(broken))
-    assert "no-such-program" in refused("serve", *data, "--port", "0", "--command", "x=no-such-program {input}")
+    assert "nothing_of_that_name" in refused_to_start("serve", *data, "--port", "0", "--app", str(broken))
+    assert "no-such-program" in refused_to_start(
+        "serve", *data, "--port", "0", "--command", "x=no-such-program {input}"
+    )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert "--port" in refused("serve", *data, "--port", str(taken.getsockname()[1]))
+        assert "--port" in refused_to_start("serve", *data, "--port", str(taken.getsockname()[1]))
 
 
 def test_version_and_settings() -> None:

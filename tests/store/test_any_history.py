@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.conftest import Clock
-from tests.pure.test_elsewhere import reports
 from tests.store.truths import Seen, counts_equal_the_items, follows
+from tests.support.clock import Clock
+from tests.support.external import reports
 from unstuck.errors import JobNotDone, JobNotFound, NotExternal, UnstuckError
 from unstuck.jobs.external import ExternalReport
 from unstuck.jobs.job import (

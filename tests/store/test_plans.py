@@ -9,12 +9,11 @@ import itertools
 import re
 import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
 from uuid import uuid4
 
 import anyio.to_thread
 
-from tests.conftest import Clock
+from tests.support.clock import Clock
 from unstuck.jobs.job import (
     Fail,
     Finish,
@@ -113,21 +112,18 @@ async def asked(store: SQLiteStore, clock: Clock, job_id: str) -> None:
     await store.has_room(10, "a key")
 
 
-async def test_nothing_reads_all_jobs_or_all_items(tmp_path: Path, clock: Clock) -> None:
-    store = SQLiteStore(tmp_path / "unstuck.db", clock=clock, steady=lambda: 0.0)  # who moves the clock sets it
-    await store.open()
-    plans = Plans(store)
-    job_id = await lived(store, clock)
-    await asked(store, clock, job_id)
+async def test_nothing_reads_all_jobs_or_all_items(store_set: SQLiteStore, clock: Clock) -> None:
+    plans = Plans(store_set)
+    job_id = await lived(store_set, clock)
+    await asked(store_set, clock, job_id)
     clock.now += 100  # set, so that all is moved along
-    item = (await store.items(job_id, limit=1))[0]
-    await store.check_writable()
-    await sweep(store, HealthLimits(expiry_s=1.0), [Renew(job_id, 0, item.lease, 30.0)])
-    await store.take_deliveries(4, 4, {}, 20.0)
-    for one in await store.jobs(JobFilter(tuple(State)), before=None, limit=10):
+    item = (await store_set.items(job_id, limit=1))[0]
+    await store_set.check_writable()
+    await sweep(store_set, HealthLimits(expiry_s=1.0), [Renew(job_id, 0, item.lease, 30.0)])
+    await store_set.take_deliveries(4, 4, {}, 20.0)
+    for one in await store_set.jobs(JobFilter(tuple(State)), before=None, limit=10):
         if one[1].job.done:
-            await store.remove(one[1].job.id)
-    await store.close()
+            await store_set.remove(one[1].job.id)
     steps = plans.steps()
     assert len({sql for sql, _ in steps}) > 60
     some = [found for found in steps if re.search(r"state = |lease_until", found[0].partition("WHERE")[2])]

@@ -11,35 +11,18 @@ from uuid import uuid4
 
 import pytest
 
-from tests.conftest import Clock, soon
+from tests.support.clock import Clock
+from tests.support.jobs import finish, submitted
+from tests.support.waiting import soon
 from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, QueueFull, StoreUnavailable
-from unstuck.jobs.job import Cancel, Finish, HealthLimits, Item, ItemState, Job, JobError, Renew, Report, State
+from unstuck.jobs.job import Cancel, HealthLimits, Item, Job, JobError, Renew, Report, State
 from unstuck.store import schema
-from unstuck.store.protocol import IdempotencyKey, JobFilter, WorkItem
+from unstuck.store.protocol import IdempotencyKey, JobFilter
 from unstuck.store.sqlite import SQLiteStore
 
 
-async def submitted(store: SQLiteStore, total: int, **more: object) -> str:
-    job = Job(
-        id=str(uuid4()), kind="checksum", name=f"{total} files", total=total, waiting=total,
-        created_at=1_000_000.0, options={"a": [1, None]}, **more,
-    )  # type: ignore[arg-type]  # fmt: skip
-    await store.create(job, [Item(index=index, name=f"{index}.csv", size=index) for index in range(total)])
-    return job.id
-
-
-def finish(
-    claimed: WorkItem, state: str = "succeeded", error: JobError | None = None, pause_s: float = 0.0
-) -> Finish:
-    item = claimed.item
-    result = {"n": item.index}
-    return Finish(
-        claimed.job_id, item.index, item.lease, ItemState(state), 1.0, error, result=result, pause_s=pause_s
-    )
-
-
 async def test_a_job_comes_back_as_it_was_kept(store: SQLiteStore) -> None:
-    job_id = await submitted(store, 3, priority=5, max_errors=2)
+    job_id = await submitted(store, 3, priority=5, max_errors=2, options={"a": [1, None]})
     job = (await store.snapshot(job_id)).job
     assert (job.id, job.total, job.priority, job.max_errors) == (job_id, 3, 5, 2)
     assert job.options == {"a": [1, None]}

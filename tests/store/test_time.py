@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Clock, soon
-from tests.store.test_store import finish, submitted
+from tests.support.clock import Clock
+from tests.support.jobs import finish, submitted
+from tests.support.waiting import soon
 from unstuck.errors import JobFinished, LeaseLost
 from unstuck.jobs.job import Cancel, HealthLimits, ItemState, Job, JobError, Release, Renew, Report
 from unstuck.jobs.timeline import What
@@ -152,31 +152,29 @@ async def test_a_deadline_and_the_queue_limit_end_a_job(store: SQLiteStore, cloc
     assert stopping.error.code == "deadline_exceeded"
 
 
-async def test_a_clock_that_is_set_ends_no_lease_and_no_pause(tmp_path: Path) -> None:
-    wall, steady = Clock(1_000_000.0), Clock(5.0)
-    store = SQLiteStore(tmp_path / "unstuck.db", clock=wall, steady=steady)
-    await store.open()
-    job_id = await submitted(store, 2, deadline_at=wall.now + 7200)
-    (claimed,) = await store.claim(1, 30.0)
+async def test_a_clock_that_is_set_ends_no_lease_and_no_pause(
+    store_set: SQLiteStore, clock: Clock, steady: Clock
+) -> None:
+    job_id = await submitted(store_set, 2, deadline_at=clock.now + 7200)
+    (claimed,) = await store_set.claim(1, 30.0)
     for jump in (3600.0, -7200.0):
-        wall.now += jump + 10
+        clock.now += jump + 10
         steady.now += 10
-        assert (await sweep(store)).lapsed == []
-        job = (await store.snapshot(job_id)).job
+        assert (await sweep(store_set)).lapsed == []
+        job = (await store_set.snapshot(job_id)).job
         assert (job.health, job.error) == ("ok", None)
-    item = await store.item(job_id, 0)
+    item = await store_set.item(job_id, 0)
     assert item is not None
-    assert item.lease_until == pytest.approx(wall.now + 10)
-    wall.now += 11
+    assert item.lease_until == pytest.approx(clock.now + 10)
+    clock.now += 11
     steady.now += 11
-    assert list((await sweep(store)).lapsed) == [(job_id, 0)]
-    wall.now += 3600 * 4  # the deadline is a time of day that people were told: there the clock decides
-    await sweep(store)
-    error = (await store.snapshot(job_id)).job.error
+    assert list((await sweep(store_set)).lapsed) == [(job_id, 0)]
+    clock.now += 3600 * 4  # the deadline is a time of day that people were told: there the clock decides
+    await sweep(store_set)
+    error = (await store_set.snapshot(job_id)).job.error
     assert error is not None
     assert error.code == "deadline_exceeded"
     assert claimed.item.lease == 1
-    await store.close()
 
 
 async def test_the_timeline_tells_what_was_out_of_the_ordinary(store: SQLiteStore, clock: Clock) -> None:
@@ -210,16 +208,14 @@ async def test_a_timeline_stays_short_where_everything_fails(store: SQLiteStore)
     assert [entry.text for entry in entries if entry.what is What.STATE] == ["running", "failed"]
 
 
-async def test_the_age_of_a_wish_to_cancel_survives_a_clock_that_is_set(tmp_path: Path) -> None:
-    wall, steady = Clock(1_000_000.0), Clock(5.0)
-    store = SQLiteStore(tmp_path / "unstuck.db", clock=wall, steady=steady)
-    await store.open()
-    job_id = await submitted(store, 1)
-    await store.claim(1, 30.0)
-    await store.apply([Cancel(job_id)])
-    assert (await store.snapshot(job_id)).job.cancel_requested_at == wall.now
-    wall.now += 3600 + 10
+async def test_the_age_of_a_wish_to_cancel_survives_a_clock_that_is_set(
+    store_set: SQLiteStore, clock: Clock, steady: Clock
+) -> None:
+    job_id = await submitted(store_set, 1)
+    await store_set.claim(1, 30.0)
+    await store_set.apply([Cancel(job_id)])
+    assert (await store_set.snapshot(job_id)).job.cancel_requested_at == clock.now
+    clock.now += 3600 + 10
     steady.now += 10
-    await sweep(store)
-    assert (await store.snapshot(job_id)).job.cancel_requested_at == pytest.approx(wall.now - 10)
-    await store.close()
+    await sweep(store_set)
+    assert (await store_set.snapshot(job_id)).job.cancel_requested_at == pytest.approx(clock.now - 10)

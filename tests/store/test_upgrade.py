@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clock
+from tests.support.clock import Clock
 from unstuck.errors import CannotStart
 from unstuck.jobs.job import Finish, HealthLimits, Item, ItemState, Job, State
 from unstuck.store import rows, schema

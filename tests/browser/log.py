@@ -1,0 +1,36 @@
+"""What a page did on the network, and what went wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from playwright.sync_api import Page, Request
+
+
+@dataclass
+class Log:
+    """What a page did on the network, and its errors."""
+
+    requests: list[str] = field(default_factory=list)
+    open: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        page.on("request", self._asked)
+        for over in ("requestfinished", "requestfailed"):
+            page.on(over, lambda request: self.open.discard(str(id(request))))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(f"{request.method} {request.url}")
+        self.open.add(str(id(request)))
+
+    def count(self, part: str) -> int:
+        return sum(part in request for request in self.requests)
+
+
+#: What the fixture `open_page` gives.
+OpenPage = Callable[..., tuple[Page, Log]]

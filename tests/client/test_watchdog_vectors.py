@@ -1,0 +1,134 @@
+"""The policy of a watching client does what the scripts say, and the same as its twin in JavaScript."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client.vectors import play, scripts
+from unstuck.client import watch_state as watch
+from unstuck.client.watch_state import new_state
+from unstuck.client.watchdog import ON, step
+
+ROOT = Path(__file__).parents[2]
+NODE = shutil.which("node")
+
+
+@pytest.mark.parametrize("script", scripts(), ids=lambda script: script["name"])
+def test_script(script: dict[str, Any]) -> None:
+    assert play(script, new_state(), step) is None
+
+
+def test_every_duty_of_the_protocol_has_scripts_and_no_name_is_used_twice() -> None:
+    table = (ROOT / "PROTOCOL.md").read_text().split("\n## 5. ")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (?!situation|---)(.*?) \|", table, re.MULTILINE)
+    assert {script["duty"] for script in scripts()} == {*rows, "the truth", "patience"}
+    names = [script["name"] for script in scripts()]
+    assert len(set(names)) == len(names) >= 60
+    assert all(script["why"] for script in scripts())
+
+
+def test_an_unknown_event_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match=r"no event 'nonsense'.*heartbeat"):
+        step(new_state(), {"type": "nonsense"}, 0, 0)
+
+
+def test_a_state_is_plain_data_and_step_changes_nothing_that_it_was_given() -> None:
+    state, _ = step(new_state(), {"type": "start"}, 0, 0.5)
+    state, _ = step(state, {"type": "job", "stream": 1, "job": {"seq": 1, "done": False}}, 1, 0.5)
+    before = copy.deepcopy(state)
+    assert json.loads(json.dumps(before)) == before
+    for event in ({"type": "tick"}, {"type": "page_shown"}, {"type": "heartbeat", "stream": 1, "seq": 9}):
+        step(state, event, 9_999_999, 0.5)
+        assert state == before
+
+
+def test_both_twins_go_by_the_same_figures() -> None:
+    told = re.findall(
+        r"^(?:export )?const ([A-Z_]+) = (.*?);", (ROOT / "frontend/watch.js").read_text(), re.MULTILINE
+    )
+    figures = {name: value for name, value in told if "[" not in value}
+    ours = {name: value for name, value in vars(watch).items() if name.isupper()}
+    assert figures.keys() == ours.keys()
+    for name, value in figures.items():
+        assert eval(value, dict(ours)) == ours[name], name
+
+
+# --- the same in both languages, whatever happens
+
+
+class Life:
+    """Draws what may happen next: mostly what fits the state, sometimes what comes too late or never should."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.now = self.chance.choice([0, 1_000_000])
+        self.seq = 1
+
+    def turn(self, state: Any) -> tuple[dict[str, Any], int, float]:
+        pick = self.chance.random()
+        if pick < 0.35 and state["wake_at"] is not None:
+            self.now = max(self.now, state["wake_at"])
+        else:
+            self.now += self.chance.choice([0, 1, 90, 450, 1_501, 7_777, 20_000, 80_000, 400_000])
+        chance = self.chance.choice([0.0, 0.5, 1 - 2**-53, self.chance.random()])
+        return self.event(state), self.now, chance
+
+    def event(self, state: Any) -> dict[str, Any]:
+        draw = self.chance
+        if state["phase"] == "new":
+            return {"type": "start", "job": draw.choice([None, None, self.job()])}
+        kind = draw.choice([*ON, *["tick"] * 8, "job", "heartbeat", "stream_open", "poll_ok", "poll_failed"])
+        event: dict[str, Any] = {"type": kind}
+        if kind in ("stream_open", "job", "items", "heartbeat", "leaving", "gone", "stream_error"):
+            event["stream"] = state["next_stream"] - draw.choice([1, 1, 1, 2])
+        if kind in ("poll_ok", "poll_failed", "poll_not_modified"):
+            event["poll"] = state["next_poll"] - draw.choice([1, 1, 1, 2])
+        if kind in ("job", "poll_ok", "told"):
+            event["job"] = self.job()
+        if kind == "heartbeat":
+            event["seq"] = draw.choice([None, self.seq, self.seq + 1])
+            event["next_ms"] = draw.choice([None, 0, 5_000, 5_000, 333.5, 7_500.5, 1e12])
+        if kind == "leaving":
+            event["retry_ms"] = draw.choice([0, 3, 503, 2_001, 1e12])
+        if kind == "gone" and draw.random() < 0.9:
+            event["type"] = "items"
+        if kind == "poll_failed":
+            event["status"] = draw.choice([None, 200, 500, 503, 429, 404, 410, 401, 403])
+            event["code"] = draw.choice([None, None, "timeout"] + ["job_not_found"] * (draw.random() < 0.1))
+            event["retry_after_ms"] = draw.choice([None, 0, 2_500, 1e9])
+        return event
+
+    def job(self) -> dict[str, Any]:
+        self.seq += self.chance.choice([0, 1, 1, 5])
+        seq = self.seq - self.chance.choice([0, 0, 0, 1, 3])
+        after = self.chance.choice([None, 1, 1_500, 2_000.5, 1e9])
+        return {"seq": seq, "done": self.chance.random() < 0.01, "poll_after_ms": after}
+
+
+def test_both_twins_agree_on_thousands_of_random_steps() -> None:
+    played: list[tuple[list[tuple[dict[str, Any], int, float]], list[Any]]] = []
+    for seed in range(150):
+        life, state, turns, seen = Life(seed), new_state(), [], []
+        for _ in range(40):
+            turn = life.turn(state)
+            state, actions = step(state, *turn)
+            turns.append(turn)
+            seen.append([state, actions])
+        played.append((turns, seen))
+    assert NODE is not None, "install Node 18 or newer: the twin in JavaScript is tested with it"
+    answer = subprocess.run(
+        [NODE, str(Path(__file__).with_name("play.mjs"))],
+        input=json.dumps([turns for turns, _ in played]), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for seed, ((turns, ours), theirs) in enumerate(zip(played, json.loads(answer.stdout), strict=True)):
+        for place, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+            assert mine == other, f"seed {seed}, step {place}: {turns[place]}"

@@ -1,0 +1,343 @@
+"""Work that runs elsewhere: single reports, and any sequence of them that Hypothesis thinks of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.support.bench import BROKEN, job_of
+from tests.support.external import reports
+from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
+from unstuck.jobs.decide import NEXT, Change, decide
+from unstuck.jobs.external import ExternalReport, ItemReport, apply_report, conflate
+from unstuck.jobs.job import (
+    ITEM_FINAL,
+    Cancel,
+    CheckHealth,
+    Claim,
+    Fail,
+    Health,
+    HealthLimits,
+    Item,
+    ItemState,
+    JobError,
+    State,
+)
+
+S, F, K = ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED
+ALARMS = HealthLimits(expiry_s=2_000.0)
+
+
+class Desk:
+    """One job whose work runs elsewhere, as a store would keep it. No total: it is only counted."""
+
+    def __init__(self, total: int | None, **more: object) -> None:
+        counted = total is None
+        self.job = job_of(total or 0, external=True, counted=counted, open_end=counted, **more)
+        if counted:
+            self.job = replace(self.job, percent=None)
+        self.items = [Item(index=index, name=f"{index}") for index in range(total or 0)]
+        self.now = 100.0
+
+    def apply_report(self, *reports: ExternalReport) -> None:
+        for told in reports:
+            self.keep(apply_report(self.job, told, self.now, lambda at: dict(enumerate(self.items)).get(at)))
+
+    def take(self, command: object) -> None:
+        self.keep([decide(self.job, command, self.now)])  # type: ignore[arg-type]
+
+    def keep(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            assert change.visible == (change.job.seq == self.job.seq + 1)
+            assert change.job.state is self.job.state or change.job.state in NEXT[self.job.state]
+            self.job = change.job
+            if change.item is not None:
+                self.items[change.item.index] = change.item
+            left = [item for item in self.items if item.state not in ITEM_FINAL]
+            waits_first = sorted(left, key=lambda item: (item.state is ItemState.RUNNING, item.index))
+            for item in waits_first[: change.succeeds]:
+                self.items[item.index] = replace(item, state=S)
+            for item in left if change.cancels_waiting else ():
+                self.items[item.index] = replace(item, state=ItemState.CANCELLED)
+
+
+def items(*told: tuple[int, ItemState]) -> ExternalReport:
+    return ExternalReport(items=tuple(ItemReport(index, state) for index, state in told))
+
+
+def test_the_last_item_ends_the_job() -> None:
+    desk = Desk(3)
+    desk.hear(ExternalReport())
+    assert desk.job.state is State.RUNNING
+    desk.hear(items((0, S)), items((1, ItemState.RUNNING)))
+    assert (desk.job.succeeded, desk.job.leased, desk.job.waiting) == (1, 1, 1)
+    desk.hear(items((1, F), (2, K)))
+    assert (desk.job.state, desk.job.percent) == (State.COMPLETED_WITH_ERRORS, 100.0)
+
+
+def test_an_end_told_again_is_no_news_and_another_one_is_refused() -> None:
+    desk = Desk(2)
+    desk.hear(items((0, S)))
+    seq = desk.job.seq
+    desk.hear(items((0, S)), items((0, ItemState.RUNNING)))
+    assert desk.job.seq == seq
+    with pytest.raises(ItemFinished):
+        desk.hear(items((0, F)))
+
+
+def test_a_report_holds_as_a_whole_or_not_at_all() -> None:
+    desk = Desk(2)
+    desk.hear(items((0, S)))
+    before = desk.job
+    with pytest.raises(NotFound):
+        desk.hear(items((1, S), (2, S)))
+    with pytest.raises(ItemFinished):
+        desk.hear(ExternalReport(items=(ItemReport(1, S), ItemReport(0, F)), message="no"))
+    assert desk.job == before
+
+
+def test_processed_means_that_those_of_which_nothing_was_told_succeeded() -> None:
+    desk = Desk(5)
+    desk.hear(items((0, F), (4, ItemState.RUNNING)), ExternalReport(processed=3))
+    assert [item.state for item in desk.items] == [F, S, S, ItemState.PENDING, ItemState.RUNNING]
+    desk.hear(ExternalReport(processed=2))  # late
+    assert desk.job.processed == 3
+    desk.hear(ExternalReport(processed=5))
+    assert (desk.job.state, desk.job.succeeded) == (State.COMPLETED_WITH_ERRORS, 4)
+
+
+def test_without_items_it_is_counted_and_the_total_may_come_late() -> None:
+    desk = Desk(None)
+    desk.hear(ExternalReport(processed=7, failed=2))
+    assert (desk.job.known_total, desk.job.percent, desk.job.succeeded) == (None, None, 5)
+    desk.hear(ExternalReport(total=10))
+    assert (desk.job.known_total, desk.job.percent) == (10, 70.0)
+    desk.hear(ExternalReport(total=20), ExternalReport(processed=10))
+    assert desk.job.percent == 70.0, "what was shown is never taken back"
+    with pytest.raises(Refused):
+        desk.hear(ExternalReport(processed=21))
+    desk.hear(ExternalReport(processed=20))
+    assert (desk.job.state, desk.job.failed) == (State.COMPLETED_WITH_ERRORS, 2)
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "percent"),
+    [
+        ("completed", State.COMPLETED, 100.0),
+        ("failed", State.FAILED, None),
+        ("cancelled", State.CANCELLED, None),
+    ],
+)
+def test_with_an_open_end_only_a_state_ends_it(told: str, state: State, percent: float | None) -> None:
+    desk = Desk(None)
+    desk.hear(ExternalReport(processed=7))
+    assert not desk.job.done
+    desk.hear(ExternalReport(state=State(told)))
+    assert (desk.job.state, desk.job.percent, desk.job.succeeded) == (state, percent, 7)
+
+
+def test_completed_says_that_the_rest_succeeded_and_not_more_than_the_counts() -> None:
+    desk = Desk(4)
+    desk.hear(items((0, F), (1, ItemState.RUNNING)), ExternalReport(state=State.COMPLETED))
+    assert (desk.job.state, desk.job.succeeded, desk.job.partial) == (State.COMPLETED_WITH_ERRORS, 3, 0.0)
+    desk = Desk(2)
+    with pytest.raises(Refused, match="failed"):
+        desk.hear(ExternalReport(state=State.COMPLETED_WITH_ERRORS))
+    desk.hear(ExternalReport(items=(ItemReport(1, F),), state=State.COMPLETED_WITH_ERRORS))
+    assert desk.job.state is State.COMPLETED_WITH_ERRORS
+
+
+def test_failed_ends_what_is_left() -> None:
+    desk = Desk(3)
+    desk.hear(items((0, S), (1, ItemState.RUNNING)), ExternalReport(state=State.FAILED, error=BROKEN))
+    assert (desk.job.state, desk.job.cancelled, desk.job.error) == (State.FAILED, 2, BROKEN)
+
+
+def test_the_same_end_again_is_no_news_and_anything_else_is_refused() -> None:
+    desk = Desk(2)
+    desk.hear(items((0, S), (1, S)), ExternalReport(state=State.COMPLETED))
+    assert desk.job.state is State.COMPLETED
+    for told in (
+        ExternalReport(),
+        ExternalReport(processed=2),
+        ExternalReport(state=State.FAILED),
+        ExternalReport(state=State.COMPLETED, message="x"),
+    ):
+        with pytest.raises(JobFinished):
+            desk.hear(told)
+
+
+def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> None:
+    desk = Desk(3)
+    desk.take(Cancel("j"))
+    assert desk.job.state is State.CANCELLED, "nobody had taken it up"
+    desk = Desk(3)
+    desk.hear(items((0, S)))
+    desk.take(Cancel("j"))
+    assert (desk.job.done, desk.job.cancel_requested, desk.job.waiting) == (False, True, 2)
+    desk.hear(ExternalReport(items=(ItemReport(1, ItemState.CANCELLED),), state=State.CANCELLED))
+    assert (desk.job.state, desk.job.succeeded, desk.job.cancelled) == (State.CANCELLED, 1, 2)
+    desk = Desk(None)
+    desk.hear(ExternalReport(processed=1))
+    desk.take(Cancel("j"))
+    desk.now += 29
+    desk.hear(ExternalReport(processed=2))  # he goes on
+    desk.take(CheckHealth("j", ALARMS))
+    assert not desk.job.done
+    desk.now += 1
+    desk.take(CheckHealth("j", ALARMS))
+    assert desk.job.state is State.CANCELLED
+
+
+def test_whatever_else_ends_it_cuts_the_reporter_off_at_once() -> None:
+    for command in (Fail("j", BROKEN), CheckHealth("j", ALARMS)):
+        desk = Desk(2, deadline_at=110.0)
+        desk.hear(items((0, ItemState.RUNNING)))
+        desk.now = 120.0
+        desk.take(command)
+        assert (desk.job.state, desk.job.cancelled) == (State.FAILED, 2)
+    desk = Desk(3, max_errors=0)
+    desk.hear(items((1, F)))
+    assert desk.job.error is not None
+    assert (desk.job.error.code, desk.job.cancelled) == ("too_many_errors", 2)
+
+
+def test_health_silence_and_standing_still() -> None:
+    desk = Desk(3)
+    desk.hear(ExternalReport(processed=1))
+    desk.now += 61
+    desk.take(CheckHealth("j", ALARMS))
+    assert desk.job.health is Health.UNRESPONSIVE
+    desk.hear(ExternalReport())
+    assert desk.job.health is Health.OK
+    for _ in range(6):
+        desk.now += 50
+        desk.hear(ExternalReport(message="still there"))
+    desk.take(CheckHealth("j", ALARMS))
+    assert desk.job.health is Health.STALLED
+    desk.hear(ExternalReport(processed=2))
+    assert desk.job.health is Health.OK
+
+
+def test_ours_and_theirs_are_kept_apart() -> None:
+    with pytest.raises(NotExternal):
+        apply_report(job_of(1), ExternalReport(), 0.0, lambda _: None)
+    with pytest.raises(Refused, match="elsewhere"):
+        decide(Desk(1).job, Claim("j", 0, 1.0), 0.0, Item(index=0, name="a"))
+    with pytest.raises(Refused, match="Nobody asked"):
+        Desk(1).hear(items((0, ItemState.CANCELLED)))
+
+
+passing = st.builds(
+    ExternalReport,
+    items=st.lists(st.builds(ItemReport, st.integers(0, 1), fraction=st.none() | st.floats(0, 1)), max_size=2).map(
+        tuple
+    ),
+    processed=st.none() | st.integers(0, 3),
+    message=st.none() | st.sampled_from(["one", "two"]),
+)
+
+
+@given(st.lists(passing, max_size=8), st.booleans())
+def test_what_stands_for_a_run_of_reports_means_the_same(run: list[ExternalReport], named: bool) -> None:
+    each, together = (Desk(5) if named else Desk(None) for _ in range(2))
+    if not named:
+        run = [replace(told, items=()) for told in run]
+    each.hear(*run)
+    together.hear(*(told for _, told in conflate(run)))
+    assert [replace(item, seq=0) for item in each.items] == [replace(item, seq=0) for item in together.items]
+    for name in ("state", "waiting", "leased", "succeeded", "percent", "message", "total"):
+        assert getattr(each.job, name) == getattr(together.job, name), name
+    assert each.job.partial == pytest.approx(together.job.partial)
+
+
+def test_ends_are_never_conflated() -> None:
+    run = [
+        ExternalReport(processed=1),
+        ExternalReport(processed=2),
+        items((0, S)),
+        items((1, S)),
+        ExternalReport(processed=3),
+        ExternalReport(message="x"),
+    ]
+    found = list(conflate(run))
+    assert [len(one) for one, _ in found] == [2, 1, 1, 2]
+    assert found[3][1] == ExternalReport(processed=3, message="x")
+
+
+class AnyReports(RuleBasedStateMachine):
+    """Reports in any order, true or not; cancels, ends and time between them."""
+
+    @initialize(total=st.none() | st.integers(1, 5), errors=st.none() | st.integers(0, 2))
+    def submit(self, total: int | None, errors: int | None) -> None:
+        self.desk = Desk(total, max_errors=errors)
+        self.seen = self.desk.job, list(self.desk.items)
+
+    @rule(told=reports)
+    def report(self, told: ExternalReport) -> None:
+        if self.desk.job.counted:
+            told = replace(told, items=())
+        before = self.desk.job
+        try:
+            self.desk.hear(told)
+        except Refused:
+            assert self.desk.job is before, "all or nothing"
+
+    @rule(command=st.sampled_from([Cancel("j"), Fail("j", JobError("failed_by_operator", "no"))]))
+    @precondition(lambda self: not self.desk.job.done and self.desk.now > 110)
+    def end_early(self, command: object) -> None:
+        self.desk.take(command)
+
+    @rule(seconds=st.sampled_from([1.0, 31.0, 400.0]))
+    @precondition(lambda self: not self.desk.job.done)
+    def time_passes(self, seconds: float) -> None:
+        self.desk.now += seconds
+        self.desk.take(CheckHealth("j", ALARMS))
+
+    @invariant()
+    def counts_add_up_and_equal_the_items(self) -> None:
+        job = self.desk.job
+        assert job.waiting + job.leased + job.processed + job.cancelled == job.total
+        assert min(job.waiting, job.leased, job.succeeded, job.failed, job.skipped, job.cancelled) >= 0
+        if not job.counted:
+            for state in ITEM_FINAL:
+                assert getattr(job, state.value) == sum(item.state is state for item in self.desk.items)
+            assert job.leased == sum(item.state is ItemState.RUNNING for item in self.desk.items)
+            running = sum(item.progress or 0 for item in self.desk.items if item.state is ItemState.RUNNING)
+            assert job.partial == pytest.approx(running, abs=1e-6)
+
+    @invariant()
+    def nothing_is_undone(self) -> None:
+        (was, items), job = self.seen, self.desk.job
+        assert job.seq >= was.seq
+        assert job.processed >= was.processed
+        assert (job.percent or 0.0) >= (was.percent or 0.0)
+        assert not was.done or job == was
+        for before, item in zip(items, self.desk.items, strict=True):
+            assert before.state not in ITEM_FINAL or item == before
+        self.seen = job, list(self.desk.items)
+
+    @invariant()
+    def done_exactly_when_nothing_is_left(self) -> None:
+        job = self.desk.job
+        assert (job.finished_at is not None) == job.done
+        assert job.done or job.waiting or job.leased or job.open_end or job.state is State.QUEUED
+        assert not (job.done and (job.waiting or job.leased))
+        assert job.done or (job.percent or 0.0) < 100
+
+    def teardown(self) -> None:
+        """Whatever happened, the job can still end, also if nobody ever reports again."""
+        if not self.desk.job.done:
+            self.desk.take(Cancel("j"))
+        self.desk.now += 31
+        if not self.desk.job.done:
+            self.desk.take(CheckHealth("j", ALARMS))
+        assert self.desk.job.done
+
+
+TestAnyReports = AnyReports.TestCase

@@ -1,0 +1,79 @@
+"""A real worker process, spoken to over its pipes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import PATIENCE_S
+from unstuck.runner import protocol as pipe
+
+
+class Talk:
+    """What a runner does with a worker."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, outputs: Path) -> None:
+        self.process = process
+        self.outputs = outputs
+        self._log = log
+        self.heard: list[pipe.Progress] = []
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text("utf-8", "backslashreplace")
+
+    def output(self, run_id: int) -> Path:
+        return self.outputs / str(run_id)
+
+    async def say(self, *messages: pipe.ToWorker) -> None:
+        await self.write(pipe.encode(*messages))
+
+    async def write(self, lines: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(lines)
+        await self.process.stdin.drain()
+
+    async def run(self, name: str, kind: str = "behave", id: int = 1, **fields: Any) -> None:
+        await self.say(pipe.Run(id=id, kind=kind, name=name, output=str(self.output(id)), **fields))
+
+    async def hear(self) -> pipe.ToRunner | None:
+        """The next message, None at the end."""
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)
+        return pipe.decode_for_runner(line)[0] if line else None
+
+    async def done(self, id: int = 1) -> pipe.Done:
+        """The end of this run; the progress before it is in `heard`."""
+        while True:
+            message = await self.hear()
+            assert isinstance(message, (pipe.Progress, pipe.Done)), message
+            assert message.id == id
+            if isinstance(message, pipe.Done):
+                return message
+            self.heard.append(message)
+
+    async def outcome(self, name: str, kind: str = "behave", **fields: Any) -> pipe.Done:
+        await self.run(name, kind, **fields)
+        return await self.done(fields.get("id", 1))
+
+    async def progress(self) -> pipe.Progress:
+        message = await self.hear()
+        assert isinstance(message, pipe.Progress), message
+        return message
+
+    async def lives(self) -> None:
+        """It answers to one more run."""
+        done = await self.outcome("return", id=99)
+        assert done.state == "succeeded", done
+
+    async def exit_code(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+
+    def hang_up(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+Start = Callable[..., Awaitable[Talk]]

@@ -1,0 +1,184 @@
+"""Short items are claimed by the handful and sent ahead: quick, and yet nothing is kept from anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.support.jobs import submitted, until_done
+from tests.support.waiting import soon
+from unstuck.files.folder import DataFolder
+from unstuck.jobs.job import Cancel, Item, Job, Renew, replace
+from unstuck.runner.prefetch import MOST_AHEAD, ClaimedItem, Prefetch
+from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.store.sqlite import SQLiteStore
+
+KINDS = """
+import os, time
+from pathlib import Path
+import unstuck
+
+@unstuck.kind("quick", needs_file=False)
+def quick(
+    file: Path | None, report: unstuck.Report, *,
+    gate: str = "", at: int = -1, bad_from: int = 9_999, size: int = 0,
+) -> dict:
+    if int(report.name.removesuffix(".csv")) >= bad_from:
+        raise unstuck.Failed("as was asked for")
+    if int(report.name.removesuffix(".csv")) == at and report.attempt == 1:
+        report(None, message=str(os.getpid()))
+        while not Path(gate).exists():
+            time.sleep(0.005)
+            if report.cancelled:
+                raise unstuck.Cancelled
+    return {"attempt": report.attempt, "pid": os.getpid(), "text": "x" * size}
+"""
+
+
+@asynccontextmanager
+async def running(store: SQLiteStore, tmp_path: Path, workers: int = 2) -> AsyncIterator[Runner]:
+    app = tmp_path / "mywork.py"
+    app.write_text(KINDS)
+    runner = Runner(store, DataFolder(tmp_path), RunnerConfig(app=str(app), workers=workers, cancel_grace_s=0.5))
+    await runner.start()
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+
+
+def gated(tmp_path: Path, at: int) -> dict[str, object]:
+    return {"gate": str(tmp_path / "gate"), "at": at}
+
+
+async def until_gated(store: SQLiteStore, job_id: str, at: int) -> Item:
+    """The item that waits at the gate; all that can be done beside it is done."""
+    while (item := await store.item(job_id, at)) is None or item.message is None:
+        await asyncio.sleep(0.01)
+    return item
+
+
+async def processed(store: SQLiteStore, job_id: str) -> int:
+    return (await store.snapshot(job_id)).job.processed
+
+
+async def test_workers_have_many_short_items_at_once(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path) as runner:
+        job_id = await submitted(store, 2_000, kind="quick")
+        most = 0
+        while not (await store.snapshot(job_id)).job.done:
+            most = max(most, sum(held.process is not None for held in runner._items))
+            await asyncio.sleep(0.001)
+        assert 20 < most <= 2 * (1 + MOST_AHEAD)
+
+
+async def test_results_that_fill_a_pipe_get_through(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path) as runner:
+        job_id = await submitted(store, 200, kind="quick", options={"size": 60_000})
+        assert (await until_done(store, job_id)).succeeded == 200
+        assert {len(str((item.result or {})["text"])) for item in await store.items(job_id, limit=200)} == {60_000}
+        assert runner.deaths == 0
+
+
+async def test_few_fail_beyond_what_may_though_all_went_well_before(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path):
+        job_id = await submitted(store, 2_000, kind="quick", options={"bad_from": 500}, max_errors=3)
+        job = await until_done(store, job_id)
+        assert job.error is not None
+        assert (job.state, job.error.code) == ("failed", "too_many_errors")
+        assert 3 < job.failed < 20
+
+
+async def test_what_lies_behind_an_item_that_proves_long_is_done_by_others(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    async with running(store, tmp_path):
+        job_id = await submitted(store, 600, kind="quick", options=gated(tmp_path, 300))
+        while await processed(store, job_id) < 599:
+            await asyncio.sleep(0.01)
+        (tmp_path / "gate").touch()
+        job = await until_done(store, job_id)
+        assert (job.state, job.succeeded) == ("completed", 600)
+        assert {(item.attempt, item.lease) for item in await store.items(job_id, limit=600)} == {(1, 1)}
+        assert {entry.what for entry in await store.timeline(job_id)} <= {"submitted", "state"}
+
+
+async def test_a_cancel_ends_what_was_sent_ahead(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path, workers=1):
+        job_id = await submitted(store, 600, kind="quick", options=gated(tmp_path, 300))
+        await until_gated(store, job_id, 300)
+        await store.apply([Cancel(job_id)])
+        job = await until_done(store, job_id)
+        assert (job.state, job.succeeded, job.cancelled) == ("cancelled", 300, 300)
+        other = await submitted(store, 3, kind="quick")
+        assert (await until_done(store, other)).state == "completed"
+
+
+async def test_a_worker_that_dies_costs_only_the_item_that_it_was_at(store: SQLiteStore, tmp_path: Path) -> None:
+    async with running(store, tmp_path, workers=1) as runner:
+        job_id = await submitted(store, 400, kind="quick", options=gated(tmp_path, 200))
+        item = await until_gated(store, job_id, 200)
+        os.kill(int(item.message or ""), signal.SIGKILL)
+        assert (await until_done(store, job_id)).state == "completed"
+        attempts = {one.index: one.attempt for one in await store.items(job_id, limit=400)}
+        assert {index for index, attempt in attempts.items() if attempt != 1} == {200}
+        assert attempts[200] == 2
+        assert runner.deaths == 1
+
+
+async def test_a_small_job_goes_before_what_is_in_reserve_of_a_large_one(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    async with running(store, tmp_path):
+        large = await submitted(store, 5_000, kind="quick")
+        while await processed(store, large) < 500:
+            await asyncio.sleep(0.005)
+        small = await submitted(store, 3, kind="quick")
+        before = await processed(store, large)
+        assert (await until_done(store, small)).state == "completed"
+        # What was sent ahead and what is written together: far from all that there is. It takes 0.06 s, in which
+        # a thousand are done.
+        assert await processed(store, large) - before < 2_500
+        await store.apply([Cancel(large)])
+        await until_done(store, large)
+
+
+async def test_only_short_items_are_claimed_by_the_handful(store: SQLiteStore) -> None:
+    held: set[ClaimedItem] = set()
+    reserve = Prefetch(store, 2, 30.0, lambda: "us", held, lambda job_ids: None)
+    claiming = asyncio.create_task(reserve.run())
+    try:
+        job_id = await submitted(store, 500, kind="quick")
+        first = await reserve.next()
+        job = (await store.snapshot(job_id)).job
+        reserve.on_commit(job)
+        assert len(held) == 4, "nobody knows yet"
+        assert reserve.take_ahead(job_id, 0) == []
+        reserve.record_duration(job_id, 1.0)
+        for _ in range(4):
+            await reserve.next()
+        assert len(held) == 8, "they take long"
+        reserve.record_duration(job_id, 0.0005, 60)
+        for _ in range(4):
+            await reserve.next()
+        assert len(held) == 8 + 2 * 128
+        ahead = reserve.take_ahead(job_id, 0)
+        assert 50 < len(ahead) <= 60
+        assert reserve.take_ahead(job_id, 31) == [], "it has enough"
+        reserve.put_back(ahead)
+        assert await reserve.next() is ahead[0]
+        assert reserve.take_ahead("another", 0) == []
+        reserve.on_commit(replace(job, max_errors=5))
+        assert len(reserve.take_ahead(job_id, 0)) == 5, "as many as may fail"
+        reserve.on_commit(replace(job, max_errors=0))
+        assert reserve.take_ahead(job_id, 0) == []
+        assert reserve.remove({first, ahead[10]}) == {ahead[10]}
+        renewals = [Renew(job_id, one.item.index, one.item.lease, 30.0) for one in held]
+        assert all(isinstance(outcome, Job) for outcome in await store.apply(renewals))
+    finally:
+        claiming.cancel()
+        await soon(claiming.done)

@@ -1,0 +1,119 @@
+"""What runner and worker say to each other survives whatever user code does around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.runner.talk import Talk
+from tests.support.waiting import soon
+from unstuck.kinds.report import REPORT_INTERVAL
+from unstuck.runner import protocol as pipe
+
+
+async def test_prints_go_to_the_log(worker: Talk) -> None:
+    done = await worker.outcome("print")
+    assert done.result == {"stdin": "", "descriptor": ""}
+    for text in ('{"type":"done","id":1', "ünïcödé", "to descriptor 1", "to the first stdout", "from a child"):
+        assert text in worker.log
+    await worker.lives()
+
+
+async def test_closed_streams_do_not_silence_the_log(worker: Talk) -> None:
+    done = await worker.outcome("close_streams")
+    assert done.error is not None
+    assert "into the log, nevertheless" in done.error.message
+    assert "into the log, nevertheless" in worker.log
+    await worker.lives()
+
+
+async def test_items_are_worked_on_in_their_order(worker: Talk) -> None:
+    await worker.say(
+        *[
+            pipe.Run(id=id, kind="behave", name="return", output=str(worker.output(id)), options={"number": id})
+            for id in range(300)
+        ]
+    )
+    for id in range(300):
+        assert (await worker.done(id)).result == {"number": id}
+
+
+async def test_each_item_starts_in_the_same_folder(worker: Talk, tmp_path: Path) -> None:
+    for id in (1, 2):
+        assert (await worker.outcome("chdir", id=id)).result == {"before": str(tmp_path)}
+
+
+async def test_a_report_is_cut_and_cleaned(worker: Talk) -> None:
+    await worker.run("report")
+    progress = await worker.progress()
+    await worker.say(pipe.Stop(id=1))
+    assert progress.fraction == 0.25
+    assert progress.message is not None
+    assert progress.message.startswith("ab?xxx")
+    assert len(progress.message) == pipe.MESSAGE_LIMIT - 1  # a character that nobody can store is gone
+
+
+async def test_of_a_short_item_only_the_end_is_said(worker: Talk) -> None:
+    for id in range(1, 21):
+        await worker.outcome("passing", id=id)
+    assert len(worker.heard) < 20, "an item that was put aside for longer than a moment may have been heard of"
+
+
+async def test_the_newest_of_many_reports_is_heard_in_the_silence_after_them(worker: Talk) -> None:
+    await worker.run("burst", options={"number": 50_000})
+    while True:
+        progress = await worker.progress()
+        if progress.message == "running":
+            break
+    await worker.say(pipe.Stop(id=1))
+    await worker.done()
+    assert len(worker.heard) < 5
+
+
+async def test_reports_are_few_however_many_there_are(worker: Talk) -> None:
+    done = await worker.outcome("flood " + "x" * 400, options={"number": 500_000})
+    assert done.result is not None
+    assert 1 <= len(worker.heard) <= done.result["seconds"] / REPORT_INTERVAL + 2
+
+
+async def test_a_thread_that_is_left_behind_is_silent_and_stopped(worker: Talk, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    assert (await worker.outcome(f"thread {note}")).state == "succeeded"
+    await soon(note.exists)
+    await worker.lives()
+
+
+async def test_pools_and_loops_work_as_anywhere(worker: Talk) -> None:
+    assert (await worker.outcome("pool")).result == {"sum": 3}
+    assert (await worker.outcome("asyncio", id=2)).result == {"asyncio": "ran"}
+
+
+@pytest.mark.parametrize("label", ["\n", "\u2028\u2029\x85", "a\x00b", '"}\n{"type":"stop","id":1}', "é" * 10_000])
+async def test_labels_of_any_text(worker: Talk, label: str) -> None:
+    done = await worker.outcome(label, kind="needs-file", input="/x")
+    assert done.result is not None
+    assert done.result["label"] == label
+
+
+@given(st.text(st.characters(), max_size=600), st.integers(1, 500))
+def test_what_is_fitted_can_be_sent(text: str, limit: int) -> None:
+    fitted = pipe.fit_text(text, limit)
+    assert len(fitted) <= limit
+    assert "\0" not in fitted
+    line = pipe.encode(pipe.Progress(id=1, message=fitted))
+    assert line.count(b"\n") == 1
+    assert pipe.decode_for_runner(line) == [pipe.Progress(id=1, message=fitted)]
+
+
+def test_each_end_reads_only_what_is_meant_for_it() -> None:
+    run = pipe.Run(id=1, kind="a", name="b", output="/c", options={"x": None})
+    done = pipe.Done(id=1, state="failed", error=pipe.ItemError(code="c", message="m"), result={"a": [1]})
+    assert pipe.decode_for_worker(pipe.encode(run, run)) == [run, run]
+    assert pipe.decode_for_runner(pipe.encode(done)) == [done]
+    with pytest.raises(ValueError, match="type"):
+        pipe.decode_for_runner(pipe.encode(run))
+    with pytest.raises(ValueError, match="type"):
+        pipe.decode_for_worker(pipe.encode(done))

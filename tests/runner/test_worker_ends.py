@@ -1,0 +1,227 @@
+"""Every way in which the code of a kind can end, and what the runner hears of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runner.talk import Start, Talk
+from tests.support.waiting import soon
+from unstuck.runner import protocol as pipe
+
+
+async def test_a_dict_is_the_result(worker: Talk) -> None:
+    done = await worker.outcome("return", options={"number": 5})
+    assert done == pipe.Done(id=1, state="succeeded", result={"number": 5})
+
+
+async def test_nothing_is_a_success(worker: Talk) -> None:
+    assert await worker.outcome("none") == pipe.Done(id=1, state="succeeded")
+
+
+async def test_a_path_is_the_result_file(worker: Talk) -> None:
+    assert (await worker.outcome("file my report.txt")).file == "my report.txt"
+    assert (worker.output(1) / "my report.txt").read_text() == "made"
+    assert (await worker.outcome("relative", id=2)).file == "here.txt"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "OUT",
+        "OUT/folder",
+        "OUT/folder/inner",
+        "OUT/link",
+        "OUT/pipe",
+        "OUT/missing",
+        "OUT/../1/folder",
+    ],
+)
+async def test_a_path_that_is_no_result_file(worker: Talk, path: str) -> None:
+    done = await worker.outcome(f"path {path}")
+    assert done.file is None
+    assert done.error is not None
+    assert done.error.code == "bad_result_file"
+    assert not done.error.transient
+
+
+async def test_a_file_name_that_is_no_text(worker: Talk, tmp_path: Path) -> None:
+    done = await worker.outcome("path OUT/\\udcff")  # escaped by JSON, and so as the label has it
+    assert done.state == "failed"
+
+
+@pytest.mark.parametrize("odd", ["text", "list", "object", "surrogate", "keys", "loop"])
+async def test_a_result_that_is_no_json_object(worker: Talk, odd: str) -> None:
+    done = await worker.outcome(f"odd {odd}")
+    assert done.error is not None
+    assert done.error.code == "bad_result"
+    await worker.lives()
+
+
+async def test_nan_becomes_null(worker: Talk) -> None:
+    assert (await worker.outcome("odd nan")).result == {"it": None}
+
+
+async def test_a_result_has_a_limit(worker: Talk) -> None:
+    room = pipe.RESULT_LIMIT - len('{"text":""}')
+    assert (await worker.outcome("large", options={"number": room})).state == "succeeded"
+    done = await worker.outcome("large", options={"number": room + 1})
+    assert done.error is not None
+    assert done.error.code == "result_too_large"
+    assert str(pipe.RESULT_LIMIT) in done.error.message
+
+
+async def test_skipped(worker: Talk) -> None:
+    done = await worker.outcome("skip nothing to do")
+    assert done == pipe.Done(id=1, state="skipped", message="nothing to do")
+
+
+async def test_failed_on_purpose(worker: Talk) -> None:
+    done = await worker.outcome("failed so sorry")
+    assert done.error == pipe.ItemError(code="my_code", message="so sorry")
+    done = await worker.outcome("transient come back")
+    assert done.error == pipe.ItemError(code="transient", message="come back", transient=True)
+    assert "Traceback" not in worker.log
+    long = await worker.outcome("failed " + "x" * 10_000)
+    assert long.error is not None
+    assert len(long.error.message) == pipe.ERROR_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raise value", "ValueError: the words"),
+        ("raise bytes", "ValueError: ab?c\nd"),
+        ("raise unreadable", "Unreadable: (its message cannot be read)"),
+        ("raise empty", "KeyError"),
+        ("raise base", "BaseException: deep"),
+        ("raise interrupt", "KeyboardInterrupt"),
+        ("raise exit", "SystemExit: the code called sys.exit(0); a kind returns or raises instead"),
+        ("raise cancelled", "Cancelled: raised though nobody asked to stop"),
+        ("raise asyncio", "CancelledError"),
+        ("raise group", "ExceptionGroup: several (2 sub-exceptions)"),
+        ("recurse", "RecursionError: maximum recursion depth exceeded"),
+        ("code", "ValueError: the code 'My code' must be"),
+        ("nonsense", "KeyError: 'do_nonsense'"),
+    ],
+)
+async def test_exceptions(worker: Talk, name: str, message: str) -> None:
+    """They fail the item, their traceback is in the log, and the worker lives on."""
+    done = await worker.outcome(name)
+    assert done.state == "failed"
+    assert done.error is not None
+    assert done.error.code == "exception"
+    assert done.error.message.startswith(message)
+    assert not done.error.transient
+    await worker.lives()
+    assert f"failed on {name!r}" in worker.log
+    assert "behaviour.py" in worker.log
+
+
+async def test_a_long_message_is_cut(worker: Talk) -> None:
+    done = await worker.outcome("raise long")
+    assert done.error is not None
+    assert len(done.error.message) == pipe.MESSAGE_LIMIT
+    assert re.search(r"x… \(behaviour\.py, line \d+\)$", done.error.message)
+
+
+async def test_what_the_server_should_have_refused(worker: Talk) -> None:
+    async def code(**fields: Any) -> str:
+        done = await worker.outcome("return", **fields)
+        assert done.error is not None
+        return done.error.code
+
+    assert await code(kind="unheard-of") == "unknown_kind"
+    assert await code(kind="needs-file") == "file_missing"
+    assert await code(options={"number": "x"}) == "invalid_options"
+    assert await code(options={"numbre": 1}) == "invalid_options"
+
+
+async def test_the_code_gets_what_it_should_know(worker: Talk) -> None:
+    done = await worker.outcome("label", kind="needs-file", input="/some/where.csv", attempt=3)
+    assert done.result == {"name": "where.csv", "attempt": 3, "label": "label"}
+
+
+async def test_the_output_folder_is_made_private_and_emptied(worker: Talk) -> None:
+    assert not worker.output(1).exists()
+    await worker.outcome("litter")
+    assert len(list(worker.output(1).iterdir())) == 3
+    again = await worker.outcome("listed")
+    assert again.result is not None
+    assert again.result["left"] == []
+    assert stat.S_IMODE(again.result["mode"]) == 0o700
+    assert worker.outputs.exists()  # the link that pointed there was removed, not followed
+
+
+async def test_an_output_folder_that_cannot_be_had_is_worth_another_attempt(worker: Talk) -> None:
+    worker.outputs.write_text("in the way")
+    assert (await worker.outcome("return")).state == "succeeded", "it needs none"
+    done = await worker.outcome("litter")
+    assert done.error is not None
+    assert (done.error.code, done.error.transient) == ("output_unusable", True)
+
+
+# -- ways that nothing can answer for
+
+
+async def test_the_process_may_exit(worker: Talk) -> None:
+    await worker.run("exit")
+    assert await worker.hear() is None
+    assert await worker.exit_code() == 7
+
+
+async def test_a_crash_leaves_its_traceback_in_the_log(worker: Talk) -> None:
+    await worker.run("segfault")
+    assert await worker.hear() is None
+    assert await worker.exit_code() == -11
+    assert "Segmentation fault" in worker.log
+    assert "in do_segfault" in worker.log
+
+
+async def test_out_of_memory_has_an_exit_code(start: Start) -> None:
+    worker = await start("--app", str(Path(__file__).with_name("behaviour.py")), "--memory", "300")
+    await worker.hear()
+    await worker.lives()
+    await worker.run("eat")
+    assert await worker.hear() is None
+    assert await worker.exit_code() == pipe.WORKER_OUT_OF_MEMORY
+
+
+async def test_a_command_that_is_out_of_memory_fails_alone(start: Start) -> None:
+    """The limit holds for each process of its own."""
+    eat = "import sys; x = b'x' * 500_000_000"
+    worker = await start("--memory", "300", "--command", f'eat=python3 -c "{eat}"')
+    await worker.hear()
+    done = await worker.outcome("a", kind="eat")
+    assert done.error is not None
+    assert "MemoryError" in done.error.message
+
+
+async def test_a_fork_does_not_hide_the_end(worker: Talk) -> None:
+    """A forked child lives on after its worker died; the pipe is closed all the same."""
+    forked = await worker.outcome("fork")
+    assert forked.result is not None
+    try:
+        await worker.run("exit")
+        assert await worker.hear() is None
+        assert Path(f"/proc/{forked.result['pid']}").exists()
+    finally:
+        os.kill(forked.result["pid"], 9)
+
+
+async def test_only_one_of_two_processes_answers(worker: Talk) -> None:
+    done = await worker.outcome("stray_fork")
+    assert done.result == {"who": "parent"}
+    await worker.lives()
+
+
+async def test_the_runner_speaks_nonsense(worker: Talk) -> None:
+    await worker.write(b'{"type":"dance"}\n')
+    assert await worker.exit_code() == pipe.WORKER_MISUNDERSTOOD
+    await soon(lambda: "the runner said what is no message" in worker.log)

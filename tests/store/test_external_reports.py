@@ -1,0 +1,104 @@
+"""Reports of work that runs elsewhere, as the store keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from tests.store.truths import Seen, counts_equal_the_items
+from tests.support.clock import Clock
+from unstuck.errors import ItemFinished, JobNotFound, NotExternal
+from unstuck.jobs.external import ExternalReport, ItemReport
+from unstuck.jobs.job import Cancel, HealthLimits, Item, ItemState, Job, State
+from unstuck.store.sqlite import SQLiteStore
+
+RUNNING, SUCCEEDED, FAILED = ItemState.RUNNING, ItemState.SUCCEEDED, ItemState.FAILED
+
+
+async def made(store: SQLiteStore, total: int, **more: object) -> str:
+    job = Job(
+        id=str(uuid4()), kind="k", name="n", total=total, waiting=total, created_at=1_000_000.0,
+        **{"external": True, **more},  # type: ignore[arg-type]
+    )  # fmt: skip
+    await store.create(job, [Item(index=index, name=f"{index}") for index in range(total)])
+    return job.id
+
+
+async def states(store: SQLiteStore, job_id: str) -> list[str]:
+    found = Seen((await store.snapshot(job_id)).job, tuple(await store.items(job_id, limit=1000)), {})
+    counts_equal_the_items(found)
+    return [item.state.value for item in found.items]
+
+
+def item(index: int, state: ItemState) -> ExternalReport:
+    return ExternalReport(items=(ItemReport(index, state),))
+
+
+async def test_processed_takes_what_waits_and_the_end_takes_all(store: SQLiteStore) -> None:
+    job_id = await made(store, 5)
+    heard = await store.report(job_id, [item(0, RUNNING), item(1, FAILED), ExternalReport(processed=3)])
+    assert (heard.accepted, heard.refusal) == (3, None)
+    assert await states(store, job_id) == ["running", "failed", "succeeded", "succeeded", "pending"]
+    assert (await store.items(job_id))[2].finished_at == 1_000_000.0
+    await store.report(job_id, [ExternalReport(state=State.COMPLETED)])
+    assert await states(store, job_id) == ["succeeded", "failed", "succeeded", "succeeded", "succeeded"]
+    assert (await store.snapshot(job_id)).job.state is State.COMPLETED_WITH_ERRORS
+
+
+async def test_a_refusal_keeps_what_came_before_and_nothing_of_its_own(store: SQLiteStore) -> None:
+    job_id = await made(store, 5)
+    bad = ExternalReport(items=(ItemReport(1, SUCCEEDED), ItemReport(0, FAILED)), message="no")
+    heard = await store.report(
+        job_id, [item(0, SUCCEEDED), ExternalReport(message="yes"), bad, item(2, SUCCEEDED)]
+    )
+    assert heard.accepted == 2
+    assert isinstance(heard.refusal, ItemFinished)
+    assert await states(store, job_id) == ["succeeded", *["pending"] * 4]
+    assert (await store.snapshot(job_id)).job.message == "yes"
+
+
+async def test_the_end_cuts_off_what_runs(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await made(store, 3)
+    await store.report(job_id, [item(0, SUCCEEDED), item(1, RUNNING)])
+    await store.apply([Cancel(job_id)])
+    assert await states(store, job_id) == ["succeeded", "running", "pending"]
+    for passed, done in ((29.0, False), (1.0, True)):
+        clock.now += passed
+        await asyncio.to_thread(store.sweep, HealthLimits())
+        assert (await store.snapshot(job_id)).job.done == done
+    assert await states(store, job_id) == ["succeeded", "cancelled", "cancelled"]
+
+
+async def test_a_restart_takes_nothing_from_a_reporter(store: SQLiteStore) -> None:
+    job_id = await made(store, 2)
+    await store.report(job_id, [item(0, RUNNING)])
+    await asyncio.to_thread(lambda: store.sweep(HealthLimits(), everything=True))
+    assert await states(store, job_id) == ["running", "pending"]
+    assert await store.claim(10, 30.0) == []
+
+
+async def test_silence_is_written_and_not_more_often_than_it_changes(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await made(store, 2)
+    await store.report(job_id, [ExternalReport(processed=1)])
+    seqs = []
+    for _ in range(3):
+        clock.now += 61
+        await asyncio.to_thread(store.sweep, HealthLimits())
+        snapshot = await store.snapshot(job_id)
+        assert snapshot.job.health == "unresponsive"
+        seqs.append(snapshot.job.seq)
+    assert len(set(seqs)) == 1
+
+
+async def test_of_whom_no_reports_are_taken(store: SQLiteStore) -> None:
+    ours = await made(store, 1, external=False)
+    assert isinstance((await store.report(ours, [ExternalReport()])).refusal, NotExternal)
+    with pytest.raises(JobNotFound):
+        await store.report(str(uuid4()), [ExternalReport()])
+
+
+async def test_names_are_found_however_many_have_them(store: SQLiteStore) -> None:
+    job_id = await made(store, 3)
+    assert await store.indexes_of(job_id, ["2", "0", "nobody"]) == [("0", 0), ("2", 2)]

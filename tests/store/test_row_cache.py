@@ -1,0 +1,82 @@
+"""What the writer remembers of rows is what stands in them, whatever happens."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from tests.support.clock import Clock
+from tests.support.jobs import finish, submitted
+from unstuck.errors import LeaseLost
+from unstuck.jobs.job import Cancel, Finish, Item, Job, Report
+from unstuck.store.row_cache import MOST_ITEMS, RowCache
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.writer import Transaction
+
+
+async def test_what_somebody_else_wrote_is_seen(store: SQLiteStore) -> None:
+    await submitted(store, 1)
+    (claimed,) = await store.claim(1, 30.0)
+    foreign = sqlite3.connect(store.path)
+    with foreign:
+        foreign.execute("UPDATE items SET lease = lease + 1")
+    foreign.close()
+    (refusal,) = await store.apply([finish(claimed)])
+    assert isinstance(refusal, LeaseLost)
+
+
+async def test_what_was_rolled_back_is_not_remembered(store: SQLiteStore) -> None:
+    job_id = await submitted(store, 1)
+    (claimed,) = await store.claim(1, 30.0)
+
+    def broken(transaction: Transaction) -> None:
+        transaction.apply(finish(claimed))
+        transaction.flush()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store._write(broken)
+    assert not (await store.snapshot(job_id)).job.done
+    (job,) = await store.apply([finish(claimed)])
+    assert isinstance(job, Job)
+    assert job.done
+
+
+async def test_a_cancel_and_what_follows_it_in_the_same_commit(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 3)
+    one, two = await store.claim(2, 30.0)
+    said = Report(job_id, 1, two.item.lease, clock.now, 0.5, "so far")
+    ends: list[Finish] = [finish(one), finish(two, "cancelled")]
+    outcomes = await store.apply([said, Cancel(job_id), *ends])
+    assert [type(outcome) for outcome in outcomes] == [Job] * 4
+    items = await store.items(job_id)
+    assert [item.state for item in items] == ["succeeded", "cancelled", "cancelled"]
+    assert items[1].message is None, "its end said nothing, so what was said before is gone"
+    assert (await store.snapshot(job_id)).job == outcomes[-1]
+
+
+async def test_only_what_moved_is_written_and_all_of_it(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 2)
+    (claimed,) = await store.claim(1, 30.0, "somebody")
+    for fraction, message in ((0.25, "a"), (0.25, None), (0.5, "b")):
+        clock.now += 1
+        await store.apply([Report(job_id, 0, claimed.item.lease, clock.now, fraction, message)])
+    item = await store.item(job_id, 0)
+    assert item == replace(claimed.item, state=item.state, seq=5, progress=0.5, message="b", started_at=clock.now)
+    assert item.state == "running"
+
+
+def test_it_forgets_what_is_over_and_all_when_it_is_full() -> None:
+    known = RowCache()
+    held = Item(index=1, name="1", lease_until=1.0)
+    known.update({}, {(1, 1): held, (1, 2): Item(index=2, name="2")})
+    assert known.items == {(1, 1): held}
+    known.update({}, {(1, 1): replace(held, lease_until=None)})
+    assert known.items == {}
+    known.update({}, {(1, index): held for index in range(MOST_ITEMS + 1)})
+    known.update({}, {(2, 1): held})
+    assert known.items == {(2, 1): held}
+    known.check_version(1)
+    assert known.items == {}

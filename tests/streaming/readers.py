@@ -1,0 +1,54 @@
+"""Viewers of a hub that read to the end of their stream and keep what they got."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from unstuck.streaming.config import StreamConfig
+from unstuck.streaming.hub import Hub
+from unstuck.streaming.viewer import Viewer
+
+QUICK = StreamConfig(interval_s=0.0, broadcast_pause_s=0.01)
+
+
+def events_in(data: bytes) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for block in data.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
+        if "data" in lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+class Reader:
+    """Reads a viewer to its end in the background and keeps what it got."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.ended = False
+        self._viewer = viewer
+
+    async def run(self) -> None:
+        async for data in self._viewer:
+            self.events += events_in(data)
+        self.ended = True
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [data for event, data in self.events if event == name]
+
+
+@asynccontextmanager
+async def reading(hub: Hub, *job_ids: str, ends: bool = True, all_jobs: bool = False) -> AsyncIterator[Reader]:
+    viewer = await hub.join(None if all_jobs else list(job_ids), base="", ends=ends and not all_jobs)
+    reader = Reader(viewer)
+    task = asyncio.create_task(reader.run())
+    try:
+        yield reader
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        hub.leave(viewer)

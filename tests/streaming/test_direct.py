@@ -1,0 +1,244 @@
+"""The fast way out, called as uvicorn does: a `send` that finishes at once, or only when its buffer has room."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.streaming.readers import QUICK, events_in
+from tests.support.jobs import finish, submitted
+from tests.support.waiting import soon
+from unstuck.jobs.job import Cancel
+from unstuck.serve import _with_connection
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.streaming.direct import (
+    BACKLOG_BYTES,
+    CONNECTION_KEY,
+    SENDS_PER_TURN,
+    Connection,
+    DirectResponse,
+    FlushQueue,
+)
+from unstuck.streaming.hub import Hub
+
+
+class UvicornDouble:
+    """What uvicorn gives an app: `send` waits while the buffer is full, `receive` until the client goes."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.room = asyncio.Event()
+        self.room.set()
+        self.gone = asyncio.Event()
+        self.aborted = False
+        self.most = 0
+
+    async def send(self, message: Any) -> None:
+        if not self.room.is_set() and not self.gone.is_set():
+            await self.room.wait()
+        if not self.gone.is_set():
+            self.sent.append(message)
+            if message["type"] == "http.response.body" and not message["more_body"]:
+                self.gone.set()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    def set_write_buffer_limits(self, most: int) -> None:
+        self.most = most
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self.room.is_set() else 1
+
+    def is_closing(self) -> bool:
+        return self.gone.is_set()
+
+    def write(self, chunk: bytes) -> None:
+        self.sent.append({"type": "http.response.body", "body": unchunked(chunk), "more_body": True})
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.gone.set()
+        self.room.set()
+
+    @property
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        return events_in(b"".join(message.get("body", b"") for message in self.sent))
+
+
+@pytest.fixture
+async def hub(store: SQLiteStore) -> AsyncIterator[Hub]:
+    one = Hub(store, QUICK)
+    yield one
+    await one.close()
+
+
+@asynccontextmanager
+async def connected(
+    hub: Hub, job_id: str, flush: FlushQueue, limit_s: float = 30.0
+) -> AsyncIterator[UvicornDouble]:
+    connection = UvicornDouble()
+    viewer = await hub.join([job_id], base="", ends=True)
+    response = DirectResponse(viewer, b": hello\n\n", hub, flush, limit_s)
+    wire = Connection(connection.send, connection)  # type: ignore[arg-type]
+
+    async def served() -> None:
+        await response({"type": "http", CONNECTION_KEY: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
+        assert wire.serve_until_disconnect is not None
+        await wire.serve_until_disconnect(connection.receive)  # type: ignore[arg-type]
+
+    task = asyncio.create_task(served())
+    try:
+        yield connection
+        await asyncio.wait_for(task, 10)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with connected(hub, job_id, FlushQueue()) as one:
+        await soon(lambda: one.events)
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: one.gone.is_set())
+    assert one.sent[0]["type"] == "http.response.start"
+    headers = dict(one.sent[0]["headers"])
+    assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert b"content-length" not in headers
+    assert one.sent[1]["body"] == b": hello\n\n"
+    assert one.most == BACKLOG_BYTES
+    assert [name for name, _ in one.events] == ["job", "items", "job"]
+    assert [job["state"] for job in jobs(one)] == ["queued", "cancelled"]
+    assert [message["more_body"] for message in one.sent[1:]] == [True, True, False], "one send for each change"
+    assert hub.streams == 0
+
+
+async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store, 50)
+    flush = FlushQueue()
+    async with connected(hub, job_id, flush) as slow, connected(hub, job_id, flush) as quick:
+        await soon(lambda: slow.events and quick.events)
+        slow.room.clear()
+        for _ in range(20):
+            (claimed,) = await store.claim(1, 30.0)
+            await store.apply([finish(claimed)])
+            seq = (await store.snapshot(job_id)).job.seq
+            await soon(lambda seq=seq: jobs(quick)[-1]["seq"] == seq)  # type: ignore[misc]
+        slow.room.set()
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: slow.gone.is_set() and quick.gone.is_set())
+    assert jobs(slow)[-1] == jobs(quick)[-1]
+    assert len(jobs(slow)) <= 4 < len(jobs(quick))
+    seqs = [job["seq"] for job in jobs(slow)]
+    assert seqs == sorted(set(seqs))
+
+
+async def test_a_reader_that_does_not_read_is_let_go(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with connected(hub, job_id, FlushQueue(), limit_s=0.05) as one:
+        await soon(lambda: one.events)
+        one.room.clear()
+        await store.apply([Cancel(job_id)])
+        await soon(lambda: one.aborted)
+    assert hub.streams == 0
+
+
+async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    async with connected(hub, job_id, FlushQueue()) as one:
+        await soon(lambda: one.events)
+        one.room.clear()
+        await store.claim(1, 30.0)
+        await soon(lambda: not one.room.is_set() and hub.streams == 1)
+        one.gone.set()
+    assert hub.streams == 0
+    assert not one.aborted
+
+
+async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store)
+    flush = FlushQueue()
+    async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
+        await soon(lambda: broken.events and whole.events)
+        broken.sent = None  # type: ignore[assignment] – what is written to it next raises
+        (claimed,) = await store.claim(1, 30.0)
+        await soon(lambda: len(jobs(whole)) == 2 and broken.aborted)
+        await store.apply([Cancel(job_id), finish(claimed)])
+        await soon(lambda: whole.gone.is_set())
+    assert jobs(whole)[-1]["state"] == "cancelled"
+
+
+async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
+    """Rings wait for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
+
+    class Cycle:
+        """As uvicorn's: it knows the scope, and the scope our wire, which knows its `send`."""
+
+        transport = asyncio.Transport()
+
+        def __init__(self) -> None:
+            self.scope: dict[str, Any] = {"type": "http"}
+
+        async def send(self, message: Any) -> None: ...
+
+        async def receive(self) -> Any: ...
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        wire = scope[CONNECTION_KEY]
+
+        async def hold(_: Any, wire: Connection = wire) -> None:
+            assert wire.send == send
+
+        wire.serve_until_disconnect = hold
+
+    cycle = Cycle()
+    gone = weakref.ref(cycle)
+    gc.disable()
+    try:
+        await _with_connection(app)(cycle.scope, cycle.receive, cycle.send)
+        del cycle
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) -> None:
+    """One flush of all of them at once would block the loop for everybody."""
+    job_id = await submitted(store)
+    flush = FlushQueue()
+    turns = 0
+
+    class Counted:
+        queued = False
+
+        def next_chunk(self) -> bytes:
+            seen.append(turns)
+            return b""
+
+    seen: list[int] = []
+    for _ in range(SENDS_PER_TURN * 2 + 1):
+        flush.add(Counted())  # type: ignore[arg-type]
+    while len(seen) < SENDS_PER_TURN * 2 + 1:
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(set(seen)) == 3
+    assert (await store.snapshot(job_id)).job.seq == 1
+
+
+def unchunked(chunk: bytes) -> bytes:
+    size, body = chunk.split(b"\r\n", 1)
+    assert len(body) == int(size, 16) + 2
+    assert body.endswith(b"\r\n")
+    return body[:-2]
+
+
+def jobs(connection: UvicornDouble) -> list[dict[str, Any]]:
+    return [data for name, data in connection.events if name == "job"]

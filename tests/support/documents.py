@@ -1,0 +1,12 @@
+"""The documents, as tests read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = (ROOT / "PROTOCOL.md").read_text()
+
+
+def section(number: int) -> str:
+    return PROTOCOL.split(f"\n## {number}. ")[1].split("\n## ")[0]

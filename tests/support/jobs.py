@@ -1,0 +1,41 @@
+"""Submit jobs straight into a store, and end their items."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from uuid import uuid4
+
+from tests.support.waiting import PATIENCE_S
+from unstuck.jobs.job import Finish, Item, ItemState, Job, JobError
+from unstuck.store.protocol import WorkItem
+from unstuck.store.sqlite import SQLiteStore
+
+
+async def submitted(store: SQLiteStore, total: int = 3, *, kind: str = "checksum", **more: Any) -> str:
+    """The id of a new job with so many items, `0.csv` and so on; `more` are fields of the job."""
+    fields = {"created_at": 1_000_000.0, **more}
+    job = Job(id=str(uuid4()), kind=kind, name=f"{total} files", total=total, waiting=total, **fields)
+    await store.create(job, [Item(index=index, name=f"{index}.csv", size=index) for index in range(total)])
+    return job.id
+
+
+async def until_done(store: SQLiteStore, job_id: str) -> Job:
+    """The job when it is done."""
+    end = time.monotonic() + PATIENCE_S
+    while not (job := (await store.snapshot(job_id)).job).done:
+        assert time.monotonic() < end, job
+        await asyncio.sleep(0.01)
+    return job
+
+
+def finish(
+    claimed: WorkItem, state: str = "succeeded", error: JobError | None = None, pause_s: float = 0.0
+) -> Finish:
+    """The command that ends this item, with its index as the result."""
+    item = claimed.item
+    result = {"n": item.index}
+    return Finish(
+        claimed.job_id, item.index, item.lease, ItemState(state), 1.0, error, result=result, pause_s=pause_s
+    )
