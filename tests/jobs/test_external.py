@@ -72,56 +72,56 @@ def items(*told: tuple[int, ItemState]) -> ExternalReport:
 
 def test_the_last_item_ends_the_job() -> None:
     desk = Desk(3)
-    desk.hear(ExternalReport())
+    desk.apply_report(ExternalReport())
     assert desk.job.state is State.RUNNING
-    desk.hear(items((0, S)), items((1, ItemState.RUNNING)))
+    desk.apply_report(items((0, S)), items((1, ItemState.RUNNING)))
     assert (desk.job.succeeded, desk.job.leased, desk.job.waiting) == (1, 1, 1)
-    desk.hear(items((1, F), (2, K)))
+    desk.apply_report(items((1, F), (2, K)))
     assert (desk.job.state, desk.job.percent) == (State.COMPLETED_WITH_ERRORS, 100.0)
 
 
 def test_an_end_told_again_is_no_news_and_another_one_is_refused() -> None:
     desk = Desk(2)
-    desk.hear(items((0, S)))
+    desk.apply_report(items((0, S)))
     seq = desk.job.seq
-    desk.hear(items((0, S)), items((0, ItemState.RUNNING)))
+    desk.apply_report(items((0, S)), items((0, ItemState.RUNNING)))
     assert desk.job.seq == seq
     with pytest.raises(ItemFinished):
-        desk.hear(items((0, F)))
+        desk.apply_report(items((0, F)))
 
 
 def test_a_report_holds_as_a_whole_or_not_at_all() -> None:
     desk = Desk(2)
-    desk.hear(items((0, S)))
+    desk.apply_report(items((0, S)))
     before = desk.job
     with pytest.raises(NotFound):
-        desk.hear(items((1, S), (2, S)))
+        desk.apply_report(items((1, S), (2, S)))
     with pytest.raises(ItemFinished):
-        desk.hear(ExternalReport(items=(ItemReport(1, S), ItemReport(0, F)), message="no"))
+        desk.apply_report(ExternalReport(items=(ItemReport(1, S), ItemReport(0, F)), message="no"))
     assert desk.job == before
 
 
 def test_processed_means_that_those_of_which_nothing_was_told_succeeded() -> None:
     desk = Desk(5)
-    desk.hear(items((0, F), (4, ItemState.RUNNING)), ExternalReport(processed=3))
+    desk.apply_report(items((0, F), (4, ItemState.RUNNING)), ExternalReport(processed=3))
     assert [item.state for item in desk.items] == [F, S, S, ItemState.PENDING, ItemState.RUNNING]
-    desk.hear(ExternalReport(processed=2))  # late
+    desk.apply_report(ExternalReport(processed=2))  # late
     assert desk.job.processed == 3
-    desk.hear(ExternalReport(processed=5))
+    desk.apply_report(ExternalReport(processed=5))
     assert (desk.job.state, desk.job.succeeded) == (State.COMPLETED_WITH_ERRORS, 4)
 
 
 def test_without_items_it_is_counted_and_the_total_may_come_late() -> None:
     desk = Desk(None)
-    desk.hear(ExternalReport(processed=7, failed=2))
+    desk.apply_report(ExternalReport(processed=7, failed=2))
     assert (desk.job.known_total, desk.job.percent, desk.job.succeeded) == (None, None, 5)
-    desk.hear(ExternalReport(total=10))
+    desk.apply_report(ExternalReport(total=10))
     assert (desk.job.known_total, desk.job.percent) == (10, 70.0)
-    desk.hear(ExternalReport(total=20), ExternalReport(processed=10))
+    desk.apply_report(ExternalReport(total=20), ExternalReport(processed=10))
     assert desk.job.percent == 70.0, "what was shown is never taken back"
     with pytest.raises(Refused):
-        desk.hear(ExternalReport(processed=21))
-    desk.hear(ExternalReport(processed=20))
+        desk.apply_report(ExternalReport(processed=21))
+    desk.apply_report(ExternalReport(processed=20))
     assert (desk.job.state, desk.job.failed) == (State.COMPLETED_WITH_ERRORS, 2)
 
 
@@ -135,32 +135,32 @@ def test_without_items_it_is_counted_and_the_total_may_come_late() -> None:
 )
 def test_with_an_open_end_only_a_state_ends_it(told: str, state: State, percent: float | None) -> None:
     desk = Desk(None)
-    desk.hear(ExternalReport(processed=7))
+    desk.apply_report(ExternalReport(processed=7))
     assert not desk.job.done
-    desk.hear(ExternalReport(state=State(told)))
+    desk.apply_report(ExternalReport(state=State(told)))
     assert (desk.job.state, desk.job.percent, desk.job.succeeded) == (state, percent, 7)
 
 
 def test_completed_says_that_the_rest_succeeded_and_not_more_than_the_counts() -> None:
     desk = Desk(4)
-    desk.hear(items((0, F), (1, ItemState.RUNNING)), ExternalReport(state=State.COMPLETED))
+    desk.apply_report(items((0, F), (1, ItemState.RUNNING)), ExternalReport(state=State.COMPLETED))
     assert (desk.job.state, desk.job.succeeded, desk.job.partial) == (State.COMPLETED_WITH_ERRORS, 3, 0.0)
     desk = Desk(2)
     with pytest.raises(Refused, match="failed"):
-        desk.hear(ExternalReport(state=State.COMPLETED_WITH_ERRORS))
-    desk.hear(ExternalReport(items=(ItemReport(1, F),), state=State.COMPLETED_WITH_ERRORS))
+        desk.apply_report(ExternalReport(state=State.COMPLETED_WITH_ERRORS))
+    desk.apply_report(ExternalReport(items=(ItemReport(1, F),), state=State.COMPLETED_WITH_ERRORS))
     assert desk.job.state is State.COMPLETED_WITH_ERRORS
 
 
 def test_failed_ends_what_is_left() -> None:
     desk = Desk(3)
-    desk.hear(items((0, S), (1, ItemState.RUNNING)), ExternalReport(state=State.FAILED, error=BROKEN))
+    desk.apply_report(items((0, S), (1, ItemState.RUNNING)), ExternalReport(state=State.FAILED, error=BROKEN))
     assert (desk.job.state, desk.job.cancelled, desk.job.error) == (State.FAILED, 2, BROKEN)
 
 
 def test_the_same_end_again_is_no_news_and_anything_else_is_refused() -> None:
     desk = Desk(2)
-    desk.hear(items((0, S), (1, S)), ExternalReport(state=State.COMPLETED))
+    desk.apply_report(items((0, S), (1, S)), ExternalReport(state=State.COMPLETED))
     assert desk.job.state is State.COMPLETED
     for told in (
         ExternalReport(),
@@ -169,7 +169,7 @@ def test_the_same_end_again_is_no_news_and_anything_else_is_refused() -> None:
         ExternalReport(state=State.COMPLETED, message="x"),
     ):
         with pytest.raises(JobFinished):
-            desk.hear(told)
+            desk.apply_report(told)
 
 
 def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> None:
@@ -177,16 +177,16 @@ def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> No
     desk.take(Cancel("j"))
     assert desk.job.state is State.CANCELLED, "nobody had taken it up"
     desk = Desk(3)
-    desk.hear(items((0, S)))
+    desk.apply_report(items((0, S)))
     desk.take(Cancel("j"))
     assert (desk.job.done, desk.job.cancel_requested, desk.job.waiting) == (False, True, 2)
-    desk.hear(ExternalReport(items=(ItemReport(1, ItemState.CANCELLED),), state=State.CANCELLED))
+    desk.apply_report(ExternalReport(items=(ItemReport(1, ItemState.CANCELLED),), state=State.CANCELLED))
     assert (desk.job.state, desk.job.succeeded, desk.job.cancelled) == (State.CANCELLED, 1, 2)
     desk = Desk(None)
-    desk.hear(ExternalReport(processed=1))
+    desk.apply_report(ExternalReport(processed=1))
     desk.take(Cancel("j"))
     desk.now += 29
-    desk.hear(ExternalReport(processed=2))  # he goes on
+    desk.apply_report(ExternalReport(processed=2))  # he goes on
     desk.take(CheckHealth("j", ALARMS))
     assert not desk.job.done
     desk.now += 1
@@ -197,30 +197,30 @@ def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> No
 def test_whatever_else_ends_it_cuts_the_reporter_off_at_once() -> None:
     for command in (Fail("j", BROKEN), CheckHealth("j", ALARMS)):
         desk = Desk(2, deadline_at=110.0)
-        desk.hear(items((0, ItemState.RUNNING)))
+        desk.apply_report(items((0, ItemState.RUNNING)))
         desk.now = 120.0
         desk.take(command)
         assert (desk.job.state, desk.job.cancelled) == (State.FAILED, 2)
     desk = Desk(3, max_errors=0)
-    desk.hear(items((1, F)))
+    desk.apply_report(items((1, F)))
     assert desk.job.error is not None
     assert (desk.job.error.code, desk.job.cancelled) == ("too_many_errors", 2)
 
 
 def test_health_silence_and_standing_still() -> None:
     desk = Desk(3)
-    desk.hear(ExternalReport(processed=1))
+    desk.apply_report(ExternalReport(processed=1))
     desk.now += 61
     desk.take(CheckHealth("j", ALARMS))
     assert desk.job.health is Health.UNRESPONSIVE
-    desk.hear(ExternalReport())
+    desk.apply_report(ExternalReport())
     assert desk.job.health is Health.OK
     for _ in range(6):
         desk.now += 50
-        desk.hear(ExternalReport(message="still there"))
+        desk.apply_report(ExternalReport(message="still there"))
     desk.take(CheckHealth("j", ALARMS))
     assert desk.job.health is Health.STALLED
-    desk.hear(ExternalReport(processed=2))
+    desk.apply_report(ExternalReport(processed=2))
     assert desk.job.health is Health.OK
 
 
@@ -230,7 +230,7 @@ def test_ours_and_theirs_are_kept_apart() -> None:
     with pytest.raises(Refused, match="elsewhere"):
         decide(Desk(1).job, Claim("j", 0, 1.0), 0.0, Item(index=0, name="a"))
     with pytest.raises(Refused, match="Nobody asked"):
-        Desk(1).hear(items((0, ItemState.CANCELLED)))
+        Desk(1).apply_report(items((0, ItemState.CANCELLED)))
 
 
 passing = st.builds(
@@ -248,8 +248,8 @@ def test_what_stands_for_a_run_of_reports_means_the_same(run: list[ExternalRepor
     each, together = (Desk(5) if named else Desk(None) for _ in range(2))
     if not named:
         run = [replace(told, items=()) for told in run]
-    each.hear(*run)
-    together.hear(*(told for _, told in conflate(run)))
+    each.apply_report(*run)
+    together.apply_report(*(told for _, told in conflate(run)))
     assert [replace(item, seq=0) for item in each.items] == [replace(item, seq=0) for item in together.items]
     for name in ("state", "waiting", "leased", "succeeded", "percent", "message", "total"):
         assert getattr(each.job, name) == getattr(together.job, name), name
@@ -284,7 +284,7 @@ class AnyReports(RuleBasedStateMachine):
             told = replace(told, items=())
         before = self.desk.job
         try:
-            self.desk.hear(told)
+            self.desk.apply_report(told)
         except Refused:
             assert self.desk.job is before, "all or nothing"
 
