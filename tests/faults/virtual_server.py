@@ -29,7 +29,7 @@ from unstuck.store import claims, rows, schema
 from unstuck.store.protocol import SweepResult, WorkItem
 from unstuck.store.row_cache import RowCache
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.store.writer import Transaction
+from unstuck.store.transaction import Transaction
 from unstuck.streaming import sse
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub

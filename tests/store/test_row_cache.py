@@ -13,7 +13,7 @@ from unstuck.errors import LeaseLost
 from unstuck.jobs.job import Cancel, Finish, Item, Job, Report
 from unstuck.store.row_cache import MOST_ITEMS, RowCache
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.store.writer import Transaction
+from unstuck.store.transaction import Transaction
 
 
 async def test_what_somebody_else_wrote_is_seen(store: SQLiteStore) -> None:

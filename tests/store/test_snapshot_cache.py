@@ -20,7 +20,7 @@ from unstuck.store import queries
 from unstuck.store.protocol import JobFilter
 from unstuck.store.snapshot_cache import HEAVIEST, JOB_BYTES, MOST_BYTES, SnapshotCache
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.store.writer import Transaction
+from unstuck.store.transaction import Transaction
 
 BROKEN = JobError("exception", "ValueError: no")
 

@@ -1,7 +1,8 @@
-"""How a job comes into being, whoever asks for it: there has to be room, and what is asked twice is done once.
+"""Creates jobs: enforces the limit on waiting jobs, and idempotency.
 
-Knows neither submissions nor retries: they bring the job, its items, and what it is the same by. What is
-refused leaves nothing behind.
+Decides: whether a job is created, or the first one of the same Idempotency-Key is the answer. A refused job leaves
+nothing behind.
+Must not know: submissions or retries; submit.py and retry.py bring the job, its items and the fingerprint.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ KEY_LENGTH = 255
 
 
 async def check_room(request: Request, services: Services) -> None:
-    """Before anything is sent or written for it: QueueFull. What was taken before is never refused when it comes
-    again."""
+    """Raise QueueFull before anything is uploaded or written. A repeated request is never refused."""
     most = services.settings.max_waiting_jobs
     if not await services.store.has_room(most, _key(request)):
         raise QueueFull(most)
@@ -37,27 +37,27 @@ async def check_room(request: Request, services: Services) -> None:
 async def create_job(
     request: Request, services: Services, job: Job, items: Iterable[Item], fingerprint: object
 ) -> Response:
-    """Keep the job for good, and answer with it; or, where it was asked for before, with the first one. Its files
-    go if it is not kept. `same_by` is all that makes another request of it, as JSON can have it."""
+    """Store the job durably and answer with it, or with the first job of the same Idempotency-Key. The files of a
+    job that is not stored are removed. `fingerprint` holds the values, as JSON, that the key covers."""
     kept = None
     try:
         key = _idempotency_key(request, fingerprint)
         kept = await services.store.create(job, items, key, services.settings.max_waiting_jobs)
     finally:
-        if kept is None or kept.id != job.id:  # refused, or asked for before: these files belong to no job
+        if kept is None or kept.id != job.id:  # refused, or a repeated request: these files belong to no job
             await discard_files(services, job.id)
     snapshot = Snapshot(job) if kept.id == job.id else await services.store.snapshot(kept.id)
-    seen = public(snapshot, time.time(), base_of(request), services.settings.keep_s)
-    return json_response(seen, 202, {"Location": seen["links"]["self"], "Retry-After": "1"})
+    stored = public(snapshot, time.time(), base_of(request), services.settings.keep_s)
+    return json_response(stored, 202, {"Location": stored["links"]["self"], "Retry-After": "1"})
 
 
 async def discard_files(services: Services, job_id: str) -> None:
-    """Remove what was written for a job that is none."""
+    """Remove the files of a job that was not stored."""
     await anyio.to_thread.run_sync(shutil.rmtree, services.folder.job(job_id), True)
 
 
 def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | None:
-    """What tells a request that is sent again, after a lost answer or a double click, from a new one."""
+    """Tell a repeated request, after a lost answer or a double click, from a new one."""
     key = _key(request)
     if key is None:
         return None

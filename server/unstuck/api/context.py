@@ -1,6 +1,8 @@
-"""The HTTP side: parse, ask, answer. No rule of a job's life lives here.
+"""What every route needs: the running app's services, and how requests are read and answered.
 
-`Parts` is what the app hands to the routes; each module below serves one noun of PROTOCOL.md section 3.
+Decides: the spelling of ids and numbers in requests, and the headers of JSON answers.
+Must not know: any rule of a job's life, or a single route.
+Read on: each module beside this one serves one noun of PROTOCOL.md section 3.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from unstuck.streaming.hub import Hub
 
 #: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-#: Of everything that is no file: answers are about now, and about one caller.
+#: For every answer that is not a file: it holds for this moment and this caller.
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """What an operator wants to know of the work, since the start; `lapsed`: items taken from silent runners."""
+    """Counts since the start. `lapsed` are items whose lease ran out."""
 
     workers: int = 0
     deaths: int = 0
@@ -38,9 +40,11 @@ class WorkerStats:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the routes work with. `flush` sends to the viewers, `troubles` says why no work can be done now, in
-    sentences, `polls` counts the polls by their reason, `check_webhook` raises InvalidRequest for a URL that
-    nothing can be delivered to."""
+    """What the routes work with.
+
+    `flush` writes to the viewers; `troubles` returns sentences that say why no work can be done now; `polls`
+    counts polls by their reason; `check_webhook` raises InvalidRequest for a URL that cannot be delivered to.
+    """
 
     settings: Settings
     store: Store
@@ -55,7 +59,7 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """The running app's parts."""
+    """Return the services of the running app."""
     services = getattr(request.app.state, "services", None)
     if services is None:
         raise RuntimeError(
@@ -67,7 +71,7 @@ def services_of(request: Request) -> Services:
 
 
 async def read_body(request: Request, most: int, refusal: UnstuckError) -> bytes:
-    """The whole body; `refusal` is raised as soon as it has more than `most` bytes."""
+    """Read the whole body; raise `refusal` as soon as it has more than `most` bytes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -77,12 +81,12 @@ async def read_body(request: Request, most: int, refusal: UnstuckError) -> bytes
 
 
 def base_of(request: Request) -> str:
-    """The prefix under which the app is mounted, without a slash at its end."""
+    """Return the prefix under which the app is mounted, without a trailing slash."""
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
 def job_id_of(text: str) -> str:
-    """The job id in its one spelling; InvalidJobId."""
+    """Return the job id in lower case; raise InvalidJobId."""
     found = text.lower()
     if not JOB_ID.fullmatch(found):
         raise InvalidJobId(text)
@@ -90,18 +94,18 @@ def job_id_of(text: str) -> str:
 
 
 def int_param(request: Request, name: str, default: int, *, least: int, most: int) -> int:
-    """A whole number of the query, InvalidRequest if it is none or out of bounds."""
+    """Return a whole number of the query; raise InvalidRequest if it is not one or out of bounds."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    # Beyond 18 digits it cannot be a number of ours, and int() would take its time.
+    # Longer texts are never valid, and int() is slow on them.
     if len(text) <= 18 and text.isascii() and text.lstrip("-").isdigit() and least <= int(text) <= most:
         return int(text)
     raise InvalidRequest(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}.")
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON that no cache keeps."""
+    """Answer with JSON that no cache keeps."""
     return Response(
         msgspec.json.encode(content),
         status_code=status,

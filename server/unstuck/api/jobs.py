@@ -43,7 +43,9 @@ async def list_jobs(request: Request) -> Response:
     if len(found) > limit:
         job_n, last = page[-1]
         following = str(job_n) if before is not None else f"{last.job.finished_at}~{job_n}"
-    return json_response({"jobs": [_public(request, services, get_job) for _, get_job in page], "next": following})
+    return json_response(
+        {"jobs": [_public(request, services, snapshot) for _, snapshot in page], "next": following}
+    )
 
 
 async def get_job(request: Request) -> Response:
@@ -110,7 +112,7 @@ def _public(request: Request, services: Services, snapshot: Snapshot) -> dict[st
 
 def _matches(request: Request, tag: str) -> bool:
     held = request.headers.get("if-none-match", "")
-    return any(get_job.strip().removeprefix("W/") == tag.removeprefix("W/") for get_job in held.split(","))
+    return any(known.strip().removeprefix("W/") == tag.removeprefix("W/") for known in held.split(","))
 
 
 def _time_param(request: Request, name: str) -> float | None:

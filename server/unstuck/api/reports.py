@@ -222,24 +222,24 @@ class _Names:
             for name, index in found:
                 self._known[name].append(index)
 
-    def to_report(self, report_progress: Report) -> ExternalReport:
+    def to_report(self, report: Report) -> ExternalReport:
         """The report as the store takes it; InvalidRequest for what it cannot mean."""
-        if report_progress.error is not None and report_progress.state != "failed":
+        if report.error is not None and report.state != "failed":
             raise InvalidRequest(
                 'error says why the whole job failed, together with "state": "failed"; that of an item stands '
                 "beside the item's state.",
                 status=422,
             )
         return ExternalReport(
-            items=tuple(self._item(one) for one in report_progress.items),
-            processed=report_progress.processed,
-            failed=report_progress.failed,
-            skipped=report_progress.skipped,
-            total=report_progress.total,
-            stage=report_progress.stage,
-            message=report_progress.message,
-            state=None if report_progress.state is None else State(_normalize_state(report_progress.state)),
-            error=_error(report_progress.error),
+            items=tuple(self._item(one) for one in report.items),
+            processed=report.processed,
+            failed=report.failed,
+            skipped=report.skipped,
+            total=report.total,
+            stage=report.stage,
+            message=report.message,
+            state=None if report.state is None else State(_normalize_state(report.state)),
+            error=_error(report.error),
         )
 
     def _item(self, one: ReportedItem) -> ItemReport:

@@ -1,16 +1,16 @@
-"""The rules for work that runs elsewhere: `hear(job, told, now, item_of)` decides what a report makes of a job.
+"""The rules for external work: `apply_report` decides what a report makes of a job and its items.
 
-Rule 1. Nobody holds a lease: reports are facts about items, and whoever knows them may bring them, from several
-        places, twice, or late. What ended stays ended: the same end again is no news, another one is refused.
-Rule 2. A report holds as a whole or not at all. It is a sign of life, also when it says nothing.
-Rule 3. `processed` says how many are through, all in all; those of which no report told how, succeeded. It never
-        falls. Where nobody named the items, they are only counted, and `total` may be told late, and anew.
-Rule 4. The job is done as soon as nothing is left, or when a report says so. `completed` means that the rest
-        succeeded; what the job ends as follows from its counts, so it never looks better than they are.
-Rule 5. The work cannot be stopped from here. A cancel is a wish that the next answer tells; who does not heed it
-        within the grace time is cut off, and whatever ends the job otherwise cuts him off at once (decide.py).
+Rule 1. There are no leases. A report states facts about items: several reporters may send them, twice or late. A
+        final state stays: the same end again changes nothing, another one is refused.
+Rule 2. A report is applied as a whole or not at all. Even an empty one is a sign of life.
+Rule 3. `processed` counts all items that are through; those without a report of their own count as succeeded. It
+        never falls. Items without names are only counted, and their `total` may come late and change.
+Rule 4. The job ends when nothing is left to do, or when a report ends it. `completed` means that the rest
+        succeeded; the final state follows from the counts, so it never looks better than they are.
+Rule 5. External work cannot be stopped from here. A cancel is a request that the next answer carries; a reporter
+        that ignores it is cut off after the grace period. Any other end cuts it off at once (decide.py).
 
-Pure, and made of the tables and the arithmetic of decide.py.
+Pure, and built on the tables and the arithmetic of decide.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from unstuck.jobs.job import ITEM_FINAL, Health, Item, ItemState, Job, JobError,
 
 @dataclass(frozen=True, slots=True)
 class ItemReport:
-    """What a report says of one item; `fraction` (0..1) of it is done."""
+    """The part of a report about one item; `fraction` is 0 to 1."""
 
     index: int
     state: ItemState = ItemState.RUNNING
@@ -49,7 +49,7 @@ class ItemReport:
 
 @dataclass(frozen=True, slots=True)
 class ExternalReport:
-    """One report; what it leaves out (None) stays as it is. The counts are of all items so far."""
+    """One report. A field that is None stays as it is; counts are totals, not increments."""
 
     items: tuple[ItemReport, ...] = ()
     processed: int | None = None
@@ -63,7 +63,7 @@ class ExternalReport:
 
     @property
     def items_only(self) -> bool:
-        """Of the job as a whole it says nothing."""
+        """Whether the report has no count, stage or message of the job itself."""
         return (
             self.processed is self.failed is self.skipped is self.total is None
             and self.stage is None
@@ -74,9 +74,10 @@ class ExternalReport:
 def apply_report(
     job: Job, report: ExternalReport, now: float, item_of: Callable[[int], Item | None]
 ) -> list[Change]:
-    """What follows from a report, to be kept in this order, all of it. `item_of` gives an item by its index.
+    """Return the changes that follow from a report, in the order in which to save them. `item_of` looks an item up
+    by its index.
 
-    Raises NotExternal, JobFinished, NotFound, ItemFinished, Refused; then nothing follows.
+    Raises NotExternal, JobFinished, NotFound, ItemFinished, Refused; then nothing changes.
     """
     if not job.external:
         raise NotExternal(job.id)
@@ -99,7 +100,7 @@ def apply_report(
 
 
 def conflate(reports: Iterable[ExternalReport]) -> Iterator[tuple[list[ExternalReport], ExternalReport]]:
-    """Runs of reports, each with the one that stands for them all: of passing progress only the newest counts."""
+    """Group reports into runs, each with one report that replaces it: of mere progress only the newest counts."""
     run: list[ExternalReport] = []
     about: set[str] = set()
     for report in reports:
@@ -114,8 +115,8 @@ def conflate(reports: Iterable[ExternalReport]) -> Iterator[tuple[list[ExternalR
 
 
 def _subjects(report: ExternalReport) -> set[str]:
-    """What it is about, so that two about the same may be taken as one: items that run, how many are processed, or
-    neither. An item that is told to run is not one of those of which nothing was told: the order counts there."""
+    """Name what the report is about: running items, counts, both or neither. Two reports about the same may be
+    merged. A report that ends an item stands alone: its order among the counts matters."""
     ends = report.state is not None or any(one.state is not ItemState.RUNNING for one in report.items)
     if ends or report.total is not None:
         return {"items", "counts"}  # it stands alone
@@ -157,7 +158,7 @@ def _highest(values: Iterable[Any]) -> Any:
 
 
 def _sign_of_life(job: Job, now: float) -> Change:
-    """Somebody is there."""
+    """Note that the reporter is alive."""
     if job.state is State.QUEUED:
         job = replace(
             job,
@@ -171,7 +172,7 @@ def _sign_of_life(job: Job, now: float) -> Change:
         return Change(bump_seq(job))
     if job.health is Health.UNRESPONSIVE:
         return Change(bump_seq(replace(job, heartbeat_at=now, health=Health.OK)))
-    # Of thousands of reports in one transaction, one is enough to say so.
+    # One note is enough for thousands of reports in one transaction.
     return Change(job if job.heartbeat_at == now else replace(job, heartbeat_at=now), visible=False)
 
 
@@ -251,7 +252,7 @@ def _apply_counts(job: Job, report: ExternalReport, now: float) -> Change:
 
 
 def _apply_unnamed_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
-    """Items that are only counted."""
+    """Apply the counts of a job whose items have no names."""
     failed, skipped = max(job.failed, report.failed or 0), max(job.skipped, report.skipped or 0)
     processed = max(job.processed, report.processed or 0, failed + skipped)
     open_end = job.open_end and report.total is None
@@ -275,8 +276,8 @@ def _apply_unnamed_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
 
 
 def _apply_named_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
-    """Items that have a row each, and how many more of them succeeded. What is told to run ends by its own report,
-    or when all is through."""
+    """Apply the counts of a job whose items have rows; return how many more of them succeeded. A running item ends
+    by its own report, or when all items are processed."""
     if report.failed is not None or report.skipped is not None or report.total not in (None, job.total):
         raise Refused(
             f"Job {job.id} has {job.total} items of its own. Which of them failed or were skipped is told item by "
@@ -333,7 +334,7 @@ def _complete(job: Job, state: State, now: float, item: Item | None) -> Change:
 
 
 def _repeats_end(job: Job, report: ExternalReport) -> bool:
-    """It says nothing but what the job ended as: an answer was lost, or the last item ended the job already."""
+    """Whether the report only repeats the end of the job: its answer was lost, or the last item ended the job."""
     if report != ExternalReport(state=report.state, error=report.error):
         return False
     through = job.error is None or job.error.code == "all_items_failed"

@@ -13,7 +13,7 @@ from unstuck.errors import ExternalJob, JobFinished
 from unstuck.jobs.job import CheckHealth, HealthLimits, Job, Lapse, Renew
 from unstuck.jobs.timeline import Entry, What
 from unstuck.store.protocol import NO_BATCHES, Outcome, SweepResult, WorkItem
-from unstuck.store.writer import Transaction
+from unstuck.store.transaction import Transaction
 
 #: Why an item is taken from a runner, for its next attempt and for people.
 LEASE_RAN_OUT = "Whoever worked on this item gave no sign of life for too long."

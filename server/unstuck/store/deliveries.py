@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from unstuck.jobs.timeline import Entry, What
 from unstuck.store.protocol import Delivery, DeliveryAttempt, DueDeliveries
-from unstuck.store.writer import Transaction
+from unstuck.store.transaction import Transaction
 
 #: Of each host those that are due first, at most as many as it has lanes. Goes from host to host along an index:
 #: ten thousand that wait for one host cost what one costs.

@@ -1,7 +1,8 @@
-"""What is reported of work that runs elsewhere, many reports in one transaction.
+"""Applies reports of external work, many in one transaction.
 
-A run of passing progress costs one decision. Where a report is refused, those before it are kept: how far they
-came does not depend on how many came together. What a report makes of a job is decided in elsewhere.py.
+Decides: which reports are applied together: a run of mere progress costs one decision. If a report is refused,
+those before it are kept; how many does not depend on how many came together.
+Must not know: what a report makes of a job; jobs/external.py decides that.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from collections.abc import Sequence
 from unstuck.errors import JobNotFound, UnstuckError
 from unstuck.jobs.external import ExternalReport, apply_report, conflate
 from unstuck.store.protocol import ReportResult
-from unstuck.store.writer import Transaction
+from unstuck.store.transaction import Transaction
 
 
 def report(transaction: Transaction, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
-    """Take the reports in order; the first refusal ends it."""
+    """Apply the reports in order, up to the first refusal."""
     accepted = 0
     try:
-        for run, stands_for_all in conflate(reports):
-            if not _apply_together(transaction, job_id, run, stands_for_all):
-                for told in run:
-                    _apply_one(transaction, job_id, told)
+        for run, merged in conflate(reports):
+            if not _apply_together(transaction, job_id, run, merged):
+                for one in run:
+                    _apply_one(transaction, job_id, one)
                     accepted += 1
             else:
                 accepted += len(run)
@@ -33,14 +34,14 @@ def report(transaction: Transaction, job_id: str, reports: Sequence[ExternalRepo
 
 
 def _apply_together(
-    transaction: Transaction, job_id: str, run: Sequence[ExternalReport], stands_for_all: ExternalReport
+    transaction: Transaction, job_id: str, run: Sequence[ExternalReport], merged: ExternalReport
 ) -> bool:
-    """Whether the run could be taken as one: not where one of them is refused, or ends the job."""
+    """Try to apply the run as one report; not if one of them is refused or ends the job."""
     if len(run) == 1:
         return False
     job_n, job = transaction.job(job_id)
     try:
-        changes = apply_report(job, stands_for_all, transaction.now, lambda index: transaction.item(job_n, index))
+        changes = apply_report(job, merged, transaction.now, lambda index: transaction.item(job_n, index))
     except UnstuckError:
         return False
     if changes[-1].job.done:
@@ -50,7 +51,7 @@ def _apply_together(
     return True
 
 
-def _apply_one(transaction: Transaction, job_id: str, told: ExternalReport) -> None:
+def _apply_one(transaction: Transaction, job_id: str, report: ExternalReport) -> None:
     job_n, job = transaction.job(job_id)
-    for change in apply_report(job, told, transaction.now, lambda index: transaction.item(job_n, index)):
+    for change in apply_report(job, report, transaction.now, lambda index: transaction.item(job_n, index)):
         transaction.save(job_n, change)

@@ -1,9 +1,9 @@
-"""What the writer knows without reading: jobs that go on, and items in somebody's hands, as they were committed.
+"""The rows that the writer knows without reading: unfinished jobs and leased items, as they were committed.
 
-All that changes rows goes through the one writer, so this is the truth, and a command costs no query: reading and
-decoding a job and an item takes longer than to decide and write them. It forgets rather than to be wrong: what is
-over, everything when a transaction fails or when somebody else wrote to the database, and everything when it is
-full. Only what was committed gets in. Knows no SQL.
+Decides: what is kept. All changes go through the one writer, so a command needs no query: reading and decoding a
+job and an item takes longer than deciding and writing them. Finished jobs and released items are dropped;
+everything is dropped when a transaction fails, when another process wrote to the database, and when it is full.
+Must not know: SQL. Used by the writer's thread alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 
 from unstuck.jobs.job import Item, Job
 
-#: Kept at most: far more than what runners hold at once, and 20 MiB. With 2,000 jobs that change all the time and
-#: room for half of them, it forgot all the time, and each command read its job and item.
+#: Entries at most: far more than runners hold at once, and 20 MiB. With room for half of 2,000 busy jobs the cache
+#: was cleared all the time, and each command read its job and item.
 MOST_JOBS, MOST_ITEMS = 4_096, 8_192
 
 
 class RowCache:
-    """Jobs with their row numbers by id, items by row number of the job and index. One thread."""
+    """Jobs with their row numbers, by id; items by the job's row number and their index."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, tuple[int, Job]] = {}
@@ -26,7 +26,7 @@ class RowCache:
         self._version: int | None = None
 
     def check_version(self, version: int) -> bool:
-        """`version` is SQLite's, and another one when somebody else has written; then True, and it forgets."""
+        """Clear the cache and return True if SQLite's data `version` says that another connection wrote."""
         if version == self._version:
             return False
         self.clear()
@@ -34,12 +34,12 @@ class RowCache:
         return True
 
     def clear(self) -> None:
-        """Everything."""
+        """Drop everything."""
         self.jobs.clear()
         self.items.clear()
 
     def update(self, jobs: Mapping[str, tuple[int, Job]], items: Mapping[tuple[int, int], Item]) -> None:
-        """These were read or written in a transaction that is committed now."""
+        """Take over what a transaction read or wrote, after its commit."""
         if len(self.jobs) > MOST_JOBS or len(self.items) > MOST_ITEMS:
             self.clear()
         self.jobs.update(jobs)

@@ -1,12 +1,11 @@
-"""What is shown of jobs that somebody looked at, as of the last commit, so that looking again costs no read.
+"""Snapshots of the jobs that were asked for, as of the last commit, so that asking again costs no read.
 
-A read puts a job in, unless a commit concerned the job meanwhile. From then on the writer brings it up to date
-with each commit, before anybody is told of it. On which side of a commit that is under way one is, only a read can
-tell, so its jobs are not looked up meanwhile: a look finds what a read would find at that moment. What SQL alone
-knows is forgotten rather than guessed, and the next look reads; what is done is forgotten too. When it is full,
-the oldest goes; each heartbeat's comparison holds it against the database.
-
-The writer's thread, those that read and the loop share it; `look` takes no lock. Knows no SQL.
+Decides: when a snapshot in memory is what a read would return. A read puts it in, unless a commit concerned the
+job meanwhile; then the writer updates it with each commit, before any listener hears of it. During a commit only a
+read knows whether it is visible, so lookups of its jobs miss. Bulk changes by SQL and finished jobs
+are dropped. When the cache is full the oldest entry goes; each heartbeat compares it with the database.
+Must not know: SQL. The writer's thread, the readers' and the event loop share it; `get` takes no lock.
+Read on: sqlite.py asks it before it reads, transaction.py says what a commit changed.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ import msgspec
 from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import Snapshot, next_snapshot
 
-#: Kept at most, as it is weighed here; with `JOB_BYTES` each, that is 8,192 jobs.
+#: Bytes kept at most, as estimated here: 8,192 jobs of `JOB_BYTES`.
 MOST_BYTES = 32 * 2**20
-#: What a job weighs at least: its fields, and texts of the usual length.
+#: The estimate for the fields of a job, with texts of the usual length.
 JOB_BYTES = 4_096
-#: What is heavier is read each time: of twenty failed items each may bring a result of 64 KiB.
+#: A larger snapshot is read each time: each of its twenty failed items may hold a result of 64 KiB.
 HEAVIEST = 128 * 2**10
 
 _encoder = msgspec.json.Encoder()
 
 
 class _Kept:
-    """A job that is kept; without a snapshot as long as it is being read."""
+    """The entry of one job; its snapshot is None while it is being read."""
 
     __slots__ = ("snapshot", "weight")
 
@@ -49,18 +48,18 @@ class SnapshotCache:
         self._lock = threading.Lock()
 
     def get(self, job_id: str) -> Snapshot | None:
-        """As a read would find it now, or None: read."""
-        if job_id in self._committing:  # asked first: once it is not, what is kept is brought up to date
+        """Return what a read would find now, or None where only a read can tell."""
+        if job_id in self._committing:  # checked first: the entry is up to date as soon as this is false
             return None
         kept = self._kept.get(job_id)
         return None if kept is None else kept.snapshot
 
     def is_committing(self, job_id: str) -> bool:
-        """A commit that concerns it is under way; after that a look may find it."""
+        """Say whether a commit concerns this job now, after which `get` may find it."""
         return job_id in self._committing and job_id in self._kept
 
     def load(self, job_id: str, read: Callable[[], Snapshot]) -> Snapshot:
-        """What `read` finds, which must see what is committed when it is called, or later."""
+        """Call `read`, which must see all that is committed when it is called, and keep what it returns."""
         with self._lock:
             place = self._kept.setdefault(job_id, _Kept())
         found = None
@@ -69,21 +68,21 @@ class SnapshotCache:
             return found
         finally:
             with self._lock:
-                # Gone, if a commit concerned the job: whether that was read is not known.
+                # Gone if a commit concerned the job meanwhile: the read may have missed it.
                 if self._kept.get(job_id) is place and place.snapshot is None:
                     self._put(job_id, place, found)
 
     def begin_commit(self, job_ids: Collection[str]) -> None:
-        """A commit begins that changes these jobs, or may; it is over with `committed` or `forget`."""
+        """A commit begins that may change these jobs; `end_commit` or `clear` ends it."""
         self._committing = job_ids
 
     def end_commit(
-        self, jobs: Iterable[Job], moved: Mapping[str, Mapping[int, Item]], unclear: Iterable[str]
+        self, jobs: Iterable[Job], item_changes: Mapping[str, Mapping[int, Item]], unknown: Iterable[str]
     ) -> None:
-        """These jobs are so now, and of their items these came to be shown, or are no more. Of those that are
-        `unclear` nothing is known: SQL changed what is shown, or they were removed."""
+        """Update the jobs that were committed. `item_changes` holds, by job, the items that entered or left the
+        states that a snapshot names; the `unknown` jobs are dropped."""
         with self._lock:
-            for job_id in unclear:
+            for job_id in unknown:
                 self._drop(job_id)
             for job in jobs:
                 kept = self._kept.get(job.id)
@@ -92,14 +91,14 @@ class SnapshotCache:
                 snapshot = kept.snapshot
                 if snapshot is None or job.done:
                     self._drop(job.id)
-                elif job.id in moved:
-                    self._put(job.id, kept, next_snapshot(snapshot, job, moved[job.id].values()))
+                elif job.id in item_changes:
+                    self._put(job.id, kept, next_snapshot(snapshot, job, item_changes[job.id].values()))
                 elif snapshot.job is not job:
                     kept.snapshot = Snapshot(job, snapshot.running, snapshot.item_errors)
         self._committing = ()
 
     def drop_outdated(self, job_ids: Collection[str], seqs: Mapping[str, int]) -> None:
-        """Whatever differs from what the database says is forgotten; mostly it only moved on meanwhile."""
+        """Drop the entries whose seq differs from the database's; most of them only moved on meanwhile."""
         with self._lock:
             for job_id in job_ids:
                 kept = self._kept.get(job_id)
@@ -107,7 +106,7 @@ class SnapshotCache:
                     self._drop(job_id)
 
     def clear(self) -> None:
-        """Everything, and what is being read."""
+        """Drop everything, also what is being read."""
         with self._lock:
             self._kept.clear()
             self._bytes = 0
@@ -115,7 +114,7 @@ class SnapshotCache:
 
     def _put(self, job_id: str, kept: _Kept, snapshot: Snapshot | None) -> None:
         weight = 0 if snapshot is None else _weight(snapshot)
-        # What is done is seldom looked at: ten thousand of them would be memory for nothing.
+        # Finished jobs are seldom asked for: ten thousand of them would waste the memory.
         if snapshot is None or snapshot.job.done or weight > HEAVIEST:
             self._drop(job_id)
             return

@@ -1,7 +1,10 @@
 """The SQLite store: one file in the data folder, WAL, `synchronous=FULL`.
 
-One thread writes (writer.py); reads have connections of their own and never wait for it. What a viewer
-is shown was committed before. Two server processes never share a data folder: the lock is folder.py's.
+Decides: which connection and which thread serves a call. One thread writes; reads have connections of their own
+and never wait for it. A change is durable before a listener or a reader sees it.
+Must not know: HTTP, viewers, processes. Two servers never share a data folder: the lock is files/folder.py's.
+Read on: protocol.py promises what each method does; writer.py and transaction.py write, queries.py and listings.py
+read, snapshot_cache.py saves reads.
 """
 
 from __future__ import annotations
@@ -24,9 +27,7 @@ from unstuck.jobs.external import ExternalReport
 from unstuck.jobs.job import Command, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
-from unstuck.store import claims, deliveries, queries, rows
-from unstuck.store import external_reports as taken
-from unstuck.store import listings as lists
+from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
 from unstuck.store.clock import Clock
 from unstuck.store.connection import connect, open_checked
 from unstuck.store.protocol import (
@@ -44,18 +45,19 @@ from unstuck.store.protocol import (
     WorkItem,
 )
 from unstuck.store.snapshot_cache import SnapshotCache
-from unstuck.store.writer import Caller, Transaction, Writer
+from unstuck.store.transaction import Transaction
+from unstuck.store.writer import Caller, Writer
 
 T = TypeVar("T")
 
-#: Connections that read side by side; each holds a page cache, see opening.py.
+#: Connections that read side by side; each holds a page cache, see connection.py.
 READERS = 4
-#: A look waits so long for a commit under way (seconds) before it reads: a disk may take its time, a reader not.
+#: How long a snapshot waits for the commit in progress before it is read (seconds): the disk may be slow.
 COMMIT_S = 0.05
 
 
 class SQLiteStore:
-    """See stores.Store for what each method promises. `steady`: a clock that nobody sets, see clock.py."""
+    """Implements `Store`. `steady` is a monotonic clock, which shows when `clock` was set; see clock.py."""
 
     def __init__(
         self,
@@ -72,9 +74,7 @@ class SQLiteStore:
         self._limiter: anyio.CapacityLimiter | None = None
         self._writer: Writer | None = None
         self._snapshots = SnapshotCache()
-        self._commit_done: asyncio.Future[None] | None = (
-            None  # the commit under way, if somebody waits for its end
-        )
+        self._commit_done: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
 
@@ -108,11 +108,11 @@ class SQLiteStore:
         self._listeners.append(listener)
 
     def _after_commit(self, outcomes: list[tuple[Caller, Any]], changed: dict[str, Job | None]) -> None:
-        """In the writer's thread, after a commit: one hop into the loop for all whom it concerns."""
+        """Answer the callers, in the writer's thread: one hop into the event loop for all of them."""
         for caller, outcome in outcomes:
             if isinstance(caller, ThreadFuture):
                 _resolve(caller, outcome)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, and its callers with it
             self._loop.call_soon_threadsafe(self._publish, outcomes, changed)
 
     def _publish(self, outcomes: list[tuple[Caller, Any]], changed: dict[str, Job | None]) -> None:
@@ -135,7 +135,7 @@ class SQLiteStore:
             if key is not None and (first := _find_by_key(transaction, key)) is not None:
                 return first
             connection = transaction.connection
-            transaction.flush()  # what ended in this transaction counts no more
+            transaction.flush()  # jobs that ended in this transaction no longer count
             if most is not None and queries.unfinished(connection) >= most:
                 raise QueueFull(most)
             cursor = connection.execute(rows.INSERT_JOB, rows.job_values(job))
@@ -155,7 +155,7 @@ class SQLiteStore:
         return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
 
     async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
-        return await self._write(lambda transaction: taken.report(transaction, job_id, reports))
+        return await self._write(lambda transaction: external_reports.report(transaction, job_id, reports))
 
     async def claim(
         self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
@@ -214,7 +214,7 @@ class SQLiteStore:
 
     async def snapshot(self, job_id: str) -> Snapshot:
         def work(connection: sqlite3.Connection) -> Snapshot:
-            # The transaction sees what is committed at its first statement, and none has run yet.
+            # The view is fixed by the first statement, and none has run yet.
             return self._snapshots.load(
                 job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id))
             )
@@ -226,7 +226,7 @@ class SQLiteStore:
         return await self._read(work) if known is None else known
 
     async def _wait_for_commit(self) -> None:
-        """Until the commit under way is over, mostly."""
+        """Wait for the end of the commit in progress, for COMMIT_S at most."""
         if self._commit_done is None:
             self._commit_done = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._commit_done], timeout=COMMIT_S)
@@ -242,7 +242,7 @@ class SQLiteStore:
     ) -> list[Item]:
         def work(connection: sqlite3.Connection) -> list[Item]:
             job_n, _ = queries.job(connection, job_id)
-            return lists.items(connection, job_n, states, after_seq, after_index, limit)
+            return listings.items(connection, job_n, states, after_seq, after_index, limit)
 
         return await self._read(work)
 
@@ -257,7 +257,7 @@ class SQLiteStore:
         )
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
-        return await self._read(lambda connection: lists.jobs(connection, wanted, before, limit))
+        return await self._read(lambda connection: listings.jobs(connection, wanted, before, limit))
 
     async def live_ids(self, finished_within_s: float) -> list[str]:
         since = self._wall() - finished_within_s
@@ -314,7 +314,7 @@ def _resolve(caller: ThreadFuture[Any] | asyncio.Future[Any], outcome: Any) -> N
 
 
 def _find_by_key(transaction: Transaction, key: IdempotencyKey) -> Job | None:
-    """The job that was submitted under this key before."""
+    """Return the job that was submitted under this key before, or None."""
     sql = "SELECT id, fingerprint FROM jobs WHERE submission_key = ?"
     row = transaction.connection.execute(sql, (key.key,)).fetchone()
     if row is None:

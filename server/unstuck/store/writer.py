@@ -1,11 +1,11 @@
-"""One thread that writes: it takes all that waits, decides it, and commits it in one transaction.
+"""The thread that writes: takes the waiting requests, runs them in one transaction, and commits it.
 
-While a commit waits for the disk, the next ones gather; so durability costs one fsync for many changes.
-Whoever asked is answered only after the commit. A transaction holds each job that it touches once in
-memory and writes it once, however many commands concern it.
-
-If the database fails, everybody in the transaction is told so, and nothing of it was done. If one caller's
-work fails in another way, the others are done over without it. Knows jobs and SQLite; no loop, no HTTP.
+Decides: which requests share a commit, and what each caller is answered. Requests gather while a commit waits for
+the disk, so one fsync makes many changes durable. A caller is answered after the commit. If the database fails,
+each caller of that transaction gets StoreUnavailable and nothing was changed; if one request fails in another way,
+the others are run again without it.
+Must not know: the event loop, HTTP, what a command means.
+Read on: transaction.py is what a request works with; sqlite.py brings the answers back into the event loop.
 """
 
 from __future__ import annotations
@@ -18,205 +18,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from unstuck.errors import JobNotFound, StoreUnavailable, UnstuckError
-from unstuck.jobs import timeline
-from unstuck.jobs.decide import Change, claim, decide
-from unstuck.jobs.job import Command, Item, ItemState, Job, JobCommand
-from unstuck.jobs.timeline import Entry
+from unstuck.errors import StoreUnavailable, UnstuckError
+from unstuck.jobs.job import Job
 from unstuck.store import rows
 from unstuck.store.clock import Clock
-from unstuck.store.protocol import Outcome
 from unstuck.store.row_cache import RowCache
-from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
 from unstuck.store.snapshot_cache import SnapshotCache
+from unstuck.store.transaction import Transaction
 
 log = logging.getLogger("unstuck.store")
 
-#: A job's row number and the item's index.
-ItemKey = tuple[int, int]
-
-#: Items in these states are shown with their job.
-_SHOWN = frozenset({ItemState.RUNNING, ItemState.FAILED})
-
-#: Callers served by one commit at most: bounds how long the first of them waits.
+#: Requests in one commit at most: bounds how long the first of them waits.
 BATCH = 512
 
 
-class Transaction:
-    """Jobs and items as this transaction sees and changes them; written at its end by `flush`."""
-
-    def __init__(
-        self, connection: sqlite3.Connection, now: float, row_cache: RowCache, snapshots: SnapshotCache
-    ) -> None:
-        self.connection = connection
-        self.now = now
-        self.changed: dict[str, Job | None] = {}
-        self._rows = row_cache
-        self._snapshots = snapshots
-        self._jobs: dict[str, tuple[int, Job]] = {}
-        self._items: dict[ItemKey, Item] = {}
-        #: What is not written yet: as it stands in the database.
-        self._stale_jobs: dict[str, Job] = {}
-        self._stale_items: dict[ItemKey, Item] = {}
-        self._entries: list[dict[str, Any]] = []
-        #: What viewers see of items: those that came to be shown or are no more, and jobs of which only SQL knows.
-        self._item_changes: dict[str, dict[int, Item]] = {}
-        self._unknown: set[str] = set()
-
-    def job(self, job_id: str) -> tuple[int, Job]:
-        """Row number and job; raises JobNotFound."""
-        found = self._jobs.get(job_id) or self._rows.jobs.get(job_id)
-        if found is None:
-            found = rows.find_job(self.connection, job_id)
-            if found is None:
-                raise JobNotFound(job_id)
-        self._jobs[job_id] = found
-        return found
-
-    def apply(self, command: Command) -> Job:
-        """Let `decide` have its way with the command; raises what it raises, and then changes nothing."""
-        job_n, job = self.job(command.job_id)
-        item = None if isinstance(command, JobCommand) else self.item(job_n, command.index)
-        change = decide(job, command, self.now, item)
-        self.save(job_n, change)
-        return change.job
-
-    def try_apply(self, command: Command) -> Outcome:
-        """As `apply`, but a refusal is an answer."""
-        try:
-            return self.apply(command)
-        except UnstuckError as refusal:
-            return refusal
-
-    def flush(self) -> None:
-        """Write what was changed so far, so that SQL sees it."""
-        updates = RowUpdates()
-        for (job_n, index), item_before in self._stale_items.items():
-            updates.add(ITEMS, job_n, item_before, self._items[job_n, index])
-        for job_id, job_before in self._stale_jobs.items():
-            job_n, job = self._jobs[job_id]
-            updates.add(JOBS, job_n, job_before, job)
-        updates.execute(self.connection)
-        if self._entries:
-            self.connection.executemany(rows.INSERT_ENTRY, self._entries)
-        self._stale_items.clear()
-        self._stale_jobs.clear()
-        self._entries = []
-
-    def finish(self) -> None:
-        """Write what is left. From now until it is `committed` what it may change is not looked up in memory."""
-        self.flush()
-        self._snapshots.begin_commit({*self._jobs, *self._unknown})
-
-    def after_commit(self) -> None:
-        """What was seen here is the truth for the transactions that follow."""
-        self._rows.update(self._jobs, self._items)
-        self._snapshots.end_commit([job for _, job in self._jobs.values()], self._item_changes, self._unknown)
-
-    def add_entry(self, job_n: int, entry: Entry) -> None:
-        """Put a line into the job's timeline."""
-        self._entries.append(rows.entry_values(job_n, entry))
-
-    def claim(self, job_id: str, limit: int, lease_s: float, worker: str | None) -> list[Item]:
-        """Take up to `limit` items of the job, those first that rested; call `flush` before."""
-        job_n, job = self.job(job_id)
-        found = rows.find_claimable(self.connection, job_n, self.now, limit)
-        if not found:
-            return []
-        change, taken = claim(job, found, lease_s, worker, self.now)
-        self.save(job_n, change)  # of an item's claim the timeline keeps nothing
-        for before, item in zip(found, taken, strict=True):
-            key = (job_n, item.index)
-            self._items[key] = item
-            self._stale_items[key] = before
-        return taken
-
-    def drop_job(self, job_id: str) -> None:
-        """The job was deleted by SQL; call `flush` before that."""
-        self._jobs.pop(job_id, None)
-        self._items.clear()  # the next job may be given its row number
-        self._rows.clear()
-        self._unknown.add(job_id)
-        self.changed[job_id] = None
-
-    def item(self, job_n: int, index: int) -> Item | None:
-        """An item as this transaction sees it, or None."""
-        key = (job_n, index)
-        found = self._items.get(key) or self._rows.items.get(key) or rows.find_item(self.connection, *key)
-        if found is not None:
-            self._items[key] = found
-        return found
-
-    def save(self, job_n: int, change: Change) -> None:
-        """What was decided of a job that `job` gave out, and of an item that `item` gave out."""
-        job, item = change.job, change.item
-        _, job_before = self._jobs[job.id]
-        item_before = None if item is None else self._items[job_n, item.index]
-        for entry in timeline.entries_between(job_before, job, self.now, item_before, item):
-            self.add_entry(job_n, entry)
-        if job is not job_before:
-            self._jobs[job.id] = (job_n, job)
-            self._stale_jobs.setdefault(job.id, job_before)
-        if item is not None and item_before is not None:
-            key = (job_n, item.index)
-            self._items[key] = item
-            self._stale_items.setdefault(key, item_before)
-            if item.state is not item_before.state and not _SHOWN.isdisjoint((item.state, item_before.state)):
-                self._item_changes.setdefault(job.id, {})[item.index] = item
-        if change.succeeds or change.cancels_waiting:
-            self._apply_bulk(job_n, job_before, change)
-        if job.done and job.webhook_url is not None:
-            delivery = rows.delivery_values(job_n, job.webhook_url, self.now)
-            self.connection.execute(rows.INSERT_DELIVERY, delivery)
-        if change.visible:
-            self.changed[job.id] = job
-
-    def _apply_bulk(self, job_n: int, before: Job, change: Change) -> None:
-        if change.succeeds > before.waiting or (change.cancels_waiting and before.external):
-            self._unknown.add(before.id)  # among those that a statement below ends, some run
-        if change.succeeds:
-            self._succeed(job_n, change.job, change.succeeds)
-        if change.cancels_waiting:
-            self._cancel_waiting(job_n, change.job)
-
-    def _cancel_waiting(self, job_n: int, job: Job) -> None:
-        self.flush()
-        self._items.clear()
-        self._rows.items.clear()
-        self.connection.execute(
-            "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
-            "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
-            (job.seq, self.now, job_n),
-        )
-        if job.external:  # and what its reporter has in hand; nobody holds it by lease
-            self.connection.execute(
-                "UPDATE items INDEXED BY items_by_state SET state = 'cancelled', seq = ?, finished_at = ? "
-                "WHERE job = ? AND state = 'running'",
-                (job.seq, self.now, job_n),
-            )
-
-    def _succeed(self, job_n: int, job: Job, count: int) -> None:
-        self.flush()
-        self._items.clear()
-        self.connection.execute(
-            "UPDATE items SET state = 'succeeded', progress = 1.0, attempt = 1, seq = :seq, "
-            "started_at = coalesce(started_at, :now), finished_at = :now WHERE job = :job AND idx IN (SELECT idx "
-            "FROM items WHERE job = :job AND state IN ('pending', 'running') ORDER BY state, idx LIMIT :count)",
-            {"seq": job.seq, "now": self.now, "job": job_n, "count": count},
-        )
-
-
 class Caller(Protocol):
-    """What a caller waits with, a future of a thread or of an event loop; who gave up has cancelled it."""
+    """The future that a caller waits on, of a thread or of an event loop."""
 
     def cancelled(self) -> bool: ...
 
 
-#: Called in the writer's thread once for each commit: the callers' answers with what came of their work (an
-#: exception, if that is what came), and the jobs that visibly changed.
+#: Called in the writer's thread after each commit, with each caller's result (or exception), and the jobs that
+#: changed visibly.
 AfterCommit = Callable[[list[tuple[Caller, Any]], dict[str, Job | None]], None]
 
-#: The caller's mistakes, as far as SQLite tells them: they say nothing about the database's state.
+#: SQLite's errors that are a caller's mistake and say nothing about the state of the database.
 _CALLER_ERRORS = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
@@ -233,7 +59,7 @@ class _Request:
 
 
 class Writer:
-    """Runs callers' work in its thread, many in one commit; see the module."""
+    """Runs requests in its own thread, many in one commit."""
 
     def __init__(
         self, connection: sqlite3.Connection, clock: Clock, snapshots: SnapshotCache, after_commit: AfterCommit
@@ -245,18 +71,18 @@ class Writer:
         self._snapshots = snapshots
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="unstuck-writer", daemon=True)
-        #: Why the last transaction failed, or None: for the health endpoint.
+        #: Why the last transaction failed, for the health endpoint; None if it did not.
         self.trouble: str | None = None
 
     def start(self) -> None:
         self._thread.start()
 
     def submit(self, work: Callable[[Transaction], Any], caller: Caller) -> None:
-        """Queue work; its answer is told after the commit that holds it."""
+        """Queue a request; its caller is answered after the commit."""
         self._requests.put(_Request(work, caller))
 
     def stop(self) -> None:
-        """Commit what was asked so far, then end. Blocks."""
+        """Commit what is queued, then end the thread. Blocks."""
         self._requests.put(None)
         self._thread.join()
 
@@ -264,7 +90,7 @@ class Writer:
         last = False
         while not last:
             batch, last = self._gather()
-            # Who gave up waiting before his turn is not served.
+            # Skip callers that were cancelled while queued.
             batch = [request for request in batch if not request.caller.cancelled()]
             if batch:
                 self._serve(batch)
@@ -287,16 +113,16 @@ class Writer:
     def _serve(self, batch: list[_Request]) -> None:
         try:
             outcomes, changed = self._commit(batch)
-        except Exception as error:  # noqa: BLE001 – every caller has to get an answer
+        except Exception as error:  # noqa: BLE001 – every caller gets an answer
             self._rows.clear()
-            self._snapshots.clear()  # whether a commit that failed is on the disk, only a read can tell
+            self._snapshots.clear()  # only a read can tell whether the failed commit reached the disk
             if isinstance(error, sqlite3.Error) and not isinstance(error, _CALLER_ERRORS):
                 self._fail(batch, error)
                 return
             if len(batch) == 1:
                 self._after_commit([(batch[0].caller, error)], {})
                 return
-            # One caller's work broke: do the others over, each alone, so that only that one suffers.
+            # One request broke: run each of them alone, so that the others succeed.
             for request in batch:
                 self._serve([request])
         else:
@@ -344,7 +170,7 @@ class Writer:
 
 
 def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
-    # A refusal comes before anything was written, so the transaction goes on.
+    # A refusal is raised before anything is written, so the transaction goes on.
     try:
         return work(transaction)
     except UnstuckError as refusal:

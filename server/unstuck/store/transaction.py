@@ -1,0 +1,195 @@
+"""One transaction of the writer: jobs and items as it sees and changes them.
+
+Decides: what is read from memory, what from SQL, and which rows are written when the transaction ends. Each job
+and item that it touches is held once and written once, however many commands concern it.
+Must not know: threads, callers, HTTP. What a command makes of a job is decided by jobs/decide.py.
+Read on: writer.py commits transactions; row_updates.py finds the columns that changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from unstuck.errors import JobNotFound, UnstuckError
+from unstuck.jobs import timeline
+from unstuck.jobs.decide import Change, claim, decide
+from unstuck.jobs.job import Command, Item, ItemState, Job, JobCommand
+from unstuck.jobs.timeline import Entry
+from unstuck.store import rows
+from unstuck.store.protocol import Outcome
+from unstuck.store.row_cache import RowCache
+from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
+from unstuck.store.snapshot_cache import SnapshotCache
+
+#: A job's row number and the item's index.
+ItemKey = tuple[int, int]
+
+#: A snapshot of the job names items in these states.
+_SHOWN = frozenset({ItemState.RUNNING, ItemState.FAILED})
+
+
+class Transaction:
+    """Reads and changes jobs and items; `flush` writes them. `changed` holds the jobs that changed visibly, by id,
+    with None for one that was deleted."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, now: float, row_cache: RowCache, snapshots: SnapshotCache
+    ) -> None:
+        self.connection = connection
+        self.now = now
+        self.changed: dict[str, Job | None] = {}
+        self._rows = row_cache
+        self._snapshots = snapshots
+        self._jobs: dict[str, tuple[int, Job]] = {}
+        self._items: dict[ItemKey, Item] = {}
+        #: Rows not written yet, as they stand in the database.
+        self._stale_jobs: dict[str, Job] = {}
+        self._stale_items: dict[ItemKey, Item] = {}
+        self._entries: list[dict[str, Any]] = []
+        #: By job: the items that entered or left the states that a snapshot names.
+        self._item_changes: dict[str, dict[int, Item]] = {}
+        #: Jobs whose items were changed in bulk by SQL, so a snapshot of them has to be read.
+        self._unknown: set[str] = set()
+
+    def job(self, job_id: str) -> tuple[int, Job]:
+        """Return the row number and the job; raise JobNotFound."""
+        found = self._jobs.get(job_id) or self._rows.jobs.get(job_id)
+        if found is None:
+            found = rows.find_job(self.connection, job_id)
+            if found is None:
+                raise JobNotFound(job_id)
+        self._jobs[job_id] = found
+        return found
+
+    def apply(self, command: Command) -> Job:
+        """Apply a command through `decide`. A refusal is raised and changes nothing."""
+        job_n, job = self.job(command.job_id)
+        item = None if isinstance(command, JobCommand) else self.item(job_n, command.index)
+        change = decide(job, command, self.now, item)
+        self.save(job_n, change)
+        return change.job
+
+    def try_apply(self, command: Command) -> Outcome:
+        """Apply a command, and return a refusal instead of raising it."""
+        try:
+            return self.apply(command)
+        except UnstuckError as refusal:
+            return refusal
+
+    def flush(self) -> None:
+        """Write the changes so far, so that SQL statements see them."""
+        updates = RowUpdates()
+        for (job_n, index), item_before in self._stale_items.items():
+            updates.add(ITEMS, job_n, item_before, self._items[job_n, index])
+        for job_id, job_before in self._stale_jobs.items():
+            job_n, job = self._jobs[job_id]
+            updates.add(JOBS, job_n, job_before, job)
+        updates.execute(self.connection)
+        if self._entries:
+            self.connection.executemany(rows.INSERT_ENTRY, self._entries)
+        self._stale_items.clear()
+        self._stale_jobs.clear()
+        self._entries = []
+
+    def finish(self) -> None:
+        """Write the rest. Until `after_commit`, lookups in memory miss the jobs of this transaction."""
+        self.flush()
+        self._snapshots.begin_commit({*self._jobs, *self._unknown})
+
+    def after_commit(self) -> None:
+        """Hand what was read and written here to the caches of later transactions and readers."""
+        self._rows.update(self._jobs, self._items)
+        self._snapshots.end_commit([job for _, job in self._jobs.values()], self._item_changes, self._unknown)
+
+    def add_entry(self, job_n: int, entry: Entry) -> None:
+        """Add an entry to the job's timeline."""
+        self._entries.append(rows.entry_values(job_n, entry))
+
+    def claim(self, job_id: str, limit: int, lease_s: float, worker: str | None) -> list[Item]:
+        """Claim up to `limit` waiting items of the job. Call `flush` before: they are found by SQL."""
+        job_n, job = self.job(job_id)
+        found = rows.find_claimable(self.connection, job_n, self.now, limit)
+        if not found:
+            return []
+        change, taken = claim(job, found, lease_s, worker, self.now)
+        self.save(job_n, change)  # the timeline keeps no entry for a claim
+        for before, item in zip(found, taken, strict=True):
+            key = (job_n, item.index)
+            self._items[key] = item
+            self._stale_items[key] = before
+        return taken
+
+    def drop_job(self, job_id: str) -> None:
+        """Forget a job that was deleted by SQL. Call `flush` before the deletion."""
+        self._jobs.pop(job_id, None)
+        self._items.clear()  # SQLite may give its row number to the next job
+        self._rows.clear()
+        self._unknown.add(job_id)
+        self.changed[job_id] = None
+
+    def item(self, job_n: int, index: int) -> Item | None:
+        """Return the item as this transaction sees it, or None."""
+        key = (job_n, index)
+        found = self._items.get(key) or self._rows.items.get(key) or rows.find_item(self.connection, *key)
+        if found is not None:
+            self._items[key] = found
+        return found
+
+    def save(self, job_n: int, change: Change) -> None:
+        """Take over a decision about a job and an item that this transaction has read."""
+        job, item = change.job, change.item
+        _, job_before = self._jobs[job.id]
+        item_before = None if item is None else self._items[job_n, item.index]
+        for entry in timeline.entries_between(job_before, job, self.now, item_before, item):
+            self.add_entry(job_n, entry)
+        if job is not job_before:
+            self._jobs[job.id] = (job_n, job)
+            self._stale_jobs.setdefault(job.id, job_before)
+        if item is not None and item_before is not None:
+            key = (job_n, item.index)
+            self._items[key] = item
+            self._stale_items.setdefault(key, item_before)
+            if item.state is not item_before.state and not _SHOWN.isdisjoint((item.state, item_before.state)):
+                self._item_changes.setdefault(job.id, {})[item.index] = item
+        if change.succeeds or change.cancels_waiting:
+            self._apply_bulk(job_n, job_before, change)
+        if job.done and job.webhook_url is not None:
+            delivery = rows.delivery_values(job_n, job.webhook_url, self.now)
+            self.connection.execute(rows.INSERT_DELIVERY, delivery)
+        if change.visible:
+            self.changed[job.id] = job
+
+    def _apply_bulk(self, job_n: int, before: Job, change: Change) -> None:
+        if change.succeeds > before.waiting or (change.cancels_waiting and before.external):
+            self._unknown.add(before.id)  # the statements below end running items too
+        if change.succeeds:
+            self._succeed(job_n, change.job, change.succeeds)
+        if change.cancels_waiting:
+            self._cancel_waiting(job_n, change.job)
+
+    def _cancel_waiting(self, job_n: int, job: Job) -> None:
+        self.flush()
+        self._items.clear()
+        self._rows.items.clear()
+        self.connection.execute(
+            "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
+            "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
+            (job.seq, self.now, job_n),
+        )
+        if job.external:  # its reporter's running items end too: no lease holds them
+            self.connection.execute(
+                "UPDATE items INDEXED BY items_by_state SET state = 'cancelled', seq = ?, finished_at = ? "
+                "WHERE job = ? AND state = 'running'",
+                (job.seq, self.now, job_n),
+            )
+
+    def _succeed(self, job_n: int, job: Job, count: int) -> None:
+        self.flush()
+        self._items.clear()
+        self.connection.execute(
+            "UPDATE items SET state = 'succeeded', progress = 1.0, attempt = 1, seq = :seq, "
+            "started_at = coalesce(started_at, :now), finished_at = :now WHERE job = :job AND idx IN (SELECT idx "
+            "FROM items WHERE job = :job AND state IN ('pending', 'running') ORDER BY state, idx LIMIT :count)",
+            {"seq": job.seq, "now": self.now, "job": job_n, "count": count},
+        )
