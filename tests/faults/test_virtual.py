@@ -19,7 +19,7 @@ from tests.faults.virtual_schedule import KINDS, VISIBLE_S, draw
 from tests.faults.virtual_server import Nets
 from tests.faults.virtual_time import run
 from tests.faults.wire import STREAM
-from unstuck.client import watch_state as w
+from unstuck.client.watch_state import WatchAction, WatchEvent
 
 
 @pytest.fixture(autouse=True)
@@ -88,14 +88,14 @@ class Credulous(Dialog):
 
     def hear(self, number: int, name: str, text: str) -> None:
         if name == "job" and not self.ended.is_set():
-            self.state["seq"] = -1
+            self.state.seq = -1
         super().hear(number, name, text)
 
 
 class Liar(Dialog):
     """Whatever ends has succeeded."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
         if action["type"] == "show" and event["job"]["done"]:
             self.screens[-1] = replace(self.screens[-1], state="completed", counts=(99, 0))
@@ -112,7 +112,7 @@ class Undone(Dialog):
 class KeepsStreams(Dialog):
     """It forgets to close them."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         if action["type"] != "close_stream":
             super().act(action, event)
 
@@ -135,13 +135,13 @@ class Restless(Dialog):
 
     def close(self) -> None:
         super().close()
-        self._ask(self.state["next_poll"], "fallback")
+        self._ask(self.state.next_poll, "fallback")
 
 
 class Twice(Dialog):
     """Each poll is asked a second time before the first is answered."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
         if action["type"] == "poll":
             super().act(action, event)
@@ -150,7 +150,7 @@ class Twice(Dialog):
 class Storming(Dialog):
     """What is asked for is asked for by ten."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
         if action["type"] == "open_stream":
             for _ in range(9):

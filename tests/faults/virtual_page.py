@@ -15,8 +15,8 @@ from typing import Any
 
 from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.wire import POLL, STREAM
-from unstuck.client import watch_state as w
 from unstuck.client.follower import is_job, next_ms, parsed
+from unstuck.client.watch_state import SECOND_MS, WatchAction, WatchEvent, WatchState
 from unstuck.client.watchdog import step
 
 #: Timers of a hidden page ring at whole minutes.
@@ -43,10 +43,10 @@ class Page:
     # clocks and the timer
 
     def wall(self) -> float:
-        return (self._loop.time() + self.wall_offset_s) * w.SECOND_MS
+        return (self._loop.time() + self.wall_offset_s) * SECOND_MS
 
     def steady(self) -> float:
-        return (self._loop.time() - self._slept_s) * w.SECOND_MS
+        return (self._loop.time() - self._slept_s) * SECOND_MS
 
     @property
     def timer_is_set(self) -> bool:
@@ -54,7 +54,7 @@ class Page:
 
     def set_timer(self, call: Callable[[], None], delay_ms: float) -> None:
         early_or_late = self._chance.uniform(-0.5, 4.0)
-        self._timer = (call, (self.steady() + max(0.0, delay_ms + early_or_late)) / w.SECOND_MS)
+        self._timer = (call, (self.steady() + max(0.0, delay_ms + early_or_late)) / SECOND_MS)
         self._aim()
 
     def clear_timer(self) -> None:
@@ -142,7 +142,7 @@ class Dialog:
     def __init__(self, page: Page, net: Network, seed: int, tell: Tell) -> None:
         self.screens: list[Screen] = []
         self.ended = asyncio.Event()
-        self.state = w.new_state()
+        self.state = WatchState()
         self.streams: dict[int, Line] = {}
         self.poll: Line | None = None
         self.most_polls = 0  # in flight at once
@@ -152,17 +152,17 @@ class Dialog:
         self._now, self._wall, self._steady = 0.0, page.wall(), page.steady()
         page.on_event = lambda name: self.on({"type": name})
 
-    def on(self, event: w.Event) -> None:
+    def on(self, event: WatchEvent) -> None:
         if self.ended.is_set():
             return
         self.state, actions = step(self.state, event, self._tell_time(), self._chance.random())
-        self._tell(f"  {brief(event)} → {', '.join(map(brief, actions)) or '–'} [{self.state['link']}]")
+        self._tell(f"  {brief(event)} → {', '.join(map(brief, actions)) or '–'} [{self.state.link}]")
         for action in actions:
             self.act(action, event)
-        if self.state["done"]:
+        if self.state.done:
             self.close()
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         match action["type"]:
             case "show":
                 self.screens.append(Screen.of(event["job"], asyncio.get_running_loop().time()))
@@ -186,8 +186,8 @@ class Dialog:
 
     def _ring(self) -> None:
         self.on({"type": "tick"})
-        if not self._page.timer_is_set and self.state["wake_at"] is not None:
-            self.set_timer(self.state["wake_at"])  # it rang a little early
+        if not self._page.timer_is_set and self.state.wake_at is not None:
+            self.set_timer(self.state.wake_at)  # it rang a little early
 
     def _tell_time(self) -> int:
         wall, steady = self._page.wall(), self._page.steady()
@@ -228,7 +228,7 @@ class Dialog:
             self.on({"type": name, "stream": number})
 
     def _ask(self, number: int, reason: str) -> None:
-        headers = {"if-none-match": self._etag[0]} if self._etag and self._etag[1] == self.state["seq"] else {}
+        headers = {"if-none-match": self._etag[0]} if self._etag and self._etag[1] == self.state.seq else {}
         self.most_polls = max(self.most_polls, 1 + (self.poll is not None))
         answer = _Answer(self, number)
         answer.line = self.poll = self._net.ask(POLL, {**headers, "reason": reason}, answer)
@@ -299,7 +299,7 @@ class _Answer:
         if self._status < 300 and body is not None and is_job(body):
             return {"type": "poll_ok", "poll": self._number, "job": body}
         code = "not_our_answer" if self._status < 300 else (body or {}).get("code")
-        again = int(self._headers.get("retry-after", 0)) * w.SECOND_MS
+        again = int(self._headers.get("retry-after", 0)) * SECOND_MS
         return {**failed, "status": self._status, "code": code, "retry_after_ms": again}
 
 

@@ -56,7 +56,7 @@ async def perform(
         truth_then=truth_then,
         truth_now=stage.truth_now(),
         finished_at=stage.finished_at,
-        phase=stage.dialog.state["phase"],
+        phase=stage.dialog.state.phase,
         asked=stage.net.asked,
         most_polls=stage.dialog.most_polls,
         left=left,

@@ -77,7 +77,7 @@ class World {
     if (stream.sent < this.truth || this.done) {
       stream.sent = this.truth;
       if (!lost || stream.sent === -1) this.on({ type: "job", stream: number, job: { seq: this.truth, done: this.done } });
-    } else if (this.now - stream.beat >= w.HEARTBEAT_MS) {
+    } else if (this.now - stream.beat >= w.HEARTBEAT_DEFAULT_MS) {
       stream.beat = this.now;
       this.on({ type: "heartbeat", stream: number, seq: this.truth });
     }

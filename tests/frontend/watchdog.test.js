@@ -77,7 +77,7 @@ test("a stream that opens is followed by one catch-up poll", () => {
 
 test("a live stream needs no polls", () => {
   const play = new Play().live();
-  for (let beat = 0; beat < 40; beat += 1) play.pass(w.HEARTBEAT_MS).on({ type: "heartbeat", stream: 1, seq: 5 });
+  for (let beat = 0; beat < 40; beat += 1) play.pass(w.HEARTBEAT_DEFAULT_MS).on({ type: "heartbeat", stream: 1, seq: 5 });
   assert.equal(play.did("poll").length, 1);
   assert.equal(play.state.link, "live");
 });
@@ -92,15 +92,15 @@ test("a heartbeat with a higher seq asks at once; one with the same does not", (
 
 test("a heartbeat that does not name the job is life, but no news of it", () => {
   const play = new Play().live();
-  const before = play.state.news_at;
-  play.pass(w.HEARTBEAT_MS).on({ type: "heartbeat", stream: 1, seq: null });
-  assert.deepEqual([play.state.news_at, play.state.stream.late_at - play.now], [before, w.HEARTBEAT_MS + 3_000]);
+  const before = play.state.confirmed_at;
+  play.pass(w.HEARTBEAT_DEFAULT_MS).on({ type: "heartbeat", stream: 1, seq: null });
+  assert.deepEqual([play.state.confirmed_at, play.state.stream.late_at - play.now], [before, w.HEARTBEAT_DEFAULT_MS + 3_000]);
 });
 
 test("the highest seq is held", () => {
   const play = new Play().live(5).on({ type: "job", stream: 1, job: { seq: 4, done: false } });
   assert.deepEqual([types(play.last), play.state.seq], [[], 5]);
-  play.on({ type: "told", job: { seq: 3, done: false } });
+  play.on({ type: "job_answered", job: { seq: 3, done: false } });
   assert.equal(play.state.seq, 5);
 });
 
@@ -135,8 +135,8 @@ test("done closes the stream and the poll, and nothing can undo it", () => {
 });
 
 test("a stream that does not open, or opens and says nothing, is given up after ten seconds", () => {
-  const silent = new Play().pass(w.SPEAK_WITHIN_MS);
-  assert.deepEqual(silent.did("close_stream").map(({ at }) => at - 1_000_000), [w.SPEAK_WITHIN_MS]);
+  const silent = new Play().pass(w.FIRST_EVENT_TIMEOUT_MS);
+  assert.deepEqual(silent.did("close_stream").map(({ at }) => at - 1_000_000), [w.FIRST_EVENT_TIMEOUT_MS]);
   const buffered = new Play().on({ type: "stream_open", stream: 1 }, 9_000);
   buffered.on({ type: "poll_ok", poll: 1, job: { seq: 3, done: false } }).passFailing(9_900);
   assert.equal(buffered.did("close_stream").length, 0);
@@ -145,9 +145,9 @@ test("a stream that does not open, or opens and says nothing, is given up after 
 });
 
 test("two missed beats: poll, open a spare, and close the old stream only when the spare has spoken", () => {
-  const play = new Play().live().pass(w.HEARTBEAT_MS + 3_000);
+  const play = new Play().live().pass(w.HEARTBEAT_DEFAULT_MS + 3_000);
   assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "late" }]);
-  play.on({ type: "poll_not_modified", poll: 2 }).pass(w.HEARTBEAT_MS + 2_000 - 1);
+  play.on({ type: "poll_not_modified", poll: 2 }).pass(w.HEARTBEAT_DEFAULT_MS + 2_000 - 1);
   assert.equal(play.did("open_stream").length, 1);
   play.pass(1);
   assert.equal(play.state.link, "connecting");
@@ -161,7 +161,7 @@ test("two missed beats: poll, open a spare, and close the old stream only when t
 });
 
 test("an old stream that speaks again makes the spare needless", () => {
-  const play = new Play().live().passFailing(2 * w.HEARTBEAT_MS + 8_000);
+  const play = new Play().live().passFailing(2 * w.HEARTBEAT_DEFAULT_MS + 8_000);
   play.on({ type: "heartbeat", stream: 1, seq: 5 });
   assert.deepEqual(play.did("close_stream").map(({ stream }) => stream), [2]);
   assert.equal(play.state.link, "live");
@@ -171,8 +171,8 @@ test("while polls are refused, the old stream is kept and spares are tried with 
   const play = new Play(null, 1).live().passFailing(300_000, 503);
   const opened = play.did("open_stream").slice(1).map(({ at }) => at);
   const pauses = opened.slice(1).map((at, place) => at - opened[place]);
-  assert.ok(pauses.every((pause) => pause >= w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MIN_MS), `${pauses}`);
-  assert.ok(pauses.at(-1) === w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MAX_MS, `${pauses}`);
+  assert.ok(pauses.every((pause) => pause >= w.FIRST_EVENT_TIMEOUT_MS + w.STREAM_BACKOFF_MIN_MS), `${pauses}`);
+  assert.ok(pauses.at(-1) === w.FIRST_EVENT_TIMEOUT_MS + w.STREAM_BACKOFF_MAX_MS, `${pauses}`);
   assert.equal(play.state.stream.number, 1);
 });
 
@@ -226,7 +226,7 @@ test("no poll is aborted before ten seconds, and the next one follows within fou
   aborted.forEach(({ poll, at }, place) => {
     assert.equal(at - polls[place].at, w.POLL_TIMEOUT_MS);
     assert.equal(poll, polls[place].poll);
-    if (polls[place + 1]) assert.ok(polls[place + 1].at - at >= 1_500 && polls[place + 1].at - at <= w.UNANSWERED_MAX_MS);
+    if (polls[place + 1]) assert.ok(polls[place + 1].at - at >= 1_500 && polls[place + 1].at - at <= w.POLL_BACKOFF_UNANSWERED_MS);
   });
 });
 
@@ -263,7 +263,7 @@ test("without a stream, polls keep the pace that the server asks for, within bou
 
 test("304 is news as well", () => {
   const play = new Play().live(5).on({ type: "manual_check" }, 9_000).on({ type: "poll_not_modified", poll: 2 });
-  assert.deepEqual([play.state.news_at, play.state.seq], [play.now, 5]);
+  assert.deepEqual([play.state.confirmed_at, play.state.seq], [play.now, 5]);
 });
 
 test("the server's own 404 ends the watch; a check begins it again", () => {

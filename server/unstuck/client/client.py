@@ -21,7 +21,7 @@ from uuid import uuid4
 import httpx
 
 from unstuck.client import watch_state as w
-from unstuck.client.follower import Follow, Job, is_job, parsed, retry_after_ms
+from unstuck.client.follower import Follower, Job, is_job, parsed, retry_after_ms
 from unstuck.client.reporter import PlainReporter, Reporter
 from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
 
@@ -198,7 +198,7 @@ class Client:
         Survives whatever breaks on the way; `on_link` is told how it stands (`live`, `polling`, `offline`, …).
         JobTimeoutError after 30 minutes without any news, JobNotFound.
         """
-        watch = Follow(self._http, f"{self.url}/api/jobs/{_checked(job_id)}", job_id, on_link)
+        watch = Follower(self._http, f"{self.url}/api/jobs/{_checked(job_id)}", job_id, on_link)
         try:
             async for job in watch.jobs():
                 yield job
