@@ -1,5 +1,5 @@
 /*
- * Plays sequences of [event, now_ms, random] from stdin on frontend/watchdog.js, and prints [state, actions] of each.
+ * Plays sequences of [event, now_ms, random] from stdin on frontend/watchdog.js; prints [state, actions] of each.
  * It must not know what is right.
  * Next: test_watchdog_vectors.py, which compares the twins with it.
  */
