@@ -96,7 +96,7 @@ export class Follow extends EventTarget {
 
   /** Milliseconds since the truth was last confirmed; null before the first time. */
   get newsAgeMs() {
-    return this.#state.news_at === null ? null : this.#tellTime() - this.#state.news_at;
+    return this.#state.confirmed_at === null ? null : this.#tellTime() - this.#state.confirmed_at;
   }
 
   start() {
@@ -131,7 +131,7 @@ export class Follow extends EventTarget {
   /** Another call, such as cancel, was answered with this. @param {any} body */
   tell(body) {
     const job = this.#subject.readPoll(body);
-    if (job) this.#on({ type: "told", job });
+    if (job) this.#on({ type: "job_answered", job });
   }
 
   // --- events in, actions out

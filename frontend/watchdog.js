@@ -1,340 +1,343 @@
 /*
  * Decides what a client that watches a job does next: PROTOCOL.md, section 5, as a state machine.
- * It is given (state, event, now_ms, random 0..1) and answers [next state, actions]. It must not know
- * a clock, chance, the DOM or the network: plain data in, plain data out, so that its twin in Python can run
- * the same JSON vectors. Field names are snake_case for the same reason. Shapes and figures: watch.js.
+ * It must not know a clock, randomness, the DOM or the network: (state, event, now, random) → [state, actions].
+ * Next: watch-step.js and watch.js; server/unstuck/client/watchdog.py, the same in Python; tests/vectors.
  *
  * The rules in prose:
- *  1. While it watches, there is a stream or a time when one will be opened; without a stream that
- *     lives there is a poll in flight or a time for the next one. `keepTime` enforces both after
- *     every event, so no sequence of events can leave a client waiting for nothing.
- *  2. The highest `seq` is held. A lower one is believed in three cases only: it is the first job of a
- *     connection and nothing was taken since that was asked for; it says `done` (a final state has nothing
- *     after it, so what is held comes from a history that no longer exists); or two polls in a row say so.
+ *  1. While it watches, there is a stream or a time at which one will be opened; without a live stream there is a
+ *     poll in flight or a time for the next one. `ensureRetryPlanned` enforces both after every event, so no
+ *     sequence of events can leave a client waiting for nothing.
+ *  2. The highest `seq` is held. A lower one is believed in three cases only: it is the first job of a connection
+ *     and nothing was accepted since that was requested; it says `done` (nothing follows a final state, so the
+ *     state held comes from a history that no longer exists); or two polls in a row say so.
  *  3. `done` ends everything at once: streams, poll, timer. Nothing can undo it.
- *  4. A stream has spoken when its first named event is there; being open proves nothing, a proxy may
- *     hold its bytes back. One that has not spoken after 10 s is broken.
- *  5. A beat says when the next one comes. One that is missed is a reason to poll, and if that brings what
- *     the stream did not, or a second beat is missed, the stream is doubted: a spare is opened. The doubted
- *     one stays until the spare has spoken, because it is often the first to heal (make before break).
- *  6. At most one poll is in flight, and none is aborted before 10 s. One that nobody answered is repeated
- *     after 2 to 4 s, since only a new attempt notices soon that the network is back; streams are tried
- *     less often then, and at once when a poll is answered. A poll asked for during another follows it at
- *     once, answered or failed, since the first may be older than the reason for the second.
- *  7. A page that was shown again, or an event long after the timer was due, means sleep: poll at once,
- *     doubt nothing for 5 s (what came in meanwhile comes only now), count anew until giving up. A stream
- *     of before the network came back is not relied upon: a spare at once, and doubt after those 5 s.
- *  8. Giving up, a sign-in that has run out and an unknown job are told apart, and each has a way back.
+ *  4. A stream is live from its first named event; being open proves nothing, because a proxy may hold back its
+ *     bytes. A stream without an event after 10 s is broken.
+ *  5. A heartbeat says when the next one comes. A missed one is a reason to poll. If that brings what the stream
+ *     did not, or a second heartbeat is missed, the stream is suspected of being dead, and a spare is opened. The
+ *     suspect stays until the spare has sent an event, because it is often the first to heal (make before break).
+ *  6. At most one poll is in flight, and none is aborted before 10 s. One without any answer is repeated after 2
+ *     to 4 s, since only a new attempt notices soon that the network is back; streams are tried less often then,
+ *     and at once when a poll is answered. A poll that is requested during another follows it at once, answered or
+ *     failed, since the first may be older than the reason for the second.
+ *  7. A page that is shown again, or an event long after the timer was due, means sleep: poll at once, suspect
+ *     nothing for 5 s (events that arrived meanwhile are delivered only now), and start the give-up limit anew. A
+ *     stream from before the network's return is not relied upon: a spare at once, and a suspect after those 5 s.
+ *  8. Giving up, an expired sign-in and an unknown job are told apart, and each has a way back.
  */
-
 import * as w from "./watch.js";
-import { lives } from "./watch.js";
+import { Step } from "./watch-step.js";
 
-/** @import { WatchState, WatchEvent, WatchAction, WatchStream, Standing, PollReason } from "./wire" */
-/** @typedef {{s: WatchState, actions: WatchAction[], now: number, random: number}} Turn */
+/** @import { Phase, PollReason, Standing, WatchAction, WatchEvent, WatchState } from "./wire" */
+/** @typedef {(step: Step, event: any) => void} Handler */
 
-const WATCHING = ["watching"];
-const RESTING = ["gave_up", "not_found"];
-
-/** What happens on which event, and in which phases it counts at all; elsewhere it is ignored.
- * @type {Record<string, [string[], (t: Turn, e: any) => void][]>} */
-const ON = {
-  start:             [[["new"], begin]],
-  stream_open:       [[WATCHING, onStreamOpen]],
-  job:               [[WATCHING, onJob]],
-  items:             [[WATCHING, hear]],
-  heartbeat:         [[WATCHING, onHeartbeat]],
-  leaving:           [[WATCHING, onLeaving]],
-  gone:              [[WATCHING, (t, e) => { if (hear(t, e)) end(t, "not_found"); }]],
-  stream_error:      [[WATCHING, (t, e) => loseStream(t, w.streamOf(t.s, e))]],
-  poll_ok:           [[WATCHING, onPollAnswered]],
-  poll_not_modified: [[WATCHING, onPollAnswered]],
-  poll_failed:       [[WATCHING, onPollFailed]],
-  told:              [[WATCHING, (t, e) => { if (e.job.seq >= t.s.seq || e.job.done) take(t, e.job); }]], // the answer of another call, such as cancel
-  page_shown:        [[WATCHING, wake], [["gave_up"], (t) => resume(t, "wake")]],
-  online:            [[WATCHING, wake], [["gave_up"], (t) => resume(t, "wake")]],
-  offline:           [[WATCHING, (t) => { t.s.browser_offline = true; }]],
-  manual_check:      [[WATCHING, onManualCheck], [RESTING, (t) => resume(t, "manual")]],
-  tick:              [[WATCHING, () => {}]],
+/** Event → phase → its handler. In a phase that is not listed, the event is ignored.
+ * @type {Record<WatchEvent["type"], Partial<Record<Phase, Handler>>>} */
+const HANDLERS = {
+  start: { new: onStart },
+  stream_open: { watching: onStreamOpen },
+  job: { watching: onJob },
+  items: { watching: onItems },
+  heartbeat: { watching: onHeartbeat },
+  leaving: { watching: onLeaving },
+  gone: { watching: onGone },
+  stream_error: { watching: onStreamError },
+  poll_ok: { watching: onPollAnswered },
+  poll_not_modified: { watching: onPollAnswered },
+  poll_failed: { watching: onPollFailed },
+  job_answered: { watching: onJobAnswered },
+  page_shown: { watching: wake, gave_up: resumeOnWake },
+  online: { watching: wake, gave_up: resumeOnWake },
+  offline: { watching: onOffline },
+  manual_check: { watching: onManualCheck, gave_up: resumeOnRequest, not_found: resumeOnRequest },
+  tick: {}, // the timers alone
 };
 
-/** What becomes due by the passing of time alone, in this order. Every deed moves its own due time.
- * @type {[due: (s: WatchState) => number | null, deed: (t: Turn) => void][]} */
-const DUE = [
-  [(s) => s.give_up_at,                                        (t) => end(t, "gave_up")],
-  [(s) => s.poll && s.poll.asked_at + w.POLL_TIMEOUT_MS,         abortPoll],
-  [(s) => w.muteUntil(s.stream),                                 (t) => loseStream(t, t.s.stream)],
-  [(s) => w.muteUntil(s.spare),                                  (t) => loseStream(t, t.s.spare)],
-  [(s) => s.reopen_at,                                         openStream],
-  [(s) => (s.spare || s.reopen_at !== null || s.signed_out ? null : w.doubtAt(s)), (t) => { askPoll(t, "watchdog"); openStream(t); }],
-  [(s) => w.unasked(s, w.lateAt(s)),                           (t) => askPoll(t, "late")],
-  [(s) => (s.poll ? null : s.poll_at),                         (t) => askPoll(t, t.s.poll_reason)],
-  [(s) => w.unasked(s, w.silentAt(s)),                         (t) => askPoll(t, "watchdog")], // a stream may live and not speak of the job
+/** Deadline → its handler, in this order. Every handler moves its own deadline.
+ * @type {[due: (state: WatchState) => number | null, handler: (step: Step) => void][]} */
+const TIMERS = [
+  [w.giveUpAt, giveUp],
+  [w.pollTimeoutAt, abortPoll],
+  [w.streamTimeoutAt, loseMuteStream],
+  [w.spareTimeoutAt, loseMuteSpare],
+  [w.reopenAt, reopenStream],
+  [w.replaceStreamAt, replaceStream],
+  [w.latePollAt, pollLate],
+  [w.plannedPollAt, pollAsPlanned],
+  [w.silencePollAt, pollSilence],
 ];
 
-/** The one door: what follows from this event, now.
+/** Return the next state and the actions that follow from an event; `state` itself is not changed.
  * @param {WatchState} state @param {WatchEvent} event @param {number} now_ms @param {number} random from 0 to 1
  * @returns {[WatchState, WatchAction[]]} */
 export function step(state, event, now_ms, random) {
-  const rows = ON[event.type];
-  if (!rows) throw new Error(`watchdog: there is no event '${event.type}'; it knows ${Object.keys(ON).join(", ")}`);
-  const s = { ...state, stream: state.stream && { ...state.stream }, spare: state.spare && { ...state.spare } };
-  /** @type {Turn} */
-  const turn = { s, actions: [], now: now_ms, random };
-  const [, deed = null] = rows.find(([phases]) => phases.includes(state.phase)) ?? [];
-  const slept = state.wake_at !== null && now_ms > state.wake_at + w.LATE_TIMER_MS;
-  if (deed) deed(turn, event);
-  if (slept && deed !== wake && s.phase === "watching") wake(turn, event); // the first one after a sleep may be any
-  keepTime(turn);
-  if (s.wake_at !== state.wake_at) turn.actions.push({ type: "wake_at", at_ms: s.wake_at });
-  return [s, turn.actions];
+  const handlers = HANDLERS[event.type];
+  if (!handlers) {
+    const known = Object.keys(HANDLERS).join(", ");
+    throw new Error(`watchdog: there is no event '${event.type}'; it knows ${known}`);
+  }
+  const stream = state.stream && { ...state.stream };
+  const spare = state.spare && { ...state.spare };
+  const after = { ...state, stream, spare };
+  const current = new Step(after, now_ms, random);
+  const handler = handlers[state.phase];
+  const slept = state.wake_at !== null && now_ms > state.wake_at + w.TIMER_LATE_MAX_MS;
+  if (handler) handler(current, event);
+  if (slept && handler !== wake && after.phase === "watching") wake(current, event); // any event may be the first
+  runTimers(current);
+  if (after.wake_at !== state.wake_at) current.actions.push({ type: "wake_at", at_ms: after.wake_at });
+  return [after, current.actions];
 }
 
-/** Do what is due, restore rule 1, and say when to look again. @param {Turn} t */
-function keepTime(t) {
-  const { s, now } = t;
-  for (let pass = 0, busy = true; busy && pass < 5; pass += 1) {
-    busy = false;
-    if (s.phase === "watching" && !s.stream && s.reopen_at === null && !s.signed_out) s.reopen_at = now;
-    if (s.phase === "watching" && !lives(s, now) && !s.poll && s.poll_at === null) planPoll(t, s.poll_after_ms, "fallback");
-    for (const [due, deed] of DUE) {
-      const at = s.phase === "watching" ? due(s) : null;
-      if (at === null || at > now) continue;
-      deed(t);
-      busy = true;
+/** Run the timers that are due, and set the time at which the next one is. @param {Step} step */
+function runTimers(step) {
+  const { state, now } = step;
+  let ran = true;
+  for (let pass = 0; ran && pass < 5; pass += 1) {
+    ensureRetryPlanned(step);
+    ran = false;
+    for (const [due, handler] of TIMERS) {
+      const at = state.phase === "watching" ? due(state) : null;
+      if (at !== null && at <= now) {
+        handler(step);
+        ran = true; // what one timer does may make another due
+      }
     }
   }
-  s.link = w.linkOf(s, now);
-  if (s.phase !== "watching") s.wake_at = null;
-  else s.wake_at = Math.max(now + 1, Math.min(now + w.CHECK_EVERY_MS, ...DUE.map(([due]) => due(s) ?? Infinity)));
+  state.link = w.linkOf(state, now);
+  if (state.phase === "watching") {
+    const dues = TIMERS.map(([due]) => due(state) ?? Infinity);
+    state.wake_at = Math.max(now + 1, Math.min(now + w.CHECK_EVERY_MS, ...dues));
+  } else state.wake_at = null;
+}
+
+/** Rule 1: plan a stream if there is none, and a poll if no stream is live. @param {Step} step */
+function ensureRetryPlanned(step) {
+  const { state, now } = step;
+  if (state.phase !== "watching") return;
+  if (!state.stream && state.reopen_at === null && !state.signed_out) state.reopen_at = now;
+  if (!w.isLive(state, now) && !state.poll && state.poll_at === null) {
+    step.planPoll(state.poll_after_ms, "fallback");
+  }
 }
 
 // --- beginning and ending
-/** @param {Turn} t @param {{job?: Standing | null}} e a job that the caller already holds, such as the answer of its submission */
-function begin(t, e) {
-  t.s.started_at = t.now;
-  watch(t);
-  if (e.job) take(t, e.job);
-  if (t.s.done) return;
-  openStream(t);
-  planPoll(t, w.FIRST_POLL_MS, "fallback");
+/** `job`: one that the caller already holds, such as the answer to its submission.
+ * @param {Step} step @param {{job?: Standing | null}} event */
+function onStart(step, event) {
+  step.state.started_at = step.now;
+  step.beginWatching();
+  if (event.job) step.acceptJob(event.job);
+  if (step.state.done) return;
+  step.openStream();
+  step.planPoll(w.FIRST_POLL_MS, "fallback");
 }
 
-/** @param {Turn} t @param {"wake" | "manual"} reason */
-function resume(t, reason) {
-  watch(t);
-  openStream(t);
-  askPoll(t, reason);
+/** Another call, such as cancel, was answered with the job. @param {Step} step @param {{job: Standing}} event */
+function onJobAnswered(step, event) {
+  if (event.job.seq >= step.state.seq || event.job.done) step.acceptJob(event.job);
 }
 
-/** @param {Turn} t */
-function watch(t) {
-  Object.assign(t.s, { phase: "watching", give_up_at: t.now + w.GIVE_UP_MS, stream_failures: 0, poll_failures: 0, failure: null,
-    polling: false, not_found_answers: 0, lower_answers: 0, signed_out: false, browser_offline: false });
+/** @param {Step} step */
+function resumeOnWake(step) {
+  resume(step, "wake");
 }
 
-/** @param {Turn} t @param {"ended" | "not_found" | "gave_up"} phase */
-function end(t, phase) {
-  const { s, actions } = t;
-  if (s.stream) actions.push({ type: "close_stream", stream: s.stream.number });
-  if (s.spare) actions.push({ type: "close_stream", stream: s.spare.number });
-  if (s.poll) actions.push({ type: "abort_poll", poll: s.poll.number });
-  Object.assign(s, { phase, stream: null, spare: null, poll: null, poll_at: null, poll_wanted: null, reopen_at: null });
-  actions.push({ type: "end", reason: phase, elapsed_minutes: Math.round((t.now - s.started_at) / (60 * w.SECOND_MS)) });
+/** @param {Step} step */
+function resumeOnRequest(step) {
+  resume(step, "manual");
 }
 
-// --- the truth about the job
-/** Hold this job and show it. @param {Turn} t @param {Standing} job */
-function take(t, job) {
-  Object.assign(t.s, { seq: job.seq, lower_answers: 0 });
-  const asked = job.poll_after_ms ?? w.POLL_AFTER_DEFAULT_MS;
-  t.s.poll_after_ms = Math.min(w.POLL_AFTER_MAX_MS, Math.max(w.POLL_AFTER_MIN_MS, asked));
-  t.actions.push({ type: "show" });
-  news(t);
-  if (!job.done) return;
-  t.s.done = true;
-  end(t, "ended");
+/** Watch again after the watch had ended without the job being done.
+ * @param {Step} step @param {PollReason} reason */
+function resume(step, reason) {
+  step.beginWatching();
+  step.openStream();
+  step.requestPoll(reason);
 }
 
-/** The state of the job is confirmed: what was planned to find it out is needless. @param {Turn} t */
-function news(t) {
-  Object.assign(t.s, { news_at: t.now, give_up_at: t.now + w.GIVE_UP_MS, poll_at: null, poll_failures: 0, failure: null,
-    not_found_answers: 0, signed_out: false });
+/** @param {Step} step */
+function giveUp(step) {
+  step.end("gave_up");
 }
 
 // --- streams
-/** @param {Turn} t @param {boolean} [trusted] whether one that lives is enough */
-function openStream(t, trusted = true) {
-  const { s, now } = t;
-  s.reopen_at = null;
-  if ((trusted && lives(s, now)) || s.spare || (s.stream && s.stream.spoke_at === null)) return;
-  const stream = { number: s.next_stream, asked_at: now, opened_at: null, spoke_at: null,
-    beat_ms: w.HEARTBEAT_MS, late_at: null, doubt_at: null, held_before: s.seq };
-  s.next_stream += 1;
-  if (s.stream) s.spare = stream;
-  else s.stream = stream;
-  t.actions.push({ type: "open_stream", stream: stream.number });
-}
-
-/** @param {Turn} t @param {{stream: number}} e */
-function onStreamOpen(t, e) {
-  const stream = w.streamOf(t.s, e);
+/** @param {Step} step @param {{stream: number}} event */
+function onStreamOpen(step, event) {
+  const stream = w.streamOf(step.state, event);
   if (!stream) return;
-  stream.opened_at = t.now;
-  askPoll(t, "reconnect");
+  stream.opened_at = step.now;
+  step.requestPoll("reconnect");
 }
 
-/** A stream has spoken: it is the stream from now on. Answers null for one that was given up before.
- * @param {Turn} t @param {{stream: number}} e @returns {WatchStream | null} */
-function hear(t, e) {
-  const { s, now } = t;
-  if (s.spare && s.spare.number === e.stream) [s.stream, s.spare] = [s.spare, s.stream];
-  if (!s.stream || s.stream.number !== e.stream) return null;
-  if (s.spare) t.actions.push({ type: "close_stream", stream: s.spare.number });
-  s.stream.opened_at ??= now;
-  s.stream.spoke_at ??= now;
-  [s.stream.late_at, s.stream.doubt_at] = w.beatsMissed(s.stream.beat_ms, now, t.random);
-  Object.assign(s, { spare: null, reopen_at: null, polling: false, signed_out: false });
-  return s.stream;
-}
-
-/** @param {Turn} t @param {{stream: number, job: Standing}} e */
-function onJob(t, e) {
-  const stream = hear(t, e);
+/** @param {Step} step @param {{stream: number, job: Standing}} event */
+function onJob(step, event) {
+  const stream = step.touchStream(event);
   if (!stream) return;
-  const first = stream.held_before === t.s.seq;
-  stream.held_before = null;
-  if (first || e.job.seq >= t.s.seq || e.job.done) take(t, e.job);
+  const { job } = event;
+  const { seq } = step.state;
+  const firstAndNothingNewer = stream.seq_at_request === seq;
+  stream.seq_at_request = null;
+  if (firstAndNothingNewer || job.seq >= seq || job.done) step.acceptJob(job); // rule 2
 }
 
-/** @param {Turn} t @param {{stream: number, seq: number | null, next_ms?: number | null}} e `seq` of this job, null where the beat
- * does not name it; `next_ms` where it says when the next one comes */
-function onHeartbeat(t, e) {
-  const stream = w.streamOf(t.s, e);
-  if (stream) stream.beat_ms = w.promised(e.next_ms);
-  if (!hear(t, e) || e.seq === null) return;
-  news(t);
-  if (e.seq > t.s.seq) askPoll(t, "behind");
+/** @param {Step} step @param {{stream: number}} event */
+function onItems(step, event) {
+  step.touchStream(event);
 }
 
-/** @param {Turn} t @param {{stream: number, retry_ms: number}} e */
-function onLeaving(t, e) {
-  const { s } = t;
-  if (!hear(t, e) || !s.stream) return;
-  t.actions.push({ type: "close_stream", stream: s.stream.number });
-  const retry = Math.min(w.LEAVING_MAX_MS, Math.max(w.STREAM_BACKOFF_MIN_MS, e.retry_ms || 0));
-  Object.assign(s, { stream: null, stream_failures: 0, reopen_at: Math.round(t.now + retry * (1 + t.random)) });
+/** `seq`: this job's, null if the heartbeat does not name it; `next_ms`: until the next one, if it says so.
+ * @param {Step} step @param {{stream: number, seq: number | null, next_ms?: number | null}} event */
+function onHeartbeat(step, event) {
+  const stream = w.streamOf(step.state, event);
+  if (stream) stream.heartbeat_ms = w.heartbeatInterval(event.next_ms);
+  if (!step.touchStream(event) || event.seq === null) return;
+  step.confirm();
+  if (event.seq > step.state.seq) step.requestPoll("behind");
 }
 
-/** A stream broke, was refused, or never spoke. @param {Turn} t @param {WatchStream | null | undefined} lost */
-function loseStream(t, lost) {
-  const { s, now } = t;
-  if (!lost) return;
-  t.actions.push({ type: "close_stream", stream: lost.number });
-  const main = lost === s.stream;
-  if (main) s.stream = s.spare;
-  s.spare = null;
-  const settled = lost.spoke_at !== null && now - lost.spoke_at >= w.STREAM_SETTLED_MS;
-  s.stream_failures = settled ? 1 : s.stream_failures + 1;
-  const alone = s.stream === null || s.stream.spoke_at !== null;
-  if (alone && !s.signed_out) s.reopen_at = now + w.streamPause(s, t.random);
-  if (main && s.poll_failures === 0) planPoll(t, t.random * w.BREAK_SPREAD_MS, "fallback");
+/** The server closes the stream: come back after `retry_ms`, spread to twice that.
+ * @param {Step} step @param {{stream: number, retry_ms: number}} event */
+function onLeaving(step, event) {
+  const stream = step.touchStream(event);
+  if (!stream) return;
+  step.closeStream(stream);
+  const retryMs = Math.min(w.LEAVING_MAX_MS, Math.max(w.STREAM_BACKOFF_MIN_MS, event.retry_ms || 0));
+  step.state.stream = null;
+  step.state.stream_failures = 0;
+  step.state.reopen_at = Math.round(step.now + retryMs * (1 + step.random));
+}
+
+/** @param {Step} step @param {{stream: number}} event */
+function onGone(step, event) {
+  if (step.touchStream(event)) step.end("not_found");
+}
+
+/** @param {Step} step @param {{stream: number}} event */
+function onStreamError(step, event) {
+  step.loseStream(w.streamOf(step.state, event));
+}
+
+/** @param {Step} step */
+function loseMuteStream(step) {
+  step.loseStream(step.state.stream);
+}
+
+/** @param {Step} step */
+function loseMuteSpare(step) {
+  step.loseStream(step.state.spare);
+}
+
+/** @param {Step} step */
+function reopenStream(step) {
+  step.openStream();
+}
+
+/** Two heartbeats were missed. @param {Step} step */
+function replaceStream(step) {
+  step.requestPoll("watchdog");
+  step.openStream();
 }
 
 // --- polls
-/** @param {Turn} t @param {PollReason} reason */
-function askPoll(t, reason) {
-  const { s, now } = t;
-  s.poll_at = null;
-  if (s.poll) s.poll_wanted = s.poll_wanted === "manual" ? "manual" : reason;
+/** `job` is missing if nothing was modified. @param {Step} step @param {{poll: number, job?: Standing}} event */
+function onPollAnswered(step, event) {
+  const { state } = step;
+  if (!w.isInFlight(state, event)) return;
+  const wanted = step.finishPoll();
+  if (w.lastPollUnanswered(state) && state.reopen_at !== null) state.reopen_at = step.now; // the network is back
+  let streamMissedIt = false;
+  const { job } = event;
+  if (job) {
+    streamMissedIt = job.seq > state.seq && w.isLate(state, step.now);
+    if (job.seq < state.seq) state.lower_seq_answers += 1;
+    const believed = job.seq >= state.seq || job.done || state.lower_seq_answers >= w.LOWER_SEQ_ANSWERS; // rule 2
+    if (believed) step.acceptJob(job);
+  }
+  if (state.phase !== "watching") return;
+  if (streamMissedIt) step.suspectStream();
+  state.polling = !w.isLive(state, step.now);
+  step.confirm();
+  if (wanted) step.requestPoll(wanted);
+}
+
+/** `status` is null if there was no answer; `code` and `retry_after_ms` may be missing.
+ * @param {Step} step
+ * @param {{poll: number, status: number | null, code?: string | null, retry_after_ms?: number | null}} event */
+function onPollFailed(step, event) {
+  const { state } = step;
+  if (!w.isInFlight(state, event)) return;
+  const wanted = step.finishPoll();
+  const { status, code = null } = event;
+  state.failure = { status, code };
+  if (code === "job_not_found" || code === "invalid_job_id") {
+    step.end("not_found");
+    return;
+  }
+  if (status === 404 || status === 410) state.not_found_answers += 1;
+  state.signed_out = status === 401 || status === 403;
+  state.poll_failures += 1;
+  if (state.signed_out) state.reopen_at = null;
+  if (wanted) step.requestPoll(wanted);
+  else if (state.signed_out) step.planPoll(w.SIGNED_OUT_POLL_MS, "fallback");
   else {
-    const number = s.next_poll;
-    Object.assign(s, { poll: { number, reason, asked_at: now }, next_poll: number + 1 });
-    t.actions.push({ type: "poll", poll: number, reason });
+    const limit = status === null ? w.POLL_BACKOFF_UNANSWERED_MS : w.POLL_BACKOFF_MAX_MS;
+    const pause = w.pollBackoff(state.poll_failures, limit, step.random);
+    const asked = Math.min(w.RETRY_AFTER_MAX_MS, event.retry_after_ms ?? 0);
+    step.planPoll(Math.max(pause, asked), "fallback");
   }
 }
 
-/** @param {Turn} t @param {number} delay @param {PollReason} reason */
-function planPoll({ s, now }, delay, reason) {
-  const at = Math.round(now + delay);
-  if (s.poll || (s.poll_at !== null && s.poll_at <= at)) return;
-  Object.assign(s, { poll_at: at, poll_reason: reason });
+/** @param {Step} step */
+function abortPoll(step) {
+  const { poll } = step.state;
+  if (!poll) return;
+  step.actions.push({ type: "abort_poll", poll: poll.number });
+  onPollFailed(step, { poll: poll.number, status: null, code: "timeout" });
 }
 
-/** The poll in flight is over; null where the answer belongs to one that was aborted. @param {Turn} t @param {{poll: number}} e */
-function settlePoll({ s }, e) {
-  if (!s.poll || s.poll.number !== e.poll) return null;
-  const settled = { wanted: s.poll_wanted };
-  Object.assign(s, { poll: null, poll_wanted: null });
-  return settled;
+/** @param {Step} step */
+function pollLate(step) {
+  step.requestPoll("late");
 }
 
-/** @param {Turn} t @param {{poll: number, job?: Standing}} e without a job where nothing was modified */
-function onPollAnswered(t, e) {
-  const [{ s }, settled] = [t, settlePoll(t, e)];
-  if (!settled) return;
-  if (w.unanswered(s) && s.reopen_at !== null) s.reopen_at = t.now; // the network is back
-  const silent = e.job !== undefined && e.job.seq > s.seq && w.late(s, t.now);
-  if (e.job && e.job.seq < s.seq) s.lower_answers += 1;
-  if (e.job && (e.job.seq >= s.seq || e.job.done || s.lower_answers >= w.LOWER_ANSWERS)) take(t, e.job);
-  if (s.phase !== "watching") return;
-  if (silent) distrust(t);
-  s.polling = !lives(s, t.now);
-  news(t);
-  if (settled.wanted) askPoll(t, settled.wanted);
+/** @param {Step} step */
+function pollAsPlanned(step) {
+  step.requestPoll(step.state.poll_reason);
 }
 
-/** @param {Turn} t @param {{poll: number, status: number | null, code?: string | null, retry_after_ms?: number | null}} e */
-function onPollFailed(t, e) {
-  const { s } = t;
-  const settled = settlePoll(t, e);
-  if (!settled) return;
-  const code = e.code ?? null;
-  s.failure = { status: e.status, code };
-  if (code === "job_not_found" || code === "invalid_job_id") return end(t, "not_found");
-  if (e.status === 404 || e.status === 410) s.not_found_answers += 1;
-  s.signed_out = e.status === 401 || e.status === 403;
-  s.poll_failures += 1;
-  if (s.signed_out) s.reopen_at = null;
-  if (settled.wanted) return askPoll(t, settled.wanted);
-  if (s.signed_out) return planPoll(t, w.SLOW_POLL_MS, "fallback");
-  const asked = Math.min(w.RETRY_AFTER_MAX_MS, e.retry_after_ms ?? 0);
-  const limit = e.status === null ? w.UNANSWERED_MAX_MS : w.POLL_BACKOFF_MAX_MS;
-  planPoll(t, Math.max(w.pollBackoff(s.poll_failures, limit, t.random), asked), "fallback");
-}
-
-/** @param {Turn} t */
-function abortPoll(t) {
-  const poll = t.s.poll?.number ?? 0; // due only while there is one
-  t.actions.push({ type: "abort_poll", poll });
-  onPollFailed(t, { poll, status: null, code: "timeout" });
-}
-
-/** The stream missed a beat, and a poll brought what it should have brought: no need to wait for a second. @param {Turn} t */
-function distrust(t) {
-  if (t.s.stream) t.s.stream.doubt_at = t.now;
-  openStream(t);
+/** A stream may be live and yet never mention this job. @param {Step} step */
+function pollSilence(step) {
+  step.requestPoll("watchdog");
 }
 
 // --- the page and the person
-/** @param {Turn} t @param {{type: string}} e */
-function wake(t, e) {
-  const { s, now } = t;
-  const networkBack = e.type === "online";
-  Object.assign(s, { stream_failures: 0, browser_offline: false });
-  s.give_up_at = now + w.GIVE_UP_MS;
-  const until = now + w.WAKE_GRACE_MS;
-  if (s.stream && s.stream.late_at !== null && s.stream.doubt_at !== null) {
-    s.stream.late_at = networkBack ? until : Math.max(s.stream.late_at, until);
-    s.stream.doubt_at = networkBack ? until : Math.max(s.stream.doubt_at, until);
+/** Rule 7: the page was shown, the network is back, or the machine slept.
+ * @param {Step} step @param {{type: string}} event */
+function wake(step, event) {
+  const { state, now } = step;
+  const networkBack = event.type === "online";
+  state.stream_failures = 0;
+  state.browser_offline = false;
+  state.give_up_at = now + w.GIVE_UP_MS;
+  const { stream } = state;
+  const graceEndsAt = now + w.WAKE_GRACE_MS;
+  if (stream && stream.late_at !== null && stream.suspect_at !== null) {
+    stream.late_at = networkBack ? graceEndsAt : Math.max(stream.late_at, graceEndsAt);
+    stream.suspect_at = networkBack ? graceEndsAt : Math.max(stream.suspect_at, graceEndsAt);
   }
-  if (s.reopen_at !== null) s.reopen_at = now;
-  askPoll(t, "wake");
-  if (networkBack && !s.signed_out) openStream(t, false);
+  if (state.reopen_at !== null) state.reopen_at = now;
+  step.requestPoll("wake");
+  if (networkBack && !state.signed_out) step.openStream({ evenIfLive: true });
 }
 
-/** @param {Turn} t */
-function onManualCheck(t) {
-  if (t.s.reopen_at !== null) t.s.reopen_at = t.now;
-  askPoll(t, "manual");
+/** @param {Step} step */
+function onOffline(step) {
+  step.state.browser_offline = true;
+}
+
+/** @param {Step} step */
+function onManualCheck(step) {
+  if (step.state.reopen_at !== null) step.state.reopen_at = step.now;
+  step.requestPoll("manual");
 }

@@ -97,7 +97,7 @@ export interface Limits {
 
 // --- the watching policy
 
-/** The part of a job that the policy looks at. */
+/** The part of a job that the policy reads. */
 export interface Standing {
   seq: number;
   done: boolean;
@@ -112,19 +112,20 @@ export type Link =
 
 export interface WatchStream {
   number: number;
-  asked_at: number;
+  requested_at: number;
+  /** The seq held when it was requested; null after its first job. */
+  seq_at_request: number | null;
   opened_at: number | null;
-  spoke_at: number | null;
-  /** the next beat was promised within this */
-  beat_ms: number;
-  /** a beat is missed, unless a word comes before; null before the first word */
+  first_event_at: number | null;
+  /** The next heartbeat is promised within this time. */
+  heartbeat_ms: number;
+  /** A heartbeat counts as missed from here on; null before the first event. */
   late_at: number | null;
-  /** and a second one */
-  doubt_at: number | null;
-  /** the seq held when it was asked for; null after its first job */
-  held_before: number | null;
+  /** And a second one. */
+  suspect_at: number | null;
 }
 
+/** All that the policy remembers. Times are milliseconds of the caller's clock. */
 export interface WatchState {
   phase: Phase;
   link: Link;
@@ -132,31 +133,33 @@ export interface WatchState {
   seq: number;
   done: boolean;
   started_at: number;
-  /** When the state of the job was last confirmed, by whatever means. */
-  news_at: number | null;
+  /** When the job's state was last confirmed, by whatever means. */
+  confirmed_at: number | null;
   give_up_at: number;
   wake_at: number | null;
-  /** The stream in use, and the one that may replace it once it has spoken. */
+  /** The stream in use, and the one that replaces it with its first event. */
   stream: WatchStream | null;
   spare: WatchStream | null;
   next_stream: number;
   stream_failures: number;
   reopen_at: number | null;
-  poll: { number: number; reason: PollReason; asked_at: number } | null;
+  /** The poll in flight. */
+  poll: { number: number; reason: PollReason; requested_at: number } | null;
   next_poll: number;
   poll_at: number | null;
   poll_reason: PollReason;
-  /** A poll that was asked for while another was in flight. */
+  /** Why another poll was requested while one is in flight. */
   poll_wanted: PollReason | null;
   poll_failures: number;
   poll_after_ms: number;
-  /** The last poll was answered, and no stream has spoken since. */
+  /** The last poll was answered, and no stream has sent an event since. */
   polling: boolean;
+  /** Why the last poll failed; `status` is null if it got no answer. */
   failure: { status: number | null; code: string | null } | null;
   browser_offline: boolean;
   signed_out: boolean;
   not_found_answers: number;
-  lower_answers: number;
+  lower_seq_answers: number;
 }
 
 export type WatchEvent =
@@ -168,7 +171,8 @@ export type WatchEvent =
   | { type: "poll_ok"; poll: number; job: Standing }
   | { type: "poll_not_modified"; poll: number }
   | { type: "poll_failed"; poll: number; status: number | null; code?: string | null; retry_after_ms?: number | null }
-  | { type: "told"; job: Standing }
+  /** Another call, such as cancel, was answered with the job. */
+  | { type: "job_answered"; job: Standing }
   | { type: "page_shown" | "online" | "offline" | "manual_check" | "tick" };
 
 export type WatchAction =

@@ -1,15 +1,16 @@
 /*
- * Plays lists of turns [event, now_ms, random] from stdin on frontend/watchdog.js, and prints what state and
- * actions followed from each, so that a test in Python can compare the twins.
+ * Plays sequences of [event, now_ms, random] from stdin on frontend/watchdog.js; prints [state, actions] of each.
+ * It must not know what is right.
+ * Next: test_watchdog_vectors.py, which compares the twins with it.
  */
 import { readFileSync } from "node:fs";
 import { newState } from "../../frontend/watch.js";
 import { step } from "../../frontend/watchdog.js";
 
-const lives = JSON.parse(readFileSync(0, "utf8"));
-const seen = lives.map((turns) => {
+const sequences = JSON.parse(readFileSync(0, "utf8"));
+const seen = sequences.map((sequence) => {
   let state = newState();
-  return turns.map(([event, now, random]) => {
+  return sequence.map(([event, now, random]) => {
     const [next, actions] = step(state, event, now, random);
     state = next;
     return [next, actions];

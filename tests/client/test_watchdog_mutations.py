@@ -1,208 +1,348 @@
 """Takes one duty after the other out of the policy; each time some script of tests/vectors must fail.
 
-So the scripts hold every duty of PROTOCOL.md, section 5, and not only the code as it happens to be. The list
-can be read: `python -m tests.client.test_watchdog_mutations`.
+So the scripts hold every duty of PROTOCOL.md, section 5, and not only the code as it happens to be. A mutation
+names a constant, a timer, a handler, or an expression inside a function; it must be found exactly once there.
+Next: tests/vectors; `python -m tests.client.test_watchdog_mutations` prints which script notices which loss.
 """
 
 # ruff: noqa: E501 – one row, one line: a table is read across
 
 from __future__ import annotations
 
+import ast
+import copy
+import functools
+import importlib
 import sys
 import types
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import unstuck.client
 from tests.client.vectors import play, scripts
-from unstuck.client import watch_state as watch
-from unstuck.client import watchdog
 
-#: What is lost, the text that stands in watchdog.py or watch.py exactly once, what stands there instead.
-LOST: list[tuple[str, str, str]] = [
+#: The policy's modules, in the order of their imports.
+MODULES = ("watch_state", "watch_step", "watchdog")
+Trees = dict[str, ast.Module]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The module-level constant `name` has another value."""
+
+    name: str
+    value: int
+
+    def apply(self, trees: Trees) -> None:
+        def is_it(node: ast.AST) -> bool:
+            return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == self.name
+
+        assignment = the_only([node for tree in trees.values() for node in tree.body if is_it(node)], self)
+        assignment.value = ast.Constant(self.value)
+
+
+@dataclass(frozen=True)
+class NoTimer:
+    """TIMERS has no row for this deadline."""
+
+    deadline: str
+
+    def apply(self, trees: Trees) -> None:
+        rows = table(trees, "TIMERS").elts
+        rows.remove(the_only([row for row in rows if ast.unparse(row.elts[0]) == f"w.{self.deadline}"], self))
+
+
+@dataclass(frozen=True)
+class NoHandler:
+    """HANDLERS ignores this event in this phase."""
+
+    event: str
+    phase: str
+
+    def apply(self, trees: Trees) -> None:
+        phases = handlers_of(trees, self.event, self)
+        place = the_only([at for at, key in enumerate(phases.keys) if ast.literal_eval(key) == self.phase], self)
+        del phases.keys[place], phases.values[place]
+
+
+@dataclass(frozen=True)
+class MoreHandler:
+    """HANDLERS handles this event in one phase more, as while watching."""
+
+    event: str
+    phase: str
+
+    def apply(self, trees: Trees) -> None:
+        phases = handlers_of(trees, self.event, self)
+        phases.keys.append(ast.Constant(self.phase))
+        phases.values.append(phases.values[0])
+
+
+@dataclass(frozen=True)
+class Change:
+    """Inside a function, or a method of Step, `code` (one expression or statement) is replaced."""
+
+    function: str
+    code: str
+    instead: str = "pass"
+
+    def apply(self, trees: Trees) -> None:
+        bodies = [tree.body for tree in trees.values()]
+        bodies += [node.body for body in bodies for node in body if isinstance(node, ast.ClassDef)]
+        functions = [node for body in bodies for node in body if isinstance(node, ast.FunctionDef)]
+        function = the_only([node for node in functions if node.name == self.function], self)
+        old, new = the_only(ast.parse(self.code).body, self), ast.parse(self.instead).body
+        if isinstance(old, ast.Expr) and isinstance(new[0], ast.Expr):
+            Replace(old.value, new[0].value, self).visit(function)
+        else:
+            Replace(old, new, self).visit(function)
+
+
+class Replace(ast.NodeTransformer):
+    """Replace the one node that means the same as `old`, however it is formatted."""
+
+    def __init__(self, old: ast.AST, new: Any, mutation: object) -> None:
+        self.old, self.new, self.mutation, self.found = ast.dump(old), new, mutation, 0
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        assert self.found == 1, f"{self.mutation}: found {self.found} times"
+        return node
+
+    def generic_visit(self, node: ast.AST) -> Any:
+        if ast.dump(node) == self.old:
+            self.found += 1
+            return self.new
+        return super().generic_visit(node)
+
+
+Mutation = Constant | NoTimer | NoHandler | MoreHandler | Change
+
+#: What is lost → how.
+LOST: dict[str, Mutation] = {
     # a stream (re)opens
-    ("no catch-up poll when a stream opens", 'ask_poll(t, "reconnect")', "pass"),
-    ("no first poll while the first stream is slow", "    plan_poll(t, w.FIRST_POLL_MS", "    0 and plan_poll(t, w.FIRST_POLL_MS"),
-    ("a poll that never answers is waited for", '+ w.POLL_TIMEOUT_MS, abort_poll', "+ 10**9, abort_poll"),
+    "no catch-up poll when a stream opens": Change("on_stream_open", 'step.request_poll("reconnect")'),
+    "no first poll while the first stream is slow": Change("on_start", 'step.plan_poll(w.FIRST_POLL_MS, "fallback")'),
+    "a poll that never answers is waited for": NoTimer("poll_timeout_at"),
     # no first byte
-    ("a mute stream is waited for", 'mute_until(s["stream"])', "mute_until(None)"),
-    ("a mute spare is waited for", 'mute_until(s["spare"])', "mute_until(None)"),
-    ("an open stream counts as one that has spoken", 'if stream is None or stream["spoke_at"] is not None:', 'if stream is None or stream["opened_at"] is not None:'),
-    ("slow headers are charged to the events", '(stream["asked_at"] if stream["opened_at"] is None else stream["opened_at"])', 'stream["asked_at"]'),
+    "a mute stream is waited for": NoTimer("stream_timeout_at"),
+    "a mute spare is waited for": NoTimer("spare_timeout_at"),
+    "an open stream counts as one that has sent an event": Change("first_event_due_at", "stream.first_event_at is not None", "stream.opened_at is not None"),
+    "slow headers are charged to the events": Change("first_event_due_at", "stream.requested_at if stream.opened_at is None else stream.opened_at", "stream.requested_at"),
     # a heartbeat shows a higher seq
-    ("a higher seq in a beat is ignored", 'ask_poll(t, "behind")', "pass"),
-    ("every beat asks", 'if e["seq"] > t.s["seq"]', 'if e["seq"] >= t.s["seq"]'),
+    "a higher seq in a heartbeat is ignored": Change("on_heartbeat", 'step.request_poll("behind")'),
+    "every heartbeat polls": Change("on_heartbeat", 'event["seq"] > step.state.seq', 'event["seq"] >= step.state.seq'),
     # a heartbeat missed
-    ("a missed beat is not asked about", "w.unasked(s, w.late_at(s))", "None"),
-    ("a missed beat is asked about again and again", 's["news_at"] is not None and s["news_at"] >= at', "False"),
-    ("a missed beat adds polls to those that fail", 'if s["poll"] or s["poll_at"] is not None or at is None:', 'if s["poll"] or at is None:'),
-    ("news that the stream did not bring opens no spare", "    if silent:\n        distrust(t)\n", ""),
-    ("news of any poll opens a spare", 'job["seq"] > s["seq"] and w.late(s, t.now)', 'job["seq"] > s["seq"] and lives(s, t.now)'),
-    ("any answer to a missed beat opens a spare", 'job and job["seq"] > s["seq"] and w', "w"),
-    ("a stream that is proven dead counts as one that lives", '        stream["doubt_at"] = t.now\n    open_stream(t)', "        open_stream(t, trusted=False)"),
-    ("what a beat promises does not count", '= w.promised(e.get("next_ms"))', "= w.HEARTBEAT_MS"),
-    ("the promise of an earlier beat counts on", '= w.promised(e.get("next_ms"))', '= w.promised(e["next_ms"]) if e.get("next_ms") else stream["beat_ms"]'),
-    ("a beat may promise the next one for no time", "max(BEAT_MIN_MS, next_ms)", "next_ms"),
-    ("a beat may promise the next one for ever", "min(BEAT_MAX_MS, max(BEAT_MIN_MS, next_ms))", "max(BEAT_MIN_MS, next_ms)"),
-    ("all who miss a beat ask in one moment", "random * BEAT_SPREAD_MS", "0.5 * BEAT_SPREAD_MS"),
-    ("after a wake-up a missed beat counts at once", 'stream["late_at"] = until if network_back else max(stream["late_at"], until)', "pass"),
+    "a missed heartbeat does not poll": NoTimer("late_poll_at"),
+    "a missed heartbeat polls again and again": Change("poll_needed_at", "state.confirmed_at is not None and state.confirmed_at >= at", "False"),
+    "a missed heartbeat adds polls to those that fail": Change("poll_needed_at", "state.poll or state.poll_at is not None or at is None", "state.poll or at is None"),
+    "a change that the stream did not bring opens no spare": Change("on_poll_answered", "step.suspect_stream()"),
+    "a change that any poll brings opens a spare": Change("on_poll_answered", "w.is_late(state, step.now)", "w.is_live(state, step.now)"),
+    "an old answer to a missed heartbeat opens a spare": Change("on_poll_answered", 'job["seq"] > state.seq and w.is_late(state, step.now)', "w.is_late(state, step.now)"),
+    "not modified after a missed heartbeat opens a spare": Change("on_poll_answered", "stream_missed_it = False", "stream_missed_it = w.is_late(state, step.now)"),
+    "a stream that is proven dead counts as live": Change("suspect_stream", "if stream := self.state.stream:\n    stream.suspect_at = self.now", "self.open_stream(even_if_live=True)"),
+    "the promise of a heartbeat does not count": Change("on_heartbeat", 'w.heartbeat_interval(event.get("next_ms"))', "w.HEARTBEAT_DEFAULT_MS"),
+    "the promise of an earlier heartbeat counts on": Change("on_heartbeat", 'w.heartbeat_interval(event.get("next_ms"))', 'w.heartbeat_interval(event["next_ms"]) if event.get("next_ms") else stream.heartbeat_ms'),
+    "a heartbeat may promise the next one for no time": Constant("HEARTBEAT_MIN_MS", 0),
+    "a heartbeat may promise the next one for ever": Constant("HEARTBEAT_MAX_MS", 10**12),
+    "all that miss a heartbeat poll at the same moment": Change("touch_stream", "self.random", "0.5"),
+    "after a wake-up a missed heartbeat counts at once": Change("wake", "stream.late_at = grace_ends_at if network_back else max(stream.late_at, grace_ends_at)"),
     # two heartbeats missed
-    ("silence of a stream raises no doubt", "else w.doubt_at(s), on_doubt)", "else None, on_doubt)"),
-    ("doubt does not poll", 'def on_doubt(t: Turn) -> None:\n    ask_poll(t, "watchdog")', "def on_doubt(t: Turn) -> None:"),
-    ("doubt opens no spare", "\n    open_stream(t)\n\n\n# --- the page", "\n\n\n# --- the page"),
-    ("break before make", '        s["spare"] = stream\n', '        t.actions.append({"type": "close_stream", "stream": s["stream"]["number"]})\n        s["stream"] = stream\n'),
-    ("one missed beat is enough", "return late, late + beat_ms + BEAT_LATE_MS", "return late, late"),
-    ("three missed beats are needed", "return late, late + beat_ms", "return late, late + 2 * beat_ms"),
-    ("the old stream is forgotten, not closed", '        t.actions.append({"type": "close_stream", "stream": s["spare"]["number"]})\n    stream["opened_at"]', '        pass\n    stream["opened_at"]'),
-    ("a spare cannot take over", 's["stream"], s["spare"] = s["spare"], s["stream"]', "pass"),
-    ("a spare is lost with the old stream", 's["stream"] = s["spare"]\n', 's["stream"] = None\n'),
+    "a silent stream is never suspected": NoTimer("replace_stream_at"),
+    "a suspected stream does not poll": Change("replace_stream", 'step.request_poll("watchdog")'),
+    "a suspected stream gets no spare": Change("replace_stream", "step.open_stream()"),
+    "break before make": Change("open_stream", "state.spare = stream", "self.close_stream(state.stream)\nstate.stream = stream"),
+    "one missed heartbeat is enough": Change("touch_stream", "stream.late_at + stream.heartbeat_ms + w.HEARTBEAT_SLACK_MS", "stream.late_at"),
+    "three missed heartbeats are needed": Change("touch_stream", "stream.late_at + stream.heartbeat_ms + w.HEARTBEAT_SLACK_MS", "stream.late_at + 2 * stream.heartbeat_ms + w.HEARTBEAT_SLACK_MS"),
+    "the old stream is forgotten, not closed": Change("touch_stream", "self.close_stream(state.spare)"),
+    "a spare cannot take over": Change("touch_stream", "if stream is state.spare:\n    state.stream, state.spare = state.spare, state.stream"),
+    "a spare is lost with the old stream": Change("lose_stream", "state.stream = state.spare", "state.stream = None"),
     # nothing received about the job for the silence limit
-    ("a stream that does not speak of the job is trusted", "w.unasked(s, w.silent_at(s))", "None"),
-    ("beats without news count as news", 'e["seq"] is None:\n        return\n    news(t)\n    if e["seq"]', 'e["seq"] is None:\n        return news(t)\n    news(t)\n    if e["seq"]'),
-    ("beats with news count for nothing", '        return\n    news(t)\n    if e["seq"]', '        return\n    if e["seq"]'),
-    ("silence is found after five minutes", "SILENCE_LIMIT_MS = 60", "SILENCE_LIMIT_MS = 300"),
-    ("timers are set far ahead", "min(now + w.CHECK_EVERY_MS, *dues)", "min(*dues)"),
-    ("silence polls know no back-off", "w.unasked(s, w.silent_at(s))", 'None if s["poll"] else w.silent_at(s)'),
+    "a stream that never mentions the job is trusted": NoTimer("silence_poll_at"),
+    "heartbeats that do not name the job confirm it": Change("on_heartbeat", 'step.touch_stream(event) is None or event["seq"] is None', 'step.touch_stream(event) is None or (event["seq"] is None and (step.confirm() or True))'),
+    "heartbeats that name the job confirm nothing": Change("on_heartbeat", "step.confirm()"),
+    "silence is found after five minutes": Constant("SILENCE_LIMIT_MS", 300_000),
+    "timers are set far ahead": Constant("CHECK_EVERY_MS", 10**12),
+    "silence polls know no back-off": Change("silence_poll_at", "poll_needed_at(state, silent_since + SILENCE_LIMIT_MS)", "None if state.poll else silent_since + SILENCE_LIMIT_MS"),
     # a stream is refused or breaks
-    ("a broken stream is not followed by a poll", 'if main and s["poll_failures"] == 0:', "if False:"),
-    ("a broken stream is not reopened", 's["reopen_at"] = now + w.stream_pause', '_ = now + w.stream_pause'),
-    ("in an outage streams are tried as often as ever", "    if unanswered(s):\n", "    if False:\n"),
-    ("in an outage all streams are tried at the same time", "STREAM_UNANSWERED_MS * (0.75 + random / 4)", "STREAM_UNANSWERED_MS"),
-    ("a stream waits on after the network is back", 'w.unanswered(s) and s["reopen_at"]', 'False and s["reopen_at"]'),
-    ("any trouble that ends brings the stream back at once", 'w.unanswered(s) and s["reopen_at"]', 's["poll_failures"] > 0 and s["reopen_at"]'),
-    ("nothing restores a stream that is missing", 's["reopen_at"] is None and not s["signed_out"]:', "False:"),
-    ("pauses between streams do not grow", "STREAM_BACKOFF_MIN_MS * 2 ** min(failures, 10)", "STREAM_BACKOFF_MIN_MS * 2"),
-    ("pauses between streams grow for ever", "STREAM_BACKOFF_MAX_MS = 30", "STREAM_BACKOFF_MAX_MS = 3000"),
-    ("no jitter between streams", "STREAM_BACKOFF_MIN_MS + random *", "STREAM_BACKOFF_MIN_MS + 1 *"),
-    ("no spread of the polls after a break", "t.random * w.BREAK_SPREAD_MS", "w.BREAK_SPREAD_MS"),
-    ("a long life does not start the pauses anew", '1 if settled else', ""),
-    ("any word starts the pauses anew", ">= w.STREAM_SETTLED_MS", ">= 0"),
-    ("no polls while there is no stream", 'plan_poll(t, s["poll_after_ms"], "fallback")', "pass"),
-    ("the server's pace is not kept", 'plan_poll(t, s["poll_after_ms"]', "plan_poll(t, w.POLL_AFTER_DEFAULT_MS"),
-    ("the server's pace has no upper bound", "min(w.POLL_AFTER_MAX_MS, max(w.POLL_AFTER_MIN_MS, asked))", "max(w.POLL_AFTER_MIN_MS, asked)"),
-    ("the server's pace has no lower bound", "max(w.POLL_AFTER_MIN_MS, asked))", "asked)"),
-    ("polls go on beside a live stream", 'not lives(s, now) and s["poll"] is None', 's["poll"] is None'),
-    ("what was planned survives the news", '"poll_at": None, "poll_failures": 0, "failure": None,\n        "not', '"poll_failures": 0, "failure": None,\n        "not'),
-    ("leaving is an error like any other", "retry * (1 + t.random)", "500"),
-    ("leaving brings all back at once", "retry * (1 + t.random)", "retry"),
-    ("leaving may be for ever", "min(w.LEAVING_MAX_MS, max(w.STREAM_BACKOFF_MIN_MS, e[\"retry_ms\"] or 0))", 'max(w.STREAM_BACKOFF_MIN_MS, e["retry_ms"] or 0)'),
-    ("leaving may be for no time", "max(w.STREAM_BACKOFF_MIN_MS, e[\"retry_ms\"] or 0))", 'e["retry_ms"] or 0)'),
+    "a broken stream is not followed by a poll": Change("lose_stream", 'self.plan_poll(self.random * w.BREAK_SPREAD_MS, "fallback")'),
+    "a broken stream is not reopened after a pause": Change("lose_stream", "state.reopen_at = now + w.stream_pause(state, self.random)"),
+    "in an outage streams are tried as often as ever": Change("stream_pause", "last_poll_unanswered(state)", "False"),
+    "in an outage all streams are tried at the same time": Change("stream_pause", "0.75 + random / 4", "1"),
+    "a stream waits on after the network is back": Change("on_poll_answered", "w.last_poll_unanswered(state)", "False"),
+    "any trouble that ends brings the stream back at once": Change("on_poll_answered", "w.last_poll_unanswered(state)", "state.poll_failures > 0"),
+    "nothing restores a stream that is missing": Change("ensure_retry_planned", "state.reopen_at = now"),
+    "pauses between streams do not grow": Change("stream_backoff", "2 ** min(failures, 10)", "2"),
+    "pauses between streams grow for ever": Constant("STREAM_BACKOFF_MAX_MS", 10**12),
+    "no jitter between streams": Change("stream_backoff", "random", "1"),
+    "no spread of the polls after a break": Change("lose_stream", "self.random * w.BREAK_SPREAD_MS", "w.BREAK_SPREAD_MS"),
+    "a stream that lasted does not reset the back-off": Change("lose_stream", "1 if settled else state.stream_failures + 1", "state.stream_failures + 1"),
+    "any event resets the back-off": Constant("STREAM_SETTLED_MS", 0),
+    "no polls while there is no stream": Change("ensure_retry_planned", 'step.plan_poll(state.poll_after_ms, "fallback")'),
+    "the server's pace is not kept": Change("ensure_retry_planned", "state.poll_after_ms", "w.POLL_AFTER_DEFAULT_MS"),
+    "the server's pace has no upper bound": Constant("POLL_AFTER_MAX_MS", 10**12),
+    "the server's pace has no lower bound": Constant("POLL_AFTER_MIN_MS", 0),
+    "polls go on beside a live stream": Change("ensure_retry_planned", "not w.is_live(state, now)", "True"),
+    "a planned poll survives a confirmation": Change("confirm", "state.poll_at = None"),
+    "leaving is an error like any other": Change("on_leaving", "retry_ms * (1 + step.random)", "500"),
+    "leaving brings all back at once": Change("on_leaving", "retry_ms * (1 + step.random)", "retry_ms"),
+    "leaving may be for ever": Constant("LEAVING_MAX_MS", 10**15),
+    "leaving may be for no time": Change("on_leaving", 'max(w.STREAM_BACKOFF_MIN_MS, event["retry_ms"] or 0)', 'event["retry_ms"] or 0'),
     # page shown, network back, sleep
-    ("a page shown again asks nothing", '"page_shown":        [(WATCHING, wake)', '"page_shown":        [(WATCHING, on_stream_open) for _ in ()] + [((), wake)'),
-    ("the network's return asks nothing", '"online":            [(WATCHING, wake)', '"online":            [((), wake)'),
-    ("the network's return does not reopen", 's["reopen_at"] = now\n    ask_poll(t, "wake")', 'pass\n    ask_poll(t, "wake")'),
-    ("sleep is not noticed", "slept = state", "slept = False and state"),
-    ("a late timer of a hidden page is taken for sleep", "LATE_TIMER_MS = 75", "LATE_TIMER_MS = 20"),
-    ("false alarm after a sleep", 'else max(stream["doubt_at"], until)', 'else stream["doubt_at"]'),
-    ("waking shortens a stream's life", 'else max(stream["doubt_at"], until)', "else until"),
-    ("waking proves that the stream lives", "now + w.WAKE_GRACE_MS", "now + 10**6"),
-    ("a stream of before the network came back is trusted", 'stream["doubt_at"] = until if network_back else max', 'stream["doubt_at"] = max'),
-    ("the network's return opens no spare", 'if network_back and not s["signed_out"]:', 'if False:'),
-    ("the network's return opens a stream while signed out", 'if network_back and not s["signed_out"]:', 'if network_back:'),
-    ("a spare waits until the stream is doubted", '(trusted and lives(s, now))', 'lives(s, now)'),
+    "a page shown again does not poll": NoHandler("page_shown", "watching"),
+    "the network's return does not poll": NoHandler("online", "watching"),
+    "the network's return does not reopen": Change("wake", "state.reopen_at = now"),
+    "sleep is not noticed": Change("step", "state.wake_at is not None and now_ms > state.wake_at + w.TIMER_LATE_MAX_MS", "False"),
+    "a late timer of a hidden page is taken for sleep": Constant("TIMER_LATE_MAX_MS", 20_000),
+    "false alarm after a sleep": Change("wake", "max(stream.suspect_at, grace_ends_at)", "stream.suspect_at"),
+    "waking shortens a stream's life": Change("wake", "max(stream.suspect_at, grace_ends_at)", "grace_ends_at"),
+    "waking proves that the stream is live": Constant("WAKE_GRACE_MS", 10**6),
+    "a stream from before the network came back is trusted": Change("wake", "grace_ends_at if network_back else max(stream.suspect_at, grace_ends_at)", "max(stream.suspect_at, grace_ends_at)"),
+    "the network's return opens no spare": Change("wake", "step.open_stream(even_if_live=True)"),
+    "the network's return opens a stream while signed out": Change("wake", "network_back and not state.signed_out", "network_back"),
+    "a spare waits until the stream is suspected": Change("wake", "step.open_stream(even_if_live=True)", "step.open_stream()"),
     # the status cannot be had
-    ("a failed poll is not repeated", 'return plan_poll(t, max(w.poll_backoff', 'return None and plan_poll(t, max(w.poll_backoff'),
-    ("a failed poll is not repeated while a stream lives", '    asked = min(w.RETRY', '    if lives(s, t.now):\n        return None\n    asked = min(w.RETRY'),
-    ("failed polls are repeated at one pace", "POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10)", "POLL_BACKOFF_MIN_MS"),
-    ("pauses between polls grow for ever", "POLL_BACKOFF_MAX_MS = 10", "POLL_BACKOFF_MAX_MS = 1000"),
-    ("no jitter between polls", "pause * (0.75 + random / 4)", "pause"),
-    ("trouble is not said", 'or s["poll_failures"] > 0:', ":"),
-    ("Retry-After is ignored", 'e.get("retry_after_ms") or 0', "0"),
-    ("Retry-After may be for ever", "min(w.RETRY_AFTER_MAX_MS, ", "("),
-    ("Retry-After may shorten the pause", "max(w.poll_backoff(s[\"poll_failures\"], limit, t.random), asked)", 'asked or w.poll_backoff(s["poll_failures"], limit, t.random)'),
-    ("an answer does not end the back-off", '"poll_at": None, "poll_failures": 0, ', '"poll_at": None, '),
+    "a failed poll is not repeated": Change("on_poll_failed", 'step.plan_poll(max(pause, asked), "fallback")'),
+    "a failed poll is not repeated while a stream is live": Change("on_poll_failed", 'step.plan_poll(max(pause, asked), "fallback")', 'w.is_live(state, step.now) or step.plan_poll(max(pause, asked), "fallback")'),
+    "failed polls are repeated at one pace": Change("poll_backoff", "2 ** min(failures - 1, 10)", "1"),
+    "pauses between polls grow for ever": Constant("POLL_BACKOFF_MAX_MS", 10**12),
+    "no jitter between polls": Change("poll_backoff", "0.75 + random / 4", "1"),
+    "trouble is not shown": Change("link_of", "state.browser_offline or state.poll_failures > 0", "state.browser_offline"),
+    "Retry-After is ignored": Change("on_poll_failed", 'event.get("retry_after_ms") or 0', "0"),
+    "Retry-After may be for ever": Constant("RETRY_AFTER_MAX_MS", 10**12),
+    "Retry-After may shorten the pause": Change("on_poll_failed", "max(pause, asked)", "asked or pause"),
+    "an answer does not end the back-off": Change("confirm", "state.poll_failures = 0"),
     # 404
-    ("a job that is not found is asked for for ever", 'if code in ("job_not_found", "invalid_job_id"):', "if False:"),
-    ("an id that cannot be read is asked for for ever", '("job_not_found", "invalid_job_id")', '("job_not_found",)'),
-    ("gone is ignored", 'end(t, "not_found")\n\n\ndef lose', "pass\n\n\ndef lose"),
-    ("one 404 of a proxy is believed", "NOT_FOUND_ANSWERS = 3", "NOT_FOUND_ANSWERS = 1"),
-    ("a 404 of a proxy is never said", 's["not_found_answers"] += 1', "pass"),
-    ("no way back from not found", 'RESTING = ("gave_up", "not_found")', 'RESTING = ("gave_up",)'),
+    "a job that is not found is polled for ever": Change("on_poll_failed", 'code in ("job_not_found", "invalid_job_id")', "False"),
+    "an invalid id is polled for ever": Change("on_poll_failed", 'code in ("job_not_found", "invalid_job_id")', 'code == "job_not_found"'),
+    "gone is ignored": Change("on_gone", 'step.end("not_found")'),
+    "one 404 of a proxy is believed": Constant("NOT_FOUND_ANSWERS", 1),
+    "a 404 of a proxy is never shown": Change("on_poll_failed", "state.not_found_answers += 1"),
+    "no way back from not found": NoHandler("manual_check", "not_found"),
     # 401, 403
-    ("signed out is not noticed", 's["signed_out"] = status in (401, 403)', "pass"),
-    ("403 is taken for a passing trouble", "in (401, 403)", "in (401,)"),
-    ("streams are opened while signed out", 's["reopen_at"] is None and not s["signed_out"]:', 's["reopen_at"] is None:'),
-    ("a refused stream is reopened while signed out", 'if alone and not s["signed_out"]:', "if alone:"),
-    ("a planned stream is opened while signed out", '    if s["signed_out"]:\n        s["reopen_at"] = None\n', ""),
-    ("a doubted stream gets spares while signed out", ' or s["signed_out"] else w.doubt_at(s)', " else w.doubt_at(s)"),
-    ("signed out is asked as often as any trouble", '    if s["signed_out"]:\n        return plan', '    if False:\n        return plan'),
-    ("signed out for ever", '"not_found_answers": 0, "signed_out": False,\n    })  # fmt: skip\n\n\ndef on_told', '"not_found_answers": 0,\n    })  # fmt: skip\n\n\ndef on_told'),
+    "signed out is not noticed": Change("on_poll_failed", "state.signed_out = status in (401, 403)"),
+    "403 is taken for a passing trouble": Change("on_poll_failed", "status in (401, 403)", "status == 401"),
+    "streams are opened while signed out": Change("ensure_retry_planned", "state.stream is None and state.reopen_at is None and not state.signed_out", "state.stream is None and state.reopen_at is None"),
+    "a refused stream is reopened while signed out": Change("lose_stream", "none_requested and not state.signed_out", "none_requested"),
+    "a planned stream is opened while signed out": Change("on_poll_failed", "state.reopen_at = None"),
+    "a suspected stream gets spares while signed out": Change("replace_stream_at", "state.spare or state.reopen_at is not None or state.signed_out", "state.spare or state.reopen_at is not None"),
+    "signed out is polled as often as any trouble": Constant("SIGNED_OUT_POLL_MS", 10_000),
+    "signed out for ever": Change("confirm", "state.signed_out = False"),
     # the overall limit
-    ("never gives up", '(lambda s: s["give_up_at"], ', "(lambda s: None, "),
-    ("news does not move the limit", '"give_up_at": t.now + w.GIVE_UP_MS, "poll_at"', '"poll_at"'),
-    ("slept time counts", '    s["give_up_at"] = now + w.GIVE_UP_MS\n', ""),
-    ("giving up says nothing", 'actions.append({"type": "end"', '_ = ({"type": "end"'),
-    ("giving up is for good", 'WAKE_UP: tuple[tuple[str, ...], Deed] = (("gave_up",)', "WAKE_UP: tuple[tuple[str, ...], Deed] = (()"),
-    ("the minutes round half to even", "return whole + (x - whole >= 0.5)", "return round(x)"),
+    "never gives up": NoTimer("give_up_at"),
+    "a confirmation does not move the limit": Change("confirm", "state.give_up_at = self.now + w.GIVE_UP_MS"),
+    "slept time counts": Change("wake", "state.give_up_at = now + w.GIVE_UP_MS"),
+    "giving up is not reported": Change("end", 'self.actions.append({"type": "end", "reason": phase, "elapsed_minutes": minutes})'),
+    "after giving up, showing the page changes nothing": NoHandler("page_shown", "gave_up"),
+    "after giving up, the network's return changes nothing": NoHandler("online", "gave_up"),
+    "after giving up, a person can change nothing": NoHandler("manual_check", "gave_up"),
+    "the minutes round half to even": Change("round_half_up", "return whole + (x - whole >= 0.5)", "return round(x)"),
     # done
-    ("done does not end the watch", 'end(t, "ended")', "pass"),
-    ("the end leaves the stream open", '    if s["stream"]:\n        actions', "    if False:\n        actions"),
-    ("the end leaves the spare open", '    if s["spare"]:\n        actions', "    if False:\n        actions"),
-    ("the end leaves the poll in flight", '    if s["poll"]:\n        actions', "    if False:\n        actions"),
-    ("the end leaves the timer set", '    else:\n        s["wake_at"] = None', "    else:\n        pass"),
-    ("the end can be undone", '"told":              [(WATCHING, on_told)]', '"told":              [((*WATCHING, "ended"), on_told)]'),
+    "done does not end the watch": Change("accept_job", 'self.end("ended")'),
+    "the end leaves the stream open": Change("end", "self.close_stream(state.stream)"),
+    "the end leaves the spare open": Change("end", "self.close_stream(state.spare)"),
+    "the end leaves the poll in flight": Change("end", 'self.actions.append({"type": "abort_poll", "poll": state.poll.number})'),
+    "the end leaves the timer set": Change("run_timers", "state.wake_at = None"),
+    "the end can be undone": MoreHandler("job_answered", "ended"),
     # the truth
-    ("a lower seq of a stream is believed", 'if first or e["job"]["seq"] >= t.s["seq"] or', "if True or"),
-    ("the first job of a connection is not believed", "if first or e", "if e"),
-    ("the first job of a connection is believed against newer news", 'stream["held_before"] == t.s["seq"]', 'stream["held_before"] is not None'),
-    ("a lower seq of a poll is believed", "LOWER_ANSWERS = 2", "LOWER_ANSWERS = 1"),
-    ("a lower seq of a poll is never believed", 's["lower_answers"] += bool(job and job["seq"] < s["seq"])', "pass"),
-    ("lower answers need not follow each other", '"lower_answers": 0})', "})"),
-    ("an end of a poll with a lower seq is not believed", 'or job["done"] or s["lower', 'or s["lower'),
-    ("the answer of another call is not shown", '        take(t, e["job"])\n\n\n# --- streams', "        pass\n\n\n# --- streams"),
-    ("what a closed stream says is believed", 'if stream is None or stream["number"] != e["stream"]:', "if stream is None:"),
-    ("what an aborted poll says is believed", 'if not s["poll"] or s["poll"]["number"] != e["poll"]:', 'if not s["poll"] and False:'),
-    ("not modified is no news", 's["polling"] = not lives(s, t.now)\n    news(t)', 's["polling"] = not lives(s, t.now)'),
+    "a lower seq of a stream is believed": Change("on_job", 'first_and_nothing_newer or job["seq"] >= seq or job["done"]', "True"),
+    "the first job of a connection is not believed": Change("on_job", 'first_and_nothing_newer or job["seq"] >= seq or job["done"]', 'job["seq"] >= seq or job["done"]'),
+    "the first job of a connection is believed against a newer one": Change("on_job", "stream.seq_at_request == seq", "stream.seq_at_request is not None"),
+    "a lower seq of a poll is believed": Constant("LOWER_SEQ_ANSWERS", 1),
+    "a lower seq of a poll is never believed": Change("on_poll_answered", "state.lower_seq_answers += 1"),
+    "lower answers need not follow each other": Change("accept_job", "state.lower_seq_answers = 0"),
+    "a final answer with a lower seq is not believed": Change("on_poll_answered", 'job["seq"] >= state.seq or job["done"] or state.lower_seq_answers >= w.LOWER_SEQ_ANSWERS', 'job["seq"] >= state.seq or state.lower_seq_answers >= w.LOWER_SEQ_ANSWERS'),
+    "the answer of another call is not shown": Change("on_job_answered", 'step.accept_job(event["job"])'),
+    "events of a closed stream are believed": Change("touch_stream", "w.stream_of(state, event)", "w.stream_of(state, event) or state.stream"),
+    "the answer of an aborted poll is believed": Change("is_in_flight", 'state.poll is not None and state.poll.number == event["poll"]', "True"),
+    "not modified confirms nothing": Change("on_poll_answered", "step.confirm()"),
     # patience
-    ("two polls in flight", '    if s["poll"]:\n        s["poll_wanted"]', '    if False:\n        s["poll_wanted"]'),
-    ("what was asked for during a poll is forgotten", "    if wanted:\n        ask_poll(t, wanted)", "    pass"),
-    ("what was asked for during a failing poll is forgotten", "    if wanted:\n        return ask", "    if False:\n        return ask"),
-    ("a person's question is forgotten for another", '"manual" if s["poll_wanted"] == "manual" else reason', "reason"),
-    ("polls are aborted after five seconds", "POLL_TIMEOUT_MS = 10", "POLL_TIMEOUT_MS = 5"),
-    ("who does not answer at all is asked as seldom as who is in trouble", "if status is None else", "if False else"),
-    ("who is in trouble is asked as often as who does not answer at all", "if status is None else", "if True else"),
-]  # fmt: skip
+    "two polls in flight": Change("request_poll", "if state.poll:\n    state.poll_wanted = 'manual' if state.poll_wanted == 'manual' else reason\n    return"),
+    "a poll requested during another is forgotten": Change("on_poll_answered", "step.request_poll(wanted)"),
+    "a poll requested during a failing one is forgotten": Change("on_poll_failed", "step.request_poll(wanted)", 'step.plan_poll(w.POLL_BACKOFF_MIN_MS, "fallback")'),
+    "a manual check is forgotten for another reason": Change("request_poll", "'manual' if state.poll_wanted == 'manual' else reason", "reason"),
+    "polls are aborted after five seconds": Constant("POLL_TIMEOUT_MS", 5_000),
+    "a server that does not answer is polled as seldom as one in trouble": Change("on_poll_failed", "status is None", "False"),
+    "a server in trouble is polled as often as one that does not answer": Change("on_poll_failed", "status is None", "True"),
+}  # fmt: skip
 
 
-def without(snippet: str, instead: str) -> tuple[Any, Any]:
-    """(new_state, step) of a policy in which `instead` stands for `snippet`."""
-    sources = {module.__name__: Path(str(module.__file__)).read_text() for module in (watch, watchdog)}
-    assert sum(text.count(snippet) for text in sources.values()) == 1, f"must stand there once: {snippet}"
-    made = {name: types.ModuleType(name) for name in sources}
-    for name, text in sources.items():
-        text = text.replace(snippet, instead)
-        kept = {known: sys.modules.get(known) for known in made}
-        parent = sys.modules["unstuck.client"]
-        sys.modules.update(made)
-        parent.watch_state = made["unstuck.client.watch_state"]  # type: ignore[attr-defined]
-        try:
-            exec(compile(text, name, "exec"), made[name].__dict__)
-        finally:
-            sys.modules.update({known: module for known, module in kept.items() if module is not None})
-            parent.watch_state = watch  # type: ignore[attr-defined]
-    return made["unstuck.client.watch_state"].new_state, made["unstuck.client.watchdog"].step
+def the_only(found: list[Any], mutation: object) -> Any:
+    """Fail loudly if what a mutation names does not exist, or exists twice."""
+    assert len(found) == 1, f"{mutation}: found {len(found)} times"
+    return found[0]
 
 
-def noticed_by(snippet: str, instead: str) -> str | None:
-    """The first script that fails without this, or None."""
-    new_state, step = without(snippet, instead)
+def table(trees: Trees, name: str) -> Any:
+    """The literal that is assigned to a table of watchdog.py."""
+    assignments = [node for node in trees["watchdog"].body if isinstance(node, ast.AnnAssign)]
+    return the_only([node.value for node in assignments if ast.unparse(node.target) == name], name)
+
+
+def handlers_of(trees: Trees, event: str, mutation: object) -> Any:
+    """The phases of an event in HANDLERS, with their handlers."""
+    handlers = table(trees, "HANDLERS")
+    rows = zip(handlers.keys, handlers.values, strict=True)
+    return the_only([phases for key, phases in rows if ast.literal_eval(key) == event], mutation)
+
+
+@functools.cache
+def source_trees() -> Trees:
+    paths = {name: importlib.import_module(f"unstuck.client.{name}").__file__ for name in MODULES}
+    return {name: ast.parse(Path(str(path)).read_text()) for name, path in paths.items()}
+
+
+def mutated(mutation: Mutation) -> tuple[Callable[[], Any], Any]:
+    """(WatchState, step) of a policy with this mutation; the policy itself stays as it is."""
+    trees = copy.deepcopy(source_trees())
+    mutation.apply(trees)
+    modules = {name: types.ModuleType(f"unstuck.client.{name}") for name in MODULES}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in modules.items():
+            patch.setitem(sys.modules, module.__name__, module)
+            patch.setattr(unstuck.client, name, module)
+            exec(compile(ast.fix_missing_locations(trees[name]), name, "exec"), vars(module))
+    return modules["watch_state"].WatchState, modules["watchdog"].step
+
+
+def noticed_by(mutation: Mutation) -> str | None:
+    """The first script that fails with this mutation, or None."""
+    new_state, step = mutated(mutation)
     for script in scripts():
-        try:
-            if play(script, new_state(), step) is not None:
-                return str(script["name"])
-        except (TypeError, KeyError, RecursionError):  # a mutated policy may break down; that is noticed too
+        if play(script, new_state(), step) is not None:
             return str(script["name"])
     return None
 
 
-@pytest.mark.parametrize(("lost", "snippet", "instead"), LOST, ids=[lost for lost, _, _ in LOST])
-def test_it_is_noticed(lost: str, snippet: str, instead: str) -> None:
-    script = noticed_by(snippet, instead)
+@pytest.mark.parametrize("lost", LOST)
+def test_it_is_noticed(lost: str) -> None:
+    script = noticed_by(LOST[lost])
     print(f"{lost}: noticed by “{script}”")
     assert script is not None, f"no script fails although {lost}"
 
 
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        Constant("NO_SUCH_MS", 1),
+        NoTimer("no_such_at"),
+        NoHandler("no_such_event", "watching"),
+        NoHandler("items", "no_such_phase"),
+        MoreHandler("no_such_event", "ended"),
+        Change("no_such_function", "state.poll"),
+        Change("request_poll", "no_such_name"),
+    ],
+    ids=repr,
+)
+def test_a_mutation_of_what_does_not_exist_fails_loudly(mutation: Mutation) -> None:
+    with pytest.raises(AssertionError, match="found 0 times"):
+        mutated(mutation)
+
+
 if __name__ == "__main__":
-    for lost, snippet, instead in LOST:
-        print(f"{lost:60} {noticed_by(snippet, instead) or '— NOT NOTICED'}")
+    for lost, mutation in LOST.items():
+        print(f"{lost:70} {noticed_by(mutation) or '— NOT NOTICED'}")

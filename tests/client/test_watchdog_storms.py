@@ -1,4 +1,4 @@
-"""However the world answers, and however quickly, the policy never storms a server and never falls asleep."""
+"""However the server fails, and however quickly, the policy never storms it and never falls asleep."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 import pytest
 
-from unstuck.client.watch_state import CHECK_EVERY_MS, new_state
+from unstuck.client.watch_state import CHECK_EVERY_MS, HEARTBEAT_DEFAULT_MS, WatchState
 from unstuck.client.watchdog import step
 
 MINUTES = 10
-#: Streams in ten minutes; what the pauses allow is about forty-five.
+#: Streams in ten minutes; the pauses allow about forty-five.
 STREAMS_OPENED = 90
-#: Polls that are refused: one every 8.75 s once the pauses have grown, and some that streams ask for.
+#: Polls that are refused: one every 8.75 s once the pauses have grown, and some that streams cause.
 REFUSED = 130
-#: Polls where nobody answers: one every 3.5 s on average, and some that streams ask for.
+#: Polls that get no answer: one every 3.5 s on average, and some that streams cause.
 UNANSWERED = 220
-STREAMS = ("refused", "breaks", "mute", "silent", "beats without news")
+STREAMS = ("refused", "breaks", "mute", "silent", "heartbeats without the job")
 POLLS = (None, 200, 401, 404, 429, 503)
 
 
 class World:
-    """Answers at once, and always in the same way, after a stream that may have lived for a moment."""
+    """A server that fails at once and always in the same way, after one stream that may have worked first."""
 
     def __init__(self, streams: str, polls: int | None, *, lived: bool) -> None:
         self.streams, self.polls = streams, polls
         self.chance = random.Random(f"{streams} {polls} {lived}")
-        self.state: Any = new_state()
+        self.state = WatchState()
         self.now = 0
         self.asked = {"poll": 0, "open_stream": 0}
         self.living: set[int] = set()
@@ -36,8 +36,9 @@ class World:
 
     def on(self, event: dict[str, Any]) -> None:
         self.state, actions = step(self.state, event, self.now, self.chance.random())
-        if self.state["phase"] == "watching":
-            assert self.now < self.state["wake_at"] <= self.now + CHECK_EVERY_MS
+        if self.state.phase == "watching":
+            assert self.state.wake_at is not None
+            assert self.now < self.state.wake_at <= self.now + CHECK_EVERY_MS
         for action in actions:
             if action["type"] in self.asked:
                 self.asked[action["type"]] += 1
@@ -49,7 +50,7 @@ class World:
                 self.living.discard(action["stream"])
 
     def open(self, number: int) -> None:
-        if self.lived or self.streams in ("silent", "beats without news"):
+        if self.lived or self.streams in ("silent", "heartbeats without the job"):
             self.lived = False
             self.on({"type": "stream_open", "stream": number})
             self.on({"type": "job", "stream": number, "job": {"seq": 1, "done": False}})
@@ -59,8 +60,8 @@ class World:
         if self.streams in ("refused", "breaks") and number not in self.living:
             self.on({"type": "stream_error", "stream": number})
 
-    def beat(self) -> None:
-        for number in list(self.living) if self.streams == "beats without news" else []:
+    def heartbeat(self) -> None:
+        for number in list(self.living) if self.streams == "heartbeats without the job" else []:
             self.on({"type": "heartbeat", "stream": number, "seq": None})
             self.on({"type": "items", "stream": number})
 
@@ -70,14 +71,15 @@ class World:
 def test_no_storm(streams: str, polls: int | None, lived: bool) -> None:
     world = World(streams, polls, lived=lived)
     world.on({"type": "start"})
-    beat = 15_000
-    while world.state["phase"] == "watching" and world.now < MINUTES * 60_000:
-        world.now = min(world.state["wake_at"], beat)
-        if world.now == beat:
-            beat += 15_000
-            world.beat()
+    heartbeat_at = HEARTBEAT_DEFAULT_MS
+    while world.state.phase == "watching" and world.now < MINUTES * 60_000:
+        assert world.state.wake_at is not None
+        world.now = min(world.state.wake_at, heartbeat_at)
+        if world.now == heartbeat_at:
+            heartbeat_at += HEARTBEAT_DEFAULT_MS
+            world.heartbeat()
         world.on({"type": "tick"})
         assert world.asked["open_stream"] <= STREAMS_OPENED, world.asked
         assert world.asked["poll"] <= (UNANSWERED if polls is None else REFUSED), world.asked
-    if streams != "beats without news":
+    if streams != "heartbeats without the job":
         assert world.asked["poll"] >= MINUTES - 1

@@ -11,12 +11,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.client.vectors import play, scripts
-from unstuck.client import watch_state as watch
-from unstuck.client.watch_state import new_state
-from unstuck.client.watchdog import ON, step
+from unstuck.client import watch_state
+from unstuck.client.watch_state import WatchState
+from unstuck.client.watchdog import HANDLERS, step
 
 ROOT = Path(__file__).parents[2]
 NODE = shutil.which("node")
@@ -24,7 +25,7 @@ NODE = shutil.which("node")
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda script: script["name"])
 def test_script(script: dict[str, Any]) -> None:
-    assert play(script, new_state(), step) is None
+    assert play(script, WatchState(), step) is None
 
 
 def test_every_duty_of_the_protocol_has_scripts_and_no_name_is_used_twice() -> None:
@@ -38,61 +39,60 @@ def test_every_duty_of_the_protocol_has_scripts_and_no_name_is_used_twice() -> N
 
 def test_an_unknown_event_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match=r"no event 'nonsense'.*heartbeat"):
-        step(new_state(), {"type": "nonsense"}, 0, 0)
+        step(WatchState(), {"type": "nonsense"}, 0, 0)
 
 
 def test_a_state_is_plain_data_and_step_changes_nothing_that_it_was_given() -> None:
-    state, _ = step(new_state(), {"type": "start"}, 0, 0.5)
+    state, _ = step(WatchState(), {"type": "start"}, 0, 0.5)
     state, _ = step(state, {"type": "job", "stream": 1, "job": {"seq": 1, "done": False}}, 1, 0.5)
     before = copy.deepcopy(state)
-    assert json.loads(json.dumps(before)) == before
+    assert msgspec.json.decode(msgspec.json.encode(before), type=WatchState) == before
     for event in ({"type": "tick"}, {"type": "page_shown"}, {"type": "heartbeat", "stream": 1, "seq": 9}):
         step(state, event, 9_999_999, 0.5)
         assert state == before
 
 
 def test_both_twins_go_by_the_same_figures() -> None:
-    told = re.findall(
-        r"^(?:export )?const ([A-Z_]+) = (.*?);", (ROOT / "frontend/watch.js").read_text(), re.MULTILINE
-    )
-    figures = {name: value for name, value in told if "[" not in value}
-    ours = {name: value for name, value in vars(watch).items() if name.isupper()}
-    assert figures.keys() == ours.keys()
-    for name, value in figures.items():
+    source = (ROOT / "frontend/watch.js").read_text()
+    theirs = dict(re.findall(r"^export const ([A-Z_]+) = (.*?);", source, re.MULTILINE))
+    ours = {name: value for name, value in vars(watch_state).items() if name.isupper()}
+    assert theirs.keys() == ours.keys()
+    for name, value in theirs.items():
         assert eval(value, dict(ours)) == ours[name], name
 
 
 # --- the same in both languages, whatever happens
 
 
-class Life:
-    """Draws what may happen next: mostly what fits the state, sometimes what comes too late or never should."""
+class Fate:
+    """Draws what happens next: mostly what fits the state, sometimes what comes too late or never should."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.now = self.chance.choice([0, 1_000_000])
         self.seq = 1
 
-    def turn(self, state: Any) -> tuple[dict[str, Any], int, float]:
+    def next(self, state: WatchState) -> tuple[dict[str, Any], int, float]:
+        """An event, its time, and the random number of the step."""
         pick = self.chance.random()
-        if pick < 0.35 and state["wake_at"] is not None:
-            self.now = max(self.now, state["wake_at"])
+        if pick < 0.35 and state.wake_at is not None:
+            self.now = max(self.now, state.wake_at)
         else:
             self.now += self.chance.choice([0, 1, 90, 450, 1_501, 7_777, 20_000, 80_000, 400_000])
         chance = self.chance.choice([0.0, 0.5, 1 - 2**-53, self.chance.random()])
         return self.event(state), self.now, chance
 
-    def event(self, state: Any) -> dict[str, Any]:
+    def event(self, state: WatchState) -> dict[str, Any]:
         draw = self.chance
-        if state["phase"] == "new":
+        if state.phase == "new":
             return {"type": "start", "job": draw.choice([None, None, self.job()])}
-        kind = draw.choice([*ON, *["tick"] * 8, "job", "heartbeat", "stream_open", "poll_ok", "poll_failed"])
+        kind = draw.choice([*HANDLERS, *["tick"] * 8, "job", "heartbeat", "stream_open", "poll_ok", "poll_failed"])
         event: dict[str, Any] = {"type": kind}
         if kind in ("stream_open", "job", "items", "heartbeat", "leaving", "gone", "stream_error"):
-            event["stream"] = state["next_stream"] - draw.choice([1, 1, 1, 2])
+            event["stream"] = state.next_stream - draw.choice([1, 1, 1, 2])
         if kind in ("poll_ok", "poll_failed", "poll_not_modified"):
-            event["poll"] = state["next_poll"] - draw.choice([1, 1, 1, 2])
-        if kind in ("job", "poll_ok", "told"):
+            event["poll"] = state.next_poll - draw.choice([1, 1, 1, 2])
+        if kind in ("job", "poll_ok", "job_answered"):
             event["job"] = self.job()
         if kind == "heartbeat":
             event["seq"] = draw.choice([None, self.seq, self.seq + 1])
@@ -117,18 +117,18 @@ class Life:
 def test_both_twins_agree_on_thousands_of_random_steps() -> None:
     played: list[tuple[list[tuple[dict[str, Any], int, float]], list[Any]]] = []
     for seed in range(150):
-        life, state, turns, seen = Life(seed), new_state(), [], []
+        fate, state, steps, seen = Fate(seed), WatchState(), [], []
         for _ in range(40):
-            turn = life.turn(state)
-            state, actions = step(state, *turn)
-            turns.append(turn)
-            seen.append([state, actions])
-        played.append((turns, seen))
+            drawn = fate.next(state)
+            state, actions = step(state, *drawn)
+            steps.append(drawn)
+            seen.append([msgspec.to_builtins(state), actions])
+        played.append((steps, seen))
     assert NODE is not None, "install Node 18 or newer: the twin in JavaScript is tested with it"
     answer = subprocess.run(
         [NODE, str(Path(__file__).with_name("play.mjs"))],
-        input=json.dumps([turns for turns, _ in played]), capture_output=True, text=True, check=True,
+        input=json.dumps([steps for steps, _ in played]), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    for seed, ((turns, ours), theirs) in enumerate(zip(played, json.loads(answer.stdout), strict=True)):
+    for seed, ((steps, ours), theirs) in enumerate(zip(played, json.loads(answer.stdout), strict=True)):
         for place, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-            assert mine == other, f"seed {seed}, step {place}: {turns[place]}"
+            assert mine == other, f"seed {seed}, step {place}: {steps[place]}"

@@ -1,4 +1,4 @@
-"""The policy against the real hub under virtual time: nobody is ever stuck, and the judge would see it.
+"""The policy against the real hub under virtual time: no dialog is ever stuck, and the judge would notice one.
 
 The long form is `python -m tests.faults.virtual_play --seeds 10000`.
 """
@@ -19,12 +19,12 @@ from tests.faults.virtual_schedule import KINDS, VISIBLE_S, draw
 from tests.faults.virtual_server import Nets
 from tests.faults.virtual_time import run
 from tests.faults.wire import STREAM
-from unstuck.client import watch_state as w
+from unstuck.client.watch_state import WatchAction, WatchEvent
 
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Each broken broadcast is logged with its trace, which is right; here it is a thousand times."""
+    """The hub rightly logs every broken broadcast with its traceback; here that would be thousands."""
     caplog.set_level(logging.CRITICAL + 1, logger="unstuck")
 
 
@@ -32,7 +32,7 @@ def wrongs(verdicts: list[Verdict]) -> list[str]:
     return [f"{verdict.schedule}: {'; '.join(verdict.wrongs)}" for verdict in verdicts if verdict.wrongs]
 
 
-def test_nobody_is_ever_stuck() -> None:
+def test_no_dialog_is_ever_stuck() -> None:
     verdicts = play_all(range(1, 501), None, Play(), processes=1)
     assert wrongs(verdicts) == []
     visible = [one for one in verdicts if one.schedule.beats and not one.schedule.stays_hidden]
@@ -73,36 +73,36 @@ def test_a_seed_brings_back_everything_that_happened() -> None:
         assert first
 
 
-# -- the judge sees what is wrong
+# -- the judge notices what is wrong
 
 
 class NoWatchdog(Dialog):
-    """It waits for what it is told, and looks at no clock."""
+    """Waits for events, and sets no timer."""
 
     def set_timer(self, at: int | None) -> None:
         return
 
 
 class Credulous(Dialog):
-    """It shows whatever comes."""
+    """Shows every job event, however old."""
 
     def hear(self, number: int, name: str, text: str) -> None:
         if name == "job" and not self.ended.is_set():
-            self.state["seq"] = -1
+            self.state.seq = -1
         super().hear(number, name, text)
 
 
 class Liar(Dialog):
-    """Whatever ends has succeeded."""
+    """Shows every end as a success."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
         if action["type"] == "show" and event["job"]["done"]:
             self.screens[-1] = replace(self.screens[-1], state="completed", counts=(99, 0))
 
 
 class Undone(Dialog):
-    """After the end it shows the state before."""
+    """Shows an earlier state after the end."""
 
     def close(self) -> None:
         super().close()
@@ -110,9 +110,9 @@ class Undone(Dialog):
 
 
 class KeepsStreams(Dialog):
-    """It forgets to close them."""
+    """Forgets to close its streams."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         if action["type"] != "close_stream":
             super().act(action, event)
 
@@ -121,7 +121,7 @@ class KeepsStreams(Dialog):
 
 
 class KeepsTimer(Dialog):
-    """It forgets to stop it."""
+    """Forgets to stop its timer."""
 
     def set_timer(self, at: int | None) -> None:
         super().set_timer(self._tell_time() + 60_000 if at is None else at)
@@ -131,26 +131,26 @@ class KeepsTimer(Dialog):
 
 
 class Restless(Dialog):
-    """It asks once more after the end."""
+    """Polls once more after the end."""
 
     def close(self) -> None:
         super().close()
-        self._ask(self.state["next_poll"], "fallback")
+        self._ask(self.state.next_poll, "fallback")
 
 
 class Twice(Dialog):
-    """Each poll is asked a second time before the first is answered."""
+    """Sends every poll a second time before the first is answered."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
         if action["type"] == "poll":
             super().act(action, event)
 
 
 class Storming(Dialog):
-    """What is asked for is asked for by ten."""
+    """Opens every stream ten times."""
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
         if action["type"] == "open_stream":
             for _ in range(9):
@@ -177,13 +177,13 @@ class _Nobody:
         (Storming, "502", "storm"),
     ],
 )
-def test_the_judge_sees_a_broken_client(client: type[Dialog], kind: str, word: str) -> None:
+def test_the_judge_notices_a_broken_client(client: type[Dialog], kind: str, word: str) -> None:
     found = wrongs([play(draw(seed, kind), Play(client=client)) for seed in range(1, 7)])
     assert any(word in line for line in found), found
 
 
-def test_the_judge_sees_a_hub_that_compares_nothing() -> None:
-    """A broadcast that claims success is found by the comparison; without it, and without polls, by nobody."""
+def test_the_judge_notices_a_hub_that_compares_nothing() -> None:
+    """Only the comparison or a poll finds a broadcast that falsely claims success."""
     lamed = [Nets(polls=False), Nets(comparison=False, polls=False)]
     kind = "broadcast does nothing"
     bounds = ALONE["comparison"][1]
@@ -208,7 +208,7 @@ def test_waiting_takes_no_time_and_keeps_its_order() -> None:
     assert run(main()) == [1.0, 60.0, 3_600.0]
 
 
-def test_who_waits_for_nothing_is_told_so() -> None:
+def test_waiting_for_nothing_is_an_error() -> None:
     async def main() -> None:
         await asyncio.Event().wait()
 
@@ -216,7 +216,7 @@ def test_who_waits_for_nothing_is_told_so() -> None:
         run(main())
 
 
-def test_who_runs_in_a_circle_is_told_so() -> None:
+def test_running_in_a_circle_is_an_error() -> None:
     async def main() -> None:
         while True:
             await asyncio.sleep(0)

@@ -1,7 +1,8 @@
-"""Whether everything that a dialog showed was right, when it showed the truth, and what it left behind.
+"""Judges whether everything that a dialog showed was right, when it showed the truth, and what it left behind.
 
-Pure: what was seen, asked and left in, sentences about what was wrong out. A store that is restored from a
-backup begins a new history; the bar may go back from one history to the next, and never within one.
+Pure: screens, requests and leftovers in, sentences about what was wrong out. A store that is restored from a
+backup begins a new history; the bar may go back from one history to the next, but never within one.
+Next: virtual_stage.py, which collects what is judged here.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ STORM_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """All that a schedule brought to light."""
+    """Everything that was observed while a schedule was played."""
 
     schedule: Schedule
     screens: Sequence[Screen]
-    truths: Mapping[tuple[int, int], Screen]  # each state that the store was in, by (history, seq)
+    truths: Mapping[tuple[int, int], Screen]  # every state of the store, by (history, seq)
     truth_then: tuple[int, int]  # at the healing
     truth_now: tuple[int, int]
     finished_at: float
     phase: str  # of the policy
     asked: Sequence[tuple[float, str]]
     most_polls: int
-    left: Sequence[str]  # what was still alive after the end
+    left: Sequence[str]  # still alive after the end
     rescues: int = 0
 
 
@@ -57,21 +58,21 @@ def judge(seen: Seen, bound_s: float) -> Verdict:
 
 
 def time_to_truth(seen: Seen) -> float | None:
-    """Seconds from the healing until what was true then was on the screen; and not less than from the end of
-    the job (if that was later) to its being shown. None where that never happened."""
+    """Seconds from the healing until the truth of that moment was on the screen, but no less than from the end of
+    the job (if later) until that was on it. None if it never was."""
     healed_at = seen.schedule.heal_s
     ended = next((screen for screen in seen.screens if screen.done), None)
     if ended is None:
         return None
     reached = next(
         (one.at for one in seen.screens if (one.history, one.seq) >= seen.truth_then),
-        ended.at,  # final in a history that was undone later
+        ended.at,  # final, in a history that was undone later
     )
     return max(0.0, reached - healed_at, ended.at - max(healed_at, seen.finished_at))
 
 
 def busiest(times: Sequence[float]) -> int:
-    """The most of these moments within STORM_S."""
+    """The greatest number of these moments within STORM_S."""
     return max((bisect_right(times, at + STORM_S) - number for number, at in enumerate(times)), default=0)
 
 
@@ -85,7 +86,7 @@ def _stuck(seen: Seen, truth_s: float | None, bound_s: float) -> list[str]:
 
 
 def _untrue(seen: Seen) -> list[str]:
-    """Something was shown that the store never said; or the end is not the end."""
+    """A screen that no state of the store accounts for, or an end that is not the job's."""
     found = []
     for screen in seen.screens:
         truth = seen.truths.get((screen.history, screen.seq))

@@ -1,9 +1,9 @@
-"""A network under virtual time between one page and one server: it carries requests there and bytes back, and
-breaks them on order.
+"""Simulates a network between one page and one server under virtual time, and breaks it on demand.
 
-It behaves as TCP does where that decides how long things take: attempts at a connection come after 1, 2, 4 …
-seconds, what was lost is sent again with pauses that double, and a server lets go of a client that has not
-acknowledged anything for 20 s – of which the client hears nothing. Must not know: schedules, or the truth.
+It behaves like TCP where that decides how long things take: connection attempts come after 1, 2, 4 … seconds, lost
+bytes are sent again with pauses that double, and a server drops a client that has acknowledged nothing for 20 s,
+without the client noticing. It must not know schedules, or the truth.
+Next: virtual_stage.py, which breaks it; virtual_page.py and virtual_server.py, its two ends.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ USER_TIMEOUT_S = 20.0
 #: The first pause before lost bytes are sent again, and before a lost attempt at a connection is.
 RESEND_S, CONNECT_S = 0.3, 1.0
 LATENCY_S = (0.001, 0.08)
-#: What lets nothing through while it lasts.
+#: Faults that let nothing through while they last.
 HOLES = ("black hole", "offline", "machine sleeps")
 Tell = Callable[[str], None]
 
 
 class Receiver(Protocol):
-    """Who asked."""
+    """The client's end of a request."""
 
     def head(self, status: int, headers: Mapping[str, str]) -> None: ...
     def piece(self, data: bytes) -> None: ...
@@ -44,21 +44,21 @@ class Line:
     ) -> None:
         self.where, self.asked, self.receiver = where, asked, receiver
         self.name = f"{where} {number}"
-        # Of its own, so that what one line meets does not depend on what others do.
+        # Its own generator, so that the fate of one line does not depend on the others.
         self.chance = random.Random(f"{net.seed} {number}")
         self.closed = False  # for the client
-        self.dead = False  # half open: nothing passes any more, and nobody is told
+        self.dead = False  # half open: nothing passes any more, and neither end knows
         self.left: float | None = None  # bytes until it is cut
-        self.due = 0.0  # when the last of what is under way arrives
-        # Timers of one instant ring in any order, so each takes what is first here.
+        self.due = 0.0  # when the last item under way arrives
+        # Timers of the same instant ring in any order, so each takes the first item here.
         self.under_way: deque[tuple[Callable[[], None], bool]] = deque()
         self.lost_at: float | None = None  # since when nothing passes
-        self.held: list[Callable[[], None]] = []  # what is to be sent again
+        self.held: list[Callable[[], None]] = []  # to be sent again
         self.kept: list[bytes] = []  # events that wait to be overtaken
         self.task: asyncio.Task[None] | None = None  # the server's
         self._net = net
 
-    # What the server does with it:
+    # The server's side:
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self._net.carry(self, lambda: self.receiver.head(status, headers))
 
@@ -70,13 +70,13 @@ class Line:
 
 
 class Network:
-    """See the module. `serve` is the server's door, or None while nobody listens."""
+    """The network of one page. `serve` accepts a connection; it is None while the server is down."""
 
     def __init__(self, seed: int, arrive_in_page: Callable[[Callable[[], None]], None], tell: Tell) -> None:
         self.seed = seed
         self.serve: Callable[[Line], asyncio.Task[None]] | None = None
         self.polls_pass = True
-        self.asked: list[tuple[float, str]] = []  # all requests: when, and what for
+        self.asked: list[tuple[float, str]] = []  # every request: when, and for what
         self.lines: set[Line] = set()
         self._arrive_in_page = arrive_in_page
         self._tell = tell
@@ -96,7 +96,7 @@ class Network:
         return line
 
     def abort(self, line: Line) -> None:
-        """The client closes it; its server learns of it if it can be told."""
+        """The client closes it; the server notices if the network lets it."""
         line.closed = True
         self.lines.discard(line)
         self._let_go(line, USER_TIMEOUT_S if self._hole(line) or line.dead else 0.05)
@@ -124,7 +124,7 @@ class Network:
                 self._resend(line)
 
     def break_line(self, line: Line) -> None:
-        """RST: what is under way is lost, and the client is told unless that is lost too."""
+        """RST: bytes under way are lost, and the client notices unless the RST is lost too."""
         self._let_go(line, 0.0)
         if self._hole(line):
             line.dead = True
@@ -134,7 +134,7 @@ class Network:
             self.carry(line, lambda: line.receiver.over(False), last=True)
 
     def kill_line(self, line: Line) -> None:
-        """Nothing passes any more, and nobody is told."""
+        """Nothing passes any more, and neither end is told."""
         line.dead = True
         self._let_go(line, USER_TIMEOUT_S)
 
@@ -161,7 +161,7 @@ class Network:
         return self._is("refused", where) or self._is("reset", where) or (where == POLL and not self.polls_pass)
 
     def _answer(self, line: Line, name: str) -> None:
-        """What a proxy or a login wall says instead."""
+        """Answer as a proxy or a login wall does, instead of the server."""
         head, _, body = ANSWERS[name].partition(b"\r\n\r\n")
         first, *rest = head.decode().split("\r\n")
         headers = {key.lower(): value for key, _, value in (one.partition(": ") for one in rest)}
@@ -189,7 +189,7 @@ class Network:
         self._let_go(line, 0.0)
 
     def _changed(self, line: Line, event: bytes) -> list[bytes]:
-        """What becomes of one event of a stream."""
+        """One event of a stream as the faults leave it: dropped, doubled or reordered."""
         struck = {
             fault.kind
             for fault in self._on(line.where)
@@ -210,7 +210,7 @@ class Network:
             self._send_piece(line, piece)
 
     def end(self, line: Line) -> None:
-        """FIN, after what was sent."""
+        """FIN, after everything that was sent."""
         self._flush(line)
         self.carry(line, lambda: line.receiver.over(True), last=True)
 

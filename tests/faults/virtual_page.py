@@ -1,7 +1,8 @@
-"""A page under virtual time: its clocks, its one timer, whether it is shown, frozen or asleep; and the dialog in
-it, the shell of follow.js around the policy's twin, as small as it can be.
+"""Simulates a page under virtual time: its clocks, its one timer, whether it is shown, frozen or asleep; and the
+dialog in it, which does for the policy what follow.js does. It records what the person sees.
 
-Must not know: the network's faults, the server, or what is right. It records what the person sees.
+It must not know the network's faults, the server, or what is right.
+Next: virtual_stage.py, which plays it; unstuck/client/watchdog.py, the policy.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import Any
 
 from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.wire import POLL, STREAM
-from unstuck.client import watch_state as w
 from unstuck.client.follower import is_job, next_ms, parsed
+from unstuck.client.watch_state import SECOND_MS, WatchAction, WatchEvent, WatchState
 from unstuck.client.watchdog import step
 
 #: Timers of a hidden page ring at whole minutes.
 MINUTE_S = 60.0
-#: follow.js: the wall clock ran ahead of the steady one by more (milliseconds).
+#: As in follow.js: the machine slept if the wall clock ran ahead of the steady one by more (milliseconds).
 SLEPT_MS = 2_000
 
 
 class Page:
-    """What a browser gives a dialog, and takes from it."""
+    """The part of a browser that a dialog can notice."""
 
     def __init__(self, seed: int) -> None:
         self.on_event: Callable[[str], None] = lambda name: None
@@ -34,19 +35,19 @@ class Page:
         self.wall_offset_s = 0.0
         self._chance = random.Random(f"page {seed}")
         self._loop = asyncio.get_running_loop()
-        self._stops: list[bool] = []  # why it is stopped: its machine is asleep, or it is frozen
+        self._stops: list[bool] = []  # why it is stopped: True for a machine asleep, False for a frozen page
         self._asleep_at, self._slept_s = 0.0, 0.0
-        self._waiting: list[Callable[[], None]] = []  # what arrived meanwhile
+        self._waiting: list[Callable[[], None]] = []  # arrived while it was stopped
         self._timer: tuple[Callable[[], None], float] | None = None  # due, in seconds of the steady clock
         self._handle: asyncio.TimerHandle | None = None
 
     # clocks and the timer
 
     def wall(self) -> float:
-        return (self._loop.time() + self.wall_offset_s) * w.SECOND_MS
+        return (self._loop.time() + self.wall_offset_s) * SECOND_MS
 
     def steady(self) -> float:
-        return (self._loop.time() - self._slept_s) * w.SECOND_MS
+        return (self._loop.time() - self._slept_s) * SECOND_MS
 
     @property
     def timer_is_set(self) -> bool:
@@ -54,7 +55,7 @@ class Page:
 
     def set_timer(self, call: Callable[[], None], delay_ms: float) -> None:
         early_or_late = self._chance.uniform(-0.5, 4.0)
-        self._timer = (call, (self.steady() + max(0.0, delay_ms + early_or_late)) / w.SECOND_MS)
+        self._timer = (call, (self.steady() + max(0.0, delay_ms + early_or_late)) / SECOND_MS)
         self._aim()
 
     def clear_timer(self) -> None:
@@ -81,7 +82,7 @@ class Page:
     # what happens to it
 
     def receive(self, what: Callable[[], None]) -> None:
-        """Something came from the network."""
+        """Deliver something from the network, or queue it while the page is stopped."""
         if self._stops:
             self._waiting.append(what)
         else:
@@ -94,14 +95,14 @@ class Page:
             self.on_event("page_shown")
 
     def stop(self, *, asleep: bool) -> None:
-        """Frozen, or its machine asleep."""
+        """Freeze the page, or put its machine to sleep."""
         self._stops.append(asleep)
         if self._stops.count(True) == 1 and asleep:
             self._asleep_at = self._loop.time()
         self._aim()
 
     def go_on(self, *, asleep: bool) -> None:
-        """Thawed, or awake. What came in meanwhile is delivered before the page is told so, or after."""
+        """Thaw the page, or wake its machine. Queued events come before the page learns of it, or after."""
         self._stops.remove(asleep)
         if asleep and True not in self._stops:
             self._slept_s += self._loop.time() - self._asleep_at
@@ -119,7 +120,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What is on the screen from `at` on."""
+    """The contents of the screen from `at` on."""
 
     at: float
     history: int
@@ -137,12 +138,12 @@ class Screen:
 
 
 class Dialog:
-    """follow.js in Python: turns what happens into events of the policy, and does what the policy answers."""
+    """Follows a job as follow.js does: reports events to the policy, and carries out its actions."""
 
     def __init__(self, page: Page, net: Network, seed: int, tell: Tell) -> None:
         self.screens: list[Screen] = []
         self.ended = asyncio.Event()
-        self.state = w.new_state()
+        self.state = WatchState()
         self.streams: dict[int, Line] = {}
         self.poll: Line | None = None
         self.most_polls = 0  # in flight at once
@@ -152,17 +153,17 @@ class Dialog:
         self._now, self._wall, self._steady = 0.0, page.wall(), page.steady()
         page.on_event = lambda name: self.on({"type": name})
 
-    def on(self, event: w.Event) -> None:
+    def on(self, event: WatchEvent) -> None:
         if self.ended.is_set():
             return
         self.state, actions = step(self.state, event, self._tell_time(), self._chance.random())
-        self._tell(f"  {brief(event)} → {', '.join(map(brief, actions)) or '–'} [{self.state['link']}]")
+        self._tell(f"  {brief(event)} → {', '.join(map(brief, actions)) or '–'} [{self.state.link}]")
         for action in actions:
             self.act(action, event)
-        if self.state["done"]:
+        if self.state.done:
             self.close()
 
-    def act(self, action: w.Action, event: w.Event) -> None:
+    def act(self, action: WatchAction, event: WatchEvent) -> None:
         match action["type"]:
             case "show":
                 self.screens.append(Screen.of(event["job"], asyncio.get_running_loop().time()))
@@ -186,8 +187,8 @@ class Dialog:
 
     def _ring(self) -> None:
         self.on({"type": "tick"})
-        if not self._page.timer_is_set and self.state["wake_at"] is not None:
-            self.set_timer(self.state["wake_at"])  # it rang a little early
+        if not self._page.timer_is_set and self.state.wake_at is not None:
+            self.set_timer(self.state.wake_at)  # the timer rang a little early
 
     def _tell_time(self) -> int:
         wall, steady = self._page.wall(), self._page.steady()
@@ -228,7 +229,7 @@ class Dialog:
             self.on({"type": name, "stream": number})
 
     def _ask(self, number: int, reason: str) -> None:
-        headers = {"if-none-match": self._etag[0]} if self._etag and self._etag[1] == self.state["seq"] else {}
+        headers = {"if-none-match": self._etag[0]} if self._etag and self._etag[1] == self.state.seq else {}
         self.most_polls = max(self.most_polls, 1 + (self.poll is not None))
         answer = _Answer(self, number)
         answer.line = self.poll = self._net.ask(POLL, {**headers, "reason": reason}, answer)
@@ -243,7 +244,7 @@ class Dialog:
 
 
 class _Stream:
-    """An EventSource: tells of whole events only, and closes for good on anything but a stream."""
+    """An EventSource: reports whole events only, and closes for good on anything but a stream."""
 
     def __init__(self, dialog: Dialog, number: int) -> None:
         self._dialog, self._number = dialog, number
@@ -270,7 +271,7 @@ class _Stream:
 
 
 class _Answer:
-    """A fetch with its text()."""
+    """A fetch and its text()."""
 
     line: Line | None = None
 
@@ -299,12 +300,12 @@ class _Answer:
         if self._status < 300 and body is not None and is_job(body):
             return {"type": "poll_ok", "poll": self._number, "job": body}
         code = "not_our_answer" if self._status < 300 else (body or {}).get("code")
-        again = int(self._headers.get("retry-after", 0)) * w.SECOND_MS
+        again = int(self._headers.get("retry-after", 0)) * SECOND_MS
         return {**failed, "status": self._status, "code": code, "retry_after_ms": again}
 
 
 def brief(what: Mapping[str, Any]) -> str:
-    """An event or an action, for a person."""
+    """An event or an action in a few words."""
     words = [what["type"].replace("_", " ")]
     for key, value in what.items():
         if key == "job":

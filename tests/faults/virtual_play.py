@@ -1,8 +1,8 @@
-"""The second level of the fault suite: the client's policy against the real hub, under virtual time.
+"""Plays schedules of faults on the client's policy and the real hub, under virtual time.
 
-`scripts/faults --virtual --seeds 10000` plays that many schedules and prints a table; `--seed N`
-plays one again and prints what happened; `--net polls` takes the other two nets away. What strikes is
-drawn in virtual_schedule.py, played in virtual_stage.py and judged in virtual_judge.py; here is the command.
+`scripts/faults --virtual --seeds 10000` plays that many schedules and prints a table; `--seed N` plays one again
+and prints what happened; `--net polls` takes the other two nets away.
+Next: virtual_schedule.py draws the faults, virtual_stage.py plays them, virtual_judge.py judges.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from tests.faults.virtual_time import run
 
 ALL = Nets()
 Bounds = tuple[float, float]
-#: One net alone, and how long it may take (seconds) with a page that is looked at, and with one that is not.
-#: A broadcast is made once: what it missed comes with the next stream at the latest, and a stream lives 600 s.
-#: The comparison speaks at each beat, on a stream that waits up to 60 s where no poll is answered; the watchdog
-#: asks after each silence of a minute.
+#: One net alone, and how long it may take (seconds) on a visible page, and on a hidden one.
+#: A broadcast is made once: what it missed comes with the next stream at the latest, and a stream lasts 600 s.
+#: The comparison corrects at each heartbeat, on a stream that is reopened within 60 s where no poll is answered;
+#: the watchdog polls after each minute of silence.
 ALONE: dict[str, tuple[Nets, Bounds]] = {
     "broadcast": (Nets(comparison=False, polls=False), (620.0, 800.0)),
     "comparison": (Nets(broadcast=False, polls=False), (85.0, 600.0)),
@@ -42,13 +42,13 @@ ALONE: dict[str, tuple[Nets, Bounds]] = {
 }
 ROWS = (*KINDS, "several", "no heartbeats", "page stays hidden")
 HEADER = ("fault", "schedules", "p50", "p99", "max", "peak", "wrong")
-#: A dialog that is late is still waited for, so that its lateness is known (seconds).
+#: How much longer to wait for a late dialog, so that its lateness is known (seconds).
 GRACE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """How a schedule is played; the tests break one of these to see the judge find it."""
+    """How a schedule is played; the tests break one of these to see whether the judge notices."""
 
     nets: Nets = ALL
     bounds: Bounds | None = None  # the schedule's own
@@ -57,9 +57,9 @@ class Play:
 
 
 def play(schedule: Schedule, how: Play | None = None) -> Verdict:
-    """One schedule, from the submission to the verdict."""
+    """Play one schedule, from the submission to the verdict."""
     how = how or Play()
-    random.seed(schedule.seed)  # the hub draws the lives of its streams from there
+    random.seed(schedule.seed)  # the hub draws how long its streams last from there
     bound_s = schedule.bound_s if how.bounds is None else how.bounds[schedule.stays_hidden]
     seen = run(perform(schedule, how.nets, bound_s + GRACE_S, how.client, how.tell))
     return judge(seen, bound_s)
@@ -69,12 +69,12 @@ def play(schedule: Schedule, how: Play | None = None) -> Verdict:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that `share` of all are not above."""
+    """The smallest value that at least `share` of all values do not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def figures(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """The table's rows: each kind of fault, and all together."""
+    """The rows of the table: each kind of fault, and all together."""
     names = [name for name in ROWS if any(verdict.schedule.name == name for verdict in verdicts)]
     visible = [one for one in verdicts if one.schedule.beats and not one.schedule.stays_hidden]
     parts = [(name, [one for one in verdicts if one.schedule.name == name]) for name in names]
@@ -90,13 +90,13 @@ def _row(name: str, part: Sequence[Verdict]) -> tuple[str, ...]:
 
 
 def play_seed(only: str | None, how: Play, seed: int) -> Verdict:
-    """For a process of its own."""
+    """Play one seed; a function that another process can be given."""
     return play(draw(seed, only), how)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The hub logs each failed broadcast with its trace, which is right, and too much for ten thousand."""
+    """The hub rightly logs every failed broadcast with its traceback; ten thousand schedules have too many."""
     log = logging.getLogger("unstuck")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)
@@ -107,7 +107,7 @@ def quiet() -> Iterator[None]:
 
 
 def play_all(seeds: Sequence[int], only: str | None, how: Play, processes: int) -> list[Verdict]:
-    """All of them, on so many cores."""
+    """Play all of them, on so many cores."""
     one = partial(play_seed, only, how)
     with quiet():
         if processes == 1:
@@ -129,7 +129,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
 
 
 def main(given: Sequence[str]) -> int:
-    """0 where nothing was wrong, 1 otherwise."""
+    """Return 0 if nothing was wrong, 1 otherwise."""
     asked, console = _arguments(given), Console(highlight=False, markup=False, soft_wrap=True)
     nets, bounds = ALONE[asked.net] if asked.net else (ALL, None)
     again = " ".join(f"--{name} '{value}'" for name in ("only", "net") if (value := getattr(asked, name)))

@@ -1,7 +1,8 @@
-"""One schedule under virtual time, from the submission of its job to a good while after its end: raises the
-page, the network and the server, lets the faults strike and heal, and notes all that came to light.
+"""Plays one schedule under virtual time, from the submission of its job until well after its end: starts page,
+network and server, lets the faults strike and heal, and records everything that is judged.
 
-Must not know: which schedules there are (virtual_schedule.py), or what is wrong (virtual_judge.py).
+It must not know which schedules there are, or what is wrong.
+Next: virtual_schedule.py draws the faults; virtual_judge.py judges the record.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ BEGIN_S, FAREWELL_S = 0.1, 0.2
 #: Faults that take the server away, and those that stop the page.
 DOWN = {"server killed", "server killed unheard", "server leaves", "older backup"}
 STOPPED = {"page frozen", "page put aside", "machine sleeps"}
-#: What keeps bytes from passing.
+#: Faults that keep bytes from passing.
 OF_NET = {*NETWORK, "offline", "machine sleeps"}
 #: A job that is not done this long after the healing never will be.
 WORK_S = 7_200.0
@@ -56,7 +57,7 @@ async def perform(
         truth_then=truth_then,
         truth_now=stage.truth_now(),
         finished_at=stage.finished_at,
-        phase=stage.dialog.state["phase"],
+        phase=stage.dialog.state.phase,
         asked=stage.net.asked,
         most_polls=stage.dialog.most_polls,
         left=left,
@@ -65,7 +66,7 @@ async def perform(
 
 
 class _Stage:
-    """Everybody who takes part in one schedule, and what strikes them now."""
+    """Page, network, server and dialog of one schedule, and the faults that strike them now."""
 
     def __init__(self, schedule: Schedule, nets: Nets, client: type[Dialog], tell: Tell | None) -> None:
         seed, self._schedule, self._tell = schedule.seed, schedule, tell
@@ -93,7 +94,7 @@ class _Stage:
             self._tell(f"{self._loop.time():9.3f} {line}")
 
     def _break(self, _: object, context: Mapping[str, Any]) -> None:
-        """Nobody fails in the background unnoticed."""
+        """Let no failure in the background pass unnoticed."""
         self.broken.append(context.get("exception") or RuntimeError(context["message"]))
         self.done.set()
 
@@ -205,7 +206,7 @@ class _Stage:
     # -- the end
 
     async def look_for_life(self) -> list[str]:
-        """What is still alive, or comes to life, a good while after the dialog has ended."""
+        """Describe what is still alive, or comes to life, well after the dialog has ended."""
         if not self.dialog.ended.is_set():
             return []
         asked = len(self.net.asked)

@@ -1,7 +1,7 @@
-"""An asyncio event loop in which waiting takes no time: when nobody has anything to do, its clock jumps to
-the next timer. Five minutes of silence pass in microseconds, and the same program always runs the same way.
+"""An asyncio event loop in which waiting takes no time: when nothing is ready, its clock jumps to the next timer.
 
-There are no sockets, threads or signals in it. It must not know what runs on it.
+Five minutes of silence pass in microseconds, and the same program always runs the same way. It has no sockets,
+threads or signals, and must not know what runs on it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Turns of the loop at one and the same instant; more is a program that runs in a circle.
-MOST_TURNS = 20_000
+#: Iterations of the loop at the same instant; more is a program that runs in a circle.
+MAX_ITERATIONS = 20_000
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -23,24 +23,24 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._selector = self  # what the loop asks to wait for sockets, and for how long
         self._now = 0.0
-        self._turns = 0
+        self._iterations = 0
 
     def time(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the loop was created."""
         return self._now
 
     def select(self, timeout: float | None) -> list[object]:
-        """Let the time pass, as `selectors` would."""
+        """Let time pass, as a selector would."""
         if timeout is None:
-            raise RuntimeError("everybody waits for somebody else, and nothing will ever happen")
-        self._turns = 0 if timeout > 0 else self._turns + 1
-        if self._turns > MOST_TURNS:
+            raise RuntimeError("every task waits for another, and nothing will ever happen")
+        self._iterations = 0 if timeout > 0 else self._iterations + 1
+        if self._iterations > MAX_ITERATIONS:
             raise RuntimeError(f"busy for ever at {self._now:.3f} s")
         self._now += timeout
         return []
 
     def _process_events(self, event_list: list[object]) -> None:
-        """There are none."""
+        """No events: there are no sockets."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

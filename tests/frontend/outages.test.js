@@ -1,13 +1,14 @@
 /*
- * The policy in a simulated world with random outages, in which only its promise is checked: once the
- * network is back, the truth is shown in time, and the end is final.
+ * Plays the policy through random outages and checks its promise alone: once the network is back, the truth is
+ * shown in time, and the end is final. It must not know how the policy keeps the promise.
+ * Next: watchdog.test.js; tests/faults/virtual_play.py, the Python twin against the real hub.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as w from "../../frontend/watch.js";
 import { step } from "../../frontend/watchdog.js";
 
-/** A small generator of chance, so that a failing seed can be played again. */
+/** A small random generator, so that a failing seed can be played again. */
 function dice(seed) {
   let value = seed >>> 0;
   return () => {
@@ -19,7 +20,15 @@ function dice(seed) {
 /** A server, a network that comes and goes, and a client: in steps of 100 ms. */
 class World {
   constructor(seed) {
-    Object.assign(this, { chance: dice(seed), now: 5_000_000, truth: 1, done: false, up: true, streams: new Map(), polls: new Map(), shown: -1, shownDone: false, trail: [] });
+    this.chance = dice(seed);
+    this.now = 5_000_000;
+    this.truth = 1;
+    this.done = false;
+    this.up = true;
+    this.streams = new Map();
+    this.polls = new Map();
+    this.shown = -1;
+    this.shownDone = false;
     this.state = w.newState();
     this.on({ type: "start" });
   }
@@ -30,37 +39,54 @@ class World {
     this.check();
   }
   act(action, event) {
-    if (action.type === "open_stream") this.streams.set(action.stream, { alive: this.up, spoken: false, sent: -1, beat: this.now });
+    if (action.type === "open_stream") {
+      this.streams.set(action.stream, { alive: this.up, opened: false, sent: -1, heartbeat_at: this.now });
+    }
     if (action.type === "close_stream") this.streams.delete(action.stream);
-    if (action.type === "poll") this.polls.set(action.poll, { at: this.now, lost: !this.up || this.chance() < 0.05, refused: this.chance() < 0.1 });
+    if (action.type === "poll") {
+      const lost = !this.up || this.chance() < 0.05;
+      this.polls.set(action.poll, { at: this.now, lost, refused: this.chance() < 0.1 });
+    }
     if (action.type === "abort_poll") {
-      if (!this.done) assert.ok(this.now - this.polls.get(action.poll).at >= w.POLL_TIMEOUT_MS, "aborted too early");
+      if (!this.done)
+        assert.ok(this.now - this.polls.get(action.poll).at >= w.POLL_TIMEOUT_MS, "aborted too early");
       this.polls.delete(action.poll);
     }
     if (action.type === "show") {
       assert.ok(!this.shownDone, "a final state was undone");
       assert.ok(event.job.seq >= this.shown, "the screen went back");
-      [this.shown, this.shownDone] = [event.job.seq, event.job.done];
+      this.shown = event.job.seq;
+      this.shownDone = event.job.done;
     }
   }
   check() {
     assert.ok(this.polls.size <= 1, "two polls in flight");
     assert.ok(this.streams.size <= 2, "more than a stream and its spare");
-    if (this.state.phase === "watching") assert.ok(this.state.wake_at > this.now && this.state.wake_at <= this.now + w.CHECK_EVERY_MS, "nothing to wait for");
-    else assert.ok(this.streams.size === 0 && this.polls.size === 0 && this.state.wake_at === null, "something was left open");
+    const { phase, wake_at } = this.state;
+    if (phase === "watching") {
+      assert.ok(wake_at > this.now && wake_at <= this.now + w.CHECK_EVERY_MS, "nothing to wait for");
+    } else {
+      const nothingOpen = this.streams.size === 0 && this.polls.size === 0 && wake_at === null;
+      assert.ok(nothingOpen, "something was left open");
+    }
   }
   tick(faults) {
     this.now += 100;
     if (!this.done && this.chance() < 0.02) this.truth += 1;
     if (faults && this.chance() < 0.003) this.setUp(!this.up);
-    for (const [number, stream] of [...this.streams]) if (this.streams.has(number)) this.serve(number, stream, faults);
-    for (const [number, poll] of [...this.polls]) if (this.polls.has(number)) this.answer(number, poll);
+    for (const [number, stream] of [...this.streams]) {
+      if (this.streams.has(number)) this.serve(number, stream, faults);
+    }
+    for (const [number, poll] of [...this.polls]) {
+      if (this.polls.has(number)) this.answer(number, poll);
+    }
     if (this.state.wake_at !== null && this.state.wake_at <= this.now) this.on({ type: "tick" });
   }
   setUp(up) {
     this.up = up;
-    // What the outage does to open streams: cut with an error, or silently half-open for ever.
-    if (!up) for (const [number, stream] of [...this.streams]) {
+    if (up) return;
+    // An outage cuts open streams with an error, or leaves them half-open for good.
+    for (const [number, stream] of [...this.streams]) {
       stream.alive = false;
       if (this.chance() < 0.4) this.on({ type: "stream_error", stream: number });
     }
@@ -68,17 +94,18 @@ class World {
   serve(number, stream, faults) {
     if (!stream.alive || !this.up) return;
     if (faults && this.chance() < 0.002) return this.on({ type: "stream_error", stream: number });
-    if (!stream.spoken) {
-      stream.spoken = true;
+    if (!stream.opened) {
+      stream.opened = true;
       this.on({ type: "stream_open", stream: number });
       if (!this.streams.has(number)) return;
     }
-    const lost = faults && this.chance() < 0.2; // an event the server failed to broadcast; the beat will tell
+    const lost = faults && this.chance() < 0.2; // the server failed to broadcast it; the heartbeat will reveal it
     if (stream.sent < this.truth || this.done) {
       stream.sent = this.truth;
-      if (!lost || stream.sent === -1) this.on({ type: "job", stream: number, job: { seq: this.truth, done: this.done } });
-    } else if (this.now - stream.beat >= w.HEARTBEAT_MS) {
-      stream.beat = this.now;
+      const job = { seq: this.truth, done: this.done };
+      if (!lost || stream.sent === -1) this.on({ type: "job", stream: number, job });
+    } else if (this.now - stream.heartbeat_at >= w.HEARTBEAT_DEFAULT_MS) {
+      stream.heartbeat_at = this.now;
       this.on({ type: "heartbeat", stream: number, seq: this.truth });
     }
   }
@@ -96,10 +123,14 @@ test("whatever breaks, the truth is shown within 45 s of the network's return, a
     for (let step = 0; step < 4_000; step += 1) world.tick(true);
     if (world.state.phase === "gave_up") world.on({ type: "online" });
     world.setUp(true);
-    [world.truth, world.done] = [world.truth + 1, true];
+    world.truth += 1;
+    world.done = true;
     const healed = world.now;
     while (world.state.phase === "watching" && world.now - healed < 120_000) world.tick(false);
-    assert.ok(world.shownDone && world.shown === world.truth, `seed ${seed}: shows ${world.shown}, truth ${world.truth}`);
+    assert.ok(
+      world.shownDone && world.shown === world.truth,
+      `seed ${seed}: shows ${world.shown}, truth ${world.truth}`,
+    );
     assert.ok(world.now - healed <= 45_000, `seed ${seed}: ${world.now - healed} ms`);
   }
 });

@@ -1,15 +1,20 @@
 /*
- * The policy, one rule of PROTOCOL section 5 after the other.
+ * The policy over stretches of time: pauses that grow, bounds, and sequences too long for a script.
+ * It must not repeat what a script of tests/vectors says; those are played in vectors.test.js.
+ * Next: PROTOCOL.md, section 5; outages.test.js, which plays random outages.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as w from "../../frontend/watch.js";
 import { step } from "../../frontend/watchdog.js";
 
-/** Plays events one after another and collects the actions. Time is what `at` says. */
+/** Plays events one after another and collects the actions, each with its time. */
 class Play {
   constructor(job = null, random = 0.5) {
-    [this.now, this.random, this.state, this.log] = [1_000_000, random, w.newState(), []];
+    this.now = 1_000_000;
+    this.random = random;
+    this.state = w.newState();
+    this.log = [];
     this.on({ type: "start", job });
   }
   on(event, after = 0) {
@@ -23,7 +28,8 @@ class Play {
   /** Let time pass, waking exactly when the policy asked for it. */
   pass(ms) {
     const end = this.now + ms;
-    while (this.state.wake_at !== null && this.state.wake_at <= end) this.on({ type: "tick" }, this.state.wake_at - this.now);
+    while (this.state.wake_at !== null && this.state.wake_at <= end)
+      this.on({ type: "tick" }, this.state.wake_at - this.now);
     this.now = end;
     return this;
   }
@@ -33,12 +39,12 @@ class Play {
     if (this.state.poll) this.on({ type: "poll_ok", poll: this.state.poll.number, job: { seq, done: false } });
     return this;
   }
-  /** Until there is a stream again; polls are not answered. */
+  /** Let time pass until a stream is opened again; polls are not answered. */
   reopened() {
     while (!this.state.stream) this.on({ type: "tick" }, this.state.wake_at - this.now);
     return this;
   }
-  /** All polls fail while this time passes. */
+  /** Let time pass while all polls fail. */
   passFailing(ms, status = null) {
     const end = this.now + ms;
     for (;;) {
@@ -56,51 +62,28 @@ class Play {
 
 const types = (actions) => actions.map((action) => action.type);
 
-test("start opens a stream, and asks after a second if it has not opened", () => {
-  const play = new Play();
-  assert.deepEqual(types(play.last), ["open_stream"]);
-  assert.equal(play.state.link, "connecting");
-  play.pass(w.FIRST_POLL_MS);
-  assert.deepEqual(play.did("poll").map(({ reason }) => reason), ["fallback"]);
-});
-
-test("a job that is done at the start ends everything at once", () => {
-  const play = new Play({ seq: 9, done: true });
-  assert.deepEqual(types(play.last), ["show", "end"]);
-  assert.deepEqual([play.state.link, play.state.wake_at], ["ended", null]);
-});
-
-test("a stream that opens is followed by one catch-up poll", () => {
-  const play = new Play().on({ type: "stream_open", stream: 1 });
-  assert.deepEqual(play.last, [{ type: "poll", poll: 1, reason: "reconnect" }]);
-});
-
 test("a live stream needs no polls", () => {
   const play = new Play().live();
-  for (let beat = 0; beat < 40; beat += 1) play.pass(w.HEARTBEAT_MS).on({ type: "heartbeat", stream: 1, seq: 5 });
+  for (let count = 0; count < 40; count += 1)
+    play.pass(w.HEARTBEAT_DEFAULT_MS).on({ type: "heartbeat", stream: 1, seq: 5 });
   assert.equal(play.did("poll").length, 1);
   assert.equal(play.state.link, "live");
 });
 
-test("a heartbeat with a higher seq asks at once; one with the same does not", () => {
-  const play = new Play().live(5).on({ type: "heartbeat", stream: 1, seq: 5 });
-  assert.deepEqual(play.last, []);
-  play.on({ type: "heartbeat", stream: 1, seq: 6 });
-  assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "behind" }]);
-  assert.equal(play.state.link, "catching_up");
-});
-
-test("a heartbeat that does not name the job is life, but no news of it", () => {
+test("a heartbeat that does not name the job keeps the stream live, but confirms nothing", () => {
   const play = new Play().live();
-  const before = play.state.news_at;
-  play.pass(w.HEARTBEAT_MS).on({ type: "heartbeat", stream: 1, seq: null });
-  assert.deepEqual([play.state.news_at, play.state.stream.late_at - play.now], [before, w.HEARTBEAT_MS + 3_000]);
+  const before = play.state.confirmed_at;
+  play.pass(w.HEARTBEAT_DEFAULT_MS).on({ type: "heartbeat", stream: 1, seq: null });
+  assert.deepEqual(
+    [play.state.confirmed_at, play.state.stream.late_at - play.now],
+    [before, w.HEARTBEAT_DEFAULT_MS + 3_000],
+  );
 });
 
 test("the highest seq is held", () => {
   const play = new Play().live(5).on({ type: "job", stream: 1, job: { seq: 4, done: false } });
   assert.deepEqual([types(play.last), play.state.seq], [[], 5]);
-  play.on({ type: "told", job: { seq: 3, done: false } });
+  play.on({ type: "job_answered", job: { seq: 3, done: false } });
   assert.equal(play.state.seq, 5);
 });
 
@@ -130,13 +113,18 @@ test("done closes the stream and the poll, and nothing can undo it", () => {
   play.on({ type: "job", stream: 1, job: { seq: 6, done: true } });
   assert.deepEqual(types(play.last), ["show", "close_stream", "abort_poll", "end"]);
   for (const type of ["tick", "online", "page_shown", "manual_check"]) play.on({ type }, 100_000);
-  play.on({ type: "job", stream: 1, job: { seq: 7, done: false } }).on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
+  play
+    .on({ type: "job", stream: 1, job: { seq: 7, done: false } })
+    .on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
   assert.deepEqual([play.last, play.state.done, play.state.seq, play.state.wake_at], [[], true, 6, null]);
 });
 
-test("a stream that does not open, or opens and says nothing, is given up after ten seconds", () => {
-  const silent = new Play().pass(w.SPEAK_WITHIN_MS);
-  assert.deepEqual(silent.did("close_stream").map(({ at }) => at - 1_000_000), [w.SPEAK_WITHIN_MS]);
+test("a stream that does not open, or opens and sends nothing, is given up after ten seconds", () => {
+  const silent = new Play().pass(w.FIRST_EVENT_TIMEOUT_MS);
+  assert.deepEqual(
+    silent.did("close_stream").map(({ at }) => at - 1_000_000),
+    [w.FIRST_EVENT_TIMEOUT_MS],
+  );
   const buffered = new Play().on({ type: "stream_open", stream: 1 }, 9_000);
   buffered.on({ type: "poll_ok", poll: 1, job: { seq: 3, done: false } }).passFailing(9_900);
   assert.equal(buffered.did("close_stream").length, 0);
@@ -144,40 +132,58 @@ test("a stream that does not open, or opens and says nothing, is given up after 
   assert.equal(buffered.did("close_stream").length, 1);
 });
 
-test("two missed beats: poll, open a spare, and close the old stream only when the spare has spoken", () => {
-  const play = new Play().live().pass(w.HEARTBEAT_MS + 3_000);
+test("two missed heartbeats: poll, open a spare, and close the old stream at the spare's first event", () => {
+  const play = new Play().live().pass(w.HEARTBEAT_DEFAULT_MS + 3_000);
   assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "late" }]);
-  play.on({ type: "poll_not_modified", poll: 2 }).pass(w.HEARTBEAT_MS + 2_000 - 1);
+  play.on({ type: "poll_not_modified", poll: 2 }).pass(w.HEARTBEAT_DEFAULT_MS + 2_000 - 1);
   assert.equal(play.did("open_stream").length, 1);
   play.pass(1);
   assert.equal(play.state.link, "connecting");
   assert.deepEqual(play.did("poll").at(-1).reason, "watchdog");
-  assert.deepEqual(play.did("open_stream").map(({ stream }) => stream), [1, 2]);
+  assert.deepEqual(
+    play.did("open_stream").map(({ stream }) => stream),
+    [1, 2],
+  );
   play.on({ type: "stream_open", stream: 2 });
   assert.equal(play.did("close_stream").length, 0);
   play.on({ type: "job", stream: 2, job: { seq: 9, done: false } });
-  assert.deepEqual(play.did("close_stream").map(({ stream }) => stream), [1]);
+  assert.deepEqual(
+    play.did("close_stream").map(({ stream }) => stream),
+    [1],
+  );
   assert.deepEqual([play.state.stream.number, play.state.spare], [2, null]);
 });
 
-test("an old stream that speaks again makes the spare needless", () => {
-  const play = new Play().live().passFailing(2 * w.HEARTBEAT_MS + 8_000);
+test("an old stream that sends an event again makes the spare needless", () => {
+  const play = new Play().live().passFailing(2 * w.HEARTBEAT_DEFAULT_MS + 8_000);
   play.on({ type: "heartbeat", stream: 1, seq: 5 });
-  assert.deepEqual(play.did("close_stream").map(({ stream }) => stream), [2]);
+  assert.deepEqual(
+    play.did("close_stream").map(({ stream }) => stream),
+    [2],
+  );
   assert.equal(play.state.link, "live");
 });
 
 test("while polls are refused, the old stream is kept and spares are tried with growing pauses", () => {
   const play = new Play(null, 1).live().passFailing(300_000, 503);
-  const opened = play.did("open_stream").slice(1).map(({ at }) => at);
+  const opened = play
+    .did("open_stream")
+    .slice(1)
+    .map(({ at }) => at);
   const pauses = opened.slice(1).map((at, place) => at - opened[place]);
-  assert.ok(pauses.every((pause) => pause >= w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MIN_MS), `${pauses}`);
-  assert.ok(pauses.at(-1) === w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MAX_MS, `${pauses}`);
+  assert.ok(
+    pauses.every((pause) => pause >= w.FIRST_EVENT_TIMEOUT_MS + w.STREAM_BACKOFF_MIN_MS),
+    `${pauses}`,
+  );
+  assert.ok(pauses.at(-1) === w.FIRST_EVENT_TIMEOUT_MS + w.STREAM_BACKOFF_MAX_MS, `${pauses}`);
   assert.equal(play.state.stream.number, 1);
 });
 
 test("a broken stream is reopened with full jitter, and polls go on meanwhile", () => {
-  for (const [random, pause] of [[0, 500], [1, 1_000]]) {
+  for (const [random, pause] of [
+    [0, 500],
+    [1, 1_000],
+  ]) {
     const play = new Play(null, random).live().on({ type: "stream_error", stream: 1 });
     assert.ok(types(play.last).includes("close_stream"));
     assert.equal(play.state.reopen_at - play.now, pause);
@@ -185,20 +191,27 @@ test("a broken stream is reopened with full jitter, and polls go on meanwhile", 
     assert.equal(play.did("poll").at(-1).reason, "fallback");
   }
   const play = new Play(null, 1).live();
-  for (let failure = 0; failure < 20; failure += 1) play.passFailing(40_000).on({ type: "stream_error", stream: play.state.stream?.number ?? 0 });
+  for (let failure = 0; failure < 20; failure += 1)
+    play.passFailing(40_000).on({ type: "stream_error", stream: play.state.stream?.number ?? 0 });
   assert.ok(play.did("open_stream").length > 5, "it never stops trying");
 });
 
-test("a stream that lived for a while starts the back-off anew; one that broke at once does not", () => {
+test("a stream that lasted for a while resets the back-off; one that broke at once does not", () => {
   const play = new Play(null, 1).live();
-  for (let round = 0; round < 4; round += 1) play.on({ type: "stream_error", stream: play.state.stream.number }).reopened().live();
+  for (let round = 0; round < 4; round += 1)
+    play.on({ type: "stream_error", stream: play.state.stream.number }).reopened().live();
   assert.equal(play.state.stream_failures, 4);
   play.pass(w.STREAM_SETTLED_MS).on({ type: "stream_error", stream: play.state.stream.number });
   assert.equal(play.state.stream_failures, 1);
 });
 
 test("leaving: come back after the time that the server says, jittered and bounded", () => {
-  for (const [retry_ms, random, wanted] of [[2_000, 0, 2_000], [2_000, 1, 4_000], [0, 0, 500], [99_999_999_999, 0, 60_000]]) {
+  for (const [retry_ms, random, wanted] of [
+    [2_000, 0, 2_000],
+    [2_000, 1, 4_000],
+    [0, 0, 500],
+    [99_999_999_999, 0, 60_000],
+  ]) {
     const play = new Play(null, random).live().on({ type: "leaving", stream: 1, retry_ms });
     assert.deepEqual(types(play.last), ["close_stream"]);
     assert.equal(play.state.reopen_at - play.now, wanted);
@@ -208,25 +221,24 @@ test("leaving: come back after the time that the server says, jittered and bound
 test("failing polls back off to ten seconds and never stop", () => {
   const play = new Play(null, 1).on({ type: "stream_error", stream: 1 }).passFailing(29 * 60_000, 503);
   const at = play.did("poll").map((poll) => poll.at);
-  assert.deepEqual(at.slice(1, 7).map((time, place) => time - at[place]), [2_000, 4_000, 8_000, 10_000, 10_000, 10_000]);
+  assert.deepEqual(
+    at.slice(1, 7).map((time, place) => time - at[place]),
+    [2_000, 4_000, 8_000, 10_000, 10_000, 10_000],
+  );
   assert.deepEqual([play.state.link, play.state.failure], ["offline", { status: 503, code: null }]);
   assert.ok(play.now - at.at(-1) <= 10_000);
 });
 
-test("Retry-After is respected", () => {
-  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
-  play.on({ type: "poll_failed", poll: 1, status: 429, retry_after_ms: 20_000 });
-  assert.equal(play.state.poll_at - play.now, 20_000);
-});
-
 test("no poll is aborted before ten seconds, and the next one follows within four", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(120_000);
-  const polls = play.did("poll"), aborted = play.did("abort_poll");
+  const polls = play.did("poll");
+  const aborted = play.did("abort_poll");
   assert.ok(aborted.length >= 3);
   aborted.forEach(({ poll, at }, place) => {
     assert.equal(at - polls[place].at, w.POLL_TIMEOUT_MS);
     assert.equal(poll, polls[place].poll);
-    if (polls[place + 1]) assert.ok(polls[place + 1].at - at >= 1_500 && polls[place + 1].at - at <= w.UNANSWERED_MAX_MS);
+    const next = polls[place + 1];
+    if (next) assert.ok(next.at - at >= 1_500 && next.at - at <= w.POLL_BACKOFF_UNANSWERED_MS);
   });
 });
 
@@ -238,22 +250,22 @@ test("a sign that the network is back ends the pause", () => {
   assert.ok(types(play.last).includes("poll"));
 });
 
-test("an answer to an aborted poll, and the word of a closed stream, are ignored", () => {
+test("an answer to an aborted poll and an event of a closed stream are ignored", () => {
   const play = new Play().live(5).on({ type: "stream_error", stream: 1 }).pass(12_000);
   const before = play.state.seq;
-  play.on({ type: "poll_ok", poll: 2, job: { seq: 99, done: true } }).on({ type: "job", stream: 1, job: { seq: 99, done: true } });
+  play
+    .on({ type: "poll_ok", poll: 2, job: { seq: 99, done: true } })
+    .on({ type: "job", stream: 1, job: { seq: 99, done: true } });
   assert.deepEqual([play.state.seq, play.state.done], [before, false]);
 });
 
-test("a poll asked for during another follows it at once", () => {
-  const play = new Play().live(5).on({ type: "page_shown" }).on({ type: "heartbeat", stream: 1, seq: 9 });
-  assert.deepEqual(play.last, []);
-  play.on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
-  assert.deepEqual(play.last.filter(({ type }) => type === "poll"), [{ type: "poll", poll: 3, reason: "behind" }]);
-});
-
 test("without a stream, polls keep the pace that the server asks for, within bounds", () => {
-  for (const [asked, wanted] of [[2_000, 2_000], [1, 1_000], [9_999_999, 60_000], [null, 5_000]]) {
+  for (const [asked, wanted] of [
+    [2_000, 2_000],
+    [1, 1_000],
+    [9_999_999, 60_000],
+    [null, 5_000],
+  ]) {
     const play = new Play(null, 0).on({ type: "stream_error", stream: 1 }).pass(0);
     play.on({ type: "poll_ok", poll: 1, job: { seq: 1, done: false, poll_after_ms: asked } });
     assert.equal(play.state.poll_at - play.now, wanted);
@@ -261,15 +273,13 @@ test("without a stream, polls keep the pace that the server asks for, within bou
   }
 });
 
-test("304 is news as well", () => {
-  const play = new Play().live(5).on({ type: "manual_check" }, 9_000).on({ type: "poll_not_modified", poll: 2 });
-  assert.deepEqual([play.state.news_at, play.state.seq], [play.now, 5]);
-});
-
 test("the server's own 404 ends the watch; a check begins it again", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
   play.on({ type: "poll_failed", poll: 1, status: 404, code: "job_not_found" });
-  assert.deepEqual([play.last.at(-1).reason, play.state.link, play.state.wake_at], ["not_found", "not_found", null]);
+  assert.deepEqual(
+    [play.last.at(-1).reason, play.state.link, play.state.wake_at],
+    ["not_found", "not_found", null],
+  );
   play.on({ type: "page_shown" });
   assert.deepEqual(play.last, []);
   play.on({ type: "manual_check" });
@@ -278,7 +288,7 @@ test("the server's own 404 ends the watch; a check begins it again", () => {
   assert.equal(gone.state.link, "not_found");
 });
 
-test("a 404 of a proxy is believed only the third time, and asked about as any trouble", () => {
+test("a 404 of a proxy is believed only the third time, and polled again like any trouble", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 });
   for (const wanted of ["offline", "offline", "not_found"]) {
     while (!play.state.poll) play.on({ type: "tick" }, play.state.wake_at - play.now);
@@ -286,21 +296,32 @@ test("a 404 of a proxy is believed only the third time, and asked about as any t
     assert.equal(play.state.link, wanted);
   }
   assert.equal(play.state.poll_at - play.now, 0.875 * 8_000);
-  play.on({ type: "manual_check" }).on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
+  play
+    .on({ type: "manual_check" })
+    .on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
   assert.equal(play.state.link, "polling");
 });
 
-test("signed out: said, and tried again every minute without opening streams", () => {
-  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000).on({ type: "poll_failed", poll: 1, status: 401 });
+test("signed out: shown, and polled every minute without opening streams", () => {
+  const play = new Play()
+    .on({ type: "stream_error", stream: 1 })
+    .pass(1_000)
+    .on({ type: "poll_failed", poll: 1, status: 401 });
   assert.equal(play.state.link, "signed_out");
   play.passFailing(5 * 60_000, 401);
-  assert.equal(play.did("open_stream").length, 2, "the one at the start, and one before the sign-in was known to be over");
+  assert.equal(
+    play.did("open_stream").length,
+    2,
+    "the one at the start, and one before the sign-in was known to be over",
+  );
   assert.ok(play.did("poll").length >= 5 && play.did("poll").length <= 7);
-  play.on({ type: "page_shown" }).on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
+  play
+    .on({ type: "page_shown" })
+    .on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
   assert.deepEqual([play.state.signed_out, types(play.last).includes("open_stream")], [false, true]);
 });
 
-test("page shown and online ask at once; offline only changes what is said", () => {
+test("page shown and online poll at once; offline only changes what is shown", () => {
   const play = new Play().live().on({ type: "page_shown" });
   assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "wake" }]);
   const other = new Play().live().on({ type: "stream_error", stream: 1 }).on({ type: "offline" });
@@ -309,34 +330,29 @@ test("page shown and online ask at once; offline only changes what is said", () 
   assert.deepEqual(types(other.last).sort(), ["open_stream", "poll"]);
 });
 
-test("after a sleep there is no false alarm: the stream has five seconds to deliver what it kept", () => {
+test("after a sleep there is no false alarm: the stream has five seconds to deliver what was queued", () => {
   const play = new Play().live().on({ type: "tick" }, 10 * 60_000);
   assert.deepEqual(types(play.last), ["poll"]);
   assert.equal(play.state.link, "catching_up");
   play.on({ type: "job", stream: 1, job: { seq: 8, done: false } }, 1_000);
   assert.equal(play.did("open_stream").length, 1);
-  const dead = new Play().live().on({ type: "page_shown" }, 10 * 60_000).passFailing(w.WAKE_GRACE_MS);
+  const dead = new Play()
+    .live()
+    .on({ type: "page_shown" }, 10 * 60_000)
+    .passFailing(w.WAKE_GRACE_MS);
   assert.equal(dead.did("open_stream").length, 2);
 });
 
-test("a poll that slept is given up at once when the page wakes", () => {
-  const play = new Play().live().on({ type: "manual_check" }).on({ type: "page_shown" }, 60_000);
-  assert.deepEqual(types(play.last), ["abort_poll", "poll"]);
-});
-
-test("thirty minutes without news: give up, close everything, and offer a way back", () => {
+test("thirty minutes without a confirmation: give up, close everything, and offer a way back", () => {
   const play = new Play().live().passFailing(w.GIVE_UP_MS);
-  assert.deepEqual([play.state.link, play.state.wake_at, play.last.at(-1)], ["gave_up", null, { type: "end", reason: "gave_up", elapsed_minutes: 30 }]);
+  assert.deepEqual(
+    [play.state.link, play.state.wake_at, play.last.at(-1)],
+    ["gave_up", null, { type: "end", reason: "gave_up", elapsed_minutes: 30 }],
+  );
   for (const type of ["manual_check", "online", "page_shown"]) {
     const again = new Play().live().passFailing(w.GIVE_UP_MS).on({ type });
     assert.deepEqual(types(again.last), ["open_stream", "poll"]);
   }
-});
-
-test("a night's sleep is no reason to give up before having asked", () => {
-  const play = new Play().live().on({ type: "page_shown" }, 8 * 3_600_000);
-  assert.ok(types(play.last).includes("poll"));
-  assert.equal(play.state.phase, "watching");
 });
 
 test("an unknown event is a mistake of the caller, and says so", () => {
@@ -347,7 +363,12 @@ test("a state is plain data, and step changes nothing that it was given", () => 
   const before = new Play().live().state;
   const copy = structuredClone(before);
   assert.deepEqual(JSON.parse(JSON.stringify(before)), before);
-  for (const event of [{ type: "tick" }, { type: "page_shown" }, { type: "heartbeat", stream: 1, seq: 9 }, { type: "stream_error", stream: 1 }]) {
+  for (const event of [
+    { type: "tick" },
+    { type: "page_shown" },
+    { type: "heartbeat", stream: 1, seq: 9 },
+    { type: "stream_error", stream: 1 },
+  ]) {
     step(before, event, 9_999_999, 0.5);
     assert.deepEqual(before, copy);
   }

@@ -19,14 +19,15 @@ LONGEST = 400
 #: clock, no chance, no environment, no log.
 PURE = {"errors", "labels", "backoff", "jobs.job", "jobs.decide", "jobs.external", "jobs.health", "jobs.rate",
         "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
-        "client.watch_state", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
+        "client.watch_state", "client.watch_step", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
         "webhooks.signature"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: JavaScript: the policy and the view know nothing else.
 JS_ARROWS: dict[str, set[str]] = {
     "watch.js": set(),
-    "watchdog.js": {"watch.js"},
+    "watch-step.js": {"watch.js"},
+    "watchdog.js": {"watch-step.js", "watch.js"},
     "words.js": set(),
     "dom.js": set(),
     "look.js": set(),

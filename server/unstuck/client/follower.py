@@ -1,7 +1,7 @@
-"""Follows one job until it is done: the shell around watchdog.py, as follow.js is that of watchdog.js.
+"""Follows one job until it is done: does over HTTP what watchdog.py decides, and reports back what happened.
 
-It sets the policy's timer, opens its streams, asks its polls, and tells it what came back. It decides nothing
-about when to ask or to give up, and knows nothing of submissions.
+It must not decide when to poll, reopen or give up, and must not know how jobs are submitted.
+Next: watchdog.py; client.py, which offers this as `Client.watch`; frontend/follow.js, the same in a browser.
 """
 
 from __future__ import annotations
@@ -16,57 +16,60 @@ from typing import Any
 import httpx
 from httpx_sse import EventSource, SSEError
 
-from unstuck.client import watch_state as w
+from unstuck.client.watch_state import SECOND_MS, WatchAction, WatchEvent, WatchState
 from unstuck.client.watchdog import step
 from unstuck.errors import JobNotFound, JobTimeoutError
 
-#: Events that wait for a caller that is busy; beyond that the stream is not read, and the server coalesces.
-WAITING_EVENTS = 64
-#: The wall clock ran ahead of the steady one by more: the machine slept (milliseconds).
+#: Events queued for a busy caller; beyond that the stream is not read, and the server coalesces.
+INBOX_SIZE = 64
+#: The machine slept if the wall clock ran ahead of the monotonic one by more (milliseconds).
 SLEPT_MS = 2_000
 
 Job = dict[str, Any]
 
 
 class Follower:
-    """One job followed by the policy. All that happens goes through one inbox, one thing after the other."""
+    """One followed job. Everything that happens passes through one inbox, one event at a time."""
 
     def __init__(
         self, http: httpx.AsyncClient, url: str, job_id: str, on_link: Callable[[str], None] | None
     ) -> None:
         self._http, self._url, self._job_id, self._on_link = http, url, job_id, on_link
-        self._state = w.new_state()
-        self._inbox: asyncio.Queue[w.Event | BaseException] = asyncio.Queue(WAITING_EVENTS)
+        self._state = WatchState()
+        self._inbox: asyncio.Queue[WatchEvent | BaseException] = asyncio.Queue(INBOX_SIZE)
         self._streams: dict[int, asyncio.Task[None]] = {}
         self._poll: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._news: Job | None = None
-        self._end: w.Action | None = None
+        self._newest: Job | None = None
+        self._end: WatchAction | None = None
         self._etag: tuple[str, int] | None = None
-        self._now, self._wall, self._steady = 0.0, time.time(), time.monotonic()
+        self._now, self._wall, self._monotonic = 0.0, time.time(), time.monotonic()
 
     async def jobs(self) -> AsyncIterator[Job]:
-        """What `Client.watch` gives."""
-        told: Job | None = None
-        self._on({"type": "start"})
+        """Yield the job whenever it has changed, until it is done.
+
+        JobTimeoutError if the policy gives up, JobNotFound if the server does not know the job.
+        """
+        yielded: Job | None = None
+        self._handle({"type": "start"})
         while True:
-            while not self._inbox.empty():  # a caller that was busy gets the newest truth, not all that was
-                self._take(self._inbox.get_nowait())
-            if self._news is not None and _truth(self._news) != _truth(told):
-                told = self._news
-                yield told
+            while not self._inbox.empty():  # a caller that was busy gets the newest state, not every one
+                self._receive(self._inbox.get_nowait())
+            if self._newest is not None and _without_time(self._newest) != _without_time(yielded):
+                yielded = self._newest
+                yield yielded
                 continue
             if self._end is not None:
                 break
             self._set_timer()
-            self._take(await self._inbox.get())
+            self._receive(await self._inbox.get())
         if self._end["reason"] == "gave_up":
             raise JobTimeoutError(self._job_id, self._end["elapsed_minutes"])
         if self._end["reason"] == "not_found":
             raise JobNotFound(self._job_id)
 
     async def close(self) -> None:
-        """Stop everything. The job itself goes on."""
+        """Close every connection. The job itself goes on."""
         tasks = [*self._streams.values(), *([self._poll] if self._poll else [])]
         if self._timer is not None:
             self._timer.cancel()
@@ -76,68 +79,68 @@ class Follower:
 
     # events in, actions out
 
-    def _take(self, event: w.Event | BaseException) -> None:
+    def _receive(self, event: WatchEvent | BaseException) -> None:
         if isinstance(event, BaseException):
             raise event
-        self._on(event)
+        self._handle(event)
 
-    def _on(self, event: w.Event) -> None:
-        before = self._state["link"]
-        now, chance = self._tell_time(), random.random()  # noqa: S311 – spreads, hides nothing
-        self._state, actions = step(self._state, event, now, chance)
+    def _handle(self, event: WatchEvent) -> None:
+        link_before = self._state.link
+        chance = random.random()  # noqa: S311 – spreads, hides nothing
+        self._state, actions = step(self._state, event, self._now_ms(), chance)
         for action in actions:
             self._act(action, event)
-        if self._on_link is not None and self._state["link"] != before:
-            self._on_link(self._state["link"])
+        if self._on_link is not None and self._state.link != link_before:
+            self._on_link(self._state.link)
 
-    def _act(self, action: w.Action, event: w.Event) -> None:
+    def _act(self, action: WatchAction, event: WatchEvent) -> None:
         match action["type"]:
             case "show":
-                self._news = event["job"]
+                self._newest = event["job"]
             case "open_stream":
                 number = action["stream"]
-                self._streams[number] = asyncio.create_task(self._guarded(self._read_stream, number))
+                self._streams[number] = asyncio.create_task(self._report(self._read_stream, number))
             case "close_stream":
                 self._streams.pop(action["stream"]).cancel()
             case "poll":
-                self._poll = asyncio.create_task(self._guarded(self._ask, action["poll"], action["reason"]))
+                self._poll = asyncio.create_task(self._report(self._fetch_job, action["poll"], action["reason"]))
             case "abort_poll" if self._poll is not None:
                 self._poll.cancel()
             case "end":
                 self._end = action
 
     def _set_timer(self) -> None:
-        """Also where the last one rang a little early, so that the policy did not ask for another."""
+        """Set it anew each time: it may have rung a little early, and then the policy does not ask for another."""
         if self._timer is not None:
             self._timer.cancel()
-        at = self._state["wake_at"]
+        at = self._state.wake_at
         if at is not None:
-            delay = max(0, at - self._tell_time()) / w.SECOND_MS
-            self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+            delay_s = max(0, at - self._now_ms()) / SECOND_MS
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
 
     def _ring(self) -> None:
-        if not self._inbox.full():  # what waits there makes the policy look at the time as well
+        if not self._inbox.full():  # any event that is queued there runs the policy's timers as well
             self._inbox.put_nowait({"type": "tick"})
 
-    def _tell_time(self) -> int:
-        """One clock out of two, in milliseconds: steady, but ahead by the time that the machine slept."""
-        wall, steady = time.time(), time.monotonic()
-        by_wall, by_steady = (wall - self._wall) * w.SECOND_MS, (steady - self._steady) * w.SECOND_MS
-        self._now += by_wall if by_wall > by_steady + SLEPT_MS else by_steady
-        self._wall, self._steady = wall, steady
+    def _now_ms(self) -> int:
+        """Read one clock made of two: monotonic, but ahead by the time that the machine slept."""
+        wall, monotonic = time.time(), time.monotonic()
+        by_wall, by_monotonic = (wall - self._wall) * SECOND_MS, (monotonic - self._monotonic) * SECOND_MS
+        self._now += by_wall if by_wall > by_monotonic + SLEPT_MS else by_monotonic
+        self._wall, self._monotonic = wall, monotonic
         return round(self._now)
 
-    async def _guarded(self, work: Callable[..., Coroutine[Any, Any, w.Event]], *what: Any) -> None:
+    async def _report(self, work: Callable[..., Coroutine[Any, Any, WatchEvent]], *arguments: Any) -> None:
         try:
-            event: w.Event | BaseException = await work(*what)
+            event: WatchEvent | BaseException = await work(*arguments)
         except Exception as error:  # noqa: BLE001 – a bug here must reach the caller, not end as a silent task
             event = error
         await self._inbox.put(event)
 
     # streams and polls
 
-    async def _read_stream(self, number: int) -> w.Event:
-        """Reads until it breaks, which is what it answers."""
+    async def _read_stream(self, number: int) -> WatchEvent:
+        """Read a stream until it breaks, and return the event that says so."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         address = f"{self._url}/events?items=0"
         try:
@@ -147,14 +150,14 @@ class Follower:
                     source = EventSource(answer)
                     await self._inbox.put({"type": "stream_open", "stream": number})
                     async for event in source.aiter_sse():
-                        if not await self._hear(number, event.event, event.data):
+                        if not await self._read_event(number, event.event, event.data):
                             break
         except (httpx.HTTPError, SSEError):
-            pass  # how it broke is all the same to the policy: its poll finds out why
+            pass  # the policy treats all breaks alike: its poll finds out why
         return {"type": "stream_error", "stream": number}
 
-    async def _hear(self, stream: int, name: str, text: str) -> bool:
-        """False for garbage: no stream to rely on."""
+    async def _read_event(self, stream: int, name: str, text: str) -> bool:
+        """Queue one event of a stream. False for garbage: such a stream cannot be relied on."""
         if name not in ("job", "items", "heartbeat", "leaving", "gone"):
             return True
         data = parsed(text)
@@ -174,9 +177,10 @@ class Follower:
         await self._inbox.put(event)
         return True
 
-    async def _ask(self, number: int, reason: str) -> w.Event:
+    async def _fetch_job(self, number: int, reason: str) -> WatchEvent:
+        """Poll the job's status, and return the event that says how it went."""
         headers = {"Accept": "application/json", "X-Unstuck-Poll": reason}
-        if self._etag is not None and self._etag[1] == self._state["seq"]:
+        if self._etag is not None and self._etag[1] == self._state.seq:
             headers["If-None-Match"] = self._etag[0]
         try:
             answer = await self._http.get(self._url, headers=headers, timeout=None)
@@ -190,14 +194,14 @@ class Follower:
             self._etag = (tag, body["seq"]) if tag else None
             return {"type": "poll_ok", "poll": number, "job": body}
         code = "not_our_answer" if answer.is_success else (body or {}).get("code")
-        # Something else after a redirect is what a sign-in page looks like from here.
+        # A redirect to something that is no job is what a sign-in page looks like from here.
         status = 401 if answer.is_success and answer.history else answer.status_code
         failed = {"type": "poll_failed", "poll": number, "status": status, "code": code}
         return {**failed, "retry_after_ms": retry_after_ms(answer)}
 
 
 def parsed(text: str) -> dict[str, Any] | None:
-    """A JSON object, or None for anything else."""
+    """Parse a JSON object; None for anything else."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -206,6 +210,7 @@ def parsed(text: str) -> dict[str, Any] | None:
 
 
 def is_job(body: Mapping[str, Any]) -> bool:
+    """Whether it has what the policy reads, in the right types."""
     return (
         type(body.get("seq")) is int
         and isinstance(body.get("done"), bool)
@@ -214,17 +219,18 @@ def is_job(body: Mapping[str, Any]) -> bool:
     )
 
 
-def next_ms(beat: Mapping[str, Any]) -> float | None:
-    """Within which time the next heartbeat comes, where this one says it."""
-    next_s = beat.get("next_s")
-    return next_s * w.SECOND_MS if isinstance(next_s, int | float) else None
+def next_ms(heartbeat: Mapping[str, Any]) -> float | None:
+    """Milliseconds within which the next heartbeat comes, if this one says so."""
+    next_s = heartbeat.get("next_s")
+    return next_s * SECOND_MS if isinstance(next_s, int | float) else None
 
 
-def _truth(job: Job | None) -> Job | None:
-    """The job without the time at which it was told."""
+def _without_time(job: Job | None) -> Job | None:
+    """The job without the time of its snapshot, to compare it with another."""
     return {**job, "server_time": None} if job is not None else None
 
 
 def retry_after_ms(answer: httpx.Response) -> float | None:
+    """Milliseconds that the server asks to wait; None unless `Retry-After` is a plain number of seconds."""
     text = answer.headers.get("Retry-After", "")
-    return int(text) * w.SECOND_MS if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return int(text) * SECOND_MS if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,199 +1,258 @@
-"""The state of a client that watches a job: its shape, the times it goes by, and what is true of it.
+"""The state of a client that watches a job: its fields, its deadlines, and what they mean.
 
-The twin of frontend/watch.js, as watchdog.py is that of watchdog.js, with the same names and figures. Plain data:
-a state can be written as JSON and read again. It must not know a clock, chance, the network or what happens next.
+Plain data: no clock, randomness or network, and it decides nothing.
+Next: watch_step.py and watchdog.py, which change it; frontend/watch.js, the same in JavaScript.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, Literal
+
+import msgspec
 
 SECOND_MS = 1_000
-HEARTBEAT_MS = 15 * SECOND_MS  # the next beat, where the last one did not say when it comes
-BEAT_MIN_MS = 1 * SECOND_MS  # bounds for what it says
-BEAT_MAX_MS = 30 * SECOND_MS
-BEAT_LATE_MS = 2 * SECOND_MS  # what a slow network may add to one beat, and again to the second
-BEAT_SPREAD_MS = 2 * SECOND_MS  # when a path dies, its viewers do not all ask in one moment
-SPEAK_WITHIN_MS = 10 * SECOND_MS  # asked for (or open) and still no event: broken or buffered
+HEARTBEAT_DEFAULT_MS = 15 * SECOND_MS  # until the next heartbeat, unless the last one said otherwise
+HEARTBEAT_MIN_MS = 1 * SECOND_MS  # bounds for what a heartbeat may say
+HEARTBEAT_MAX_MS = 30 * SECOND_MS
+HEARTBEAT_SLACK_MS = 2 * SECOND_MS  # what a slow network may add to each heartbeat
+HEARTBEAT_SPREAD_MS = 2 * SECOND_MS  # when a path dies, its viewers must not all poll at once
+FIRST_EVENT_TIMEOUT_MS = 10 * SECOND_MS  # requested (or open) and no event yet: broken or buffered
 STREAM_BACKOFF_MIN_MS = 500
 STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS
-STREAM_UNANSWERED_MS = 60 * SECOND_MS  # while polls are not answered either, places in the pool are for them
-STREAM_SETTLED_MS = 10 * SECOND_MS  # a stream that lived so long starts the back-off anew
-LEAVING_MAX_MS = 60 * SECOND_MS  # a server may not send us away for longer
-FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually quicker; if not, ask
-BREAK_SPREAD_MS = 1 * SECOND_MS  # when a server dies, its viewers do not all ask in one moment
+STREAM_PAUSE_UNANSWERED_MS = 60 * SECOND_MS  # while polls need the connections more
+STREAM_SETTLED_MS = 10 * SECOND_MS  # a stream that lasted this long resets the back-off
+LEAVING_MAX_MS = 60 * SECOND_MS  # a server may not send a client away for longer
+FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually quicker; if not, poll
+BREAK_SPREAD_MS = 1 * SECOND_MS  # when a server dies, its viewers must not all poll at once
 POLL_TIMEOUT_MS = 10 * SECOND_MS  # aborting sooner made outages longer (measured)
 POLL_BACKOFF_MIN_MS = 2 * SECOND_MS
 POLL_BACKOFF_MAX_MS = 10 * SECOND_MS
-UNANSWERED_MAX_MS = 4 * SECOND_MS  # nobody is there to be spared, and nothing tells when somebody is
+POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS  # no server to spare, and only an attempt finds it
 POLL_AFTER_MIN_MS = 1 * SECOND_MS  # bounds for the server's poll_after_ms
 POLL_AFTER_MAX_MS = 60 * SECOND_MS
 POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS
-RETRY_AFTER_MAX_MS = 120 * SECOND_MS  # a server may not silence us for longer
-SLOW_POLL_MS = 60 * SECOND_MS  # signed out
+RETRY_AFTER_MAX_MS = 120 * SECOND_MS  # a server may not silence a client for longer
+SIGNED_OUT_POLL_MS = 60 * SECOND_MS
 SILENCE_LIMIT_MS = 60 * SECOND_MS
 CHECK_EVERY_MS = 15 * SECOND_MS  # no timer is set further ahead than this
-LATE_TIMER_MS = 75 * SECOND_MS  # hidden pages get timers up to 60 s late; beyond that the page slept
-WAKE_GRACE_MS = 5 * SECOND_MS  # what came in during sleep is delivered within this
-GIVE_UP_MS = 30 * 60 * SECOND_MS  # without any news of the job, and without a sleep
-NOT_FOUND_ANSWERS = 3  # a proxy without a backend also says 404, so do not believe one
-LOWER_ANSWERS = 2
+TIMER_LATE_MAX_MS = 75 * SECOND_MS  # hidden pages: timers ring up to 60 s late; beyond, sleep
+WAKE_GRACE_MS = 5 * SECOND_MS  # events that arrived during sleep are delivered within this time
+GIVE_UP_MS = 30 * 60 * SECOND_MS  # without any confirmation of the job's state, sleep not counted
+NOT_FOUND_ANSWERS = 3  # a proxy without a backend also answers 404, so one is not believed
+LOWER_SEQ_ANSWERS = 2
 
-#: The part of a job that the policy looks at: `seq`, `done`, and perhaps `poll_after_ms`.
+Phase = Literal["new", "watching", "ended", "not_found", "gave_up"]
+Link = Literal[
+    "connecting", "live", "catching_up", "polling", "offline", "signed_out", "not_found", "gave_up", "ended"
+]
+PollReason = Literal["reconnect", "late", "watchdog", "behind", "wake", "fallback", "manual"]
+
+#: The part of a job that the policy reads: `seq`, `done`, and perhaps `poll_after_ms`.
 Standing = Mapping[str, Any]
-#: `{"type": …}` and what belongs to it; frontend/wire.d.ts lists them all.
-Event = Mapping[str, Any]
-Action = dict[str, Any]
+#: `{"type": …}` and its fields; frontend/wire.d.ts lists them all.
+WatchEvent = Mapping[str, Any]
+WatchAction = dict[str, Any]
 
 
-class Stream(TypedDict):
+class WatchStream(msgspec.Struct):
+    """One event stream, from its request until it is closed."""
+
     number: int
-    asked_at: int
-    opened_at: int | None
-    spoke_at: int | None
-    beat_ms: int  # the next beat was promised within this
-    late_at: int | None  # a beat is missed, unless a word comes before; None before the first word
-    doubt_at: int | None  # and a second one
-    held_before: int | None  # the seq held when it was asked for; None after its first job
+    requested_at: int
+    seq_at_request: int | None  # the seq held when it was requested; None after its first job
+    opened_at: int | None = None
+    first_event_at: int | None = None
+    heartbeat_ms: int = HEARTBEAT_DEFAULT_MS  # the next heartbeat is promised within this time
+    late_at: int | None = None  # a heartbeat counts as missed from here on; None before the first event
+    suspect_at: int | None = None  # and a second one
 
 
-class Poll(TypedDict):
+class WatchPoll(msgspec.Struct, frozen=True):
+    """The poll in flight."""
+
     number: int
-    reason: str
-    asked_at: int
+    reason: PollReason
+    requested_at: int
 
 
-class State(TypedDict):
-    phase: str
-    link: str
-    seq: int
-    done: bool
-    started_at: int
-    news_at: int | None
-    give_up_at: int
-    wake_at: int | None
-    stream: Stream | None
-    spare: Stream | None
-    next_stream: int
-    stream_failures: int
-    reopen_at: int | None
-    poll: Poll | None
-    next_poll: int
-    poll_at: int | None
-    poll_reason: str
-    poll_wanted: str | None
-    poll_failures: int
-    poll_after_ms: float
-    polling: bool
-    failure: dict[str, Any] | None
-    browser_offline: bool
-    signed_out: bool
-    not_found_answers: int
-    lower_answers: int
+class WatchFailure(msgspec.Struct, frozen=True):
+    """Why the last poll failed; `status` is None if it got no answer."""
+
+    status: int | None
+    code: str | None
 
 
-def new_state() -> State:
-    return {
-        "phase": "new", "link": "connecting", "seq": -1, "done": False, "started_at": 0, "news_at": None,
-        "give_up_at": 0, "wake_at": None,
-        "stream": None, "spare": None, "next_stream": 1, "stream_failures": 0, "reopen_at": None,
-        "poll": None, "next_poll": 1, "poll_at": None, "poll_reason": "fallback", "poll_wanted": None,
-        "poll_failures": 0, "poll_after_ms": POLL_AFTER_DEFAULT_MS, "polling": False,
-        "failure": None, "browser_offline": False, "signed_out": False, "not_found_answers": 0, "lower_answers": 0,
-    }  # fmt: skip
+class WatchState(msgspec.Struct):
+    """All that the policy remembers. Times are milliseconds of the caller's clock."""
+
+    phase: Phase = "new"
+    link: Link = "connecting"
+    seq: int = -1  # the highest seq held
+    done: bool = False
+    started_at: int = 0
+    confirmed_at: int | None = None  # when the job's state was last confirmed, by whatever means
+    give_up_at: int = 0
+    wake_at: int | None = None
+    stream: WatchStream | None = None  # the stream in use
+    spare: WatchStream | None = None  # replaces it with its first event
+    next_stream: int = 1
+    stream_failures: int = 0
+    reopen_at: int | None = None
+    poll: WatchPoll | None = None
+    next_poll: int = 1
+    poll_at: int | None = None
+    poll_reason: PollReason = "fallback"
+    poll_wanted: PollReason | None = None  # requested while another poll was in flight
+    poll_failures: int = 0
+    poll_after_ms: float = POLL_AFTER_DEFAULT_MS
+    polling: bool = False  # the last poll was answered, and no stream has sent an event since
+    failure: WatchFailure | None = None
+    browser_offline: bool = False
+    signed_out: bool = False
+    not_found_answers: int = 0
+    lower_seq_answers: int = 0
 
 
-def watching(s: State) -> bool:
-    return s["phase"] == "watching"
+# --- streams
+def suspect_at(state: WatchState) -> int | None:
+    """When the stream in use has missed two heartbeats."""
+    return state.stream.suspect_at if state.stream else None
 
 
-def lives(s: State, now: int) -> bool:
-    doubt = doubt_at(s)
-    return doubt is not None and now < doubt
+def late_at(state: WatchState) -> int | None:
+    """When the stream in use has missed one heartbeat."""
+    return state.stream.late_at if state.stream else None
 
 
-def doubt_at(s: State) -> int | None:
-    return s["stream"]["doubt_at"] if s["stream"] else None
+def is_live(state: WatchState, now: int) -> bool:
+    """Whether the stream in use has sent an event and is not suspected of being dead."""
+    at = suspect_at(state)
+    return at is not None and now < at
 
 
-def late_at(s: State) -> int | None:
-    return s["stream"]["late_at"] if s["stream"] else None
+def is_late(state: WatchState, now: int) -> bool:
+    """Whether a heartbeat was missed and the stream is not suspected yet."""
+    at = late_at(state)
+    return at is not None and at <= now and is_live(state, now)
 
 
-def unasked(s: State, at: int | None) -> int | None:
-    """This time, unless a poll is under way or planned, or the state of the job was confirmed since."""
-    if s["poll"] or s["poll_at"] is not None or at is None:
+def stream_of(state: WatchState, event: WatchEvent) -> WatchStream | None:
+    """The stream that an event came from, or None if it was closed before."""
+    for stream in (state.stream, state.spare):
+        if stream is not None and stream.number == event["stream"]:
+            return stream
+    return None
+
+
+# --- polls
+def is_in_flight(state: WatchState, event: WatchEvent) -> bool:
+    """False for the answer to a poll that was aborted."""
+    return state.poll is not None and state.poll.number == event["poll"]
+
+
+def last_poll_unanswered(state: WatchState) -> bool:
+    """Whether the last poll got no answer at all, not even an error."""
+    return state.failure is not None and state.failure.status is None
+
+
+# --- deadlines: when each timer of the policy rings, None while it is not set
+def give_up_at(state: WatchState) -> int:
+    return state.give_up_at
+
+
+def poll_timeout_at(state: WatchState) -> int | None:
+    return state.poll.requested_at + POLL_TIMEOUT_MS if state.poll else None
+
+
+def stream_timeout_at(state: WatchState) -> int | None:
+    return first_event_due_at(state.stream)
+
+
+def spare_timeout_at(state: WatchState) -> int | None:
+    return first_event_due_at(state.spare)
+
+
+def first_event_due_at(stream: WatchStream | None) -> int | None:
+    """When a stream that has sent no event counts as broken. Slow headers are not charged to its events."""
+    if stream is None or stream.first_event_at is not None:
         return None
-    return None if s["news_at"] is not None and s["news_at"] >= at else at
+    since = stream.requested_at if stream.opened_at is None else stream.opened_at
+    return since + FIRST_EVENT_TIMEOUT_MS
 
 
-def late(s: State, now: int) -> bool:
-    """A beat was missed, and the stream is not doubted yet."""
-    at = late_at(s)
-    return at is not None and at <= now and lives(s, now)
+def reopen_at(state: WatchState) -> int | None:
+    return state.reopen_at
 
 
-def silent_at(s: State) -> int:
-    return max(s["started_at"], s["news_at"] or 0) + SILENCE_LIMIT_MS
-
-
-def mute_until(stream: Stream | None) -> int | None:
-    if stream is None or stream["spoke_at"] is not None:
+def replace_stream_at(state: WatchState) -> int | None:
+    """When a spare must be opened, unless there is one, one is planned, or it would be refused."""
+    if state.spare or state.reopen_at is not None or state.signed_out:
         return None
-    return (stream["asked_at"] if stream["opened_at"] is None else stream["opened_at"]) + SPEAK_WITHIN_MS
+    return suspect_at(state)
 
 
-def link_of(s: State, now: int) -> str:
-    if not watching(s):
-        return "connecting" if s["phase"] == "new" else s["phase"]
-    if s["signed_out"]:
+def late_poll_at(state: WatchState) -> int | None:
+    """When a missed heartbeat is a reason to poll."""
+    return poll_needed_at(state, late_at(state))
+
+
+def planned_poll_at(state: WatchState) -> int | None:
+    return None if state.poll else state.poll_at
+
+
+def silence_poll_at(state: WatchState) -> int | None:
+    """When the silence limit is reached."""
+    silent_since = max(state.started_at, state.confirmed_at or 0)
+    return poll_needed_at(state, silent_since + SILENCE_LIMIT_MS)
+
+
+def poll_needed_at(state: WatchState, at: int | None) -> int | None:
+    """This time, unless a poll is in flight or planned, or the job's state was confirmed since."""
+    if state.poll or state.poll_at is not None or at is None:
+        return None
+    return None if state.confirmed_at is not None and state.confirmed_at >= at else at
+
+
+# --- what is shown
+def link_of(state: WatchState, now: int) -> Link:
+    if state.phase != "watching":
+        return "connecting" if state.phase == "new" else state.phase
+    if state.signed_out:
         return "signed_out"
-    if lives(s, now):
-        return "catching_up" if s["poll"] and s["poll"]["reason"] in ("behind", "late", "wake") else "live"
-    if s["not_found_answers"] >= NOT_FOUND_ANSWERS:
+    if is_live(state, now):
+        return "catching_up" if state.poll and state.poll.reason in ("behind", "late", "wake") else "live"
+    if state.not_found_answers >= NOT_FOUND_ANSWERS:
         return "not_found"
-    if s["browser_offline"] or s["poll_failures"] > 0:
+    if state.browser_offline or state.poll_failures > 0:
         return "offline"
-    if s["polling"]:
+    if state.polling:
         return "polling"
-    stream = s["stream"]
-    opened = stream is not None and stream["opened_at"] is not None and stream["spoke_at"] is None
-    return "catching_up" if opened and s["news_at"] is not None else "connecting"
+    stream = state.stream
+    awaits_event = stream is not None and stream.opened_at is not None and stream.first_event_at is None
+    return "catching_up" if awaits_event and state.confirmed_at is not None else "connecting"
 
 
-def stream_of(s: State, e: Event) -> Stream | None:
-    return next((one for one in (s["stream"], s["spare"]) if one and one["number"] == e["stream"]), None)
+# --- pauses and intervals, milliseconds
+def heartbeat_interval(next_ms: float | None) -> int:
+    """The time until the next heartbeat, as the last one promised it, within bounds."""
+    if next_ms is None:
+        return HEARTBEAT_DEFAULT_MS
+    return round_half_up(min(HEARTBEAT_MAX_MS, max(HEARTBEAT_MIN_MS, next_ms)))
 
 
-def unanswered(s: State) -> bool:
-    """Nobody answered the last poll, neither well nor badly."""
-    return s["failure"] is not None and s["failure"]["status"] is None
-
-
-def beats_missed(beat_ms: int, now: int, random: float) -> tuple[int, int]:
-    """When the next beat is late, and when a second one is, if nothing is heard from now on."""
-    late = now + beat_ms + BEAT_LATE_MS + half_up(random * BEAT_SPREAD_MS)
-    return late, late + beat_ms + BEAT_LATE_MS
-
-
-def promised(next_ms: float | None) -> int:
-    """The time within which the next beat comes, as the last one said."""
-    return HEARTBEAT_MS if next_ms is None else half_up(min(BEAT_MAX_MS, max(BEAT_MIN_MS, next_ms)))
-
-
-def stream_pause(s: State, random: float) -> int:
-    """Until the next stream is tried."""
-    if unanswered(s):
-        return half_up(STREAM_UNANSWERED_MS * (0.75 + random / 4))
-    return stream_backoff(s["stream_failures"], random)
+def stream_pause(state: WatchState, random: float) -> int:
+    """The pause before the next stream is tried."""
+    if last_poll_unanswered(state):
+        return round_half_up(STREAM_PAUSE_UNANSWERED_MS * (0.75 + random / 4))
+    return stream_backoff(state.stream_failures, random)
 
 
 def stream_backoff(failures: int, random: float) -> int:
     """Full jitter: anything between the shortest pause and a limit that doubles."""
     limit = min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** min(failures, 10))
-    return half_up(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS))
+    return round_half_up(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS))
 
 
 def poll_backoff(failures: int, limit: int, random: float) -> float:
@@ -202,7 +261,7 @@ def poll_backoff(failures: int, limit: int, random: float) -> float:
     return pause * (0.75 + random / 4)
 
 
-def half_up(x: float) -> int:
-    """Rounds as JavaScript does; Python's own rounds half to even."""
+def round_half_up(x: float) -> int:
+    """Round as JavaScript does; Python's own `round` rounds half to even."""
     whole = math.floor(x)
     return whole + (x - whole >= 0.5)
