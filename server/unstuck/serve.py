@@ -23,9 +23,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from unstuck.api.context import Services
 from unstuck.app import running
 from unstuck.errors import CannotStart
-from unstuck.memory import trim_periodically
 from unstuck.settings import Settings
 from unstuck.streaming.direct import CONNECTION_KEY, Connection
+from unstuck.streaming.memory import trim_periodically
 from unstuck.streaming.open_files import raise_limit
 
 #: Silence after which the kernel gives a connection up that has something to send (milliseconds).

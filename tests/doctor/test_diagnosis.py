@@ -44,7 +44,7 @@ def test_a_healthy_path_has_nothing_to_mend() -> None:
     ("about", "level", "says", "changed"),
     [
         ("server", "bad", "cannot work", {"troubles": ["No worker can be started."]}),
-        ("rehearsal", "attention", "could not be removed", {"litter": "some-id"}),
+        ("rehearsal", "attention", "could not be removed", {"leftover_job": "some-id"}),
         ("stream", "bad", "no answer at all", {"status": None, "headers": {}, "headers_s": None, "events": []}),
         ("stream", "bad", "502", {"status": 502, "headers": {"content-type": "text/html"}}),
         ("stream", "bad", "text/html", {"headers": {"content-type": "text/html"}}),

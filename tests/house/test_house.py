@@ -17,7 +17,7 @@ LONGEST = 400
 
 #: Modules without I/O: the standard library, each other, and msgspec, which only turns values into bytes; no
 #: clock, no chance, no environment, no log.
-PURE = {"errors", "labels", "backoff", "jobs.job", "jobs.decide", "jobs.external", "jobs.health", "jobs.rate",
+PURE = {"errors", "backoff", "jobs.labels", "jobs.job", "jobs.decide", "jobs.external", "jobs.health", "jobs.rate",
         "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
         "client.watch_state", "client.watch_step", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
         "webhooks.signature"}  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstuck import labels as names
+from unstuck.jobs import labels as names
 from unstuck.jobs.snapshot import rfc3339
 from unstuck.streaming import sse
 

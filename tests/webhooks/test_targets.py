@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unstuck.labels import host_of
+from unstuck.jobs.labels import host_of
 from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, Target, is_private, target
 
 INSIDE = [

@@ -14,9 +14,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from unstuck import labels as names
 from unstuck.api.context import NO_STORE, Services, job_id_of, services_of
 from unstuck.errors import InvalidRequest, JobNotDone, NotFound
+from unstuck.jobs import labels
 from unstuck.jobs.job import Item
 from unstuck.jobs.snapshot import public_item
 
@@ -38,7 +38,7 @@ async def item_result(request: Request) -> Response:
     if item.result_file is None:
         raise NotFound(f"Item {text} of job {job_id} is {item.state} and left no result file.")
     path = services.folder.result(job_id, item.index, item.lease, item.result_file)
-    disposition = names.content_disposition(item.result_file)
+    disposition = labels.content_disposition(item.result_file)
     return FileResponse(
         path,
         media_type="application/octet-stream",  # never shown by a browser in our name, only saved
@@ -53,7 +53,7 @@ async def job_results(request: Request) -> Response:
     job = (await services.store.snapshot(job_id)).job
     if not job.done:
         raise JobNotDone(job_id)
-    disposition = names.content_disposition(f"{names.harmless(job.kind)}-{job_id[:8]}.zip")
+    disposition = labels.content_disposition(f"{labels.harmless(job.kind)}-{job_id[:8]}.zip")
     return StreamingResponse(
         _zip(services, job_id),
         media_type="application/zip",
@@ -87,7 +87,7 @@ async def _zip(services: Services, job_id: str) -> AsyncIterator[bytes]:
             if item.result_file is None:
                 continue
             path = services.folder.result(job_id, item.index, item.lease, item.result_file)
-            entry_name = f"{item.index + 1:05d}-{names.harmless(item.result_file)}"
+            entry_name = f"{item.index + 1:05d}-{labels.harmless(item.result_file)}"
             with archive.open(entry_name, "w", force_zip64=True) as entry, path.open("rb") as source:
                 while piece := await anyio.to_thread.run_sync(source.read, PIECE_BYTES):
                     entry.write(piece)

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from unstuck import labels as names
 from unstuck.api.context import Services
 from unstuck.errors import InvalidOptions, InvalidRequest, TooLarge, UnknownKind
+from unstuck.jobs import labels
 from unstuck.jobs.job import Item, Job
 from unstuck.kinds.option import InvalidOptions as OptionsRefused
 from unstuck.kinds.option import KindInfo, check_options
@@ -116,12 +116,12 @@ def named_items(submission: Submission, info: KindInfo | None, services: Service
         raise TooLarge(f"A job has {most:,} items at most; {more}.", code="too_many_files")
     if count == 0:
         raise InvalidRequest("A job needs at least one item.", code="no_files", status=422)
-    labels = submission.items if submission.items is not None else [f"item {n + 1}" for n in range(count)]
+    item_names = submission.items if submission.items is not None else [f"item {n + 1}" for n in range(count)]
     longest = services.settings.max_name_length
-    for one in labels:
+    for one in item_names:
         if len(one) > longest:
             raise TooLarge(f"An item's name has {longest:,} characters at most.", code="name_too_long", status=422)
-    return [Item(index=index, name=names.label(one)) for index, one in enumerate(labels)]
+    return [Item(index=index, name=labels.label(one)) for index, one in enumerate(item_names)]
 
 
 def build_job(
@@ -140,8 +140,8 @@ def build_job(
     now, span_s = time.time(), submission.deadline_seconds
     return Job(
         id=job_id,
-        kind=names.label(submission.kind),
-        name=names.label(name),
+        kind=labels.label(submission.kind),
+        name=labels.label(name),
         total=len(items),
         waiting=len(items),
         created_at=now,

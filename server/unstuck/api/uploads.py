@@ -26,9 +26,9 @@ import anyio.to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from unstuck import labels as names
 from unstuck.errors import InvalidRequest, StorageFull, TooLarge
 from unstuck.files.folder import stored_name, sync
+from unstuck.jobs import labels
 
 #: Form fields beside the files, and bytes of one of them (`options` is the largest).
 MOST_FIELDS = 32
@@ -212,7 +212,7 @@ class Upload:
                 code="name_too_long",
                 status=422,
             )
-        self._part.filename = names.label(filename)
+        self._part.filename = labels.label(filename)
 
     async def _data(self, data: bytes) -> None:
         part, limits = self._part, self._limits

@@ -116,9 +116,9 @@ class Follower:
         at = self._state.wake_at
         if at is not None:
             delay_s = max(0, at - self._now_ms()) / SECOND_MS
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         if not self._inbox.full():  # any event that is queued there runs the policy's timers as well
             self._inbox.put_nowait({"type": "tick"})
 

@@ -77,23 +77,23 @@ class Reporter:
         else:
             self._passing.pop(which, None)
             self._firm.append({"items": [told]})
-        self._ring()
+        self._notify()
 
     def progress(self, processed: int | None = None, total: int | None = None, **more: Any) -> None:
         """How many are through, all in all; `more`: failed, skipped, stage, message."""
         said = {"processed": processed, "total": total, **more}
         self._counts |= {name: value for name, value in said.items() if value is not None}
-        self._ring()
+        self._notify()
 
     def end(self, state: str, error: str | dict[str, Any] | None = None) -> None:
         """End the job: completed, completed_with_errors, failed, cancelled."""
         self._firm.append(self._counts | {"state": state} | ({} if error is None else {"error": error}))
         self._counts, self._ends = {}, False
-        self._ring()
+        self._notify()
 
     async def flush(self) -> None:
         """Everything that was said is kept by the server when this returns; ServerRefused."""
-        self._ring()
+        self._notify()
         await self._idle.wait()
         self._raise()
 
@@ -118,7 +118,7 @@ class Reporter:
         if error is None:
             self._raise()
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         self._raise()
         self._idle.clear()
         self._bell.set()

@@ -66,7 +66,7 @@ class Measured:
     wire: str | None = None
     troubles: list[str] = field(default_factory=list)
     rehearsed: bool = False
-    litter: str | None = None  # a job that could not be removed again
+    leftover_job: str | None = None  # a job that could not be removed again
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     headers_s: float | None = None
@@ -156,10 +156,10 @@ def _api(measured: Measured) -> Finding:
 
 
 def _left_behind(measured: Measured) -> list[Finding]:
-    if measured.litter is None:
+    if measured.leftover_job is None:
         return []
-    says = f"The rehearsal job {measured.litter} could not be removed again."
-    mend = {"curl": f"curl -X DELETE {measured.url}/api/jobs/{measured.litter}"}
+    says = f"The rehearsal job {measured.leftover_job} could not be removed again."
+    mend = {"curl": f"curl -X DELETE {measured.url}/api/jobs/{measured.leftover_job}"}
     return [Finding("rehearsal", Level.ATTENTION, says, mend)]
 
 

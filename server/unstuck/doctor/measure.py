@@ -167,7 +167,7 @@ async def _watch(client: httpx.AsyncClient, measured: Measured, seconds: float, 
         polling.cancel()
         await asyncio.gather(polling, return_exceptions=True)
         if job is not None and not await _remove(client, measured.url, job):
-            measured.litter = job
+            measured.leftover_job = job
     apart = measured.clock_s or 0.0
     measured.events = [
         replace(one, age_s=None if one.age_s is None else one.age_s + apart) for one in measured.events

@@ -20,8 +20,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from unstuck import labels as names
 from unstuck.errors import CannotStart, NotFound
+from unstuck.jobs import labels
 
 log = logging.getLogger("unstuck.folder")
 
@@ -149,7 +149,7 @@ class DataFolder:
 
 def stored_name(index: int, label: str) -> str:
     """The file name of a stored input: its number, and its ending if that is plain."""
-    return f"{index:05d}{names.suffix(label)}"
+    return f"{index:05d}{labels.suffix(label)}"
 
 
 def sync(*paths: Path) -> None:

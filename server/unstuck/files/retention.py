@@ -110,8 +110,8 @@ class Retention:
         names = await anyio.to_thread.run_sync(self._folder.job_folders)
         for batch in _batches(names):
             known = await self._store.seqs(batch)
-            litter = [name for name in batch if name not in known]
-            removed += await anyio.to_thread.run_sync(self._folder.remove_orphans, litter, now - DAY_S)
+            orphans = [name for name in batch if name not in known]
+            removed += await anyio.to_thread.run_sync(self._folder.remove_orphans, orphans, now - DAY_S)
             if not self._keep_inputs:
                 self._finished.update(known)
                 await self.remove_inputs()
@@ -184,8 +184,8 @@ async def remove_orphans(folder: DataFolder, store: Store) -> None:
     removed = 0
     for batch in _batches(await anyio.to_thread.run_sync(folder.job_folders)):
         known = await store.seqs(batch)
-        litter = [name for name in batch if name not in known]
-        removed += await anyio.to_thread.run_sync(folder.remove_orphans, litter)
+        orphans = [name for name in batch if name not in known]
+        removed += await anyio.to_thread.run_sync(folder.remove_orphans, orphans)
     _log_removed(removed)
 
 

@@ -21,11 +21,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from unstuck.jobs.labels import harmless, stem
 from unstuck.kinds.declare import NAME, Kind
 from unstuck.kinds.option import KindInfo
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
-from unstuck.labels import harmless, stem
 
 STDERR_KEPT = 2 * 1024  # bytes of its end that an error message repeats
 STDOUT_KEPT = 8 * 1024  # bytes of its end that a result without a file holds

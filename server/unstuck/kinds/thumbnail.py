@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 from msgspec import Meta
 
+from unstuck.jobs.labels import stem
 from unstuck.kinds.declare import kind
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
-from unstuck.labels import stem
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from unstuck.jobs.job import Health, Item, ItemState, Job, JobError, State, made
+from unstuck.jobs.labels import host_of
 from unstuck.jobs.rate import Meter
 from unstuck.jobs.timeline import Entry
-from unstuck.labels import host_of
 
 JOB_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Job))
 ITEM_COLUMNS: tuple[str, ...] = tuple("idx" if field.name == "index" else field.name for field in fields(Item))

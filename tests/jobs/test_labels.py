@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstuck.labels import LONGEST, harmless, stem
+from unstuck.jobs.labels import LONGEST, harmless, stem
 
 
 @pytest.mark.parametrize(

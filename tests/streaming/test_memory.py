@@ -7,7 +7,7 @@ import gc
 import weakref
 
 from tests.support.waiting import soon
-from unstuck.memory import MANY, trim_periodically
+from unstuck.streaming.memory import MANY, trim_periodically
 
 
 class Ring:
