@@ -1,21 +1,22 @@
-"""The rules of a job's life. `decide(job, command, now, item)` is the only way a job changes.
+"""The rules of a job's life: `decide(job, command, now, item)` is the only way a job changes.
 
-Rule 1. What touches a state or a count lives in this file. Nothing here reads a clock, a store or a
-        setting: what is needed is handed in, what follows is handed back.
-Rule 2. Final states have no way out, of jobs (`NEXT`) and of items (`ITEM_NEXT`) alike.
-Rule 3. `seq` rises with every change that a viewer could see, and with no other.
-Rule 4. Work is held by lease. A claim raises the item's lease number; a command that carries an older
-        number comes from a runner that was given up on, and is refused. A lease that has run out is still
-        its holder's until somebody says so (`Lapse`): who was only late has lost nothing.
-Rule 5. Cancelling is a wish. It ends what waits at once, and the job itself only when what runs has
-        stopped. A job whose items were all worked off before that is finished, not cancelled.
-Rule 6. A job's state follows from its items: `waiting + leased + succeeded + failed + skipped +
-        cancelled == total`, always, and the job is done when nothing waits and nothing is leased.
+Rule 1. Everything that touches a state or a count lives in this file. Nothing here reads a clock, a store or a
+        setting: inputs are arguments, consequences are return values.
+Rule 2. Final states have no way out, for jobs (`NEXT`) and for items (`ITEM_NEXT`).
+Rule 3. `seq` rises with every change that a viewer can see, and with no other.
+Rule 4. Work is held by lease. A claim raises the item's lease number; a command with an older number comes from a
+        runner that lost its lease, and is refused. An expired lease stays its holder's until a `Lapse` ends it, so
+        a runner that was merely late loses nothing.
+Rule 5. Cancelling is a request. It ends waiting items at once, and the job when its running items have stopped. A
+        job whose items were all processed before that is finished, not cancelled.
+Rule 6. A job's state follows from its items: `waiting + leased + succeeded + failed + skipped + cancelled ==
+        total`, always, and the job is done when nothing waits and nothing is leased.
 
-A job is the row with the counts; of its items only the one that a command names is needed, so a command
-costs the same in a job of ten thousand files as in a job of ten. Where all that waits is concerned, the
-answer says so (`Change.cancels_waiting`) and the store does it in one statement. What is reported of work
-that runs elsewhere follows rules of its own (elsewhere.py), made of the same tables and the same arithmetic.
+A job is a row of counts, and a command needs the one item that it names, so it costs the same in a job of ten
+thousand files as in a job of ten. A change of all waiting items is returned as a flag (`Change.cancels_waiting`),
+and the store applies it in one statement.
+Read on: external.py has the rules for external work, built on the same tables and arithmetic; health.py says when
+a job is stuck.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ ITEM_NEXT: Mapping[ItemState, frozenset[ItemState]] = {
 
 
 class Change(NamedTuple):
-    """What follows from a command. `visible` is `job.seq` having risen. `cancels_waiting`: all items are cancelled
-    that wait, or run without a lease; `succeeds`: so many of those succeeded, what waits before what runs, the
-    lowest index first."""
+    """The consequences of a command. `visible`: `job.seq` has risen. `cancels_waiting`: all items that wait, or
+    run without a lease, are cancelled. `succeeds`: so many of those items succeeded, waiting ones before running
+    ones, the lowest index first."""
 
     job: Job
     item: Item | None = None
@@ -80,10 +81,10 @@ class Change(NamedTuple):
 
 
 def decide(job: Job, command: Command, now: float, item: Item | None = None) -> Change:
-    """What `command` makes of `job` (and of `item`, the one that the command names) at `now`.
+    """Apply `command` to `job`, and to `item` if the command names one, at `now` (epoch seconds).
 
-    Raises JobFinished for any command to a finished job, LeaseLost for one with an outdated lease,
-    Refused for one that the tables above do not allow, NotFound where the job has no such item.
+    Raise JobFinished for a command to a finished job, LeaseLost for an outdated lease, Refused for a transition
+    that the tables do not allow, NotFound if the job has no such item.
     """
     if job.done:
         raise JobFinished(job.id, job.state)
@@ -124,8 +125,8 @@ def _decide_job(job: Job, command: JobCommand, now: float) -> Change:
 def claim(
     job: Job, items: Sequence[Item], lease_s: float, worker: str | None, now: float
 ) -> tuple[Change, list[Item]]:
-    """What a runner's taking these items makes of the job, and of them: as a `Claim` for each, decided once for
-    the job. Raises as `decide`, and then none is taken."""
+    """Claim several items in one decision, as if by a `Claim` for each. Raise as `decide` does; then no item is
+    claimed."""
     if job.done:
         raise JobFinished(job.id, job.state)
     if job.external:
@@ -169,7 +170,7 @@ def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
 
 
 def _sign_of_life(job: Job, item: Item | None, ends: Health) -> Change:
-    """Nobody sees it, unless it ends an alarm."""
+    """Note that the runner is alive; visible only if that ends a health alarm."""
     if job.health is not ends:
         return Change(job, item, visible=False)
     return Change(bump_seq(replace(job, health=Health.OK)), item)
@@ -196,7 +197,7 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     if state is ItemState.FAILED and error and error.transient and item.attempt < job.max_attempts:
         if not job.stopping:
             return _wait_for_retry(job, now, item, error, command.pause_s)
-        # The stop took away the attempt that it would have had.
+        # The job is being stopped, so there is no further attempt.
         state, error = ItemState.CANCELLED, None
     if state is ItemState.CANCELLED and not job.stopping:
         raise Refused(f"Nobody asked to cancel item {item.index} of job {job.id}.")
@@ -264,7 +265,7 @@ def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
     if not command.forced and now < item.lease_until:
         raise Refused(f"The lease of item {item.index} of job {job.id} has not run out yet.")
     if item.state is not ItemState.RUNNING:
-        return _release(job, now, item)  # it was never begun, so it has not used its attempt
+        return _release(job, now, item)  # it never started, so it has not used its attempt
     lost = JobError("worker_lost", command.why, transient=True)
     began = item.started_at or now
     finish = Finish(job.id, item.index, item.lease, ItemState.FAILED, began, error=lost)
@@ -276,13 +277,13 @@ def _cancel(job: Job, now: float) -> Change:
         return Change(job, visible=False)
     job = replace(bump_seq(job), cancel_requested=True, cancel_requested_at=now)
     if job.external and job.state is State.RUNNING:
-        return Change(job)  # which of the items its reporter has in hand, only he knows: he is to say so
+        return Change(job)  # only the reporter knows which items are running; it must end them itself
     return stop_early(job, now, item=None)
 
 
 def _fail(job: Job, error: JobError, now: float) -> Change:
     if job.error is not None:
-        return Change(job, visible=False)  # it fails already, and the first reason stays
+        return Change(job, visible=False)  # it is failing already; the first reason stays
     return stop_early(replace(bump_seq(job), error=error), now, item=None)
 
 
@@ -306,8 +307,8 @@ def stop_for_errors(job: Job, now: float, item: Item) -> Change:
 
 
 def stop_early(job: Job, now: float, item: Item | None) -> Change:
-    """The end of what waits, and of the job if nothing runs. Whoever calls it has raised `seq`."""
-    # Work elsewhere cannot be stopped by us: what is in its reporter's hands is over with what waits.
+    """End the waiting items, and the job if nothing runs. The caller has raised `seq`."""
+    # External work cannot be stopped from here: its running items end with the waiting ones.
     given_up = job.waiting + (job.leased if job.external else 0)
     leased = 0 if job.external else job.leased
     job = replace(job, waiting=0, leased=leased, cancelled=job.cancelled + given_up)
@@ -315,7 +316,7 @@ def stop_early(job: Job, now: float, item: Item | None) -> Change:
 
 
 def finish_if_done(job: Job, now: float, item: Item | None) -> Job:
-    """The job, finished if nothing is left to do."""
+    """Return the job, finished if nothing is left to do."""
     if job.waiting or job.leased:
         return job
     error = job.error
@@ -341,7 +342,7 @@ def _all_failed(job: Job, item: Item | None) -> JobError:
 
 
 def with_progress(before: Job, after: Job, now: float, partial: float) -> Job:
-    """`after` as it is seen, with what is partly done, the rate and the percentage that follow from it."""
+    """Return `after` with the partial progress, the rate and the percentage that follow from it."""
     partial = _partial(after.leased, partial)
     done = after.processed + partial
     step = done - before.processed - before.partial
@@ -358,8 +359,8 @@ def with_progress(before: Job, after: Job, now: float, partial: float) -> Job:
 
 
 def _partial(leased: int, partial: float) -> float:
-    # Sums of fractions drift by rounding; with nothing leased there is nothing partly done. To round to a whole
-    # number takes 0.05 µs; `round(…, 9)` makes a text first and takes 0.2.
+    # Sums of fractions drift; with nothing leased there is no partial progress. This rounds in 0.05 µs, where
+    # `round(…, 9)` goes by way of a text and takes 0.2.
     return round(partial * 1e9) / 1e9 if leased and partial > 0.0 else 0.0
 
 

@@ -1,7 +1,7 @@
-"""When a job that is not done stops being `ok`: how long each kind of silence may last.
+"""When an unfinished job stops being `ok`: how long each kind of silence may last.
 
-Pure. `health` is what decide.py writes into the job when time has passed; PROTOCOL.md section 2 says what
-the words mean to a person.
+Decides: `health`, which decide.py writes into the job as time passes. Pure.
+Read on: PROTOCOL.md section 2 says what the words mean to a person; job.HealthLimits holds the figures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from unstuck.jobs.job import Health, HealthLimits, Job, State
 
 
 def health(job: Job, now: float, limits: HealthLimits) -> Health:
-    """Of a job that is not done, at `now`."""
+    """Return the health of an unfinished job at `now`."""
     if job.state is State.QUEUED:
         return Health.WAITING_LONG if now - job.created_at > limits.waiting_long_s else Health.OK
     silent_s = now - (job.heartbeat_at or now)
@@ -18,7 +18,7 @@ def health(job: Job, now: float, limits: HealthLimits) -> Health:
         if silent_s > limits.reporter_silent_s:
             return Health.UNRESPONSIVE
         return Health.STALLED if now - (job.progress_at or now) > limits.stalled_s else Health.OK
-    if not job.leased:  # between two attempts, or between two workers: nobody is there who could be stalled
+    if not job.leased:  # between two attempts or two workers: no worker holds it, so it cannot be stalled
         return Health.WAITING_LONG if silent_s > limits.waiting_long_s else Health.OK
     if silent_s > limits.unresponsive_s:
         return Health.UNRESPONSIVE
@@ -26,11 +26,11 @@ def health(job: Job, now: float, limits: HealthLimits) -> Health:
 
 
 def expired(job: Job, now: float, limits: HealthLimits) -> bool:
-    """It waited in the queue for longer than it may."""
+    """Whether the job waited in the queue for longer than it may."""
     return job.state is State.QUEUED and limits.expiry_s is not None and now - job.created_at > limits.expiry_s
 
 
 def cancel_ignored(job: Job, now: float, limits: HealthLimits) -> bool:
-    """Who works on it elsewhere was asked to stop, and had the time to say that he did."""
+    """Whether the reporter of external work was asked to stop and did not confirm in time."""
     asked_at = job.cancel_requested_at
     return job.external and asked_at is not None and now - asked_at >= limits.reporter_grace_s

@@ -1,12 +1,10 @@
-"""How fast a job advances, and when it will be through: rate, ETA, percent.
+"""Rate, ETA and percent of a job.
 
-Pure arithmetic on numbers that are handed in; knows no clock, no job and no store. Work is counted in
-items; half an item done counts as 0.5.
-
-The rate is an average in which what happened τ = 20 s ago weighs 1/e of what happens now, divided by the
-time that it really saw (so that it is right from the first second on, and not only after a minute).
-
-Each report comes through here: where a comparison says the same, it stands for `min` and `max`, which take 0.1 µs.
+Decides: how progress is averaged and when an estimate is worth showing. Work is counted in items; half an item
+counts as 0.5. The rate is an exponential average (MEMORY_S), divided by the time that it has really seen, so it is
+right from the first second.
+Must not know: clocks, jobs, stores: pure arithmetic on its arguments. Every report comes through here, so
+comparisons stand for `min` and `max`, which take 0.1 µs.
 """
 
 from __future__ import annotations
@@ -14,21 +12,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: Seconds after which an observation weighs 1/e. Shorter jumps with every large file, longer lags behind.
+#: Seconds after which an observation weighs 1/e. A shorter memory jumps at every large file; a longer one lags.
 MEMORY_S = 20.0
 #: An ETA is shown only after this many seconds: earlier ones are guesses that jump.
 ETA_AFTER_S = 3.0
 #: ... and only once this share of the work is done, or three items are.
 ETA_AFTER_SHARE = 0.02
 ETA_AFTER_ITEMS = 3
-#: What a job that is not done shows at most, however near it is.
+#: The highest percentage of an unfinished job.
 PERCENT_BEFORE_DONE = 99.9
 
 
 @dataclass(slots=True)
 class Meter:
-    """What is remembered of the past: weighted work (items), weighted time (seconds), and when. Never changed; it
-    is not frozen only because each report makes one, and setting fields past that guard takes 0.4 µs more."""
+    """The decayed past: weighted work (items), weighted time (seconds), and when (epoch seconds). Never modified,
+    but not frozen: each report makes one, and a frozen one takes 0.4 µs more."""
 
     work: float = 0.0
     span: float = 0.0
@@ -36,7 +34,7 @@ class Meter:
 
 
 def advance(meter: Meter, items: float, now: float) -> Meter:
-    """The meter after `items` more (≥ 0) at `now` (epoch seconds). The first call starts it."""
+    """Return the meter after `items` more (≥ 0) at `now` (epoch seconds). The first call starts it."""
     if meter.at is None:
         return Meter(work=max(items, 0.0), span=0.0, at=now)
     work, span = _decayed(meter, now)
@@ -44,7 +42,7 @@ def advance(meter: Meter, items: float, now: float) -> Meter:
 
 
 def rate(meter: Meter, now: float) -> float | None:
-    """Items a second, or None while nothing can be said. It sinks while nothing comes."""
+    """Return items per second, or None while unknown. The rate falls while nothing arrives."""
     if meter.at is None:
         return None
     work, span = _decayed(meter, now)
@@ -54,7 +52,7 @@ def rate(meter: Meter, now: float) -> float | None:
 
 
 def eta_seconds(meter: Meter, *, done: float, total: int | None, elapsed_s: float, now: float) -> int | None:
-    """Whole seconds until `total` items are done, or None while that would be a guess."""
+    """Return the whole seconds until `total` items are done, or None while that would be a guess."""
     if total is None or total <= 0 or elapsed_s < ETA_AFTER_S:
         return None
     if done < ETA_AFTER_ITEMS and done / total < ETA_AFTER_SHARE:
@@ -66,7 +64,7 @@ def eta_seconds(meter: Meter, *, done: float, total: int | None, elapsed_s: floa
 
 
 def percent(*, done: float, total: int | None, shown: float | None) -> float | None:
-    """Percent of a job that goes on, in tenths, rounded down; never below `shown`, never 100."""
+    """Return the percentage of an unfinished job in tenths, rounded down; never below `shown`, never 100."""
     if total is None or total <= 0:
         return shown
     tenths = math.floor(done / total * 1000 + 1e-6) / 10
@@ -76,7 +74,7 @@ def percent(*, done: float, total: int | None, shown: float | None) -> float | N
 
 
 def _decayed(meter: Meter, now: float) -> tuple[float, float]:
-    # A clock that was set back must not blow the average up: time stands still instead.
+    # A clock that was set back must not inflate the average: time stands still instead.
     assert meter.at is not None
     keep = math.exp((meter.at - now) / MEMORY_S) if now > meter.at else 1.0
     return meter.work * keep, meter.span * keep + MEMORY_S * (1.0 - keep)

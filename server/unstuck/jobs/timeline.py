@@ -1,8 +1,8 @@
-"""What is remembered of a job's life, so that "what happened to my job?" has an answer.
+"""The timeline of a job: what happened to it, for "what happened to my job?".
 
-Pure: `entries` reads off two states of a job (and of the item concerned) what happened between them. The
-ordinary start and end of an item stand in the item itself and are not remembered; `of_items` reads them off
-where they are few. A job of ten thousand files that all succeed has half a dozen entries.
+Decides: which changes are worth an entry. `entries_between` derives them from two states of a job and of an item.
+The ordinary start and end of an item are not stored: `item_entries` derives them from the items if there are few.
+So a job of ten thousand successful files has half a dozen entries. Pure.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class What(StrEnum):
     STATE = "state"  # the job's, with the new one
     HEALTH = "health"  # the job's, with the new one
     CANCEL_REQUESTED = "cancel_requested"
-    STOPPED = "stopped"  # a limit or somebody ends the job, with the reason
+    STOPPED = "stopped"  # a limit or a person ends the job, with the reason
     ATTEMPT_FAILED = "attempt_failed"  # of an item that is tried again
-    GIVEN_BACK = "given_back"  # an item, by its runner, unworked
+    GIVEN_BACK = "given_back"  # an item, by its runner, not started
     ITEM_FAILED = "item_failed"  # for good
-    RESCUED = "rescued"  # somebody had what runs taken from its workers
-    ITEM_STARTED = "item_started"  # told by the item, as its end is
-    WEBHOOK = "webhook"  # an attempt at telling the receiver, after the end; with what came of it
+    RESCUED = "rescued"  # running items were taken from their workers on request
+    ITEM_STARTED = "item_started"  # derived from the item, as its end is
+    WEBHOOK = "webhook"  # an attempt to deliver the webhook, and its outcome
     ITEM_ENDED = "item_ended"  # with its state, where it did not fail
 
 
@@ -41,7 +41,7 @@ class Entry:
     index: int | None = None
     attempt: int | None = None
     worker: str | None = None
-    name: str | None = None  # the item's; not kept, but told when it is read
+    name: str | None = None  # the item's; not stored, but added when it is read
 
 
 def submitted_entry(job: Job) -> Entry:
@@ -50,7 +50,7 @@ def submitted_entry(job: Job) -> Entry:
 
 
 def entries_between(before: Job, after: Job, now: float, was: Item | None, item: Item | None) -> list[Entry]:
-    """What happened at `now`, when `before` became `after` and the item `was` became `item`."""
+    """Return what happened at `now`, when `before` became `after` and the item `was` became `item`."""
     found: list[Entry] = []
     if was is not None and item is not None and (ended := _ended(now, was, item)):
         found.append(ended)
@@ -66,7 +66,7 @@ def entries_between(before: Job, after: Job, now: float, was: Item | None, item:
 
 
 def item_entries(items: Iterable[Item]) -> list[Entry]:
-    """What items tell of themselves: when their last attempt started, and how it ended."""
+    """Derive entries from items: when the last attempt started, and how it ended."""
     found: list[Entry] = []
     for item in items:
         if item.started_at is None or item.state is ItemState.PENDING:
@@ -79,12 +79,12 @@ def item_entries(items: Iterable[Item]) -> list[Entry]:
 
 
 def merge(remembered: Iterable[Entry], item_entries: Iterable[Entry]) -> list[Entry]:
-    """Oldest first; at one instant what an item did stands before what it did to the job."""
+    """Merge both, oldest first. At one instant an item's entry precedes what it did to the job."""
     return sorted([*item_entries, *remembered], key=lambda entry: entry.at)
 
 
 def _ended(now: float, was: Item, item: Item) -> Entry | None:
-    """The end of an attempt, where the item's own row does not tell of it."""
+    """Return the end of an attempt that the item's own row does not show."""
     if item.state is was.state and item.lease_until is was.lease_until:
         return None  # most of what happens is a report
     if item.state is ItemState.FAILED and was.state is not ItemState.FAILED:
