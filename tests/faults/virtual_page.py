@@ -1,5 +1,5 @@
 """A page under virtual time: its clocks, its one timer, whether it is shown, frozen or asleep; and the dialog in
-it, the shell of follow.js around the policy's twin, as small as it can be.
+it, the shell of follower.js around the policy's twin, as small as it can be.
 
 Must not know: the network's faults, the server, or what is right. It records what the person sees.
 """
@@ -21,7 +21,7 @@ from unstuck.client.watchdog import step
 
 #: Timers of a hidden page ring at whole minutes.
 MINUTE_S = 60.0
-#: follow.js: the wall clock ran ahead of the steady one by more (milliseconds).
+#: follower.js: the wall clock ran ahead of the steady one by more (milliseconds).
 SLEPT_MS = 2_000
 
 
@@ -137,7 +137,7 @@ class Screen:
 
 
 class Dialog:
-    """follow.js in Python: turns what happens into events of the policy, and does what the policy answers."""
+    """follower.js in Python: turns what happens into events of the policy, and does what the policy answers."""
 
     def __init__(self, page: Page, net: Network, seed: int, tell: Tell) -> None:
         self.screens: list[Screen] = []

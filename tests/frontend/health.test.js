@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { healthFact, healthNote, serverNow, stuck } from "../../frontend/health.js";
-import { entryLine } from "../../frontend/timeline.js";
-import { badge, view } from "../../frontend/view.js";
+import { healthFact, healthNote, serverNow, stuck } from "../../frontend/view/health.js";
+import { entryLine } from "../../frontend/element/timeline.js";
+import { badge, view } from "../../frontend/view/job-view.js";
 
 const at = (/** @type {number} */ second) => new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
 const NOW = Date.parse(at(1_000));

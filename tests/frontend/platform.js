@@ -3,7 +3,7 @@
  * platform, in the hands of the test. Checks only that nothing is left of them.
  */
 import assert from "node:assert/strict";
-import { Follow, OneJob } from "../../frontend/follow.js";
+import { Follow, OneJob } from "../../frontend/client/follower.js";
 
 // Every browser has it; Node only from version 19 on.
 globalThis.CustomEvent ??= class extends Event {

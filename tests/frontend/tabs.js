@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
-import { sharing } from "../../frontend/shared.js";
+import { sharing } from "../../frontend/client/shared-event-source.js";
 
 setMaxListeners(0); // twenty tabs wait for one signal here, and that is no leak
 

@@ -3,8 +3,8 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as w from "../../frontend/watch.js";
-import { step } from "../../frontend/watchdog.js";
+import * as w from "../../frontend/client/watch-state.js";
+import { step } from "../../frontend/client/watchdog.js";
 
 /** Plays events one after another and collects the actions. Time is what `at` says. */
 class Play {

@@ -23,37 +23,6 @@ PURE = {"errors", "labels", "backoff", "jobs.job", "jobs.decide", "jobs.external
         "webhooks.signature"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
-#: JavaScript: the policy and the view know nothing else.
-JS_ARROWS: dict[str, set[str]] = {
-    "watch.js": set(),
-    "watchdog.js": {"watch.js"},
-    "words.js": set(),
-    "dom.js": set(),
-    "look.js": set(),
-    "upload.js": set(),
-    "health.js": {"words.js"},
-    "view.js": {"health.js", "words.js"},
-    "timeline.js": {"dom.js", "view.js", "words.js"},
-    "one-stream.js": set(),
-    "shared.js": {"one-stream.js"},
-    "follow.js": {"shared.js", "watch.js", "watchdog.js"},
-    "notice.js": {"follow.js", "view.js"},
-    "card.js": {"dom.js", "view.js"},
-    "item-pages.js": {"dom.js", "view.js"},
-    "job-progress.js": {"card.js", "dom.js", "follow.js", "frame.js", "health.js", "item-pages.js", "look.js",
-                        "notice.js", "once.js", "timeline.js", "view.js"},
-    "define.js": {"job-progress.js"},
-    "choose.js": {"words.js"},
-    "options.js": {"dom.js", "words.js"},
-    "jobs.js": {"dom.js", "health.js", "view.js", "words.js"},
-    "attention.js": {"dom.js", "health.js", "view.js", "words.js"},
-    "once.js": set(),
-    "frame.js": set(),
-    "new-job.js": {"choose.js", "dom.js", "once.js", "options.js", "upload.js", "view.js", "words.js"},
-    "batch.js": {"attention.js", "define.js", "dom.js", "follow.js", "frame.js", "jobs.js", "new-job.js",
-                 "view.js", "words.js"},
-}  # fmt: skip
-
 
 def modules() -> list[tuple[str, Path]]:
     found = []
@@ -93,17 +62,6 @@ def test_sse_starlette_is_imported_in_one_place() -> None:
 def test_only_settings_reads_the_environment() -> None:
     readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
     assert readers == ["settings"]
-
-
-def test_every_javascript_file_has_its_arrows() -> None:
-    assert {path.name for path in (ROOT / "frontend").glob("*.js")} == set(JS_ARROWS)
-
-
-@pytest.mark.parametrize("name", sorted(JS_ARROWS))
-def test_javascript_arrows(name: str) -> None:
-    text = (ROOT / "frontend" / name).read_text()
-    found = set(re.findall(r'^import .*?from "\./(.+?)"', text, re.MULTILINE | re.DOTALL))
-    assert found <= JS_ARROWS[name]
 
 
 def sources() -> list[Path]:

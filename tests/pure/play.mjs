@@ -1,10 +1,10 @@
 /*
- * Plays lists of turns [event, now_ms, random] from stdin on frontend/watchdog.js, and prints what state and
+ * Plays lists of turns [event, now_ms, random] from stdin on frontend/client/watchdog.js, and prints what state and
  * actions followed from each, so that a test in Python can compare the twins.
  */
 import { readFileSync } from "node:fs";
-import { newState } from "../../frontend/watch.js";
-import { step } from "../../frontend/watchdog.js";
+import { newState } from "../../frontend/client/watch-state.js";
+import { step } from "../../frontend/client/watchdog.js";
 
 const lives = JSON.parse(readFileSync(0, "utf8"));
 const seen = lives.map((turns) => {

@@ -52,9 +52,8 @@ def test_a_state_is_plain_data_and_step_changes_nothing_that_it_was_given() -> N
 
 
 def test_both_twins_go_by_the_same_figures() -> None:
-    told = re.findall(
-        r"^(?:export )?const ([A-Z_]+) = (.*?);", (ROOT / "frontend/watch.js").read_text(), re.MULTILINE
-    )
+    twin = (ROOT / "frontend/client/watch-state.js").read_text()
+    told = re.findall(r"^(?:export )?const ([A-Z_]+) = (.*?);", twin, re.MULTILINE)
     figures = {name: value for name, value in told if "[" not in value}
     ours = {name: value for name, value in vars(watch).items() if name.isupper()}
     assert figures.keys() == ours.keys()

@@ -1,4 +1,4 @@
-"""Follows one job until it is done: the shell around watchdog.py, as follow.js is that of watchdog.js.
+"""Follows one job until it is done: the shell around watchdog.py, as follower.js is that of watchdog.js.
 
 It sets the policy's timer, opens its streams, asks its polls, and tells it what came back. It decides nothing
 about when to ask or to give up, and knows nothing of submissions.

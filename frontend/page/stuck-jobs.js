@@ -3,12 +3,13 @@
  * person can do: have what runs tried again, or give up on the job. Both are asked for in place and confirmed
  * there. It is shown only while there is something to say. At most a few jobs are drawn; words: words.js.
  */
-import { icon, make, setShown, setText } from "./dom.js";
-import { healthFact, serverNow, stuck } from "./health.js";
-import { jobTitle, refusal, say } from "./view.js";
-import { duration, english, harmless } from "./words.js";
+import { icon, make, setShown, setText } from "../element/dom.js";
+import { healthFact, serverNow, stuck } from "../view/health.js";
+import { duration, harmless, say } from "../view/format.js";
+import { jobTitle, refusal } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
 
-/** @import { Item, Job, Words } from "./wire" */
+/** @import { Item, Job, Words } from "../wire" */
 /** @typedef {ReturnType<typeof makeRow>} Row */
 /** @typedef {{seq: number, at_ms: number, job: Job | null, items: Item[]}} Running what is worked on, as asked for at a time */
 

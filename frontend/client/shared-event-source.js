@@ -19,9 +19,9 @@
  *  5. A tab holds a second lock as long as it lives; when the holder of the stream gets that one, the tab is
  *     gone, and so are its wants.
  */
-import { EVENTS, OneStream, lean } from "./one-stream.js";
+import { EVENTS, OneStream, lean } from "./multiplexed-stream.js";
 
-/** @import { Source } from "./one-stream.js" */
+/** @import { Source } from "./multiplexed-stream.js" */
 
 /** @typedef {object} SharedPlatform
  * @property {Source} eventSource

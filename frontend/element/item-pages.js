@@ -3,9 +3,11 @@
  * many files the job has. It knows the items endpoint and its cursor, and nothing of streams or of jobs.
  */
 import { make, setShown, setText } from "./dom.js";
-import { english, itemLine, refusal, say } from "./view.js";
+import { say } from "../view/format.js";
+import { itemLine, refusal } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
 
-/** @import { Item, Words } from "./wire" */
+/** @import { Item, Words } from "../wire" */
 
 const ROWS = 50;
 

@@ -4,7 +4,7 @@
  * the network, any other file, or what happens next.
  */
 
-/** @import { WatchState, WatchStream, Link } from "./wire" */
+/** @import { WatchState, WatchStream, Link } from "../wire" */
 
 export const SECOND_MS = 1_000;
 export const HEARTBEAT_MS = 15 * SECOND_MS; // the next beat, where the last one did not say when it comes

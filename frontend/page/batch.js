@@ -3,19 +3,20 @@
  * the parts together and decides what is open: the address says it (#job=ID), so a link, the back button
  * and a reload all lead to the same dialog. The list's stream is closed as soon as all its jobs are done.
  */
-import { Attention } from "./attention.js";
-import { JobProgress } from "./define.js";
-import { setShown, setText } from "./dom.js";
-import { Follow } from "./follow.js";
-import { Frame } from "./frame.js";
-import { JobList, JobRows, MOST_ROWS } from "./jobs.js";
+import { Attention } from "./stuck-jobs.js";
+import { JobProgress } from "../define.js";
+import { setShown, setText } from "../element/dom.js";
+import { Follow } from "../client/follower.js";
+import { Frame } from "../element/redraw.js";
+import { JobList, JobRows, MOST_ROWS } from "./job-list.js";
 import { NewJob } from "./new-job.js";
-import { badge, jobTitle, say, view } from "./view.js";
-import { english as words } from "./words.js";
+import { say } from "../view/format.js";
+import { badge, jobTitle, view } from "../view/job-view.js";
+import { english as words } from "../view/locale/en.js";
 
-/** @import { Job } from "./wire" */
+/** @import { Job } from "../wire" */
 
-const API = new URL("../api/", import.meta.url);
+const API = new URL("../../api/", import.meta.url);
 const TITLE = document.title;
 const LOOK_MS = 15_000;
 const TROUBLES = ["polling", "offline", "signed_out", "not_found", "gave_up"];

@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { JobList } from "../../frontend/jobs.js";
+import { JobList } from "../../frontend/page/job-list.js";
 
 const job = (id, seq, done = false) => ({ id, seq, done, created_at: id, poll_after_ms: 2_000, links: {} });
 const seqOf = (standing) => standing?.seq ?? null;

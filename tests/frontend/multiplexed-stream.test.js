@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { OneStream, lean } from "../../frontend/one-stream.js";
+import { OneStream, lean } from "../../frontend/client/multiplexed-stream.js";
 import { ALL, Browser, ID, job, say } from "./tabs.js";
 
 function oneStream() {

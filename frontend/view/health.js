@@ -2,9 +2,10 @@
  * Whether a job gets on as it should, in words: since when it does not, and what that means. Pure, but for a
  * note of when each news of a job was first held: times in it are the server's, and this clock may be another.
  */
-import { duration, english, say } from "./words.js";
+import { duration, say } from "./format.js";
+import { english } from "./locale/en.js";
 
-/** @import { Job, Words } from "./wire" */
+/** @import { Job, Words } from "../wire" */
 
 const STUCK = ["waiting_long", "stalled", "unresponsive"];
 

@@ -27,10 +27,10 @@
  *  8. Giving up, a sign-in that has run out and an unknown job are told apart, and each has a way back.
  */
 
-import * as w from "./watch.js";
-import { lives } from "./watch.js";
+import * as w from "./watch-state.js";
+import { lives } from "./watch-state.js";
 
-/** @import { WatchState, WatchEvent, WatchAction, WatchStream, Standing, PollReason } from "./wire" */
+/** @import { WatchState, WatchEvent, WatchAction, WatchStream, Standing, PollReason } from "../wire" */
 /** @typedef {{s: WatchState, actions: WatchAction[], now: number, random: number}} Turn */
 
 const WATCHING = ["watching"];

@@ -4,7 +4,7 @@
  * with the job, or throws a Refused that says what the server said.
  */
 
-/** @import { Job } from "./wire" */
+/** @import { Job } from "../wire" */
 
 const AT_ONCE = 500; // files put into the form, a few milliseconds of work
 /** @typedef {{file: File, name: string, size: number}} Chosen a file and the name it is sent under: its path, where it came with a folder */

@@ -4,8 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { announcement, badge, barValue, checked, forward, itemLine, refusal, sentence, view } from "../../frontend/view.js";
-import { byteSize, duration, english, harmless, percentText, rateText, say } from "../../frontend/words.js";
+import { announcement, badge, barValue, checked, forward, itemLine, refusal, sentence, view } from "../../frontend/view/job-view.js";
+import { byteSize, duration, harmless, percentText, rateText, say } from "../../frontend/view/format.js";
+import { english } from "../../frontend/view/locale/en.js";
 
 function job(changes = {}, progress = {}) {
   return {

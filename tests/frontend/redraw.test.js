@@ -1,7 +1,7 @@
 /* One drawing a frame; and none that waits for a frame where there are none. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Frame } from "../../frontend/frame.js";
+import { Frame } from "../../frontend/element/redraw.js";
 
 /** A page whose frames come when they are told to. */
 function page(visibilityState = "visible") {

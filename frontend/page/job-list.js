@@ -3,12 +3,13 @@
  * jobs, merged so that no job ever goes back. JobRows draws it. The list is done, and everything closed,
  * when every job in it is done. It holds at most 200 jobs; what a row says comes from view.js.
  */
-import { icon, make, setBadge, setShown, setText } from "./dom.js";
-import { stuck } from "./health.js";
-import { amount, badge, barValue, english, jobTitle, say } from "./view.js";
-import { harmless, localeOf } from "./words.js";
+import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
+import { stuck } from "../view/health.js";
+import { harmless, localeOf, say } from "../view/format.js";
+import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
 
-/** @import { Job, Standing, Words } from "./wire" */
+/** @import { Job, Standing, Words } from "../wire" */
 
 const PAGE = 20;
 export const MOST_ROWS = 200;

@@ -2,17 +2,17 @@
  * The form for a new job: kind, files, options, sending. It decides when the form may be sent; what is
  * wrong with files is for choose.js, the options' fields are made by options.js, the wire is upload.js.
  */
-import { fromDrop, fromInput, judge, measured } from "./choose.js";
-import { icon, make, setShown, setText } from "./dom.js";
-import { Once } from "./once.js";
-import { fillOptions, optionFields, optionValues } from "./options.js";
+import { fromDrop, fromInput, judge, measured } from "./file-picker.js";
+import { icon, make, setShown, setText } from "../element/dom.js";
+import { Once } from "../client/idempotency-key.js";
+import { fillOptions, optionFields, optionValues } from "./option-fields.js";
 import { Refused, submit } from "./upload.js";
-import { refusal, say } from "./view.js";
-import { byteSize, harmless, percentText } from "./words.js";
+import { byteSize, harmless, percentText, say } from "../view/format.js";
+import { refusal } from "../view/job-view.js";
 
-/** @import { Job, Kind, Limits, Words } from "./wire" */
+/** @import { Job, Kind, Limits, Words } from "../wire" */
 /** @import { Chosen, Order } from "./upload.js" */
-/** @import { Found } from "./choose.js" */
+/** @import { Found } from "./file-picker.js" */
 
 const NAMES_SHOWN = 5;
 const ORDERS_KEPT = 20; // of the jobs that this page started, so that they can be started again

@@ -1,7 +1,7 @@
 /* One key as long as the same is asked and nobody knows that it was done. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Once } from "../../frontend/once.js";
+import { Once } from "../../frontend/client/idempotency-key.js";
 
 test("the same has the same key until it was done, and something else another", () => {
   const once = new Once();

@@ -5,11 +5,10 @@
  * they are made harmless here, and the element shows them as text and nothing else.
  */
 import { healthNote, stuck } from "./health.js";
-import { dateAndTime, duration, english, harmless, number, percentText, rateText, say } from "./words.js";
+import { dateAndTime, duration, harmless, number, percentText, rateText, say } from "./format.js";
+import { english } from "./locale/en.js";
 
-export { english, say };
-
-/** @import { Job, Item, ItemError, Link, Words } from "./wire" */
+/** @import { Job, Item, ItemError, Link, Words } from "../wire" */
 
 /** @typedef {object} Shown
  * @property {string} title

@@ -6,20 +6,22 @@
  * view.js on the screen and decides neither when to ask nor what to say. request() and fetch() may be
  * overridden, for instance to add a header; `words` may be replaced by a translation.
  */
-import { drawCard, makeCard } from "./card.js";
+import { drawCard, makeCard } from "./template.js";
 import { make, setShown, setText } from "./dom.js";
-import { Follow, OneJob } from "./follow.js";
-import { Frame } from "./frame.js";
-import { serverNow } from "./health.js";
+import { Follow, OneJob } from "../client/follower.js";
+import { Frame } from "./redraw.js";
+import { serverNow } from "../view/health.js";
 import { ItemPages } from "./item-pages.js";
-import { look } from "./look.js";
-import { noticeOf, notifyAtEnd } from "./notice.js";
-import { Once } from "./once.js";
+import { look } from "./styles.js";
+import { noticeOf, notifyAtEnd } from "./notification.js";
+import { Once } from "../client/idempotency-key.js";
 import { Timeline } from "./timeline.js";
-import { announcement, checked, english, forward, refusal, say, view } from "./view.js";
+import { say } from "../view/format.js";
+import { announcement, checked, forward, refusal, view } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
 
-/** @import { Job, Words } from "./wire" */
-/** @import { Seen } from "./view.js" */
+/** @import { Job, Words } from "../wire" */
+/** @import { Seen } from "../view/job-view.js" */
 
 const AGE_EVERY_MS = 1_000;
 const CALM = ["ended", "gave_up", "not_found"]; // no age is shown that would have to grow

@@ -2,10 +2,11 @@
  * Makes the form for a kind's options out of what the kind declares, and reads it again. The browser's own
  * checks (required, min, max, step) do the work; the server checks once more. It knows no kind by name.
  */
-import { make } from "./dom.js";
-import { english, say } from "./words.js";
+import { make } from "../element/dom.js";
+import { say } from "../view/format.js";
+import { english } from "../view/locale/en.js";
 
-/** @import { Option, Words } from "./wire" */
+/** @import { Option, Words } from "../wire" */
 
 /** @param {Option[]} options @param {Words} [words] @returns {HTMLElement[]} one field per option */
 export function optionFields(options, words = english) {

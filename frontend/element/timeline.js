@@ -4,10 +4,11 @@
  * it. At most a few hundred rows are in the document. The words for each entry are chosen here.
  */
 import { make, setShown, setText } from "./dom.js";
-import { english, refusal, say } from "./view.js";
-import { duration, harmless, localeOf } from "./words.js";
+import { duration, harmless, localeOf, say } from "../view/format.js";
+import { refusal } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
 
-/** @import { Words } from "./wire" */
+/** @import { Words } from "../wire" */
 /** @typedef {{at: string, what: string, text: string | null, item: {index: number, name: string | null} | null, attempt: number | null, worker: string | null}} Entry */
 /** @typedef {{name: string, text: string, about: string}} Line */
 

@@ -3,9 +3,10 @@
  * It decides what is a problem before anything is sent; it draws nothing and sends nothing. Limits come
  * from the server; the walk through a folder stops as soon as there are more files than it takes.
  */
-import { byteSize, english, harmless, say } from "./words.js";
+import { byteSize, harmless, say } from "../view/format.js";
+import { english } from "../view/locale/en.js";
 
-/** @import { Kind, Limits, Words } from "./wire" */
+/** @import { Kind, Limits, Words } from "../wire" */
 /** @import { Chosen } from "./upload.js" */
 
 const NAMED = 3; // so many examples of one problem are named, the rest counted

@@ -4,10 +4,10 @@
  * changed, and lists have a bound, so that drawing a job of 10,000 files costs what one of 10 does.
  */
 import { make, setBadge, setShown, setText } from "./dom.js";
-import { say } from "./view.js";
+import { say } from "../view/format.js";
 
-/** @import { Words } from "./wire" */
-/** @import { Shown } from "./view.js" */
+/** @import { Words } from "../wire" */
+/** @import { Shown } from "../view/job-view.js" */
 /** @typedef {ReturnType<typeof makeNodes>} Nodes */
 /** @typedef {Nodes & {card: HTMLElement}} Card */
 

@@ -6,12 +6,12 @@
  * an object that knows its URLs and reads what comes from them. Everything that the platform gives
  * can be passed in, so that tests run it in node.
  */
-import { SharedEventSource } from "./shared.js";
-import { newState } from "./watch.js";
+import { SharedEventSource } from "./shared-event-source.js";
+import { newState } from "./watch-state.js";
 import { step } from "./watchdog.js";
 
-/** @import { Job, Item, Link, Standing, WatchEvent, WatchAction } from "./wire" */
-/** @import { Source } from "./one-stream.js" */
+/** @import { Job, Item, Link, Standing, WatchEvent, WatchAction } from "../wire" */
+/** @import { Source } from "./multiplexed-stream.js" */
 
 /** @typedef {object} Subject
  * @property {string} id for people; empty for what is not one job

@@ -4,8 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { wanted } from "../../frontend/shared.js";
-import { lean } from "../../frontend/one-stream.js";
+import { wanted } from "../../frontend/client/shared-event-source.js";
+import { lean } from "../../frontend/client/multiplexed-stream.js";
 import { ALL, API, Browser, ID, begins, eventsOf, job, say, settle } from "./tabs.js";
 
 test("what can be shared is known by its address", () => {

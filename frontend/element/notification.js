@@ -3,10 +3,11 @@
  * when that is possible, and never asks for permission by itself. It follows the job on its own, so the notice
  * comes even when the dialog is closed; the stream is shared, so that costs no connection. Words: view.js.
  */
-import { Follow, OneJob } from "./follow.js";
-import { jobTitle, say, sentence } from "./view.js";
+import { Follow, OneJob } from "../client/follower.js";
+import { say } from "../view/format.js";
+import { jobTitle, sentence } from "../view/job-view.js";
 
-/** @import { Job, Words } from "./wire" */
+/** @import { Job, Words } from "../wire" */
 
 /** Jobs that somebody waits for. @type {Map<string, Follow>} */
 const waiting = new Map();
