@@ -1,6 +1,7 @@
 /*
- * The shapes that cross a border: what the server sends (PROTOCOL.md, sections 2 to 4) and what the
- * watching policy is given and answers. Checked by tsc, never loaded by a browser. It decides nothing.
+ * The shapes that cross a border: what the server sends, and what the watching policy takes and returns.
+ * Checked by tsc, never loaded by a browser; it must not decide anything.
+ * Next: PROTOCOL.md, sections 2 to 4; client/watchdog.js.
  */
 
 // --- from the server

@@ -1,10 +1,8 @@
 /*
- * Follows one job, or one list of jobs, until it is done: the shell around watchdog.js.
- * It turns streams, answers, timers and page events into events of the watchdog, and does what the
- * watchdog answers. It owns the EventSource, the fetch and the one timer; it decides nothing about
- * when to ask or to give up, and it knows no words and no DOM element. What it follows is a subject:
- * an object that knows its URLs and reads what comes from them. Everything that the platform gives
- * can be passed in, so that tests run it in node.
+ * Follows one subject (a job, or the list of jobs) until it is done: the I/O around watchdog.js.
+ * It owns the EventSource, the fetch and the one timer. It must not decide when to ask or to give up, and must not know
+ * texts or DOM elements. Everything that the browser provides can be passed in, so that tests run it in node.
+ * Next: watchdog.js, which decides; shared-event-source.js, which it uses as its EventSource.
  */
 import { SharedEventSource } from "./shared-event-source.js";
 import { newState } from "./watch-state.js";
@@ -14,35 +12,35 @@ import { step } from "./watchdog.js";
 /** @import { Source } from "./multiplexed-stream.js" */
 
 /** @typedef {object} Subject
- * @property {string} id for people; empty for what is not one job
+ * @property {string} id for people; empty where the subject is not one job
  * @property {string} pollUrl
  * @property {string} streamUrl
- * @property {() => Standing | null} standing what is held at the start
- * @property {(body: any) => Standing | null} readPoll null where it is no answer of ours
+ * @property {() => Standing | null} standing of what is held at the start
+ * @property {(body: any) => Standing | null} readPoll null if the body is not the server's
  * @property {(data: any) => Standing | null} readJob a `job` event of the stream
- * @property {(data: any) => number | null} readBeat the seq that a heartbeat names
- * @property {(data: any) => boolean} readGone whether what is gone is all that is followed
- * @property {() => void} accept what was read last is the truth */
+ * @property {(data: any) => number | null} readHeartbeat the seq in a heartbeat
+ * @property {(data: any) => boolean} readGone whether nothing is left to follow
+ * @property {() => void} accept show what was read last */
 
 /** @typedef {object} Platform
  * @property {Source} eventSource
  * @property {typeof globalThis.fetch} fetch
- * @property {() => number} wall milliseconds that go on while the machine sleeps
- * @property {() => number} steady milliseconds that no change of the clock touches
+ * @property {() => number} wall milliseconds; runs on while the machine sleeps
+ * @property {() => number} steady milliseconds; unaffected by changes of the system clock
  * @property {() => number} random
  * @property {(call: () => void, ms: number) => any} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {Document | null} document
  * @property {Window | null} window */
 
-/** What a poll found, for a person who asked.
- * @typedef {{outcome: "news" | "same" | "failed" | "closed", status: number | null, code: string | null}} Found */
+/** The result of a check that a person asked for.
+ * @typedef {{outcome: "news" | "same" | "failed" | "closed", status: number | null, code: string | null}} CheckResult */
 
-const SLEPT_MS = 2_000; // the wall clock ran ahead of the steady one by more: the machine slept
-const SILENCE = new Set(["late", "watchdog"]); // why a poll asks when the stream does not speak
+const SLEPT_MS = 2_000; // wall clock ahead of the steady one by more than this: the machine slept
+const SILENT_STREAM_REASONS = new Set(["late", "watchdog"]); // reasons of a poll while the stream is silent
 const STREAM_EVENTS = ["job", "items", "heartbeat", "leaving", "gone"];
 
-/** Watching was given up; the job itself goes on. */
+/** Watching stopped without an outcome; the job itself goes on. */
 export class JobTimeoutError extends Error {
   /** @param {string} jobId @param {number} elapsedMinutes of watching, the last 30 of them without any news */
   constructor(jobId, elapsedMinutes) {
@@ -53,19 +51,19 @@ export class JobTimeoutError extends Error {
   }
 }
 
-export class Follow extends EventTarget {
+export class Follower extends EventTarget {
   #subject;
   /** @type {Platform} */ #platform;
   #state = newState();
   /** @type {Map<number, InstanceType<Source>>} */ #streams = new Map();
   /** @type {AbortController | null} */ #polling = null;
-  /** @type {{poll: number | null, resolve: (found: Found) => void}[]} */ #checks = [];
+  /** @type {{poll: number | null, resolve: (found: CheckResult) => void}[]} */ #checks = [];
   /** @type {{tag: string, seq: number} | null} */ #etag = null;
-  #unanswered = 0; // polls; of each three that follow, two go without credentials, and so does what breaks a silence
+  #unanswered = 0; // polls in a row; decides which polls go without credentials, see #request
   /** @type {any} */ #timer = null;
   #listening = new AbortController();
   #closed = false;
-  #foundByAsking = false;
+  #foundByPolling = false;
   #now = 0;
   #lastWall;
   #lastSteady;
@@ -84,29 +82,29 @@ export class Follow extends EventTarget {
     return this.#state.link;
   }
 
-  /** Why the last poll failed, while that is the newest thing known. */
+  /** Why the last poll failed; null after any later success. */
   get failure() {
     return this.#state.failure;
   }
 
-  /** The watchdog brought the last news, and not the stream. */
-  get foundByAsking() {
-    return this.#foundByAsking;
+  /** Whether the newest state came from a watchdog poll rather than from the stream. */
+  get foundByPolling() {
+    return this.#foundByPolling;
   }
 
-  /** Milliseconds since the truth was last confirmed; null before the first time. */
+  /** Milliseconds since the state was last confirmed; null before the first time. */
   get newsAgeMs() {
-    return this.#state.news_at === null ? null : this.#tellTime() - this.#state.news_at;
+    return this.#state.news_at === null ? null : this.#readClock() - this.#state.news_at;
   }
 
   start() {
-    this.#listen();
-    this.#on({ type: "start", job: this.#subject.standing() });
-    if (this.#platform.window?.navigator.onLine === false) this.#on({ type: "offline" });
+    this.#listenToPage();
+    this.#handle({ type: "start", job: this.#subject.standing() });
+    if (this.#platform.window?.navigator.onLine === false) this.#handle({ type: "offline" });
     return this;
   }
 
-  /** Stop everything. The job itself goes on. */
+  /** Stop all streams, polls and timers. The job itself goes on. */
   close() {
     if (this.#closed) return;
     this.#closed = true;
@@ -115,44 +113,44 @@ export class Follow extends EventTarget {
     this.#polling = null;
     this.#setTimer(null);
     this.#listening.abort();
-    this.#answerChecks(null, this.#found("closed"));
+    this.#answerChecks(null, this.#checkResult("closed"));
   }
 
-  /** Ask now, because a person wants to know. @returns {Promise<Found>} */
+  /** Poll now, on a person's request. @returns {Promise<CheckResult>} */
   check() {
-    if (this.#closed || this.#state.done) return Promise.resolve(this.#found("closed"));
+    if (this.#closed || this.#state.done) return Promise.resolve(this.#checkResult("closed"));
     return new Promise((resolve) => {
       const check = { poll: /** @type {number | null} */ (null), resolve };
       this.#checks.push(check);
-      this.#on({ type: "manual_check" });
+      this.#handle({ type: "manual_check" });
     });
   }
 
-  /** Another call, such as cancel, was answered with this. @param {any} body */
-  tell(body) {
+  /** Take in the answer of another call, such as cancel. @param {any} body */
+  applyAnswer(body) {
     const job = this.#subject.readPoll(body);
-    if (job) this.#on({ type: "told", job });
+    if (job) this.#handle({ type: "told", job });
   }
 
   // --- events in, actions out
   /** @param {WatchEvent} event */
-  #on(event) {
+  #handle(event) {
     if (this.#closed) return;
     const before = this.#state;
-    const [state, actions] = step(before, event, this.#tellTime(), this.#platform.random());
+    const [state, actions] = step(before, event, this.#readClock(), this.#platform.random());
     this.#state = state;
-    for (const action of actions) this.#act(action);
+    for (const action of actions) this.#perform(action);
     const shown = actions.some((action) => action.type === "show");
-    if (shown && event.type !== "poll_ok") this.#foundByAsking = false;
+    if (shown && event.type !== "poll_ok") this.#foundByPolling = false;
     if (shown || state.link !== before.link || state.failure !== before.failure) this.dispatchEvent(new CustomEvent("change"));
     const end = actions.find((action) => action.type === "end");
-    if (end) this.#answerChecks(null, this.#found("failed"));
+    if (end) this.#answerChecks(null, this.#checkResult("failed"));
     if (end?.reason === "gave_up") this.dispatchEvent(new CustomEvent("timeout", { detail: new JobTimeoutError(this.#subject.id, end.elapsed_minutes) }));
     if (state.done) this.close();
   }
 
   /** @param {WatchAction} action */
-  #act(action) {
+  #perform(action) {
     if (action.type === "show") this.#subject.accept();
     else if (action.type === "open_stream") this.#openStream(action.stream);
     else if (action.type === "close_stream") this.#closeStream(action.stream);
@@ -164,18 +162,18 @@ export class Follow extends EventTarget {
   /** @param {number | null} at */
   #setTimer(at) {
     if (this.#timer !== null) this.#platform.clearTimeout(this.#timer);
-    this.#timer = at === null ? null : this.#platform.setTimeout(() => this.#ring(), Math.max(0, at - this.#tellTime()));
+    this.#timer = at === null ? null : this.#platform.setTimeout(() => this.#onTimer(), Math.max(0, at - this.#readClock()));
   }
 
-  #ring() {
+  #onTimer() {
     this.#timer = null;
-    this.#on({ type: "tick" });
-    // The timer may have rung a little early, so that nothing was due and no new one was asked for.
+    this.#handle({ type: "tick" });
+    // A timer may fire slightly early; then nothing was due and no new timer was requested.
     if (this.#timer === null && this.#state.wake_at !== null) this.#setTimer(this.#state.wake_at);
   }
 
-  /** One clock out of two: steady, but it jumps ahead by the time that the machine slept. */
-  #tellTime() {
+  /** A steady clock that also counts the time the machine slept. */
+  #readClock() {
     const [wall, steady] = [this.#platform.wall(), this.#platform.steady()];
     const [byWall, bySteady] = [wall - this.#lastWall, steady - this.#lastSteady];
     this.#now += byWall > bySteady + SLEPT_MS ? byWall : bySteady;
@@ -183,15 +181,15 @@ export class Follow extends EventTarget {
     return Math.round(this.#now);
   }
 
-  #listen() {
+  #listenToPage() {
     const { document, window } = this.#platform;
     const { signal } = this.#listening;
-    const shown = () => this.#on({ type: "page_shown" });
+    const shown = () => this.#handle({ type: "page_shown" });
     document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && shown(), { signal });
-    document?.addEventListener("resume", shown, { signal }); // after a freeze; the freeze itself needs no deed
+    document?.addEventListener("resume", shown, { signal }); // after a freeze; the freeze itself needs nothing
     window?.addEventListener("pageshow", (event) => event.persisted && shown(), { signal });
-    window?.addEventListener("online", () => this.#on({ type: "online" }), { signal });
-    window?.addEventListener("offline", () => this.#on({ type: "offline" }), { signal });
+    window?.addEventListener("online", () => this.#handle({ type: "online" }), { signal });
+    window?.addEventListener("offline", () => this.#handle({ type: "offline" }), { signal });
   }
 
   // --- streams
@@ -199,9 +197,9 @@ export class Follow extends EventTarget {
   #openStream(number) {
     const source = new this.#platform.eventSource(this.#subject.streamUrl);
     this.#streams.set(number, source);
-    source.addEventListener("open", () => this.#on({ type: "stream_open", stream: number }));
-    source.addEventListener("error", () => this.#on({ type: "stream_error", stream: number }));
-    for (const name of STREAM_EVENTS) source.addEventListener(name, (event) => this.#hear(number, name, event));
+    source.addEventListener("open", () => this.#handle({ type: "stream_open", stream: number }));
+    source.addEventListener("error", () => this.#handle({ type: "stream_error", stream: number }));
+    for (const name of STREAM_EVENTS) source.addEventListener(name, (event) => this.#onStreamEvent(number, name, event));
   }
 
   /** @param {number} number */
@@ -211,17 +209,17 @@ export class Follow extends EventTarget {
   }
 
   /** @param {number} stream @param {string} name @param {Event} event */
-  #hear(stream, name, event) {
+  #onStreamEvent(stream, name, event) {
     if (!this.#streams.has(stream)) return;
     const data = parse(/** @type {MessageEvent} */ (event).data);
     const job = name === "job" && data ? this.#subject.readJob(data) : null;
-    if (!data || (name === "job" && !job)) this.#on({ type: "stream_error", stream }); // garbage: no stream to rely on
-    else if (job) this.#on({ type: "job", stream, job });
-    else if (name === "heartbeat") this.#on({ type: "heartbeat", stream, seq: this.#subject.readBeat(data), next_ms: nextMs(data) });
-    else if (name === "leaving") this.#on({ type: "leaving", stream, retry_ms: Number(data.retry_ms) || 0 });
-    else if (name === "gone") this.#on({ type: this.#subject.readGone(data) ? "gone" : "items", stream });
+    if (!data || (name === "job" && !job)) this.#handle({ type: "stream_error", stream }); // garbage: treat the stream as broken
+    else if (job) this.#handle({ type: "job", stream, job });
+    else if (name === "heartbeat") this.#handle({ type: "heartbeat", stream, seq: this.#subject.readHeartbeat(data), next_ms: nextHeartbeatMs(data) });
+    else if (name === "leaving") this.#handle({ type: "leaving", stream, retry_ms: Number(data.retry_ms) || 0 });
+    else if (name === "gone") this.#handle({ type: this.#subject.readGone(data) ? "gone" : "items", stream });
     else {
-      this.#on({ type: "items", stream });
+      this.#handle({ type: "items", stream });
       this.dispatchEvent(new CustomEvent("items", { detail: data }));
     }
   }
@@ -232,44 +230,44 @@ export class Follow extends EventTarget {
     if (reason === "manual") for (const check of this.#checks) check.poll ??= poll;
     const aborting = (this.#polling = new AbortController());
     const seqBefore = this.#state.seq;
-    const event = await this.#ask(poll, reason, aborting.signal);
+    const event = await this.#request(poll, reason, aborting.signal);
     if (this.#closed || aborting.signal.aborted) return;
     this.#polling = null;
-    if (event.type === "poll_ok" && event.job.seq !== seqBefore) this.#foundByAsking = reason === "watchdog" || reason === "late";
-    this.#on(event);
+    if (event.type === "poll_ok" && event.job.seq !== seqBefore) this.#foundByPolling = reason === "watchdog" || reason === "late";
+    this.#handle(event);
     const changed = this.#state.seq !== seqBefore;
-    this.#answerChecks(poll, this.#found(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"));
+    this.#answerChecks(poll, this.#checkResult(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"));
   }
 
-  /** @param {number} poll @param {string} reason @param {AbortSignal} signal @param {boolean} [bare] without credentials
+  /** @param {number} poll @param {string} reason @param {AbortSignal} signal @param {boolean} [bare] send no credentials
    * @returns {Promise<WatchEvent & {poll: number}>} */
-  async #ask(poll, reason, signal, bare = SILENCE.has(reason) || this.#unanswered % 3 !== 0) {
+  async #request(poll, reason, signal, bare = SILENT_STREAM_REASONS.has(reason) || this.#unanswered % 3 !== 0) {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
     if (this.#etag && this.#etag.seq === this.#state.seq) headers["If-None-Match"] = this.#etag.tag;
-    // A browser keeps other connections for requests without credentials. After an outage the ones may hang in
-    // TCP's pauses for a minute while the others get through. Streams need the ones, so two polls of three go by
-    // the others. And when a stream has fallen silent, over HTTP/2 its connection is that of the polls: the first
-    // to ask by it waited 10 s for nothing.
+    // A browser uses separate connections for requests without credentials. After an outage the connections with
+    // credentials, which streams use too, can hang in TCP's back-off for a minute while the others get through; so
+    // after unanswered polls two of three go without. When a stream falls silent, over HTTP/2 a poll with
+    // credentials would use that same silent connection: the first such poll waited 10 s for nothing.
     try {
       const credentials = bare ? "omit" : "same-origin";
       const response = await this.#platform.fetch(this.#subject.pollUrl, { headers, signal, cache: "no-store", credentials });
       if (response.status === 304) return { type: "poll_not_modified", poll };
       const body = parse(await response.text());
       const job = response.ok && body ? this.#subject.readPoll(body) : null;
-      if (bare && !job) { // it may be the lack of credentials that was refused
+      if (bare && !job) { // perhaps only refused for lack of credentials
         this.#unanswered = 0;
-        return await this.#ask(poll, reason, signal, false);
+        return await this.#request(poll, reason, signal, false);
       }
-      if (!response.ok) return refusal(poll, response, body);
-      // HTML after a redirect is what a sign-in page looks like from here.
+      if (!response.ok) return pollFailure(poll, response, body);
+      // HTML after a redirect is most likely a sign-in page.
       if (!job) return { type: "poll_failed", poll, status: response.redirected ? 401 : response.status, code: "not_our_answer" };
       const tag = response.headers.get("ETag");
       this.#etag = tag ? { tag, seq: job.seq } : null;
       return { type: "poll_ok", poll, job };
     } catch {
-      // So fails a way to the sign-in page of another site, too; what hung is aborted.
-      if (bare && this.#unanswered === 0 && !signal.aborted) return this.#ask(poll, reason, signal, false);
+      // A redirect to another site's sign-in page fails like this too; a poll that hung was aborted.
+      if (bare && this.#unanswered === 0 && !signal.aborted) return this.#request(poll, reason, signal, false);
       this.#unanswered += 1;
       return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown to the person as connection trouble
     }
@@ -279,15 +277,15 @@ export class Follow extends EventTarget {
   #abortPoll(poll) {
     this.#polling?.abort();
     this.#polling = null;
-    this.#answerChecks(poll, this.#found("failed"));
+    this.#answerChecks(poll, this.#checkResult("failed"));
   }
 
-  /** @param {Found["outcome"]} outcome @returns {Found} */
-  #found(outcome) {
+  /** @param {CheckResult["outcome"]} outcome @returns {CheckResult} */
+  #checkResult(outcome) {
     return { outcome: this.#state.done ? "news" : outcome, status: this.#state.failure?.status ?? null, code: this.#state.failure?.code ?? null };
   }
 
-  /** @param {number | null} poll null answers all @param {Found} found */
+  /** @param {number | null} poll null answers all @param {CheckResult} found */
   #answerChecks(poll, found) {
     const answered = this.#checks.filter((check) => poll === null || check.poll === poll);
     this.#checks = this.#checks.filter((check) => !answered.includes(check));
@@ -295,8 +293,8 @@ export class Follow extends EventTarget {
   }
 }
 
-/** The subject that is one job. */
-export class OneJob {
+/** One job as a subject. */
+export class JobSubject {
   /** @type {Job | null} */ job = null;
   /** @type {any} */ #read = null;
 
@@ -332,7 +330,7 @@ export class OneJob {
   }
 
   /** @param {any} data @returns {number | null} */
-  readBeat(data) {
+  readHeartbeat(data) {
     const seq = this.job && data.jobs?.[this.job.id];
     return typeof seq === "number" ? seq : null;
   }
@@ -347,15 +345,15 @@ export class OneJob {
 }
 
 /** @param {number} poll @param {Response} response @param {any} body @returns {WatchEvent & {poll: number}} */
-function refusal(poll, response, body) {
+function pollFailure(poll, response, body) {
   const seconds = Number(response.headers.get("Retry-After"));
   const retry_after_ms = seconds > 0 ? seconds * 1_000 : null;
   return { type: "poll_failed", poll, status: response.status, code: typeof body?.code === "string" ? body.code : null, retry_after_ms };
 }
 
-/** Within which time the next heartbeat comes, where this one says it. @param {any} beat @returns {number | null} */
-function nextMs(beat) {
-  return typeof beat.next_s === "number" ? beat.next_s * 1_000 : null;
+/** Milliseconds until the next heartbeat, if this one says so. @param {any} heartbeat @returns {number | null} */
+function nextHeartbeatMs(heartbeat) {
+  return typeof heartbeat.next_s === "number" ? heartbeat.next_s * 1_000 : null;
 }
 
 /** An object, or null for anything else. @param {string} text */
@@ -364,7 +362,7 @@ function parse(text) {
     const value = JSON.parse(text);
     return value !== null && typeof value === "object" ? value : null;
   } catch {
-    return null; // the callers treat it as a broken answer
+    return null; // callers treat it as a broken answer
   }
 }
 

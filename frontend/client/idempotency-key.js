@@ -1,25 +1,27 @@
 /*
- * Keys for what must be done once although it may be asked twice: after a double click, or after an answer
- * that got lost. The key stays the same as long as the same is asked for and nobody knows that it was done.
+ * Makes the Idempotency-Key of a request: the same key until the same request is known to be done, so that a double
+ * click or a lost answer does not start the work twice. It must not know what the request is or how it is sent.
+ * Next: PROTOCOL.md, section 3, for what the server does with the key.
  */
 
-export class Once {
-  #asked = "";
+export class IdempotencyKey {
+  #request = "";
   #key = "";
 
-  /** @param {string} asked all that makes it another request */
-  key(asked) {
-    if (this.#key === "" || this.#asked !== asked) [this.#asked, this.#key] = [asked, randomKey()];
+  /** @param {string} request everything that makes it a different request */
+  keyFor(request) {
+    if (this.#key === "" || this.#request !== request) [this.#request, this.#key] = [request, randomKey()];
     return this.#key;
   }
 
-  /** It was done: to ask for the same again now means to have it done again. */
-  done() {
+  /** Use a new key from now on: the request was done, so the same one again means to do it again. */
+  renew() {
     this.#key = "";
   }
 }
 
 /** crypto.randomUUID exists on https and localhost only. */
 function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,12 +1,13 @@
 /*
- * Makes DOM nodes. The one rule it keeps: what comes from outside becomes text, never markup, and styles
- * come from style sheets, so that a strict Content-Security-Policy holds. It knows nothing of jobs.
+ * Makes DOM nodes: text from outside becomes text, never markup, and styles come from style sheets only, so that a
+ * strict Content-Security-Policy holds. It must not know jobs.
+ * Next: template.js, which builds the element's nodes with it.
  */
 
 /** @typedef {Node | string | null | undefined | false} Child */
 
 /** @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag @param {Record<string, string | boolean | null | undefined>} [attributes] true sets an empty one, false and null none
+ * @param {Tag} tag @param {Record<string, string | boolean | null | undefined>} [attributes] true sets an empty attribute; false, null and undefined set none
  * @param {...Child} children
  * @returns {HTMLElementTagNameMap[Tag]} */
 export function make(tag, attributes = {}, ...children) {
@@ -19,7 +20,7 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Set a text only where it changed, so that nothing is selected away or announced twice.
+/** Set the text only if it changed, so that a selection is kept and nothing is announced twice.
  * @param {Element} node @param {string} text */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
@@ -31,7 +32,7 @@ export function setShown(node, shown) {
 }
 
 const SVG = "http://www.w3.org/2000/svg";
-/** One stroke each, on a field of 16 by 16: the shape says what the colour says. @type {Record<string, string>} */
+/** One stroke each, in a box of 16 by 16. The shape says the same as the colour. @type {Record<string, string>} */
 const STROKES = {
   quiet: "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11 M8 5v3.2l2 1.6",
   busy: "M8 2.5a5.5 5.5 0 1 1-5.5 5.5",
@@ -46,7 +47,7 @@ const STROKES = {
   remove: "M4 4l8 8 M12 4l-8 8",
 };
 
-/** A picture without meaning of its own: the word is always beside it. @param {string} name */
+/** A decorative icon; the text is always beside it. @param {string} name */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const path = document.createElementNS(SVG, "path");
@@ -58,7 +59,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A state in words and with a shape: colour is never alone. Changed only where it differs.
+/** Show a state as text and icon, never by colour alone. Touches the DOM only if the badge changed.
  * @param {HTMLElement} node @param {{text: string, tone: string}} badge */
 export function setBadge(node, badge) {
   if (node.textContent === badge.text && node.classList.contains(badge.tone)) return;

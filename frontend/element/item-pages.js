@@ -1,6 +1,7 @@
 /*
- * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document, however
- * many files the job has. It knows the items endpoint and its cursor, and nothing of streams or of jobs.
+ * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document, however many files the
+ * job has. It must not know streams or jobs, only the items endpoint and its cursor.
+ * Next: ../view/job-view.js (`itemLine`) for the text of a row.
  */
 import { make, setShown, setText } from "./dom.js";
 import { say } from "../view/format.js";
@@ -40,11 +41,11 @@ export class ItemPages {
     this.root.append(this.#list, make("div", { class: "pager" }, this.#place, this.#first, this.#next));
   }
 
-  /** How many there are, where that has changed meanwhile. @param {number} count */
+  /** Update the total count. @param {number} count */
   recount(count) {
     if (count === this.#count) return;
     this.#count = count;
-    this.#tellPlace();
+    this.#drawPlace();
   }
 
   /** Load the first page. */
@@ -58,7 +59,7 @@ export class ItemPages {
     setText(this.#place, say(this.#words, "items_loading"));
     const url = new URL(this.#url);
     url.search = new URLSearchParams({ state: this.#state, limit: String(ROWS), ...(cursor ? { cursor } : {}) }).toString();
-    const page = await this.#ask(url.href);
+    const page = await this.#fetchPage(url.href);
     this.root.removeAttribute("aria-busy");
     if ("reason" in page) return setText(this.#place, say(this.#words, "items_failed", page));
     [this.#from, this.#cursor] = [from, page.next];
@@ -66,7 +67,7 @@ export class ItemPages {
   }
 
   /** @param {string} url @returns {Promise<{items: Item[], next: string | null} | {reason: string}>} */
-  async #ask(url) {
+  async #fetchPage(url) {
     try {
       const response = await this.#fetch(url);
       const body = await response.json().catch(() => null);
@@ -81,13 +82,13 @@ export class ItemPages {
     this.#list.replaceChildren(...items.slice(0, ROWS).map((item) => itemRow(item, this.#url, this.#words)));
     this.#list.scrollTop = 0;
     setShown(this.#list, items.length > 0);
-    this.#tellPlace();
+    this.#drawPlace();
     setShown(this.#first, this.#from > 0);
     setShown(this.#next, this.#cursor !== null);
   }
 
-  #tellPlace() {
-    if (this.root.hasAttribute("aria-busy")) return; // said when the page is there
+  #drawPlace() {
+    if (this.root.hasAttribute("aria-busy")) return; // drawn again when the page is loaded
     const [rows, to] = [this.#list.childElementCount, this.#from + this.#list.childElementCount];
     const values = { from: this.#from + 1, to, count: Math.max(this.#count, to) };
     setText(this.#place, rows > 0 ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));

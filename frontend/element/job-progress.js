@@ -1,30 +1,33 @@
 /*
- * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done. With `modal` (or showModal())
- * it is a real modal dialog, else a card on the page. Attributes are its state: src, modal, label (a
- * title), signin (where to sign in), create (where another job is started; its event may be cancelled by
- * a page that does it in its own way). Events: progress, done, timeout, create, retry, close. It puts follow.js and
- * view.js on the screen and decides neither when to ask nor what to say. request() and fetch() may be
- * overridden, for instance to add a header; `words` may be replaced by a translation.
+ * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done. With `modal` (or showModal()) it is a real
+ * modal dialog, else a card on the page. It must not decide when to ask (../client/follower.js does) or what to say
+ * (../view/job-view.js does).
+ * Next: template.js for the nodes; define.js, which registers it.
+ *
+ * Attributes are its state: src, modal, label (a title), signin (where to sign in), create (where another job is
+ * started; a page that does it in its own way cancels the event).
+ * Events: progress, done, timeout, create, retry, close.
+ * request() and fetch() may be overridden, for instance to add a header; `words` may be replaced by a translation.
  */
 import { drawCard, makeCard } from "./template.js";
 import { make, setShown, setText } from "./dom.js";
-import { Follow, OneJob } from "../client/follower.js";
-import { Frame } from "./redraw.js";
+import { Follower, JobSubject } from "../client/follower.js";
+import { Redraw } from "./redraw.js";
 import { serverNow } from "../view/health.js";
 import { ItemPages } from "./item-pages.js";
-import { look } from "./styles.js";
-import { noticeOf, notifyAtEnd } from "./notification.js";
-import { Once } from "../client/idempotency-key.js";
+import { styleSheet } from "./styles.js";
+import { notificationState, notifyAtEnd } from "./notification.js";
+import { IdempotencyKey } from "../client/idempotency-key.js";
 import { Timeline } from "./timeline.js";
 import { say } from "../view/format.js";
-import { announcement, checked, forward, refusal, view } from "../view/job-view.js";
+import { announcement, checkText, forward, refusal, jobView } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Job, Words } from "../wire" */
-/** @import { Seen } from "../view/job-view.js" */
+/** @import { ViewInput } from "../view/job-view.js" */
 
 const AGE_EVERY_MS = 1_000;
-const CALM = ["ended", "gave_up", "not_found"]; // no age is shown that would have to grow
+const CALM = ["ended", "gave_up", "not_found"]; // no growing age is shown
 
 export class JobProgress extends HTMLElement {
   static observedAttributes = ["src", "label", "signin", "create"];
@@ -33,25 +36,25 @@ export class JobProgress extends HTMLElement {
 
   #card = makeCard();
   #dialog = make("dialog", { "aria-labelledby": "title", part: "dialog" });
-  /** @type {Follow | null} */ #follow = null;
-  /** @type {OneJob | null} */ #subject = null;
+  /** @type {Follower | null} */ #follower = null;
+  /** @type {JobSubject | null} */ #subject = null;
   /** @type {Job | null} */ #known = null;
   /** @type {ReturnType<typeof forward> | null} */ #floor = null;
-  /** @type {Seen | null} */ #announced = null;
+  /** @type {ViewInput | null} */ #announced = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {ItemPages | null} */ #failedPages = null;
   #timeline = new Timeline({ fetch: (url) => this.fetch(this.request(url)), words: () => this.words });
-  #frame = new Frame(() => this.#draw());
+  #redraw = new Redraw(() => this.#draw());
   #checking = false;
   #cancelling = false;
   #retrying = false;
-  #once = new Once();
+  #idempotencyKey = new IdempotencyKey();
   #finished = false;
 
   constructor() {
     super();
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [look()];
+    root.adoptedStyleSheets = [styleSheet()];
     root.append(this.#dialog, this.#card.card);
     this.#card.history.append(this.#timeline.root);
     const { cancel, check, keep, create, notify, retry, close, showAll, results } = this.#card;
@@ -75,7 +78,7 @@ export class JobProgress extends HTMLElement {
     this.setAttribute("src", value);
   }
 
-  /** The newest truth that is shown. Set it before `src` where the caller already has it. */
+  /** The newest state shown. Set it before `src` if the caller has it already. */
   get job() {
     return this.#subject?.job ?? this.#known;
   }
@@ -118,18 +121,18 @@ export class JobProgress extends HTMLElement {
     if (this.#dialog.open) this.#dialog.close();
   }
 
-  /** Ask the server now, and say what it found. */
+  /** Check the state now, and say what was found. */
   async check() {
-    if (!this.#follow || this.#checking) return;
-    const follow = this.#follow;
+    if (!this.#follower || this.#checking) return;
+    const follower = this.#follower;
     const focused = this.shadowRoot?.activeElement;
     this.#checking = true;
     this.#answer("");
     this.#render();
-    const found = await follow.check();
+    const found = await follower.check();
     this.#checking = false;
-    if (follow !== this.#follow) return;
-    this.#answer(checked(found, this.words));
+    if (follower !== this.#follower) return;
+    this.#answer(checkText(found, this.words));
     this.#render();
     if (focused instanceof HTMLButtonElement && !focused.hidden && this.shadowRoot?.activeElement === this.#card.title) focused.focus();
   }
@@ -142,21 +145,21 @@ export class JobProgress extends HTMLElement {
     this.#render();
     const [body, status] = await this.#post(new URL(job.links.cancel, this.#url()).href);
     this.#cancelling = false;
-    if (status !== null && status < 300) this.#follow?.tell(body);
+    if (status !== null && status < 300) this.#follower?.applyAnswer(body);
     else this.#answer(say(this.words, "cancel_failed", { reason: refusal(body, status, this.words) }), "bad");
     this.#render();
   }
 
-  /** Have what failed or was cancelled done over, as a new job, and show that one from now on. */
+  /** Retry what failed or was cancelled, as a new job, and show that one from now on. */
   async retry() {
     const job = this.job;
-    const follow = this.#follow;
-    if (!follow || !job?.links.retry || this.#retrying) return;
+    const follower = this.#follower;
+    if (!follower || !job?.links.retry || this.#retrying) return;
     this.#retrying = true;
     this.#answer("");
     this.#render();
-    const [body, status] = await this.#post(new URL(job.links.retry, this.#url()).href, { "Idempotency-Key": this.#once.key(job.id) });
-    if (follow !== this.#follow) return; // closed, or another one is shown meanwhile
+    const [body, status] = await this.#post(new URL(job.links.retry, this.#url()).href, { "Idempotency-Key": this.#idempotencyKey.keyFor(job.id) });
+    if (follower !== this.#follower) return; // closed, or showing another job meanwhile
     this.#retrying = false;
     if (status !== null && status < 300 && body?.links) return this.#goOnWith(body);
     this.#answer(say(this.words, "retry_failed_to", { reason: refusal(body, status, this.words) }), "bad");
@@ -165,14 +168,14 @@ export class JobProgress extends HTMLElement {
 
   /** @param {Job} job */
   #goOnWith(job) {
-    this.#once.done();
+    this.#idempotencyKey.renew();
     this.#known = job;
     this.src = new URL(job.links.self, this.#url()).href;
     this.#answer(say(this.words, "retry_started"));
     this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
   }
 
-  /** Start another job in place of one that is not there; without a page that does it, go where that is done. */
+  /** Start another job in place of a missing one; unless the page handles the event, go to the `create` address. */
   #createNew() {
     const detail = { id: this.#subject?.id ?? "", job: this.job };
     const goOn = this.dispatchEvent(new CustomEvent("create", { detail, cancelable: true }));
@@ -206,36 +209,36 @@ export class JobProgress extends HTMLElement {
     this.#stop();
     if (!this.src) return;
     const known = this.#known && this.#url().pathname.endsWith(`/${this.#known.id}`) ? this.#known : null;
-    this.#subject = new OneJob(this.#url().href, known);
-    const follow = new Follow({ subject: this.#subject, fetch: (url, init) => this.fetch(this.request(String(url), init)) });
-    this.#follow = follow;
-    follow.addEventListener("change", () => this.#onChange(follow));
-    follow.addEventListener("timeout", (event) => this.dispatchEvent(new CustomEvent("timeout", { detail: { error: /** @type {CustomEvent} */ (event).detail } })));
+    this.#subject = new JobSubject(this.#url().href, known);
+    const follower = new Follower({ subject: this.#subject, fetch: (url, init) => this.fetch(this.request(String(url), init)) });
+    this.#follower = follower;
+    follower.addEventListener("change", () => this.#onChange(follower));
+    follower.addEventListener("timeout", (event) => this.dispatchEvent(new CustomEvent("timeout", { detail: { error: /** @type {CustomEvent} */ (event).detail } })));
     this.#render();
-    follow.start();
+    follower.start();
   }
 
   #stop() {
-    this.#follow?.close();
-    this.#follow = this.#subject = this.#floor = this.#announced = null;
+    this.#follower?.close();
+    this.#follower = this.#subject = this.#floor = this.#announced = null;
     this.#finished = this.#retrying = false;
     this.#failedPages = null;
     for (const place of [this.#card.allErrors, this.#card.allResults]) place.replaceChildren();
     this.#card.errors.replaceChildren();
     this.#timeline.close();
     this.#answer("");
-    this.#frame.drop();
+    this.#redraw.cancel();
     this.#age(false);
   }
 
-  /** @param {Follow} follow */
-  #onChange(follow) {
-    if (follow !== this.#follow) return;
+  /** @param {Follower} follower */
+  #onChange(follower) {
+    if (follower !== this.#follower) return;
     const job = this.#subject?.job ?? null;
     if (job) this.#known = job;
     if (job?.done) this.#render();
-    else this.#frame.soon();
-    this.dispatchEvent(new CustomEvent("progress", { detail: { job, link: follow.link } }));
+    else this.#redraw.schedule();
+    this.dispatchEvent(new CustomEvent("progress", { detail: { job, link: follower.link } }));
     if (!job?.done || this.#finished) return;
     this.#finished = true;
     this.dispatchEvent(new CustomEvent("done", { detail: { job } }));
@@ -252,26 +255,26 @@ export class JobProgress extends HTMLElement {
       const response = await this.fetch(this.request(url, { method: "POST", headers: { Accept: "application/json", ...headers } }));
       return [await response.json().catch(() => null), response.status];
     } catch {
-      return [null, null]; // said to the person by the caller
+      return [null, null]; // the caller tells the person
     }
   }
 
   // --- drawing
-  /** @returns {Seen} */
+  /** @returns {ViewInput} */
   #seen() {
     const job = this.job;
     this.#floor = job ? forward(this.#floor, job) : null;
     return {
-      job, now_ms: job ? serverNow(job, performance.now()) : 0, link: this.#follow?.link ?? (job?.done ? "ended" : "connecting"), id: this.src.split("/").pop() ?? "",
-      found_by_asking: this.#follow?.foundByAsking ?? false, can_create: this.hasAttribute("create"), notice: this.src ? noticeOf(this.#url().href) : "none",
-      news_age_ms: this.#follow?.newsAgeMs ?? null, failure: this.#follow?.failure ?? null, browser_offline: !navigator.onLine,
+      job, now_ms: job ? serverNow(job, performance.now()) : 0, link: this.#follower?.link ?? (job?.done ? "ended" : "connecting"), id: this.src.split("/").pop() ?? "",
+      found_by_polling: this.#follower?.foundByPolling ?? false, can_create: this.hasAttribute("create"), notice: this.src ? notificationState(this.#url().href) : "none",
+      news_age_ms: this.#follower?.newsAgeMs ?? null, failure: this.#follower?.failure ?? null, browser_offline: !navigator.onLine,
       checking: this.#checking, cancelling: this.#cancelling, retrying: this.#retrying, floor: this.#floor?.percent ?? 0, label: this.getAttribute("label") ?? "",
     };
   }
 
-  /** Now, since somebody did something, or it is over. */
+  /** Draw at once: after a person's action, or at the end. */
   #render() {
-    this.#frame.now();
+    this.#redraw.now();
   }
 
   #draw() {
@@ -284,15 +287,15 @@ export class JobProgress extends HTMLElement {
     };
     if (job) this.#failedPages?.recount(job.progress.failed);
     if (job?.links.timeline) this.#timeline.follow(new URL(job.links.timeline, this.#url()).href, job.seq, () => serverNow(job, performance.now()));
-    drawCard(this.#card, view(seen, this.words), around, this.words);
-    // A button that disappears under the focus must not throw the keyboard back to the top of the page.
+    drawCard(this.#card, jobView(seen, this.words), around, this.words);
+    // If the focused button disappears, keep the focus in the card rather than at the top of the page.
     const lost = focused instanceof HTMLElement && (focused.hidden || (focused instanceof HTMLButtonElement && focused.disabled));
     if (lost) (job?.done ? this.#card.sentence : this.#card.title).focus();
-    this.#age(this.#follow !== null && !CALM.includes(seen.link));
+    this.#age(this.#follower !== null && !CALM.includes(seen.link));
     this.#announce(seen);
   }
 
-  /** @param {Seen} seen */
+  /** @param {ViewInput} seen */
   #announce(seen) {
     const text = announcement(this.#announced, seen, this.words);
     this.#announced = seen;
@@ -306,7 +309,7 @@ export class JobProgress extends HTMLElement {
     setShown(this.#card.answer, text !== "");
   }
 
-  /** The age of the last news grows by itself; only then is there a timer. @param {boolean} on */
+  /** Run a timer only while the age of the state is shown growing. @param {boolean} on */
   #age(on) {
     if (on === (this.#ageing !== null)) return;
     if (this.#ageing !== null) clearInterval(this.#ageing);

@@ -1,43 +1,44 @@
 /*
- * Tells the end of a job by a notification of the system, where somebody asked for it by a click. It decides
- * when that is possible, and never asks for permission by itself. It follows the job on its own, so the notice
- * comes even when the dialog is closed; the stream is shared, so that costs no connection. Words: view.js.
+ * Shows a system notification at the end of a job, if requested by a click; it decides when that is possible, and never
+ * asks for permission unprompted. It must not know the dialog: it follows the job itself, so the notification comes
+ * even when the dialog is closed. The stream is shared, so this costs no connection.
+ * Next: ../client/follower.js; ../view/job-view.js for the sentence.
  */
-import { Follow, OneJob } from "../client/follower.js";
+import { Follower, JobSubject } from "../client/follower.js";
 import { say } from "../view/format.js";
 import { jobTitle, sentence } from "../view/job-view.js";
 
 /** @import { Job, Words } from "../wire" */
 
-/** Jobs that somebody waits for. @type {Map<string, Follow>} */
+/** The jobs to notify about, by URL. @type {Map<string, Follower>} */
 const waiting = new Map();
-/** This browser knows notifications but lets no page show one, as Chrome for Android does. */
+/** The browser has notifications but does not let pages show them, like Chrome for Android. */
 let unable = false;
 
-/** Whether a notice may be asked for, is on, or cannot be had. @param {string} url @returns {"offer" | "on" | "none"} */
-export function noticeOf(url) {
+/** Whether a notification can be requested, is requested, or is impossible. @param {string} url @returns {"offer" | "on" | "none"} */
+export function notificationState(url) {
   if (waiting.has(url)) return "on";
   return typeof Notification === "undefined" || Notification.permission === "denied" || unable ? "none" : "offer";
 }
 
-/** To be called on a click and nowhere else. Answers whether the notice will come.
- * @param {{url: string, job: Job, words: Words, fetch: typeof globalThis.fetch}} wish */
+/** Request a notification; call it on a click only. Resolves to whether it will come.
+ * @param {{url: string, job: Job, words: Words, fetch: typeof globalThis.fetch}} options */
 export async function notifyAtEnd({ url, job, words, fetch }) {
-  if (noticeOf(url) === "none" || (await Notification.requestPermission()) !== "granted") return false;
-  // This one says that it works, and finds out whether it does; the last one takes its place.
+  if (notificationState(url) === "none" || (await Notification.requestPermission()) !== "granted") return false;
+  // The first notification confirms the request and shows whether the browser allows it; the final one replaces it.
   if (!show(job, say(words, "notice_on"), words)) return false;
   if (waiting.has(url)) return true;
-  const subject = new OneJob(url, job);
-  const follow = new Follow({ subject, fetch });
-  waiting.set(url, follow);
-  follow.addEventListener("change", () => {
-    const gone = follow.link === "not_found";
+  const subject = new JobSubject(url, job);
+  const follower = new Follower({ subject, fetch });
+  waiting.set(url, follower);
+  follower.addEventListener("change", () => {
+    const gone = follower.link === "not_found";
     if (!subject.job?.done && !gone) return;
     waiting.delete(url);
-    follow.close();
+    follower.close();
     if (subject.job?.done) show(subject.job, sentence(subject.job, words), words);
   });
-  follow.start();
+  follower.start();
   return true;
 }
 
@@ -51,7 +52,7 @@ function show(job, body, words) {
     });
     return true;
   } catch {
-    unable = true; // said to the person by the caller
+    unable = true; // the caller tells the person
     return false;
   }
 }

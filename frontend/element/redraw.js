@@ -1,33 +1,33 @@
 /*
- * Draws at most once for each frame, however much is heard between two: what piled up while the page was busy
- * is one drawing and not thirty. A page that is not seen has no frames; there it is drawn at once, so that what
- * a hidden tab says, and what is shown first when it is looked at again, is the newest. It sets no timer.
+ * Limits drawing to once per animation frame, however many events arrive in between.
+ * It must not know what is drawn, and it sets no timer.
+ * Next: job-progress.js and ../page/batch.js, which draw through it.
  */
 
-export class Frame {
+export class Redraw {
   #draw;
-  /** @type {number | null} */ #asked = null;
+  /** @type {number | null} */ #requested = null;
 
   /** @param {() => void} draw */
   constructor(draw) {
     this.#draw = draw;
   }
 
-  /** Something has changed. */
-  soon() {
+  /** Draw in the next frame. A hidden page has no frames, so it draws at once and stays up to date. */
+  schedule() {
     if (document.visibilityState === "hidden") return this.now();
-    this.#asked ??= requestAnimationFrame(() => this.now());
+    this.#requested ??= requestAnimationFrame(() => this.now());
   }
 
-  /** Draw, whatever was asked for before. */
+  /** Draw now, in place of any scheduled drawing. */
   now() {
-    this.drop();
+    this.cancel();
     this.#draw();
   }
 
-  /** What was asked for is needed no more. */
-  drop() {
-    if (this.#asked !== null) cancelAnimationFrame(this.#asked);
-    this.#asked = null;
+  /** Cancel the scheduled drawing, if any. */
+  cancel() {
+    if (this.#requested !== null) cancelAnimationFrame(this.#requested);
+    this.#requested = null;
   }
 }

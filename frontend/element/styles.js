@@ -1,7 +1,8 @@
 /*
- * How <job-progress> looks. Only style: no behaviour, no words. A module and not a .css file, because a
- * shadow root takes it as a constructed style sheet, at once and under any Content-Security-Policy.
- * Colours follow the page's own color-scheme; every --unstuck-* property can be set by the page.
+ * The styles of <job-progress>, as a constructed style sheet: it applies at once and under any Content-Security-Policy.
+ * It must not hold behaviour or texts. Colours follow the page's color-scheme, and a page can set any --unstuck-*
+ * property.
+ * Next: template.js for the nodes; ../page/app.css for the batch page's styles.
  */
 
 const css = `
@@ -76,7 +77,7 @@ dd.bad { color: var(--bad); }
 .answer.bad { background: var(--bad-wash); color: var(--bad); }
 .sentence { font-size: 1.0625rem; font-weight: 550; overflow-wrap: anywhere; outline: 0; }
 
-details { border: 1px solid var(--line); border-radius: .625rem; overflow: clip; } /* Firefox lays a scroll bar over the corner */
+details { border: 1px solid var(--line); border-radius: .625rem; overflow: clip; } /* Firefox draws a scroll bar over the corner */
 summary { padding: .5625rem .875rem; font-weight: 600; font-size: .9375rem; cursor: pointer; border-radius: .625rem; }
 .problems summary { color: var(--bad); }
 .list { max-height: 13.5rem; overflow: auto; border-top: 1px solid var(--line); }
@@ -108,7 +109,7 @@ button[aria-busy="true"] { cursor: progress; }
 .small { font-size: .875rem !important; padding: .25rem .75rem !important; }
 a { color: var(--accent); text-underline-offset: .2em; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-[tabindex="-1"]:focus-visible { outline: 0; } /* focused by us so that it is read, not by hand */
+[tabindex="-1"]:focus-visible { outline: 0; } /* focused by script, for screen readers only */
 summary:focus-visible, details :focus-visible { outline-offset: -3px; }
 .unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
@@ -133,8 +134,8 @@ summary:focus-visible, details :focus-visible { outline-offset: -3px; }
 /** @type {CSSStyleSheet | null} */
 let sheet = null;
 
-/** One sheet for all elements of a page. */
-export function look() {
+/** The sheet, shared by all elements of a page. */
+export function styleSheet() {
   if (!sheet) {
     sheet = new CSSStyleSheet();
     sheet.replaceSync(css);

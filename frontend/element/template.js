@@ -1,17 +1,18 @@
 /*
- * The nodes of one job's card, and how a view is put on them. It decides what is where; what is said comes
- * from view.js, and what a button does is for job-progress.js. A node is touched only where something
- * changed, and lists have a bound, so that drawing a job of 10,000 files costs what one of 10 does.
+ * Builds the nodes of a job's card and draws a view on them; it decides the layout.
+ * It must not know what is said (../view/job-view.js decides) or what a button does (job-progress.js does). It touches a
+ * node only if something changed, and every list is bounded, so that a job of 10,000 files costs as much as one of 10.
+ * Next: styles.js; dom.js.
  */
 import { make, setBadge, setShown, setText } from "./dom.js";
 import { say } from "../view/format.js";
 
 /** @import { Words } from "../wire" */
-/** @import { Shown } from "../view/job-view.js" */
+/** @import { JobView } from "../view/job-view.js" */
 /** @typedef {ReturnType<typeof makeNodes>} Nodes */
 /** @typedef {Nodes & {card: HTMLElement}} Card */
 
-/** @typedef {object} Around what the page says about the card, and the job's address says about its links
+/** @typedef {object} CardContext what the element knows besides the view
  * @property {boolean} modal
  * @property {string | null} signin
  * @property {string | null} zip
@@ -65,7 +66,7 @@ function assemble(n) {
   return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
 }
 
-/** @param {Card} card @param {Shown} shown @param {Around} around @param {Words} words */
+/** @param {Card} card @param {JobView} shown @param {CardContext} around @param {Words} words */
 export function drawCard(card, shown, around, words) {
   setText(card.title, shown.title);
   setBadge(card.badge, shown.badge);
@@ -81,7 +82,7 @@ export function drawCard(card, shown, around, words) {
   drawButtons(card, shown, around, words);
 }
 
-/** @param {Card} card @param {Shown} shown */
+/** @param {Card} card @param {JobView} shown */
 function drawNumbers(card, shown) {
   for (const name of /** @type {const} */ (["percent", "eta", "amount", "rate"])) setText(card[name], shown[name]);
   setShown(card.meter, shown.meter);
@@ -92,7 +93,7 @@ function drawNumbers(card, shown) {
   else card.bar.value = shown.bar.value;
 }
 
-/** @param {HTMLElement} list @param {Shown["counts"]} counts */
+/** @param {HTMLElement} list @param {JobView["counts"]} counts */
 function drawCounts(list, counts) {
   setShown(list, counts.length > 0);
   while (list.children.length > counts.length) list.lastElementChild?.remove();
@@ -106,7 +107,7 @@ function drawCounts(list, counts) {
   });
 }
 
-/** @param {Card} card @param {Shown} shown @param {Words} words */
+/** @param {Card} card @param {JobView} shown @param {Words} words */
 function drawWork(card, shown, words) {
   const { names, more } = shown.current;
   setText(card.nowLabel, names.length ? say(words, "now_working_on") : "");
@@ -117,13 +118,13 @@ function drawWork(card, shown, words) {
   setShown(card.stage, shown.stage !== "");
 }
 
-/** @param {Card} card @param {Shown} shown @param {Words} words */
+/** @param {Card} card @param {JobView} shown @param {Words} words */
 function drawErrors(card, shown, words) {
   setShown(card.problems, shown.failed > 0);
   if (shown.failed === 0) return;
   setText(card.problemsTitle, say(words, "problems", { count: shown.failed }));
   card.errors.setAttribute("aria-label", card.problemsTitle.textContent ?? "");
-  // Failed items are only ever added, so the rows that are there stay as they are.
+  // Failed items are only ever added, so existing rows stay as they are.
   while (card.errors.children.length > shown.errors.length) card.errors.lastElementChild?.remove();
   shown.errors.slice(card.errors.children.length).forEach(({ name, message }) => {
     card.errors.append(make("li", {}, make("bdi", {}, name), make("span", { class: "message", dir: "auto" }, message)));
@@ -134,7 +135,7 @@ function drawErrors(card, shown, words) {
   setText(card.showAll, say(words, "show_failed", { count: shown.failed }));
 }
 
-/** @param {Card} card @param {Shown} shown */
+/** @param {Card} card @param {JobView} shown */
 function drawLink(card, shown) {
   card.linkText.className = shown.link.tone;
   const parts = [shown.link.text, shown.link.age, shown.link.found].filter(Boolean);
@@ -142,7 +143,7 @@ function drawLink(card, shown) {
   setShown(card.link, parts.length > 0);
 }
 
-/** @param {Card} card @param {Shown} shown @param {Around} around @param {Words} words */
+/** @param {Card} card @param {JobView} shown @param {CardContext} around @param {Words} words */
 function drawButtons(card, shown, around, words) {
   const { cancel, check, keep_watching: keep, sign_in: signIn, create_new: create, notify, retry } = shown.buttons;
   setButton(card.cancel, cancel, around.cancelling);
@@ -159,7 +160,7 @@ function drawButtons(card, shown, around, words) {
   setText(card.download, say(words, "download_all"));
   card.download.href = around.zip ?? "";
   setShown(card.download, around.zip !== null);
-  card.download.classList.toggle("primary", !retry.shown); // one of them is what one mostly wants
+  card.download.classList.toggle("primary", !retry.shown); // at most one primary button
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);
   setShown(card.footer, [card.cancel, card.notify, card.create, card.close, card.download, card.retry].some((one) => !one.hidden));

@@ -1,7 +1,8 @@
 /*
- * "What happened to my job?": the list under "Details" in a job's card. It asks for the timeline when it is
- * opened, and again when the job has changed while it is open, every few seconds at most; nothing waits for
- * it. At most a few hundred rows are in the document. The words for each entry are chosen here.
+ * "What happened to my job?": the list under "Details" in a job's card. It loads the timeline when it is opened, and
+ * again when the job has changed while it is open, at most every few seconds; at most a few hundred rows are drawn.
+ * It must not know streams or the rest of the card. The text of each entry is chosen here.
+ * Next: PROTOCOL.md for the timeline endpoint; ../view/locale/en.js for the texts (tl_…).
  */
 import { make, setShown, setText } from "./dom.js";
 import { duration, harmless, localeOf, say } from "../view/format.js";
@@ -12,14 +13,14 @@ import { english } from "../view/locale/en.js";
 /** @typedef {{at: string, what: string, text: string | null, item: {index: number, name: string | null} | null, attempt: number | null, worker: string | null}} Entry */
 /** @typedef {{name: string, text: string, about: string}} Line */
 
-const FEW = 50;
-const MOST = 500;
-const PAUSE_MS = 3_000; // between two questions
-const AGE_MS = 10_000; // "… ago" moves on
+const FIRST_PAGE = 50;
+const MAX_ENTRIES = 500;
+const PAUSE_MS = 3_000; // between two requests
+const AGE_MS = 10_000; // "… ago" grows
 const NAME_LENGTH = 72;
 const TEXT_LENGTH = 300;
 
-/** One entry in words. @param {Entry} entry @param {Words} [words] @returns {Line} */
+/** An entry in words. @param {Entry} entry @param {Words} [words] @returns {Line} */
 export function entryLine(entry, words = english) {
   const { what, text, item, attempt, worker } = entry;
   const detail = harmless(text ?? "", TEXT_LENGTH);
@@ -42,13 +43,13 @@ export class Timeline {
   #list = make("ol", { class: "list", tabindex: "0" });
   #place = make("span", { role: "status" });
   #earlier = make("button", { type: "button", class: "small" });
-  #limit = FEW;
+  #limit = FIRST_PAGE;
   /** @type {string | null} */ #url = null;
   #seq = 0;
   #shownSeq = -1;
   #now = () => Date.now();
-  #asking = false;
-  #askedAt = -Infinity;
+  #loading = false;
+  #loadedAt = -Infinity;
   /** @type {ReturnType<typeof setTimeout> | null} */ #due = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {(url: string) => Promise<Response>} */ #fetch;
@@ -59,70 +60,70 @@ export class Timeline {
     this.#fetch = fetch;
     this.#words = words;
     this.#earlier.addEventListener("click", () => {
-      this.#limit = MOST;
-      this.#ask();
+      this.#limit = MAX_ENTRIES;
+      this.#reload();
     });
     this.root.addEventListener("toggle", () => this.#toggled());
     this.root.append(this.#title, this.#list, make("div", { class: "pager" }, this.#place, this.#earlier));
   }
 
-  /** The job as it is shown now. @param {string} url of its timeline @param {number} seq @param {() => number} now the server's time */
+  /** Follow this timeline; load it again when `seq` has changed. @param {string} url @param {number} seq @param {() => number} now the server's time */
   follow(url, seq, now) {
     setText(this.#title, say(this.#words(), "details"));
     setText(this.#earlier, say(this.#words(), "tl_earlier"));
     setShown(this.root, true);
     [this.#url, this.#seq, this.#now] = [url, seq, now];
-    if (this.root.open) this.#askSoon();
+    if (this.root.open) this.#loadSoon();
   }
 
-  /** Nothing is followed any more. */
+  /** Stop following, and hide the list. */
   close() {
     this.root.open = false;
     setShown(this.root, false);
-    this.#quiet();
+    this.#stopTimers();
     this.#list.replaceChildren();
-    [this.#url, this.#shownSeq, this.#limit] = [null, -1, FEW];
+    [this.#url, this.#shownSeq, this.#limit] = [null, -1, FIRST_PAGE];
   }
 
-  #quiet() {
+  #stopTimers() {
     if (this.#due !== null) clearTimeout(this.#due);
     if (this.#ageing !== null) clearInterval(this.#ageing);
     this.#due = this.#ageing = null;
   }
 
   #toggled() {
-    if (!this.root.open) return this.#quiet();
+    if (!this.root.open) return this.#stopTimers();
     this.#ageing ??= setInterval(() => this.#age(), AGE_MS);
     this.#age();
-    this.#askSoon();
+    this.#loadSoon();
   }
 
-  #askSoon() {
-    if (this.#seq === this.#shownSeq || this.#asking || this.#due !== null) return;
-    const wait = this.#askedAt + PAUSE_MS - performance.now();
-    if (wait <= 0) void this.#ask();
-    else this.#due = setTimeout(() => this.#ask(), wait);
+  #loadSoon() {
+    if (this.#seq === this.#shownSeq || this.#loading || this.#due !== null) return;
+    const wait = this.#loadedAt + PAUSE_MS - performance.now();
+    if (wait <= 0) void this.#reload();
+    else this.#due = setTimeout(() => this.#reload(), wait);
   }
 
-  async #ask() {
+  async #reload() {
     const url = this.#url;
     if (this.#due !== null) clearTimeout(this.#due);
     this.#due = null;
     if (url === null) return;
     const seq = this.#seq;
-    [this.#asking, this.#askedAt] = [true, performance.now()];
+    [this.#loading, this.#loadedAt] = [true, performance.now()];
     if (!this.#list.hasChildNodes()) setText(this.#place, say(this.#words(), "items_loading"));
-    const told = await this.#load(`${url}?limit=${this.#limit}`);
-    this.#asking = false;
+    const answer = await this.#fetchEntries(`${url}?limit=${this.#limit}`);
+    this.#loading = false;
     if (url !== this.#url) return;
-    if ("reason" in told) setText(this.#place, say(this.#words(), "items_failed", told));
-    else this.#draw(told);
-    this.#shownSeq = seq; // after a failure the next change asks again
-    if (this.root.open) this.#askSoon();
+    if ("reason" in answer) setText(this.#place, say(this.#words(), "items_failed", answer));
+    else this.#draw(answer);
+    this.#shownSeq = seq; // after a failure, the job's next change loads it again
+    if (this.root.open) this.#loadSoon();
   }
 
   /** @param {string} url @returns {Promise<{entries: Entry[], more: boolean} | {reason: string}>} */
-  async #load(url) {
+  async #fetchEntries(url) {
     try {
       const response = await this.#fetch(url);
       const body = await response.json().catch(() => null);
@@ -132,7 +133,7 @@ export class Timeline {
     }
   }
 
-  /** @param {{entries: Entry[], more: boolean}} told */
+  /** @param {{entries: Entry[], more: boolean}} answer */
   #draw({ entries, more }) {
     const words = this.#words();
     const list = this.#list;
@@ -142,7 +143,7 @@ export class Timeline {
     this.#age();
     if (atEnd || this.#shownSeq < 0) list.scrollTop = list.scrollHeight;
     setText(this.#place, say(words, more ? "tl_newest" : "tl_all", { count: list.childElementCount }));
-    setShown(this.#earlier, more && this.#limit < MOST);
+    setShown(this.#earlier, more && this.#limit < MAX_ENTRIES);
   }
 
   #age() {

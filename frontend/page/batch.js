@@ -1,32 +1,33 @@
 /*
- * The batch page: starting a job (new-job.js), the list of jobs, and the dialog of one of them. It puts
- * the parts together and decides what is open: the address says it (#job=ID), so a link, the back button
- * and a reload all lead to the same dialog. The list's stream is closed as soon as all its jobs are done.
+ * The batch page: the form for a new job, the list of jobs, and the dialog of one of them. It puts the parts together and
+ * decides which dialog is open: the address says it (#job=ID), so a link, the back button and a reload all lead to the
+ * same dialog. It closes the list's stream once all its jobs are done. It must not know what the parts show.
+ * Next: new-job.js, job-list.js, stuck-jobs.js; ../index.html has the nodes.
  */
-import { Attention } from "./stuck-jobs.js";
+import { StuckJobs } from "./stuck-jobs.js";
 import { JobProgress } from "../define.js";
 import { setShown, setText } from "../element/dom.js";
-import { Follow } from "../client/follower.js";
-import { Frame } from "../element/redraw.js";
-import { JobList, JobRows, MOST_ROWS } from "./job-list.js";
+import { Follower } from "../client/follower.js";
+import { Redraw } from "../element/redraw.js";
+import { JobList, JobRows, MAX_ROWS } from "./job-list.js";
 import { NewJob } from "./new-job.js";
 import { say } from "../view/format.js";
-import { badge, jobTitle, view } from "../view/job-view.js";
+import { badge, jobTitle, jobView } from "../view/job-view.js";
 import { english as words } from "../view/locale/en.js";
 
 /** @import { Job } from "../wire" */
 
 const API = new URL("../../api/", import.meta.url);
 const TITLE = document.title;
-const LOOK_MS = 15_000;
+const SEARCH_MS = 15_000;
 const TROUBLES = ["polling", "offline", "signed_out", "not_found", "gave_up"];
 
 const list = new JobList(API);
 const rows = new JobRows(byId("jobs"), words);
-const attention = new Attention({ section: byId("attention"), elsewhere: byId("jobs-title"), words });
-const frame = new Frame(drawList);
-let lookedAt = -Infinity;
-/** @type {Follow | null} */ let follow = null;
+const stuckJobs = new StuckJobs({ section: byId("attention"), focusFallback: byId("jobs-title"), words });
+const redraw = new Redraw(drawList);
+let searchedAt = -Infinity;
+/** @type {Follower | null} */ let follower = null;
 /** @type {JobProgress | null} */ let open = null;
 /** @type {Map<string, Job>} */ const submitted = new Map();
 
@@ -38,44 +39,44 @@ function byId(id) {
 }
 
 // --- the list
-/** Follow the list, or ask at once where it is followed already. */
+/** Follow the list anew, which polls at once. */
 function watchList() {
-  follow?.close();
-  const following = new Follow({ subject: list });
-  follow = following;
-  following.addEventListener("change", () => frame.soon());
+  follower?.close();
+  const following = new Follower({ subject: list });
+  follower = following;
+  following.addEventListener("change", () => redraw.schedule());
   following.start();
 }
 
 function drawList() {
   const jobs = list.jobs;
   rows.draw(jobs);
-  attention.draw(jobs);
+  stuckJobs.draw(jobs);
   setText(byId("jobs-empty"), say(words, "no_jobs"));
   setShown(byId("jobs-empty"), list.loaded && jobs.length === 0);
   setShown(byId("more"), list.more && !list.full);
-  setText(byId("list-full"), list.more && list.full ? say(words, "list_full", { count: MOST_ROWS }) : "");
-  const link = follow?.link ?? "ended";
+  setText(byId("list-full"), list.more && list.full ? say(words, "list_full", { count: MAX_ROWS }) : "");
+  const link = follower?.link ?? "ended";
   const trouble = TROUBLES.includes(link) && link !== "polling";
-  const text = trouble ? view({ job: null, link, failure: follow?.failure ?? null, browser_offline: !navigator.onLine }, words).link.text : "";
+  const text = trouble ? jobView({ job: null, link, failure: follower?.failure ?? null, browser_offline: !navigator.onLine }, words).link.text : "";
   setText(byId("list-trouble"), trouble ? say(words, "list_trouble", { text }) : "");
   setShown(byId("list-trouble"), trouble);
-  if (link === "polling" && performance.now() - lookedAt > LOOK_MS) void lookForStuck();
+  if (link === "polling" && performance.now() - searchedAt > SEARCH_MS) void findStuckJobs();
 }
 
-/** A job that is stuck may be older than those that are listed: a stream tells of it, but a poll does not. */
-async function lookForStuck() {
-  lookedAt = performance.now();
+/** Find stuck jobs that are older than those listed: the stream reports them, but polls of the list do not. */
+async function findStuckJobs() {
+  searchedAt = performance.now();
   const body = await fetch(new URL("jobs?health=waiting_long,stalled,unresponsive&limit=200", API)).then((answer) => answer.json()).catch(() => null);
-  if (!Array.isArray(body?.jobs) || body.jobs.length === 0) return; // whether the server answers at all, the list shows
+  if (!Array.isArray(body?.jobs) || body.jobs.length === 0) return; // the list itself shows whether the server answers
   for (const job of body.jobs) list.add(job);
-  if (follow?.link === "ended") watchList();
+  if (follower?.link === "ended") watchList();
   drawList();
 }
 
 // --- the dialog
-/** Open the dialog that the address names, and close any other. */
-function followAddress() {
+/** Open the dialog named in the address, and close any other. */
+function syncWithAddress() {
   const id = /^#job=([\w-]{1,64})$/.exec(location.hash)?.[1] ?? null;
   const src = id === null ? null : new URL(`jobs/${id}`, API).href;
   if (open && open.src === src) return;
@@ -110,15 +111,15 @@ function openDialog(id, src, known) {
   document.body.append(dialog);
 }
 
-/** The tab tells the state too, for those who work in another one meanwhile. @param {Job | null} job */
+/** Show the state in the tab's title too. @param {Job | null} job */
 function drawTitle(job) {
   if (!job) return;
-  const shown = view({ job, link: "live" }, words);
+  const shown = jobView({ job, link: "live" }, words);
   const state = job.done ? badge(job, words).text : shown.percent || shown.badge.text;
   document.title = say(words, "page_title", { state, name: jobTitle(job, words) });
 }
 
-// --- all together
+// --- start
 /** @param {Job} job */
 function onStarted(job) {
   submitted.set(job.id, job);
@@ -129,9 +130,9 @@ function onStarted(job) {
 }
 
 function onShown() {
-  if (document.visibilityState !== "visible" || follow?.link !== "ended") return;
+  if (document.visibilityState !== "visible" || follower?.link !== "ended") return;
   watchList();
-  void lookForStuck();
+  void findStuckJobs();
 }
 
 setText(byId("more"), say(words, "more_jobs"));
@@ -139,10 +140,10 @@ byId("more").addEventListener("click", () => {
   list.widen();
   watchList();
 });
-window.addEventListener("hashchange", followAddress);
+window.addEventListener("hashchange", syncWithAddress);
 document.addEventListener("visibilitychange", onShown);
 window.addEventListener("pageshow", (event) => event.persisted && onShown());
 const newJob = new NewJob({ api: API, byId, words, onStarted, onBroken: watchList });
 watchList();
-void lookForStuck();
-followAddress();
+void findStuckJobs();
+syncWithAddress();

@@ -1,26 +1,26 @@
 /*
- * Finds out which files were chosen or dropped, folders included, and whether the server will take them.
- * It decides what is a problem before anything is sent; it draws nothing and sends nothing. Limits come
- * from the server; the walk through a folder stops as soon as there are more files than it takes.
+ * Lists the files that were chosen or dropped, folders included, and checks them against the server's limits before
+ * anything is sent. It must not draw or send. The walk through a folder stops once it has found more files than allowed.
+ * Next: new-job.js, which shows the problems; upload.js, which sends the files.
  */
 import { byteSize, harmless, say } from "../view/format.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Kind, Limits, Words } from "../wire" */
-/** @import { Chosen } from "./upload.js" */
+/** @import { ChosenFile } from "./upload.js" */
 
-const NAMED = 3; // so many examples of one problem are named, the rest counted
+const NAMED = 3; // examples named per problem; the others are counted
 const NAME_SHOWN = 60;
 
 const SLICE_MS = 8; // half a frame
 
-/** @typedef {{file: File, name: string}} Found */
+/** @typedef {{file: File, name: string}} FoundFile */
 
-/** With their sizes. Each is a question to the browser's own process: asked of 10,000 files in one go, the page
- * stood still for a second and more, so it is done a slice at a time.
- * @param {Found[]} found @returns {Promise<Chosen[]>} */
-export async function measured(found) {
-  /** @type {Chosen[]} */
+/** Read the sizes of the files, a slice at a time: each is a call to the browser's main process, and reading 10,000
+ * at once blocked the page for over a second.
+ * @param {FoundFile[]} found @returns {Promise<ChosenFile[]>} */
+export async function withSizes(found) {
+  /** @type {ChosenFile[]} */
   const files = [];
   let until = performance.now() + SLICE_MS;
   for (const { file, name } of found) {
@@ -32,14 +32,14 @@ export async function measured(found) {
   return files;
 }
 
-/** @param {Iterable<File>} files @returns {Found[]} */
+/** @param {Iterable<File>} files @returns {FoundFile[]} */
 export function fromInput(files) {
   return [...files].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
 }
 
-/** What was dropped, with the paths inside dropped folders. Must be called while the drop event lasts:
- * the entries are gone afterwards.
- * @param {DataTransfer} transfer @param {number} most @returns {Promise<{files: Found[], unreadable: {name: string, reason: string}[]}>} */
+/** The dropped files, with their paths inside dropped folders. Call it during the drop event: the entries are gone
+ * afterwards.
+ * @param {DataTransfer} transfer @param {number} most @returns {Promise<{files: FoundFile[], unreadable: {name: string, reason: string}[]}>} */
 export function fromDrop(transfer, most) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? null).filter((entry) => entry !== null);
   if (entries.length === 0) return Promise.resolve({ files: fromInput(transfer.files), unreadable: [] });
@@ -48,7 +48,7 @@ export function fromDrop(transfer, most) {
 
 /** @param {FileSystemEntry[]} entries @param {number} most */
 async function walk(entries, most) {
-  /** @type {Found[]} */
+  /** @type {FoundFile[]} */
   const files = [];
   /** @type {{name: string, reason: string}[]} */
   const unreadable = [];
@@ -64,7 +64,7 @@ async function walk(entries, most) {
   return { files, unreadable };
 }
 
-/** A folder is read in portions of 100; an empty portion is its end.
+/** Read a folder's entries; browsers give them in portions of 100, and an empty portion is the end.
  * @param {FileSystemDirectoryEntry} folder @param {number} most */
 async function children(folder, most) {
   const reader = folder.createReader();
@@ -82,10 +82,10 @@ function fileOf(entry) {
   return new Promise((resolve, reject) => entry.file(resolve, reject));
 }
 
-/** What stands against sending these files (problems), and what a person should know (warnings).
- * @param {Chosen[]} chosen @param {Kind} kind @param {Limits} limits @param {Words} [words]
+/** Check the files: problems prevent sending, warnings do not.
+ * @param {ChosenFile[]} chosen @param {Kind} kind @param {Limits} limits @param {Words} [words]
  * @returns {{bytes: number, problems: string[], warnings: string[]}} */
-export function judge(chosen, kind, limits, words = english) {
+export function checkFiles(chosen, kind, limits, words = english) {
   const bytes = chosen.reduce((sum, file) => sum + file.size, 0);
   const size = (/** @type {number} */ count) => byteSize(count, words);
   const problems = [];
@@ -99,13 +99,13 @@ export function judge(chosen, kind, limits, words = english) {
   return { bytes, problems, warnings: odd > 0 ? [say(words, "not_accepted", { count: odd, accept: (kind.accept ?? "").replaceAll(",", ", ") })] : [] };
 }
 
-/** @param {Chosen[]} wrong @param {Words} words @param {(one: Chosen) => string} tell */
+/** @param {ChosenFile[]} wrong @param {Words} words @param {(one: ChosenFile) => string} tell */
 function named(wrong, words, tell) {
   const lines = wrong.slice(0, NAMED).map(tell);
   return wrong.length > NAMED ? [...lines, say(words, "and_others", { count: wrong.length - NAMED })] : lines;
 }
 
-/** The rule of <input accept>: extensions, types, or whole families of types. A file of unknown type passes.
+/** Apply the rule of <input accept>: extensions, types, or families of types. A file of unknown type passes.
  * @param {string | null} accept @param {{name: string, type: string}} file */
 export function accepts(accept, file) {
   const rules = (accept ?? "").split(",").map((rule) => rule.trim().toLowerCase()).filter(Boolean);

@@ -1,10 +1,11 @@
 /*
- * The list of jobs on the batch page. JobList is a subject for follow.js: one stream and one poll for all
- * jobs, merged so that no job ever goes back. JobRows draws it. The list is done, and everything closed,
- * when every job in it is done. It holds at most 200 jobs; what a row says comes from view.js.
+ * The list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for all jobs, merged so that
+ * no job goes back; it is done when every job in it is done, and holds at most 200. JobRows draws it.
+ * It must not know streams or timers, nor what a row says (../view/job-view.js decides).
+ * Next: batch.js, which follows it.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
-import { stuck } from "../view/health.js";
+import { isStuck } from "../view/health.js";
 import { harmless, localeOf, say } from "../view/format.js";
 import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -12,17 +13,17 @@ import { english } from "../view/locale/en.js";
 /** @import { Job, Standing, Words } from "../wire" */
 
 const PAGE = 20;
-export const MOST_ROWS = 200;
+export const MAX_ROWS = 200;
 
 export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
-  /** Ids in heartbeats that a poll did not bring: older than what is listed. @type {Set<string>} */ #elsewhere = new Set();
-  /** @type {string[]} */ #asked = [];
-  #told = 0;
-  #wanted = PAGE;
-  /** There are more jobs than are held. */ more = false;
-  /** The list has been read at least once. */ loaded = false;
+  /** Ids in heartbeats that no poll brought: jobs older than those listed. @type {Set<string>} */ #unlisted = new Set();
+  /** @type {string[]} */ #missing = [];
+  #version = 0;
+  #limit = PAGE;
+  /** Whether the server has more jobs than are held. */ more = false;
+  /** Whether the list has been loaded. */ loaded = false;
   #api;
 
   /** @param {URL} api */
@@ -32,7 +33,7 @@ export class JobList {
   }
 
   get pollUrl() {
-    return new URL(`jobs?limit=${this.#wanted}`, this.#api).href;
+    return new URL(`jobs?limit=${this.#limit}`, this.#api).href;
   }
 
   /** Newest first. */
@@ -41,15 +42,15 @@ export class JobList {
   }
 
   get full() {
-    return this.#wanted >= MOST_ROWS;
+    return this.#limit >= MAX_ROWS;
   }
 
-  /** Ask for one page more from the next poll on. */
+  /** Load one page more from the next poll on. */
   widen() {
-    this.#wanted = Math.min(MOST_ROWS, this.#wanted + PAGE);
+    this.#limit = Math.min(MAX_ROWS, this.#limit + PAGE);
   }
 
-  /** @param {Job} job a job that the page knows from elsewhere */
+  /** @param {Job} job from another request of the page */
   add(job) {
     this.#merge(job);
   }
@@ -67,7 +68,7 @@ export class JobList {
     for (const job of gone) this.#jobs.delete(job.id);
     const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
     const changed = !this.loaded || gone.length + merged.length > 0;
-    for (const id of this.#asked) if (!this.#jobs.has(id)) this.#elsewhere.add(id);
+    for (const id of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.add(id);
     this.more = Boolean(body.next);
     this.loaded = true;
     return this.#standing(changed);
@@ -76,18 +77,18 @@ export class JobList {
   /** @param {any} data @returns {Standing | null} */
   readJob(data) {
     if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
-    if (!this.#elsewhere.has(data.id) || stuck(data)) this.#merge(data);
+    if (!this.#unlisted.has(data.id) || isStuck(data)) this.#merge(data);
     return this.#standing();
   }
 
-  /** A beat names every job that is not done: one that is unknown, ahead, or missing means that we are behind. One that
-   * names none comes from a store that does not answer now, and says nothing. @param {any} data */
-  readBeat(data) {
+  /** A heartbeat names every job that is not done: if one is unknown, ahead or missing, the list is behind. A heartbeat
+   * that names none comes from a server whose store does not answer at the moment, and means nothing. @param {any} data */
+  readHeartbeat(data) {
     const seqs = new Map(Object.entries(data.jobs ?? {}));
     if (seqs.size === 0) return null;
-    this.#asked = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#elsewhere.has(id));
+    this.#missing = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#unlisted.has(id));
     const ahead = [...this.#jobs.values()].some((job) => !job.done && (seqs.get(job.id) ?? Infinity) > job.seq);
-    return this.#told + (ahead || this.#asked.length > 0 ? 1 : 0);
+    return this.#version + (ahead || this.#missing.length > 0 ? 1 : 0);
   }
 
   /** @param {any} data */
@@ -100,28 +101,28 @@ export class JobList {
     this.#trim();
   }
 
-  /** The list has no seq of its own: what is told moves it on, but not a poll that found nothing new. */
+  /** The list's own seq: each change counts, but not a poll that found nothing new. */
   #standing(changed = true) {
-    if (changed) this.#told += 1;
+    if (changed) this.#version += 1;
     const jobs = [...this.#jobs.values()];
     const waits = jobs.filter((job) => !job.done).map((job) => job.poll_after_ms ?? 5_000);
-    return { seq: this.#told, done: this.loaded && waits.length === 0, poll_after_ms: waits.length ? Math.min(...waits) : null };
+    return { seq: this.#version, done: this.loaded && waits.length === 0, poll_after_ms: waits.length ? Math.min(...waits) : null };
   }
 
-  /** @param {Job} job @returns {boolean} whether it is new, or newer than what was held */
+  /** @param {Job} job @returns {boolean} whether it is new or newer */
   #merge(job) {
     const held = this.#jobs.get(job.id);
     if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return false;
     this.#jobs.set(job.id, job);
-    this.#elsewhere.delete(job.id);
+    this.#unlisted.delete(job.id);
     return held?.seq !== job.seq;
   }
 
   #trim() {
-    if (this.#jobs.size <= MOST_ROWS) return;
-    for (const job of this.jobs.slice(MOST_ROWS).filter((one) => !stuck(one))) {
+    if (this.#jobs.size <= MAX_ROWS) return;
+    for (const job of this.jobs.slice(MAX_ROWS).filter((one) => !isStuck(one))) {
       this.#jobs.delete(job.id);
-      this.#elsewhere.add(job.id);
+      this.#unlisted.add(job.id);
       this.more = true;
     }
   }

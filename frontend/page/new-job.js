@@ -1,21 +1,23 @@
 /*
- * The form for a new job: kind, files, options, sending. It decides when the form may be sent; what is
- * wrong with files is for choose.js, the options' fields are made by options.js, the wire is upload.js.
+ * The form for a new job: kind, files, options, sending. It decides when the form may be sent.
+ * It must not know what is wrong with files (file-picker.js decides), how options look (option-fields.js) or the wire
+ * (upload.js).
+ * Next: those three.
  */
-import { fromDrop, fromInput, judge, measured } from "./file-picker.js";
+import { fromDrop, fromInput, checkFiles, withSizes } from "./file-picker.js";
 import { icon, make, setShown, setText } from "../element/dom.js";
-import { Once } from "../client/idempotency-key.js";
+import { IdempotencyKey } from "../client/idempotency-key.js";
 import { fillOptions, optionFields, optionValues } from "./option-fields.js";
-import { Refused, submit } from "./upload.js";
+import { SubmitError, submit } from "./upload.js";
 import { byteSize, harmless, percentText, say } from "../view/format.js";
 import { refusal } from "../view/job-view.js";
 
 /** @import { Job, Kind, Limits, Words } from "../wire" */
-/** @import { Chosen, Order } from "./upload.js" */
-/** @import { Found } from "./file-picker.js" */
+/** @import { ChosenFile, Submission } from "./upload.js" */
+/** @import { FoundFile } from "./file-picker.js" */
 
 const NAMES_SHOWN = 5;
-const ORDERS_KEPT = 20; // of the jobs that this page started, so that they can be started again
+const SUBMISSIONS_KEPT = 20; // of jobs that this page started, to start them again
 const NAME_LENGTH = 80;
 
 export class NewJob {
@@ -27,13 +29,13 @@ export class NewJob {
   /** @type {Kind[]} */ #kinds = [];
   /** @type {Limits} */ #limits = { max_files: 0, max_file_bytes: 0, max_job_bytes: 0, max_name_length: 0 };
   /** @type {Kind | null} */ #kind = null;
-  /** @type {Chosen[]} */ #chosen = [];
+  /** @type {ChosenFile[]} */ #chosen = [];
   /** @type {string[]} */ #unreadable = [];
-  #toRead = 0; // files whose sizes are being asked for
+  #toRead = 0; // files whose sizes are being read
   #reading = new AbortController();
   /** @type {(() => void) | null} */ #abort = null;
-  /** By job: what was sent. @type {Map<string, Omit<Order, "key">>} */ #orders = new Map();
-  #once = new Once();
+  /** What was sent, by job id. @type {Map<string, Omit<Submission, "key">>} */ #submissions = new Map();
+  #idempotencyKey = new IdempotencyKey();
 
   /** @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken: () => void}} page */
   constructor(page) {
@@ -113,19 +115,19 @@ export class NewJob {
       say(this.#words, "folder_unreadable", { name: harmless(name, NAME_LENGTH), reason: harmless(reason) })));
   }
 
-  /** Fill the form in as it was for this job, as far as the page still knows; the person starts it.
-   * @param {string} id @param {string | null} kind where no more is known of the job */
+  /** Fill in the form as it was for this job, as far as the page still knows; the person sends it.
+   * @param {string} id @param {string | null} kind if nothing more is known of the job */
   again(id, kind) {
-    const order = this.#orders.get(id);
-    const choice = this.#form.querySelector(`input[name="kind"][value="${CSS.escape(order?.kind ?? kind ?? "")}"]`);
+    const submission = this.#submissions.get(id);
+    const choice = this.#form.querySelector(`input[name="kind"][value="${CSS.escape(submission?.kind ?? kind ?? "")}"]`);
     if (choice instanceof HTMLInputElement) choice.checked = true;
     this.#useKind();
-    if (order) {
-      fillOptions(order.options, this.#form);
-      this.#input("name").value = order.name;
-      this.#input("total").value = String(order.total ?? this.#input("total").value);
+    if (submission) {
+      fillOptions(submission.options, this.#form);
+      this.#input("name").value = submission.name;
+      this.#input("total").value = String(submission.total ?? this.#input("total").value);
     }
-    this.#choose(order?.files ?? this.#chosen, choice && !order && this.#kind?.needs_file ? [say(this.#words, "choose_again")] : []);
+    this.#choose(submission?.files ?? this.#chosen, choice && !submission && this.#kind?.needs_file ? [say(this.#words, "choose_again")] : []);
     this.#byId("start").focus();
     this.#byId("new-job").scrollIntoView({ block: "nearest" });
   }
@@ -166,33 +168,33 @@ export class NewJob {
   }
 
   // --- files
-  /** @param {Found[]} found @param {string[]} unreadable */
+  /** @param {FoundFile[]} found @param {string[]} unreadable */
   async #add(found, unreadable) {
     const { signal } = this.#reading;
     this.#toRead += found.length;
     this.#changed();
-    const files = await measured(found);
-    if (signal.aborted) return; // all were removed meanwhile
+    const files = await withSizes(found);
+    if (signal.aborted) return; // all files were removed meanwhile
     this.#toRead -= found.length;
     const names = new Set(files.map(({ name }) => name));
     this.#choose([...this.#chosen.filter(({ name }) => !names.has(name)), ...files], unreadable);
   }
 
-  /** @param {Chosen[]} files @param {string[]} unreadable */
+  /** @param {ChosenFile[]} files @param {string[]} unreadable */
   #choose(files, unreadable) {
     [this.#chosen, this.#unreadable] = [files, unreadable];
     this.#changed();
   }
 
-  /** Something in the form is different: judge it again. */
+  /** Check the form again after a change. */
   #changed() {
     const kind = this.#kind;
     if (!kind) return;
-    const { bytes, problems, warnings } = judge(this.#chosen, kind, this.#limits, this.#words);
+    const { bytes, problems, warnings } = checkFiles(this.#chosen, kind, this.#limits, this.#words);
     const files = kind.needs_file;
     this.#drawChosen(files, bytes);
-    this.#tell("problems", files ? problems : []);
-    this.#tell("warnings", files ? [...this.#unreadable, ...warnings] : []);
+    this.#showLines("problems", files ? problems : []);
+    this.#showLines("warnings", files ? [...this.#unreadable, ...warnings] : []);
     const count = files ? this.#chosen.length : Number(this.#input("total").value);
     const key = count < 1 ? "start" : files ? "start_files" : "start_items";
     setText(this.#byId("start"), say(this.#words, key, { count }));
@@ -214,7 +216,7 @@ export class NewJob {
   }
 
   /** @param {string} id @param {string[]} lines */
-  #tell(id, lines) {
+  #showLines(id, lines) {
     this.#byId(id).replaceChildren(...lines.map((line) => make("p", {}, line)));
     setShown(this.#byId(id), lines.length > 0);
   }
@@ -223,26 +225,26 @@ export class NewJob {
   async #send() {
     const kind = this.#kind;
     if (!kind || this.#abort) return;
-    if (kind.needs_file && this.#chosen.length === 0) return this.#tell("problems", [say(this.#words, "choose_first")]);
-    const order = {
+    if (kind.needs_file && this.#chosen.length === 0) return this.#showLines("problems", [say(this.#words, "choose_first")]);
+    const submission = {
       url: new URL("jobs", this.#api), kind: kind.name, options: optionValues(kind.options, this.#form), name: this.#input("name").value.trim(),
       files: kind.needs_file ? this.#chosen : [], total: kind.needs_file ? null : Number(this.#input("total").value),
     };
-    const { job, abort } = submit({ ...order, key: this.#keyOf(order) }, (sent, size) => this.#drawUpload(sent, size));
+    const { job, abort } = submit({ ...submission, key: this.#keyOf(submission) }, (sent, size) => this.#drawUpload(sent, size));
     this.#abort = abort;
     this.#beginUpload(kind.needs_file);
     try {
-      this.#started(await job, order);
+      this.#started(await job, submission);
     } catch (error) {
       this.#failed(error);
     }
   }
 
-  /** One key as long as the same is sent, so that an answer that got lost never starts the work twice.
-   * @param {Omit<Order, "key">} order */
-  #keyOf(order) {
-    const files = order.files.map(({ file, name }) => [name, file.size, file.lastModified]);
-    return this.#once.key(JSON.stringify([order.kind, order.options, order.name, order.total, files]));
+  /** The same key while the same is sent, so that a lost answer never starts the work twice.
+   * @param {Omit<Submission, "key">} submission */
+  #keyOf(submission) {
+    const files = submission.files.map(({ file, name }) => [name, file.size, file.lastModified]);
+    return this.#idempotencyKey.keyFor(JSON.stringify([submission.kind, submission.options, submission.name, submission.total, files]));
   }
 
   /** @param {boolean} files */
@@ -270,16 +272,16 @@ export class NewJob {
     setText(this.#byId("upload-amount"), all ? say(this.#words, "upload_accepting") : size > 0 ? say(this.#words, "upload_amount", amounts) : "");
   }
 
-  /** @param {Job} job @param {Omit<Order, "key">} order */
-  #started(job, order) {
+  /** @param {Job} job @param {Omit<Submission, "key">} submission */
+  #started(job, submission) {
     this.#abort = null;
-    this.#orders.set(job.id, order);
-    for (const id of [...this.#orders.keys()].slice(0, -ORDERS_KEPT)) this.#orders.delete(id);
-    this.#once.done();
+    this.#submissions.set(job.id, submission);
+    for (const id of [...this.#submissions.keys()].slice(0, -SUBMISSIONS_KEPT)) this.#submissions.delete(id);
+    this.#idempotencyKey.renew();
     this.#uploading(false);
     this.#input("name").value = "";
     this.#choose([], []);
-    this.#byId("start").focus(); // where the dialog gives the focus back to
+    this.#byId("start").focus(); // the dialog returns the focus here
     this.#onStarted(job);
   }
 
@@ -288,11 +290,11 @@ export class NewJob {
     this.#abort = null;
     this.#uploading(false);
     this.#byId("start").focus();
-    if (!(error instanceof Refused)) throw error;
+    if (!(error instanceof SubmitError)) throw error;
     if (error.status === null && !error.cancelled) this.#onBroken();
     const reason = error.status === null ? say(this.#words, "upload_broken") : refusal(error.problem, error.status, this.#words);
     const key = error.cancelled ? "upload_cancelled" : error.status === null ? "upload_unclear" : "upload_failed";
-    this.#tell("problems", [say(this.#words, key, { reason })]);
+    this.#showLines("problems", [say(this.#words, key, { reason })]);
   }
 }
 
@@ -309,6 +311,6 @@ async function getJson(url) {
     const response = await fetch(url, { headers: { Accept: "application/json" } });
     return [await response.json().catch(() => null), response.status];
   } catch {
-    return [null, null]; // said to the person by the caller
+    return [null, null]; // the caller tells the person
   }
 }

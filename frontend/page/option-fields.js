@@ -1,6 +1,7 @@
 /*
- * Makes the form for a kind's options out of what the kind declares, and reads it again. The browser's own
- * checks (required, min, max, step) do the work; the server checks once more. It knows no kind by name.
+ * Makes the form fields for a kind's options from their declarations, and reads the values back. The browser's own
+ * checks (required, min, max, step) do the work; the server checks again. It must not know any kind by name.
+ * Next: new-job.js; PROTOCOL.md for the declarations.
  */
 import { make } from "../element/dom.js";
 import { say } from "../view/format.js";
@@ -23,7 +24,7 @@ export function optionFields(options, words = english) {
   });
 }
 
-/** The values in the form; one left empty is left out, so that the server's default holds.
+/** The values in the form, without empty ones, so that the server's defaults apply.
  * @param {Option[]} options @param {HTMLFormElement} form @returns {Record<string, unknown>} */
 export function optionValues(options, form) {
   /** @type {Record<string, unknown>} */
@@ -39,7 +40,7 @@ export function optionValues(options, form) {
   return values;
 }
 
-/** Put values in that were sent before. @param {Record<string, unknown>} values @param {HTMLFormElement} form */
+/** Fill in values that were sent before. @param {Record<string, unknown>} values @param {HTMLFormElement} form */
 export function fillOptions(values, form) {
   for (const [name, value] of Object.entries(values)) {
     const input = form.elements.namedItem(name);

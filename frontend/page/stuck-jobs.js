@@ -1,59 +1,60 @@
 /*
- * "Needs attention": the jobs of the batch page that do not get on, with what is known of each, and what a
- * person can do: have what runs tried again, or give up on the job. Both are asked for in place and confirmed
- * there. It is shown only while there is something to say. At most a few jobs are drawn; words: words.js.
+ * "Needs attention": the jobs of the batch page that are stuck, what is known of each, and what a person can do: retry
+ * its running files, or give up on the job. Both are confirmed in place. It is shown only while there is something to
+ * say, and draws at most a few jobs. It must not know how jobs are followed.
+ * Next: ../view/health.js; PROTOCOL.md for the operator's requests.
  */
 import { icon, make, setShown, setText } from "../element/dom.js";
-import { healthFact, serverNow, stuck } from "../view/health.js";
+import { healthFact, serverNow, isStuck } from "../view/health.js";
 import { duration, harmless, say } from "../view/format.js";
 import { jobTitle, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Item, Job, Words } from "../wire" */
 /** @typedef {ReturnType<typeof makeRow>} Row */
-/** @typedef {{seq: number, at_ms: number, job: Job | null, items: Item[]}} Running what is worked on, as asked for at a time */
+/** @typedef {{seq: number, at_ms: number, job: Job | null, items: Item[]}} Running the running items, and when they were loaded */
 
-const MOST = 5;
-const AGE_MS = 5_000; // times move on
-const LOOK_MS = 15_000; // a sign of life is no news of the job, so it is asked for
-const SAID_MS = 15_000; // what was done is told for so long
-const ITEMS = 200; // more than any machine works on at a time
+const MAX_ROWS = 5;
+const AGE_MS = 5_000; // durations grow
+const REFRESH_MS = 15_000; // a heartbeat of a worker is no change of the job, so it is polled
+const MESSAGE_MS = 15_000; // how long a message about an action stays
+const MAX_ITEMS = 200; // more than any machine works on at once
 const WHY_LENGTH = 500;
 const NAME_LENGTH = 48;
 
-export class Attention {
+export class StuckJobs {
   /** @type {Map<string, Row>} */ #rows = new Map();
   /** @type {Map<string, Job>} */ #jobs = new Map();
   #section;
   #list = make("ul", { class: "stuck" });
   #more = make("p", { class: "hint" });
-  #said = make("p", { class: "hint", role: "status" });
+  #message = make("p", { class: "hint", role: "status" });
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
-  /** @type {ReturnType<typeof setTimeout> | null} */ #saying = null;
+  /** @type {ReturnType<typeof setTimeout> | null} */ #messageTimer = null;
   /** @type {Words} */ #words;
-  #elsewhere;
+  #focusFallback;
 
-  /** @param {{section: HTMLElement, elsewhere: HTMLElement, words?: Words}} page where the keyboard goes when the section leaves: `elsewhere` */
-  constructor({ section, elsewhere, words = english }) {
+  /** @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page focusFallback: takes the focus when the section disappears */
+  constructor({ section, focusFallback, words = english }) {
     this.#section = section;
-    this.#elsewhere = elsewhere;
+    this.#focusFallback = focusFallback;
     this.#words = words;
     const title = make("h2", { id: "attention-title", tabindex: "-1" }, icon("warn"), say(words, "attention"));
-    section.append(title, this.#list, this.#more, this.#said);
+    section.append(title, this.#list, this.#more, this.#message);
   }
 
-  /** All that the page knows. @param {Job[]} jobs */
+  /** Draw those of all known jobs that are stuck. @param {Job[]} jobs */
   draw(jobs) {
     this.#jobs = new Map(jobs.map((job) => [job.id, job]));
-    const found = jobs.filter(stuck);
-    const shown = found.slice(0, MOST);
+    const found = jobs.filter(isStuck);
+    const shown = found.slice(0, MAX_ROWS);
     const there = new Set(shown.map((job) => job.id));
     for (const [id, row] of this.#rows) if (!there.has(id) && row.ask.hidden) this.#drop(id, row);
     for (const job of shown) if (!this.#rows.has(job.id)) this.#add(job);
-    setText(this.#more, found.length > MOST ? say(this.#words, "attention_more", { count: found.length - MOST }) : "");
-    setShown(this.#more, found.length > MOST);
+    setText(this.#more, found.length > MAX_ROWS ? say(this.#words, "attention_more", { count: found.length - MAX_ROWS }) : "");
+    setShown(this.#more, found.length > MAX_ROWS);
     this.#age();
-    this.#settle();
+    this.#updateSection();
   }
 
   /** @param {Job} job */
@@ -66,7 +67,7 @@ export class Attention {
     row.leave.addEventListener("click", () => this.#close(job.id, row));
     row.ask.addEventListener("submit", (event) => {
       event.preventDefault();
-      void this.#do(job.id, row);
+      void this.#submit(job.id, row);
     });
     row.ask.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.#close(job.id, row);
@@ -78,15 +79,15 @@ export class Attention {
     const focused = row.item.contains(document.activeElement);
     row.item.remove();
     this.#rows.delete(id);
-    if (focused) (this.#rows.size > 0 ? this.#section.querySelector("h2") : this.#elsewhere)?.focus();
+    if (focused) (this.#rows.size > 0 ? this.#section.querySelector("h2") : this.#focusFallback)?.focus();
   }
 
-  /** Shown while there is a job or a word to show. */
-  #settle() {
-    const needed = this.#rows.size > 0 || this.#said.textContent !== "";
-    if (!needed && this.#section.contains(document.activeElement)) this.#elsewhere.focus();
+  /** Show the section while it has a row or a message. */
+  #updateSection() {
+    const needed = this.#rows.size > 0 || this.#message.textContent !== "";
+    if (!needed && this.#section.contains(document.activeElement)) this.#focusFallback.focus();
     setShown(this.#section, needed);
-    setShown(this.#said, this.#said.textContent !== "");
+    setShown(this.#message, this.#message.textContent !== "");
     if (this.#rows.size > 0) this.#ageing ??= setInterval(() => this.#age(), AGE_MS);
     else if (this.#ageing !== null) {
       clearInterval(this.#ageing);
@@ -98,23 +99,23 @@ export class Attention {
     for (const [id, row] of this.#rows) {
       const job = this.#jobs.get(id);
       if (!job) continue;
-      const due = row.running.seq !== job.seq || performance.now() - row.running.at_ms > LOOK_MS;
-      if (job.state === "running" && due && !row.asking) void this.#look(job, row);
+      const due = row.running.seq !== job.seq || performance.now() - row.running.at_ms > REFRESH_MS;
+      if (job.state === "running" && due && !row.asking) void this.#refresh(job, row);
       drawRow(row, job, serverNow(job, performance.now()), this.#words);
     }
   }
 
-  /** What is worked on, and by whom. @param {Job} job @param {Row} row */
-  async #look(job, row) {
+  /** Load the running items and their workers. @param {Job} job @param {Row} row */
+  async #refresh(job, row) {
     row.asking = true;
-    const [[fresh], [body]] = await Promise.all([ask(job.links.self), ask(`${job.links.items}?state=running&limit=${ITEMS}`)]);
+    const [[fresh], [body]] = await Promise.all([request(job.links.self), request(`${job.links.items}?state=running&limit=${MAX_ITEMS}`)]);
     row.asking = false;
-    if (!Array.isArray(body?.items) || typeof fresh?.server_time !== "string") return; // the next look may do better
+    if (!Array.isArray(body?.items) || typeof fresh?.server_time !== "string") return; // the next refresh may succeed
     row.running = { seq: job.seq, at_ms: performance.now(), job: fresh, items: body.items };
     drawRow(row, this.#jobs.get(job.id) ?? job, serverNow(job, performance.now()), this.#words);
   }
 
-  // --- doing something
+  // --- actions
   /** @param {string} id @param {Row} row @param {"rescue" | "give_up"} what */
   #open(id, row, what) {
     const job = this.#jobs.get(id);
@@ -138,47 +139,47 @@ export class Attention {
     (row.what === "rescue" && !row.rescue.hidden ? row.rescue : row.giveUp).focus();
     for (const node of [row.rescue, row.giveUp]) node.setAttribute("aria-expanded", "false");
     const job = this.#jobs.get(id);
-    if (!job || !stuck(job)) this.#drop(id, row);
-    this.#settle();
+    if (!job || !isStuck(job)) this.#drop(id, row);
+    this.#updateSection();
   }
 
   /** @param {string} id @param {Row} row */
-  async #do(id, row) {
+  async #submit(id, row) {
     const job = this.#jobs.get(id);
     if (!job || row.does.disabled) return;
     const [path, body, done] = row.what === "rescue" ? ["rescue", null, "rescued"] : ["fail", { why: row.why.value }, "gave_up_on"];
     row.does.disabled = true;
     row.does.setAttribute("aria-busy", "true");
-    const [answer, status] = await ask(`${job.links.self}/${path}`, body);
+    const [answer, status] = await request(`${job.links.self}/${path}`, body);
     row.does.disabled = false;
     row.does.removeAttribute("aria-busy");
     const well = status !== null && status < 300;
-    this.#say(say(this.#words, well ? done : "operate_failed", { name: jobTitle(job, this.#words), reason: refusal(answer, status, this.#words) }));
+    this.#showMessage(say(this.#words, well ? done : "operate_failed", { name: jobTitle(job, this.#words), reason: refusal(answer, status, this.#words) }));
     if (well) this.#jobs.set(id, answer);
     if (well) this.#close(id, row);
     else row.does.focus();
   }
 
   /** @param {string} text */
-  #say(text) {
-    setText(this.#said, text);
-    if (this.#saying !== null) clearTimeout(this.#saying);
-    this.#saying = setTimeout(() => {
-      setText(this.#said, "");
-      this.#settle();
-    }, SAID_MS);
-    this.#settle();
+  #showMessage(text) {
+    setText(this.#message, text);
+    if (this.#messageTimer !== null) clearTimeout(this.#messageTimer);
+    this.#messageTimer = setTimeout(() => {
+      setText(this.#message, "");
+      this.#updateSection();
+    }, MESSAGE_MS);
+    this.#updateSection();
   }
 }
 
-/** @param {string} url @param {object | null} [body] with it, something is changed @returns {Promise<[any, number | null]>} */
-async function ask(url, body) {
+/** @param {string} url @param {object | null} [body] sends a POST; without it, a GET @returns {Promise<[any, number | null]>} */
+async function request(url, body) {
   const post = { method: "POST", headers: { "Content-Type": "application/json", Accept: "application/json" }, body: body ? JSON.stringify(body) : null };
   try {
     const response = await fetch(url, body === undefined ? {} : post);
     return [await response.json().catch(() => null), response.status];
   } catch {
-    return [null, null]; // said to the person by the caller
+    return [null, null]; // the caller tells the person
   }
 }
 

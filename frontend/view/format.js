@@ -7,7 +7,7 @@ import { english } from "./locale/en.js";
 
 /** @import { Words } from "../wire" */
 
-/** The text for `key`, with its values filled in. @param {Words} words @param {string} key @param {Record<string, string | number>} [values] */
+/** The text for `key` with its values filled in; English where a translation lacks it. @param {Words} words @param {string} key @param {Record<string, string | number>} [values] */
 export function say(words, key, values = {}) {
   const entry = words[key] ?? english[key] ?? key;
   const text = typeof entry === "string" ? entry : (entry[plural(words, Number(values.count ?? 0))] ?? entry.other);
@@ -22,7 +22,7 @@ function plural(words, count) {
   return kept(rules, localeOf(words), (locale) => new Intl.PluralRules(locale)).select(count);
 }
 
-// What Intl makes is dear to make and cheap to use: a drawing asks a dozen times.
+// Intl's objects are expensive to make and cheap to use, and each drawing uses a dozen.
 /** @type {Map<string, Intl.PluralRules>} */ const rules = new Map();
 /** @type {Map<string, Intl.NumberFormat>} */ const numbers = new Map();
 
@@ -44,12 +44,12 @@ export function number(value, words, options) {
   return kept(numbers, options ? `${locale} ${JSON.stringify(options)}` : locale, () => new Intl.NumberFormat(locale, options)).format(value);
 }
 
-/** Whole percent, never rounded up: 100 % is said only when it is so. @param {number} value from 0 to 100 @param {Words} words */
+/** Whole percent, rounded down: 100 % appears only at 100. @param {number} value from 0 to 100 @param {Words} words */
 export function percentText(value, words) {
   return number(Math.floor(value) / 100, words, { style: "percent" });
 }
 
-/** Per second, or per minute where that is the readable number. @param {number} perSecond @param {Words} words */
+/** Files per second, or per minute below one a second. @param {number} perSecond @param {Words} words */
 export function rateText(perSecond, words) {
   const slow = perSecond < 1;
   const rate = slow ? perSecond * 60 : perSecond;
@@ -58,7 +58,7 @@ export function rateText(perSecond, words) {
   return say(words, slow ? "rate_per_minute" : "rate_per_second", values);
 }
 
-/** As exact as is of use: 7 s, 1 min 20 s, 12 min, 3 h 5 min, 2 days. @param {number} seconds @param {Words} words */
+/** A duration as exact as is useful: 7 s, 1 min 20 s, 12 min, 3 h 5 min, 2 days. @param {number} seconds @param {Words} words */
 export function duration(seconds, words) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return say(words, "seconds", { n: whole });
@@ -70,7 +70,7 @@ export function duration(seconds, words) {
   return say(words, "days", { n: Math.round(hours / 24), count: Math.round(hours / 24) });
 }
 
-/** On this device's clock: the day, with its year where that is another one, and the time of day.
+/** Day and time of day in the device's time zone; with the year if it is not the current one.
  * @param {Date} at @param {Date} now @param {Words} words */
 export function dateAndTime(at, now, words) {
   const year = at.getFullYear() === now.getFullYear() ? {} : { year: /** @type {const} */ ("numeric") };
@@ -88,13 +88,13 @@ export function byteSize(bytes, words) {
   return number(value, words, { style: "unit", unit: units[power], unitDisplay: power === 0 ? "long" : "short", maximumFractionDigits: power === 0 || value >= 100 ? 0 : 1 });
 }
 
-// Control characters, line and direction marks, and halves of surrogate pairs: invisible on the screen,
-// and able to make a name look like another one ("exe.fdp" turned around reads "pdf.exe").
+// Control characters, line and direction marks, and lone surrogates: invisible on the screen, and able to make one
+// name look like another ("exe.fdp" turned around reads "pdf.exe").
 const HARMFUL = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const SHORT_ESCAPES = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);
 
-/** A text from outside with nothing invisible left in it, shortened in the middle so that its end can still
- * be read. @param {string} text @param {number} [length] */
+/** Escape the invisible characters of a text from outside, and shorten it in the middle, so that its end stays
+ * readable. @param {string} text @param {number} [length] */
 export function harmless(text, length = Infinity) {
   const visible = String(text).replace(HARMFUL, (one) => SHORT_ESCAPES.get(one) ?? `\\u${one.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
   const letters = [...visible];

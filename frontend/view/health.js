@@ -1,6 +1,8 @@
 /*
- * Whether a job gets on as it should, in words: since when it does not, and what that means. Pure, but for a
- * note of when each news of a job was first held: times in it are the server's, and this clock may be another.
+ * Tells in words whether a job is stuck: since when, what that means, and what a person can do about it.
+ * It must not know the DOM or a clock: times come in as arguments. It only remembers when each job object was first
+ * seen, because the times in it are the server's and the local clock may differ.
+ * Next: job-view.js; format.js.
  */
 import { duration, say } from "./format.js";
 import { english } from "./locale/en.js";
@@ -9,31 +11,31 @@ import { english } from "./locale/en.js";
 
 const STUCK = ["waiting_long", "stalled", "unresponsive"];
 
-/** When each job object was first seen, on the caller's clock. @type {WeakMap<Job, number>} */
+/** When each job object was first seen, by the caller's clock. @type {WeakMap<Job, number>} */
 const first = new WeakMap();
 
-/** Whether somebody should look at it. @param {Job} job */
-export function stuck(job) {
+/** Whether the job needs attention. @param {Job} job */
+export function isStuck(job) {
   return !job.done && !job.cancel_requested && job.health !== null && STUCK.includes(job.health);
 }
 
-/** The server's time now, as far as it can be known from a job that was received a while ago (ms since 1970).
- * @param {Job} job @param {number} clock_ms a clock that nobody sets */
+/** Estimate the server's time now (ms since 1970) from a job received a while ago.
+ * @param {Job} job @param {number} clock_ms of a monotonic clock */
 export function serverNow(job, clock_ms) {
   const seen = first.get(job) ?? clock_ms;
   first.set(job, seen);
   return Date.parse(job.server_time) + clock_ms - seen;
 }
 
-/** What is the matter, and what somebody who waits for it can do; or "".
+/** Why the job is stuck and what can be done about it; "" if it is not stuck.
  * @param {Job} job @param {number} now_ms the server's time @param {Words} [words] */
 export function healthNote(job, now_ms, words = english) {
-  return stuck(job) ? `${healthFact(job, now_ms, words)} ${say(words, `${job.health}_advice`)}` : "";
+  return isStuck(job) ? `${healthFact(job, now_ms, words)} ${say(words, `${job.health}_advice`)}` : "";
 }
 
-/** What is the matter, or "". @param {Job} job @param {number} now_ms the server's time @param {Words} [words] */
+/** Why the job is stuck; "" if it is not. @param {Job} job @param {number} now_ms the server's time @param {Words} [words] */
 export function healthFact(job, now_ms, words = english) {
-  if (!stuck(job)) return "";
+  if (!isStuck(job)) return "";
   const queued = job.state === "queued";
   const since = job.health === "stalled" ? job.progress_at : queued ? job.created_at : job.heartbeat_at;
   const seconds = since ? (now_ms - Date.parse(since)) / 1_000 : 0;

@@ -1,23 +1,23 @@
 /*
- * Decides what is on the screen for a job: (job, link, …) → words, numbers, bar, badge, buttons.
- * Pure: no DOM, no clock, no network; whatever depends on time comes in as an argument. All texts come
- * from the table of words.js or from another one of that shape. Names and messages come from outside:
- * they are made harmless here, and the element shows them as text and nothing else.
+ * Decides what the screen shows for a job: (job, link, …) → texts, numbers, bar, badge, buttons.
+ * It must not know the DOM, a clock or the network: whatever depends on time comes in as an argument. Names and messages
+ * from outside are made harmless here, and the element shows them as text and nothing else.
+ * Next: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
  */
-import { healthNote, stuck } from "./health.js";
+import { healthNote, isStuck } from "./health.js";
 import { dateAndTime, duration, harmless, number, percentText, rateText, say } from "./format.js";
 import { english } from "./locale/en.js";
 
 /** @import { Job, Item, ItemError, Link, Words } from "../wire" */
 
-/** @typedef {object} Shown
+/** @typedef {object} JobView
  * @property {string} title
  * @property {string} kind
  * @property {boolean} done
- * @property {boolean} results there are results of items to be looked at
+ * @property {boolean} results whether there are results of items to show
  * @property {{text: string, tone: Tone}} badge
- * @property {{value: number | null, label: string}} bar value from 0 to 100, or null where it is not known
- * @property {boolean} meter whether there is anything to measure
+ * @property {{value: number | null, label: string}} bar value from 0 to 100, or null if unknown
+ * @property {boolean} meter whether there is progress to show
  * @property {string} percent
  * @property {string} eta
  * @property {string} amount
@@ -25,9 +25,9 @@ import { english } from "./locale/en.js";
  * @property {{label: string, value: string, tone: Tone}[]} counts
  * @property {string} stage
  * @property {{names: string[], more: string}} current
- * @property {string} note what somebody should know about the work now
- * @property {string} sentence the whole outcome, once done
- * @property {string} kept how long it is there, once done
+ * @property {string} note on the state of the work, e.g. why it is stuck
+ * @property {string} sentence the outcome, once done
+ * @property {string} kept how long the job is kept, once done
  * @property {{text: string, tone: Tone, age: string, found: string}} link
  * @property {{name: string, message: string}[]} errors
  * @property {number} failed
@@ -35,26 +35,26 @@ import { english } from "./locale/en.js";
 
 /** @typedef {"quiet" | "busy" | "stopped" | "good" | "warn" | "bad"} Tone */
 
-/** @typedef {object} Seen what the element knows
+/** @typedef {object} ViewInput
  * @property {Job | null} job
  * @property {Link} link
- * @property {string} [id] of the job that was asked for, where none has come yet
+ * @property {string} [id] of the requested job, before any answer
  * @property {number | null} [news_age_ms]
  * @property {number} [now_ms] the server's time
  * @property {{status: number | null, code: string | null} | null} [failure]
  * @property {boolean} [checking]
- * @property {boolean} [cancelling] the request to cancel is on its way
- * @property {boolean} [retrying] the request to try again is on its way
+ * @property {boolean} [cancelling] the request to cancel is under way
+ * @property {boolean} [retrying] the request to retry is under way
  * @property {boolean} [browser_offline]
- * @property {boolean} [found_by_asking] the watchdog brought the last news, and not the stream
- * @property {boolean} [can_create] the page knows how to start another job
- * @property {"offer" | "on" | "none"} [notice] of the end, by the system
- * @property {number} [floor] the bar was here already (see `forward`)
- * @property {string} [label] for the job, where the page has a better one */
+ * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
+ * @property {boolean} [can_create] the page can start another job
+ * @property {"offer" | "on" | "none"} [notice] whether a system notification can be, or is, requested
+ * @property {number} [floor] percent that the bar must not fall below (see `forward`)
+ * @property {string} [label] the page's own title for the job */
 
-const AGE_SHOWN_AFTER_MS = 5_000; // younger news need no age
-const LIVE_AGE_SHOWN_AFTER_MS = 20_000; // a beat is late
-const CURRENT_NAMES = 1; // the line must not jump; the rest is counted
+const AGE_SHOWN_AFTER_MS = 5_000; // a more recent state needs no age
+const LIVE_AGE_SHOWN_AFTER_MS = 20_000; // a heartbeat is late
+const CURRENT_NAMES = 1; // the line must not jump; the others are counted
 const NAME_LENGTH = 72;
 const MESSAGE_LENGTH = 300;
 const RESULT_LENGTH = 160;
@@ -62,10 +62,10 @@ const HOUR_S = 3_600;
 
 /** @type {Record<string, Tone>} */
 const TONES = { queued: "quiet", running: "busy", cancelling: "warn", completed: "good", completed_with_errors: "warn", failed: "bad", cancelled: "stopped" };
-const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // what is shown is old: no forecast
+const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // the state shown may be old: no forecast
 
-/** @param {Seen} seen @param {Words} [words] @returns {Shown} */
-export function view(seen, words = english) {
+/** @param {ViewInput} seen @param {Words} [words] @returns {JobView} */
+export function jobView(seen, words = english) {
   const { job } = seen;
   const done = job?.done ?? false;
   const title = seen.label || (job ? jobTitle(job, words) : say(words, seen.link === "not_found" ? "title_not_found" : "title_loading"));
@@ -91,7 +91,7 @@ export function view(seen, words = english) {
   };
 }
 
-/** The progress to go on showing: what the bar must not fall below within one attempt of one job.
+/** Keep the bar from going back: the highest percent shown within one attempt of one job.
  * @param {{id: string, attempt: number, seq: number, percent: number} | null} shown @param {Job} job */
 export function forward(shown, job) {
   const percent = job.progress.percent ?? 0;
@@ -104,17 +104,17 @@ export function jobTitle(job, words = english) {
   return job.name ? harmless(job.name, NAME_LENGTH) : say(words, "untitled", { kind: harmless(job.kind, NAME_LENGTH) });
 }
 
-/** A state that is not known is shown as running until the job says that it is done.
+/** A badge for the job's state. An unknown state counts as running until the job is done.
  * @param {Job | null} job @param {Words} words @param {Link} [linkState] @returns {{text: string, tone: Tone}} */
 export function badge(job, words = english, linkState = "live") {
   if (!job) return { text: say(words, linkState === "not_found" ? "unknown" : "loading"), tone: "quiet" };
-  if (stuck(job)) return { text: say(words, `badge_${job.health}`), tone: "warn" };
+  if (isStuck(job)) return { text: say(words, `badge_${job.health}`), tone: "warn" };
   const known = Object.hasOwn(TONES, job.state);
   const state = !job.done && job.cancel_requested ? "cancelling" : known ? job.state : job.done ? "unknown" : "running";
   return { text: say(words, state), tone: TONES[state] ?? "quiet" };
 }
 
-/** From 0 to 100; 100 only where it is done, and null where nobody knows. @param {Job} job @param {number} [floor] */
+/** Percent from 0 to 100, 100 only once done; null if unknown. @param {Job} job @param {number} [floor] */
 export function barValue(job, floor = 0) {
   if (job.done) return job.progress.percent ?? (job.state === "completed" || job.state === "completed_with_errors" ? 100 : 0);
   if (job.progress.percent === null) return job.state === "queued" ? 0 : null;
@@ -130,7 +130,7 @@ export function amount(job, words = english) {
   return say(words, "files_of", { ...values, count: total });
 }
 
-/** @param {Seen} seen @param {Words} words */
+/** @param {ViewInput} seen @param {Words} words */
 function numbers({ job, floor, link: state }, words) {
   if (!job) return { percent: "", eta: "", amount: "", rate: "" };
   const { eta_seconds: eta, rate_per_second: rate } = job.progress;
@@ -144,7 +144,7 @@ function numbers({ job, floor, link: state }, words) {
   };
 }
 
-/** @param {Job} job @param {Words} words @returns {Shown["counts"]} */
+/** @param {Job} job @param {Words} words @returns {JobView["counts"]} */
 function counts(job, words) {
   const { total, processed, succeeded, failed, skipped } = job.progress;
   /** @type {[string, number, Tone][]} */
@@ -181,7 +181,7 @@ function cancelNote(job, now_ms, words) {
   return say(words, "cancel_asked_since", { duration: duration((now_ms - since) / 1_000, words) });
 }
 
-/** How it ended, in one sentence. @param {Job} job @param {Words} [words] */
+/** The outcome in one sentence. @param {Job} job @param {Words} [words] */
 export function sentence(job, words = english) {
   const { total, processed, succeeded, failed, skipped } = job.progress;
   const all = total ?? processed;
@@ -203,7 +203,7 @@ export function sentence(job, words = english) {
   return seconds >= 1 ? `${text} ${say(words, "took", { duration: duration(seconds, words) })}` : text;
 }
 
-/** How long it is there; the time of day is said too, since the line stays while the page is not looked at.
+/** How long the job is kept; with the time of day, since the text may be read long after it was drawn.
  * @param {Job} job @param {number} now_ms @param {Words} words */
 function kept(job, now_ms, words) {
   if (!job.expires_at) return "";
@@ -215,10 +215,10 @@ function kept(job, now_ms, words) {
   return say(words, "kept_until", { date, time });
 }
 
-/** The quiet indicator. @param {Seen} seen @param {Words} words @returns {Shown["link"]} */
+/** The indicator of the connection. @param {ViewInput} seen @param {Words} words @returns {JobView["link"]} */
 function link(seen, words) {
   const { link: state, job, failure, news_age_ms: age = null } = seen;
-  const found = seen.found_by_asking ? say(words, state === "ended" ? "end_found_by_asking" : "found_by_asking") : "";
+  const found = seen.found_by_polling ? say(words, state === "ended" ? "end_found_by_asking" : "found_by_asking") : "";
   if (state === "ended") return { text: "", tone: "quiet", age: "", found };
   const old = age !== null && age >= (state === "live" ? LIVE_AGE_SHOWN_AFTER_MS : AGE_SHOWN_AFTER_MS);
   const spoken = old && state !== "gave_up" ? say(words, "news_age", { duration: duration(age / 1_000, words) }) : "";
@@ -232,7 +232,7 @@ function link(seen, words) {
   return { text: say(words, linkWords(seen), values), tone: tones[state] ?? "warn", age: spoken, found };
 }
 
-/** @param {Seen} seen */
+/** @param {ViewInput} seen */
 function linkWords({ link: state, job, id, failure, browser_offline }) {
   if (state === "connecting" && job) return "link_reconnecting";
   if (state === "gave_up" && (job || id)) return "link_gave_up_job";
@@ -242,7 +242,7 @@ function linkWords({ link: state, job, id, failure, browser_offline }) {
   return failure?.status ? "link_trouble" : "link_offline";
 }
 
-/** @param {Seen} seen @param {Words} words @returns {Shown["buttons"]} */
+/** @param {ViewInput} seen @param {Words} words @returns {JobView["buttons"]} */
 function buttons({ job, link: state, checking = false, cancelling = false, retrying = false, can_create = false, notice = "none" }, words) {
   const open = job !== null && !job.done;
   const stopping = cancelling || (job?.cancel_requested ?? false);
@@ -257,7 +257,7 @@ function buttons({ job, link: state, checking = false, cancelling = false, retry
   };
 }
 
-/** How many files did not do what was asked of them: they failed, or were cancelled. @param {Job} job */
+/** How many files a retry would do over: those that failed or were cancelled. @param {Job} job */
 function toRetry(job) {
   const { total, processed, failed } = job.progress;
   return job.done && job.links.retry ? failed + Math.max(0, (total ?? processed) - processed) : 0;
@@ -270,23 +270,23 @@ function retryText(job, retrying, words) {
   return say(words, count === job.progress.failed ? "retry_failed" : "retry", { count });
 }
 
-/** Whether this is worth saying aloud after that: each quarter, a change of state, the link, the end.
- * @param {Seen | null} before @param {Seen} after @param {Words} [words] */
+/** The text for a screen reader: at each quarter, change of state or connection, and the end; "" otherwise.
+ * @param {ViewInput | null} before @param {ViewInput} after @param {Words} [words] */
 export function announcement(before, after, words = english) {
   const { job } = after;
   if (job?.done) return before?.job?.done ? "" : sentence(job, words);
-  const lost = (/** @type {Seen | null} */ seen) => seen !== null && LOST.includes(seen.link);
+  const lost = (/** @type {ViewInput | null} */ seen) => seen !== null && LOST.includes(seen.link);
   if (lost(after) && (!lost(before) || before?.link !== after.link)) return after.link === "offline" ? say(words, "say_link_lost") : link(after, words).text;
   if (lost(before) && !lost(after) && after.link !== "connecting") return say(words, "say_link_back");
   if (!job) return "";
   if (!before?.job || badge(before.job, words).text !== badge(job, words).text) return badge(job, words).text;
-  const quarter = (/** @type {Seen} */ seen) => Math.floor((seen.job && barValue(seen.job, seen.floor) || 0) / 25);
+  const quarter = (/** @type {ViewInput} */ seen) => Math.floor((seen.job && barValue(seen.job, seen.floor) || 0) / 25);
   return quarter(after) > quarter(before) ? say(words, "say_percent", { percent: percentText(barValue(job, after.floor) ?? 0, words) }) : "";
 }
 
-/** What a check found, for the person who asked.
+/** The result of a check, in words.
  * @param {{outcome: string, status: number | null}} found @param {Words} [words] */
-export function checked(found, words = english) {
+export function checkText(found, words = english) {
   if (found.outcome !== "failed") return say(words, found.outcome === "same" ? "found_same" : "found_news");
   return found.status === null ? say(words, "found_failed") : say(words, "found_trouble", { status: String(found.status) });
 }
@@ -297,14 +297,14 @@ export function refusal(problem, status, words = english) {
   return status === null ? say(words, "no_contact") : say(words, "bad_status", { status: String(status) });
 }
 
-/** One line about an item of a list. @param {Item} item @param {Words} [words] */
+/** An item in one line. @param {Item} item @param {Words} [words] */
 export function itemLine(item, words = english) {
   const failed = item.state === "failed";
   const message = failed ? reason({ message: item.error?.message ?? item.message }, words) : (resultText(item.result, words) || harmless(item.message ?? "", RESULT_LENGTH));
   return { name: harmless(item.name, NAME_LENGTH), full_name: harmless(item.name), message, failed };
 }
 
-/** A small result in one line: plain values as they are, lists and tables by their size.
+/** A result in one line: plain values as they are, lists and objects by their size.
  * @param {Record<string, unknown> | null} result @param {Words} words */
 function resultText(result, words) {
   const parts = Object.entries(result ?? {}).map(([key, value]) => {

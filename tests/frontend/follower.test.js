@@ -1,13 +1,12 @@
 /*
- * The shell around the policy: what is checked is that every event gets through, and that nothing is left at
- * the end.
+ * The I/O around the policy: every event reaches it, and nothing is left open at the end.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { begin, job, nothingIsLeft, settle, URL_ } from "./platform.js";
 
 test("the whole way: stream, catch-up poll, progress, done, and nothing left", async () => {
-  const { platform, subject, follow, seen } = begin();
+  const { platform, subject, follower, seen } = begin();
   assert.equal(platform.sources[0].url, `${URL_}/events`);
   platform.say("open");
   assert.equal(platform.requests[0].init.headers["X-Unstuck-Poll"], "reconnect");
@@ -16,7 +15,7 @@ test("the whole way: stream, catch-up poll, progress, done, and nothing left", a
   await settle();
   platform.say("job", job(2));
   platform.say("job", job(3, { done: true, state: "completed" }));
-  assert.deepEqual([subject.job.seq, follow.link, seen.at(-1)], [3, "ended", ["ended", 3]]);
+  assert.deepEqual([subject.job.seq, follower.link, seen.at(-1)], [3, "ended", ["ended", 3]]);
   platform.requests[0].done = true;
   nothingIsLeft(platform);
   await platform.pass(3_600_000);
@@ -24,8 +23,8 @@ test("the whole way: stream, catch-up poll, progress, done, and nothing left", a
 });
 
 test("a job that is known and done opens nothing", () => {
-  const { platform, follow } = begin(job(9, { done: true }));
-  assert.deepEqual([platform.sources.length, follow.link], [0, "ended"]);
+  const { platform, follower } = begin(job(9, { done: true }));
+  assert.deepEqual([platform.sources.length, follower.link], [0, "ended"]);
   nothingIsLeft(platform);
 });
 
@@ -34,15 +33,15 @@ test("the events' address is the one that the job names", () => {
   assert.equal(platform.sources[0].url, "http://host/elsewhere/events");
 });
 
-test("close() stops all: stream, poll, timer, listeners, and who still waits is answered", async () => {
-  const { platform, follow } = begin();
+test("close() stops all: stream, poll, timer, listeners, and pending checks are answered", async () => {
+  const { platform, follower } = begin();
   platform.say("open");
-  const check = follow.check();
-  follow.close();
-  follow.close();
+  const check = follower.check();
+  follower.close();
+  follower.close();
   nothingIsLeft(platform);
   assert.equal((await check).outcome, "closed");
-  assert.equal((await follow.check()).outcome, "closed");
+  assert.equal((await follower.check()).outcome, "closed");
 });
 
 test("an error closes the EventSource for good, and the policy opens another", async () => {
@@ -52,11 +51,11 @@ test("an error closes the EventSource for good, and the policy opens another", a
   await platform.pass(2_000);
   assert.equal(platform.sources.length, 2);
   platform.say("job", job(5, { done: true }), platform.sources[0]);
-  assert.equal(platform.sources[1].closed, false, "the word of a closed stream counts no more");
+  assert.equal(platform.sources[1].closed, false, "events of a closed stream are ignored");
 });
 
 test("garbage on the stream breaks it; garbage from a poll is a failed poll", async () => {
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   for (const [name, data] of [["job", "{not json"], ["job", { id: "7" }], ["heartbeat", "null"]]) {
     platform.say(name, data);
     assert.equal(platform.sources.at(-1).closed, true, `${name} ${data}`);
@@ -67,8 +66,8 @@ test("garbage on the stream breaks it; garbage from a poll is a failed poll", as
   await other.platform.pass(1_000);
   other.platform.requests[0].html();
   await settle();
-  assert.deepEqual([other.follow.link, other.follow.failure], ["offline", { status: 200, code: "not_our_answer" }]);
-  follow.close();
+  assert.deepEqual([other.follower.link, other.follower.failure], ["offline", { status: 200, code: "not_our_answer" }]);
+  follower.close();
 });
 
 test("heartbeats are understood: a higher seq leads to a poll that says why", async () => {
@@ -87,10 +86,10 @@ test("heartbeats are understood: a higher seq leads to a poll that says why", as
 });
 
 test("leaving, gone and items", async () => {
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   platform.say("job", job(1));
   const items = [];
-  follow.addEventListener("items", (event) => items.push(event.detail.items.length));
+  follower.addEventListener("items", (event) => items.push(event.detail.items.length));
   platform.say("items", { job_id: "7", seq: 2, items: [{}, {}], more: false });
   assert.deepEqual(items, [2]);
   platform.say("leaving", { reason: "shutdown", retry_ms: 1_000 });
@@ -98,25 +97,25 @@ test("leaving, gone and items", async () => {
   await platform.pass(1_500);
   assert.equal(platform.sources.length, 2);
   platform.say("gone", { job_id: "7", code: "job_not_found" });
-  assert.equal(follow.link, "not_found");
-  follow.close();
+  assert.equal(follower.link, "not_found");
+  follower.close();
   nothingIsLeft(platform);
 });
 
 test("the ETag is used while it is that of what is held", async () => {
-  const { platform, follow, subject } = begin();
+  const { platform, follower, subject } = begin();
   platform.say("open");
   platform.requests[0].answer(200, job(4), { ETag: 'W/"4-ok"' });
   await settle();
-  const check = follow.check();
+  const check = follower.check();
   assert.equal(platform.requests[1].init.headers["If-None-Match"], 'W/"4-ok"');
   platform.requests[1].answer(304, null);
   assert.equal((await check).outcome, "same");
   platform.say("job", job(5));
-  void follow.check();
+  void follower.check();
   assert.equal(platform.requests[2].init.headers["If-None-Match"], undefined);
   assert.equal(subject.job.seq, 5);
-  follow.close();
+  follower.close();
 });
 
 test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no answer at all", async () => {
@@ -126,17 +125,17 @@ test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no 
     [(request) => request.answer(503, { code: "store_unavailable" }, { "Retry-After": "20" }), "offline", { status: 503, code: "store_unavailable" }],
     [(request) => request.fail(), "offline", { status: null, code: "no_answer" }],
   ]) {
-    const { platform, follow } = begin();
+    const { platform, follower } = begin();
     platform.say("error");
     await platform.pass(1_000);
     answer(platform.requests[0]);
     await settle();
-    assert.deepEqual([follow.link, follow.failure], [link, failure]);
-    follow.close();
+    assert.deepEqual([follower.link, follower.failure], [link, failure]);
+    follower.close();
   }
 });
 
-/** A poll was not answered, and the next one goes by the other pool of connections. */
+/** One poll was not answered, and the next goes through the other pool of connections. */
 async function unanswered() {
   const begun = begin();
   begun.platform.say("open");
@@ -147,9 +146,9 @@ async function unanswered() {
   return begun;
 }
 
-test("polls that nobody answers go twice without credentials and once with them, and what is answered stays", async () => {
+test("of three unanswered polls two go without credentials, and after an answer the next does as that one did", async () => {
   const { platform, subject } = await unanswered();
-  await platform.pass(14_000); // one is aborted, and another follows
+  await platform.pass(14_000); // one poll is aborted, and another follows
   platform.requests[2].fail();
   await settle();
   await platform.pass(4_000);
@@ -161,16 +160,16 @@ test("polls that nobody answers go twice without credentials and once with them,
 });
 
 for (const refuse of [(request) => request.answer(401, { code: "signed_out" }), (request) => request.answer(404, { code: "job_not_found" }), (request) => request.html()])
-  test(`what is refused without credentials is asked with them, at once: ${refuse}`, async () => {
-    const { platform, follow } = await unanswered();
+  test(`a poll refused without credentials is repeated with them at once: ${refuse}`, async () => {
+    const { platform, follower } = await unanswered();
     refuse(platform.requests[1]);
     await settle();
-    assert.deepEqual([follow.link, platform.requests.length, platform.requests[2].init.credentials], ["offline", 3, "same-origin"]);
+    assert.deepEqual([follower.link, platform.requests.length, platform.requests[2].init.credentials], ["offline", 3, "same-origin"]);
   });
 
 for (const [name, refuse] of [["refused", (request) => request.answer(401, { code: "signed_out" })], ["failing", (request) => request.fail()]])
-  test(`what breaks a silence goes by other connections than the stream, and ${name}, at once by the same`, async () => {
-    const { platform, subject, follow } = begin();
+  test(`a poll that breaks a silence avoids the stream's connection, and if ${name}, is repeated on it at once`, async () => {
+    const { platform, subject, follower } = begin();
     platform.say("open");
     platform.say("job", job(4));
     platform.requests[0].answer(200, job(4));
@@ -182,20 +181,20 @@ for (const [name, refuse] of [["refused", (request) => request.answer(401, { cod
     await settle();
     assert.deepEqual(platform.requests.map(({ init }) => init.credentials), ["same-origin", "omit", "same-origin"]);
     assert.equal(subject.job.seq, 6);
-    follow.close();
+    follower.close();
   });
 
 test("a check by hand is answered whatever happens", async () => {
   const found = async (then) => {
-    const { platform, follow } = begin();
+    const { platform, follower } = begin();
     platform.say("open");
     platform.say("job", job(4));
     platform.requests[0].answer(200, job(4));
     await settle();
-    const check = follow.check();
+    const check = follower.check();
     await then(platform);
     const answer = await check;
-    follow.close();
+    follower.close();
     return [answer.outcome, answer.status];
   };
   assert.deepEqual(await found((platform) => platform.requests[1].answer(200, job(9))), ["news", null]);
@@ -207,34 +206,34 @@ test("a check by hand is answered whatever happens", async () => {
 });
 
 test("a check during a poll waits for a poll of its own", async () => {
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   platform.say("open");
-  const check = follow.check();
+  const check = follower.check();
   assert.equal(platform.requests.length, 1);
   platform.requests[0].answer(200, job(1));
   await settle();
   assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "manual");
   platform.requests[1].answer(200, job(1));
   assert.equal((await check).outcome, "same");
-  follow.close();
+  follower.close();
 });
 
 test("the page's events ask at once", async () => {
   for (const [target, name, properties] of [["document", "visibilitychange", {}], ["document", "resume", {}], ["window", "pageshow", { persisted: true }], ["window", "online", {}]]) {
-    const { platform, follow } = begin();
+    const { platform, follower } = begin();
     platform.page(target, name, properties);
     assert.equal(platform.requests[0]?.init.headers["X-Unstuck-Poll"], "wake", name);
-    follow.close();
+    follower.close();
   }
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   platform.page("window", "pageshow", { persisted: false });
   platform.page("window", "offline");
-  assert.deepEqual([platform.requests.length, follow.link], [0, "offline"]);
-  follow.close();
+  assert.deepEqual([platform.requests.length, follower.link], [0, "offline"]);
+  follower.close();
 });
 
 test("a machine that slept is noticed by its clocks, and asks before it doubts", async () => {
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(4));
   platform.requests[0].answer(200, job(4));
@@ -243,23 +242,23 @@ test("a machine that slept is noticed by its clocks, and asks before it doubts",
   await platform.pass(15_000);
   assert.equal(platform.requests[1].init.headers["X-Unstuck-Poll"], "wake");
   assert.equal(platform.sources[0].closed, false);
-  assert.notEqual(follow.link, "gave_up");
-  follow.close();
+  assert.notEqual(follower.link, "gave_up");
+  follower.close();
 });
 
 test("a clock that is set back harms nothing", async () => {
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   platform.say("job", job(4));
   platform.slept = -3_600_000;
   platform.say("heartbeat", { jobs: { 7: 4 } });
-  assert.ok(follow.newsAgeMs >= 0 && follow.newsAgeMs < 1_000);
+  assert.ok(follower.newsAgeMs >= 0 && follower.newsAgeMs < 1_000);
   await platform.pass(36_000);
-  assert.equal(platform.sources.length, 2, "two missed beats are noticed all the same");
-  follow.close();
+  assert.equal(platform.sources.length, 2, "two missed heartbeats are noticed all the same");
+  follower.close();
 });
 
 test("there is never more than one timer, and none that is further away than fifteen seconds", async () => {
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(1));
   for (let round = 0; round < 200; round += 1) {
@@ -269,54 +268,54 @@ test("there is never more than one timer, and none that is further away than fif
     for (const request of platform.requests.splice(0)) request.fail();
     await settle();
   }
-  follow.close();
+  follower.close();
   assert.equal(platform.timers.size, 0);
 });
 
 test("the answer of another call counts, and may be the end", () => {
-  const { platform, follow, subject } = begin();
+  const { platform, follower, subject } = begin();
   platform.say("job", job(4));
-  follow.tell(job(5, { cancel_requested: true }));
+  follower.applyAnswer(job(5, { cancel_requested: true }));
   assert.equal(subject.job.cancel_requested, true);
-  follow.tell({ nonsense: true });
-  follow.tell(job(6, { done: true, state: "cancelled" }));
-  assert.equal(follow.link, "ended");
+  follower.applyAnswer({ nonsense: true });
+  follower.applyAnswer(job(6, { done: true, state: "cancelled" }));
+  assert.equal(follower.link, "ended");
   nothingIsLeft(platform);
 });
 
-test("what a poll of the watchdog brought is marked until the stream speaks of the job again", async () => {
-  const { platform, follow } = begin();
+test("what a watchdog poll found is marked until the stream reports the job again", async () => {
+  const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(4));
   platform.requests[0].answer(200, job(4));
   await settle();
-  assert.equal(follow.foundByAsking, false);
+  assert.equal(follower.foundByPolling, false);
   await platform.pass(20_000);
-  platform.requests[1].fail(); // on connections that the stream is not on; so it is asked on the stream's, at once
+  platform.requests[1].fail(); // without credentials; so it is repeated with them, on the stream's connection
   await settle();
   assert.deepEqual(platform.requests.map(({ init }) => [init.headers["X-Unstuck-Poll"], init.credentials]).slice(1), [["late", "omit"], ["late", "same-origin"]]);
   platform.requests[2].answer(200, job(6));
   await settle();
-  assert.equal(follow.foundByAsking, true);
+  assert.equal(follower.foundByPolling, true);
   platform.say("heartbeat", { jobs: { 7: 6 } });
-  assert.equal(follow.foundByAsking, true);
+  assert.equal(follower.foundByPolling, true);
   platform.say("job", job(7));
-  assert.equal(follow.foundByAsking, false);
+  assert.equal(follower.foundByPolling, false);
 });
 
 test("giving up tells the job and the minutes, and watching can go on", async () => {
-  const { platform, follow } = begin();
+  const { platform, follower } = begin();
   const errors = [];
-  follow.addEventListener("timeout", (event) => errors.push(event.detail));
+  follower.addEventListener("timeout", (event) => errors.push(event.detail));
   for (let minute = 0; minute < 31; minute += 1) {
     await platform.pass(60_000);
     for (const request of platform.requests.splice(0)) request.fail();
     await settle();
   }
-  assert.deepEqual([errors.length, follow.link], [1, "gave_up"]);
+  assert.deepEqual([errors.length, follower.link], [1, "gave_up"]);
   assert.deepEqual([errors[0].name, errors[0].jobId, errors[0].elapsedMinutes], ["JobTimeoutError", "7", 30]);
-  const check = follow.check();
+  const check = follower.check();
   platform.requests.at(-1).answer(200, job(3));
   assert.equal((await check).outcome, "news");
-  follow.close();
+  follower.close();
 });

@@ -1,10 +1,12 @@
-// A job that does not get on, in words; and what happened to a job, in words.
+/*
+ * A stuck job in words, and the entries of a job's timeline in words.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { healthFact, healthNote, serverNow, stuck } from "../../frontend/view/health.js";
+import { healthFact, healthNote, serverNow, isStuck } from "../../frontend/view/health.js";
 import { entryLine } from "../../frontend/element/timeline.js";
-import { badge, view } from "../../frontend/view/job-view.js";
+import { badge, jobView } from "../../frontend/view/job-view.js";
 
 const at = (/** @type {number} */ second) => new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
 const NOW = Date.parse(at(1_000));
@@ -27,10 +29,10 @@ test("each kind of silence is counted from what it began with", () => {
   assert.equal(healthFact(job({ health: "unresponsive" }), NOW), "No sign of the worker for 25 s.");
 });
 
-test("the dialog says besides what somebody can do, and its badge tells it at a glance", () => {
+test("the dialog also says what can be done, and its badge shows it at a glance", () => {
   for (const health of ["waiting_long", "stalled", "unresponsive"]) {
     const one = job({ health });
-    const shown = view({ job: one, link: "live", now_ms: NOW });
+    const shown = jobView({ job: one, link: "live", now_ms: NOW });
     assert.equal(shown.note, healthNote(one, NOW));
     assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "and an advice");
     assert.equal(shown.badge.tone, "warn");
@@ -38,15 +40,15 @@ test("the dialog says besides what somebody can do, and its badge tells it at a 
   }
 });
 
-test("nobody needs to look at what gets on, is done, or is being stopped", () => {
+test("a job that makes progress, is done or is being cancelled needs no attention", () => {
   for (const well of [job(), job({ health: null, done: true, state: "completed" }), job({ health: "stalled", cancel_requested: true }), job({ health: "a new word" })]) {
-    assert.equal(stuck(well), false);
+    assert.equal(isStuck(well), false);
     assert.equal(healthNote(well, NOW), "");
     assert.notEqual(badge(well).text, "No progress");
   }
 });
 
-test("the server's time goes on from when a news was first held, whatever this clock says", () => {
+test("the server's time runs on from when a job was first seen, whatever the local clock says", () => {
   const one = job();
   assert.equal(serverNow(one, 50_000), Date.parse(one.server_time));
   assert.equal(serverNow(one, 57_000), Date.parse(one.server_time) + 7_000);

@@ -1,10 +1,10 @@
 /*
- * What is said, and when: sentences, numbers, names made harmless, bars that do not go back, and what a
- * translation can change. All against the public functions of view.js and words.js.
+ * What the screen says and when: sentences, numbers, harmless names, bars that do not go back, and what a translation
+ * can change. Through the public functions of job-view.js and format.js only.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { announcement, badge, barValue, checked, forward, itemLine, refusal, sentence, view } from "../../frontend/view/job-view.js";
+import { announcement, badge, barValue, checkText, forward, itemLine, refusal, sentence, jobView } from "../../frontend/view/job-view.js";
 import { byteSize, duration, harmless, percentText, rateText, say } from "../../frontend/view/format.js";
 import { english } from "../../frontend/view/locale/en.js";
 
@@ -21,7 +21,7 @@ function job(changes = {}, progress = {}) {
 const over = (state, progress, changes = {}) => job({ state, done: true, health: null, started_at: null, ...changes }, { eta_seconds: null, ...progress });
 
 test("a running job in words and numbers", () => {
-  const shown = view({ job: job(), link: "live" });
+  const shown = jobView({ job: job(), link: "live" });
   assert.deepEqual([shown.title, shown.kind, shown.badge.text], ["Reports", "checksum", "Running"]);
   assert.deepEqual([shown.percent, shown.eta, shown.amount, shown.rate], ["44%", "about 7 s left", "11 of 25 files", "2.1 files/s"]);
   assert.deepEqual(shown.counts.map(({ label, value }) => `${label} ${value}`), ["Succeeded 10", "Failed 1", "To do 14"]);
@@ -29,13 +29,13 @@ test("a running job in words and numbers", () => {
 });
 
 test("what is not known is not said", () => {
-  const shown = view({ job: job({ name: null }, { total: null, percent: null, eta_seconds: null, rate_per_second: null }), link: "live" });
+  const shown = jobView({ job: job({ name: null }, { total: null, percent: null, eta_seconds: null, rate_per_second: null }), link: "live" });
   assert.deepEqual([shown.title, shown.percent, shown.eta, shown.rate, shown.bar.value], ["checksum", "", "", "", null]);
   assert.equal(shown.amount, "11 files so far");
 });
 
 test("nothing is forecast while there is no contact", () => {
-  const shown = view({ job: job(), link: "offline", news_age_ms: 12_000 });
+  const shown = jobView({ job: job(), link: "offline", news_age_ms: 12_000 });
   assert.deepEqual([shown.eta, shown.rate, shown.percent], ["", "", "44%"]);
   assert.match(shown.link.text, /No answer from the server/);
   assert.equal(shown.link.age, "Last news 12 s ago.");
@@ -61,7 +61,7 @@ test("each end has its own sentence", () => {
 test("how long a finished job is kept", () => {
   process.env.TZ = "UTC";
   const now_ms = Date.parse("2026-11-22T12:00:00Z");
-  const kept = (expires_at, changes = {}) => view({ job: over("completed", {}, { expires_at, ...changes }), link: "ended", now_ms }).kept;
+  const kept = (expires_at, changes = {}) => jobView({ job: over("completed", {}, { expires_at, ...changes }), link: "ended", now_ms }).kept;
   assert.equal(kept("2026-11-29T14:05:00Z"), "Kept until 29 November, 14:05.");
   assert.equal(kept("2027-01-02T14:05:00Z"), "Kept until 2 January 2027, 14:05.");
   assert.equal(kept("2026-11-23T12:00:00Z"), "Kept until 23 November, 12:00.");
@@ -83,17 +83,17 @@ test("an unknown state is running until the job says that it is done", () => {
 });
 
 test("a wish to cancel shows as cancelling, and the button rests", () => {
-  const shown = view({ job: job({ cancel_requested: true }), link: "live" });
+  const shown = jobView({ job: job({ cancel_requested: true }), link: "live" });
   assert.deepEqual([shown.badge.text, shown.buttons.cancel.enabled, shown.buttons.cancel.text], ["Cancelling …", false, "Cancelling …"]);
-  assert.equal(view({ job: job(), link: "live", cancelling: true }).buttons.cancel.enabled, false);
-  assert.equal(view({ job: over("completed", {}), link: "ended" }).buttons.cancel.shown, false);
+  assert.equal(jobView({ job: job(), link: "live", cancelling: true }).buttons.cancel.enabled, false);
+  assert.equal(jobView({ job: over("completed", {}), link: "ended" }).buttons.cancel.shown, false);
 });
 
 test("three troubles are told apart: the link, the worker, the work", () => {
-  const note = (health) => view({ job: job({ health }), link: "live" }).note;
+  const note = (health) => jobView({ job: job({ health }), link: "live" }).note;
   assert.equal(note("ok"), "");
   assert.equal(new Set(["stalled", "unresponsive", "waiting_long"].map(note)).size, 3);
-  const said = (failure, more = {}) => view({ job: job(), link: "offline", failure, ...more }).link.text;
+  const said = (failure, more = {}) => jobView({ job: job(), link: "offline", failure, ...more }).link.text;
   assert.match(said({ status: 503, code: null }), /error \(503\)/);
   assert.match(said({ status: 200, code: "not_our_answer" }), /did not come from the progress server/);
   assert.match(said({ status: null, code: "timeout" }), /No answer/);
@@ -102,23 +102,23 @@ test("three troubles are told apart: the link, the worker, the work", () => {
 
 test("every link state has words, and the ways back have buttons", () => {
   for (const link of ["connecting", "live", "catching_up", "polling", "offline", "not_found", "signed_out", "gave_up"]) {
-    const { text } = view({ job: job(), link, id: "abc" }).link;
+    const { text } = jobView({ job: job(), link, id: "abc" }).link;
     assert.ok(text && !/[{}]|link_/.test(text), text);
   }
-  const lost = view({ job: null, link: "not_found", id: "abc" });
+  const lost = jobView({ job: null, link: "not_found", id: "abc" });
   assert.deepEqual([lost.title, lost.meter], ["Job not found", false]);
   assert.match(lost.link.text, /no job abc\. It may have been removed/);
-  const tired = view({ job: job(), link: "gave_up", news_age_ms: 30 * 60_000 });
+  const tired = jobView({ job: job(), link: "gave_up", news_age_ms: 30 * 60_000 });
   assert.equal(tired.buttons.keep_watching.shown, true);
   assert.match(tired.link.text, /No news of job 8f14e45f-[\w-]+ for 30 min.*job itself goes on/);
-  assert.match(view({ job: null, link: "gave_up", news_age_ms: 30 * 60_000 }).link.text, /No news for 30 min.*jobs themselves go on/);
-  assert.equal(view({ job: job(), link: "signed_out" }).buttons.sign_in.shown, true);
+  assert.match(jobView({ job: null, link: "gave_up", news_age_ms: 30 * 60_000 }).link.text, /No news for 30 min.*jobs themselves go on/);
+  assert.equal(jobView({ job: job(), link: "signed_out" }).buttons.sign_in.shown, true);
 });
 
 test("100 is shown only where it is done", () => {
-  assert.equal(view({ job: job({}, { percent: 100 }), link: "live" }).percent, "99%");
+  assert.equal(jobView({ job: job({}, { percent: 100 }), link: "live" }).percent, "99%");
   assert.equal(percentText(99.99, english), "99%");
-  assert.equal(view({ job: over("completed", { percent: 100 }), link: "ended" }).percent, "100%");
+  assert.equal(jobView({ job: over("completed", { percent: 100 }), link: "ended" }).percent, "100%");
   assert.equal(barValue(over("cancelled", { percent: 30 })), 30);
 });
 
@@ -156,7 +156,7 @@ test("long names are shortened in the middle, and keep their end", () => {
 
 test("all that comes from outside passes through it", () => {
   const evil = "a\u202Eb";
-  const shown = view({
+  const shown = jobView({
     job: job({ name: evil, kind: evil, item_errors: [{ index: 0, name: evil, code: "x", message: evil }] }, { current: [evil], stage: evil, message: evil }),
     link: "live",
   });
@@ -167,7 +167,7 @@ test("all that comes from outside passes through it", () => {
 });
 
 test("the line of current files does not grow", () => {
-  const current = view({ job: job({}, { current: ["a", "b", "c", "d"] }), link: "live" }).current;
+  const current = jobView({ job: job({}, { current: ["a", "b", "c", "d"] }), link: "live" }).current;
   assert.deepEqual(current, { names: ["a"], more: "and 3 more" });
 });
 
@@ -204,10 +204,10 @@ test("a screen reader hears quarters, changes of state, the link, and the end, a
 });
 
 test("what a check found is said in words", () => {
-  assert.match(checked({ outcome: "same", status: 200 }), /nothing new/);
-  assert.match(checked({ outcome: "news", status: 200 }), /there was news/);
-  assert.match(checked({ outcome: "failed", status: null }), /did not answer/);
-  assert.match(checked({ outcome: "failed", status: 502 }), /502/);
+  assert.match(checkText({ outcome: "same", status: 200 }), /nothing new/);
+  assert.match(checkText({ outcome: "news", status: 200 }), /there was news/);
+  assert.match(checkText({ outcome: "failed", status: null }), /did not answer/);
+  assert.match(checkText({ outcome: "failed", status: 502 }), /502/);
 });
 
 test("the server's own explanation comes first", () => {
@@ -218,11 +218,11 @@ test("the server's own explanation comes first", () => {
 
 test("a translation replaces texts, plural forms and the way numbers are written", () => {
   const deutsch = { ...english, locale: "de", running: "Läuft", end_completed: { one: "Die Datei ist fertig.", other: "Alle {total} Dateien sind fertig." } };
-  assert.equal(view({ job: job(), link: "live" }, deutsch).badge.text, "Läuft");
+  assert.equal(jobView({ job: job(), link: "live" }, deutsch).badge.text, "Läuft");
   assert.equal(sentence(over("completed", { total: 12_345, processed: 12_345, failed: 0 }), deutsch), "Alle 12.345 Dateien sind fertig.");
   const polski = { ...english, locale: "pl", and_more: { one: "{count} plik", few: "{count} pliki", many: "{count} plików", other: "{count} pliku" } };
   assert.deepEqual([1, 3, 5].map((count) => say(polski, "and_more", { count })), ["1 plik", "3 pliki", "5 plików"]);
-  assert.equal(view({ job: job(), link: "live" }, { locale: "en-GB" }).badge.text, "Running", "what a table lacks is said in English");
+  assert.equal(jobView({ job: job(), link: "live" }, { locale: "en-GB" }).badge.text, "Running", "what a table lacks is said in English");
 });
 
 test("every placeholder in the table is filled by somebody", () => {
@@ -233,25 +233,25 @@ test("every placeholder in the table is filled by somebody", () => {
 });
 
 test("what the watchdog found is said, quietly, and also at the end", () => {
-  const said = (link, found_by_asking) => view({ job: link === "ended" ? over("completed", {}) : job(), link, found_by_asking }).link.found;
+  const said = (link, found_by_polling) => jobView({ job: link === "ended" ? over("completed", {}) : job(), link, found_by_polling }).link.found;
   assert.deepEqual([said("live", true), said("live", false)], ["found by asking", ""]);
   assert.match(said("ended", true), /Found by asking/);
   assert.equal(said("ended", false), "");
 });
 
 test("the age of news is said as soon as it is old, also where the link seems to live", () => {
-  const age = (link, news_age_ms) => view({ job: job(), link, news_age_ms }).link.age;
+  const age = (link, news_age_ms) => jobView({ job: job(), link, news_age_ms }).link.age;
   assert.deepEqual([age("live", 16_000), age("live", 21_000)], ["", "Last news 21 s ago."]);
   assert.deepEqual([age("catching_up", 2_000), age("catching_up", 21_000)], ["", "Last news 21 s ago."]);
 });
 
 test("another job is offered for one that is not there, where the page can start one", () => {
-  const shown = (changes) => view({ job: null, link: "not_found", can_create: true, ...changes }).buttons.create_new.shown;
+  const shown = (changes) => jobView({ job: null, link: "not_found", can_create: true, ...changes }).buttons.create_new.shown;
   assert.deepEqual([shown({}), shown({ can_create: false }), shown({ link: "offline" })], [true, false, false]);
 });
 
 test("a notification is offered while a job runs, and where it can be had", () => {
-  const button = (notice, changes = {}) => view({ job: job(changes), link: "live", notice }).buttons.notify;
+  const button = (notice, changes = {}) => jobView({ job: job(changes), link: "live", notice }).buttons.notify;
   assert.deepEqual(button("offer"), { shown: true, enabled: true, text: "Notify me" });
   assert.deepEqual(button("on"), { shown: true, enabled: false, text: "You will be notified" });
   assert.equal(button("none").shown, false);
@@ -260,7 +260,7 @@ test("a notification is offered while a job runs, and where it can be had", () =
 
 test("what failed or was cancelled can be tried again once the job is done, and nothing else", () => {
   const links = { retry: "/api/jobs/x/retry" };
-  const button = (ended, seen = {}) => view({ job: ended, link: "ended", ...seen }).buttons.retry;
+  const button = (ended, seen = {}) => jobView({ job: ended, link: "ended", ...seen }).buttons.retry;
   const done = (state, progress) => over(state, progress, { links: { ...job().links, ...links } });
   const cases = [
     [done("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }), "Try 3 failed files again"],
@@ -279,10 +279,10 @@ test("what failed or was cancelled can be tried again once the job is done, and 
 
 test("how long a stop takes is said by the server's clock", () => {
   const asked = job({ cancel_requested: true, cancel_requested_at: "2026-03-01T10:00:00Z" });
-  const note = (seconds) => view({ job: asked, link: "live", now_ms: Date.parse("2026-03-01T10:00:00Z") + seconds * 1_000 }).note;
+  const note = (seconds) => jobView({ job: asked, link: "live", now_ms: Date.parse("2026-03-01T10:00:00Z") + seconds * 1_000 }).note;
   assert.equal(note(0.5), "Cancelling … Files that are done stay done.");
   assert.equal(note(12), "Cancelling … since 12 s. Files that are done stay done.");
   assert.match(note(80), /since 1 min 20 s/);
   assert.equal(note(-5), note(0.5), "whatever the clocks say");
-  assert.equal(view({ job: job({ cancel_requested: true }), link: "live" }).note, note(0), "a server that does not tell since when");
+  assert.equal(jobView({ job: job({ cancel_requested: true }), link: "live" }).note, note(0), "a server that does not tell since when");
 });

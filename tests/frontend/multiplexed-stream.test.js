@@ -1,54 +1,54 @@
 /*
- * The stream alone, without tabs: what it opens and closes as wants come and go, and who is told of a failure.
+ * The shared stream without tabs: what it opens and closes as subscriptions change, and which fail with it.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { OneStream, lean } from "../../frontend/client/multiplexed-stream.js";
+import { MultiplexedStream, withoutItems } from "../../frontend/client/multiplexed-stream.js";
 import { ALL, Browser, ID, job, say } from "./tabs.js";
 
 function oneStream() {
   const browser = new Browser();
   const told = [];
-  const stream = new OneStream(ALL, browser.tab("a").platform, (keys, name) => keys.length && told.push(`${keys.join("+")} ${name}`));
+  const stream = new MultiplexedStream(ALL, browser.tab("a").platform, (keys, name) => keys.length && told.push(`${keys.join("+")} ${name}`));
   return { browser, stream, told };
 }
 
 test("more than a hundred jobs: the stream of all", () => {
   const { browser, stream } = oneStream();
-  for (let number = 0; number < 101; number += 1) stream.want(`a/${number}`, ID(number));
+  for (let number = 0; number < 101; number += 1) stream.subscribe(`a/${number}`, ID(number));
   say(browser.open[0], "job", job(0, 1));
   say(browser.open.at(-1), "job", job(0, 1));
-  assert.deepEqual(browser.open.map((source) => source.url), [lean(ALL)]);
-  stream.unwant("a/0");
+  assert.deepEqual(browser.open.map((source) => source.url), [withoutItems(ALL)]);
+  stream.unsubscribe("a/0");
   assert.equal(new URL(browser.open.at(-1).url).searchParams.getAll("job").length, 100);
   stream.close();
   assert.equal(browser.open.length, 0);
 });
 
-test("a next stream that is mute is replaced when somebody asks again; one nobody waits for is closed", () => {
+test("a mute next stream is replaced on the next subscription; one without subscriptions is closed", () => {
   const { browser, stream } = oneStream();
-  stream.want("a/1", ID(1));
+  stream.subscribe("a/1", ID(1));
   browser.time = 10_000;
-  stream.want("a/2", ID(2));
+  stream.subscribe("a/2", ID(2));
   assert.deepEqual(browser.sources.map((source) => source.closed), [true, false]);
-  stream.unwant("a/1");
-  stream.unwant("a/2");
+  stream.unsubscribe("a/1");
+  stream.unsubscribe("a/2");
   assert.equal(browser.open.length, 0);
 });
 
-test("when the next stream fails, those on the present one do not notice", () => {
+test("when the next stream fails, subscriptions on the current one do not notice", () => {
   const { browser, stream, told } = oneStream();
-  stream.want("a/1", ID(1));
+  stream.subscribe("a/1", ID(1));
   say(browser.open[0], "job", job(1, 1));
-  stream.want("b/1", ID(2));
+  stream.subscribe("b/1", ID(2));
   say(browser.open[1], "error");
   assert.deepEqual([told, browser.open.length], [["a/1 job", "b/1 error"], 1]);
 });
 
-test("garbage reaches everybody, whose policies know what to do with it", () => {
+test("garbage reaches every subscription, since its policy knows what to do with it", () => {
   const { browser, stream, told } = oneStream();
-  stream.want("a/1", ID(1));
-  stream.want("b/1", null);
+  stream.subscribe("a/1", ID(1));
+  stream.subscribe("b/1", null);
   say(browser.open[0], "job", job(1, 1));
   say(browser.open.at(-1), "job", job(1, 1));
   browser.open[0].dispatchEvent(new MessageEvent("job", { data: "{not json" }));

@@ -1,6 +1,6 @@
 /*
- * The policy in a simulated world with random outages, in which only its promise is checked: once the
- * network is back, the truth is shown in time, and the end is final.
+ * The policy in a simulated world with random outages. Only its promise is checked: once the network is back, the
+ * true state is shown in time, and the end is final.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,9 +1,9 @@
 /*
- * An EventSource, a fetch, a clock and a page that are passed in to the shell around the policy: they are the
- * platform, in the hands of the test. Checks only that nothing is left of them.
+ * What a browser provides to the follower (EventSource, fetch, clocks, page events), driven by the test; and a check
+ * that nothing of it is left open.
  */
 import assert from "node:assert/strict";
-import { Follow, OneJob } from "../../frontend/client/follower.js";
+import { Follower, JobSubject } from "../../frontend/client/follower.js";
 
 // Every browser has it; Node only from version 19 on.
 globalThis.CustomEvent ??= class extends Event {
@@ -88,11 +88,11 @@ export const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 export function begin(known = null) {
   const platform = new Platform();
-  const subject = new OneJob(URL_, known);
-  const follow = new Follow({ subject, ...platform.given });
+  const subject = new JobSubject(URL_, known);
+  const follower = new Follower({ subject, ...platform.given });
   const seen = [];
-  follow.addEventListener("change", () => seen.push([follow.link, subject.job?.seq ?? null]));
-  return { platform, subject, follow: follow.start(), seen };
+  follower.addEventListener("change", () => seen.push([follower.link, subject.job?.seq ?? null]));
+  return { platform, subject, follower: follower.start(), seen };
 }
 
 export function nothingIsLeft(platform) {

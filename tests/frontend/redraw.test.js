@@ -1,7 +1,9 @@
-/* One drawing a frame; and none that waits for a frame where there are none. */
+/*
+ * At most one drawing per animation frame, and none that waits for a frame where there are none.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Frame } from "../../frontend/element/redraw.js";
+import { Redraw } from "../../frontend/element/redraw.js";
 
 /** A page whose frames come when they are told to. */
 function page(visibilityState = "visible") {
@@ -19,43 +21,43 @@ function page(visibilityState = "visible") {
 
 function counting() {
   const drawn = { times: 0 };
-  return { drawn, frame: new Frame(() => { drawn.times += 1; }) };
+  return { drawn, redraw: new Redraw(() => { drawn.times += 1; }) };
 }
 
-test("however much is heard between two frames, it is drawn once, in the next one", () => {
+test("however many events arrive between two frames, there is one drawing, in the next frame", () => {
   const { asked, next } = page();
-  const { drawn, frame } = counting();
-  for (let heard = 0; heard < 30; heard += 1) frame.soon();
+  const { drawn, redraw } = counting();
+  for (let heard = 0; heard < 30; heard += 1) redraw.schedule();
   assert.deepEqual([drawn.times, asked.size], [0, 1]);
   next();
   assert.deepEqual([drawn.times, asked.size], [1, 0]);
-  frame.soon();
+  redraw.schedule();
   next();
   assert.equal(drawn.times, 2);
 });
 
 test("what is drawn now is not drawn again in the next frame", () => {
   const { asked } = page();
-  const { drawn, frame } = counting();
-  frame.soon();
-  frame.now();
+  const { drawn, redraw } = counting();
+  redraw.schedule();
+  redraw.now();
   assert.deepEqual([drawn.times, asked.size], [1, 0]);
 });
 
-test("a page that is not seen waits for no frame", () => {
+test("a hidden page waits for no frame", () => {
   const { asked, hide } = page();
-  const { drawn, frame } = counting();
-  frame.soon();
+  const { drawn, redraw } = counting();
+  redraw.schedule();
   hide();
-  frame.soon();
+  redraw.schedule();
   assert.deepEqual([drawn.times, asked.size], [1, 0]);
 });
 
-test("after it was dropped nothing is drawn", () => {
+test("after cancel nothing is drawn", () => {
   const { next } = page();
-  const { drawn, frame } = counting();
-  frame.soon();
-  frame.drop();
+  const { drawn, redraw } = counting();
+  redraw.schedule();
+  redraw.cancel();
   next();
   assert.equal(drawn.times, 0);
 });

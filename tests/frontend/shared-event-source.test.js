@@ -1,18 +1,18 @@
 /*
- * Several tabs in one process. What is checked is that there is one stream, that nothing is lost when it changes
- * hands, that each hears what concerns it and no more, and that nothing is left at the end.
+ * Several tabs in one process: there is one stream, nothing is lost when it changes hands, each tab gets what concerns it
+ * and no more, and nothing is left open at the end.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { wanted } from "../../frontend/client/shared-event-source.js";
-import { lean } from "../../frontend/client/multiplexed-stream.js";
+import { parseStreamUrl } from "../../frontend/client/shared-event-source.js";
+import { withoutItems } from "../../frontend/client/multiplexed-stream.js";
 import { ALL, API, Browser, ID, begins, eventsOf, job, say, settle } from "./tabs.js";
 
-test("what can be shared is known by its address", () => {
-  assert.deepEqual(wanted(eventsOf(1)), { base: API, job: ID(1) });
-  assert.deepEqual(wanted(eventsOf(1).replace(ID(1), "0000000A-0000-4000-8000-000000000001")), { base: API, job: "0000000a-0000-4000-8000-000000000001" });
-  assert.deepEqual(wanted(ALL), { base: API, job: null });
-  for (const other of [`${API}jobs/7/events`, `${eventsOf(1)}?token=1`, `${ALL}?job=${ID(1)}`, "http://host/live"]) assert.equal(wanted(other), null, other);
+test("a stream that can be shared is known by its address", () => {
+  assert.deepEqual(parseStreamUrl(eventsOf(1)), { base: API, job: ID(1) });
+  assert.deepEqual(parseStreamUrl(eventsOf(1).replace(ID(1), "0000000A-0000-4000-8000-000000000001")), { base: API, job: "0000000a-0000-4000-8000-000000000001" });
+  assert.deepEqual(parseStreamUrl(ALL), { base: API, job: null });
+  for (const other of [`${API}jobs/7/events`, `${eventsOf(1)}?token=1`, `${ALL}?job=${ID(1)}`, "http://host/live"]) assert.equal(parseStreamUrl(other), null, other);
 });
 
 test("one tab, one job: as an EventSource would do it, and nothing is left", async () => {
@@ -20,7 +20,7 @@ test("one tab, one job: as an EventSource would do it, and nothing is left", asy
   const tab = browser.tab("a");
   const one = tab.follow(eventsOf(1));
   const source = await begins(browser, job(1, 3));
-  assert.equal(source.url, lean(`${ALL}?job=${ID(1)}`));
+  assert.equal(source.url, withoutItems(`${ALL}?job=${ID(1)}`));
   say(source, "heartbeat", { jobs: {} });
   say(source, "leaving", { retry_ms: 1 });
   assert.deepEqual(one.heard, ["open", "job 3", "heartbeat", "leaving"]);
@@ -35,10 +35,10 @@ test("twenty tabs, one stream; each hears its own job, a list hears all", async 
   const tabs = Array.from({ length: 20 }, (_, number) => browser.tab(`t${number}`));
   const followed = tabs.map((tab, number) => tab.follow(number === 7 ? ALL : eventsOf(number % 2)));
   let source = await begins(browser, job(0, 1));
-  assert.equal(browser.open.length, 2, "those who came later wait for the next one, which is on its way");
+  assert.equal(browser.open.length, 2, "tabs that came later wait for the next one, which is on its way");
   source = await begins(browser, job(0, 1), job(1, 1));
   assert.equal(browser.open.length, 1);
-  assert.equal(source.url, lean(ALL));
+  assert.equal(source.url, withoutItems(ALL));
   say(source, "job", job(1, 2));
   say(source, "heartbeat", { jobs: {} });
   await settle();
@@ -52,7 +52,7 @@ test("twenty tabs, one stream; each hears its own job, a list hears all", async 
   browser.nothingIsLeft(...tabs);
 });
 
-test("who joins gets the truth by a new stream, and the old one goes on until that has spoken", async () => {
+test("a tab that joins gets the current state by a new stream, and the old one stays until that has spoken", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const one = a.follow(eventsOf(1));
@@ -60,7 +60,7 @@ test("who joins gets the truth by a new stream, and the old one goes on until th
   const two = b.follow(eventsOf(2));
   await settle();
   const second = browser.open.at(-1);
-  assert.equal(second.url, lean(`${ALL}?job=${ID(1)}&job=${ID(2)}`));
+  assert.equal(second.url, withoutItems(`${ALL}?job=${ID(1)}&job=${ID(2)}`));
   say(second, "open");
   say(first, "job", job(1, 4));
   await settle();
@@ -93,7 +93,7 @@ for (const [how, end] of [
     end(browser, a, one);
     await begins(browser, job(2, 5));
     const source = await begins(browser, job(2, 5));
-    assert.deepEqual([browser.open.length, source.tab, source.url], [1, "b", lean(ALL)]);
+    assert.deepEqual([browser.open.length, source.tab, source.url], [1, "b", withoutItems(ALL)]);
     for (const other of others) assert.deepEqual([other.heard.at(-1), other.heard.includes("error")], ["job 5", false]);
     for (const other of others) other.close();
     await settle();
@@ -116,22 +116,22 @@ test("a frozen page breaks its sources, so that its policy opens others when it 
   again.close();
 });
 
-test("a job that only a crashed tab wanted is given up", async () => {
+test("a job that only a crashed tab followed is unsubscribed", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const one = a.follow(eventsOf(1));
   await begins(browser, job(1, 1));
   b.follow(ALL);
   const wide = await begins(browser, job(1, 1));
-  assert.equal(wide.url, lean(ALL));
+  assert.equal(wide.url, withoutItems(ALL));
   browser.crash(b);
   const source = await begins(browser, job(1, 2));
-  assert.deepEqual([browser.open.length, source.url], [1, lean(`${ALL}?job=${ID(1)}`)]);
+  assert.deepEqual([browser.open.length, source.url], [1, withoutItems(`${ALL}?job=${ID(1)}`)]);
   assert.deepEqual(one.heard.filter((name) => name === "error"), []);
   one.close();
 });
 
-test("a stream that breaks is an error for all that it served, and the next want opens another", async () => {
+test("a stream that breaks is an error for all that it served, and the next subscription opens another", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const followed = [a.follow(eventsOf(1)), b.follow(eventsOf(1))];
@@ -147,7 +147,7 @@ test("a stream that breaks is an error for all that it served, and the next want
   again.close();
 });
 
-test("a tab that holds the stream and does not answer, twice, is robbed, and comes back when it can", async () => {
+test("a leader that twice does not answer has its lock stolen, and comes back when it can", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const one = a.follow(eventsOf(1));
@@ -157,7 +157,7 @@ test("a tab that holds the stream and does not answer, twice, is robbed, and com
   await settle();
   assert.equal(browser.open.length, 1);
   await browser.pass([b], 1_500);
-  assert.equal(browser.open.length, 1, "once may be our own sleep");
+  assert.equal(browser.open.length, 1, "once may be this tab's own sleep");
   browser.lost = (message, from, to) => to === a;
   await browser.pass([b], 1_500);
   await begins(browser, job(2, 1));
@@ -172,12 +172,12 @@ test("a tab that holds the stream and does not answer, twice, is robbed, and com
   browser.nothingIsLeft(a, b);
 });
 
-test("a message that is lost between two holders is said again", async () => {
+test("a message that is lost between two leaders is sent again", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const one = a.follow(eventsOf(1));
   await begins(browser, job(1, 1));
-  browser.lost = (message) => message.type === "want";
+  browser.lost = (message) => message.type === "subscribe";
   const two = b.follow(eventsOf(2));
   await settle();
   browser.lost = () => false;
@@ -195,7 +195,7 @@ test("without locks, or where they are refused, each tab has a stream of its own
     const browser = new Browser();
     const one = browser.tab("a", changes).follow(eventsOf(1));
     const source = await begins(browser, job(1, 1));
-    assert.deepEqual([source.url, one.heard], [lean(eventsOf(1)), ["open", "job 1"]]);
+    assert.deepEqual([source.url, one.heard], [withoutItems(eventsOf(1)), ["open", "job 1"]]);
     one.close();
     assert.equal(source.closed, true);
   }
@@ -207,12 +207,12 @@ test("without locks, or where they are refused, each tab has a stream of its own
   assert.deepEqual(one.heard, ["error"]);
   const again = tab.follow(eventsOf(1));
   await begins(browser, job(1, 1));
-  assert.deepEqual([browser.open.at(-1).url, again.heard], [lean(eventsOf(1)), ["open", "job 1"]]);
+  assert.deepEqual([browser.open.at(-1).url, again.heard], [withoutItems(eventsOf(1)), ["open", "job 1"]]);
   again.close();
   browser.nothingIsLeft(tab);
 });
 
-test("without locks, a hidden tab leaves the connection to others", async () => {
+test("without locks, a hidden tab leaves its connection to other tabs", async () => {
   const browser = new Browser();
   const page = Object.assign(new EventTarget(), { visibilityState: "visible" });
   const tab = browser.tab("a", { locks: null, document: page });

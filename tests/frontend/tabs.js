@@ -1,10 +1,10 @@
 /*
- * A browser with several tabs, for tests in node: its locks, its channels and its EventSource, in the hands of
- * the test. These are the platform, not our code; what they do is what the standards say, as far as it is used.
+ * A browser with several tabs, for tests in node: its locks, channels and EventSource, driven by the test. They do what
+ * the standards say, as far as the product uses them.
  */
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
-import { sharing } from "../../frontend/client/shared-event-source.js";
+import { makeSharedEventSource } from "../../frontend/client/shared-event-source.js";
 
 setMaxListeners(0); // twenty tabs wait for one signal here, and that is no leak
 
@@ -112,7 +112,7 @@ export class Browser {
       },
       clearTimeout: (id) => tab.timers.delete(id), window: counted(tab.window), document: counted(tab.document), ...changes,
     };
-    tab.Source = sharing(tab.platform);
+    tab.Source = makeSharedEventSource(tab.platform);
     tab.follow = (url) => this.#follow(tab, url);
     return tab;
   }

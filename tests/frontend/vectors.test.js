@@ -1,5 +1,5 @@
 /*
- * The scripts of tests/vectors on the policy of the browser; its twin in Python plays the same ones.
+ * Plays the scripts of tests/vectors on the browser's policy; its twin in Python plays the same ones.
  */
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";

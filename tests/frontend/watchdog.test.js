@@ -1,5 +1,5 @@
 /*
- * The policy, one rule of PROTOCOL section 5 after the other.
+ * The policy, one rule of PROTOCOL.md section 5 after the other.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
