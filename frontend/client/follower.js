@@ -1,14 +1,14 @@
 /*
- * Follows one subject (a job, or the list of jobs) until it is done: the I/O around watchdog.js.
- * It owns the EventSource, the fetch and the one timer. It must not decide when to ask or to give up, and must not know
- * texts or DOM elements. Everything that the browser provides can be passed in, so that tests run it in node.
+ * Follows one subject (a job, or the list of jobs) until it is done: the I/O around watchdog.js. It owns the
+ * EventSource, the fetch and the one timer. It must not decide when to ask or to give up, and must not know texts
+ * or DOM elements. Everything that the browser provides can be passed in, so that tests run it in node.
  * Next: watchdog.js, which decides; shared-event-source.js, which it uses as its EventSource.
  */
 import { SharedEventSource } from "./shared-event-source.js";
 import { newState } from "./watch-state.js";
 import { step } from "./watchdog.js";
 
-/** @import { Job, Item, Link, Standing, WatchEvent, WatchAction } from "../wire" */
+/** @import { Link, Standing, WatchEvent, WatchAction } from "../wire" */
 /** @import { Source } from "./multiplexed-stream.js" */
 
 /** @typedef {object} Subject
@@ -33,8 +33,11 @@ import { step } from "./watchdog.js";
  * @property {Document | null} document
  * @property {Window | null} window */
 
-/** The result of a check that a person asked for.
- * @typedef {{outcome: "news" | "same" | "failed" | "closed", status: number | null, code: string | null}} CheckResult */
+/**
+ * The result of a check that a person asked for.
+ * @typedef {{outcome: "news" | "same" | "failed" | "closed", status: number | null, code: string | null}}
+ *   CheckResult
+ */
 
 const SLEPT_MS = 2_000; // wall clock ahead of the steady one by more than this: the machine slept
 const SILENT_STREAM_REASONS = new Set(["late", "watchdog"]); // reasons of a poll while the stream is silent
@@ -44,7 +47,10 @@ const STREAM_EVENTS = ["job", "items", "heartbeat", "leaving", "gone"];
 export class JobTimeoutError extends Error {
   /** @param {string} jobId @param {number} elapsedMinutes of watching, the last 30 of them without any news */
   constructor(jobId, elapsedMinutes) {
-    super(`job ${jobId}: no more news, so watching stopped after ${elapsedMinutes} minutes. The job itself goes on, and can be watched again.`);
+    super(
+      `job ${jobId}: no more news, so watching stopped after ${elapsedMinutes} minutes. ` +
+        "The job itself goes on, and can be watched again.",
+    );
     this.name = "JobTimeoutError";
     this.jobId = jobId;
     this.elapsedMinutes = elapsedMinutes;
@@ -142,10 +148,14 @@ export class Follower extends EventTarget {
     for (const action of actions) this.#perform(action);
     const shown = actions.some((action) => action.type === "show");
     if (shown && event.type !== "poll_ok") this.#foundByPolling = false;
-    if (shown || state.link !== before.link || state.failure !== before.failure) this.dispatchEvent(new CustomEvent("change"));
+    if (shown || state.link !== before.link || state.failure !== before.failure)
+      this.dispatchEvent(new CustomEvent("change"));
     const end = actions.find((action) => action.type === "end");
     if (end) this.#answerChecks(null, this.#checkResult("failed"));
-    if (end?.reason === "gave_up") this.dispatchEvent(new CustomEvent("timeout", { detail: new JobTimeoutError(this.#subject.id, end.elapsed_minutes) }));
+    if (end?.reason === "gave_up")
+      this.dispatchEvent(
+        new CustomEvent("timeout", { detail: new JobTimeoutError(this.#subject.id, end.elapsed_minutes) }),
+      );
     if (state.done) this.close();
   }
 
@@ -162,7 +172,8 @@ export class Follower extends EventTarget {
   /** @param {number | null} at */
   #setTimer(at) {
     if (this.#timer !== null) this.#platform.clearTimeout(this.#timer);
-    this.#timer = at === null ? null : this.#platform.setTimeout(() => this.#onTimer(), Math.max(0, at - this.#readClock()));
+    this.#timer =
+      at === null ? null : this.#platform.setTimeout(() => this.#onTimer(), Math.max(0, at - this.#readClock()));
   }
 
   #onTimer() {
@@ -185,7 +196,9 @@ export class Follower extends EventTarget {
     const { document, window } = this.#platform;
     const { signal } = this.#listening;
     const shown = () => this.#handle({ type: "page_shown" });
-    document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && shown(), { signal });
+    document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && shown(), {
+      signal,
+    });
     document?.addEventListener("resume", shown, { signal }); // after a freeze; the freeze itself needs nothing
     window?.addEventListener("pageshow", (event) => event.persisted && shown(), { signal });
     window?.addEventListener("online", () => this.#handle({ type: "online" }), { signal });
@@ -199,7 +212,8 @@ export class Follower extends EventTarget {
     this.#streams.set(number, source);
     source.addEventListener("open", () => this.#handle({ type: "stream_open", stream: number }));
     source.addEventListener("error", () => this.#handle({ type: "stream_error", stream: number }));
-    for (const name of STREAM_EVENTS) source.addEventListener(name, (event) => this.#onStreamEvent(number, name, event));
+    for (const name of STREAM_EVENTS)
+      source.addEventListener(name, (event) => this.#onStreamEvent(number, name, event));
   }
 
   /** @param {number} number */
@@ -213,9 +227,16 @@ export class Follower extends EventTarget {
     if (!this.#streams.has(stream)) return;
     const data = parse(/** @type {MessageEvent} */ (event).data);
     const job = name === "job" && data ? this.#subject.readJob(data) : null;
-    if (!data || (name === "job" && !job)) this.#handle({ type: "stream_error", stream }); // garbage: treat the stream as broken
+    if (!data || (name === "job" && !job))
+      this.#handle({ type: "stream_error", stream }); // garbage: treat the stream as broken
     else if (job) this.#handle({ type: "job", stream, job });
-    else if (name === "heartbeat") this.#handle({ type: "heartbeat", stream, seq: this.#subject.readHeartbeat(data), next_ms: nextHeartbeatMs(data) });
+    else if (name === "heartbeat")
+      this.#handle({
+        type: "heartbeat",
+        stream,
+        seq: this.#subject.readHeartbeat(data),
+        next_ms: nextHeartbeatMs(data),
+      });
     else if (name === "leaving") this.#handle({ type: "leaving", stream, retry_ms: Number(data.retry_ms) || 0 });
     else if (name === "gone") this.#handle({ type: this.#subject.readGone(data) ? "gone" : "items", stream });
     else {
@@ -233,14 +254,23 @@ export class Follower extends EventTarget {
     const event = await this.#request(poll, reason, aborting.signal);
     if (this.#closed || aborting.signal.aborted) return;
     this.#polling = null;
-    if (event.type === "poll_ok" && event.job.seq !== seqBefore) this.#foundByPolling = reason === "watchdog" || reason === "late";
+    if (event.type === "poll_ok" && event.job.seq !== seqBefore)
+      this.#foundByPolling = reason === "watchdog" || reason === "late";
     this.#handle(event);
     const changed = this.#state.seq !== seqBefore;
-    this.#answerChecks(poll, this.#checkResult(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"));
+    this.#answerChecks(
+      poll,
+      this.#checkResult(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"),
+    );
   }
 
-  /** @param {number} poll @param {string} reason @param {AbortSignal} signal @param {boolean} [bare] send no credentials
-   * @returns {Promise<WatchEvent & {poll: number}>} */
+  /**
+   * @param {number} poll
+   * @param {string} reason
+   * @param {AbortSignal} signal
+   * @param {boolean} [bare] send no credentials
+   * @returns {Promise<WatchEvent & {poll: number}>}
+   */
   async #request(poll, reason, signal, bare = SILENT_STREAM_REASONS.has(reason) || this.#unanswered % 3 !== 0) {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
@@ -251,17 +281,29 @@ export class Follower extends EventTarget {
     // credentials would use that same silent connection: the first such poll waited 10 s for nothing.
     try {
       const credentials = bare ? "omit" : "same-origin";
-      const response = await this.#platform.fetch(this.#subject.pollUrl, { headers, signal, cache: "no-store", credentials });
+      const response = await this.#platform.fetch(this.#subject.pollUrl, {
+        headers,
+        signal,
+        cache: "no-store",
+        credentials,
+      });
       if (response.status === 304) return { type: "poll_not_modified", poll };
       const body = parse(await response.text());
       const job = response.ok && body ? this.#subject.readPoll(body) : null;
-      if (bare && !job) { // perhaps only refused for lack of credentials
+      if (bare && !job) {
+        // perhaps only refused for lack of credentials
         this.#unanswered = 0;
         return await this.#request(poll, reason, signal, false);
       }
       if (!response.ok) return pollFailure(poll, response, body);
       // HTML after a redirect is most likely a sign-in page.
-      if (!job) return { type: "poll_failed", poll, status: response.redirected ? 401 : response.status, code: "not_our_answer" };
+      if (!job)
+        return {
+          type: "poll_failed",
+          poll,
+          status: response.redirected ? 401 : response.status,
+          code: "not_our_answer",
+        };
       const tag = response.headers.get("ETag");
       this.#etag = tag ? { tag, seq: job.seq } : null;
       return { type: "poll_ok", poll, job };
@@ -269,7 +311,7 @@ export class Follower extends EventTarget {
       // A redirect to another site's sign-in page fails like this too; a poll that hung was aborted.
       if (bare && this.#unanswered === 0 && !signal.aborted) return this.#request(poll, reason, signal, false);
       this.#unanswered += 1;
-      return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown to the person as connection trouble
+      return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown as connection trouble
     }
   }
 
@@ -282,7 +324,11 @@ export class Follower extends EventTarget {
 
   /** @param {CheckResult["outcome"]} outcome @returns {CheckResult} */
   #checkResult(outcome) {
-    return { outcome: this.#state.done ? "news" : outcome, status: this.#state.failure?.status ?? null, code: this.#state.failure?.code ?? null };
+    return {
+      outcome: this.#state.done ? "news" : outcome,
+      status: this.#state.failure?.status ?? null,
+      code: this.#state.failure?.code ?? null,
+    };
   }
 
   /** @param {number | null} poll null answers all @param {CheckResult} found */
@@ -293,62 +339,17 @@ export class Follower extends EventTarget {
   }
 }
 
-/** One job as a subject. */
-export class JobSubject {
-  /** @type {Job | null} */ job = null;
-  /** @type {any} */ #read = null;
-
-  /** @param {string} url @param {Job | null} [known] */
-  constructor(url, known = null) {
-    this.pollUrl = url;
-    this.job = known;
-  }
-
-  get streamUrl() {
-    return this.job ? new URL(this.job.links.events, this.pollUrl).href : `${this.pollUrl.replace(/\/$/, "")}/events`;
-  }
-
-  get id() {
-    return this.job?.id ?? this.pollUrl.split("/").pop() ?? "";
-  }
-
-  standing() {
-    this.#read = this.job;
-    return this.job;
-  }
-
-  /** @param {any} body @returns {Standing | null} */
-  readPoll(body) {
-    if (typeof body.seq !== "number" || typeof body.done !== "boolean" || typeof body.id !== "string" || !body.links) return null;
-    this.#read = body;
-    return { seq: body.seq, done: body.done, poll_after_ms: body.poll_after_ms };
-  }
-
-  /** @param {any} data */
-  readJob(data) {
-    return this.readPoll(data);
-  }
-
-  /** @param {any} data @returns {number | null} */
-  readHeartbeat(data) {
-    const seq = this.job && data.jobs?.[this.job.id];
-    return typeof seq === "number" ? seq : null;
-  }
-
-  readGone() {
-    return true;
-  }
-
-  accept() {
-    this.job = this.#read;
-  }
-}
-
 /** @param {number} poll @param {Response} response @param {any} body @returns {WatchEvent & {poll: number}} */
 function pollFailure(poll, response, body) {
   const seconds = Number(response.headers.get("Retry-After"));
   const retry_after_ms = seconds > 0 ? seconds * 1_000 : null;
-  return { type: "poll_failed", poll, status: response.status, code: typeof body?.code === "string" ? body.code : null, retry_after_ms };
+  return {
+    type: "poll_failed",
+    poll,
+    status: response.status,
+    code: typeof body?.code === "string" ? body.code : null,
+    retry_after_ms,
+  };
 }
 
 /** Milliseconds until the next heartbeat, if this one says so. @param {any} heartbeat @returns {number | null} */
@@ -370,7 +371,7 @@ function parse(text) {
 function thisPlatform() {
   return {
     eventSource: SharedEventSource,
-    fetch: (...args) => globalThis.fetch(...args),
+    fetch: (url, init) => globalThis.fetch(url, init),
     wall: () => Date.now(),
     steady: () => performance.now(),
     random: () => Math.random(),

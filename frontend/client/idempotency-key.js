@@ -1,6 +1,7 @@
 /*
- * Makes the Idempotency-Key of a request: the same key until the same request is known to be done, so that a double
- * click or a lost answer does not start the work twice. It must not know what the request is or how it is sent.
+ * Makes the Idempotency-Key of a request: the same key until the same request is known to be done, so that a
+ * double click or a lost answer does not start the work twice. It must not know what the request is or how it is
+ * sent.
  * Next: PROTOCOL.md, section 3, for what the server does with the key.
  */
 

@@ -1,10 +1,10 @@
 /*
- * Shares one EventSource among a changing set of subscriptions, each to one job or to all jobs (null), and delivers
- * each event to the subscriptions that it concerns. It must not know tabs, locks or the policy; the subscriber decides
- * when to subscribe again after an error.
+ * Shares one EventSource among a changing set of subscriptions, each to one job or to all jobs (null), and
+ * delivers each event to the subscriptions that it concerns. It must not know tabs, locks or the policy; the
+ * subscriber decides when to subscribe again after an error.
  *
- *  1. A new subscription gets a new stream, since a stream starts with the current state of every job on it. All that
- *     subscribe before that stream has spoken share it.
+ *  1. A new subscription gets a new stream, since a stream starts with the current state of every job on it. All
+ *     that subscribe before that stream has spoken share it.
  *  2. Make before break: the old stream stays until the new one has spoken, so no event is missed in between.
  *  3. A broken stream is an error for the subscriptions that it served or that waited for it, and for no others.
  *  4. It sets no timer: subscribers judge silence by their own clocks; subscribing again replaces a mute stream.
@@ -36,7 +36,11 @@ export class MultiplexedStream {
   #steady;
   #deliver;
 
-  /** @param {string} url of the stream of many jobs @param {{eventSource: Source, steady: () => number}} platform @param {Deliver} deliver */
+  /**
+   * @param {string} url of the stream of many jobs
+   * @param {{eventSource: Source, steady: () => number}} platform
+   * @param {Deliver} deliver
+   */
   constructor(url, { eventSource, steady }, deliver) {
     this.#url = url;
     this.#eventSource = eventSource;
@@ -84,7 +88,10 @@ export class MultiplexedStream {
 
   /** Whether the next stream still has subscriptions and may still speak in time. @param {Stream} next */
   #isAwaited(next) {
-    return this.#steady() - next.asked_at < SPEAK_WITHIN_MS && [...next.keys].some((key) => this.#subscriptions.has(key));
+    return (
+      this.#steady() - next.asked_at < SPEAK_WITHIN_MS &&
+      [...next.keys].some((key) => this.#subscriptions.has(key))
+    );
   }
 
   #jobs() {
@@ -104,13 +111,18 @@ export class MultiplexedStream {
     const stream = { source, all, keys: new Set(this.#subscriptions.keys()), asked_at: this.#steady() };
     source.addEventListener("open", () => this.#deliver(this.#keysWaitingFor(stream), "open", null));
     source.addEventListener("error", () => this.#fail(stream));
-    for (const name of EVENTS) source.addEventListener(name, (event) => this.#onEvent(stream, name, /** @type {MessageEvent} */ (event).data));
+    for (const name of EVENTS)
+      source.addEventListener(name, (event) =>
+        this.#onEvent(stream, name, /** @type {MessageEvent} */ (event).data),
+      );
     return stream;
   }
 
   /** @param {Stream} stream */
   #keysWaitingFor(stream) {
-    return [...this.#subscriptions].filter(([key, subscription]) => subscription.on === null && stream.keys.has(key)).map(([key]) => key);
+    return [...this.#subscriptions]
+      .filter(([key, subscription]) => subscription.on === null && stream.keys.has(key))
+      .map(([key]) => key);
   }
 
   /** @param {Stream} stream @param {string} name @param {string} data */
@@ -118,8 +130,15 @@ export class MultiplexedStream {
     if (stream === this.#next) this.#promote(stream);
     if (stream !== this.#current) return; // a late event of a closed stream
     const job = jobOf(name, data);
-    const concerned = [...this.#subscriptions].filter(([, subscription]) => subscription.on === stream && (job === null || subscription.job === null || subscription.job === job));
-    this.#deliver(concerned.map(([key]) => key), name, data);
+    const concerned = [...this.#subscriptions].filter(
+      ([, subscription]) =>
+        subscription.on === stream && (job === null || subscription.job === null || subscription.job === job),
+    );
+    this.#deliver(
+      concerned.map(([key]) => key),
+      name,
+      data,
+    );
     this.#advance();
   }
 
@@ -137,7 +156,9 @@ export class MultiplexedStream {
   /** @param {Stream} stream */
   #fail(stream) {
     if (stream !== this.#current && stream !== this.#next) return;
-    const affected = [...this.#subscriptions].filter(([, subscription]) => subscription.on === (stream === this.#current ? stream : null)).map(([key]) => key);
+    const affected = [...this.#subscriptions]
+      .filter(([, subscription]) => subscription.on === (stream === this.#current ? stream : null))
+      .map(([key]) => key);
     this.#drop(stream);
     for (const key of affected) this.#subscriptions.delete(key);
     this.#deliver(affected, "error", null);

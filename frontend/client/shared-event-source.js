@@ -1,24 +1,25 @@
 /*
- * One stream per browser: a drop-in EventSource through which all tabs and all jobs of a server share one connection.
- * It decides which tab holds the stream. It must not know what is on the stream (multiplexed-stream.js does), and it
- * does not judge silence: every tab keeps its own watchdog.
+ * One stream per browser: a drop-in EventSource through which all tabs and all jobs of a server share one
+ * connection. It decides which tab holds the stream. It must not know what is on the stream (multiplexed-stream.js
+ * does), and it does not judge silence: every tab keeps its own watchdog.
  *
  * Why: HTTP/1.1 allows six connections per origin, over all tabs. A seventh stream hangs without an error, and so
  * does the poll that should rescue it.
  *
- * How: the tabs queue for a Web Lock. The tab that gets it, the leader, holds the stream and broadcasts its events on
- * a BroadcastChannel. All browsers have had both since 2022, on phones too; Chrome for Android lacked SharedWorker for
- * long, and a SharedWorker cannot tell that a tab has crashed. The browser passes a lock on the moment its tab is
- * closed or crashes, without a timer, so hidden tabs take over just as fast. Locks need a secure context (https or
- * localhost): on plain http from another machine only the visible tab has a stream, its own, and hidden ones poll.
+ * How: the tabs queue for a Web Lock. The tab that gets it, the leader, holds the stream and broadcasts its events
+ * on a BroadcastChannel. All browsers have had both since 2022, on phones too; Chrome for Android lacked
+ * SharedWorker for long, and a SharedWorker cannot tell that a tab has crashed. The browser passes a lock on the
+ * moment its tab is closed or crashes, without a timer, so hidden tabs take over just as fast. Locks need a secure
+ * context (https or localhost): on plain http from another machine only the visible tab has a stream, its own, and
+ * hidden ones poll.
  *
- *  1. A tab takes part while it has sources. After the last one is closed it holds nothing: no lock, no channel, no
- *     listener, no stream.
+ *  1. A tab takes part while it has sources. After the last one is closed it holds nothing: no lock, no channel,
+ *     no listener, no stream.
  *  2. A new leader announces itself, and every tab sends its subscriptions again, so none is lost in the change.
  *  3. A page that is frozen or put into the back/forward cache leaves first and comes back as a new tab.
  *  4. If the leader leaves a subscription unanswered twice, its lock is stolen.
- *  5. Each tab holds a second lock for as long as it lives; when the leader is granted that lock, the tab is gone, and
- *     its subscriptions are dropped.
+ *  5. Each tab holds a second lock for as long as it lives; when the leader is granted that lock, the tab is gone,
+ *     and its subscriptions are dropped.
  *
  * Next: multiplexed-stream.js; follower.js, which uses this class in place of EventSource.
  */
@@ -37,8 +38,10 @@ import { EVENTS, MultiplexedStream, withoutItems } from "./multiplexed-stream.js
  * @property {(EventTarget & {visibilityState?: string}) | null} document
  * @property {EventTarget | null} window */
 
-/** @typedef {{type: "subscribe", key: string, job: string | null} | {type: "unsubscribe" | "acknowledged", key: string} | {type: "lead"}
- *   | {type: "event", keys: string[], name: string, data: string | null}} Message */
+/**
+ * @typedef {{type: "subscribe", key: string, job: string | null} | {type: "unsubscribe" | "acknowledged", key:
+ *   string} | {type: "lead"} | {type: "event", keys: string[], name: string, data: string | null}} Message
+ */
 
 /** @typedef {{job: string | null, onEvent: (name: string, data: string | null) => void}} Listener */
 
@@ -58,7 +61,8 @@ export function parseStreamUrl(url) {
 /** This tab among all tabs that follow jobs of one server. */
 class Tab {
   /** @type {Map<string, Listener>} */ #listeners = new Map();
-  /** @type {Map<string, any>} the timers of subscriptions that no leader has acknowledged yet */ #unanswered = new Map();
+  /** @type {Map<string, any>} the timers of subscriptions that no leader has acknowledged yet */ #unanswered =
+    new Map();
   /** @type {MultiplexedStream | null} */ #stream = null;
   /** As leader: the tabs whose end is waited for. @type {Set<string>} */ #tabs = new Set();
   /** Aborted when this tab leaves; ends its locks and listeners. */ #membership = new AbortController();
@@ -73,7 +77,11 @@ class Tab {
   #platform;
   #onRefused;
 
-  /** @param {string} base @param {SharedPlatform} platform @param {(error: unknown) => void} onRefused called if this page may not use locks */
+  /**
+   * @param {string} base
+   * @param {SharedPlatform} platform
+   * @param {(error: unknown) => void} onRefused called if this page may not use locks
+   */
   constructor(base, platform, onRefused) {
     this.#base = base;
     this.#platform = platform;
@@ -112,11 +120,16 @@ class Tab {
     this.#channel?.addEventListener("message", (event) => this.#onMessage(event.data), { signal });
     window?.addEventListener("pagehide", () => this.#interrupt(), { signal });
     document?.addEventListener("freeze", () => this.#interrupt(), { signal });
-    locks?.request(`${this.#name} ${this.#id}`, { signal }, () => this.#onAlive(signal)).catch((error) => this.#onRefusal(error, signal));
+    locks
+      ?.request(`${this.#name} ${this.#id}`, { signal }, () => this.#onAlive(signal))
+      .catch((error) => this.#onRefusal(error, signal));
     this.#enqueue();
   }
 
-  /** Only now, with its own lock granted, may this tab subscribe: the leader waits for that lock. @param {AbortSignal} signal */
+  /**
+   * Only now, with its own lock granted, may this tab subscribe: the leader waits for that lock.
+   * @param {AbortSignal} signal
+   */
   #onAlive(signal) {
     if (signal.aborted) return undefined;
     this.#alive = true;
@@ -173,7 +186,9 @@ class Tab {
   #lead(hold) {
     this.#release();
     this.#hold = hold;
-    this.#stream = new MultiplexedStream(`${this.#base}events/stream`, this.#platform, (keys, name, data) => this.#broadcast(keys, name, data));
+    this.#stream = new MultiplexedStream(`${this.#base}events/stream`, this.#platform, (keys, name, data) =>
+      this.#broadcast(keys, name, data),
+    );
     this.#post({ type: "lead" });
     this.#subscribeAll();
     return aborted(hold.signal);
@@ -223,7 +238,7 @@ class Tab {
       this.#tabs.delete(tab);
       this.#stream?.unsubscribeWhere((one) => one.startsWith(`${tab}/`));
     };
-    this.#platform.locks?.request(`${this.#name} ${tab}`, { signal }, gone).catch(() => {}); // aborted: this tab is no longer the leader
+    this.#platform.locks?.request(`${this.#name} ${tab}`, { signal }, gone).catch(() => {}); // aborted: no leader now
   }
 
   #subscribeAll() {
@@ -246,7 +261,12 @@ class Tab {
     this.#unanswered.delete(key);
   }
 
-  /** Once may be this tab's own sleep; twice is a leader that hangs. @param {string} key @param {string | null} job @param {boolean} again */
+  /**
+   * Once may be this tab's own sleep; twice is a leader that hangs.
+   * @param {string} key
+   * @param {string | null} job
+   * @param {boolean} again
+   */
   #onUnanswered(key, job, again) {
     this.#unanswered.delete(key);
     if (again) this.#steal();
@@ -276,7 +296,11 @@ export function makeSharedEventSource(platform) {
 
   /** @param {string} base */
   const tabOf = (base) => {
-    const tab = tabs.get(base) ?? new Tab(base, platform, () => { possible = false; }); // refused, e.g. in a sandboxed frame
+    const tab =
+      tabs.get(base) ??
+      new Tab(base, platform, () => {
+        possible = false;
+      }); // refused, e.g. in a sandboxed frame
     tabs.set(base, tab);
     return tab;
   };
@@ -301,8 +325,11 @@ export function makeSharedEventSource(platform) {
       return () => tab.remove(key);
     }
 
-    /** Open a stream for this tab alone, and close it when the tab is hidden, to leave the connection to other
-     * tabs: the policy sees a broken stream, polls, and opens another when the tab is shown. @param {string} url */
+    /**
+     * Open a stream for this tab alone, and close it when the tab is hidden, to leave the connection to other
+     * tabs: the policy sees a broken stream, polls, and opens another when the tab is shown.
+     * @param {string} url
+     */
     #openWhileVisible(url) {
       const { document } = platform;
       const life = new AbortController();
@@ -325,7 +352,8 @@ export function makeSharedEventSource(platform) {
     #openOwn(url) {
       const source = new platform.eventSource(withoutItems(url));
       for (const name of ["open", "error"]) source.addEventListener(name, () => this.#onEvent(name, null));
-      for (const name of EVENTS) source.addEventListener(name, (event) => this.#onEvent(name, /** @type {MessageEvent} */ (event).data));
+      for (const name of EVENTS)
+        source.addEventListener(name, (event) => this.#onEvent(name, /** @type {MessageEvent} */ (event).data));
       return source;
     }
 
@@ -338,7 +366,9 @@ export function makeSharedEventSource(platform) {
 
 /** Hold a lock until the signal is aborted. @param {AbortSignal} signal @returns {Promise<void>} */
 function aborted(signal) {
-  return new Promise((resolve) => (signal.aborted ? resolve() : signal.addEventListener("abort", () => resolve(), { once: true })));
+  return new Promise((resolve) =>
+    signal.aborted ? resolve() : signal.addEventListener("abort", () => resolve(), { once: true }),
+  );
 }
 
 /** @returns {SharedPlatform} */
@@ -348,7 +378,10 @@ function thisPlatform() {
     locks: globalThis.navigator?.locks ?? null,
     channel: typeof BroadcastChannel === "undefined" ? null : (name) => new BroadcastChannel(name),
     steady: () => performance.now(),
-    newId: () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join(""),
+    newId: () =>
+      Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join(
+        "",
+      ),
     setTimeout: (call, ms) => setTimeout(call, ms),
     clearTimeout: (timer) => clearTimeout(timer),
     document: typeof document === "undefined" ? null : document,

@@ -6,17 +6,21 @@
 
 /** @typedef {Node | string | null | undefined | false} Child */
 
-/** @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag @param {Record<string, string | boolean | null | undefined>} [attributes] true sets an empty attribute; false, null and undefined set none
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, string | boolean | null | undefined>} [attributes] true sets an empty attribute; false,
+ *   null and undefined set none
  * @param {...Child} children
- * @returns {HTMLElementTagNameMap[Tag]} */
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 export function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === true) node.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.filter((child) => typeof child === "string" || child instanceof Node));
   return node;
 }
 

@@ -1,12 +1,13 @@
 /*
- * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document, however many files the
- * job has. It must not know streams or jobs, only the items endpoint and its cursor.
+ * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document, however many files
+ * the job has. It must not know streams or jobs, only the items endpoint and its cursor.
  * Next: ../view/job-view.js (`itemLine`) for the text of a row.
  */
-import { make, setShown, setText } from "./dom.js";
 import { say } from "../view/format.js";
-import { itemLine, refusal } from "../view/job-view.js";
+import { itemLine } from "../view/item-line.js";
+import { refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
+import { make, setShown, setText } from "./dom.js";
 
 /** @import { Item, Words } from "../wire" */
 
@@ -26,7 +27,10 @@ export class ItemPages {
   /** @type {(url: string) => Promise<Response>} */ #fetch;
   /** @type {Words} */ #words;
 
-  /** @param {{url: URL, state: string, count: number, label: string, fetch: (url: string) => Promise<Response>, words?: Words}} options */
+  /**
+   * @param {{url: URL, state: string, count: number, label: string, fetch: (url: string) => Promise<Response>,
+   *   words?: Words}} options
+   */
   constructor({ url, state, count, label, fetch, words = english }) {
     this.#url = url;
     this.#state = state;
@@ -58,7 +62,11 @@ export class ItemPages {
     this.root.setAttribute("aria-busy", "true");
     setText(this.#place, say(this.#words, "items_loading"));
     const url = new URL(this.#url);
-    url.search = new URLSearchParams({ state: this.#state, limit: String(ROWS), ...(cursor ? { cursor } : {}) }).toString();
+    url.search = new URLSearchParams({
+      state: this.#state,
+      limit: String(ROWS),
+      ...(cursor ? { cursor } : {}),
+    }).toString();
     const page = await this.#fetchPage(url.href);
     this.root.removeAttribute("aria-busy");
     if ("reason" in page) return setText(this.#place, say(this.#words, "items_failed", page));
@@ -71,7 +79,9 @@ export class ItemPages {
     try {
       const response = await this.#fetch(url);
       const body = await response.json().catch(() => null);
-      return response.ok && Array.isArray(body?.items) ? body : { reason: refusal(body, response.status, this.#words) };
+      return response.ok && Array.isArray(body?.items)
+        ? body
+        : { reason: refusal(body, response.status, this.#words) };
     } catch {
       return { reason: refusal(null, null, this.#words) };
     }
@@ -99,8 +109,16 @@ export class ItemPages {
 function itemRow(item, base, words) {
   const line = itemLine(item, words);
   const href = item.links?.result ? new URL(item.links.result, base) : null;
-  return make("li", {},
+  return make(
+    "li",
+    {},
     make("bdi", { title: line.full_name === line.name ? null : line.full_name }, line.name),
-    href && make("a", { href: href.href, download: true, "aria-label": `${say(words, "download")}: ${line.name}` }, say(words, "download")),
-    line.message && make("span", { class: "message", dir: "auto" }, line.message));
+    href &&
+      make(
+        "a",
+        { href: href.href, download: true, "aria-label": `${say(words, "download")}: ${line.name}` },
+        say(words, "download"),
+      ),
+    line.message && make("span", { class: "message", dir: "auto" }, line.message),
+  );
 }

@@ -1,27 +1,27 @@
 /*
- * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done. With `modal` (or showModal()) it is a real
- * modal dialog, else a card on the page. It must not decide when to ask (../client/follower.js does) or what to say
- * (../view/job-view.js does).
+ * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done: as a modal dialog with `modal` (or
+ * showModal()), else as a card on the page.
+ * It must not decide when to ask (../client/follower.js does) or what to say (../view/job-view.js does).
  * Next: template.js for the nodes; define.js, which registers it.
  *
- * Attributes are its state: src, modal, label (a title), signin (where to sign in), create (where another job is
- * started; a page that does it in its own way cancels the event).
- * Events: progress, done, timeout, create, retry, close.
- * request() and fetch() may be overridden, for instance to add a header; `words` may be replaced by a translation.
+ * Attributes: src, modal, label (a title), signin (where to sign in), create (where another job is started).
+ * Events: progress, done, timeout, create (cancel it to start the job in another way), retry, close.
+ * Override request() or fetch() to change requests, for instance to add a header; replace `words` to translate.
  */
-import { drawCard, makeCard } from "./template.js";
-import { make, setShown, setText } from "./dom.js";
-import { Follower, JobSubject } from "../client/follower.js";
-import { Redraw } from "./redraw.js";
-import { serverNow } from "../view/health.js";
-import { ItemPages } from "./item-pages.js";
-import { styleSheet } from "./styles.js";
-import { notificationState, notifyAtEnd } from "./notification.js";
+import { Follower } from "../client/follower.js";
 import { IdempotencyKey } from "../client/idempotency-key.js";
-import { Timeline } from "./timeline.js";
+import { JobSubject } from "../client/job-subject.js";
 import { say } from "../view/format.js";
-import { announcement, checkText, forward, refusal, jobView } from "../view/job-view.js";
+import { serverNow } from "../view/health.js";
+import { announcement, checkText, forward, jobView, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
+import { make, setShown, setText } from "./dom.js";
+import { ItemPages } from "./item-pages.js";
+import { notificationState, notifyAtEnd } from "./notification.js";
+import { Redraw } from "./redraw.js";
+import { styleSheet } from "./styles.js";
+import { drawCard, makeCard } from "./template.js";
+import { Timeline } from "./timeline.js";
 
 /** @import { Job, Words } from "../wire" */
 /** @import { ViewInput } from "../view/job-view.js" */
@@ -108,7 +108,8 @@ export class JobProgress extends HTMLElement {
   }
 
   showModal() {
-    if (!this.isConnected) throw new Error("job-progress: put the element into the document before you call showModal()");
+    if (!this.isConnected)
+      throw new Error("job-progress: put the element into the document before you call showModal()");
     this.toggleAttribute("modal", true);
     this.#dialog.append(this.#card.card);
     if (!this.#dialog.open) this.#dialog.showModal();
@@ -134,7 +135,12 @@ export class JobProgress extends HTMLElement {
     if (follower !== this.#follower) return;
     this.#answer(checkText(found, this.words));
     this.#render();
-    if (focused instanceof HTMLButtonElement && !focused.hidden && this.shadowRoot?.activeElement === this.#card.title) focused.focus();
+    if (
+      focused instanceof HTMLButtonElement &&
+      !focused.hidden &&
+      this.shadowRoot?.activeElement === this.#card.title
+    )
+      focused.focus();
   }
 
   async cancel() {
@@ -158,7 +164,9 @@ export class JobProgress extends HTMLElement {
     this.#retrying = true;
     this.#answer("");
     this.#render();
-    const [body, status] = await this.#post(new URL(job.links.retry, this.#url()).href, { "Idempotency-Key": this.#idempotencyKey.keyFor(job.id) });
+    const [body, status] = await this.#post(new URL(job.links.retry, this.#url()).href, {
+      "Idempotency-Key": this.#idempotencyKey.keyFor(job.id),
+    });
     if (follower !== this.#follower) return; // closed, or showing another job meanwhile
     this.#retrying = false;
     if (status !== null && status < 300 && body?.links) return this.#goOnWith(body);
@@ -175,7 +183,9 @@ export class JobProgress extends HTMLElement {
     this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
   }
 
-  /** Start another job in place of a missing one; unless the page handles the event, go to the `create` address. */
+  /**
+   * Start another job in place of a missing one; unless the page handles the event, go to the `create` address.
+   */
   #createNew() {
     const detail = { id: this.#subject?.id ?? "", job: this.job };
     const goOn = this.dispatchEvent(new CustomEvent("create", { detail, cancelable: true }));
@@ -185,7 +195,12 @@ export class JobProgress extends HTMLElement {
   async #notify() {
     const job = this.job;
     if (!job) return;
-    const told = await notifyAtEnd({ url: this.#url().href, job, words: this.words, fetch: (url, init) => this.fetch(this.request(String(url), init)) });
+    const told = await notifyAtEnd({
+      url: this.#url().href,
+      job,
+      words: this.words,
+      fetch: (url, init) => this.fetch(this.request(String(url), init)),
+    });
     this.#answer(told ? "" : say(this.words, "notice_refused"));
     this.#render();
   }
@@ -210,10 +225,17 @@ export class JobProgress extends HTMLElement {
     if (!this.src) return;
     const known = this.#known && this.#url().pathname.endsWith(`/${this.#known.id}`) ? this.#known : null;
     this.#subject = new JobSubject(this.#url().href, known);
-    const follower = new Follower({ subject: this.#subject, fetch: (url, init) => this.fetch(this.request(String(url), init)) });
+    const follower = new Follower({
+      subject: this.#subject,
+      fetch: (url, init) => this.fetch(this.request(String(url), init)),
+    });
     this.#follower = follower;
     follower.addEventListener("change", () => this.#onChange(follower));
-    follower.addEventListener("timeout", (event) => this.dispatchEvent(new CustomEvent("timeout", { detail: { error: /** @type {CustomEvent} */ (event).detail } })));
+    follower.addEventListener("timeout", (event) =>
+      this.dispatchEvent(
+        new CustomEvent("timeout", { detail: { error: /** @type {CustomEvent} */ (event).detail } }),
+      ),
+    );
     this.#render();
     follower.start();
   }
@@ -235,7 +257,7 @@ export class JobProgress extends HTMLElement {
   #onChange(follower) {
     if (follower !== this.#follower) return;
     const job = this.#subject?.job ?? null;
-    if (job) this.#known = job;
+    this.#known = job ?? this.#known;
     if (job?.done) this.#render();
     else this.#redraw.schedule();
     this.dispatchEvent(new CustomEvent("progress", { detail: { job, link: follower.link } }));
@@ -252,7 +274,9 @@ export class JobProgress extends HTMLElement {
   /** @param {string} url @param {Record<string, string>} [headers] @returns {Promise<[any, number | null]>} */
   async #post(url, headers = {}) {
     try {
-      const response = await this.fetch(this.request(url, { method: "POST", headers: { Accept: "application/json", ...headers } }));
+      const response = await this.fetch(
+        this.request(url, { method: "POST", headers: { Accept: "application/json", ...headers } }),
+      );
       return [await response.json().catch(() => null), response.status];
     } catch {
       return [null, null]; // the caller tells the person
@@ -265,10 +289,21 @@ export class JobProgress extends HTMLElement {
     const job = this.job;
     this.#floor = job ? forward(this.#floor, job) : null;
     return {
-      job, now_ms: job ? serverNow(job, performance.now()) : 0, link: this.#follower?.link ?? (job?.done ? "ended" : "connecting"), id: this.src.split("/").pop() ?? "",
-      found_by_polling: this.#follower?.foundByPolling ?? false, can_create: this.hasAttribute("create"), notice: this.src ? notificationState(this.#url().href) : "none",
-      news_age_ms: this.#follower?.newsAgeMs ?? null, failure: this.#follower?.failure ?? null, browser_offline: !navigator.onLine,
-      checking: this.#checking, cancelling: this.#cancelling, retrying: this.#retrying, floor: this.#floor?.percent ?? 0, label: this.getAttribute("label") ?? "",
+      job,
+      now_ms: job ? serverNow(job, performance.now()) : 0,
+      link: this.#follower?.link ?? (job?.done ? "ended" : "connecting"),
+      id: this.src.split("/").pop() ?? "",
+      found_by_polling: this.#follower?.foundByPolling ?? false,
+      can_create: this.hasAttribute("create"),
+      notice: this.src ? notificationState(this.#url().href) : "none",
+      news_age_ms: this.#follower?.newsAgeMs ?? null,
+      failure: this.#follower?.failure ?? null,
+      browser_offline: !navigator.onLine,
+      checking: this.#checking,
+      cancelling: this.#cancelling,
+      retrying: this.#retrying,
+      floor: this.#floor?.percent ?? 0,
+      label: this.getAttribute("label") ?? "",
     };
   }
 
@@ -280,16 +315,22 @@ export class JobProgress extends HTMLElement {
   #draw() {
     const seen = this.#seen();
     const { job } = seen;
+    const href = (/** @type {string} */ link) => new URL(link, this.#url()).href;
     const focused = this.shadowRoot?.activeElement;
     const around = {
-      modal: this.hasAttribute("modal"), signin: this.getAttribute("signin"), checking: this.#checking, cancelling: this.#cancelling, retrying: this.#retrying,
-      zip: job?.done && job.links.results ? new URL(job.links.results, this.#url()).href : null,
+      modal: this.hasAttribute("modal"),
+      signin: this.getAttribute("signin"),
+      checking: this.#checking,
+      cancelling: this.#cancelling,
+      retrying: this.#retrying,
+      zip: job?.done && job.links.results ? href(job.links.results) : null,
     };
     if (job) this.#failedPages?.recount(job.progress.failed);
-    if (job?.links.timeline) this.#timeline.follow(new URL(job.links.timeline, this.#url()).href, job.seq, () => serverNow(job, performance.now()));
+    if (job?.links.timeline)
+      this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
     drawCard(this.#card, jobView(seen, this.words), around, this.words);
     // If the focused button disappears, keep the focus in the card rather than at the top of the page.
-    const lost = focused instanceof HTMLElement && (focused.hidden || (focused instanceof HTMLButtonElement && focused.disabled));
+    const lost = focused instanceof HTMLElement && (focused.hidden || focused.matches(":disabled"));
     if (lost) (job?.done ? this.#card.sentence : this.#card.title).focus();
     this.#age(this.#follower !== null && !CALM.includes(seen.link));
     this.#announce(seen);
@@ -318,7 +359,14 @@ export class JobProgress extends HTMLElement {
 
   #showAllFailed() {
     const job = this.job;
-    if (job) this.#failedPages = this.#openPages(this.#card.allErrors, job, "failed", job.progress.failed, say(this.words, "failed_count"));
+    if (job)
+      this.#failedPages = this.#openPages(
+        this.#card.allErrors,
+        job,
+        "failed",
+        job.progress.failed,
+        say(this.words, "failed_count"),
+      );
     this.#render();
   }
 
@@ -328,10 +376,23 @@ export class JobProgress extends HTMLElement {
     this.#openPages(this.#card.allResults, job, "succeeded", job.progress.succeeded, say(this.words, "results"));
   }
 
-  /** @param {HTMLElement} place @param {Job} job @param {string} state @param {number} count @param {string} label */
+  /**
+   * @param {HTMLElement} place
+   * @param {Job} job
+   * @param {string} state
+   * @param {number} count
+   * @param {string} label
+   */
   #openPages(place, job, state, count, label) {
     const url = new URL(job.links.items, this.#url());
-    const pages = new ItemPages({ url, state, count, label, fetch: (href) => this.fetch(this.request(href)), words: this.words });
+    const pages = new ItemPages({
+      url,
+      state,
+      count,
+      label,
+      fetch: (href) => this.fetch(this.request(href)),
+      words: this.words,
+    });
     place.replaceChildren(pages.root);
     void pages.show();
     return pages;

@@ -1,10 +1,11 @@
 /*
- * Shows a system notification at the end of a job, if requested by a click; it decides when that is possible, and never
- * asks for permission unprompted. It must not know the dialog: it follows the job itself, so the notification comes
- * even when the dialog is closed. The stream is shared, so this costs no connection.
+ * Shows a system notification at the end of a job, if requested by a click; it decides when that is possible, and
+ * never asks for permission unprompted. It must not know the dialog: it follows the job itself, so the
+ * notification comes even when the dialog is closed. The stream is shared, so this costs no connection.
  * Next: ../client/follower.js; ../view/job-view.js for the sentence.
  */
-import { Follower, JobSubject } from "../client/follower.js";
+import { Follower } from "../client/follower.js";
+import { JobSubject } from "../client/job-subject.js";
 import { say } from "../view/format.js";
 import { jobTitle, sentence } from "../view/job-view.js";
 
@@ -15,7 +16,11 @@ const waiting = new Map();
 /** The browser has notifications but does not let pages show them, like Chrome for Android. */
 let unable = false;
 
-/** Whether a notification can be requested, is requested, or is impossible. @param {string} url @returns {"offer" | "on" | "none"} */
+/**
+ * Whether a notification can be requested, is requested, or is impossible.
+ * @param {string} url
+ * @returns {"offer" | "on" | "none"}
+ */
 export function notificationState(url) {
   if (waiting.has(url)) return "on";
   return typeof Notification === "undefined" || Notification.permission === "denied" || unable ? "none" : "offer";
@@ -25,7 +30,7 @@ export function notificationState(url) {
  * @param {{url: string, job: Job, words: Words, fetch: typeof globalThis.fetch}} options */
 export async function notifyAtEnd({ url, job, words, fetch }) {
   if (notificationState(url) === "none" || (await Notification.requestPermission()) !== "granted") return false;
-  // The first notification confirms the request and shows whether the browser allows it; the final one replaces it.
+  // The first notification confirms the request and shows whether the browser allows it. The last one replaces it.
   if (!show(job, say(words, "notice_on"), words)) return false;
   if (waiting.has(url)) return true;
   const subject = new JobSubject(url, job);

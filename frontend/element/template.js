@@ -1,11 +1,11 @@
 /*
- * Builds the nodes of a job's card and draws a view on them; it decides the layout.
- * It must not know what is said (../view/job-view.js decides) or what a button does (job-progress.js does). It touches a
- * node only if something changed, and every list is bounded, so that a job of 10,000 files costs as much as one of 10.
+ * Builds the nodes of a job's card and draws a view on them; it decides the layout. It must not know what is said
+ * (../view/job-view.js decides) or what a button does (job-progress.js does). It touches a node only if something
+ * changed, and every list is bounded, so that a job of 10,000 files costs as much as one of 10.
  * Next: styles.js; dom.js.
  */
-import { make, setBadge, setShown, setText } from "./dom.js";
 import { say } from "../view/format.js";
+import { make, setBadge, setShown, setText } from "./dom.js";
 
 /** @import { Words } from "../wire" */
 /** @import { JobView } from "../view/job-view.js" */
@@ -28,18 +28,48 @@ export function makeCard() {
 
 function makeNodes() {
   return {
-    title: make("h2", { id: "title", tabindex: "-1", dir: "auto" }), kind: make("p", { class: "kind" }), badge: make("span", { class: "badge" }),
-    meter: make("div"), percent: make("span", { class: "percent" }), eta: make("span", { class: "eta" }), bar: make("progress", { max: "100" }),
-    amount: make("span", { class: "amount" }), rate: make("span", { class: "rate" }), counts: make("dl", { class: "counts" }),
-    work: make("div", { class: "work" }), now: make("p", { class: "now" }), nowLabel: make("span", { class: "label" }),
-    names: make("span", { class: "names" }), more: make("span", { class: "more" }), stage: make("p", { class: "stage", dir: "auto" }),
-    note: make("p", { class: "note" }), sentence: make("p", { class: "sentence", tabindex: "-1", dir: "auto" }),
-    problems: make("details", { class: "problems", open: true }), problemsTitle: make("summary"), errors: make("ul", { class: "list", tabindex: "0" }),
-    more_errors: make("div", { class: "pager" }), showAll: button("small"), allErrors: make("div"),
-    results: make("details", { class: "results" }), resultsTitle: make("summary"), allResults: make("div"),
-    history: make("div"), kept: make("p", { class: "kept" }), link: make("div", { class: "link" }), linkText: make("p"), check: button("small"), keep: button("small primary"),
-    signIn: make("a", { class: "button small primary" }), answer: make("p", { class: "answer", role: "alert", hidden: true }),
-    footer: make("footer"), cancel: button("cancel"), notify: button("notify"), create: button("create primary"), retry: button("retry primary"), download: make("a", { class: "button", download: true }), close: button("close"),
+    title: make("h2", { id: "title", tabindex: "-1", dir: "auto" }),
+    kind: make("p", { class: "kind" }),
+    badge: make("span", { class: "badge" }),
+    meter: make("div"),
+    percent: make("span", { class: "percent" }),
+    eta: make("span", { class: "eta" }),
+    bar: make("progress", { max: "100" }),
+    amount: make("span", { class: "amount" }),
+    rate: make("span", { class: "rate" }),
+    counts: make("dl", { class: "counts" }),
+    work: make("div", { class: "work" }),
+    now: make("p", { class: "now" }),
+    nowLabel: make("span", { class: "label" }),
+    names: make("span", { class: "names" }),
+    more: make("span", { class: "more" }),
+    stage: make("p", { class: "stage", dir: "auto" }),
+    note: make("p", { class: "note" }),
+    sentence: make("p", { class: "sentence", tabindex: "-1", dir: "auto" }),
+    problems: make("details", { class: "problems", open: true }),
+    problemsTitle: make("summary"),
+    errors: make("ul", { class: "list", tabindex: "0" }),
+    more_errors: make("div", { class: "pager" }),
+    showAll: button("small"),
+    allErrors: make("div"),
+    results: make("details", { class: "results" }),
+    resultsTitle: make("summary"),
+    allResults: make("div"),
+    history: make("div"),
+    kept: make("p", { class: "kept" }),
+    link: make("div", { class: "link" }),
+    linkText: make("p"),
+    check: button("small"),
+    keep: button("small primary"),
+    signIn: make("a", { class: "button small primary" }),
+    answer: make("p", { class: "answer", role: "alert", hidden: true }),
+    footer: make("footer"),
+    cancel: button("cancel"),
+    notify: button("notify"),
+    create: button("create primary"),
+    retry: button("retry primary"),
+    download: make("a", { class: "button", download: true }),
+    close: button("close"),
     live: make("div", { class: "unseen", role: "status" }),
   };
 }
@@ -59,10 +89,26 @@ function assemble(n) {
   n.link.append(n.linkText, n.signIn, n.keep, n.check);
   n.footer.append(n.cancel, n.notify, n.create, n.retry, n.download, n.close);
   n.meter.append(
-    make("div", { class: "figures main" }, n.percent, n.eta), n.bar, make("div", { class: "figures" }, n.amount, n.rate));
-  const body = make("div", { class: "body" },
+    make("div", { class: "figures main" }, n.percent, n.eta),
+    n.bar,
+    make("div", { class: "figures" }, n.amount, n.rate),
+  );
+  const body = make(
+    "div",
+    { class: "body" },
     make("header", {}, make("div", {}, n.title, n.kind), n.badge),
-    n.sentence, n.meter, n.counts, n.work, n.note, n.problems, n.results, n.history, n.kept, n.answer, n.link);
+    n.sentence,
+    n.meter,
+    n.counts,
+    n.work,
+    n.note,
+    n.problems,
+    n.results,
+    n.history,
+    n.kept,
+    n.answer,
+    n.link,
+  );
   return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
 }
 
@@ -112,7 +158,8 @@ function drawWork(card, shown, words) {
   const { names, more } = shown.current;
   setText(card.nowLabel, names.length ? say(words, "now_working_on") : "");
   const drawn = [...card.names.children].map((node) => node.textContent).join("\n");
-  if (drawn !== names.join("\n")) card.names.replaceChildren(...names.flatMap((name, place) => [place > 0 ? ", " : "", make("bdi", {}, name)]));
+  if (drawn !== names.join("\n"))
+    card.names.replaceChildren(...names.flatMap((name, place) => [place > 0 ? ", " : "", make("bdi", {}, name)]));
   setText(card.more, more);
   setText(card.stage, shown.stage);
   setShown(card.stage, shown.stage !== "");
@@ -127,7 +174,9 @@ function drawErrors(card, shown, words) {
   // Failed items are only ever added, so existing rows stay as they are.
   while (card.errors.children.length > shown.errors.length) card.errors.lastElementChild?.remove();
   shown.errors.slice(card.errors.children.length).forEach(({ name, message }) => {
-    card.errors.append(make("li", {}, make("bdi", {}, name), make("span", { class: "message", dir: "auto" }, message)));
+    card.errors.append(
+      make("li", {}, make("bdi", {}, name), make("span", { class: "message", dir: "auto" }, message)),
+    );
   });
   const paged = card.allErrors.hasChildNodes();
   setShown(card.errors, !paged && shown.errors.length > 0);
@@ -139,7 +188,10 @@ function drawErrors(card, shown, words) {
 function drawLink(card, shown) {
   card.linkText.className = shown.link.tone;
   const parts = [shown.link.text, shown.link.age, shown.link.found].filter(Boolean);
-  setText(card.linkText, parts.length > 0 ? parts.reduce((text, part) => `${text}${/[.…]$/.test(text) ? " " : " · "}${part}`) : "");
+  setText(
+    card.linkText,
+    parts.length > 0 ? parts.reduce((text, part) => `${text}${/[.…]$/.test(text) ? " " : " · "}${part}`) : "",
+  );
   setShown(card.link, parts.length > 0);
 }
 
@@ -163,10 +215,17 @@ function drawButtons(card, shown, around, words) {
   card.download.classList.toggle("primary", !retry.shown); // at most one primary button
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);
-  setShown(card.footer, [card.cancel, card.notify, card.create, card.close, card.download, card.retry].some((one) => !one.hidden));
+  setShown(
+    card.footer,
+    [card.cancel, card.notify, card.create, card.close, card.download, card.retry].some((one) => !one.hidden),
+  );
 }
 
-/** @param {HTMLButtonElement} node @param {{shown: boolean, enabled: boolean, text: string}} button @param {boolean} busy */
+/**
+ * @param {HTMLButtonElement} node
+ * @param {{shown: boolean, enabled: boolean, text: string}} button
+ * @param {boolean} busy
+ */
 function setButton(node, button, busy) {
   setText(node, button.text);
   setShown(node, button.shown);

@@ -1,16 +1,19 @@
 /*
- * "What happened to my job?": the list under "Details" in a job's card. It loads the timeline when it is opened, and
- * again when the job has changed while it is open, at most every few seconds; at most a few hundred rows are drawn.
- * It must not know streams or the rest of the card. The text of each entry is chosen here.
+ * "What happened to my job?": the list under "Details" in a job's card. It loads the timeline when it is opened,
+ * and again when the job has changed while it is open, at most every few seconds; at most a few hundred rows are
+ * drawn. It must not know streams or the rest of the card. The text of each entry is chosen here.
  * Next: PROTOCOL.md for the timeline endpoint; ../view/locale/en.js for the texts (tl_…).
  */
-import { make, setShown, setText } from "./dom.js";
 import { duration, harmless, localeOf, say } from "../view/format.js";
 import { refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
+import { make, setShown, setText } from "./dom.js";
 
 /** @import { Words } from "../wire" */
-/** @typedef {{at: string, what: string, text: string | null, item: {index: number, name: string | null} | null, attempt: number | null, worker: string | null}} Entry */
+/**
+ * @typedef {{at: string, what: string, text: string | null, item: {index: number, name: string | null} | null,
+ *   attempt: number | null, worker: string | null}} Entry
+ */
 /** @typedef {{name: string, text: string, about: string}} Line */
 
 const FIRST_PAGE = 50;
@@ -25,7 +28,12 @@ export function entryLine(entry, words = english) {
   const { what, text, item, attempt, worker } = entry;
   const detail = harmless(text ?? "", TEXT_LENGTH);
   const special = what === "submitted" && text ? "tl_submitted_again" : `tl_${what}_${text}`;
-  const known = words[special] ?? english[special] ? special : words[`tl_${what}`] ?? english[`tl_${what}`] ? `tl_${what}` : "tl_other";
+  const known =
+    (words[special] ?? english[special])
+      ? special
+      : (words[`tl_${what}`] ?? english[`tl_${what}`])
+        ? `tl_${what}`
+        : "tl_other";
   const about = [
     attempt !== null && attempt > 1 ? say(words, "tl_attempt", { attempt }) : "",
     worker ? harmless(worker, NAME_LENGTH) : "",
@@ -67,7 +75,12 @@ export class Timeline {
     this.root.append(this.#title, this.#list, make("div", { class: "pager" }, this.#place, this.#earlier));
   }
 
-  /** Follow this timeline; load it again when `seq` has changed. @param {string} url @param {number} seq @param {() => number} now the server's time */
+  /**
+   * Follow this timeline; load it again when `seq` has changed.
+   * @param {string} url
+   * @param {number} seq
+   * @param {() => number} now the server's time
+   */
   follow(url, seq, now) {
     setText(this.#title, say(this.#words(), "details"));
     setText(this.#earlier, say(this.#words(), "tl_earlier"));
@@ -127,7 +140,9 @@ export class Timeline {
     try {
       const response = await this.#fetch(url);
       const body = await response.json().catch(() => null);
-      return response.ok && Array.isArray(body?.entries) ? body : { reason: refusal(body, response.status, this.#words()) };
+      return response.ok && Array.isArray(body?.entries)
+        ? body
+        : { reason: refusal(body, response.status, this.#words()) };
     } catch {
       return { reason: refusal(null, null, this.#words()) };
     }
@@ -160,10 +175,24 @@ function row(entry, words) {
   const line = entryLine(entry, words);
   const at = new Date(entry.at);
   const today = at.toDateString() === new Date().toDateString();
-  const clock = new Intl.DateTimeFormat(localeOf(words), { ...(today ? {} : { day: "numeric", month: "short" }), hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  return make("li", {},
-    make("span", { class: "event" }, line.name && make("bdi", {}, line.name), line.name && " ", make("span", { dir: "auto" }, line.text)),
+  const clock = new Intl.DateTimeFormat(localeOf(words), {
+    ...(today ? {} : { day: "numeric", month: "short" }),
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+  });
+  return make(
+    "li",
+    {},
+    make(
+      "span",
+      { class: "event" },
+      line.name && make("bdi", {}, line.name),
+      line.name && " ",
+      make("span", { dir: "auto" }, line.text),
+    ),
     make("time", { datetime: entry.at, title: at.toLocaleString(localeOf(words)) }, clock.format(at)),
     make("span", { class: "message", dir: "auto" }, line.about),
-    make("span", { class: "message ago", "data-at": entry.at }));
+    make("span", { class: "message ago", "data-at": entry.at }),
+  );
 }

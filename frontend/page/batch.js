@@ -1,19 +1,20 @@
 /*
- * The batch page: the form for a new job, the list of jobs, and the dialog of one of them. It puts the parts together and
- * decides which dialog is open: the address says it (#job=ID), so a link, the back button and a reload all lead to the
- * same dialog. It closes the list's stream once all its jobs are done. It must not know what the parts show.
+ * The batch page: the form for a new job, the list of jobs, and the dialog of one of them. It puts the parts
+ * together and decides which dialog is open: the address says it (#job=ID), so a link, the back button and a
+ * reload all lead to the same dialog. It closes the list's stream once all its jobs are done. It must not know
+ * what the parts show.
  * Next: new-job.js, job-list.js, stuck-jobs.js; ../index.html has the nodes.
  */
-import { StuckJobs } from "./stuck-jobs.js";
+import { Follower } from "../client/follower.js";
 import { JobProgress } from "../define.js";
 import { setShown, setText } from "../element/dom.js";
-import { Follower } from "../client/follower.js";
 import { Redraw } from "../element/redraw.js";
-import { JobList, JobRows, MAX_ROWS } from "./job-list.js";
-import { NewJob } from "./new-job.js";
 import { say } from "../view/format.js";
 import { badge, jobTitle, jobView } from "../view/job-view.js";
 import { english as words } from "../view/locale/en.js";
+import { JobList, JobRows, MAX_ROWS } from "./job-list.js";
+import { NewJob } from "./new-job.js";
+import { StuckJobs } from "./stuck-jobs.js";
 
 /** @import { Job } from "../wire" */
 
@@ -58,7 +59,10 @@ function drawList() {
   setText(byId("list-full"), list.more && list.full ? say(words, "list_full", { count: MAX_ROWS }) : "");
   const link = follower?.link ?? "ended";
   const trouble = TROUBLES.includes(link) && link !== "polling";
-  const text = trouble ? jobView({ job: null, link, failure: follower?.failure ?? null, browser_offline: !navigator.onLine }, words).link.text : "";
+  const text = trouble
+    ? jobView({ job: null, link, failure: follower?.failure ?? null, browser_offline: !navigator.onLine }, words)
+        .link.text
+    : "";
   setText(byId("list-trouble"), trouble ? say(words, "list_trouble", { text }) : "");
   setShown(byId("list-trouble"), trouble);
   if (link === "polling" && performance.now() - searchedAt > SEARCH_MS) void findStuckJobs();
@@ -67,8 +71,10 @@ function drawList() {
 /** Find stuck jobs that are older than those listed: the stream reports them, but polls of the list do not. */
 async function findStuckJobs() {
   searchedAt = performance.now();
-  const body = await fetch(new URL("jobs?health=waiting_long,stalled,unresponsive&limit=200", API)).then((answer) => answer.json()).catch(() => null);
-  if (!Array.isArray(body?.jobs) || body.jobs.length === 0) return; // the list itself shows whether the server answers
+  const body = await fetch(new URL("jobs?health=waiting_long,stalled,unresponsive&limit=200", API))
+    .then((answer) => answer.json())
+    .catch(() => null);
+  if (!Array.isArray(body?.jobs) || body.jobs.length === 0) return; // the list itself shows trouble
   for (const job of body.jobs) list.add(job);
   if (follower?.link === "ended") watchList();
   drawList();
@@ -81,7 +87,8 @@ function syncWithAddress() {
   const src = id === null ? null : new URL(`jobs/${id}`, API).href;
   if (open && open.src === src) return;
   open?.close();
-  if (id !== null && src !== null) openDialog(id, src, submitted.get(id) ?? list.jobs.find((job) => job.id === id) ?? null);
+  if (id !== null && src !== null)
+    openDialog(id, src, submitted.get(id) ?? list.jobs.find((job) => job.id === id) ?? null);
 }
 
 /** @param {string} id @param {string} src @param {Job | null} known */

@@ -1,12 +1,12 @@
 /*
- * The list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for all jobs, merged so that
- * no job goes back; it is done when every job in it is done, and holds at most 200. JobRows draws it.
- * It must not know streams or timers, nor what a row says (../view/job-view.js decides).
+ * The list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for all jobs, merged
+ * so that no job goes back; it is done when every job in it is done, and holds at most 200. JobRows draws it. It
+ * must not know streams or timers, nor what a row says (../view/job-view.js decides).
  * Next: batch.js, which follows it.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
-import { isStuck } from "../view/health.js";
 import { harmless, localeOf, say } from "../view/format.js";
+import { isStuck } from "../view/health.js";
 import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
@@ -18,7 +18,8 @@ export const MAX_ROWS = 200;
 export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
-  /** Ids in heartbeats that no poll brought: jobs older than those listed. @type {Set<string>} */ #unlisted = new Set();
+  /** Ids in heartbeats that no poll brought: jobs older than those listed. @type {Set<string>} */ #unlisted =
+    new Set();
   /** @type {string[]} */ #missing = [];
   #version = 0;
   #limit = PAGE;
@@ -38,7 +39,9 @@ export class JobList {
 
   /** Newest first. */
   get jobs() {
-    return [...this.#jobs.values()].sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0));
+    return [...this.#jobs.values()].sort((a, b) =>
+      a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0,
+    );
   }
 
   get full() {
@@ -81,8 +84,11 @@ export class JobList {
     return this.#standing();
   }
 
-  /** A heartbeat names every job that is not done: if one is unknown, ahead or missing, the list is behind. A heartbeat
-   * that names none comes from a server whose store does not answer at the moment, and means nothing. @param {any} data */
+  /**
+   * A heartbeat names every job that is not done: if one is unknown, ahead or missing, the list is behind. A
+   * heartbeat that names none comes from a server whose store does not answer at the moment, and means nothing.
+   * @param {any} data
+   */
   readHeartbeat(data) {
     const seqs = new Map(Object.entries(data.jobs ?? {}));
     if (seqs.size === 0) return null;
@@ -106,7 +112,11 @@ export class JobList {
     if (changed) this.#version += 1;
     const jobs = [...this.#jobs.values()];
     const waits = jobs.filter((job) => !job.done).map((job) => job.poll_after_ms ?? 5_000);
-    return { seq: this.#version, done: this.loaded && waits.length === 0, poll_after_ms: waits.length ? Math.min(...waits) : null };
+    return {
+      seq: this.#version,
+      done: this.loaded && waits.length === 0,
+      poll_after_ms: waits.length ? Math.min(...waits) : null,
+    };
   }
 
   /** @param {Job} job @returns {boolean} whether it is new or newer */
@@ -150,7 +160,8 @@ export class JobRows {
     jobs.forEach((job, place) => {
       const row = this.#rows.get(job.id) ?? makeRow(job, this.#words);
       this.#rows.set(job.id, row);
-      if (this.#list.children[place] !== row.item) this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
+      if (this.#list.children[place] !== row.item)
+        this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
       drawRow(row, job, this.#words);
     });
   }
@@ -160,18 +171,32 @@ export class JobRows {
 function makeRow(job, words) {
   const created = new Date(job.created_at);
   const today = created.toDateString() === new Date().toDateString();
-  const when = new Intl.DateTimeFormat(localeOf(words), { ...(today ? {} : { day: "numeric", month: "short" }), hour: "2-digit", minute: "2-digit" }).format(created);
+  const when = new Intl.DateTimeFormat(localeOf(words), {
+    ...(today ? {} : { day: "numeric", month: "short" }),
+    hour: "2-digit",
+    minute: "2-digit",
+  }).format(created);
   const parts = {
-    name: make("bdi", { class: "name" }, jobTitle(job, words)), badge: make("span", { class: "badge" }),
-    amount: make("span", { class: "amount" }), failed: make("span", { class: "failures" }),
+    name: make("bdi", { class: "name" }, jobTitle(job, words)),
+    badge: make("span", { class: "badge" }),
+    amount: make("span", { class: "amount" }),
+    failed: make("span", { class: "failures" }),
     bar: make("progress", { max: "100", "aria-hidden": "true" }),
     shown: /** @type {Job | null} */ (null),
   };
   const time = make("time", { datetime: job.created_at, title: created.toLocaleString(localeOf(words)) }, when);
-  const link = make("a", { class: "row", href: `#job=${job.id}` },
-    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time)),
+  const link = make(
+    "a",
+    { class: "row", href: `#job=${job.id}` },
+    make(
+      "span",
+      { class: "what" },
+      parts.name,
+      make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time),
+    ),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
-    parts.badge);
+    parts.badge,
+  );
   return { ...parts, item: make("li", {}, link) };
 }
 

@@ -1,16 +1,15 @@
 /*
- * The form for a new job: kind, files, options, sending. It decides when the form may be sent.
- * It must not know what is wrong with files (file-picker.js decides), how options look (option-fields.js) or the wire
- * (upload.js).
+ * The form for a new job: kind, files, options, sending. It decides when the form may be sent. It must not know
+ * what is wrong with files (file-picker.js decides), how options look (option-fields.js) or the wire (upload.js).
  * Next: those three.
  */
-import { fromDrop, fromInput, checkFiles, withSizes } from "./file-picker.js";
-import { icon, make, setShown, setText } from "../element/dom.js";
 import { IdempotencyKey } from "../client/idempotency-key.js";
-import { fillOptions, optionFields, optionValues } from "./option-fields.js";
-import { SubmitError, submit } from "./upload.js";
+import { icon, make, setShown, setText } from "../element/dom.js";
 import { byteSize, harmless, percentText, say } from "../view/format.js";
 import { refusal } from "../view/job-view.js";
+import { fromDrop, fromInput, checkFiles, withSizes } from "./file-picker.js";
+import { fillOptions, optionFields, optionValues } from "./option-fields.js";
+import { SubmitError, submit } from "./upload.js";
 
 /** @import { Job, Kind, Limits, Words } from "../wire" */
 /** @import { ChosenFile, Submission } from "./upload.js" */
@@ -37,7 +36,10 @@ export class NewJob {
   /** What was sent, by job id. @type {Map<string, Omit<Submission, "key">>} */ #submissions = new Map();
   #idempotencyKey = new IdempotencyKey();
 
-  /** @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken: () => void}} page */
+  /**
+   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken:
+   *   () => void}} page
+   */
   constructor(page) {
     this.#api = page.api;
     this.#byId = page.byId;
@@ -96,7 +98,9 @@ export class NewJob {
     };
     zone.addEventListener("dragenter", (event) => over(event, true));
     zone.addEventListener("dragover", (event) => over(event, true));
-    zone.addEventListener("dragleave", (event) => over(event, zone.contains(/** @type {Node | null} */ (event.relatedTarget))));
+    zone.addEventListener("dragleave", (event) =>
+      over(event, zone.contains(/** @type {Node | null} */ (event.relatedTarget))),
+    );
     zone.addEventListener("drop", (event) => {
       over(event, false);
       if (event.dataTransfer) void this.#drop(event.dataTransfer);
@@ -111,15 +115,21 @@ export class NewJob {
     setText(this.#byId("chosen-sum"), say(this.#words, "reading_folder"));
     setShown(this.#byId("chosen"), true);
     const { files, unreadable } = await reading;
-    await this.#add(files, unreadable.map(({ name, reason }) =>
-      say(this.#words, "folder_unreadable", { name: harmless(name, NAME_LENGTH), reason: harmless(reason) })));
+    await this.#add(
+      files,
+      unreadable.map(({ name, reason }) =>
+        say(this.#words, "folder_unreadable", { name: harmless(name, NAME_LENGTH), reason: harmless(reason) }),
+      ),
+    );
   }
 
   /** Fill in the form as it was for this job, as far as the page still knows; the person sends it.
    * @param {string} id @param {string | null} kind if nothing more is known of the job */
   again(id, kind) {
     const submission = this.#submissions.get(id);
-    const choice = this.#form.querySelector(`input[name="kind"][value="${CSS.escape(submission?.kind ?? kind ?? "")}"]`);
+    const choice = this.#form.querySelector(
+      `input[name="kind"][value="${CSS.escape(submission?.kind ?? kind ?? "")}"]`,
+    );
     if (choice instanceof HTMLInputElement) choice.checked = true;
     this.#useKind();
     if (submission) {
@@ -127,7 +137,10 @@ export class NewJob {
       this.#input("name").value = submission.name;
       this.#input("total").value = String(submission.total ?? this.#input("total").value);
     }
-    this.#choose(submission?.files ?? this.#chosen, choice && !submission && this.#kind?.needs_file ? [say(this.#words, "choose_again")] : []);
+    this.#choose(
+      submission?.files ?? this.#chosen,
+      choice && !submission && this.#kind?.needs_file ? [say(this.#words, "choose_again")] : [],
+    );
     this.#byId("start").focus();
     this.#byId("new-job").scrollIntoView({ block: "nearest" });
   }
@@ -140,7 +153,10 @@ export class NewJob {
     if (!Array.isArray(body?.kinds) || !body.limits) {
       const again = make("button", { type: "button", class: "small" }, say(this.#words, "try_again"));
       again.addEventListener("click", () => this.#loadKinds());
-      place.replaceChildren(make("p", {}, say(this.#words, "kinds_failed", { reason: refusal(body, status, this.#words) })), again);
+      place.replaceChildren(
+        make("p", {}, say(this.#words, "kinds_failed", { reason: refusal(body, status, this.#words) })),
+        again,
+      );
       return setShown(place, true);
     }
     [this.#kinds, this.#limits] = [body.kinds, body.limits];
@@ -162,7 +178,8 @@ export class NewJob {
     setShown(this.#byId("total-field"), !kind.needs_file);
     this.#input("total").max = String(this.#limits.max_files);
     this.#input("total").required = !kind.needs_file;
-    if (kind.accept && kind.accept !== "*" && kind.accept !== "*/*") this.#input("pick-files").accept = kind.accept;
+    if (kind.accept && kind.accept !== "*" && kind.accept !== "*/*")
+      this.#input("pick-files").accept = kind.accept;
     else this.#input("pick-files").removeAttribute("accept");
     this.#changed();
   }
@@ -207,9 +224,22 @@ export class NewJob {
     setShown(this.#byId("chosen"), files && (count > 0 || this.#toRead > 0));
     this.#byId("choose").classList.toggle("slim", count > 0);
     const sum = say(this.#words, "chosen", { count, size: byteSize(bytes, this.#words) });
-    setText(this.#byId("chosen-sum"), this.#toRead > 0 ? say(this.#words, "reading_files", { count: this.#toRead }) : sum);
-    this.#byId("chosen-names").replaceChildren(...this.#chosen.slice(0, NAMES_SHOWN).map(({ name, size }) =>
-      make("li", {}, make("bdi", {}, harmless(name, NAME_LENGTH)), make("span", {}, byteSize(size, this.#words)))));
+    setText(
+      this.#byId("chosen-sum"),
+      this.#toRead > 0 ? say(this.#words, "reading_files", { count: this.#toRead }) : sum,
+    );
+    this.#byId("chosen-names").replaceChildren(
+      ...this.#chosen
+        .slice(0, NAMES_SHOWN)
+        .map(({ name, size }) =>
+          make(
+            "li",
+            {},
+            make("bdi", {}, harmless(name, NAME_LENGTH)),
+            make("span", {}, byteSize(size, this.#words)),
+          ),
+        ),
+    );
     const more = count - NAMES_SHOWN;
     setText(this.#byId("chosen-more"), more > 0 ? say(this.#words, "chosen_more", { count: more }) : "");
     setShown(this.#byId("chosen-more"), more > 0);
@@ -225,12 +255,19 @@ export class NewJob {
   async #send() {
     const kind = this.#kind;
     if (!kind || this.#abort) return;
-    if (kind.needs_file && this.#chosen.length === 0) return this.#showLines("problems", [say(this.#words, "choose_first")]);
+    if (kind.needs_file && this.#chosen.length === 0)
+      return this.#showLines("problems", [say(this.#words, "choose_first")]);
     const submission = {
-      url: new URL("jobs", this.#api), kind: kind.name, options: optionValues(kind.options, this.#form), name: this.#input("name").value.trim(),
-      files: kind.needs_file ? this.#chosen : [], total: kind.needs_file ? null : Number(this.#input("total").value),
+      url: new URL("jobs", this.#api),
+      kind: kind.name,
+      options: optionValues(kind.options, this.#form),
+      name: this.#input("name").value.trim(),
+      files: kind.needs_file ? this.#chosen : [],
+      total: kind.needs_file ? null : Number(this.#input("total").value),
     };
-    const { job, abort } = submit({ ...submission, key: this.#keyOf(submission) }, (sent, size) => this.#drawUpload(sent, size));
+    const { job, abort } = submit({ ...submission, key: this.#keyOf(submission) }, (sent, size) =>
+      this.#drawUpload(sent, size),
+    );
     this.#abort = abort;
     this.#beginUpload(kind.needs_file);
     try {
@@ -244,7 +281,9 @@ export class NewJob {
    * @param {Omit<Submission, "key">} submission */
   #keyOf(submission) {
     const files = submission.files.map(({ file, name }) => [name, file.size, file.lastModified]);
-    return this.#idempotencyKey.keyFor(JSON.stringify([submission.kind, submission.options, submission.name, submission.total, files]));
+    return this.#idempotencyKey.keyFor(
+      JSON.stringify([submission.kind, submission.options, submission.name, submission.total, files]),
+    );
   }
 
   /** @param {boolean} files */
@@ -269,7 +308,10 @@ export class NewJob {
     else bar.value = size > 0 ? (100 * sent) / size : 0;
     setText(this.#byId("upload-percent"), size > 0 && !all ? percentText((100 * sent) / size, this.#words) : "");
     const amounts = { sent: byteSize(sent, this.#words), size: byteSize(size, this.#words) };
-    setText(this.#byId("upload-amount"), all ? say(this.#words, "upload_accepting") : size > 0 ? say(this.#words, "upload_amount", amounts) : "");
+    setText(
+      this.#byId("upload-amount"),
+      all ? say(this.#words, "upload_accepting") : size > 0 ? say(this.#words, "upload_amount", amounts) : "",
+    );
   }
 
   /** @param {Job} job @param {Omit<Submission, "key">} submission */
@@ -292,7 +334,10 @@ export class NewJob {
     this.#byId("start").focus();
     if (!(error instanceof SubmitError)) throw error;
     if (error.status === null && !error.cancelled) this.#onBroken();
-    const reason = error.status === null ? say(this.#words, "upload_broken") : refusal(error.problem, error.status, this.#words);
+    const reason =
+      error.status === null
+        ? say(this.#words, "upload_broken")
+        : refusal(error.problem, error.status, this.#words);
     const key = error.cancelled ? "upload_cancelled" : error.status === null ? "upload_unclear" : "upload_failed";
     this.#showLines("problems", [say(this.#words, key, { reason })]);
   }
@@ -300,9 +345,13 @@ export class NewJob {
 
 /** @param {Kind} kind @param {boolean} checked */
 function kindChoice(kind, checked) {
-  return make("label", { class: "kind-choice" },
+  return make(
+    "label",
+    { class: "kind-choice" },
     make("input", { type: "radio", name: "kind", value: kind.name, checked }),
-    make("strong", {}, kind.title || kind.name), make("span", { class: "hint" }, kind.description ?? ""));
+    make("strong", {}, kind.title || kind.name),
+    make("span", { class: "hint" }, kind.description ?? ""),
+  );
 }
 
 /** @param {URL} url @returns {Promise<[any, number | null]>} */

@@ -20,7 +20,9 @@ export function optionFields(options, words = english) {
     if (hint) input.setAttribute("aria-describedby", `${id}-hint`);
     const label = make("label", { for: id }, labelOf(option.name));
     const help = hint && make("p", { class: "hint", id: `${id}-hint` }, hint);
-    return option.type === "boolean" ? make("div", { class: "field tick" }, input, label, help) : make("div", { class: "field" }, label, input, help);
+    return option.type === "boolean"
+      ? make("div", { class: "field tick" }, input, label, help)
+      : make("div", { class: "field" }, label, input, help);
   });
 }
 
@@ -32,10 +34,12 @@ export function optionValues(options, form) {
   for (const option of options) {
     const input = form.elements.namedItem(option.name);
     if (input instanceof HTMLInputElement && option.type === "boolean") values[option.name] = input.checked;
-    else if (input instanceof HTMLSelectElement && input.value !== "") values[option.name] = (option.choices ?? []).find((choice) => String(choice) === input.value);
+    else if (input instanceof HTMLSelectElement && input.value !== "")
+      values[option.name] = (option.choices ?? []).find((choice) => String(choice) === input.value);
     else if (input instanceof HTMLInputElement && (option.type === "integer" || option.type === "number")) {
       if (input.value !== "") values[option.name] = Number(input.value);
-    } else if (input instanceof HTMLInputElement && (input.value !== "" || option.required)) values[option.name] = input.value;
+    } else if (input instanceof HTMLInputElement && (input.value !== "" || option.required))
+      values[option.name] = input.value;
   }
   return values;
 }
@@ -56,12 +60,23 @@ function control(option, words) {
   if (type === "boolean") return make("input", { type: "checkbox", checked: preset === true });
   if (type === "choice") {
     const empty = !required && text === null ? [make("option", { value: "" }, say(words, "not_set"))] : [];
-    const list = (choices ?? []).map((choice) => make("option", { value: String(choice), selected: String(choice) === text }, String(choice)));
+    const list = (choices ?? []).map((choice) =>
+      make("option", { value: String(choice), selected: String(choice) === text }, String(choice)),
+    );
     return make("select", { required }, ...empty, ...list);
   }
-  if (type === "text") return make("input", { type: "text", required, value: text, autocomplete: "off", spellcheck: "false" });
+  if (type === "text")
+    return make("input", { type: "text", required, value: text, autocomplete: "off", spellcheck: "false" });
   const step = type === "integer" ? "1" : "any";
-  return make("input", { type: "number", step, required, value: text, min: bound(minimum), max: bound(maximum), inputmode: type === "integer" ? "numeric" : "decimal" });
+  return make("input", {
+    type: "number",
+    step,
+    required,
+    value: text,
+    min: bound(minimum),
+    max: bound(maximum),
+    inputmode: type === "integer" ? "numeric" : "decimal",
+  });
 }
 
 /** @param {number | null} value */
@@ -73,11 +88,15 @@ function bound(value) {
 function hintOf({ type, description, minimum, maximum }, words) {
   const [low, high] = [minimum ?? null, maximum ?? null];
   const range =
-    type !== "integer" && type !== "number" ? ""
-    : low !== null && high !== null ? say(words, "range", { minimum: low, maximum: high })
-    : low !== null ? say(words, "at_least", { minimum: low })
-    : high !== null ? say(words, "at_most", { maximum: high })
-    : "";
+    type !== "integer" && type !== "number"
+      ? ""
+      : low !== null && high !== null
+        ? say(words, "range", { minimum: low, maximum: high })
+        : low !== null
+          ? say(words, "at_least", { minimum: low })
+          : high !== null
+            ? say(words, "at_most", { maximum: high })
+            : "";
   const sentence = description ? description.replace(/([^.!?])$/, "$1.") : "";
   return [sentence, range].filter(Boolean).join(" ");
 }

@@ -1,18 +1,21 @@
 /*
- * "Needs attention": the jobs of the batch page that are stuck, what is known of each, and what a person can do: retry
- * its running files, or give up on the job. Both are confirmed in place. It is shown only while there is something to
- * say, and draws at most a few jobs. It must not know how jobs are followed.
+ * "Needs attention": the jobs of the batch page that are stuck, what is known of each, and what a person can do:
+ * retry its running files, or give up on the job. Both are confirmed in place. It is shown only while there is
+ * something to say, and draws at most a few jobs. It must not know how jobs are followed.
  * Next: ../view/health.js; PROTOCOL.md for the operator's requests.
  */
 import { icon, make, setShown, setText } from "../element/dom.js";
-import { healthFact, serverNow, isStuck } from "../view/health.js";
 import { duration, harmless, say } from "../view/format.js";
+import { healthFact, serverNow, isStuck } from "../view/health.js";
 import { jobTitle, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Item, Job, Words } from "../wire" */
 /** @typedef {ReturnType<typeof makeRow>} Row */
-/** @typedef {{seq: number, at_ms: number, job: Job | null, items: Item[]}} Running the running items, and when they were loaded */
+/**
+ * @typedef {{seq: number, at_ms: number, job: Job | null, items: Item[]}} Running the running items, and when they
+ *   were loaded
+ */
 
 const MAX_ROWS = 5;
 const AGE_MS = 5_000; // durations grow
@@ -34,7 +37,10 @@ export class StuckJobs {
   /** @type {Words} */ #words;
   #focusFallback;
 
-  /** @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page focusFallback: takes the focus when the section disappears */
+  /**
+   * @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page focusFallback: takes the focus
+   *   when the section disappears
+   */
   constructor({ section, focusFallback, words = english }) {
     this.#section = section;
     this.#focusFallback = focusFallback;
@@ -51,7 +57,10 @@ export class StuckJobs {
     const there = new Set(shown.map((job) => job.id));
     for (const [id, row] of this.#rows) if (!there.has(id) && row.ask.hidden) this.#drop(id, row);
     for (const job of shown) if (!this.#rows.has(job.id)) this.#add(job);
-    setText(this.#more, found.length > MAX_ROWS ? say(this.#words, "attention_more", { count: found.length - MAX_ROWS }) : "");
+    setText(
+      this.#more,
+      found.length > MAX_ROWS ? say(this.#words, "attention_more", { count: found.length - MAX_ROWS }) : "",
+    );
     setShown(this.#more, found.length > MAX_ROWS);
     this.#age();
     this.#updateSection();
@@ -108,9 +117,12 @@ export class StuckJobs {
   /** Load the running items and their workers. @param {Job} job @param {Row} row */
   async #refresh(job, row) {
     row.asking = true;
-    const [[fresh], [body]] = await Promise.all([request(job.links.self), request(`${job.links.items}?state=running&limit=${MAX_ITEMS}`)]);
+    const [[fresh], [body]] = await Promise.all([
+      request(job.links.self),
+      request(`${job.links.items}?state=running&limit=${MAX_ITEMS}`),
+    ]);
     row.asking = false;
-    if (!Array.isArray(body?.items) || typeof fresh?.server_time !== "string") return; // the next refresh may succeed
+    if (!Array.isArray(body?.items) || typeof fresh?.server_time !== "string") return; // until the next
     row.running = { seq: job.seq, at_ms: performance.now(), job: fresh, items: body.items };
     drawRow(row, this.#jobs.get(job.id) ?? job, serverNow(job, performance.now()), this.#words);
   }
@@ -147,14 +159,20 @@ export class StuckJobs {
   async #submit(id, row) {
     const job = this.#jobs.get(id);
     if (!job || row.does.disabled) return;
-    const [path, body, done] = row.what === "rescue" ? ["rescue", null, "rescued"] : ["fail", { why: row.why.value }, "gave_up_on"];
+    const [path, body, done] =
+      row.what === "rescue" ? ["rescue", null, "rescued"] : ["fail", { why: row.why.value }, "gave_up_on"];
     row.does.disabled = true;
     row.does.setAttribute("aria-busy", "true");
     const [answer, status] = await request(`${job.links.self}/${path}`, body);
     row.does.disabled = false;
     row.does.removeAttribute("aria-busy");
     const well = status !== null && status < 300;
-    this.#showMessage(say(this.#words, well ? done : "operate_failed", { name: jobTitle(job, this.#words), reason: refusal(answer, status, this.#words) }));
+    this.#showMessage(
+      say(this.#words, well ? done : "operate_failed", {
+        name: jobTitle(job, this.#words),
+        reason: refusal(answer, status, this.#words),
+      }),
+    );
     if (well) this.#jobs.set(id, answer);
     if (well) this.#close(id, row);
     else row.does.focus();
@@ -172,9 +190,17 @@ export class StuckJobs {
   }
 }
 
-/** @param {string} url @param {object | null} [body] sends a POST; without it, a GET @returns {Promise<[any, number | null]>} */
+/**
+ * @param {string} url
+ * @param {object | null} [body] sends a POST; without it, a GET
+ * @returns {Promise<[any, number | null]>}
+ */
 async function request(url, body) {
-  const post = { method: "POST", headers: { "Content-Type": "application/json", Accept: "application/json" }, body: body ? JSON.stringify(body) : null };
+  const post = {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    body: body ? JSON.stringify(body) : null,
+  };
   try {
     const response = await fetch(url, body === undefined ? {} : post);
     return [await response.json().catch(() => null), response.status];
@@ -188,25 +214,56 @@ function makeRow(job, words) {
   const id = `stuck-${job.id}`;
   const parts = {
     name: make("a", { href: `#job=${job.id}`, id, dir: "auto" }, jobTitle(job, words)),
-    note: make("p", { class: "note" }), known: make("p", { class: "hint" }),
-    rescue: make("button", { type: "button", class: "small", "aria-expanded": "false", "aria-describedby": id }, say(words, "rescue")),
-    giveUp: make("button", { type: "button", class: "small", "aria-expanded": "false", "aria-describedby": id }, say(words, "give_up")),
-    ask: make("form", { class: "ask", hidden: true, "aria-labelledby": `${id}-what` }), does: make("button"),
-    consequence: make("p", { id: `${id}-what` }), leave: make("button", { type: "button" }, say(words, "leave_it")),
-    whyField: make("div", { class: "field" }), why: make("input", { type: "text", id: `${id}-why`, maxlength: String(WHY_LENGTH), autocomplete: "off", dir: "auto" }),
-    what: /** @type {"rescue" | "give_up"} */ ("rescue"), asking: false, running: /** @type {Running} */ ({ seq: -1, at_ms: 0, job: null, items: [] }),
+    note: make("p", { class: "note" }),
+    known: make("p", { class: "hint" }),
+    rescue: make(
+      "button",
+      { type: "button", class: "small", "aria-expanded": "false", "aria-describedby": id },
+      say(words, "rescue"),
+    ),
+    giveUp: make(
+      "button",
+      { type: "button", class: "small", "aria-expanded": "false", "aria-describedby": id },
+      say(words, "give_up"),
+    ),
+    ask: make("form", { class: "ask", hidden: true, "aria-labelledby": `${id}-what` }),
+    does: make("button"),
+    consequence: make("p", { id: `${id}-what` }),
+    leave: make("button", { type: "button" }, say(words, "leave_it")),
+    whyField: make("div", { class: "field" }),
+    why: make("input", {
+      type: "text",
+      id: `${id}-why`,
+      maxlength: String(WHY_LENGTH),
+      autocomplete: "off",
+      dir: "auto",
+    }),
+    what: /** @type {"rescue" | "give_up"} */ ("rescue"),
+    asking: false,
+    running: /** @type {Running} */ ({ seq: -1, at_ms: 0, job: null, items: [] }),
   };
   parts.does.setAttribute("aria-describedby", `${id}-what`);
   parts.whyField.append(make("label", { for: `${id}-why` }, say(words, "give_up_why")), parts.why);
   parts.ask.append(parts.consequence, parts.whyField, make("p", { class: "choices" }, parts.does, parts.leave));
-  const item = make("li", {}, parts.name, parts.note, parts.known, make("p", { class: "choices" }, parts.rescue, parts.giveUp), parts.ask);
+  const item = make(
+    "li",
+    {},
+    parts.name,
+    parts.note,
+    parts.known,
+    make("p", { class: "choices" }, parts.rescue, parts.giveUp),
+    parts.ask,
+  );
   return { ...parts, item };
 }
 
 /** @param {Row} row @param {Job} job @param {number} now_ms the server's time @param {Words} words */
 function drawRow(row, job, now_ms, words) {
   const { items } = row.running;
-  setText(row.note, healthFact(job, now_ms, words) || say(words, job.done ? "attention_ended" : "attention_again"));
+  setText(
+    row.note,
+    healthFact(job, now_ms, words) || say(words, job.done ? "attention_ended" : "attention_again"),
+  );
   setText(row.known, known(row.running, words));
   setShown(row.known, row.known.textContent !== "");
   setShown(row.rescue, job.state === "running");
@@ -220,7 +277,14 @@ function known({ job, items }, words) {
   if (life !== null) parts.push(say(words, "known_life", { duration: duration(life / 1_000, words) }));
   const [first] = items;
   if (first?.worker) parts.push(say(words, "known_worker", { worker: harmless(first.worker, NAME_LENGTH) }));
-  if (first) parts.push(say(words, "known_items", { names: harmless(first.name, NAME_LENGTH), more: items.length - 1, count: items.length }));
+  if (first)
+    parts.push(
+      say(words, "known_items", {
+        names: harmless(first.name, NAME_LENGTH),
+        more: items.length - 1,
+        count: items.length,
+      }),
+    );
   return parts.join(" · ");
 }
 
@@ -234,7 +298,11 @@ function rescueText(job, items, words) {
 /** @param {Job} job @param {Item[]} items @param {Words} words */
 function giveUpText(job, items, words) {
   const waiting = Math.max(0, (job.progress.total ?? 0) - job.progress.processed - items.length);
-  const stops = [["give_up_running", items.length], ["give_up_waiting", waiting]].filter(([, count]) => Number(count) > 0)
+  const stops = [
+    ["give_up_running", items.length],
+    ["give_up_waiting", waiting],
+  ]
+    .filter(([, count]) => Number(count) > 0)
     .map(([key, count]) => say(words, String(key), { count: Number(count) }));
   return stops.length > 0 ? say(words, "give_up_what", { stops: stops.join(", ") }) : say(words, "give_up_plain");
 }

@@ -1,14 +1,17 @@
 /*
- * Sends a new job to the server, with its files, and reports upload progress. It uses XMLHttpRequest because fetch cannot
- * tell how much of a request has been sent. It must not know forms or texts: it resolves to the job, or rejects with a
- * SubmitError that holds the server's answer.
+ * Sends a new job to the server, with its files, and reports upload progress. It uses XMLHttpRequest because fetch
+ * cannot tell how much of a request has been sent. It must not know forms or texts: it resolves to the job, or
+ * rejects with a SubmitError that holds the server's answer.
  * Next: PROTOCOL.md for the request.
  */
 
 /** @import { Job } from "../wire" */
 
 const FILES_PER_SLICE = 500; // appended to the form in one go, a few milliseconds
-/** @typedef {{file: File, name: string, size: number}} ChosenFile a file and the name it is sent under: its path, if it came with a folder */
+/**
+ * @typedef {{file: File, name: string, size: number}} ChosenFile a file and the name it is sent under: its path,
+ *   if it came with a folder
+ */
 
 /** @typedef {object} Submission
  * @property {URL} url
@@ -20,7 +23,11 @@ const FILES_PER_SLICE = 500; // appended to the form in one go, a few millisecon
  * @property {number | null} total number of items, for work without files */
 
 export class SubmitError extends Error {
-  /** @param {number | null} status null if there was no answer @param {{detail?: unknown} | null} problem @param {boolean} [cancelled] */
+  /**
+   * @param {number | null} status null if there was no answer
+   * @param {{detail?: unknown} | null} problem
+   * @param {boolean} [cancelled]
+   */
   constructor(status, problem, cancelled = false) {
     super(typeof problem?.detail === "string" ? problem.detail : `refused with status ${status}`);
     this.status = status;
@@ -65,7 +72,7 @@ async function send(request, { kind, options, name, files, total }, signal) {
   // Fields go first, so that the server can refuse a wrong one before receiving gigabytes of files.
   for (let next = 0; next < files.length; next += FILES_PER_SLICE) {
     for (const { file, name: path } of files.slice(next, next + FILES_PER_SLICE)) form.append("files", file, path);
-    if (next + FILES_PER_SLICE < files.length) await new Promise((resolve) => setTimeout(resolve)); // let the page breathe
+    if (next + FILES_PER_SLICE < files.length) await new Promise((resolve) => setTimeout(resolve)); // yield
   }
   if (!signal.aborted) request.send(form);
 }

@@ -1,7 +1,7 @@
 /*
- * Tells in words whether a job is stuck: since when, what that means, and what a person can do about it.
- * It must not know the DOM or a clock: times come in as arguments. It only remembers when each job object was first
- * seen, because the times in it are the server's and the local clock may differ.
+ * Tells in words whether a job is stuck: since when, what that means, and what a person can do about it. It must
+ * not know the DOM or a clock: times come in as arguments. It only remembers when each job object was first seen,
+ * because the times in it are the server's and the local clock may differ.
  * Next: job-view.js; format.js.
  */
 import { duration, say } from "./format.js";
@@ -33,7 +33,12 @@ export function healthNote(job, now_ms, words = english) {
   return isStuck(job) ? `${healthFact(job, now_ms, words)} ${say(words, `${job.health}_advice`)}` : "";
 }
 
-/** Why the job is stuck; "" if it is not. @param {Job} job @param {number} now_ms the server's time @param {Words} [words] */
+/**
+ * Why the job is stuck; "" if it is not.
+ * @param {Job} job
+ * @param {number} now_ms the server's time
+ * @param {Words} [words]
+ */
 export function healthFact(job, now_ms, words = english) {
   if (!isStuck(job)) return "";
   const queued = job.state === "queued";

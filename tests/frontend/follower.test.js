@@ -56,7 +56,11 @@ test("an error closes the EventSource for good, and the policy opens another", a
 
 test("garbage on the stream breaks it; garbage from a poll is a failed poll", async () => {
   const { platform, follower } = begin();
-  for (const [name, data] of [["job", "{not json"], ["job", { id: "7" }], ["heartbeat", "null"]]) {
+  for (const [name, data] of [
+    ["job", "{not json"],
+    ["job", { id: "7" }],
+    ["heartbeat", "null"],
+  ]) {
     platform.say(name, data);
     assert.equal(platform.sources.at(-1).closed, true, `${name} ${data}`);
     await platform.pass(45_000);
@@ -66,7 +70,10 @@ test("garbage on the stream breaks it; garbage from a poll is a failed poll", as
   await other.platform.pass(1_000);
   other.platform.requests[0].html();
   await settle();
-  assert.deepEqual([other.follower.link, other.follower.failure], ["offline", { status: 200, code: "not_our_answer" }]);
+  assert.deepEqual(
+    [other.follower.link, other.follower.failure],
+    ["offline", { status: 200, code: "not_our_answer" }],
+  );
   follower.close();
 });
 
@@ -89,7 +96,7 @@ test("leaving, gone and items", async () => {
   const { platform, follower } = begin();
   platform.say("job", job(1));
   const items = [];
-  follower.addEventListener("items", (event) => items.push(event.detail.items.length));
+  follower.addEventListener("items", (/** @type {any} */ event) => items.push(event.detail.items.length));
   platform.say("items", { job_id: "7", seq: 2, items: [{}, {}], more: false });
   assert.deepEqual(items, [2]);
   platform.say("leaving", { reason: "shutdown", retry_ms: 1_000 });
@@ -119,12 +126,20 @@ test("the ETag is used while it is that of what is held", async () => {
 });
 
 test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no answer at all", async () => {
-  for (const [answer, link, failure] of [
-    [(request) => request.answer(404, { code: "job_not_found" }), "not_found", { status: 404, code: "job_not_found" }],
+  for (const [answer, link, failure] of /** @type {[(request: any) => void, string, object][]} */ ([
+    [
+      (request) => request.answer(404, { code: "job_not_found" }),
+      "not_found",
+      { status: 404, code: "job_not_found" },
+    ],
     [(request) => request.answer(401, null), "signed_out", { status: 401, code: null }],
-    [(request) => request.answer(503, { code: "store_unavailable" }, { "Retry-After": "20" }), "offline", { status: 503, code: "store_unavailable" }],
+    [
+      (request) => request.answer(503, { code: "store_unavailable" }, { "Retry-After": "20" }),
+      "offline",
+      { status: 503, code: "store_unavailable" },
+    ],
     [(request) => request.fail(), "offline", { status: null, code: "no_answer" }],
-  ]) {
+  ])) {
     const { platform, follower } = begin();
     platform.say("error");
     await platform.pass(1_000);
@@ -142,11 +157,14 @@ async function unanswered() {
   begun.platform.requests[0].fail();
   await settle();
   await begun.platform.pass(2_000);
-  assert.deepEqual(begun.platform.requests.map(({ init }) => init.credentials), ["same-origin", "omit"]);
+  assert.deepEqual(
+    begun.platform.requests.map(({ init }) => init.credentials),
+    ["same-origin", "omit"],
+  );
   return begun;
 }
 
-test("of three unanswered polls two go without credentials, and after an answer the next does as that one did", async () => {
+test("of three unanswered polls two go without credentials; the next goes as the answered one did", async () => {
   const { platform, subject } = await unanswered();
   await platform.pass(14_000); // one poll is aborted, and another follows
   platform.requests[2].fail();
@@ -155,20 +173,33 @@ test("of three unanswered polls two go without credentials, and after an answer 
   platform.requests[3].answer(200, job(3));
   await settle();
   await platform.pass(2_000);
-  assert.deepEqual(platform.requests.slice(2).map(({ init }) => init.credentials), ["omit", "same-origin", "same-origin"]);
+  assert.deepEqual(
+    platform.requests.slice(2).map(({ init }) => init.credentials),
+    ["omit", "same-origin", "same-origin"],
+  );
   assert.equal(subject.job.seq, 3);
 });
 
-for (const refuse of [(request) => request.answer(401, { code: "signed_out" }), (request) => request.answer(404, { code: "job_not_found" }), (request) => request.html()])
+for (const refuse of [
+  (request) => request.answer(401, { code: "signed_out" }),
+  (request) => request.answer(404, { code: "job_not_found" }),
+  (request) => request.html(),
+])
   test(`a poll refused without credentials is repeated with them at once: ${refuse}`, async () => {
     const { platform, follower } = await unanswered();
     refuse(platform.requests[1]);
     await settle();
-    assert.deepEqual([follower.link, platform.requests.length, platform.requests[2].init.credentials], ["offline", 3, "same-origin"]);
+    assert.deepEqual(
+      [follower.link, platform.requests.length, platform.requests[2].init.credentials],
+      ["offline", 3, "same-origin"],
+    );
   });
 
-for (const [name, refuse] of [["refused", (request) => request.answer(401, { code: "signed_out" })], ["failing", (request) => request.fail()]])
-  test(`a poll that breaks a silence avoids the stream's connection, and if ${name}, is repeated on it at once`, async () => {
+for (const [name, refuse] of /** @type {[string, (request: any) => void][]} */ ([
+  ["refused", (request) => request.answer(401, { code: "signed_out" })],
+  ["failing", (request) => request.fail()],
+]))
+  test(`a poll in a silence avoids the stream's connection; if ${name}, it is repeated on it`, async () => {
     const { platform, subject, follower } = begin();
     platform.say("open");
     platform.say("job", job(4));
@@ -179,7 +210,10 @@ for (const [name, refuse] of [["refused", (request) => request.answer(401, { cod
     await settle();
     platform.requests[2].answer(200, job(6));
     await settle();
-    assert.deepEqual(platform.requests.map(({ init }) => init.credentials), ["same-origin", "omit", "same-origin"]);
+    assert.deepEqual(
+      platform.requests.map(({ init }) => init.credentials),
+      ["same-origin", "omit", "same-origin"],
+    );
     assert.equal(subject.job.seq, 6);
     follower.close();
   });
@@ -200,7 +234,10 @@ test("a check by hand is answered whatever happens", async () => {
   assert.deepEqual(await found((platform) => platform.requests[1].answer(200, job(9))), ["news", null]);
   assert.deepEqual(await found((platform) => platform.requests[1].answer(200, job(4))), ["same", null]);
   assert.deepEqual(await found((platform) => platform.requests[1].answer(502, null)), ["failed", 502]);
-  assert.deepEqual(await found((platform) => platform.requests[1].answer(404, { code: "job_not_found" })), ["failed", 404]);
+  assert.deepEqual(await found((platform) => platform.requests[1].answer(404, { code: "job_not_found" })), [
+    "failed",
+    404,
+  ]);
   assert.deepEqual(await found((platform) => platform.pass(10_000)), ["failed", null]);
   assert.deepEqual(await found((platform) => platform.say("job", job(5, { done: true }))), ["news", null]);
 });
@@ -219,7 +256,12 @@ test("a check during a poll waits for a poll of its own", async () => {
 });
 
 test("the page's events ask at once", async () => {
-  for (const [target, name, properties] of [["document", "visibilitychange", {}], ["document", "resume", {}], ["window", "pageshow", { persisted: true }], ["window", "online", {}]]) {
+  for (const [target, name, properties] of /** @type {[string, string, object][]} */ ([
+    ["document", "visibilitychange", {}],
+    ["document", "resume", {}],
+    ["window", "pageshow", { persisted: true }],
+    ["window", "online", {}],
+  ])) {
     const { platform, follower } = begin();
     platform.page(target, name, properties);
     assert.equal(platform.requests[0]?.init.headers["X-Unstuck-Poll"], "wake", name);
@@ -293,7 +335,13 @@ test("what a watchdog poll found is marked until the stream reports the job agai
   await platform.pass(20_000);
   platform.requests[1].fail(); // without credentials; so it is repeated with them, on the stream's connection
   await settle();
-  assert.deepEqual(platform.requests.map(({ init }) => [init.headers["X-Unstuck-Poll"], init.credentials]).slice(1), [["late", "omit"], ["late", "same-origin"]]);
+  assert.deepEqual(
+    platform.requests.map(({ init }) => [init.headers["X-Unstuck-Poll"], init.credentials]).slice(1),
+    [
+      ["late", "omit"],
+      ["late", "same-origin"],
+    ],
+  );
   platform.requests[2].answer(200, job(6));
   await settle();
   assert.equal(follower.foundByPolling, true);
@@ -306,7 +354,7 @@ test("what a watchdog poll found is marked until the stream reports the job agai
 test("giving up tells the job and the minutes, and watching can go on", async () => {
   const { platform, follower } = begin();
   const errors = [];
-  follower.addEventListener("timeout", (event) => errors.push(event.detail));
+  follower.addEventListener("timeout", (/** @type {any} */ event) => errors.push(event.detail));
   for (let minute = 0; minute < 31; minute += 1) {
     await platform.pass(60_000);
     for (const request of platform.requests.splice(0)) request.fail();

@@ -27,8 +27,13 @@ test("a poll that brings a newer job, another one, or one less does", () => {
   }
 });
 
-test("a heartbeat that is ahead, names an unknown job or lacks one causes a poll; one that names all does not", () => {
-  for (const [jobs, behind] of [[{ a: 7, b: 3 }, 0], [{ a: 8, b: 3 }, 1], [{ a: 7, b: 3, c: 1 }, 1], [{ a: 7 }, 1]]) {
+test("a heartbeat that is ahead, names an unknown job or lacks one causes a poll; others do not", () => {
+  for (const [jobs, behind] of [
+    [{ a: 7, b: 3 }, 0],
+    [{ a: 8, b: 3 }, 1],
+    [{ a: 7, b: 3, c: 1 }, 1],
+    [{ a: 7 }, 1],
+  ]) {
     const { list, seq } = read();
     assert.equal(list.readHeartbeat({ jobs }), seq + behind);
   }

@@ -9,7 +9,11 @@ import { ALL, Browser, ID, job, say } from "./tabs.js";
 function oneStream() {
   const browser = new Browser();
   const told = [];
-  const stream = new MultiplexedStream(ALL, browser.tab("a").platform, (keys, name) => keys.length && told.push(`${keys.join("+")} ${name}`));
+  const stream = new MultiplexedStream(
+    ALL,
+    browser.tab("a").platform,
+    (keys, name) => keys.length && told.push(`${keys.join("+")} ${name}`),
+  );
   return { browser, stream, told };
 }
 
@@ -18,7 +22,10 @@ test("more than a hundred jobs: the stream of all", () => {
   for (let number = 0; number < 101; number += 1) stream.subscribe(`a/${number}`, ID(number));
   say(browser.open[0], "job", job(0, 1));
   say(browser.open.at(-1), "job", job(0, 1));
-  assert.deepEqual(browser.open.map((source) => source.url), [withoutItems(ALL)]);
+  assert.deepEqual(
+    browser.open.map((source) => source.url),
+    [withoutItems(ALL)],
+  );
   stream.unsubscribe("a/0");
   assert.equal(new URL(browser.open.at(-1).url).searchParams.getAll("job").length, 100);
   stream.close();
@@ -30,7 +37,10 @@ test("a mute next stream is replaced on the next subscription; one without subsc
   stream.subscribe("a/1", ID(1));
   browser.time = 10_000;
   stream.subscribe("a/2", ID(2));
-  assert.deepEqual(browser.sources.map((source) => source.closed), [true, false]);
+  assert.deepEqual(
+    browser.sources.map((source) => source.closed),
+    [true, false],
+  );
   stream.unsubscribe("a/1");
   stream.unsubscribe("a/2");
   assert.equal(browser.open.length, 0);

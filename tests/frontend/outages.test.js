@@ -18,8 +18,17 @@ function dice(seed) {
 
 /** A server, a network that comes and goes, and a client: in steps of 100 ms. */
 class World {
+  now = 5_000_000;
+  truth = 1;
+  done = false;
+  up = true;
+  streams = new Map();
+  polls = new Map();
+  shown = -1;
+  shownDone = false;
+
   constructor(seed) {
-    Object.assign(this, { chance: dice(seed), now: 5_000_000, truth: 1, done: false, up: true, streams: new Map(), polls: new Map(), shown: -1, shownDone: false, trail: [] });
+    this.chance = dice(seed);
     this.state = w.newState();
     this.on({ type: "start" });
   }
@@ -30,11 +39,18 @@ class World {
     this.check();
   }
   act(action, event) {
-    if (action.type === "open_stream") this.streams.set(action.stream, { alive: this.up, spoken: false, sent: -1, beat: this.now });
+    if (action.type === "open_stream")
+      this.streams.set(action.stream, { alive: this.up, spoken: false, sent: -1, beat: this.now });
     if (action.type === "close_stream") this.streams.delete(action.stream);
-    if (action.type === "poll") this.polls.set(action.poll, { at: this.now, lost: !this.up || this.chance() < 0.05, refused: this.chance() < 0.1 });
+    if (action.type === "poll")
+      this.polls.set(action.poll, {
+        at: this.now,
+        lost: !this.up || this.chance() < 0.05,
+        refused: this.chance() < 0.1,
+      });
     if (action.type === "abort_poll") {
-      if (!this.done) assert.ok(this.now - this.polls.get(action.poll).at >= w.POLL_TIMEOUT_MS, "aborted too early");
+      if (!this.done)
+        assert.ok(this.now - this.polls.get(action.poll).at >= w.POLL_TIMEOUT_MS, "aborted too early");
       this.polls.delete(action.poll);
     }
     if (action.type === "show") {
@@ -46,24 +62,34 @@ class World {
   check() {
     assert.ok(this.polls.size <= 1, "two polls in flight");
     assert.ok(this.streams.size <= 2, "more than a stream and its spare");
-    if (this.state.phase === "watching") assert.ok(this.state.wake_at > this.now && this.state.wake_at <= this.now + w.CHECK_EVERY_MS, "nothing to wait for");
-    else assert.ok(this.streams.size === 0 && this.polls.size === 0 && this.state.wake_at === null, "something was left open");
+    if (this.state.phase === "watching")
+      assert.ok(
+        this.state.wake_at > this.now && this.state.wake_at <= this.now + w.CHECK_EVERY_MS,
+        "nothing to wait for",
+      );
+    else
+      assert.ok(
+        this.streams.size === 0 && this.polls.size === 0 && this.state.wake_at === null,
+        "something was left open",
+      );
   }
   tick(faults) {
     this.now += 100;
     if (!this.done && this.chance() < 0.02) this.truth += 1;
     if (faults && this.chance() < 0.003) this.setUp(!this.up);
-    for (const [number, stream] of [...this.streams]) if (this.streams.has(number)) this.serve(number, stream, faults);
+    for (const [number, stream] of [...this.streams])
+      if (this.streams.has(number)) this.serve(number, stream, faults);
     for (const [number, poll] of [...this.polls]) if (this.polls.has(number)) this.answer(number, poll);
     if (this.state.wake_at !== null && this.state.wake_at <= this.now) this.on({ type: "tick" });
   }
   setUp(up) {
     this.up = up;
     // What the outage does to open streams: cut with an error, or silently half-open for ever.
-    if (!up) for (const [number, stream] of [...this.streams]) {
-      stream.alive = false;
-      if (this.chance() < 0.4) this.on({ type: "stream_error", stream: number });
-    }
+    if (!up)
+      for (const [number, stream] of [...this.streams]) {
+        stream.alive = false;
+        if (this.chance() < 0.4) this.on({ type: "stream_error", stream: number });
+      }
   }
   serve(number, stream, faults) {
     if (!stream.alive || !this.up) return;
@@ -76,7 +102,8 @@ class World {
     const lost = faults && this.chance() < 0.2; // an event the server failed to broadcast; the beat will tell
     if (stream.sent < this.truth || this.done) {
       stream.sent = this.truth;
-      if (!lost || stream.sent === -1) this.on({ type: "job", stream: number, job: { seq: this.truth, done: this.done } });
+      if (!lost || stream.sent === -1)
+        this.on({ type: "job", stream: number, job: { seq: this.truth, done: this.done } });
     } else if (this.now - stream.beat >= w.HEARTBEAT_MS) {
       stream.beat = this.now;
       this.on({ type: "heartbeat", stream: number, seq: this.truth });
@@ -99,7 +126,10 @@ test("whatever breaks, the truth is shown within 45 s of the network's return, a
     [world.truth, world.done] = [world.truth + 1, true];
     const healed = world.now;
     while (world.state.phase === "watching" && world.now - healed < 120_000) world.tick(false);
-    assert.ok(world.shownDone && world.shown === world.truth, `seed ${seed}: shows ${world.shown}, truth ${world.truth}`);
+    assert.ok(
+      world.shownDone && world.shown === world.truth,
+      `seed ${seed}: shows ${world.shown}, truth ${world.truth}`,
+    );
     assert.ok(world.now - healed <= 45_000, `seed ${seed}: ${world.now - healed} ms`);
   }
 });

@@ -9,19 +9,27 @@ import { Redraw } from "../../frontend/element/redraw.js";
 function page(visibilityState = "visible") {
   const asked = new Map();
   let last = 0;
-  globalThis.document = { visibilityState };
+  const document = { visibilityState };
+  globalThis.document = /** @type {any} */ (document);
   globalThis.requestAnimationFrame = (call) => (asked.set(++last, call), last);
   globalThis.cancelAnimationFrame = (number) => asked.delete(number);
   return {
     asked,
     next: () => [...asked].forEach(([number, call]) => (asked.delete(number), call())),
-    hide: () => { globalThis.document.visibilityState = "hidden"; },
+    hide: () => {
+      document.visibilityState = "hidden";
+    },
   };
 }
 
 function counting() {
   const drawn = { times: 0 };
-  return { drawn, redraw: new Redraw(() => { drawn.times += 1; }) };
+  return {
+    drawn,
+    redraw: new Redraw(() => {
+      drawn.times += 1;
+    }),
+  };
 }
 
 test("however many events arrive between two frames, there is one drawing, in the next frame", () => {

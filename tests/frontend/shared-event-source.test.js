@@ -1,6 +1,6 @@
 /*
- * Several tabs in one process: there is one stream, nothing is lost when it changes hands, each tab gets what concerns it
- * and no more, and nothing is left open at the end.
+ * Several tabs in one process: there is one stream, nothing is lost when it changes hands, each tab gets what
+ * concerns it and no more, and nothing is left open at the end.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -10,9 +10,13 @@ import { ALL, API, Browser, ID, begins, eventsOf, job, say, settle } from "./tab
 
 test("a stream that can be shared is known by its address", () => {
   assert.deepEqual(parseStreamUrl(eventsOf(1)), { base: API, job: ID(1) });
-  assert.deepEqual(parseStreamUrl(eventsOf(1).replace(ID(1), "0000000A-0000-4000-8000-000000000001")), { base: API, job: "0000000a-0000-4000-8000-000000000001" });
+  assert.deepEqual(parseStreamUrl(eventsOf(1).replace(ID(1), "0000000A-0000-4000-8000-000000000001")), {
+    base: API,
+    job: "0000000a-0000-4000-8000-000000000001",
+  });
   assert.deepEqual(parseStreamUrl(ALL), { base: API, job: null });
-  for (const other of [`${API}jobs/7/events`, `${eventsOf(1)}?token=1`, `${ALL}?job=${ID(1)}`, "http://host/live"]) assert.equal(parseStreamUrl(other), null, other);
+  for (const other of [`${API}jobs/7/events`, `${eventsOf(1)}?token=1`, `${ALL}?job=${ID(1)}`, "http://host/live"])
+    assert.equal(parseStreamUrl(other), null, other);
 });
 
 test("one tab, one job: as an EventSource would do it, and nothing is left", async () => {
@@ -52,7 +56,7 @@ test("twenty tabs, one stream; each hears its own job, a list hears all", async 
   browser.nothingIsLeft(...tabs);
 });
 
-test("a tab that joins gets the current state by a new stream, and the old one stays until that has spoken", async () => {
+test("a tab that joins gets the state by a new stream, and the old one stays until that has spoken", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const one = a.follow(eventsOf(1));
@@ -76,12 +80,18 @@ test("a tab that joins gets the current state by a new stream, and the old one s
   browser.nothingIsLeft(a, b);
 });
 
-for (const [how, end] of [
-  ["is closed", (browser, tab) => { tab.window.dispatchEvent(new Event("pagehide")); browser.crash(tab); }],
+for (const [how, end] of /** @type {[string, (browser: any, tab: any, one: any) => void][]} */ ([
+  [
+    "is closed",
+    (browser, tab) => {
+      tab.window.dispatchEvent(new Event("pagehide"));
+      browser.crash(tab);
+    },
+  ],
   ["crashes", (browser, tab) => browser.crash(tab)],
   ["is frozen", (browser, tab) => tab.document.dispatchEvent(new Event("freeze"))],
   ["has seen the end of its job", (browser, tab, one) => one.close()],
-]) {
+])) {
   test(`the stream is handed over when its tab ${how}, without a timer`, async () => {
     const browser = new Browser();
     const [a, b, c] = ["a", "b", "c"].map((name) => browser.tab(name));
@@ -94,7 +104,8 @@ for (const [how, end] of [
     await begins(browser, job(2, 5));
     const source = await begins(browser, job(2, 5));
     assert.deepEqual([browser.open.length, source.tab, source.url], [1, "b", withoutItems(ALL)]);
-    for (const other of others) assert.deepEqual([other.heard.at(-1), other.heard.includes("error")], ["job 5", false]);
+    for (const other of others)
+      assert.deepEqual([other.heard.at(-1), other.heard.includes("error")], ["job 5", false]);
     for (const other of others) other.close();
     await settle();
     browser.nothingIsLeft(b, c);
@@ -127,11 +138,14 @@ test("a job that only a crashed tab followed is unsubscribed", async () => {
   browser.crash(b);
   const source = await begins(browser, job(1, 2));
   assert.deepEqual([browser.open.length, source.url], [1, withoutItems(`${ALL}?job=${ID(1)}`)]);
-  assert.deepEqual(one.heard.filter((name) => name === "error"), []);
+  assert.deepEqual(
+    one.heard.filter((name) => name === "error"),
+    [],
+  );
   one.close();
 });
 
-test("a stream that breaks is an error for all that it served, and the next subscription opens another", async () => {
+test("a broken stream is an error for all that it served, and the next subscription opens another", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const followed = [a.follow(eventsOf(1)), b.follow(eventsOf(1))];
@@ -139,7 +153,10 @@ test("a stream that breaks is an error for all that it served, and the next subs
   const source = await begins(browser, job(1, 1));
   say(source, "error");
   await settle();
-  assert.deepEqual(followed.map(({ heard }) => heard.at(-1)), ["error", "error"]);
+  assert.deepEqual(
+    followed.map(({ heard }) => heard.at(-1)),
+    ["error", "error"],
+  );
   browser.nothingIsLeft(a, b);
   const again = b.follow(eventsOf(1));
   await begins(browser, job(1, 2));

@@ -5,54 +5,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
+import { Play } from "./play.js";
 
-/** Plays events one after another and collects the actions. Time is what `at` says. */
-class Play {
-  constructor(job = null, random = 0.5) {
-    [this.now, this.random, this.state, this.log] = [1_000_000, random, w.newState(), []];
-    this.on({ type: "start", job });
-  }
-  on(event, after = 0) {
-    this.now += after;
-    const [state, actions] = step(this.state, event, this.now, this.random);
-    this.state = state;
-    this.last = actions.filter((action) => action.type !== "wake_at");
-    this.log.push(...this.last.map((action) => ({ ...action, at: this.now })));
-    return this;
-  }
-  /** Let time pass, waking exactly when the policy asked for it. */
-  pass(ms) {
-    const end = this.now + ms;
-    while (this.state.wake_at !== null && this.state.wake_at <= end) this.on({ type: "tick" }, this.state.wake_at - this.now);
-    this.now = end;
-    return this;
-  }
-  live(seq = 5) {
-    const stream = (this.state.spare ?? this.state.stream).number;
-    this.on({ type: "stream_open", stream }).on({ type: "job", stream, job: { seq, done: false } });
-    if (this.state.poll) this.on({ type: "poll_ok", poll: this.state.poll.number, job: { seq, done: false } });
-    return this;
-  }
-  /** Until there is a stream again; polls are not answered. */
-  reopened() {
-    while (!this.state.stream) this.on({ type: "tick" }, this.state.wake_at - this.now);
-    return this;
-  }
-  /** All polls fail while this time passes. */
-  passFailing(ms, status = null) {
-    const end = this.now + ms;
-    for (;;) {
-      if (this.state.poll) this.on({ type: "poll_failed", poll: this.state.poll.number, status });
-      if (this.state.wake_at === null || this.state.wake_at > end) break;
-      this.on({ type: "tick" }, this.state.wake_at - this.now);
-    }
-    this.now = end;
-    return this;
-  }
-  did(type) {
-    return this.log.filter((action) => action.type === type);
-  }
-}
+/** @import { WatchEvent } from "../../frontend/wire" */
 
 const types = (actions) => actions.map((action) => action.type);
 
@@ -61,7 +16,10 @@ test("start opens a stream, and asks after a second if it has not opened", () =>
   assert.deepEqual(types(play.last), ["open_stream"]);
   assert.equal(play.state.link, "connecting");
   play.pass(w.FIRST_POLL_MS);
-  assert.deepEqual(play.did("poll").map(({ reason }) => reason), ["fallback"]);
+  assert.deepEqual(
+    play.did("poll").map(({ reason }) => reason),
+    ["fallback"],
+  );
 });
 
 test("a job that is done at the start ends everything at once", () => {
@@ -130,13 +88,18 @@ test("done closes the stream and the poll, and nothing can undo it", () => {
   play.on({ type: "job", stream: 1, job: { seq: 6, done: true } });
   assert.deepEqual(types(play.last), ["show", "close_stream", "abort_poll", "end"]);
   for (const type of ["tick", "online", "page_shown", "manual_check"]) play.on({ type }, 100_000);
-  play.on({ type: "job", stream: 1, job: { seq: 7, done: false } }).on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
+  play
+    .on({ type: "job", stream: 1, job: { seq: 7, done: false } })
+    .on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
   assert.deepEqual([play.last, play.state.done, play.state.seq, play.state.wake_at], [[], true, 6, null]);
 });
 
 test("a stream that does not open, or opens and says nothing, is given up after ten seconds", () => {
   const silent = new Play().pass(w.SPEAK_WITHIN_MS);
-  assert.deepEqual(silent.did("close_stream").map(({ at }) => at - 1_000_000), [w.SPEAK_WITHIN_MS]);
+  assert.deepEqual(
+    silent.did("close_stream").map(({ at }) => at - 1_000_000),
+    [w.SPEAK_WITHIN_MS],
+  );
   const buffered = new Play().on({ type: "stream_open", stream: 1 }, 9_000);
   buffered.on({ type: "poll_ok", poll: 1, job: { seq: 3, done: false } }).passFailing(9_900);
   assert.equal(buffered.did("close_stream").length, 0);
@@ -152,32 +115,50 @@ test("two missed beats: poll, open a spare, and close the old stream only when t
   play.pass(1);
   assert.equal(play.state.link, "connecting");
   assert.deepEqual(play.did("poll").at(-1).reason, "watchdog");
-  assert.deepEqual(play.did("open_stream").map(({ stream }) => stream), [1, 2]);
+  assert.deepEqual(
+    play.did("open_stream").map(({ stream }) => stream),
+    [1, 2],
+  );
   play.on({ type: "stream_open", stream: 2 });
   assert.equal(play.did("close_stream").length, 0);
   play.on({ type: "job", stream: 2, job: { seq: 9, done: false } });
-  assert.deepEqual(play.did("close_stream").map(({ stream }) => stream), [1]);
+  assert.deepEqual(
+    play.did("close_stream").map(({ stream }) => stream),
+    [1],
+  );
   assert.deepEqual([play.state.stream.number, play.state.spare], [2, null]);
 });
 
 test("an old stream that speaks again makes the spare needless", () => {
   const play = new Play().live().passFailing(2 * w.HEARTBEAT_MS + 8_000);
   play.on({ type: "heartbeat", stream: 1, seq: 5 });
-  assert.deepEqual(play.did("close_stream").map(({ stream }) => stream), [2]);
+  assert.deepEqual(
+    play.did("close_stream").map(({ stream }) => stream),
+    [2],
+  );
   assert.equal(play.state.link, "live");
 });
 
 test("while polls are refused, the old stream is kept and spares are tried with growing pauses", () => {
   const play = new Play(null, 1).live().passFailing(300_000, 503);
-  const opened = play.did("open_stream").slice(1).map(({ at }) => at);
+  const opened = play
+    .did("open_stream")
+    .slice(1)
+    .map(({ at }) => at);
   const pauses = opened.slice(1).map((at, place) => at - opened[place]);
-  assert.ok(pauses.every((pause) => pause >= w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MIN_MS), `${pauses}`);
+  assert.ok(
+    pauses.every((pause) => pause >= w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MIN_MS),
+    `${pauses}`,
+  );
   assert.ok(pauses.at(-1) === w.SPEAK_WITHIN_MS + w.STREAM_BACKOFF_MAX_MS, `${pauses}`);
   assert.equal(play.state.stream.number, 1);
 });
 
 test("a broken stream is reopened with full jitter, and polls go on meanwhile", () => {
-  for (const [random, pause] of [[0, 500], [1, 1_000]]) {
+  for (const [random, pause] of [
+    [0, 500],
+    [1, 1_000],
+  ]) {
     const play = new Play(null, random).live().on({ type: "stream_error", stream: 1 });
     assert.ok(types(play.last).includes("close_stream"));
     assert.equal(play.state.reopen_at - play.now, pause);
@@ -185,20 +166,27 @@ test("a broken stream is reopened with full jitter, and polls go on meanwhile", 
     assert.equal(play.did("poll").at(-1).reason, "fallback");
   }
   const play = new Play(null, 1).live();
-  for (let failure = 0; failure < 20; failure += 1) play.passFailing(40_000).on({ type: "stream_error", stream: play.state.stream?.number ?? 0 });
+  for (let failure = 0; failure < 20; failure += 1)
+    play.passFailing(40_000).on({ type: "stream_error", stream: play.state.stream?.number ?? 0 });
   assert.ok(play.did("open_stream").length > 5, "it never stops trying");
 });
 
 test("a stream that lived for a while starts the back-off anew; one that broke at once does not", () => {
   const play = new Play(null, 1).live();
-  for (let round = 0; round < 4; round += 1) play.on({ type: "stream_error", stream: play.state.stream.number }).reopened().live();
+  for (let round = 0; round < 4; round += 1)
+    play.on({ type: "stream_error", stream: play.state.stream.number }).reopened().live();
   assert.equal(play.state.stream_failures, 4);
   play.pass(w.STREAM_SETTLED_MS).on({ type: "stream_error", stream: play.state.stream.number });
   assert.equal(play.state.stream_failures, 1);
 });
 
 test("leaving: come back after the time that the server says, jittered and bounded", () => {
-  for (const [retry_ms, random, wanted] of [[2_000, 0, 2_000], [2_000, 1, 4_000], [0, 0, 500], [99_999_999_999, 0, 60_000]]) {
+  for (const [retry_ms, random, wanted] of [
+    [2_000, 0, 2_000],
+    [2_000, 1, 4_000],
+    [0, 0, 500],
+    [99_999_999_999, 0, 60_000],
+  ]) {
     const play = new Play(null, random).live().on({ type: "leaving", stream: 1, retry_ms });
     assert.deepEqual(types(play.last), ["close_stream"]);
     assert.equal(play.state.reopen_at - play.now, wanted);
@@ -208,7 +196,10 @@ test("leaving: come back after the time that the server says, jittered and bound
 test("failing polls back off to ten seconds and never stop", () => {
   const play = new Play(null, 1).on({ type: "stream_error", stream: 1 }).passFailing(29 * 60_000, 503);
   const at = play.did("poll").map((poll) => poll.at);
-  assert.deepEqual(at.slice(1, 7).map((time, place) => time - at[place]), [2_000, 4_000, 8_000, 10_000, 10_000, 10_000]);
+  assert.deepEqual(
+    at.slice(1, 7).map((time, place) => time - at[place]),
+    [2_000, 4_000, 8_000, 10_000, 10_000, 10_000],
+  );
   assert.deepEqual([play.state.link, play.state.failure], ["offline", { status: 503, code: null }]);
   assert.ok(play.now - at.at(-1) <= 10_000);
 });
@@ -221,12 +212,14 @@ test("Retry-After is respected", () => {
 
 test("no poll is aborted before ten seconds, and the next one follows within four", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(120_000);
-  const polls = play.did("poll"), aborted = play.did("abort_poll");
+  const polls = play.did("poll"),
+    aborted = play.did("abort_poll");
   assert.ok(aborted.length >= 3);
   aborted.forEach(({ poll, at }, place) => {
     assert.equal(at - polls[place].at, w.POLL_TIMEOUT_MS);
     assert.equal(poll, polls[place].poll);
-    if (polls[place + 1]) assert.ok(polls[place + 1].at - at >= 1_500 && polls[place + 1].at - at <= w.UNANSWERED_MAX_MS);
+    if (polls[place + 1])
+      assert.ok(polls[place + 1].at - at >= 1_500 && polls[place + 1].at - at <= w.UNANSWERED_MAX_MS);
   });
 });
 
@@ -241,7 +234,9 @@ test("a sign that the network is back ends the pause", () => {
 test("an answer to an aborted poll, and the word of a closed stream, are ignored", () => {
   const play = new Play().live(5).on({ type: "stream_error", stream: 1 }).pass(12_000);
   const before = play.state.seq;
-  play.on({ type: "poll_ok", poll: 2, job: { seq: 99, done: true } }).on({ type: "job", stream: 1, job: { seq: 99, done: true } });
+  play
+    .on({ type: "poll_ok", poll: 2, job: { seq: 99, done: true } })
+    .on({ type: "job", stream: 1, job: { seq: 99, done: true } });
   assert.deepEqual([play.state.seq, play.state.done], [before, false]);
 });
 
@@ -249,11 +244,19 @@ test("a poll asked for during another follows it at once", () => {
   const play = new Play().live(5).on({ type: "page_shown" }).on({ type: "heartbeat", stream: 1, seq: 9 });
   assert.deepEqual(play.last, []);
   play.on({ type: "poll_ok", poll: 2, job: { seq: 8, done: false } });
-  assert.deepEqual(play.last.filter(({ type }) => type === "poll"), [{ type: "poll", poll: 3, reason: "behind" }]);
+  assert.deepEqual(
+    play.last.filter(({ type }) => type === "poll"),
+    [{ type: "poll", poll: 3, reason: "behind" }],
+  );
 });
 
 test("without a stream, polls keep the pace that the server asks for, within bounds", () => {
-  for (const [asked, wanted] of [[2_000, 2_000], [1, 1_000], [9_999_999, 60_000], [null, 5_000]]) {
+  for (const [asked, wanted] of [
+    [2_000, 2_000],
+    [1, 1_000],
+    [9_999_999, 60_000],
+    [null, 5_000],
+  ]) {
     const play = new Play(null, 0).on({ type: "stream_error", stream: 1 }).pass(0);
     play.on({ type: "poll_ok", poll: 1, job: { seq: 1, done: false, poll_after_ms: asked } });
     assert.equal(play.state.poll_at - play.now, wanted);
@@ -269,7 +272,10 @@ test("304 is news as well", () => {
 test("the server's own 404 ends the watch; a check begins it again", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
   play.on({ type: "poll_failed", poll: 1, status: 404, code: "job_not_found" });
-  assert.deepEqual([play.last.at(-1).reason, play.state.link, play.state.wake_at], ["not_found", "not_found", null]);
+  assert.deepEqual(
+    [play.last.at(-1).reason, play.state.link, play.state.wake_at],
+    ["not_found", "not_found", null],
+  );
   play.on({ type: "page_shown" });
   assert.deepEqual(play.last, []);
   play.on({ type: "manual_check" });
@@ -286,17 +292,28 @@ test("a 404 of a proxy is believed only the third time, and asked about as any t
     assert.equal(play.state.link, wanted);
   }
   assert.equal(play.state.poll_at - play.now, 0.875 * 8_000);
-  play.on({ type: "manual_check" }).on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
+  play
+    .on({ type: "manual_check" })
+    .on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
   assert.equal(play.state.link, "polling");
 });
 
 test("signed out: said, and tried again every minute without opening streams", () => {
-  const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000).on({ type: "poll_failed", poll: 1, status: 401 });
+  const play = new Play()
+    .on({ type: "stream_error", stream: 1 })
+    .pass(1_000)
+    .on({ type: "poll_failed", poll: 1, status: 401 });
   assert.equal(play.state.link, "signed_out");
   play.passFailing(5 * 60_000, 401);
-  assert.equal(play.did("open_stream").length, 2, "the one at the start, and one before the sign-in was known to be over");
+  assert.equal(
+    play.did("open_stream").length,
+    2,
+    "the one at the start, and one before the sign-in was known to be over",
+  );
   assert.ok(play.did("poll").length >= 5 && play.did("poll").length <= 7);
-  play.on({ type: "page_shown" }).on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
+  play
+    .on({ type: "page_shown" })
+    .on({ type: "poll_ok", poll: play.state.next_poll - 1, job: { seq: 1, done: false } });
   assert.deepEqual([play.state.signed_out, types(play.last).includes("open_stream")], [false, true]);
 });
 
@@ -315,7 +332,10 @@ test("after a sleep there is no false alarm: the stream has five seconds to deli
   assert.equal(play.state.link, "catching_up");
   play.on({ type: "job", stream: 1, job: { seq: 8, done: false } }, 1_000);
   assert.equal(play.did("open_stream").length, 1);
-  const dead = new Play().live().on({ type: "page_shown" }, 10 * 60_000).passFailing(w.WAKE_GRACE_MS);
+  const dead = new Play()
+    .live()
+    .on({ type: "page_shown" }, 10 * 60_000)
+    .passFailing(w.WAKE_GRACE_MS);
   assert.equal(dead.did("open_stream").length, 2);
 });
 
@@ -326,7 +346,10 @@ test("a poll that slept is given up at once when the page wakes", () => {
 
 test("thirty minutes without news: give up, close everything, and offer a way back", () => {
   const play = new Play().live().passFailing(w.GIVE_UP_MS);
-  assert.deepEqual([play.state.link, play.state.wake_at, play.last.at(-1)], ["gave_up", null, { type: "end", reason: "gave_up", elapsed_minutes: 30 }]);
+  assert.deepEqual(
+    [play.state.link, play.state.wake_at, play.last.at(-1)],
+    ["gave_up", null, { type: "end", reason: "gave_up", elapsed_minutes: 30 }],
+  );
   for (const type of ["manual_check", "online", "page_shown"]) {
     const again = new Play().live().passFailing(w.GIVE_UP_MS).on({ type });
     assert.deepEqual(types(again.last), ["open_stream", "poll"]);
@@ -340,14 +363,22 @@ test("a night's sleep is no reason to give up before having asked", () => {
 });
 
 test("an unknown event is a mistake of the caller, and says so", () => {
-  assert.throws(() => step(w.newState(), { type: "nonsense" }, 0, 0), /no event 'nonsense'.*heartbeat/);
+  assert.throws(
+    () => step(w.newState(), /** @type {any} */ ({ type: "nonsense" }), 0, 0),
+    /no event 'nonsense'.*heartbeat/,
+  );
 });
 
 test("a state is plain data, and step changes nothing that it was given", () => {
   const before = new Play().live().state;
   const copy = structuredClone(before);
   assert.deepEqual(JSON.parse(JSON.stringify(before)), before);
-  for (const event of [{ type: "tick" }, { type: "page_shown" }, { type: "heartbeat", stream: 1, seq: 9 }, { type: "stream_error", stream: 1 }]) {
+  for (const event of /** @type {WatchEvent[]} */ ([
+    { type: "tick" },
+    { type: "page_shown" },
+    { type: "heartbeat", stream: 1, seq: 9 },
+    { type: "stream_error", stream: 1 },
+  ])) {
     step(before, event, 9_999_999, 0.5);
     assert.deepEqual(before, copy);
   }

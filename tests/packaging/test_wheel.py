@@ -30,6 +30,8 @@ def test_it_holds_the_browser_files_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {"unstuck/frontend/index.html", "unstuck/frontend/define.js", "unstuck/py.typed"} <= set(names)
     assert not [name for name in names if "test" in name]
+    browser = {Path(name).suffix for name in names if name.startswith("unstuck/frontend/")}
+    assert browser == {".js", ".css", ".html"}
 
 
 def loaded(url: str, page: str) -> set[str]:

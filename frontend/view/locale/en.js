@@ -52,18 +52,30 @@ export const english = {
   // the sentence at the end
   end_completed: { one: "The file is done.", other: "All {total} files are done." },
   end_completed_empty: "Done. There was nothing to do.",
-  end_completed_skipped: { one: "All {total} files are done, 1 was skipped.", other: "All {total} files are done, {count} were skipped." },
-  end_errors: { one: "{succeeded} of {total} file is done, {failed} failed.", other: "{succeeded} of {total} files are done, {failed} failed." },
+  end_completed_skipped: {
+    one: "All {total} files are done, 1 was skipped.",
+    other: "All {total} files are done, {count} were skipped.",
+  },
+  end_errors: {
+    one: "{succeeded} of {total} file is done, {failed} failed.",
+    other: "{succeeded} of {total} files are done, {failed} failed.",
+  },
   end_failed: "Failed: {message}",
   end_failed_plain: "Failed. The server gave no reason.",
-  end_cancelled: { one: "Cancelled after {processed} of {total} file.", other: "Cancelled after {processed} of {total} files." },
+  end_cancelled: {
+    one: "Cancelled after {processed} of {total} file.",
+    other: "Cancelled after {processed} of {total} files.",
+  },
   end_cancelled_open: { one: "Cancelled after {processed} file.", other: "Cancelled after {processed} files." },
   end_unknown: "Ended in the state “{state}”.",
 
   // how long a finished job is kept
   kept_until: "Kept until {date}, {time}.",
   removed_in_hours: { one: "Removed in {count} hour, at {time}.", other: "Removed in {count} hours, at {time}." },
-  removed_in_minutes: { one: "Removed in {count} minute, at {time}.", other: "Removed in {count} minutes, at {time}." },
+  removed_in_minutes: {
+    one: "Removed in {count} minute, at {time}.",
+    other: "Removed in {count} minutes, at {time}.",
+  },
   removed_soon: "Its time is over: it is removed soon.",
 
   // health of the work
@@ -193,8 +205,14 @@ export const english = {
   file_too_large: "{name} is {size}; a file may have up to {max}.",
   job_too_large: "Together these files have {size}; one job takes up to {max}.",
   name_too_long: "{name}: the name has {count} characters; up to {max} are allowed.",
-  and_others: { one: "{count} more file has the same problem.", other: "{count} more files have the same problem." },
-  not_accepted: { one: "{count} of the files does not look like what this kind of work takes ({accept}). You can start anyway.", other: "{count} of the files do not look like what this kind of work takes ({accept}). You can start anyway." },
+  and_others: {
+    one: "{count} more file has the same problem.",
+    other: "{count} more files have the same problem.",
+  },
+  not_accepted: {
+    one: "{count} of the files does not look like what this kind of work takes ({accept}). You can start anyway.",
+    other: "{count} of the files do not look like what this kind of work takes ({accept}). You can start anyway.",
+  },
   folder_unreadable: "{name} could not be read and was left out: {reason}",
   default_is: "Default: {value}.",
   range: "{minimum} to {maximum}.",
@@ -207,7 +225,8 @@ export const english = {
   upload_cancelled: "The upload was cancelled; no job was started. Your files are still chosen.",
   upload_failed: "The job was not started: {reason}",
   upload_unclear: "The upload ended without an answer: {reason}",
-  upload_broken: "the connection broke, or a file changed while it was read. Your files are still chosen. Start again: what the server had already is not done twice.",
+  upload_broken:
+    "the connection broke, or a file changed while it was read. Your files are still chosen. Start again: what the server had already is not done twice.",
   kinds_failed: "The server could not say what it can do: {reason}",
   try_again: "Try again",
 
@@ -228,8 +247,14 @@ export const english = {
   known_worker: "worker {worker}",
   known_items: { one: "at {names}", other: "at {names} and {more} more" },
   rescue: "Try its running files again",
-  rescue_what: { one: "The file that runs is taken from its worker and tried again. What is done stays done.", other: "The {count} files that run are taken from their worker and tried again. What is done stays done." },
-  rescue_last: { one: "{count} file is at its last attempt, and will fail instead.", other: "{count} files are at their last attempt, and will fail instead." },
+  rescue_what: {
+    one: "The file that runs is taken from its worker and tried again. What is done stays done.",
+    other: "The {count} files that run are taken from their worker and tried again. What is done stays done.",
+  },
+  rescue_last: {
+    one: "{count} file is at its last attempt, and will fail instead.",
+    other: "{count} files are at their last attempt, and will fail instead.",
+  },
   rescue_do: "Try again now",
   rescued: "{name}: what was running is tried again.",
   give_up: "Give up on it …",
