@@ -1,8 +1,10 @@
 /*
- * Registers <job-progress>. Apart from the class, so that a page can import the class, extend it and
- * register its own. Loading this file twice, or beside another copy of it, does no harm.
+ * Registers <job-progress>, unless it is registered already: loading this file twice, or a second copy of it, is
+ * safe. It must not know what the element does; a page that extends the class imports element/job-progress.js
+ * instead.
+ * Next: element/job-progress.js. The address /static/define.js is in people's pages, so this file stays here.
  */
-import { JobProgress } from "./job-progress.js";
+import { JobProgress } from "./element/job-progress.js";
 
 if (!customElements.get("job-progress")) customElements.define("job-progress", JobProgress);
 

@@ -1,11 +1,13 @@
 /*
- * The shapes that cross a border: what the server sends (PROTOCOL.md, sections 2 to 4) and what the
- * watching policy is given and answers. Checked by tsc, never loaded by a browser. It decides nothing.
+ * The shapes that cross a border: what the server sends, and what the watching policy takes and returns.
+ * Checked by tsc, never loaded by a browser; it must not decide anything.
+ * Next: PROTOCOL.md, sections 2 to 4; client/watchdog.js.
  */
 
 // --- from the server
 
-export type State = "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
+export type State =
+  "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
 
 export interface Progress {
   total: number | null;
@@ -51,7 +53,15 @@ export interface Job {
   expires_at?: string | null;
   server_time: string;
   poll_after_ms: number | null;
-  links: { self: string; events: string; items: string; timeline?: string; cancel: string; retry: string | null; results: string | null };
+  links: {
+    self: string;
+    events: string;
+    items: string;
+    timeline?: string;
+    cancel: string;
+    retry: string | null;
+    results: string | null;
+  };
 }
 
 export interface Item {
@@ -107,8 +117,7 @@ export interface Standing {
 export type PollReason = "reconnect" | "late" | "watchdog" | "behind" | "wake" | "fallback" | "manual";
 export type Phase = "new" | "watching" | "ended" | "not_found" | "gave_up";
 export type Link =
-  | "connecting" | "live" | "catching_up" | "polling" | "offline"
-  | "signed_out" | "not_found" | "gave_up" | "ended";
+  "connecting" | "live" | "catching_up" | "polling" | "offline" | "signed_out" | "not_found" | "gave_up" | "ended";
 
 export interface WatchStream {
   number: number;
@@ -170,7 +179,13 @@ export type WatchEvent =
   | { type: "leaving"; stream: number; retry_ms: number }
   | { type: "poll_ok"; poll: number; job: Standing }
   | { type: "poll_not_modified"; poll: number }
-  | { type: "poll_failed"; poll: number; status: number | null; code?: string | null; retry_after_ms?: number | null }
+  | {
+      type: "poll_failed";
+      poll: number;
+      status: number | null;
+      code?: string | null;
+      retry_after_ms?: number | null;
+    }
   /** Another call, such as cancel, was answered with the job. */
   | { type: "job_answered"; job: Standing }
   | { type: "page_shown" | "online" | "offline" | "manual_check" | "tick" };

@@ -8,23 +8,23 @@ const { createChannel, createSession } = await import(folder);
 const channel = createChannel();
 
 const server = http.createServer(async (request, response) => {
-    channel.register(await createSession(request, response));
+  channel.register(await createSession(request, response));
 });
 server.listen({ port: Number(port), host: "127.0.0.1", backlog: 4096 }, () => console.log("/\n"));
 
 let timer;
 function publish(rate, count, size) {
-    clearTimeout(timer);
-    const start = performance.now();
-    let sent = 0;
-    const turn = () => {
-        while ((!count || sent < count) && performance.now() >= start + (sent * 1000) / rate) {
-            channel.broadcast({ pad: "x".repeat(size - 10) }, "job");
-            sent++;
-        }
-        if (!count || sent < count) timer = setTimeout(turn, start + (sent * 1000) / rate - performance.now());
-    };
-    turn();
+  clearTimeout(timer);
+  const start = performance.now();
+  let sent = 0;
+  const turn = () => {
+    while ((!count || sent < count) && performance.now() >= start + (sent * 1000) / rate) {
+      channel.broadcast({ pad: "x".repeat(size - 10) }, "job");
+      sent++;
+    }
+    if (!count || sent < count) timer = setTimeout(turn, start + (sent * 1000) / rate - performance.now());
+  };
+  turn();
 }
 
 const orders = readline.createInterface({ input: process.stdin });

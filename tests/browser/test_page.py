@@ -232,7 +232,7 @@ def test_the_dialog_speaks_to_screen_readers(open_page: OpenPage, server: Server
 
 def test_the_element_works_alone_on_any_page(open_page: OpenPage, server: Server) -> None:
     job = server.submit("rehearsal", total=3, options={"seconds": 0.2})
-    page, log = open_page("/static/words.js")  # a page of the same origin that is not ours
+    page, log = open_page("/static/define.js")  # a page of the same origin that is not ours
     page.evaluate(
         """(src) => import("/static/define.js").then(() => {
             const element = document.createElement("job-progress");

@@ -135,7 +135,7 @@ def test_tabs_with_jobs_of_their_own_share_too(context: BrowserContext, start_se
     tabs = []
     for job in jobs:
         page = context.new_page()
-        page.goto(f"{server.url}/static/words.js")  # no list here: only what is named is on the stream
+        page.goto(f"{server.url}/static/define.js")  # no list here: only what is named is on the stream
         page.evaluate(
             """(src) => import("/static/define.js").then(() => {
                 const element = document.createElement("job-progress");

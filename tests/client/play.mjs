@@ -1,11 +1,11 @@
 /*
- * Plays sequences of [event, now_ms, random] from stdin on frontend/watchdog.js; prints [state, actions] of each.
+ * Plays sequences of [event, now_ms, random] from stdin on frontend/client/watchdog.js; prints [state, actions] of each.
  * It must not know what is right.
  * Next: test_watchdog_vectors.py, which compares the twins with it.
  */
 import { readFileSync } from "node:fs";
-import { newState } from "../../frontend/watch.js";
-import { step } from "../../frontend/watchdog.js";
+import { newState } from "../../frontend/client/watch-state.js";
+import { step } from "../../frontend/client/watchdog.js";
 
 const sequences = JSON.parse(readFileSync(0, "utf8"));
 const seen = sequences.map((sequence) => {

@@ -53,7 +53,7 @@ def test_a_state_is_plain_data_and_step_changes_nothing_that_it_was_given() -> N
 
 
 def test_both_twins_go_by_the_same_figures() -> None:
-    source = (ROOT / "frontend/watch.js").read_text()
+    source = (ROOT / "frontend/client/watch-state.js").read_text()
     theirs = dict(re.findall(r"^export const ([A-Z_]+) = (.*?);", source, re.MULTILINE))
     ours = {name: value for name, value in vars(watch_state).items() if name.isupper()}
     assert theirs.keys() == ours.keys()

@@ -19,7 +19,7 @@ from tests.faults.devtools import Browser, Tab
 from tests.faults.judge import Screen
 
 #: Any document of the same origin that is not ours, so that the dialog is all that asks for anything.
-BARE_PAGE = "/static/words.js"
+BARE_PAGE = "/static/define.js"
 
 #: How long a browser may take to show a page again.
 BACK_S = 30.0

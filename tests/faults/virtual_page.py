@@ -1,5 +1,5 @@
 """Simulates a page under virtual time: its clocks, its one timer, whether it is shown, frozen or asleep; and the
-dialog in it, which does for the policy what follow.js does. It records what the person sees.
+dialog in it, which does for the policy what follower.js does. It records what the person sees.
 
 It must not know the network's faults, the server, or what is right.
 Next: virtual_stage.py, which plays it; unstuck/client/watchdog.py, the policy.
@@ -22,7 +22,7 @@ from unstuck.client.watchdog import step
 
 #: Timers of a hidden page ring at whole minutes.
 MINUTE_S = 60.0
-#: As in follow.js: the machine slept if the wall clock ran ahead of the steady one by more (milliseconds).
+#: As in follower.js: the machine slept if the wall clock ran ahead of the steady one by more (milliseconds).
 SLEPT_MS = 2_000
 
 
@@ -138,7 +138,7 @@ class Screen:
 
 
 class Dialog:
-    """Follows a job as follow.js does: reports events to the policy, and carries out its actions."""
+    """Follows a job as follower.js does: reports events to the policy, and carries out its actions."""
 
     def __init__(self, page: Page, net: Network, seed: int, tell: Tell) -> None:
         self.screens: list[Screen] = []

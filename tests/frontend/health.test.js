@@ -1,10 +1,12 @@
-// A job that does not get on, in words; and what happened to a job, in words.
+/*
+ * A stuck job in words, and the entries of a job's timeline in words.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { healthFact, healthNote, serverNow, stuck } from "../../frontend/health.js";
-import { entryLine } from "../../frontend/timeline.js";
-import { badge, view } from "../../frontend/view.js";
+import { healthFact, healthNote, serverNow, isStuck } from "../../frontend/view/health.js";
+import { entryLine } from "../../frontend/element/timeline.js";
+import { badge, jobView } from "../../frontend/view/job-view.js";
 
 const at = (/** @type {number} */ second) => new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
 const NOW = Date.parse(at(1_000));
@@ -12,25 +14,60 @@ const NOW = Date.parse(at(1_000));
 /** @param {object} [more] @returns {any} */
 function job(more = {}) {
   return {
-    id: "1", seq: 5, kind: "checksum", name: "numbers", state: "running", done: false, cancel_requested: false, health: "ok",
-    attempt: 1, max_attempts: 3, error: null, item_errors: [], poll_after_ms: 2_000,
-    created_at: at(0), started_at: at(100), progress_at: at(640), heartbeat_at: at(975), finished_at: null, server_time: at(900),
-    progress: { total: 10, processed: 2, succeeded: 2, failed: 0, skipped: 0, percent: 20, rate_per_second: null, eta_seconds: null, stage: null, message: null, current: [] },
-    links: { self: "/api/jobs/1", events: "", items: "", timeline: "", cancel: "", retry: null, results: null }, ...more,
+    id: "1",
+    seq: 5,
+    kind: "checksum",
+    name: "numbers",
+    state: "running",
+    done: false,
+    cancel_requested: false,
+    health: "ok",
+    attempt: 1,
+    max_attempts: 3,
+    error: null,
+    item_errors: [],
+    poll_after_ms: 2_000,
+    created_at: at(0),
+    started_at: at(100),
+    progress_at: at(640),
+    heartbeat_at: at(975),
+    finished_at: null,
+    server_time: at(900),
+    progress: {
+      total: 10,
+      processed: 2,
+      succeeded: 2,
+      failed: 0,
+      skipped: 0,
+      percent: 20,
+      rate_per_second: null,
+      eta_seconds: null,
+      stage: null,
+      message: null,
+      current: [],
+    },
+    links: { self: "/api/jobs/1", events: "", items: "", timeline: "", cancel: "", retry: null, results: null },
+    ...more,
   };
 }
 
 test("each kind of silence is counted from what it began with", () => {
-  assert.equal(healthFact(job({ state: "queued", health: "waiting_long", created_at: at(280), heartbeat_at: null }), NOW), "Queued for 12 min: no worker has taken it up.");
-  assert.equal(healthFact(job({ health: "waiting_long", heartbeat_at: at(280) }), NOW), "Waiting for 12 min: no worker goes on with it.");
+  assert.equal(
+    healthFact(job({ state: "queued", health: "waiting_long", created_at: at(280), heartbeat_at: null }), NOW),
+    "Queued for 12 min: no worker has taken it up.",
+  );
+  assert.equal(
+    healthFact(job({ health: "waiting_long", heartbeat_at: at(280) }), NOW),
+    "Waiting for 12 min: no worker goes on with it.",
+  );
   assert.equal(healthFact(job({ health: "stalled" }), NOW), "No progress for 6 min, though the worker is alive.");
   assert.equal(healthFact(job({ health: "unresponsive" }), NOW), "No sign of the worker for 25 s.");
 });
 
-test("the dialog says besides what somebody can do, and its badge tells it at a glance", () => {
+test("the dialog also says what can be done, and its badge shows it at a glance", () => {
   for (const health of ["waiting_long", "stalled", "unresponsive"]) {
     const one = job({ health });
-    const shown = view({ job: one, link: "live", now_ms: NOW });
+    const shown = jobView({ job: one, link: "live", now_ms: NOW });
     assert.equal(shown.note, healthNote(one, NOW));
     assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "and an advice");
     assert.equal(shown.badge.tone, "warn");
@@ -38,15 +75,20 @@ test("the dialog says besides what somebody can do, and its badge tells it at a 
   }
 });
 
-test("nobody needs to look at what gets on, is done, or is being stopped", () => {
-  for (const well of [job(), job({ health: null, done: true, state: "completed" }), job({ health: "stalled", cancel_requested: true }), job({ health: "a new word" })]) {
-    assert.equal(stuck(well), false);
+test("a job that makes progress, is done or is being cancelled needs no attention", () => {
+  for (const well of [
+    job(),
+    job({ health: null, done: true, state: "completed" }),
+    job({ health: "stalled", cancel_requested: true }),
+    job({ health: "a new word" }),
+  ]) {
+    assert.equal(isStuck(well), false);
     assert.equal(healthNote(well, NOW), "");
     assert.notEqual(badge(well).text, "No progress");
   }
 });
 
-test("the server's time goes on from when a news was first held, whatever this clock says", () => {
+test("the server's time runs on from when a job was first seen, whatever the local clock says", () => {
   const one = job();
   assert.equal(serverNow(one, 50_000), Date.parse(one.server_time));
   assert.equal(serverNow(one, 57_000), Date.parse(one.server_time) + 7_000);
@@ -55,16 +97,36 @@ test("the server's time goes on from when a news was first held, whatever this c
 
 test("entries of the timeline in words", () => {
   /** @param {object} more @returns {any} */
-  const entry = (more) => ({ at: at(1), what: "state", text: null, item: null, attempt: null, worker: null, ...more });
+  const entry = (more) => ({
+    at: at(1),
+    what: "state",
+    text: null,
+    item: null,
+    attempt: null,
+    worker: null,
+    ...more,
+  });
   assert.equal(entryLine(entry({ what: "submitted" })).text, "Submitted");
-  assert.equal(entryLine(entry({ what: "submitted", text: "retry of 1b4e" })).text, "Submitted, as a retry of 1b4e");
+  assert.equal(
+    entryLine(entry({ what: "submitted", text: "retry of 1b4e" })).text,
+    "Submitted, as a retry of 1b4e",
+  );
   assert.equal(entryLine(entry({ text: "completed_with_errors" })).text, "Done, with errors");
   assert.equal(entryLine(entry({ text: "frozen" })).text, "New state: frozen");
   assert.equal(entryLine(entry({ what: "health", text: "stalled" })).text, "No progress for long");
-  assert.equal(entryLine(entry({ what: "stopped", text: "failed_by_operator: no use" })).text, "Stopped: failed_by_operator: no use");
+  assert.equal(
+    entryLine(entry({ what: "stopped", text: "failed_by_operator: no use" })).text,
+    "Stopped: failed_by_operator: no use",
+  );
   const item = { index: 3, name: "a\u202Egnp.exe" };
-  const line = entryLine(entry({ what: "attempt_failed", text: "Attempt 1 failed: \u001b[31mno", item, attempt: 2, worker: "host/1" }));
-  assert.deepEqual(line, { name: "a\\u202Egnp.exe", text: "Attempt 1 failed: \\u001B[31mno", about: "attempt 2 · host/1" });
+  const line = entryLine(
+    entry({ what: "attempt_failed", text: "Attempt 1 failed: \u001b[31mno", item, attempt: 2, worker: "host/1" }),
+  );
+  assert.deepEqual(line, {
+    name: "a\\u202Egnp.exe",
+    text: "Attempt 1 failed: \\u001B[31mno",
+    about: "attempt 2 · host/1",
+  });
   assert.equal(entryLine(entry({ what: "item_started", item: { index: 3, name: null }, attempt: 1 })).name, "4");
   assert.equal(entryLine(entry({ what: "something_new", text: "told" })).text, "something_new told");
 });

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as w from "../../frontend/watch.js";
-import { step } from "../../frontend/watchdog.js";
+import * as w from "../../frontend/client/watch-state.js";
+import { step } from "../../frontend/client/watchdog.js";
 
 /** A small random generator, so that a failing seed can be played again. */
 function dice(seed) {

@@ -1,28 +1,49 @@
 /*
- * An EventSource, a fetch, a clock and a page that are passed in to the shell around the policy: they are the
- * platform, in the hands of the test. Checks only that nothing is left of them.
+ * What a browser provides to the follower (EventSource, fetch, clocks, page events), driven by the test; and a
+ * check that nothing of it is left open.
  */
 import assert from "node:assert/strict";
-import { Follow, OneJob } from "../../frontend/follow.js";
+import { Follower } from "../../frontend/client/follower.js";
+import { JobSubject } from "../../frontend/client/job-subject.js";
 
 // Every browser has it; Node only from version 19 on.
-globalThis.CustomEvent ??= class extends Event {
-  constructor(type, { detail = null } = {}) {
-    super(type);
-    this.detail = detail;
+globalThis.CustomEvent ??= /** @type {any} */ (
+  class extends Event {
+    constructor(type, { detail = null } = {}) {
+      super(type);
+      this.detail = detail;
+    }
   }
-};
+);
 
 export const URL_ = "http://host/app/api/jobs/7";
 export const job = (seq, changes = {}) => ({
-  id: "7", seq, done: false, state: "running", poll_after_ms: 2_000,
-  links: { self: "/app/api/jobs/7", events: "/app/api/jobs/7/events", items: "", cancel: "", retry: null, results: null }, ...changes,
+  id: "7",
+  seq,
+  done: false,
+  state: "running",
+  poll_after_ms: 2_000,
+  links: {
+    self: "/app/api/jobs/7",
+    events: "/app/api/jobs/7/events",
+    items: "",
+    cancel: "",
+    retry: null,
+    results: null,
+  },
+  ...changes,
 });
 
 /** All that a browser gives, in the hands of the test. */
 export class Platform {
+  time = 0;
+  slept = 0;
+  timers = new Map();
+  /** @type {any[]} */ sources = [];
+  /** @type {any[]} */ requests = [];
+  listeners = 0;
+
   constructor() {
-    Object.assign(this, { time: 0, slept: 0, timers: new Map(), sources: [], requests: [], listeners: 0 });
     const self = this;
     this.given = {
       eventSource: class extends EventTarget {
@@ -35,11 +56,19 @@ export class Platform {
           this.closed = true;
         }
       },
-      fetch: (url, init) => new Promise((resolve, reject) => {
-        const request = { url, init, answer: (status, body, headers = {}) => resolve(new Response(body === null ? null : JSON.stringify(body), { status, headers })), html: () => resolve(new Response("<html>", { status: 200 })), fail: () => reject(new TypeError("network")) };
-        init.signal.addEventListener("abort", () => reject(init.signal.reason));
-        this.requests.push(request);
-      }),
+      fetch: (url, init) =>
+        new Promise((resolve, reject) => {
+          const request = {
+            url,
+            init,
+            answer: (status, body, headers = {}) =>
+              resolve(new Response(body === null ? null : JSON.stringify(body), { status, headers })),
+            html: () => resolve(new Response("<html>", { status: 200 })),
+            fail: () => reject(new TypeError("network")),
+          };
+          init.signal.addEventListener("abort", () => reject(init.signal.reason));
+          this.requests.push(request);
+        }),
       wall: () => 1_700_000_000_000 + this.time + this.slept,
       steady: () => this.time,
       random: () => 0.5,
@@ -76,7 +105,11 @@ export class Platform {
     this.time = end;
   }
   say(name, data, source = this.sources.at(-1)) {
-    source.dispatchEvent(data === undefined ? new Event(name) : new MessageEvent(name, { data: typeof data === "string" ? data : JSON.stringify(data) }));
+    source.dispatchEvent(
+      data === undefined
+        ? new Event(name)
+        : new MessageEvent(name, { data: typeof data === "string" ? data : JSON.stringify(data) }),
+    );
   }
   page(target, name, properties = {}) {
     this.given[target].dispatchEvent(Object.assign(new Event(name), properties));
@@ -88,14 +121,17 @@ export const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 export function begin(known = null) {
   const platform = new Platform();
-  const subject = new OneJob(URL_, known);
-  const follow = new Follow({ subject, ...platform.given });
+  const subject = new JobSubject(URL_, known);
+  const follower = new Follower({ subject, ...platform.given });
   const seen = [];
-  follow.addEventListener("change", () => seen.push([follow.link, subject.job?.seq ?? null]));
-  return { platform, subject, follow: follow.start(), seen };
+  follower.addEventListener("change", () => seen.push([follower.link, subject.job?.seq ?? null]));
+  return { platform, subject, follower: follower.start(), seen };
 }
 
 export function nothingIsLeft(platform) {
-  assert.deepEqual([platform.timers.size, platform.listeners, platform.sources.every((source) => source.closed)], [0, 0, true]);
+  assert.deepEqual(
+    [platform.timers.size, platform.listeners, platform.sources.every((source) => source.closed)],
+    [0, 0, true],
+  );
   assert.ok(platform.requests.every((request) => request.settled || request.init.signal.aborted || request.done));
 }

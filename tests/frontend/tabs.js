@@ -1,10 +1,10 @@
 /*
- * A browser with several tabs, for tests in node: its locks, its channels and its EventSource, in the hands of
- * the test. These are the platform, not our code; what they do is what the standards say, as far as it is used.
+ * A browser with several tabs, for tests in node: its locks, channels and EventSource, driven by the test. They do
+ * what the standards say, as far as the product uses them.
  */
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
-import { sharing } from "../../frontend/shared.js";
+import { makeSharedEventSource } from "../../frontend/client/shared-event-source.js";
 
 setMaxListeners(0); // twenty tabs wait for one signal here, and that is no leak
 
@@ -28,7 +28,10 @@ class Locks {
     return { request: (name, options, callback) => this.#request(tab, name, options, callback) };
   }
   get names() {
-    return [...this.#held.keys(), ...[...this.#queues].filter(([, queue]) => queue.length > 0).map(([name]) => name)];
+    return [
+      ...this.#held.keys(),
+      ...[...this.#queues].filter(([, queue]) => queue.length > 0).map(([name]) => name),
+    ];
   }
   #request(tab, name, { signal, steal = false }, callback) {
     if (this.refusal) return Promise.reject(this.refusal);
@@ -66,7 +69,8 @@ class Locks {
     this.#grant(name);
   }
   crash(tab) {
-    for (const queue of this.#queues.values()) queue.splice(0, queue.length, ...queue.filter((one) => one.tab !== tab));
+    for (const queue of this.#queues.values())
+      queue.splice(0, queue.length, ...queue.filter((one) => one.tab !== tab));
     for (const [name, one] of [...this.#held]) if (one.tab === tab) this.#free(name, one);
   }
 }
@@ -77,14 +81,21 @@ export class Browser {
   sources = [];
   #channels = new Set();
   time = 0;
-  lost = () => false;
+  /** @type {(message: any, from: any, to: any) => boolean} */ lost = () => false;
 
   get open() {
     return this.sources.filter((source) => !source.closed);
   }
   tab(name, changes = {}) {
     const self = this;
-    const tab = { name, timers: new Map(), listeners: 0, dead: false, window: new EventTarget(), document: new EventTarget() };
+    const tab = {
+      name,
+      timers: new Map(),
+      listeners: 0,
+      dead: false,
+      window: new EventTarget(),
+      document: new EventTarget(),
+    };
     const counted = (target) => ({
       addEventListener: (event, listener, { signal }) => {
         tab.listeners += 1;
@@ -103,27 +114,33 @@ export class Browser {
           this.closed = true;
         }
       },
-      locks: this.locks.of(name), channel: (channel) => this.#channel(channel, tab), steady: () => this.time,
+      locks: this.locks.of(name),
+      channel: (channel) => this.#channel(channel, tab),
+      steady: () => this.time,
       newId: () => `${name}${Math.random().toString(36).slice(2)}`,
       setTimeout: (call, ms) => {
         const id = Symbol("timer");
         tab.timers.set(id, { call, at: this.time + ms });
         return id;
       },
-      clearTimeout: (id) => tab.timers.delete(id), window: counted(tab.window), document: counted(tab.document), ...changes,
+      clearTimeout: (id) => tab.timers.delete(id),
+      window: counted(tab.window),
+      document: counted(tab.document),
+      ...changes,
     };
-    tab.Source = sharing(tab.platform);
+    tab.Source = makeSharedEventSource(tab.platform);
     tab.follow = (url) => this.#follow(tab, url);
     return tab;
   }
   #follow(tab, url) {
     const source = new tab.Source(url);
     const heard = [];
-    const note = (name) => source.addEventListener(name, (event) => {
-      if (tab.dead) return;
-      heard.push(event.data ? `${name} ${JSON.parse(event.data).seq ?? ""}`.trim() : name);
-      if (name === "error") source.close();
-    });
+    const note = (name) =>
+      source.addEventListener(name, (event) => {
+        if (tab.dead) return;
+        heard.push(event.data ? `${name} ${JSON.parse(event.data).seq ?? ""}`.trim() : name);
+        if (name === "error") source.close();
+      });
     for (const name of ["open", "error", "job", "items", "heartbeat", "leaving", "gone"]) note(name);
     return { source, heard, close: () => source.close() };
   }
@@ -134,11 +151,14 @@ export class Browser {
         for (const other of this.#channels) {
           if (other === channel || other.name !== name) continue;
           setImmediate(() => {
-            if (this.#channels.has(other) && !other.tab.dead && !this.lost(data, tab, other.tab)) other.dispatchEvent(new MessageEvent("message", { data: structuredClone(data) }));
+            if (this.#channels.has(other) && !other.tab.dead && !this.lost(data, tab, other.tab))
+              other.dispatchEvent(new MessageEvent("message", { data: structuredClone(data) }));
           });
         }
       },
-      close: () => this.#channels.delete(channel), name, tab,
+      close: () => this.#channels.delete(channel),
+      name,
+      tab,
     });
     this.#channels.add(channel);
     return channel;
@@ -172,7 +192,9 @@ export class Browser {
 
 /** The server says something on a stream; all streams that are open unless told otherwise. */
 export function say(source, name, data) {
-  source.dispatchEvent(data === undefined ? new Event(name) : new MessageEvent(name, { data: JSON.stringify(data) }));
+  source.dispatchEvent(
+    data === undefined ? new Event(name) : new MessageEvent(name, { data: JSON.stringify(data) }),
+  );
 }
 export const job = (number, seq) => ({ id: ID(number), seq });
 

@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
-import { newState } from "../../frontend/watch.js";
-import { step } from "../../frontend/watchdog.js";
+import { newState } from "../../frontend/client/watch-state.js";
+import { step } from "../../frontend/client/watchdog.js";
 
 const folder = new URL("../vectors/", import.meta.url);
 const files = readdirSync(folder).filter((name) => name.endsWith(".json"));

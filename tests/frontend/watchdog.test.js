@@ -5,8 +5,10 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as w from "../../frontend/watch.js";
-import { step } from "../../frontend/watchdog.js";
+import * as w from "../../frontend/client/watch-state.js";
+import { step } from "../../frontend/client/watchdog.js";
+
+/** @import { WatchEvent } from "../../frontend/wire" */
 
 /** Plays events one after another and collects the actions, each with its time. */
 class Play {
@@ -246,7 +248,7 @@ test("a sign that the network is back ends the pause", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(11_000);
   assert.equal(play.did("abort_poll").length, 1);
   play.on({ type: "online" }, 100);
-  assert.equal(play.last.at(-1).reason ?? play.last[0].reason, "wake");
+  assert.equal(play.last.find((action) => action.type === "poll").reason, "wake");
   assert.ok(types(play.last).includes("poll"));
 });
 
@@ -277,7 +279,7 @@ test("the server's own 404 ends the watch; a check begins it again", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
   play.on({ type: "poll_failed", poll: 1, status: 404, code: "job_not_found" });
   assert.deepEqual(
-    [play.last.at(-1).reason, play.state.link, play.state.wake_at],
+    [play.did("end")[0].reason, play.state.link, play.state.wake_at],
     ["not_found", "not_found", null],
   );
   play.on({ type: "page_shown" });
@@ -356,19 +358,23 @@ test("thirty minutes without a confirmation: give up, close everything, and offe
 });
 
 test("an unknown event is a mistake of the caller, and says so", () => {
-  assert.throws(() => step(w.newState(), { type: "nonsense" }, 0, 0), /no event 'nonsense'.*heartbeat/);
+  assert.throws(
+    () => step(w.newState(), /** @type {any} */ ({ type: "nonsense" }), 0, 0),
+    /no event 'nonsense'.*heartbeat/,
+  );
 });
 
 test("a state is plain data, and step changes nothing that it was given", () => {
   const before = new Play().live().state;
   const copy = structuredClone(before);
   assert.deepEqual(JSON.parse(JSON.stringify(before)), before);
-  for (const event of [
+  const events = /** @type {WatchEvent[]} */ ([
     { type: "tick" },
     { type: "page_shown" },
     { type: "heartbeat", stream: 1, seq: 9 },
     { type: "stream_error", stream: 1 },
-  ]) {
+  ]);
+  for (const event of events) {
     step(before, event, 9_999_999, 0.5);
     assert.deepEqual(before, copy);
   }

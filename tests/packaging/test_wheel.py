@@ -9,6 +9,7 @@ import sys
 import venv
 import zipfile
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -29,6 +30,24 @@ def test_it_holds_the_browser_files_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {"unstuck/frontend/index.html", "unstuck/frontend/define.js", "unstuck/py.typed"} <= set(names)
     assert not [name for name in names if "test" in name]
+    browser = {Path(name).suffix for name in names if name.startswith("unstuck/frontend/")}
+    assert browser == {".js", ".css", ".html"}
+
+
+def loaded(url: str, page: str) -> set[str]:
+    """The addresses that the page loads: what it names itself, and whatever its modules import."""
+    waiting = [f"{url}/{name}" for name in re.findall(r"static/[\w./-]+", page)]
+    found: set[str] = set()
+    while waiting:
+        address = waiting.pop()
+        if address in found:
+            continue
+        found.add(address)
+        answer = httpx.get(address)
+        assert answer.status_code == 200, address
+        imported = re.findall(r'^import .*?from "(.+?)"', answer.text, re.MULTILINE | re.DOTALL)
+        waiting += [urljoin(address, name) for name in imported]
+    return found
 
 
 def test_it_serves_the_page_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
@@ -45,8 +64,7 @@ def test_it_serves_the_page_from_an_empty_environment(wheel: Path, tmp_path: Pat
         url = next(found.group(1) for line in server.stdout if (found := re.search(r"serves (\S+)", line)))
         page = httpx.get(f"{url}/")
         assert page.status_code == 200
-        for name in re.findall(r"static/[\w.-]+", page.text):
-            assert httpx.get(f"{url}/{name}").status_code == 200
+        assert len(loaded(url, page.text)) > 20
         kinds = {kind["name"] for kind in httpx.get(f"{url}/api/kinds").json()["kinds"]}
         assert "checksum" in kinds
         # Without its extra a kind says what to install.

@@ -1,7 +1,7 @@
 """The state of a client that watches a job: its fields, its deadlines, and what they mean.
 
 Plain data: no clock, randomness or network, and it decides nothing.
-Next: watch_step.py and watchdog.py, which change it; frontend/watch.js, the same in JavaScript.
+Next: watch_step.py and watchdog.py, which change it; frontend/client/watch-state.js, the same in JavaScript.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The moves of the watching policy: what one step can do to the state, and the actions that follow.
 
 It must not know which event or timer calls for a move, nor a clock, randomness or the network.
-Next: watchdog.py, which decides; watch_state.py; frontend/watch-step.js, the same in JavaScript.
+Next: watchdog.py, which decides; watch_state.py; frontend/client/watch-step.js, the same in JavaScript.
 """
 
 from __future__ import annotations

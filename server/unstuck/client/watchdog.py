@@ -1,7 +1,7 @@
 """Decides what a client that watches a job does next: PROTOCOL.md, section 5, as a state machine.
 
 It must not know a clock, randomness or the network: (state, event, now_ms, random 0..1) → (state, actions).
-Next: frontend/watchdog.js, the same in JavaScript, with the rules in prose; watch_step.py; tests/vectors.
+Next: frontend/client/watchdog.js, the same in JavaScript, with the rules in prose; watch_step.py; tests/vectors.
 """
 
 from __future__ import annotations

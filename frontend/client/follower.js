@@ -1,0 +1,383 @@
+/*
+ * Follows one subject (a job, or the list of jobs) until it is done: the I/O around watchdog.js. It owns the
+ * EventSource, the fetch and the one timer. It must not decide when to ask or to give up, and must not know texts
+ * or DOM elements. Everything that the browser provides can be passed in, so that tests run it in node.
+ * Next: watchdog.js, which decides; shared-event-source.js, which it uses as its EventSource.
+ */
+import { SharedEventSource } from "./shared-event-source.js";
+import { newState } from "./watch-state.js";
+import { step } from "./watchdog.js";
+
+/** @import { Link, Standing, WatchEvent, WatchAction } from "../wire" */
+/** @import { Source } from "./multiplexed-stream.js" */
+
+/** @typedef {object} Subject
+ * @property {string} id for people; empty where the subject is not one job
+ * @property {string} pollUrl
+ * @property {string} streamUrl
+ * @property {() => Standing | null} standing of what is held at the start
+ * @property {(body: any) => Standing | null} readPoll null if the body is not the server's
+ * @property {(data: any) => Standing | null} readJob a `job` event of the stream
+ * @property {(data: any) => number | null} readHeartbeat the seq in a heartbeat
+ * @property {(data: any) => boolean} readGone whether nothing is left to follow
+ * @property {() => void} accept show what was read last */
+
+/** @typedef {object} Platform
+ * @property {Source} eventSource
+ * @property {typeof globalThis.fetch} fetch
+ * @property {() => number} wall milliseconds; runs on while the machine sleeps
+ * @property {() => number} steady milliseconds; unaffected by changes of the system clock
+ * @property {() => number} random
+ * @property {(call: () => void, ms: number) => any} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {Document | null} document
+ * @property {Window | null} window */
+
+/**
+ * The result of a check that a person asked for.
+ * @typedef {{outcome: "news" | "same" | "failed" | "closed", status: number | null, code: string | null}}
+ *   CheckResult
+ */
+
+const SLEPT_MS = 2_000; // wall clock ahead of the steady one by more than this: the machine slept
+const SILENT_STREAM_REASONS = new Set(["late", "watchdog"]); // reasons of a poll while the stream is silent
+const STREAM_EVENTS = ["job", "items", "heartbeat", "leaving", "gone"];
+
+/** Watching stopped without an outcome; the job itself goes on. */
+export class JobTimeoutError extends Error {
+  /** @param {string} jobId @param {number} elapsedMinutes of watching, the last 30 of them without any news */
+  constructor(jobId, elapsedMinutes) {
+    super(
+      `job ${jobId}: no more news, so watching stopped after ${elapsedMinutes} minutes. ` +
+        "The job itself goes on, and can be watched again.",
+    );
+    this.name = "JobTimeoutError";
+    this.jobId = jobId;
+    this.elapsedMinutes = elapsedMinutes;
+  }
+}
+
+export class Follower extends EventTarget {
+  #subject;
+  /** @type {Platform} */ #platform;
+  #state = newState();
+  /** @type {Map<number, InstanceType<Source>>} */ #streams = new Map();
+  /** @type {AbortController | null} */ #polling = null;
+  /** @type {{poll: number | null, resolve: (found: CheckResult) => void}[]} */ #checks = [];
+  /** @type {{tag: string, seq: number} | null} */ #etag = null;
+  #unanswered = 0; // polls in a row; decides which polls go without credentials, see #request
+  /** @type {any} */ #timer = null;
+  #listening = new AbortController();
+  #closed = false;
+  #foundByPolling = false;
+  #now = 0;
+  #lastWall;
+  #lastSteady;
+
+  /** @param {{subject: Subject} & Partial<Platform>} options */
+  constructor({ subject, ...given }) {
+    super();
+    this.#subject = subject;
+    this.#platform = { ...thisPlatform(), ...given };
+    this.#lastWall = this.#platform.wall();
+    this.#lastSteady = this.#platform.steady();
+  }
+
+  /** @returns {Link} */
+  get link() {
+    return this.#state.link;
+  }
+
+  /** Why the last poll failed; null after any later success. */
+  get failure() {
+    return this.#state.failure;
+  }
+
+  /** Whether the newest state came from a watchdog poll rather than from the stream. */
+  get foundByPolling() {
+    return this.#foundByPolling;
+  }
+
+  /** Milliseconds since the state was last confirmed; null before the first time. */
+  get newsAgeMs() {
+    return this.#state.confirmed_at === null ? null : this.#readClock() - this.#state.confirmed_at;
+  }
+
+  start() {
+    this.#listenToPage();
+    this.#handle({ type: "start", job: this.#subject.standing() });
+    if (this.#platform.window?.navigator.onLine === false) this.#handle({ type: "offline" });
+    return this;
+  }
+
+  /** Stop all streams, polls and timers. The job itself goes on. */
+  close() {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const number of [...this.#streams.keys()]) this.#closeStream(number);
+    this.#polling?.abort();
+    this.#polling = null;
+    this.#setTimer(null);
+    this.#listening.abort();
+    this.#answerChecks(null, this.#checkResult("closed"));
+  }
+
+  /** Poll now, on a person's request. @returns {Promise<CheckResult>} */
+  check() {
+    if (this.#closed || this.#state.done) return Promise.resolve(this.#checkResult("closed"));
+    return new Promise((resolve) => {
+      const check = { poll: /** @type {number | null} */ (null), resolve };
+      this.#checks.push(check);
+      this.#handle({ type: "manual_check" });
+    });
+  }
+
+  /** Take in the answer of another call, such as cancel. @param {any} body */
+  applyAnswer(body) {
+    const job = this.#subject.readPoll(body);
+    if (job) this.#handle({ type: "job_answered", job });
+  }
+
+  // --- events in, actions out
+  /** @param {WatchEvent} event */
+  #handle(event) {
+    if (this.#closed) return;
+    const before = this.#state;
+    const [state, actions] = step(before, event, this.#readClock(), this.#platform.random());
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
+    const shown = actions.some((action) => action.type === "show");
+    if (shown && event.type !== "poll_ok") this.#foundByPolling = false;
+    if (shown || state.link !== before.link || state.failure !== before.failure)
+      this.dispatchEvent(new CustomEvent("change"));
+    const end = actions.find((action) => action.type === "end");
+    if (end) this.#answerChecks(null, this.#checkResult("failed"));
+    if (end?.reason === "gave_up")
+      this.dispatchEvent(
+        new CustomEvent("timeout", { detail: new JobTimeoutError(this.#subject.id, end.elapsed_minutes) }),
+      );
+    if (state.done) this.close();
+  }
+
+  /** @param {WatchAction} action */
+  #perform(action) {
+    if (action.type === "show") this.#subject.accept();
+    else if (action.type === "open_stream") this.#openStream(action.stream);
+    else if (action.type === "close_stream") this.#closeStream(action.stream);
+    else if (action.type === "poll") this.#poll(action.poll, action.reason);
+    else if (action.type === "abort_poll") this.#abortPoll(action.poll);
+    else if (action.type === "wake_at") this.#setTimer(action.at_ms);
+  }
+
+  /** @param {number | null} at */
+  #setTimer(at) {
+    if (this.#timer !== null) this.#platform.clearTimeout(this.#timer);
+    this.#timer =
+      at === null ? null : this.#platform.setTimeout(() => this.#onTimer(), Math.max(0, at - this.#readClock()));
+  }
+
+  #onTimer() {
+    this.#timer = null;
+    this.#handle({ type: "tick" });
+    // A timer may fire slightly early; then nothing was due and no new timer was requested.
+    if (this.#timer === null && this.#state.wake_at !== null) this.#setTimer(this.#state.wake_at);
+  }
+
+  /** A steady clock that also counts the time the machine slept. */
+  #readClock() {
+    const [wall, steady] = [this.#platform.wall(), this.#platform.steady()];
+    const [byWall, bySteady] = [wall - this.#lastWall, steady - this.#lastSteady];
+    this.#now += byWall > bySteady + SLEPT_MS ? byWall : bySteady;
+    [this.#lastWall, this.#lastSteady] = [wall, steady];
+    return Math.round(this.#now);
+  }
+
+  #listenToPage() {
+    const { document, window } = this.#platform;
+    const { signal } = this.#listening;
+    const shown = () => this.#handle({ type: "page_shown" });
+    document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && shown(), {
+      signal,
+    });
+    document?.addEventListener("resume", shown, { signal }); // after a freeze; the freeze itself needs nothing
+    window?.addEventListener("pageshow", (event) => event.persisted && shown(), { signal });
+    window?.addEventListener("online", () => this.#handle({ type: "online" }), { signal });
+    window?.addEventListener("offline", () => this.#handle({ type: "offline" }), { signal });
+  }
+
+  // --- streams
+  /** @param {number} number */
+  #openStream(number) {
+    const source = new this.#platform.eventSource(this.#subject.streamUrl);
+    this.#streams.set(number, source);
+    source.addEventListener("open", () => this.#handle({ type: "stream_open", stream: number }));
+    source.addEventListener("error", () => this.#handle({ type: "stream_error", stream: number }));
+    for (const name of STREAM_EVENTS)
+      source.addEventListener(name, (event) => this.#onStreamEvent(number, name, event));
+  }
+
+  /** @param {number} number */
+  #closeStream(number) {
+    this.#streams.get(number)?.close();
+    this.#streams.delete(number);
+  }
+
+  /** @param {number} stream @param {string} name @param {Event} event */
+  #onStreamEvent(stream, name, event) {
+    if (!this.#streams.has(stream)) return;
+    const data = parse(/** @type {MessageEvent} */ (event).data);
+    const job = name === "job" && data ? this.#subject.readJob(data) : null;
+    if (!data || (name === "job" && !job))
+      this.#handle({ type: "stream_error", stream }); // garbage: treat the stream as broken
+    else if (job) this.#handle({ type: "job", stream, job });
+    else if (name === "heartbeat")
+      this.#handle({
+        type: "heartbeat",
+        stream,
+        seq: this.#subject.readHeartbeat(data),
+        next_ms: nextHeartbeatMs(data),
+      });
+    else if (name === "leaving") this.#handle({ type: "leaving", stream, retry_ms: Number(data.retry_ms) || 0 });
+    else if (name === "gone") this.#handle({ type: this.#subject.readGone(data) ? "gone" : "items", stream });
+    else {
+      this.#handle({ type: "items", stream });
+      this.dispatchEvent(new CustomEvent("items", { detail: data }));
+    }
+  }
+
+  // --- polls
+  /** @param {number} poll @param {string} reason */
+  async #poll(poll, reason) {
+    if (reason === "manual") for (const check of this.#checks) check.poll ??= poll;
+    const aborting = (this.#polling = new AbortController());
+    const seqBefore = this.#state.seq;
+    const event = await this.#request(poll, reason, aborting.signal);
+    if (this.#closed || aborting.signal.aborted) return;
+    this.#polling = null;
+    if (event.type === "poll_ok" && event.job.seq !== seqBefore)
+      this.#foundByPolling = reason === "watchdog" || reason === "late";
+    this.#handle(event);
+    const changed = this.#state.seq !== seqBefore;
+    this.#answerChecks(
+      poll,
+      this.#checkResult(event.type === "poll_failed" ? "failed" : changed ? "news" : "same"),
+    );
+  }
+
+  /**
+   * @param {number} poll
+   * @param {string} reason
+   * @param {AbortSignal} signal
+   * @param {boolean} [bare] send no credentials
+   * @returns {Promise<WatchEvent & {poll: number}>}
+   */
+  async #request(poll, reason, signal, bare = SILENT_STREAM_REASONS.has(reason) || this.#unanswered % 3 !== 0) {
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
+    if (this.#etag && this.#etag.seq === this.#state.seq) headers["If-None-Match"] = this.#etag.tag;
+    // A browser uses separate connections for requests without credentials. After an outage the connections with
+    // credentials, which streams use too, can hang in TCP's back-off for a minute while the others get through; so
+    // after unanswered polls two of three go without. When a stream falls silent, over HTTP/2 a poll with
+    // credentials would use that same silent connection: the first such poll waited 10 s for nothing.
+    try {
+      const credentials = bare ? "omit" : "same-origin";
+      const response = await this.#platform.fetch(this.#subject.pollUrl, {
+        headers,
+        signal,
+        cache: "no-store",
+        credentials,
+      });
+      if (response.status === 304) return { type: "poll_not_modified", poll };
+      const body = parse(await response.text());
+      const job = response.ok && body ? this.#subject.readPoll(body) : null;
+      if (bare && !job) {
+        // perhaps only refused for lack of credentials
+        this.#unanswered = 0;
+        return await this.#request(poll, reason, signal, false);
+      }
+      if (!response.ok) return pollFailure(poll, response, body);
+      // HTML after a redirect is most likely a sign-in page.
+      if (!job)
+        return {
+          type: "poll_failed",
+          poll,
+          status: response.redirected ? 401 : response.status,
+          code: "not_our_answer",
+        };
+      const tag = response.headers.get("ETag");
+      this.#etag = tag ? { tag, seq: job.seq } : null;
+      return { type: "poll_ok", poll, job };
+    } catch {
+      // A redirect to another site's sign-in page fails like this too; a poll that hung was aborted.
+      if (bare && this.#unanswered === 0 && !signal.aborted) return this.#request(poll, reason, signal, false);
+      this.#unanswered += 1;
+      return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown as connection trouble
+    }
+  }
+
+  /** @param {number} poll */
+  #abortPoll(poll) {
+    this.#polling?.abort();
+    this.#polling = null;
+    this.#answerChecks(poll, this.#checkResult("failed"));
+  }
+
+  /** @param {CheckResult["outcome"]} outcome @returns {CheckResult} */
+  #checkResult(outcome) {
+    return {
+      outcome: this.#state.done ? "news" : outcome,
+      status: this.#state.failure?.status ?? null,
+      code: this.#state.failure?.code ?? null,
+    };
+  }
+
+  /** @param {number | null} poll null answers all @param {CheckResult} found */
+  #answerChecks(poll, found) {
+    const answered = this.#checks.filter((check) => poll === null || check.poll === poll);
+    this.#checks = this.#checks.filter((check) => !answered.includes(check));
+    for (const check of answered) check.resolve(found);
+  }
+}
+
+/** @param {number} poll @param {Response} response @param {any} body @returns {WatchEvent & {poll: number}} */
+function pollFailure(poll, response, body) {
+  const seconds = Number(response.headers.get("Retry-After"));
+  const retry_after_ms = seconds > 0 ? seconds * 1_000 : null;
+  return {
+    type: "poll_failed",
+    poll,
+    status: response.status,
+    code: typeof body?.code === "string" ? body.code : null,
+    retry_after_ms,
+  };
+}
+
+/** Milliseconds until the next heartbeat, if this one says so. @param {any} heartbeat @returns {number | null} */
+function nextHeartbeatMs(heartbeat) {
+  return typeof heartbeat.next_s === "number" ? heartbeat.next_s * 1_000 : null;
+}
+
+/** An object, or null for anything else. @param {string} text */
+function parse(text) {
+  try {
+    const value = JSON.parse(text);
+    return value !== null && typeof value === "object" ? value : null;
+  } catch {
+    return null; // callers treat it as a broken answer
+  }
+}
+
+/** @returns {Platform} */
+function thisPlatform() {
+  return {
+    eventSource: SharedEventSource,
+    fetch: (url, init) => globalThis.fetch(url, init),
+    wall: () => Date.now(),
+    steady: () => performance.now(),
+    random: () => Math.random(),
+    setTimeout: (call, ms) => setTimeout(call, ms),
+    clearTimeout: (timer) => clearTimeout(timer),
+    document: typeof document === "undefined" ? null : document,
+    window: typeof window === "undefined" ? null : window,
+  };
+}

@@ -1,0 +1,124 @@
+/*
+ * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document, however many files
+ * the job has. It must not know streams or jobs, only the items endpoint and its cursor.
+ * Next: ../view/job-view.js (`itemLine`) for the text of a row.
+ */
+import { say } from "../view/format.js";
+import { itemLine } from "../view/item-line.js";
+import { refusal } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
+import { make, setShown, setText } from "./dom.js";
+
+/** @import { Item, Words } from "../wire" */
+
+const ROWS = 50;
+
+export class ItemPages {
+  root = make("div", { class: "items" });
+  #list = make("ul", { class: "list", tabindex: "0" });
+  #place = make("span", { role: "status" });
+  #first = make("button", { type: "button", class: "small" });
+  #next = make("button", { type: "button", class: "small" });
+  #from = 0;
+  /** @type {string | null} */ #cursor = null;
+  /** @type {URL} */ #url;
+  /** @type {string} */ #state;
+  /** @type {number} */ #count;
+  /** @type {(url: string) => Promise<Response>} */ #fetch;
+  /** @type {Words} */ #words;
+
+  /**
+   * @param {{url: URL, state: string, count: number, label: string, fetch: (url: string) => Promise<Response>,
+   *   words?: Words}} options
+   */
+  constructor({ url, state, count, label, fetch, words = english }) {
+    this.#url = url;
+    this.#state = state;
+    this.#count = count;
+    this.#fetch = fetch;
+    this.#words = words;
+    this.#list.setAttribute("aria-label", label);
+    this.#first.textContent = say(words, "first_page");
+    this.#next.textContent = say(words, "next_page");
+    this.#first.addEventListener("click", () => this.#load(0, null));
+    this.#next.addEventListener("click", () => this.#load(this.#from + ROWS, this.#cursor));
+    this.root.append(this.#list, make("div", { class: "pager" }, this.#place, this.#first, this.#next));
+  }
+
+  /** Update the total count. @param {number} count */
+  recount(count) {
+    if (count === this.#count) return;
+    this.#count = count;
+    this.#drawPlace();
+  }
+
+  /** Load the first page. */
+  show() {
+    return this.#load(0, null);
+  }
+
+  /** @param {number} from @param {string | null} cursor */
+  async #load(from, cursor) {
+    this.root.setAttribute("aria-busy", "true");
+    setText(this.#place, say(this.#words, "items_loading"));
+    const url = new URL(this.#url);
+    url.search = new URLSearchParams({
+      state: this.#state,
+      limit: String(ROWS),
+      ...(cursor ? { cursor } : {}),
+    }).toString();
+    const page = await this.#fetchPage(url.href);
+    this.root.removeAttribute("aria-busy");
+    if ("reason" in page) return setText(this.#place, say(this.#words, "items_failed", page));
+    [this.#from, this.#cursor] = [from, page.next];
+    this.#draw(page.items);
+  }
+
+  /** @param {string} url @returns {Promise<{items: Item[], next: string | null} | {reason: string}>} */
+  async #fetchPage(url) {
+    try {
+      const response = await this.#fetch(url);
+      const body = await response.json().catch(() => null);
+      return response.ok && Array.isArray(body?.items)
+        ? body
+        : { reason: refusal(body, response.status, this.#words) };
+    } catch {
+      return { reason: refusal(null, null, this.#words) };
+    }
+  }
+
+  /** @param {Item[]} items */
+  #draw(items) {
+    this.#list.replaceChildren(...items.slice(0, ROWS).map((item) => itemRow(item, this.#url, this.#words)));
+    this.#list.scrollTop = 0;
+    setShown(this.#list, items.length > 0);
+    this.#drawPlace();
+    setShown(this.#first, this.#from > 0);
+    setShown(this.#next, this.#cursor !== null);
+  }
+
+  #drawPlace() {
+    if (this.root.hasAttribute("aria-busy")) return; // drawn again when the page is loaded
+    const [rows, to] = [this.#list.childElementCount, this.#from + this.#list.childElementCount];
+    const values = { from: this.#from + 1, to, count: Math.max(this.#count, to) };
+    setText(this.#place, rows > 0 ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));
+  }
+}
+
+/** @param {Item} item @param {URL} base @param {Words} words */
+function itemRow(item, base, words) {
+  const line = itemLine(item, words);
+  const href = item.links?.result ? new URL(item.links.result, base) : null;
+  return make(
+    "li",
+    {},
+    make("bdi", { title: line.full_name === line.name ? null : line.full_name }, line.name),
+    href &&
+      make(
+        "a",
+        { href: href.href, download: true, "aria-label": `${say(words, "download")}: ${line.name}` },
+        say(words, "download"),
+      ),
+    line.message && make("span", { class: "message", dir: "auto" }, line.message),
+  );
+}

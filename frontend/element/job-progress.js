@@ -1,0 +1,400 @@
+/*
+ * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done: as a modal dialog with `modal` (or
+ * showModal()), else as a card on the page.
+ * It must not decide when to ask (../client/follower.js does) or what to say (../view/job-view.js does).
+ * Next: template.js for the nodes; define.js, which registers it.
+ *
+ * Attributes: src, modal, label (a title), signin (where to sign in), create (where another job is started).
+ * Events: progress, done, timeout, create (cancel it to start the job in another way), retry, close.
+ * Override request() or fetch() to change requests, for instance to add a header; replace `words` to translate.
+ */
+import { Follower } from "../client/follower.js";
+import { IdempotencyKey } from "../client/idempotency-key.js";
+import { JobSubject } from "../client/job-subject.js";
+import { say } from "../view/format.js";
+import { serverNow } from "../view/health.js";
+import { announcement, checkText, forward, jobView, refusal } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
+import { make, setShown, setText } from "./dom.js";
+import { ItemPages } from "./item-pages.js";
+import { notificationState, notifyAtEnd } from "./notification.js";
+import { Redraw } from "./redraw.js";
+import { styleSheet } from "./styles.js";
+import { drawCard, makeCard } from "./template.js";
+import { Timeline } from "./timeline.js";
+
+/** @import { Job, Words } from "../wire" */
+/** @import { ViewInput } from "../view/job-view.js" */
+
+const AGE_EVERY_MS = 1_000;
+const CALM = ["ended", "gave_up", "not_found"]; // no growing age is shown
+
+export class JobProgress extends HTMLElement {
+  static observedAttributes = ["src", "label", "signin", "create"];
+  /** The texts of all elements; assign a translation before they are connected. @type {Words} */
+  static words = english;
+
+  #card = makeCard();
+  #dialog = make("dialog", { "aria-labelledby": "title", part: "dialog" });
+  /** @type {Follower | null} */ #follower = null;
+  /** @type {JobSubject | null} */ #subject = null;
+  /** @type {Job | null} */ #known = null;
+  /** @type {ReturnType<typeof forward> | null} */ #floor = null;
+  /** @type {ViewInput | null} */ #announced = null;
+  /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
+  /** @type {ItemPages | null} */ #failedPages = null;
+  #timeline = new Timeline({ fetch: (url) => this.fetch(this.request(url)), words: () => this.words });
+  #redraw = new Redraw(() => this.#draw());
+  #checking = false;
+  #cancelling = false;
+  #retrying = false;
+  #idempotencyKey = new IdempotencyKey();
+  #finished = false;
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [styleSheet()];
+    root.append(this.#dialog, this.#card.card);
+    this.#card.history.append(this.#timeline.root);
+    const { cancel, check, keep, create, notify, retry, close, showAll, results } = this.#card;
+    cancel.addEventListener("click", () => this.cancel());
+    check.addEventListener("click", () => this.check());
+    keep.addEventListener("click", () => this.check());
+    create.addEventListener("click", () => this.#createNew());
+    notify.addEventListener("click", () => this.#notify());
+    retry.addEventListener("click", () => this.retry());
+    close.addEventListener("click", () => this.close());
+    showAll.addEventListener("click", () => this.#showAllFailed());
+    results.addEventListener("toggle", () => results.open && this.#showResults());
+    this.#dialog.addEventListener("close", () => this.#onClosed());
+  }
+
+  get src() {
+    return this.getAttribute("src") ?? "";
+  }
+
+  set src(value) {
+    this.setAttribute("src", value);
+  }
+
+  /** The newest state shown. Set it before `src` if the caller has it already. */
+  get job() {
+    return this.#subject?.job ?? this.#known;
+  }
+
+  set job(job) {
+    this.#known = job;
+  }
+
+  get words() {
+    return /** @type {typeof JobProgress} */ (this.constructor).words;
+  }
+
+  connectedCallback() {
+    if (this.hasAttribute("modal")) this.showModal();
+    else this.#restart();
+  }
+
+  disconnectedCallback() {
+    this.#stop();
+  }
+
+  /** @param {string} name @param {string | null} before @param {string | null} after */
+  attributeChangedCallback(name, before, after) {
+    if (!this.isConnected || before === after) return;
+    if (name === "src") this.#restart();
+    else this.#render();
+  }
+
+  showModal() {
+    if (!this.isConnected)
+      throw new Error("job-progress: put the element into the document before you call showModal()");
+    this.toggleAttribute("modal", true);
+    this.#dialog.append(this.#card.card);
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#card.title.focus();
+    this.#restart();
+  }
+
+  /** Close the dialog. The job goes on. */
+  close() {
+    if (this.#dialog.open) this.#dialog.close();
+  }
+
+  /** Check the state now, and say what was found. */
+  async check() {
+    if (!this.#follower || this.#checking) return;
+    const follower = this.#follower;
+    const focused = this.shadowRoot?.activeElement;
+    this.#checking = true;
+    this.#answer("");
+    this.#render();
+    const found = await follower.check();
+    this.#checking = false;
+    if (follower !== this.#follower) return;
+    this.#answer(checkText(found, this.words));
+    this.#render();
+    if (
+      focused instanceof HTMLButtonElement &&
+      !focused.hidden &&
+      this.shadowRoot?.activeElement === this.#card.title
+    )
+      focused.focus();
+  }
+
+  async cancel() {
+    const job = this.job;
+    if (!job || job.done || this.#cancelling) return;
+    this.#cancelling = true;
+    this.#answer("");
+    this.#render();
+    const [body, status] = await this.#post(new URL(job.links.cancel, this.#url()).href);
+    this.#cancelling = false;
+    if (status !== null && status < 300) this.#follower?.applyAnswer(body);
+    else this.#answer(say(this.words, "cancel_failed", { reason: refusal(body, status, this.words) }), "bad");
+    this.#render();
+  }
+
+  /** Retry what failed or was cancelled, as a new job, and show that one from now on. */
+  async retry() {
+    const job = this.job;
+    const follower = this.#follower;
+    if (!follower || !job?.links.retry || this.#retrying) return;
+    this.#retrying = true;
+    this.#answer("");
+    this.#render();
+    const [body, status] = await this.#post(new URL(job.links.retry, this.#url()).href, {
+      "Idempotency-Key": this.#idempotencyKey.keyFor(job.id),
+    });
+    if (follower !== this.#follower) return; // closed, or showing another job meanwhile
+    this.#retrying = false;
+    if (status !== null && status < 300 && body?.links) return this.#goOnWith(body);
+    this.#answer(say(this.words, "retry_failed_to", { reason: refusal(body, status, this.words) }), "bad");
+    this.#render();
+  }
+
+  /** @param {Job} job */
+  #goOnWith(job) {
+    this.#idempotencyKey.renew();
+    this.#known = job;
+    this.src = new URL(job.links.self, this.#url()).href;
+    this.#answer(say(this.words, "retry_started"));
+    this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
+  }
+
+  /**
+   * Start another job in place of a missing one; unless the page handles the event, go to the `create` address.
+   */
+  #createNew() {
+    const detail = { id: this.#subject?.id ?? "", job: this.job };
+    const goOn = this.dispatchEvent(new CustomEvent("create", { detail, cancelable: true }));
+    if (goOn) location.assign(new URL(this.getAttribute("create") ?? "", document.baseURI));
+  }
+
+  async #notify() {
+    const job = this.job;
+    if (!job) return;
+    const told = await notifyAtEnd({
+      url: this.#url().href,
+      job,
+      words: this.words,
+      fetch: (url, init) => this.fetch(this.request(String(url), init)),
+    });
+    this.#answer(told ? "" : say(this.words, "notice_refused"));
+    this.#render();
+  }
+
+  /** @param {string | URL} url @param {RequestInit} [init] */
+  request(url, init) {
+    return new Request(url, init);
+  }
+
+  /** @param {Request} request */
+  fetch(request) {
+    return window.fetch(request);
+  }
+
+  // --- following
+  #url() {
+    return new URL(this.src, document.baseURI);
+  }
+
+  #restart() {
+    this.#stop();
+    if (!this.src) return;
+    const known = this.#known && this.#url().pathname.endsWith(`/${this.#known.id}`) ? this.#known : null;
+    this.#subject = new JobSubject(this.#url().href, known);
+    const follower = new Follower({
+      subject: this.#subject,
+      fetch: (url, init) => this.fetch(this.request(String(url), init)),
+    });
+    this.#follower = follower;
+    follower.addEventListener("change", () => this.#onChange(follower));
+    follower.addEventListener("timeout", (event) =>
+      this.dispatchEvent(
+        new CustomEvent("timeout", { detail: { error: /** @type {CustomEvent} */ (event).detail } }),
+      ),
+    );
+    this.#render();
+    follower.start();
+  }
+
+  #stop() {
+    this.#follower?.close();
+    this.#follower = this.#subject = this.#floor = this.#announced = null;
+    this.#finished = this.#retrying = false;
+    this.#failedPages = null;
+    for (const place of [this.#card.allErrors, this.#card.allResults]) place.replaceChildren();
+    this.#card.errors.replaceChildren();
+    this.#timeline.close();
+    this.#answer("");
+    this.#redraw.cancel();
+    this.#age(false);
+  }
+
+  /** @param {Follower} follower */
+  #onChange(follower) {
+    if (follower !== this.#follower) return;
+    const job = this.#subject?.job ?? null;
+    this.#known = job ?? this.#known;
+    if (job?.done) this.#render();
+    else this.#redraw.schedule();
+    this.dispatchEvent(new CustomEvent("progress", { detail: { job, link: follower.link } }));
+    if (!job?.done || this.#finished) return;
+    this.#finished = true;
+    this.dispatchEvent(new CustomEvent("done", { detail: { job } }));
+  }
+
+  #onClosed() {
+    this.#stop();
+    this.dispatchEvent(new CustomEvent("close"));
+  }
+
+  /** @param {string} url @param {Record<string, string>} [headers] @returns {Promise<[any, number | null]>} */
+  async #post(url, headers = {}) {
+    try {
+      const response = await this.fetch(
+        this.request(url, { method: "POST", headers: { Accept: "application/json", ...headers } }),
+      );
+      return [await response.json().catch(() => null), response.status];
+    } catch {
+      return [null, null]; // the caller tells the person
+    }
+  }
+
+  // --- drawing
+  /** @returns {ViewInput} */
+  #seen() {
+    const job = this.job;
+    this.#floor = job ? forward(this.#floor, job) : null;
+    return {
+      job,
+      now_ms: job ? serverNow(job, performance.now()) : 0,
+      link: this.#follower?.link ?? (job?.done ? "ended" : "connecting"),
+      id: this.src.split("/").pop() ?? "",
+      found_by_polling: this.#follower?.foundByPolling ?? false,
+      can_create: this.hasAttribute("create"),
+      notice: this.src ? notificationState(this.#url().href) : "none",
+      news_age_ms: this.#follower?.newsAgeMs ?? null,
+      failure: this.#follower?.failure ?? null,
+      browser_offline: !navigator.onLine,
+      checking: this.#checking,
+      cancelling: this.#cancelling,
+      retrying: this.#retrying,
+      floor: this.#floor?.percent ?? 0,
+      label: this.getAttribute("label") ?? "",
+    };
+  }
+
+  /** Draw at once: after a person's action, or at the end. */
+  #render() {
+    this.#redraw.now();
+  }
+
+  #draw() {
+    const seen = this.#seen();
+    const { job } = seen;
+    const href = (/** @type {string} */ link) => new URL(link, this.#url()).href;
+    const focused = this.shadowRoot?.activeElement;
+    const around = {
+      modal: this.hasAttribute("modal"),
+      signin: this.getAttribute("signin"),
+      checking: this.#checking,
+      cancelling: this.#cancelling,
+      retrying: this.#retrying,
+      zip: job?.done && job.links.results ? href(job.links.results) : null,
+    };
+    if (job) this.#failedPages?.recount(job.progress.failed);
+    if (job?.links.timeline)
+      this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
+    drawCard(this.#card, jobView(seen, this.words), around, this.words);
+    // If the focused button disappears, keep the focus in the card rather than at the top of the page.
+    const lost = focused instanceof HTMLElement && (focused.hidden || focused.matches(":disabled"));
+    if (lost) (job?.done ? this.#card.sentence : this.#card.title).focus();
+    this.#age(this.#follower !== null && !CALM.includes(seen.link));
+    this.#announce(seen);
+  }
+
+  /** @param {ViewInput} seen */
+  #announce(seen) {
+    const text = announcement(this.#announced, seen, this.words);
+    this.#announced = seen;
+    if (text) this.#card.live.textContent = text;
+  }
+
+  /** @param {string} text @param {"" | "bad"} [tone] */
+  #answer(text, tone = "") {
+    this.#card.answer.className = `answer ${tone}`;
+    setText(this.#card.answer, text);
+    setShown(this.#card.answer, text !== "");
+  }
+
+  /** Run a timer only while the age of the state is shown growing. @param {boolean} on */
+  #age(on) {
+    if (on === (this.#ageing !== null)) return;
+    if (this.#ageing !== null) clearInterval(this.#ageing);
+    this.#ageing = on ? setInterval(() => this.#render(), AGE_EVERY_MS) : null;
+  }
+
+  #showAllFailed() {
+    const job = this.job;
+    if (job)
+      this.#failedPages = this.#openPages(
+        this.#card.allErrors,
+        job,
+        "failed",
+        job.progress.failed,
+        say(this.words, "failed_count"),
+      );
+    this.#render();
+  }
+
+  #showResults() {
+    const job = this.job;
+    if (!job || this.#card.allResults.hasChildNodes()) return;
+    this.#openPages(this.#card.allResults, job, "succeeded", job.progress.succeeded, say(this.words, "results"));
+  }
+
+  /**
+   * @param {HTMLElement} place
+   * @param {Job} job
+   * @param {string} state
+   * @param {number} count
+   * @param {string} label
+   */
+  #openPages(place, job, state, count, label) {
+    const url = new URL(job.links.items, this.#url());
+    const pages = new ItemPages({
+      url,
+      state,
+      count,
+      label,
+      fetch: (href) => this.fetch(this.request(href)),
+      words: this.words,
+    });
+    place.replaceChildren(pages.root);
+    void pages.show();
+    return pages;
+  }
+}

@@ -1,0 +1,235 @@
+/*
+ * Builds the nodes of a job's card and draws a view on them; it decides the layout. It must not know what is said
+ * (../view/job-view.js decides) or what a button does (job-progress.js does). It touches a node only if something
+ * changed, and every list is bounded, so that a job of 10,000 files costs as much as one of 10.
+ * Next: styles.js; dom.js.
+ */
+import { say } from "../view/format.js";
+import { make, setBadge, setShown, setText } from "./dom.js";
+
+/** @import { Words } from "../wire" */
+/** @import { JobView } from "../view/job-view.js" */
+/** @typedef {ReturnType<typeof makeNodes>} Nodes */
+/** @typedef {Nodes & {card: HTMLElement}} Card */
+
+/** @typedef {object} CardContext what the element knows besides the view
+ * @property {boolean} modal
+ * @property {string | null} signin
+ * @property {string | null} zip
+ * @property {boolean} checking
+ * @property {boolean} cancelling
+ * @property {boolean} retrying */
+
+/** @returns {Card} */
+export function makeCard() {
+  const nodes = makeNodes();
+  return { ...nodes, card: assemble(nodes) };
+}
+
+function makeNodes() {
+  return {
+    title: make("h2", { id: "title", tabindex: "-1", dir: "auto" }),
+    kind: make("p", { class: "kind" }),
+    badge: make("span", { class: "badge" }),
+    meter: make("div"),
+    percent: make("span", { class: "percent" }),
+    eta: make("span", { class: "eta" }),
+    bar: make("progress", { max: "100" }),
+    amount: make("span", { class: "amount" }),
+    rate: make("span", { class: "rate" }),
+    counts: make("dl", { class: "counts" }),
+    work: make("div", { class: "work" }),
+    now: make("p", { class: "now" }),
+    nowLabel: make("span", { class: "label" }),
+    names: make("span", { class: "names" }),
+    more: make("span", { class: "more" }),
+    stage: make("p", { class: "stage", dir: "auto" }),
+    note: make("p", { class: "note" }),
+    sentence: make("p", { class: "sentence", tabindex: "-1", dir: "auto" }),
+    problems: make("details", { class: "problems", open: true }),
+    problemsTitle: make("summary"),
+    errors: make("ul", { class: "list", tabindex: "0" }),
+    more_errors: make("div", { class: "pager" }),
+    showAll: button("small"),
+    allErrors: make("div"),
+    results: make("details", { class: "results" }),
+    resultsTitle: make("summary"),
+    allResults: make("div"),
+    history: make("div"),
+    kept: make("p", { class: "kept" }),
+    link: make("div", { class: "link" }),
+    linkText: make("p"),
+    check: button("small"),
+    keep: button("small primary"),
+    signIn: make("a", { class: "button small primary" }),
+    answer: make("p", { class: "answer", role: "alert", hidden: true }),
+    footer: make("footer"),
+    cancel: button("cancel"),
+    notify: button("notify"),
+    create: button("create primary"),
+    retry: button("retry primary"),
+    download: make("a", { class: "button", download: true }),
+    close: button("close"),
+    live: make("div", { class: "unseen", role: "status" }),
+  };
+}
+
+/** @param {string} look */
+function button(look) {
+  return make("button", { type: "button", class: look });
+}
+
+/** @param {Nodes} n */
+function assemble(n) {
+  n.now.append(n.nowLabel, n.names, n.more);
+  n.work.append(n.now, n.stage);
+  n.more_errors.append(make("span"), n.showAll);
+  n.problems.append(n.problemsTitle, n.errors, n.more_errors, n.allErrors);
+  n.results.append(n.resultsTitle, n.allResults);
+  n.link.append(n.linkText, n.signIn, n.keep, n.check);
+  n.footer.append(n.cancel, n.notify, n.create, n.retry, n.download, n.close);
+  n.meter.append(
+    make("div", { class: "figures main" }, n.percent, n.eta),
+    n.bar,
+    make("div", { class: "figures" }, n.amount, n.rate),
+  );
+  const body = make(
+    "div",
+    { class: "body" },
+    make("header", {}, make("div", {}, n.title, n.kind), n.badge),
+    n.sentence,
+    n.meter,
+    n.counts,
+    n.work,
+    n.note,
+    n.problems,
+    n.results,
+    n.history,
+    n.kept,
+    n.answer,
+    n.link,
+  );
+  return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
+}
+
+/** @param {Card} card @param {JobView} shown @param {CardContext} around @param {Words} words */
+export function drawCard(card, shown, around, words) {
+  setText(card.title, shown.title);
+  setBadge(card.badge, shown.badge);
+  for (const name of /** @type {const} */ (["kind", "sentence", "note", "kept"])) {
+    setText(card[name], shown[name]);
+    setShown(card[name], shown[name] !== "");
+  }
+  drawNumbers(card, shown);
+  drawCounts(card.counts, shown.counts);
+  drawWork(card, shown, words);
+  drawErrors(card, shown, words);
+  drawLink(card, shown);
+  drawButtons(card, shown, around, words);
+}
+
+/** @param {Card} card @param {JobView} shown */
+function drawNumbers(card, shown) {
+  for (const name of /** @type {const} */ (["percent", "eta", "amount", "rate"])) setText(card[name], shown[name]);
+  setShown(card.meter, shown.meter);
+  setShown(card.work, shown.meter && !shown.done);
+  card.bar.className = shown.done ? shown.badge.tone : "busy";
+  card.bar.setAttribute("aria-label", shown.bar.label);
+  if (shown.bar.value === null) card.bar.removeAttribute("value");
+  else card.bar.value = shown.bar.value;
+}
+
+/** @param {HTMLElement} list @param {JobView["counts"]} counts */
+function drawCounts(list, counts) {
+  setShown(list, counts.length > 0);
+  while (list.children.length > counts.length) list.lastElementChild?.remove();
+  counts.forEach(({ label, value, tone }, place) => {
+    const row = list.children[place] ?? list.appendChild(make("div", {}, make("dt"), make("dd")));
+    const [term, number] = [row.firstElementChild, row.lastElementChild];
+    if (!term || !number) return;
+    setText(term, label);
+    setText(number, value);
+    number.className = tone;
+  });
+}
+
+/** @param {Card} card @param {JobView} shown @param {Words} words */
+function drawWork(card, shown, words) {
+  const { names, more } = shown.current;
+  setText(card.nowLabel, names.length ? say(words, "now_working_on") : "");
+  const drawn = [...card.names.children].map((node) => node.textContent).join("\n");
+  if (drawn !== names.join("\n"))
+    card.names.replaceChildren(...names.flatMap((name, place) => [place > 0 ? ", " : "", make("bdi", {}, name)]));
+  setText(card.more, more);
+  setText(card.stage, shown.stage);
+  setShown(card.stage, shown.stage !== "");
+}
+
+/** @param {Card} card @param {JobView} shown @param {Words} words */
+function drawErrors(card, shown, words) {
+  setShown(card.problems, shown.failed > 0);
+  if (shown.failed === 0) return;
+  setText(card.problemsTitle, say(words, "problems", { count: shown.failed }));
+  card.errors.setAttribute("aria-label", card.problemsTitle.textContent ?? "");
+  // Failed items are only ever added, so existing rows stay as they are.
+  while (card.errors.children.length > shown.errors.length) card.errors.lastElementChild?.remove();
+  shown.errors.slice(card.errors.children.length).forEach(({ name, message }) => {
+    card.errors.append(
+      make("li", {}, make("bdi", {}, name), make("span", { class: "message", dir: "auto" }, message)),
+    );
+  });
+  const paged = card.allErrors.hasChildNodes();
+  setShown(card.errors, !paged && shown.errors.length > 0);
+  setShown(card.more_errors, !paged && shown.failed > shown.errors.length);
+  setText(card.showAll, say(words, "show_failed", { count: shown.failed }));
+}
+
+/** @param {Card} card @param {JobView} shown */
+function drawLink(card, shown) {
+  card.linkText.className = shown.link.tone;
+  const parts = [shown.link.text, shown.link.age, shown.link.found].filter(Boolean);
+  setText(
+    card.linkText,
+    parts.length > 0 ? parts.reduce((text, part) => `${text}${/[.…]$/.test(text) ? " " : " · "}${part}`) : "",
+  );
+  setShown(card.link, parts.length > 0);
+}
+
+/** @param {Card} card @param {JobView} shown @param {CardContext} around @param {Words} words */
+function drawButtons(card, shown, around, words) {
+  const { cancel, check, keep_watching: keep, sign_in: signIn, create_new: create, notify, retry } = shown.buttons;
+  setButton(card.cancel, cancel, around.cancelling);
+  setButton(card.check, check, around.checking);
+  setButton(card.keep, keep, around.checking);
+  setButton(card.create, create, false);
+  setButton(card.notify, notify, false);
+  setButton(card.retry, retry, around.retrying);
+  setText(card.signIn, signIn.text);
+  card.signIn.href = around.signin ?? "";
+  setShown(card.signIn, signIn.shown && around.signin !== null);
+  setText(card.close, say(words, "close"));
+  setShown(card.close, around.modal);
+  setText(card.download, say(words, "download_all"));
+  card.download.href = around.zip ?? "";
+  setShown(card.download, around.zip !== null);
+  card.download.classList.toggle("primary", !retry.shown); // at most one primary button
+  setText(card.resultsTitle, say(words, "results"));
+  setShown(card.results, shown.results);
+  setShown(
+    card.footer,
+    [card.cancel, card.notify, card.create, card.close, card.download, card.retry].some((one) => !one.hidden),
+  );
+}
+
+/**
+ * @param {HTMLButtonElement} node
+ * @param {{shown: boolean, enabled: boolean, text: string}} button
+ * @param {boolean} busy
+ */
+function setButton(node, button, busy) {
+  setText(node, button.text);
+  setShown(node, button.shown);
+  node.disabled = !button.enabled;
+  if (busy) node.setAttribute("aria-busy", "true");
+  else node.removeAttribute("aria-busy");
+}

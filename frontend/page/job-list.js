@@ -1,0 +1,217 @@
+/*
+ * The list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for all jobs, merged
+ * so that no job goes back; it is done when every job in it is done, and holds at most 200. JobRows draws it. It
+ * must not know streams or timers, nor what a row says (../view/job-view.js decides).
+ * Next: batch.js, which follows it.
+ */
+import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
+import { harmless, localeOf, say } from "../view/format.js";
+import { isStuck } from "../view/health.js";
+import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
+import { english } from "../view/locale/en.js";
+
+/** @import { Job, Standing, Words } from "../wire" */
+
+const PAGE = 20;
+export const MAX_ROWS = 200;
+
+export class JobList {
+  id = "";
+  /** @type {Map<string, Job>} */ #jobs = new Map();
+  /** Ids in heartbeats that no poll brought: jobs older than those listed. @type {Set<string>} */ #unlisted =
+    new Set();
+  /** @type {string[]} */ #missing = [];
+  #version = 0;
+  #limit = PAGE;
+  /** Whether the server has more jobs than are held. */ more = false;
+  /** Whether the list has been loaded. */ loaded = false;
+  #api;
+
+  /** @param {URL} api */
+  constructor(api) {
+    this.#api = api;
+    this.streamUrl = new URL("events/stream", api).href;
+  }
+
+  get pollUrl() {
+    return new URL(`jobs?limit=${this.#limit}`, this.#api).href;
+  }
+
+  /** Newest first. */
+  get jobs() {
+    return [...this.#jobs.values()].sort((a, b) =>
+      a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0,
+    );
+  }
+
+  get full() {
+    return this.#limit >= MAX_ROWS;
+  }
+
+  /** Load one page more from the next poll on. */
+  widen() {
+    this.#limit = Math.min(MAX_ROWS, this.#limit + PAGE);
+  }
+
+  /** @param {Job} job from another request of the page */
+  add(job) {
+    this.#merge(job);
+  }
+
+  standing() {
+    return null;
+  }
+
+  /** @param {any} body @returns {Standing | null} */
+  readPoll(body) {
+    if (!Array.isArray(body.jobs)) return null;
+    const listed = new Set(body.jobs.map((/** @type {Job} */ job) => job.id));
+    const oldest = body.next ? body.jobs.at(-1)?.created_at : "";
+    const gone = [...this.#jobs.values()].filter((job) => !listed.has(job.id) && job.created_at > oldest);
+    for (const job of gone) this.#jobs.delete(job.id);
+    const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
+    const changed = !this.loaded || gone.length + merged.length > 0;
+    for (const id of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.add(id);
+    this.more = Boolean(body.next);
+    this.loaded = true;
+    return this.#standing(changed);
+  }
+
+  /** @param {any} data @returns {Standing | null} */
+  readJob(data) {
+    if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
+    if (!this.#unlisted.has(data.id) || isStuck(data)) this.#merge(data);
+    return this.#standing();
+  }
+
+  /**
+   * A heartbeat names every job that is not done: if one is unknown, ahead or missing, the list is behind. A
+   * heartbeat that names none comes from a server whose store does not answer at the moment, and means nothing.
+   * @param {any} data
+   */
+  readHeartbeat(data) {
+    const seqs = new Map(Object.entries(data.jobs ?? {}));
+    if (seqs.size === 0) return null;
+    this.#missing = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#unlisted.has(id));
+    const ahead = [...this.#jobs.values()].some((job) => !job.done && (seqs.get(job.id) ?? Infinity) > job.seq);
+    return this.#version + (ahead || this.#missing.length > 0 ? 1 : 0);
+  }
+
+  /** @param {any} data */
+  readGone(data) {
+    this.#jobs.delete(data.job_id);
+    return false;
+  }
+
+  accept() {
+    this.#trim();
+  }
+
+  /** The list's own seq: each change counts, but not a poll that found nothing new. */
+  #standing(changed = true) {
+    if (changed) this.#version += 1;
+    const jobs = [...this.#jobs.values()];
+    const waits = jobs.filter((job) => !job.done).map((job) => job.poll_after_ms ?? 5_000);
+    return {
+      seq: this.#version,
+      done: this.loaded && waits.length === 0,
+      poll_after_ms: waits.length ? Math.min(...waits) : null,
+    };
+  }
+
+  /** @param {Job} job @returns {boolean} whether it is new or newer */
+  #merge(job) {
+    const held = this.#jobs.get(job.id);
+    if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return false;
+    this.#jobs.set(job.id, job);
+    this.#unlisted.delete(job.id);
+    return held?.seq !== job.seq;
+  }
+
+  #trim() {
+    if (this.#jobs.size <= MAX_ROWS) return;
+    for (const job of this.jobs.slice(MAX_ROWS).filter((one) => !isStuck(one))) {
+      this.#jobs.delete(job.id);
+      this.#unlisted.add(job.id);
+      this.more = true;
+    }
+  }
+}
+
+export class JobRows {
+  /** @type {Map<string, ReturnType<typeof makeRow>>} */ #rows = new Map();
+  /** @type {HTMLElement} */ #list;
+  /** @type {Words} */ #words;
+
+  /** @param {HTMLElement} list @param {Words} [words] */
+  constructor(list, words = english) {
+    this.#list = list;
+    this.#words = words;
+  }
+
+  /** @param {Job[]} jobs */
+  draw(jobs) {
+    const there = new Set(jobs.map((job) => job.id));
+    for (const [id, row] of this.#rows) {
+      if (there.has(id)) continue;
+      row.item.remove();
+      this.#rows.delete(id);
+    }
+    jobs.forEach((job, place) => {
+      const row = this.#rows.get(job.id) ?? makeRow(job, this.#words);
+      this.#rows.set(job.id, row);
+      if (this.#list.children[place] !== row.item)
+        this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
+      drawRow(row, job, this.#words);
+    });
+  }
+}
+
+/** @param {Job} job @param {Words} words */
+function makeRow(job, words) {
+  const created = new Date(job.created_at);
+  const today = created.toDateString() === new Date().toDateString();
+  const when = new Intl.DateTimeFormat(localeOf(words), {
+    ...(today ? {} : { day: "numeric", month: "short" }),
+    hour: "2-digit",
+    minute: "2-digit",
+  }).format(created);
+  const parts = {
+    name: make("bdi", { class: "name" }, jobTitle(job, words)),
+    badge: make("span", { class: "badge" }),
+    amount: make("span", { class: "amount" }),
+    failed: make("span", { class: "failures" }),
+    bar: make("progress", { max: "100", "aria-hidden": "true" }),
+    shown: /** @type {Job | null} */ (null),
+  };
+  const time = make("time", { datetime: job.created_at, title: created.toLocaleString(localeOf(words)) }, when);
+  const link = make(
+    "a",
+    { class: "row", href: `#job=${job.id}` },
+    make(
+      "span",
+      { class: "what" },
+      parts.name,
+      make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time),
+    ),
+    make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
+    parts.badge,
+  );
+  return { ...parts, item: make("li", {}, link) };
+}
+
+/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {Words} words */
+function drawRow(row, job, words) {
+  if (row.shown === job) return;
+  row.shown = job;
+  const state = badge(job, words);
+  setBadge(row.badge, state);
+  setText(row.amount, amount(job, words));
+  const { failed } = job.progress;
+  if (failed > 0) row.failed.replaceChildren(icon("bad"), say(words, "failures", { count: failed }));
+  setShown(row.failed, failed > 0);
+  row.bar.className = job.done ? state.tone : "busy";
+  const value = barValue(job);
+  if (value === null) row.bar.removeAttribute("value");
+  else row.bar.value = value;
+}

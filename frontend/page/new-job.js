@@ -1,0 +1,365 @@
+/*
+ * The form for a new job: kind, files, options, sending. It decides when the form may be sent. It must not know
+ * what is wrong with files (file-picker.js decides), how options look (option-fields.js) or the wire (upload.js).
+ * Next: those three.
+ */
+import { IdempotencyKey } from "../client/idempotency-key.js";
+import { icon, make, setShown, setText } from "../element/dom.js";
+import { byteSize, harmless, percentText, say } from "../view/format.js";
+import { refusal } from "../view/job-view.js";
+import { fromDrop, fromInput, checkFiles, withSizes } from "./file-picker.js";
+import { fillOptions, optionFields, optionValues } from "./option-fields.js";
+import { SubmitError, submit } from "./upload.js";
+
+/** @import { Job, Kind, Limits, Words } from "../wire" */
+/** @import { ChosenFile, Submission } from "./upload.js" */
+/** @import { FoundFile } from "./file-picker.js" */
+
+const NAMES_SHOWN = 5;
+const SUBMISSIONS_KEPT = 20; // of jobs that this page started, to start them again
+const NAME_LENGTH = 80;
+
+export class NewJob {
+  #api;
+  #byId;
+  #words;
+  #onStarted;
+  #onBroken;
+  /** @type {Kind[]} */ #kinds = [];
+  /** @type {Limits} */ #limits = { max_files: 0, max_file_bytes: 0, max_job_bytes: 0, max_name_length: 0 };
+  /** @type {Kind | null} */ #kind = null;
+  /** @type {ChosenFile[]} */ #chosen = [];
+  /** @type {string[]} */ #unreadable = [];
+  #toRead = 0; // files whose sizes are being read
+  #reading = new AbortController();
+  /** @type {(() => void) | null} */ #abort = null;
+  /** What was sent, by job id. @type {Map<string, Omit<Submission, "key">>} */ #submissions = new Map();
+  #idempotencyKey = new IdempotencyKey();
+
+  /**
+   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken:
+   *   () => void}} page
+   */
+  constructor(page) {
+    this.#api = page.api;
+    this.#byId = page.byId;
+    this.#words = page.words;
+    this.#onStarted = page.onStarted;
+    this.#onBroken = page.onBroken;
+    this.#label();
+    this.#listen();
+    void this.#loadKinds();
+  }
+
+  get #form() {
+    return /** @type {HTMLFormElement} */ (this.#byId("new-job"));
+  }
+
+  /** @param {string} id */
+  #input(id) {
+    return /** @type {HTMLInputElement} */ (this.#byId(id));
+  }
+
+  #label() {
+    this.#byId("invite").append(icon("up"), "Drop files or a folder here");
+    setText(this.#byId("remove-all"), say(this.#words, "remove_all"));
+    setText(this.#byId("upload-cancel"), say(this.#words, "cancel"));
+    setShown(this.#byId("folder-way"), "webkitdirectory" in HTMLInputElement.prototype);
+  }
+
+  #listen() {
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.#send();
+    });
+    this.#form.addEventListener("input", () => this.#changed());
+    for (const id of ["pick-files", "pick-folder"]) {
+      this.#byId(id).addEventListener("change", () => {
+        void this.#add(fromInput(this.#input(id).files ?? []), []);
+        this.#input(id).value = ""; // so that the same file can be chosen again
+      });
+    }
+    this.#byId("remove-all").addEventListener("click", () => {
+      this.#reading.abort();
+      [this.#reading, this.#toRead] = [new AbortController(), 0];
+      this.#choose([], []);
+      this.#input("pick-files").focus();
+    });
+    this.#byId("upload-cancel").addEventListener("click", () => this.#abort?.());
+    this.#listenForDrops(this.#byId("choose"));
+    window.addEventListener("beforeunload", (event) => this.#abort && event.preventDefault());
+  }
+
+  /** @param {HTMLElement} zone */
+  #listenForDrops(zone) {
+    const over = (/** @type {DragEvent} */ event, /** @type {boolean} */ on) => {
+      event.preventDefault();
+      zone.classList.toggle("over", on);
+    };
+    zone.addEventListener("dragenter", (event) => over(event, true));
+    zone.addEventListener("dragover", (event) => over(event, true));
+    zone.addEventListener("dragleave", (event) =>
+      over(event, zone.contains(/** @type {Node | null} */ (event.relatedTarget))),
+    );
+    zone.addEventListener("drop", (event) => {
+      over(event, false);
+      if (event.dataTransfer) void this.#drop(event.dataTransfer);
+    });
+    // A file that misses the zone must not replace the page.
+    for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+  }
+
+  /** @param {DataTransfer} transfer */
+  async #drop(transfer) {
+    const reading = fromDrop(transfer, this.#limits.max_files);
+    setText(this.#byId("chosen-sum"), say(this.#words, "reading_folder"));
+    setShown(this.#byId("chosen"), true);
+    const { files, unreadable } = await reading;
+    await this.#add(
+      files,
+      unreadable.map(({ name, reason }) =>
+        say(this.#words, "folder_unreadable", { name: harmless(name, NAME_LENGTH), reason: harmless(reason) }),
+      ),
+    );
+  }
+
+  /** Fill in the form as it was for this job, as far as the page still knows; the person sends it.
+   * @param {string} id @param {string | null} kind if nothing more is known of the job */
+  again(id, kind) {
+    const submission = this.#submissions.get(id);
+    const choice = this.#form.querySelector(
+      `input[name="kind"][value="${CSS.escape(submission?.kind ?? kind ?? "")}"]`,
+    );
+    if (choice instanceof HTMLInputElement) choice.checked = true;
+    this.#useKind();
+    if (submission) {
+      fillOptions(submission.options, this.#form);
+      this.#input("name").value = submission.name;
+      this.#input("total").value = String(submission.total ?? this.#input("total").value);
+    }
+    this.#choose(
+      submission?.files ?? this.#chosen,
+      choice && !submission && this.#kind?.needs_file ? [say(this.#words, "choose_again")] : [],
+    );
+    this.#byId("start").focus();
+    this.#byId("new-job").scrollIntoView({ block: "nearest" });
+  }
+
+  // --- kinds
+  async #loadKinds() {
+    const place = this.#byId("kinds-trouble");
+    setShown(place, false);
+    const [body, status] = await getJson(new URL("kinds", this.#api));
+    if (!Array.isArray(body?.kinds) || !body.limits) {
+      const again = make("button", { type: "button", class: "small" }, say(this.#words, "try_again"));
+      again.addEventListener("click", () => this.#loadKinds());
+      place.replaceChildren(
+        make("p", {}, say(this.#words, "kinds_failed", { reason: refusal(body, status, this.#words) })),
+        again,
+      );
+      return setShown(place, true);
+    }
+    [this.#kinds, this.#limits] = [body.kinds, body.limits];
+    this.#byId("kinds").append(...this.#kinds.map((kind, place) => kindChoice(kind, place === 0)));
+    this.#byId("kinds").addEventListener("change", () => this.#useKind());
+    this.#useKind();
+    setShown(this.#form, true);
+  }
+
+  #useKind() {
+    const name = new FormData(this.#form).get("kind");
+    const kind = this.#kinds.find((one) => one.name === name) ?? null;
+    if (!kind) return;
+    this.#kind = kind;
+    const legend = this.#byId("options").firstElementChild;
+    this.#byId("options").replaceChildren(...(legend ? [legend] : []), ...optionFields(kind.options, this.#words));
+    setShown(this.#byId("options"), kind.options.length > 0);
+    setShown(this.#byId("choose"), kind.needs_file);
+    setShown(this.#byId("total-field"), !kind.needs_file);
+    this.#input("total").max = String(this.#limits.max_files);
+    this.#input("total").required = !kind.needs_file;
+    if (kind.accept && kind.accept !== "*" && kind.accept !== "*/*")
+      this.#input("pick-files").accept = kind.accept;
+    else this.#input("pick-files").removeAttribute("accept");
+    this.#changed();
+  }
+
+  // --- files
+  /** @param {FoundFile[]} found @param {string[]} unreadable */
+  async #add(found, unreadable) {
+    const { signal } = this.#reading;
+    this.#toRead += found.length;
+    this.#changed();
+    const files = await withSizes(found);
+    if (signal.aborted) return; // all files were removed meanwhile
+    this.#toRead -= found.length;
+    const names = new Set(files.map(({ name }) => name));
+    this.#choose([...this.#chosen.filter(({ name }) => !names.has(name)), ...files], unreadable);
+  }
+
+  /** @param {ChosenFile[]} files @param {string[]} unreadable */
+  #choose(files, unreadable) {
+    [this.#chosen, this.#unreadable] = [files, unreadable];
+    this.#changed();
+  }
+
+  /** Check the form again after a change. */
+  #changed() {
+    const kind = this.#kind;
+    if (!kind) return;
+    const { bytes, problems, warnings } = checkFiles(this.#chosen, kind, this.#limits, this.#words);
+    const files = kind.needs_file;
+    this.#drawChosen(files, bytes);
+    this.#showLines("problems", files ? problems : []);
+    this.#showLines("warnings", files ? [...this.#unreadable, ...warnings] : []);
+    const count = files ? this.#chosen.length : Number(this.#input("total").value);
+    const key = count < 1 ? "start" : files ? "start_files" : "start_items";
+    setText(this.#byId("start"), say(this.#words, key, { count }));
+    this.#input("start").disabled = files && (problems.length > 0 || this.#toRead > 0);
+  }
+
+  /** @param {boolean} files @param {number} bytes */
+  #drawChosen(files, bytes) {
+    const count = this.#chosen.length;
+    setShown(this.#byId("chosen"), files && (count > 0 || this.#toRead > 0));
+    this.#byId("choose").classList.toggle("slim", count > 0);
+    const sum = say(this.#words, "chosen", { count, size: byteSize(bytes, this.#words) });
+    setText(
+      this.#byId("chosen-sum"),
+      this.#toRead > 0 ? say(this.#words, "reading_files", { count: this.#toRead }) : sum,
+    );
+    this.#byId("chosen-names").replaceChildren(
+      ...this.#chosen
+        .slice(0, NAMES_SHOWN)
+        .map(({ name, size }) =>
+          make(
+            "li",
+            {},
+            make("bdi", {}, harmless(name, NAME_LENGTH)),
+            make("span", {}, byteSize(size, this.#words)),
+          ),
+        ),
+    );
+    const more = count - NAMES_SHOWN;
+    setText(this.#byId("chosen-more"), more > 0 ? say(this.#words, "chosen_more", { count: more }) : "");
+    setShown(this.#byId("chosen-more"), more > 0);
+  }
+
+  /** @param {string} id @param {string[]} lines */
+  #showLines(id, lines) {
+    this.#byId(id).replaceChildren(...lines.map((line) => make("p", {}, line)));
+    setShown(this.#byId(id), lines.length > 0);
+  }
+
+  // --- sending
+  async #send() {
+    const kind = this.#kind;
+    if (!kind || this.#abort) return;
+    if (kind.needs_file && this.#chosen.length === 0)
+      return this.#showLines("problems", [say(this.#words, "choose_first")]);
+    const submission = {
+      url: new URL("jobs", this.#api),
+      kind: kind.name,
+      options: optionValues(kind.options, this.#form),
+      name: this.#input("name").value.trim(),
+      files: kind.needs_file ? this.#chosen : [],
+      total: kind.needs_file ? null : Number(this.#input("total").value),
+    };
+    const { job, abort } = submit({ ...submission, key: this.#keyOf(submission) }, (sent, size) =>
+      this.#drawUpload(sent, size),
+    );
+    this.#abort = abort;
+    this.#beginUpload(kind.needs_file);
+    try {
+      this.#started(await job, submission);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** The same key while the same is sent, so that a lost answer never starts the work twice.
+   * @param {Omit<Submission, "key">} submission */
+  #keyOf(submission) {
+    const files = submission.files.map(({ file, name }) => [name, file.size, file.lastModified]);
+    return this.#idempotencyKey.keyFor(
+      JSON.stringify([submission.kind, submission.options, submission.name, submission.total, files]),
+    );
+  }
+
+  /** @param {boolean} files */
+  #beginUpload(files) {
+    setText(this.#byId("upload-title"), say(this.#words, "uploading", { count: files ? this.#chosen.length : 0 }));
+    this.#drawUpload(0, 0);
+    this.#uploading(files);
+    if (files) this.#byId("upload-title").focus();
+  }
+
+  /** @param {boolean} on */
+  #uploading(on) {
+    setShown(this.#byId("upload"), on);
+    setShown(this.#form, !on);
+  }
+
+  /** @param {number} sent @param {number} size in bytes */
+  #drawUpload(sent, size) {
+    const bar = /** @type {HTMLProgressElement} */ (this.#byId("upload-bar"));
+    const all = size > 0 && sent >= size;
+    if (all) bar.removeAttribute("value");
+    else bar.value = size > 0 ? (100 * sent) / size : 0;
+    setText(this.#byId("upload-percent"), size > 0 && !all ? percentText((100 * sent) / size, this.#words) : "");
+    const amounts = { sent: byteSize(sent, this.#words), size: byteSize(size, this.#words) };
+    setText(
+      this.#byId("upload-amount"),
+      all ? say(this.#words, "upload_accepting") : size > 0 ? say(this.#words, "upload_amount", amounts) : "",
+    );
+  }
+
+  /** @param {Job} job @param {Omit<Submission, "key">} submission */
+  #started(job, submission) {
+    this.#abort = null;
+    this.#submissions.set(job.id, submission);
+    for (const id of [...this.#submissions.keys()].slice(0, -SUBMISSIONS_KEPT)) this.#submissions.delete(id);
+    this.#idempotencyKey.renew();
+    this.#uploading(false);
+    this.#input("name").value = "";
+    this.#choose([], []);
+    this.#byId("start").focus(); // the dialog returns the focus here
+    this.#onStarted(job);
+  }
+
+  /** @param {unknown} error */
+  #failed(error) {
+    this.#abort = null;
+    this.#uploading(false);
+    this.#byId("start").focus();
+    if (!(error instanceof SubmitError)) throw error;
+    if (error.status === null && !error.cancelled) this.#onBroken();
+    const reason =
+      error.status === null
+        ? say(this.#words, "upload_broken")
+        : refusal(error.problem, error.status, this.#words);
+    const key = error.cancelled ? "upload_cancelled" : error.status === null ? "upload_unclear" : "upload_failed";
+    this.#showLines("problems", [say(this.#words, key, { reason })]);
+  }
+}
+
+/** @param {Kind} kind @param {boolean} checked */
+function kindChoice(kind, checked) {
+  return make(
+    "label",
+    { class: "kind-choice" },
+    make("input", { type: "radio", name: "kind", value: kind.name, checked }),
+    make("strong", {}, kind.title || kind.name),
+    make("span", { class: "hint" }, kind.description ?? ""),
+  );
+}
+
+/** @param {URL} url @returns {Promise<[any, number | null]>} */
+async function getJson(url) {
+  try {
+    const response = await fetch(url, { headers: { Accept: "application/json" } });
+    return [await response.json().catch(() => null), response.status];
+  } catch {
+    return [null, null]; // the caller tells the person
+  }
+}

@@ -1,0 +1,142 @@
+/*
+ * Formats texts, numbers, durations, dates and sizes for people, and makes names from outside harmless.
+ * It must not know when a text is shown (job-view.js decides that), the DOM or a clock.
+ * The texts are in locale/en.js. No markup: every result is shown as plain text.
+ */
+import { english } from "./locale/en.js";
+
+/** @import { Words } from "../wire" */
+
+/**
+ * The text for `key` with its values filled in; English where a translation lacks it.
+ * @param {Words} words
+ * @param {string} key
+ * @param {Record<string, string | number>} [values]
+ */
+export function say(words, key, values = {}) {
+  const entry = words[key] ?? english[key] ?? key;
+  const text =
+    typeof entry === "string" ? entry : (entry[plural(words, Number(values.count ?? 0))] ?? entry.other);
+  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+    const value = values[name];
+    return typeof value === "number" ? number(value, words) : (value ?? whole);
+  });
+}
+
+/** @param {Words} words @param {number} count */
+function plural(words, count) {
+  return kept(rules, localeOf(words), (locale) => new Intl.PluralRules(locale)).select(count);
+}
+
+// Intl's objects are expensive to make and cheap to use, and each drawing uses a dozen.
+/** @type {Map<string, Intl.PluralRules>} */ const rules = new Map();
+/** @type {Map<string, Intl.NumberFormat>} */ const numbers = new Map();
+
+/**
+ * @template Made
+ * @param {Map<string, Made>} made
+ * @param {string} key
+ * @param {(key: string) => Made} make
+ * @returns {Made}
+ */
+function kept(made, key, make) {
+  const found = made.get(key) ?? make(key);
+  made.set(key, found);
+  return found;
+}
+
+/** @param {Words} words */
+export function localeOf(words) {
+  return typeof words.locale === "string" ? words.locale : "en-GB";
+}
+
+/** @param {number} value @param {Words} words @param {Intl.NumberFormatOptions} [options] */
+export function number(value, words, options) {
+  const locale = localeOf(words);
+  return kept(
+    numbers,
+    options ? `${locale} ${JSON.stringify(options)}` : locale,
+    () => new Intl.NumberFormat(locale, options),
+  ).format(value);
+}
+
+/**
+ * Whole percent, rounded down: 100 % appears only at 100.
+ * @param {number} value from 0 to 100
+ * @param {Words} words
+ */
+export function percentText(value, words) {
+  return number(Math.floor(value) / 100, words, { style: "percent" });
+}
+
+/** Files per second, or per minute below one a second. @param {number} perSecond @param {Words} words */
+export function rateText(perSecond, words) {
+  const slow = perSecond < 1;
+  const rate = slow ? perSecond * 60 : perSecond;
+  const shown = Number(rate.toPrecision(rate < 100 ? 2 : 3));
+  const values = { rate: number(shown, words, { maximumFractionDigits: 1 }), count: shown };
+  return say(words, slow ? "rate_per_minute" : "rate_per_second", values);
+}
+
+/**
+ * A duration as exact as is useful: 7 s, 1 min 20 s, 12 min, 3 h 5 min, 2 days.
+ * @param {number} seconds
+ * @param {Words} words
+ */
+export function duration(seconds, words) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return say(words, "seconds", { n: whole });
+  if (whole < 300 && whole % 60 !== 0)
+    return say(words, "minutes_seconds", { n: Math.floor(whole / 60), m: whole % 60 });
+  const minutes = Math.round(whole / 60);
+  if (minutes < 60) return say(words, "minutes", { n: minutes });
+  const [hours, rest] = [Math.floor(minutes / 60), minutes % 60];
+  if (hours < 48) return say(words, rest === 0 ? "hours" : "hours_minutes", { n: hours, m: rest });
+  return say(words, "days", { n: Math.round(hours / 24), count: Math.round(hours / 24) });
+}
+
+/** Day and time of day in the device's time zone; with the year if it is not the current one.
+ * @param {Date} at @param {Date} now @param {Words} words */
+export function dateAndTime(at, now, words) {
+  const year = at.getFullYear() === now.getFullYear() ? {} : { year: /** @type {const} */ ("numeric") };
+  return {
+    date: new Intl.DateTimeFormat(localeOf(words), { day: "numeric", month: "long", ...year }).format(at),
+    time: new Intl.DateTimeFormat(localeOf(words), { hour: "2-digit", minute: "2-digit" }).format(at),
+  };
+}
+
+/** @param {number} bytes @param {Words} words */
+export function byteSize(bytes, words) {
+  const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
+  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** power;
+  return number(value, words, {
+    style: "unit",
+    unit: units[power],
+    unitDisplay: power === 0 ? "long" : "short",
+    maximumFractionDigits: power === 0 || value >= 100 ? 0 : 1,
+  });
+}
+
+// Control characters, line and direction marks, and lone surrogates: invisible on the screen, and able to make one
+// name look like another ("exe.fdp" turned around reads "pdf.exe").
+const HARMFUL =
+  /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+const SHORT_ESCAPES = new Map([
+  ["\n", "\\n"],
+  ["\r", "\\r"],
+  ["\t", "\\t"],
+]);
+
+/** Escape the invisible characters of a text from outside, and shorten it in the middle, so that its end stays
+ * readable. @param {string} text @param {number} [length] */
+export function harmless(text, length = Infinity) {
+  const visible = String(text).replace(
+    HARMFUL,
+    (one) => SHORT_ESCAPES.get(one) ?? `\\u${one.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}`,
+  );
+  const letters = [...visible];
+  if (letters.length <= length) return visible;
+  const tail = Math.floor(length / 3);
+  return `${letters.slice(0, length - tail - 1).join("")}…${letters.slice(-tail).join("")}`;
+}

@@ -1,0 +1,43 @@
+/*
+ * An item in one line: its name, and its error, result or message, shortened and made harmless.
+ * It must not know the DOM or the job.
+ * Next: job-view.js, which shows a job's failed items; ../element/item-pages.js, which lists items.
+ */
+import { harmless, number, say } from "./format.js";
+import { english } from "./locale/en.js";
+
+/** @import { Item, Words } from "../wire" */
+
+const NAME_LENGTH = 72;
+const MESSAGE_LENGTH = 300;
+const RESULT_LENGTH = 160;
+
+/** An item in one line. @param {Item} item @param {Words} [words] */
+export function itemLine(item, words = english) {
+  const failed = item.state === "failed";
+  const message = failed
+    ? errorText({ message: item.error?.message ?? item.message }, words)
+    : resultText(item.result, words) || harmless(item.message ?? "", RESULT_LENGTH);
+  return { name: harmless(item.name, NAME_LENGTH), full_name: harmless(item.name), message, failed };
+}
+
+/** A result in one line: plain values as they are, lists and objects by their size.
+ * @param {Record<string, unknown> | null} result @param {Words} words */
+function resultText(result, words) {
+  const parts = Object.entries(result ?? {}).map(([key, value]) => {
+    const size = value !== null && typeof value === "object" ? Object.keys(value).length : null;
+    const shown =
+      size !== null
+        ? say(words, "result_entries", { count: size })
+        : typeof value === "number"
+          ? number(value, words)
+          : String(value);
+    return `${key}: ${shown}`;
+  });
+  return harmless(parts.join(" · "), RESULT_LENGTH);
+}
+
+/** The reason of a failure. @param {{message: string | null}} error @param {Words} words */
+export function errorText(error, words) {
+  return error.message ? harmless(error.message, MESSAGE_LENGTH) : say(words, "no_reason");
+}

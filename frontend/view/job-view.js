@@ -1,0 +1,384 @@
+/*
+ * Decides what the screen shows for a job: (job, link, …) → texts, numbers, bar, badge, buttons. It must not know
+ * the DOM, a clock or the network: whatever depends on time comes in as an argument. Names and messages from
+ * outside are made harmless here, and the element shows them as text and nothing else.
+ * Next: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
+ */
+import { dateAndTime, duration, harmless, number, percentText, rateText, say } from "./format.js";
+import { healthNote, isStuck } from "./health.js";
+import { errorText } from "./item-line.js";
+import { english } from "./locale/en.js";
+
+/** @import { Job, Link, Words } from "../wire" */
+
+/**
+ * @typedef {object} JobView
+ * @property {string} title
+ * @property {string} kind
+ * @property {boolean} done
+ * @property {boolean} results whether there are results of items to show
+ * @property {{text: string, tone: Tone}} badge
+ * @property {{value: number | null, label: string}} bar value from 0 to 100, or null if unknown
+ * @property {boolean} meter whether there is progress to show
+ * @property {string} percent
+ * @property {string} eta
+ * @property {string} amount
+ * @property {string} rate
+ * @property {{label: string, value: string, tone: Tone}[]} counts
+ * @property {string} stage
+ * @property {{names: string[], more: string}} current
+ * @property {string} note on the state of the work, e.g. why it is stuck
+ * @property {string} sentence the outcome, once done
+ * @property {string} kept how long the job is kept, once done
+ * @property {{text: string, tone: Tone, age: string, found: string}} link
+ * @property {{name: string, message: string}[]} errors
+ * @property {number} failed
+ * @property {Record<"cancel" | "check" | "keep_watching" | "sign_in" | "create_new" | "notify" | "retry", {shown:
+ *   boolean, enabled: boolean, text: string}>} buttons
+ */
+
+/** @typedef {"quiet" | "busy" | "stopped" | "good" | "warn" | "bad"} Tone */
+
+/** @typedef {object} ViewInput
+ * @property {Job | null} job
+ * @property {Link} link
+ * @property {string} [id] of the requested job, before any answer
+ * @property {number | null} [news_age_ms]
+ * @property {number} [now_ms] the server's time
+ * @property {{status: number | null, code: string | null} | null} [failure]
+ * @property {boolean} [checking]
+ * @property {boolean} [cancelling] the request to cancel is under way
+ * @property {boolean} [retrying] the request to retry is under way
+ * @property {boolean} [browser_offline]
+ * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
+ * @property {boolean} [can_create] the page can start another job
+ * @property {"offer" | "on" | "none"} [notice] whether a system notification can be, or is, requested
+ * @property {number} [floor] percent that the bar must not fall below (see `forward`)
+ * @property {string} [label] the page's own title for the job */
+
+const AGE_SHOWN_AFTER_MS = 5_000; // a more recent state needs no age
+const LIVE_AGE_SHOWN_AFTER_MS = 20_000; // a heartbeat is late
+const CURRENT_NAMES = 1; // the line must not jump; the others are counted
+const NAME_LENGTH = 72;
+const MESSAGE_LENGTH = 300;
+const HOUR_S = 3_600;
+
+/** @type {Record<string, Tone>} */
+const TONES = {
+  queued: "quiet",
+  running: "busy",
+  cancelling: "warn",
+  completed: "good",
+  completed_with_errors: "warn",
+  failed: "bad",
+  cancelled: "stopped",
+};
+const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // the state shown may be old: no forecast
+
+/** @param {ViewInput} seen @param {Words} [words] @returns {JobView} */
+export function jobView(seen, words = english) {
+  const { job } = seen;
+  const done = job?.done ?? false;
+  const title =
+    seen.label ||
+    (job ? jobTitle(job, words) : say(words, seen.link === "not_found" ? "title_not_found" : "title_loading"));
+  return {
+    title,
+    done,
+    results: done && (job?.progress.succeeded ?? 0) > 0,
+    kind: job && job.name ? harmless(job.kind, NAME_LENGTH) : "",
+    badge: badge(job, words, seen.link),
+    bar: { value: job ? barValue(job, seen.floor) : null, label: say(words, "progress_label", { name: title }) },
+    meter: job !== null || seen.link !== "not_found",
+    ...numbers(seen, words),
+    counts: job ? counts(job, words) : [],
+    stage: job && !done ? stage(job, words) : "",
+    current: job && !done ? current(job, words) : { names: [], more: "" },
+    note: job && !done ? note(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
+    sentence: job && done ? sentence(job, words) : "",
+    kept: job && done ? kept(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
+    link: link(seen, words),
+    errors: (job?.item_errors ?? []).map((error) => ({
+      name: harmless(error.name, NAME_LENGTH),
+      message: errorText(error, words),
+    })),
+    failed: job?.progress.failed ?? 0,
+    buttons: buttons(seen, words),
+  };
+}
+
+/** Keep the bar from going back: the highest percent shown within one attempt of one job.
+ * @param {{id: string, attempt: number, seq: number, percent: number} | null} shown @param {Job} job */
+export function forward(shown, job) {
+  const percent = job.progress.percent ?? 0;
+  const same = shown !== null && shown.id === job.id && shown.attempt === job.attempt && job.seq >= shown.seq;
+  return {
+    id: job.id,
+    attempt: job.attempt,
+    seq: job.seq,
+    percent: same ? Math.max(shown.percent, percent) : percent,
+  };
+}
+
+/** @param {Job} job @param {Words} words */
+export function jobTitle(job, words = english) {
+  return job.name
+    ? harmless(job.name, NAME_LENGTH)
+    : say(words, "untitled", { kind: harmless(job.kind, NAME_LENGTH) });
+}
+
+/** A badge for the job's state. An unknown state counts as running until the job is done.
+ * @param {Job | null} job @param {Words} words @param {Link} [linkState] @returns {{text: string, tone: Tone}} */
+export function badge(job, words = english, linkState = "live") {
+  if (!job) return { text: say(words, linkState === "not_found" ? "unknown" : "loading"), tone: "quiet" };
+  if (isStuck(job)) return { text: say(words, `badge_${job.health}`), tone: "warn" };
+  const known = Object.hasOwn(TONES, job.state);
+  const state =
+    !job.done && job.cancel_requested ? "cancelling" : known ? job.state : job.done ? "unknown" : "running";
+  return { text: say(words, state), tone: TONES[state] ?? "quiet" };
+}
+
+/** Percent from 0 to 100, 100 only once done; null if unknown. @param {Job} job @param {number} [floor] */
+export function barValue(job, floor = 0) {
+  if (job.done)
+    return job.progress.percent ?? (job.state === "completed" || job.state === "completed_with_errors" ? 100 : 0);
+  if (job.progress.percent === null) return job.state === "queued" ? 0 : null;
+  return Math.min(99.9, Math.max(floor, job.progress.percent));
+}
+
+/** @param {Job} job @param {Words} words */
+export function amount(job, words = english) {
+  const { total, processed } = job.progress;
+  const values = { processed: number(processed, words), total: number(total ?? 0, words) };
+  if (total === null) return say(words, "files_so_far", { ...values, count: processed });
+  if (job.state === "queued" && processed === 0) return say(words, "files_waiting", { ...values, count: total });
+  return say(words, "files_of", { ...values, count: total });
+}
+
+/** @param {ViewInput} seen @param {Words} words */
+function numbers({ job, floor, link: state }, words) {
+  if (!job) return { percent: "", eta: "", amount: "", rate: "" };
+  const { eta_seconds: eta, rate_per_second: rate } = job.progress;
+  const value = barValue(job, floor);
+  const counting = value !== null && (job.state !== "queued" || value > 0);
+  return {
+    percent: counting ? percentText(value, words) : "",
+    eta:
+      !job.done && eta !== null && !LOST.includes(state)
+        ? say(words, "eta", { duration: duration(Math.max(1, eta), words) })
+        : "",
+    amount: amount(job, words),
+    rate: rate && (job.done || !LOST.includes(state)) ? rateText(rate, words) : "",
+  };
+}
+
+/** @param {Job} job @param {Words} words @returns {JobView["counts"]} */
+function counts(job, words) {
+  const { total, processed, succeeded, failed, skipped } = job.progress;
+  /** @type {[string, number, Tone][]} */
+  const rows = [
+    ["succeeded", succeeded, "good"],
+    ["failed_count", failed, failed > 0 ? "bad" : "quiet"],
+  ];
+  if (skipped > 0) rows.push(["skipped", skipped, "quiet"]);
+  if (total !== null && (!job.done || total > processed))
+    rows.push([job.done ? "not_done" : "remaining", Math.max(0, total - processed), "quiet"]);
+  return rows.map(([label, value, tone]) => ({ label: say(words, label), value: number(value, words), tone }));
+}
+
+/** @param {Job} job @param {Words} words */
+function stage(job, words) {
+  const parts = [job.progress.stage, job.progress.message].map((text) => harmless(text ?? "", MESSAGE_LENGTH));
+  if (job.attempt > 1)
+    parts.unshift(
+      say(words, "attempt", { attempt: number(job.attempt, words), max: number(job.max_attempts, words) }),
+    );
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** @param {Job} job @param {Words} words */
+function current(job, words) {
+  const names = (job.progress.current ?? []).map((name) => harmless(name, NAME_LENGTH));
+  const more = names.length - CURRENT_NAMES;
+  return { names: names.slice(0, CURRENT_NAMES), more: more > 0 ? say(words, "and_more", { count: more }) : "" };
+}
+
+/** @param {Job} job @param {number} now_ms @param {Words} words */
+function note(job, now_ms, words) {
+  if (job.cancel_requested) return cancelNote(job, now_ms, words);
+  return healthNote(job, now_ms, words);
+}
+
+/** @param {Job} job @param {number} now_ms @param {Words} words */
+function cancelNote(job, now_ms, words) {
+  const since = Date.parse(job.cancel_requested_at ?? "");
+  if (!(now_ms - since >= 1_000)) return say(words, "cancel_asked");
+  return say(words, "cancel_asked_since", { duration: duration((now_ms - since) / 1_000, words) });
+}
+
+/** The outcome in one sentence. @param {Job} job @param {Words} [words] */
+export function sentence(job, words = english) {
+  const { total, processed, succeeded, failed, skipped } = job.progress;
+  const all = total ?? processed;
+  const values = {
+    total: number(all, words),
+    processed: number(processed, words),
+    succeeded: number(succeeded, words),
+    failed: number(failed, words),
+  };
+  const message = job.error ? harmless(job.error.message, MESSAGE_LENGTH) : "";
+  /** @type {Record<string, () => string>} */
+  const endings = {
+    completed: () =>
+      all === 0
+        ? say(words, "end_completed_empty")
+        : skipped > 0
+          ? say(words, "end_completed_skipped", { ...values, count: skipped })
+          : say(words, "end_completed", { ...values, count: all }),
+    completed_with_errors: () => say(words, "end_errors", { ...values, count: all }),
+    failed: () => (message ? say(words, "end_failed", { message }) : say(words, "end_failed_plain")),
+    cancelled: () =>
+      say(words, total === null ? "end_cancelled_open" : "end_cancelled", { ...values, count: all }),
+  };
+  const end = Object.hasOwn(endings, job.state) ? endings[job.state] : undefined;
+  const text = end ? end() : say(words, "end_unknown", { state: harmless(job.state, NAME_LENGTH) });
+  const seconds =
+    job.started_at && job.finished_at ? (Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1_000 : 0;
+  return seconds >= 1 ? `${text} ${say(words, "took", { duration: duration(seconds, words) })}` : text;
+}
+
+/** How long the job is kept; with the time of day, since the text may be read long after it was drawn.
+ * @param {Job} job @param {number} now_ms @param {Words} words */
+function kept(job, now_ms, words) {
+  if (!job.expires_at) return "";
+  const left_s = (Date.parse(job.expires_at) - now_ms) / 1_000;
+  const { date, time } = dateAndTime(new Date(job.expires_at), new Date(now_ms), words);
+  if (left_s <= 0) return say(words, "removed_soon");
+  if (left_s < HOUR_S)
+    return say(words, "removed_in_minutes", { count: Math.max(1, Math.floor(left_s / 60)), time });
+  if (left_s < 24 * HOUR_S) return say(words, "removed_in_hours", { count: Math.floor(left_s / HOUR_S), time });
+  return say(words, "kept_until", { date, time });
+}
+
+/** The indicator of the connection. @param {ViewInput} seen @param {Words} words @returns {JobView["link"]} */
+function link(seen, words) {
+  const { link: state, job, failure, news_age_ms: age = null } = seen;
+  const found = seen.found_by_polling
+    ? say(words, state === "ended" ? "end_found_by_asking" : "found_by_asking")
+    : "";
+  if (state === "ended") return { text: "", tone: "quiet", age: "", found };
+  const old = age !== null && age >= (state === "live" ? LIVE_AGE_SHOWN_AFTER_MS : AGE_SHOWN_AFTER_MS);
+  const spoken =
+    old && state !== "gave_up" ? say(words, "news_age", { duration: duration(age / 1_000, words) }) : "";
+  /** @type {Partial<Record<Link, Tone>>} */
+  const tones = { live: "good", catching_up: "busy", polling: "busy", connecting: "quiet" };
+  const values = {
+    id: harmless(seen.id ?? job?.id ?? "", NAME_LENGTH),
+    status: failure?.status ?? "",
+    duration: duration((age ?? 0) / 1_000, words),
+  };
+  return { text: say(words, linkWords(seen), values), tone: tones[state] ?? "warn", age: spoken, found };
+}
+
+/** @param {ViewInput} seen */
+function linkWords({ link: state, job, id, failure, browser_offline }) {
+  if (state === "connecting" && job) return "link_reconnecting";
+  if (state === "gave_up" && (job || id)) return "link_gave_up_job";
+  if (state !== "offline") return `link_${state}`;
+  if (browser_offline) return "link_browser_offline";
+  if (failure?.code === "not_our_answer") return "link_garbage";
+  return failure?.status ? "link_trouble" : "link_offline";
+}
+
+/** @param {ViewInput} seen @param {Words} words @returns {JobView["buttons"]} */
+function buttons(
+  {
+    job,
+    link: state,
+    checking = false,
+    cancelling = false,
+    retrying = false,
+    can_create = false,
+    notice = "none",
+  },
+  words,
+) {
+  const open = job !== null && !job.done;
+  const stopping = cancelling || (job?.cancel_requested ?? false);
+  return {
+    cancel: {
+      shown: open && state !== "not_found",
+      enabled: !stopping,
+      text: say(words, stopping ? "cancelling" : "cancel"),
+    },
+    check: {
+      shown: !job?.done && state !== "gave_up",
+      enabled: !checking,
+      text: say(words, checking ? "checking" : "check"),
+    },
+    keep_watching: { shown: state === "gave_up", enabled: !checking, text: say(words, "keep_watching") },
+    sign_in: { shown: state === "signed_out", enabled: true, text: say(words, "sign_in") },
+    create_new: { shown: state === "not_found" && can_create, enabled: true, text: say(words, "create_new") },
+    notify: {
+      shown: open && state !== "not_found" && notice !== "none",
+      enabled: notice !== "on",
+      text: say(words, notice === "on" ? "notify_on" : "notify"),
+    },
+    retry: {
+      shown: job !== null && toRetry(job) > 0 && state !== "not_found",
+      enabled: !retrying,
+      text: retryText(job, retrying, words),
+    },
+  };
+}
+
+/** How many files a retry would do over: those that failed or were cancelled. @param {Job} job */
+function toRetry(job) {
+  const { total, processed, failed } = job.progress;
+  return job.done && job.links.retry ? failed + Math.max(0, (total ?? processed) - processed) : 0;
+}
+
+/** @param {Job | null} job @param {boolean} retrying @param {Words} words */
+function retryText(job, retrying, words) {
+  if (job === null || retrying) return say(words, "retrying");
+  const count = toRetry(job);
+  return say(words, count === job.progress.failed ? "retry_failed" : "retry", { count });
+}
+
+/** The text for a screen reader: at each quarter, change of state or connection, and the end; "" otherwise.
+ * @param {ViewInput | null} before @param {ViewInput} after @param {Words} [words] */
+export function announcement(before, after, words = english) {
+  const { job } = after;
+  if (job?.done) return before?.job?.done ? "" : sentence(job, words);
+  const lost = (/** @type {ViewInput | null} */ seen) => seen !== null && LOST.includes(seen.link);
+  if (lost(after) && (!lost(before) || before?.link !== after.link))
+    return after.link === "offline" ? say(words, "say_link_lost") : link(after, words).text;
+  if (lost(before) && !lost(after) && after.link !== "connecting") return say(words, "say_link_back");
+  if (!job) return "";
+  if (!before?.job || badge(before.job, words).text !== badge(job, words).text) return badge(job, words).text;
+  const quarter = (/** @type {ViewInput} */ seen) =>
+    Math.floor(((seen.job && barValue(seen.job, seen.floor)) || 0) / 25);
+  return quarter(after) > quarter(before)
+    ? say(words, "say_percent", { percent: percentText(barValue(job, after.floor) ?? 0, words) })
+    : "";
+}
+
+/** The result of a check, in words.
+ * @param {{outcome: string, status: number | null}} found @param {Words} [words] */
+export function checkText(found, words = english) {
+  if (found.outcome !== "failed") return say(words, found.outcome === "same" ? "found_same" : "found_news");
+  return found.status === null
+    ? say(words, "found_failed")
+    : say(words, "found_trouble", { status: String(found.status) });
+}
+
+/**
+ * Why a request was refused.
+ * @param {{detail?: unknown} | null} problem
+ * @param {number | null} status
+ * @param {Words} [words]
+ */
+export function refusal(problem, status, words = english) {
+  if (typeof problem?.detail === "string" && problem.detail) return harmless(problem.detail, MESSAGE_LENGTH);
+  return status === null ? say(words, "no_contact") : say(words, "bad_status", { status: String(status) });
+}

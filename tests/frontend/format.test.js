@@ -1,0 +1,84 @@
+/*
+ * Texts, numbers, sizes and names in words, and items in one line.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { byteSize, duration, harmless, rateText } from "../../frontend/view/format.js";
+import { itemLine } from "../../frontend/view/item-line.js";
+import { english } from "../../frontend/view/locale/en.js";
+
+const ITEM = { index: 0, size: 1, message: null, error: null, result: null, attempt: 1, worker: null };
+
+test("names are made harmless: nothing invisible stays, nothing is markup", () => {
+  const cases = [
+    ["a\nevent: done\r\tb", "a\\nevent: done\\r\\tb"],
+    ["evil\u202Egpj.exe", "evil\\u202Egpj.exe"],
+    ["\u2066a\u2069\u200E\u200F\u061C", "\\u2066a\\u2069\\u200E\\u200F\\u061C"],
+    ["\u2028\u2029\u0085\u0000\u001B[31m\u007F", "\\u2028\\u2029\\u0085\\u0000\\u001B[31m\\u007F"],
+    ["half \uD83D pair", "half \\uD83D pair"],
+    ["<img src=x onerror=alert(1)>.png", "<img src=x onerror=alert(1)>.png"],
+    ["日本語 👩‍👩‍👧 עברית.txt", "日本語 👩‍👩‍👧 עברית.txt"],
+  ];
+  for (const [name, wanted] of cases) assert.equal(harmless(name), wanted);
+});
+
+test("long names are shortened in the middle, and keep their end", () => {
+  const short = harmless(`${"x".repeat(500)}.final.csv`, 40);
+  assert.deepEqual([[...short].length, short.endsWith(".final.csv"), short.includes("…")], [40, true, true]);
+  assert.ok(
+    !/[\ud800-\udfff]/.test(harmless("👍".repeat(50), 20).replaceAll("👍", "")),
+    "no character is cut in half",
+  );
+});
+
+test("times, rates and sizes are as exact as is of use", () => {
+  const times = /** @type {[number, string][]} */ ([
+    [0.4, "0 s"],
+    [59.6, "1 min"],
+    [80, "1 min 20 s"],
+    [754, "13 min"],
+    [3_600, "1 h"],
+    [11_100, "3 h 5 min"],
+    [400_000, "5 days"],
+  ]);
+  for (const [seconds, wanted] of times) assert.equal(duration(seconds, english), wanted);
+  for (const [rate, wanted] of /** @type {[number, string][]} */ ([
+    [2.14, "2.1 files/s"],
+    [1, "1 file/s"],
+    [0.2, "12 files/min"],
+    [1234.5, "1,230 files/s"],
+  ]))
+    assert.equal(rateText(rate, english), wanted);
+  for (const [bytes, wanted] of /** @type {[number, string][]} */ ([
+    [0, "0 bytes"],
+    [1, "1 byte"],
+    [999, "999 bytes"],
+    [1_000, "1 kB"],
+    [3_400_000, "3.4 MB"],
+    [2_147_483_648, "2.1 GB"],
+  ]))
+    assert.equal(byteSize(bytes, english).replace(/\s/g, " "), wanted);
+});
+
+test("small results fit on a line", () => {
+  const line = itemLine({
+    ...ITEM,
+    name: "a.csv",
+    state: "succeeded",
+    result: { rows: 1000, ok: true, columns: [{}, {}] },
+  });
+  assert.equal(line.message, "rows: 1,000 · ok: true · columns: 2 entries");
+  assert.equal(itemLine({ ...ITEM, name: "b", state: "failed" }).message, "no reason given");
+});
+
+test("every placeholder in the table is known to the code", () => {
+  const known = new Set(
+    `kind processed total rate duration n m count attempt max name succeeded failed message state status id from to
+    reason percent size date accept value minimum maximum sent text time what worker names more stops`.split(
+      /\s+/,
+    ),
+  );
+  for (const [key, entry] of Object.entries(english))
+    for (const text of typeof entry === "string" ? [entry] : Object.values(entry))
+      for (const [, name] of text.matchAll(/\{(\w+)\}/g)) assert.ok(known.has(name), `${key}: {${name}}`);
+});
