@@ -1,7 +1,8 @@
 """Follows one job until it is done: does over HTTP what watchdog.py decides, and reports back what happened.
 
 It must not decide when to poll, reopen or give up, and must not know how jobs are submitted.
-Next: watchdog.py; client.py, which offers this as `Client.watch`; frontend/client/follower.js, the same in a browser.
+Next: watchdog.py; client.py, which offers this as `Client.watch`;
+frontend/client/follower.js, the same in a browser.
 """
 
 from __future__ import annotations
