@@ -161,6 +161,8 @@ def test_a_loop_that_is_left_early_leaves_nothing_behind(server: Server) -> None
     job = plain.submit("rehearsal", url=server.url, total=50, options={"seconds": 60})
     for _ in plain.watch(job["id"], url=server.url):
         break
+    else:
+        pytest.fail("the loop ended by itself")
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
     plain.cancel(job["id"], url=server.url)
     plain.wait(job["id"], url=server.url)

@@ -132,7 +132,7 @@ def test_several_jobs_on_one_stream(server: Server) -> None:
                 done.add(data["id"])
             if done == {one["id"], two["id"]} and gone:
                 break
-    assert gone == {nobody}
+    assert (done, gone) == ({one["id"], two["id"]}, {nobody})
 
 
 def test_the_stream_of_all_hears_of_new_jobs(server: Server) -> None:
@@ -140,9 +140,8 @@ def test_the_stream_of_all_hears_of_new_jobs(server: Server) -> None:
         lines = answer.iter_lines()
         next(lines)
         job = rehearse(server)
-        for name, data in events(lines):
-            if name == "job" and data["id"] == job["id"] and data["done"]:
-                break
+        news = (data for name, data in events(lines) if name == "job" and data["id"] == job["id"])
+        assert any(data["done"] for data in news), "the stream ended before the job did"
 
 
 def test_bad_streams(server: Server) -> None:
@@ -217,6 +216,8 @@ def test_the_passing_of_time_is_news_too(start_server: StartServer, tmp_path: Pa
                 gate.touch()
             if all(one.get("done") for one in newest):
                 break
+        else:
+            pytest.fail("the stream ended before both jobs did")
     for job_id, alarm in ((hangs["id"], "stalled"), (waits["id"], "waiting_long")):
         healths = [one["health"] for one in told[job_id]]
         assert alarm in healths
