@@ -6,12 +6,10 @@ What is on one connection is struck together, streams and polls alike. Must not 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.faults.wire import HOST, closed
+from tests.faults.wire import HOST, closed, reset
 
 
 class Cutter:
@@ -85,10 +83,7 @@ class _Wire:
         self._lost = asyncio.Event()
 
     def reset(self) -> None:
-        sock = self._writer.get_extra_info("socket")
-        if sock.fileno() >= 0:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        reset(self._writer)
 
     def lose(self) -> None:
         self._lost.set()
