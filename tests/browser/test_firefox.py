@@ -7,7 +7,6 @@ import asyncio
 import os
 import re
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -148,13 +147,12 @@ def over(job_id: str, screen: dict[str, Any]) -> bool:
 
 async def until(tab: Tab, check: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first screen, from now on, that passes."""
-    end = time.monotonic() + PATIENCE_S
-    while True:
+
+    async def passing() -> dict[str, Any] | None:
         screen: dict[str, Any] | None = await tab.call(SCREEN)
-        if screen is not None and check(screen):
-            return screen
-        assert time.monotonic() < end, f"not shown within {PATIENCE_S} s; last: {screen}"
-        await asyncio.sleep(0.05)
+        return screen if screen is not None and check(screen) else None
+
+    return await soon(passing, PATIENCE_S)
 
 
 async def test_a_stream_that_is_cut_is_opened_again(scene: Scene) -> None:

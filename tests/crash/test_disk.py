@@ -6,7 +6,6 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,10 @@ def submit(server: Server, kind: str, **fields: Any) -> httpx.Response:
 
 def test_a_full_disk(cramped: Server, tmp_path: Path) -> None:
     diary = {"diary": str(tmp_path / "diary")}
+    gate = tmp_path / "gate"
+    gate.mkdir()
     accepted = [
-        cramped.submit("hang", total=2, options={"seconds": 3}),
+        cramped.submit("hang", items=["one", "two"], options={"gate": str(gate)}),
         cramped.submit("hang", total=6, options={"seconds": 0.2}),
         cramped.submit("note", items=[f"n/{number}" for number in range(30)], options=diary),
     ]
@@ -89,7 +90,9 @@ def test_a_full_disk(cramped: Server, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (sent.status_code, sent.json()["code"]) in ((507, "storage_full"), (503, "store_unavailable"))
     shown = [cramped.job(one["id"]) for one in accepted]  # who only looks is served
-    time.sleep(3)  # the items that run end meanwhile, and cannot say so
+    (gate / "open").touch()  # the items that run end, and cannot say so
+    eventually(lambda: (gate / "one").exists() and (gate / "two").exists())
+    assert submit(cramped, "hang", total=1).status_code == 503
     filler.unlink()
     eventually(lambda: ready(cramped) == (200, []))
     for one, before in zip(accepted, shown, strict=True):

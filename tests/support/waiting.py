@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,11 +23,14 @@ def eventually(check: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
         time.sleep(0.02)
 
 
-async def soon(check: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
-    """As `eventually`, without blocking the loop."""
+async def soon(check: Callable[[], T | Awaitable[T]], patience_s: float = PATIENCE_S) -> T:
+    """As `eventually`, without blocking the loop; the check may be awaitable itself."""
     end = time.monotonic() + patience_s
     while True:
-        if value := check():
+        value = check()
+        if isinstance(value, Awaitable):
+            value = await value
+        if value:
             return value
         assert time.monotonic() < end, f"not within {patience_s} s: {check}"
         await asyncio.sleep(0.01)

@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import sqlite3
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -57,11 +56,12 @@ async def ended(store: SQLiteStore, url: str, *states: str) -> str:
 
 async def counted(store: SQLiteStore, **wanted: int) -> None:
     """Wait until the store counts so many webhooks."""
-    nothing = {"waiting": 0, "failing": 0, "given_up": 0}
-    end = time.monotonic() + 30
-    while (found := (await store.overview()).webhooks) != {**nothing, **wanted}:
-        assert time.monotonic() < end, found
-        await asyncio.sleep(0.01)
+    counts = {"waiting": 0, "failing": 0, "given_up": 0, **wanted}
+
+    async def so_many() -> bool:
+        return (await store.overview()).webhooks == counts
+
+    await soon(so_many)
 
 
 async def told(store: SQLiteStore, job_id: str) -> list[str]:
