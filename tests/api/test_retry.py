@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 from unstuck.files.folder import DataFolder
@@ -215,10 +215,7 @@ def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path / "data")
     folder.open()
     other = tmp_path / "other"
-    other.mkdir()
-    if os.system(f"mount -t tmpfs -o size=1m tmpfs {other}") != 0:
-        pytest.skip("needs the right to mount a file system")
-    try:
+    with mounted(other, "size=1m"):
         (other / "00000.csv").write_bytes(b"over there")
         folder.job("old").mkdir()
         folder.inputs("old").symlink_to(other)
@@ -226,8 +223,6 @@ def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path) -> None:
         settle(folder, "new")
         assert folder.input("new", "00007.csv").read_bytes() == b"over there"
         assert folder.input("new", "00007.csv").stat().st_nlink == 1
-    finally:
-        os.system(f"umount {other}")
         folder.close()
 
 

@@ -4,7 +4,6 @@ that is refused, a server that is killed, and tabs that share a stream."""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,14 +18,13 @@ from tests.browser.firefox import Session, Tab, executable, running
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
 from tests.faults.stage import free_port
 from tests.faults.wire import STREAM
+from tests.support.machine import needs
 from tests.support.server import Server, StartServer
 from tests.support.waiting import soon
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(
-        executable() is None and "CI" not in os.environ, reason="needs Firefox (apt-get install firefox-esr)"
-    ),
+    needs(executable() or "firefox-esr", "firefox-esr"),
 ]
 
 #: A busy machine, and the policy's longest pause between two attempts (30 s).

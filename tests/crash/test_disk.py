@@ -15,6 +15,7 @@ import pytest
 
 from tests.crash.result import expected
 from tests.crash.siege import APP
+from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 
@@ -23,13 +24,8 @@ SIZE_MIB = 12
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield place
-    eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0)
+    with mounted(tmp_path / "small", f"size={SIZE_MIB}m"):
+        yield tmp_path / "small"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support import hanging
 from tests.support.events import Event, events, open_and_never_read
+from tests.support.machine import needs
 from tests.support.server import Server, StartServer
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -91,7 +91,7 @@ def test_a_finished_job_is_one_event_and_then_204(server: Server) -> None:
         assert (answer.status_code, b'"done":true' in answer.content) == (200, True)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@needs("curl", "curl")
 def test_curl_shows_events_from_the_first_instant_and_ends(server: Server) -> None:
     job = rehearse(server, total=10, seconds=0.2)
     command = ["curl", "-sN", f"{server.url}{job['links']['events']}"]
