@@ -264,7 +264,11 @@ def test_many_at_once_never_overfill_the_queue(start_server: StartServer) -> Non
 def test_all_that_was_asked_for_goes_along_with_a_retry(start_server: StartServer) -> None:
     environ = {"webhook_secret": f"whsec_{base64.b64encode(bytes(32)).decode()}"}
     server = start_server("--workers", "1", **environ)
-    wishes = {"max_errors": 3, "item_limit_seconds": 7.5, "webhook_url": "https://example.invalid/hook?a=1"}
+    wishes: dict[str, Any] = {
+        "max_errors": 3,
+        "item_limit_seconds": 7.5,
+        "webhook_url": "https://example.invalid/hook?a=1",
+    }
     failing = {"seconds": 0, "failures": 1}
     old = server.until_done(server.submit("rehearsal", total=2, options=failing, **wishes)["id"])
     new = server.until_done(retry(server, old).json()["id"])

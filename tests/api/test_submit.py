@@ -226,11 +226,12 @@ def test_a_large_upload_is_never_whole_in_memory(start_server: StartServer, tmp_
     assert server.process is not None
     size = 300 * 1024 * 1024
     source = tmp_path / "large"
-    with source.open("wb") as file:
-        file.truncate(size)
+    with source.open("wb") as sparse:
+        sparse.truncate(size)
+    status_of_it = Path(f"/proc/{server.process.pid}/status")
 
     def peak() -> int:
-        status = Path(f"/proc/{server.process.pid}/status").read_text()  # type: ignore[union-attr]
+        status = status_of_it.read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
     before = peak()

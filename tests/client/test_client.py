@@ -86,8 +86,9 @@ async def test_retry(server: Server) -> None:
 async def test_limits_and_wishes_of_a_submission(server: Server) -> None:
     wishes: dict[str, Any] = {"priority": 3, "max_attempts": 2, "deadline_seconds": 60.5, "item_limit_seconds": 9}
     async with Client(server.url) as client:
-        for content in ({"total": 1}, {"files": [("a", b"x")]}):
-            job = await client.submit("rehearsal", **content, **wishes)  # type: ignore[arg-type]
+        contents: list[dict[str, Any]] = [{"total": 1}, {"files": [("a", b"x")]}]
+        for content in contents:
+            job = await client.submit("rehearsal", **content, **wishes)
             assert (job["priority"], job["max_attempts"], job["deadline_at"] is None) == (3, 2, False)
         with pytest.raises(ServerRefused) as caught:
             await client.submit("rehearsal", total=1, webhook_url="https://example.org/hook")

@@ -109,7 +109,7 @@ class Siege:
         before = self.server.process
 
         def strike() -> None:
-            process = eventually(lambda: self.server.process is not before and self.server.process)
+            process = eventually(lambda: self.server.process if self.server.process is not before else None)
             time.sleep(after_s)
             process.kill()
             process.wait()

@@ -133,9 +133,9 @@ def test_a_database_that_is_damaged_under_a_running_server(start_server: StartSe
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (path.stat().st_size - 4096))
-    answer = eventually(lambda: (a := submit(server, "rehearsal", total=1)).status_code != 202 and a)
+    answer = eventually(lambda: a if (a := submit(server, "rehearsal", total=1)).status_code != 202 else None)
     assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
-    _, troubles = eventually(lambda: (r := ready(server))[0] == 503 and r)
+    _, troubles = eventually(lambda: r if (r := ready(server))[0] == 503 else None)
     assert any("malformed" in trouble or "damaged" in trouble for trouble in troubles), troubles
     listed = httpx.get(f"{server.url}/api/jobs", timeout=30)
     assert listed.status_code in (200, 503)

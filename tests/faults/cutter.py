@@ -43,6 +43,9 @@ class Cutter:
     def open(self) -> int:
         return len(self._wires)
 
+    def has_carried(self, count: int) -> bool:
+        return self.carried >= count
+
     def hold(self) -> None:
         """A black hole: nothing gets through; what waited arrives when it is over."""
         self._passes.clear()

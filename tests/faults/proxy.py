@@ -137,6 +137,9 @@ class Proxy:
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    def was_asked(self, times: int) -> bool:
+        return len(self.asked) >= times
+
     @property
     def open(self) -> list[Asked]:
         """The requests that are in flight, open streams among them."""

@@ -12,6 +12,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ async def twelve_tabs_of_one_browser_in_trouble(stage: Stage) -> None:
         for mode in (Mode(Trouble.RESET), REFUSED, Mode(Trouble.HALF_OPEN)):
             before = len(scene.proxy.asked)
             await scene.proxy.set(mode)
-            await soon(lambda before=before: len(scene.proxy.asked) > before)  # type: ignore[misc]
+            await soon(partial(scene.proxy.was_asked, before + 1))
         await scene.cancel()
         await scene.until_done()
         await scene.proxy.set(PASS)
@@ -247,7 +248,7 @@ ACTS: list[Act] = [
 def outcomes(request: pytest.FixtureRequest) -> dict[str, BaseException | None]:
     """What became of the acts that were asked for, by name: None where all was right."""
     names = {
-        item.callspec.params["act"].__name__
+        item.callspec.id
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_it_ends_in_the_truth"
         if not any(mark.args[0] for mark in item.iter_markers("skipif"))

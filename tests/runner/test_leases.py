@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.support.clock import Clock
 from tests.support.jobs import submitted, until_done
@@ -47,11 +48,11 @@ def flaky(file: Path | None, report: unstuck.Report) -> dict:
 
 
 @asynccontextmanager
-async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIterator[Runner]:
+async def running(store: SQLiteStore, tmp_path: Path, **more: Any) -> AsyncIterator[Runner]:
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
     folder = DataFolder(tmp_path)
-    crew = Crew(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
+    crew = Crew(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})
     runner = Runner(store, folder, crew)
     await runner.start()
     try:

@@ -114,7 +114,7 @@ async def test_wakes_tell_of_each_visible_commit(store: SQLiteStore) -> None:
     await store.apply([finish(claimed)])
     await store.remove(job_id)
     await soon(lambda: heard and heard[-1] == {job_id: None})
-    states = [woken[job_id].state if woken[job_id] else None for woken in heard]  # type: ignore[union-attr]
+    states = [job and job.state for job in (woken[job_id] for woken in heard)]
     assert states == ["queued", "running", "completed", None]
 
 

@@ -8,8 +8,9 @@ import itertools
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.support.waiting import soon
 from tests.webhooks.receiver import SECRET, SILENCE, Receive, Received, Say, closed_port, verified
 from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest
-from unstuck.jobs.job import Cancel
+from unstuck.jobs.job import Cancel, Job
 from unstuck.jobs.snapshot import public
 from unstuck.jobs.timeline import What
 from unstuck.store.sqlite import SQLiteStore
@@ -287,13 +288,17 @@ async def test_urls_are_checked_when_they_come(store: SQLiteStore) -> None:
         assert (refused.value.code, refused.value.status) == ("invalid_webhook_url", 422)
 
 
+def rung(bell: asyncio.Event, _: Mapping[str, Job | None]) -> None:
+    bell.set()
+
+
 async def test_it_can_be_stopped_at_the_very_moment_of_a_wake(store: SQLiteStore) -> None:
     """In which a wait may end and be cancelled at once; then the cancellation must win."""
     for turns in range(8):
         webhooks = Webhooks(store, Terms(keys=keys(SECRET)))
         woken = asyncio.Event()
         await webhooks.start()
-        store.on_wake(lambda _, woken=woken: woken.set())  # type: ignore[misc]
+        store.on_wake(partial(rung, woken))
         await ended(store, "https://hook.invalid/")
         await woken.wait()
         for _ in range(turns):
