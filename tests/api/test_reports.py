@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -257,12 +258,16 @@ class Open:
         return found
 
 
+def has_processed(count: int, job: dict[str, Any]) -> bool:
+    return bool(job["progress"]["processed"] == count)
+
+
 def test_each_line_is_taken_when_it_comes(server: Server) -> None:
     job = submit(server, total=5)
     reporter = Open(server, job)
     for count in (1, 2, 3):
         reporter.say(lines({"processed": count}))
-        server.until(job["id"], lambda one, count=count: one["progress"]["processed"] == count)  # type: ignore[misc]
+        server.until(job["id"], partial(has_processed, count))
     reporter.say(b'{"processed"')
     reporter.socket.close()  # it vanished in the middle of a line
     assert report(server, job).json()["progress"]["processed"] == 3

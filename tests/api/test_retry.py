@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 from unstuck.files.folder import DataFolder
@@ -215,10 +215,7 @@ def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path / "data")
     folder.open()
     other = tmp_path / "other"
-    other.mkdir()
-    if os.system(f"mount -t tmpfs -o size=1m tmpfs {other}") != 0:
-        pytest.skip("needs the right to mount a file system")
-    try:
+    with mounted(other, "size=1m"):
         (other / "00000.csv").write_bytes(b"over there")
         folder.job("old").mkdir()
         folder.inputs("old").symlink_to(other)
@@ -226,8 +223,6 @@ def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path) -> None:
         sync_links(folder, "new")
         assert folder.input("new", "00007.csv").read_bytes() == b"over there"
         assert folder.input("new", "00007.csv").stat().st_nlink == 1
-    finally:
-        os.system(f"umount {other}")
         folder.close()
 
 
@@ -269,7 +264,11 @@ def test_many_at_once_never_overfill_the_queue(start_server: StartServer) -> Non
 def test_all_that_was_asked_for_goes_along_with_a_retry(start_server: StartServer) -> None:
     environ = {"webhook_secret": f"whsec_{base64.b64encode(bytes(32)).decode()}"}
     server = start_server("--workers", "1", **environ)
-    wishes = {"max_errors": 3, "item_limit_seconds": 7.5, "webhook_url": "https://example.invalid/hook?a=1"}
+    wishes: dict[str, Any] = {
+        "max_errors": 3,
+        "item_limit_seconds": 7.5,
+        "webhook_url": "https://example.invalid/hook?a=1",
+    }
     failing = {"seconds": 0, "failures": 1}
     old = server.until_done(server.submit("rehearsal", total=2, options=failing, **wishes)["id"])
     new = server.until_done(retry(server, old).json()["id"])

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.support.http import raw, refused, traces
+from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 
@@ -225,11 +226,12 @@ def test_a_large_upload_is_never_whole_in_memory(start_server: StartServer, tmp_
     assert server.process is not None
     size = 300 * 1024 * 1024
     source = tmp_path / "large"
-    with source.open("wb") as file:
-        file.truncate(size)
+    with source.open("wb") as sparse:
+        sparse.truncate(size)
+    status_of_it = Path(f"/proc/{server.process.pid}/status")
 
     def peak() -> int:
-        status = Path(f"/proc/{server.process.pid}/status").read_text()  # type: ignore[union-attr]
+        status = status_of_it.read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
     before = peak()
@@ -245,10 +247,7 @@ def test_a_large_upload_is_never_whole_in_memory(start_server: StartServer, tmp_
 def test_no_room_on_the_disk(start_server: StartServer, tmp_path: Path) -> None:
     """The uploads' folder on a small file system of its own."""
     small = tmp_path / "small"
-    small.mkdir()
-    if os.system(f"mount -t tmpfs -o size=1m tmpfs {small}") != 0:
-        pytest.skip("needs the right to mount a file system")
-    try:
+    with mounted(small, "size=1m"):
         server = start_server("--workers", "1")
         files = server.data / "files"
         files.rmdir()
@@ -256,9 +255,6 @@ def test_no_room_on_the_disk(start_server: StartServer, tmp_path: Path) -> None:
         detail = refused(server, 507, "storage_full", **form(("a", b"x" * 3_000_000)))
         assert "room" in detail
         assert server.until_done(server.submit("checksum", {"a": b"fits"})["id"])["state"] == "completed"
-    finally:
-        server.stop()
-        os.system(f"umount {small}")
 
 
 def test_kinds_tell_what_can_be_submitted(server: Server) -> None:

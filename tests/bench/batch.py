@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def measure(rounds: int = 3, scale: float = 1.0) -> dict[str, float]:
     return {name: round(value, 3) for name, value in (medians | ratios).items()}
 
 
-def _job(server: Server, note, name: str, contents: list[bytes]) -> list[Path]:  # type: ignore[no-untyped-def]
+def _job(server: Server, note: Callable[[str, float], None], name: str, contents: list[bytes]) -> list[Path]:
     """Have them worked on, with somebody who watches; the stored files."""
     job = server.submit("checksum", {f"{index}.bin": content for index, content in enumerate(contents)})
     before = _cpu_s(server)
@@ -97,7 +98,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pools(files: list[Path], note) -> None:  # type: ignore[no-untyped-def]
+def _pools(files: list[Path], note: Callable[[str, float], None]) -> None:
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
         pool.map(digest, files[:WORKERS])  # they have started
         began = time.perf_counter()

@@ -44,7 +44,7 @@ def measure(rounds: int, scale: float) -> Table:
             for turn in range(rounds):
                 url = f"redis://127.0.0.1:{port}/0"
                 seconds = max(3.0 * scale, 0.5)
-                asked = ["taskset", "-c", str(SERVER_CORE), python, "-c", PROGRAM, url, str(seconds)]
+                asked = ["taskset", "-c", str(SERVER_CORE), str(python), "-c", PROGRAM, url, str(seconds)]
                 told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
                 samples.add(CELERY, **{"updates/s": float(told.stdout)})
                 say(f"  celery: round {turn + 1} of {rounds}")
@@ -63,7 +63,7 @@ def _python() -> Path:
     python = CACHE / "celery" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", CACHE / "celery"], check=True, timeout=PATIENCE_S)
-        install = [python, "-m", "pip", "install", "--quiet", "celery[redis]"]
+        install = [str(python), "-m", "pip", "install", "--quiet", "celery[redis]"]
         if subprocess.run(install, check=False, timeout=PATIENCE_S * 3, stderr=subprocess.DEVNULL).returncode:
             shutil.rmtree(CACHE / "celery")
             raise Absent("pip could not install celery[redis]")

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -37,7 +38,7 @@ async def stream(_: Request) -> EventSourceResponse:
     return EventSourceResponse(events())
 
 
-def broadcast(number: int, size: int) -> None:
+def broadcast(size: int, number: int) -> None:
     for queue in queues:
         queue.put_nowait({"id": number, "data": {"pad": "x" * (size - 10)}})
 
@@ -55,7 +56,7 @@ async def main(port: int) -> None:
         asked = Publish.of(order)
         if publishing is not None:
             publishing.cancel()
-        publishing = asyncio.create_task(pace(asked, lambda number, asked=asked: broadcast(number, asked.size)))
+        publishing = asyncio.create_task(pace(asked, partial(broadcast, asked.size)))
     server.should_exit = server.force_exit = True
     await serving
 

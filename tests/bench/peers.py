@@ -53,7 +53,7 @@ def ours(jobs: int = 1, **settings: str) -> Start:
         environ = {f"UNSTUCK_{name.upper()}": text for name, text in settings.items()}
         with tempfile.TemporaryDirectory(prefix="unstuck-bench-") as folder:
             command = [sys.executable, "-m", "tests.bench.product", str(port), folder, str(jobs)]
-            with Program(command, **environ) as program:
+            with Program(command, environ=environ) as program:
                 yield Served(program, program, port, program.paths())
 
     return start

@@ -13,7 +13,7 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ def compiled(source: str) -> Path:
 class Program:
     """One process that takes orders, with what it started; a context manager that ends it."""
 
-    def __init__(self, command: Sequence[str | Path], core: int = SERVER_CORE, **environ: str) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], core: int = SERVER_CORE, environ: Mapping[str, str] | None = None
+    ) -> None:
         self._heard = b""
         self._log = (CACHE / "log.txt").open("ab")
         # Through taskset, so that the core is given before the first thread starts.
@@ -62,7 +64,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=ROOT,
-            env={**os.environ, **environ},
+            env={**os.environ, **(environ or {})},
         )
 
     def __enter__(self) -> Program:
@@ -93,7 +95,7 @@ class Program:
             ready, _, _ = select.select([self.process.stdout], [], [], max(end - time.monotonic(), 0))
             more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
             if not more:
-                raise RuntimeError(f"{self.process.args} said nothing more; see {CACHE / 'log.txt'}")
+                raise RuntimeError(f"{self.process.args!r} said nothing more; see {CACHE / 'log.txt'}")
             self._heard += more
         line, self._heard = self._heard.split(b"\n", 1)
         return line.decode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import sys
+from functools import partial
 
 from tests.bench.orders import Publish, each_order, pace
 
@@ -17,7 +18,7 @@ from tests.bench.orders import Publish, each_order, pace
 async def main(port: int, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
 
-    def post(size: int) -> None:
+    def post(size: int, _number: int) -> None:
         connection.request("POST", path, body='{"pad":"' + "x" * (size - 10) + '"}')
         answer = connection.getresponse()
         answer.read()
@@ -29,7 +30,7 @@ async def main(port: int, path: str) -> None:
         asked = Publish.of(order)
         if publishing is not None:
             publishing.cancel()
-        publishing = asyncio.create_task(pace(asked, lambda _, asked=asked: post(asked.size)))
+        publishing = asyncio.create_task(pace(asked, partial(post, asked.size)))
 
 
 if __name__ == "__main__":

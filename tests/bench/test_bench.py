@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import struct
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from tests.bench.figures import Samples, as_table, markdown
 from tests.bench.processes import ROOT, compiled
 from tests.bench.run import SCENES
 from tests.bench.viewers import Window, last_ms, lateness_ms, percentile
+from tests.support.machine import needs
 
-needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+needs_cc = needs("cc", "gcc")
 
 
 def test_medians_of_what_was_sampled() -> None:

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import browser
 from tests.browser.log import Log, OpenPage
+from tests.support.held import COUNT
 from tests.support.server import Server
 
 
@@ -38,6 +39,7 @@ def open_page(chromium: Browser, server: Server) -> Iterator[OpenPage]:
     def open_(path: str = "/", on: Server | None = None, **options: Any) -> tuple[Page, Log]:
         context = chromium.new_context(**options)
         contexts.append(context)
+        context.add_init_script(f"({COUNT})()")
         context.add_init_script(WATCH_BAR)
         page, log = context.new_page(), Log()
         log.watch(page)

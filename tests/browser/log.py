@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Page, Request
+from playwright.sync_api import Dialog, Page, Request
 
 
 @dataclass
@@ -18,15 +18,22 @@ class Log:
 
     def watch(self, page: Page) -> None:
         page.on("request", self._asked)
-        for over in ("requestfinished", "requestfailed"):
-            page.on(over, lambda request: self.open.discard(str(id(request))))
+        page.on("requestfinished", self._answered)
+        page.on("requestfailed", self._answered)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
-        page.on("dialog", lambda dialog: (self.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._interrupted)
 
     def _asked(self, request: Request) -> None:
         self.requests.append(f"{request.method} {request.url}")
         self.open.add(str(id(request)))
+
+    def _answered(self, request: Request) -> None:
+        self.open.discard(str(id(request)))
+
+    def _interrupted(self, dialog: Dialog) -> None:
+        self.errors.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def count(self, part: str) -> int:
         return sum(part in request for request in self.requests)

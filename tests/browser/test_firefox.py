@@ -4,10 +4,8 @@ that is refused, a server that is killed, and tabs that share a stream."""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -20,14 +18,13 @@ from tests.browser.firefox import Session, Tab, executable, running
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
 from tests.faults.stage import free_port
 from tests.faults.wire import STREAM
+from tests.support.machine import needs
 from tests.support.server import Server, StartServer
 from tests.support.waiting import soon
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(
-        executable() is None and "CI" not in os.environ, reason="needs Firefox (apt-get install firefox-esr)"
-    ),
+    needs(executable() or "firefox-esr", "firefox-esr"),
 ]
 
 #: A busy machine, and the policy's longest pause between two attempts (30 s).
@@ -148,13 +145,12 @@ def over(job_id: str, screen: dict[str, Any]) -> bool:
 
 async def until(tab: Tab, check: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first screen, from now on, that passes."""
-    end = time.monotonic() + PATIENCE_S
-    while True:
+
+    async def passing() -> dict[str, Any] | None:
         screen: dict[str, Any] | None = await tab.call(SCREEN)
-        if screen is not None and check(screen):
-            return screen
-        assert time.monotonic() < end, f"not shown within {PATIENCE_S} s; last: {screen}"
-        await asyncio.sleep(0.05)
+        return screen if screen is not None and check(screen) else None
+
+    return await soon(passing, PATIENCE_S)
 
 
 async def test_a_stream_that_is_cut_is_opened_again(scene: Scene) -> None:

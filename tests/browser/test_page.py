@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.log import Log, OpenPage
+from tests.support.held import HELD
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 
@@ -38,11 +39,22 @@ def job_in(page: Page, server: Server) -> dict[str, Any]:
 
 
 def calm(page: Page, log: Log) -> None:
-    """Nothing streams and nothing polls any more: over more than two heartbeats' polls nothing is asked."""
-    eventually(lambda: page.evaluate("1") and not log.open)
-    asked = len(log.requests)
-    page.wait_for_timeout(4_000)  # the watchdog's first poll would come after 1 s, a running job's after 2 s
-    assert log.requests[asked:] == []
+    """Nothing streams and nothing will: no request is open, and no timer is left that could make one."""
+    eventually(lambda: not page.evaluate(HELD) and not log.open)
+
+
+def test_what_a_page_still_holds_is_seen(open_page: OpenPage, server: Server) -> None:
+    page, log = open_page("/static/words.js")
+    calm(page, log)
+    held = page.evaluate(f"""() => {{
+        setInterval(() => {{}}, 1234);
+        new EventSource("/api/events/stream");
+        fetch("/api/health");
+        return ({HELD})();
+    }}""")
+    assert sorted(held) == [
+        "it holds a timer of 1234 ms", f"it holds {server.url}/api/events/stream", "it waits for an answer"
+    ]  # fmt: skip
 
 
 def test_25_real_files_from_the_file_chooser_to_the_end(

@@ -86,8 +86,9 @@ async def test_retry(server: Server) -> None:
 async def test_limits_and_wishes_of_a_submission(server: Server) -> None:
     wishes: dict[str, Any] = {"priority": 3, "max_attempts": 2, "deadline_seconds": 60.5, "item_limit_seconds": 9}
     async with Client(server.url) as client:
-        for content in ({"total": 1}, {"files": [("a", b"x")]}):
-            job = await client.submit("rehearsal", **content, **wishes)  # type: ignore[arg-type]
+        contents: list[dict[str, Any]] = [{"total": 1}, {"files": [("a", b"x")]}]
+        for content in contents:
+            job = await client.submit("rehearsal", **content, **wishes)
             assert (job["priority"], job["max_attempts"], job["deadline_at"] is None) == (3, 2, False)
         with pytest.raises(ServerRefused) as caught:
             await client.submit("rehearsal", total=1, webhook_url="https://example.org/hook")
@@ -161,6 +162,8 @@ def test_a_loop_that_is_left_early_leaves_nothing_behind(server: Server) -> None
     job = plain.submit("rehearsal", url=server.url, total=50, options={"seconds": 60})
     for _ in plain.watch(job["id"], url=server.url):
         break
+    else:
+        pytest.fail("the loop ended by itself")
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
     plain.cancel(job["id"], url=server.url)
     plain.wait(job["id"], url=server.url)

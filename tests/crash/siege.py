@@ -16,6 +16,7 @@ import signal
 import sqlite3
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,9 +88,16 @@ class Siege:
     def open(self, people: Callable[[], None] | None = None) -> None:
         """Let people come: who submits (and whatever else `people` do), who watches, who asks."""
         duties = (people or self._people, self._view, self._poll)
-        self._threads = [threading.Thread(target=one, daemon=True) for one in duties]
+        self._threads = [threading.Thread(target=self._do, args=(one,), daemon=True) for one in duties]
         for thread in self._threads:
             thread.start()
+
+    def _do(self, duty: Callable[[], None]) -> None:
+        """A duty that breaks off is a finding: an exception in a thread would only be printed."""
+        try:
+            duty()
+        except Exception:
+            self.witness.wrong(traceback.format_exc())
 
     def kill(self) -> None:
         """It may have died before."""
@@ -101,7 +109,7 @@ class Siege:
         before = self.server.process
 
         def strike() -> None:
-            process = eventually(lambda: self.server.process is not before and self.server.process)
+            process = eventually(lambda: self.server.process if self.server.process is not before else None)
             time.sleep(after_s)
             process.kill()
             process.wait()

@@ -6,7 +6,6 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from tests.crash.result import expected
 from tests.crash.siege import APP
+from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 
@@ -24,13 +24,8 @@ SIZE_MIB = 12
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a file system")
-    yield place
-    eventually(lambda: subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0)
+    with mounted(tmp_path / "small", f"size={SIZE_MIB}m"):
+        yield tmp_path / "small"
 
 
 @pytest.fixture
@@ -63,8 +58,10 @@ def submit(server: Server, kind: str, **fields: Any) -> httpx.Response:
 
 def test_a_full_disk(cramped: Server, tmp_path: Path) -> None:
     diary = {"diary": str(tmp_path / "diary")}
+    gate = tmp_path / "gate"
+    gate.mkdir()
     accepted = [
-        cramped.submit("hang", total=2, options={"seconds": 3}),
+        cramped.submit("hang", items=["one", "two"], options={"gate": str(gate)}),
         cramped.submit("hang", total=6, options={"seconds": 0.2}),
         cramped.submit("note", items=[f"n/{number}" for number in range(30)], options=diary),
     ]
@@ -89,7 +86,9 @@ def test_a_full_disk(cramped: Server, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (sent.status_code, sent.json()["code"]) in ((507, "storage_full"), (503, "store_unavailable"))
     shown = [cramped.job(one["id"]) for one in accepted]  # who only looks is served
-    time.sleep(3)  # the items that run end meanwhile, and cannot say so
+    (gate / "open").touch()  # the items that run end, and cannot say so
+    eventually(lambda: (gate / "one").exists() and (gate / "two").exists())
+    assert submit(cramped, "hang", total=1).status_code == 503
     filler.unlink()
     eventually(lambda: ready(cramped) == (200, []))
     for one, before in zip(accepted, shown, strict=True):
@@ -134,9 +133,9 @@ def test_a_database_that_is_damaged_under_a_running_server(start_server: StartSe
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (path.stat().st_size - 4096))
-    answer = eventually(lambda: (a := submit(server, "rehearsal", total=1)).status_code != 202 and a)
+    answer = eventually(lambda: a if (a := submit(server, "rehearsal", total=1)).status_code != 202 else None)
     assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
-    _, troubles = eventually(lambda: (r := ready(server))[0] == 503 and r)
+    _, troubles = eventually(lambda: r if (r := ready(server))[0] == 503 else None)
     assert any("malformed" in trouble or "damaged" in trouble for trouble in troubles), troubles
     listed = httpx.get(f"{server.url}/api/jobs", timeout=30)
     assert listed.status_code in (200, 503)

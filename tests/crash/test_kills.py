@@ -21,6 +21,7 @@ from tests.crash.siege import APP, Siege, workers_of
 from tests.crash.stops import play_stop
 from tests.crash.witness import Witness
 from tests.support.server import StartServer
+from tests.support.waiting import eventually
 
 SEED = 1
 
@@ -52,6 +53,20 @@ def test_single_workers(tmp_path: Path) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chance.choice(workers), signal.SIGKILL)
         assert siege.judge() == []
+    finally:
+        siege.close()
+
+
+def test_a_duty_that_breaks_off_is_a_finding(tmp_path: Path) -> None:
+    def people() -> None:
+        raise RuntimeError("out of ideas")
+
+    siege = Siege(tmp_path, SEED)
+    try:
+        siege.up()
+        siege.open(people)
+        eventually(lambda: siege.witness.wrongs)
+        assert "out of ideas" in siege.witness.wrongs[0]
     finally:
         siege.close()
 

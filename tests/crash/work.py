@@ -40,13 +40,18 @@ def note(file: Path | None, report: unstuck.Report, *, diary: str, seconds: floa
 
 
 @unstuck.kind("hang", needs_file=False)
-def hang(file: Path | None, report: unstuck.Report, *, seconds: float = 3600.0) -> None:
-    """Work that says nothing for long, and can be stopped."""
+def hang(file: Path | None, report: unstuck.Report, *, seconds: float = 3600.0, gate: str = "") -> None:
+    """Work that says nothing for long, and can be stopped.
+
+    With a gate, which is a folder, it ends as soon as `open` stands there, and leaves a file of its own name.
+    """
     report(0.1)
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and not (gate and (Path(gate) / "open").exists()):
         report(0.1)
         time.sleep(0.01)
+    if gate:
+        (Path(gate) / report.name).touch()
 
 
 @unstuck.kind("chatter", needs_file=False)

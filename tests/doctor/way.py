@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -12,14 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
+from tests.support.machine import needs
 from tests.support.waiting import eventually
 
-needs_nginx = pytest.mark.skipif(
-    shutil.which("nginx") is None and "CI" not in os.environ, reason="needs nginx (apt-get install nginx-light)"
-)
-needs_caddy = pytest.mark.skipif(shutil.which("caddy") is None, reason="needs Caddy (apt-get install caddy)")
+needs_nginx = needs("nginx", "nginx-light")
+needs_caddy = needs("caddy", "caddy")
 
 
 @asynccontextmanager

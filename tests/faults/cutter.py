@@ -6,12 +6,10 @@ What is on one connection is struck together, streams and polls alike. Must not 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.faults.wire import HOST, closed
+from tests.faults.wire import HOST, closed, reset
 
 
 class Cutter:
@@ -44,6 +42,9 @@ class Cutter:
     @property
     def open(self) -> int:
         return len(self._wires)
+
+    def has_carried(self, count: int) -> bool:
+        return self.carried >= count
 
     def hold(self) -> None:
         """A black hole: nothing gets through; what waited arrives when it is over."""
@@ -85,10 +86,7 @@ class _Wire:
         self._lost = asyncio.Event()
 
     def reset(self) -> None:
-        sock = self._writer.get_extra_info("socket")
-        if sock.fileno() >= 0:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        reset(self._writer)
 
     def lose(self) -> None:
         self._lost.set()

@@ -17,6 +17,7 @@ from functools import partial
 from tests.faults import processes
 from tests.faults.devtools import Browser, Tab
 from tests.faults.judge import Screen
+from tests.support.held import COUNT
 
 #: Any document of the same origin that is not ours, so that the dialog is all that asks for anything.
 BARE_PAGE = "/static/define.js"
@@ -26,25 +27,6 @@ BACK_S = 30.0
 #: A page that runs answers sooner.
 ANSWERED_S = 0.3
 
-_COUNT = """() => {
-  const now = () => (performance.timeOrigin + performance.now()) / 1000;
-  const held = window.held = { streams: new Set(), timers: new Map(), asked: [] };
-  window.EventSource = class extends EventSource {
-    constructor(url) { super(url); held.streams.add(this); held.asked.push([now(), `the stream ${url}`]); }
-  };
-  for (const name of ["Timeout", "Interval"]) {
-    const [set, clear] = [window[`set${name}`], window[`clear${name}`]];
-    window[`set${name}`] = (call, ms, ...given) => {
-      const ring = () => { if (name === "Timeout") held.timers.delete(timer); call(...given); };
-      const timer = set(ring, ms);
-      held.timers.set(timer, `a timer of ${Math.round(ms)} ms`);
-      return timer;
-    };
-    window[`clear${name}`] = (timer) => { held.timers.delete(timer); clear(timer); };
-  }
-  const fetch = window.fetch;
-  window.fetch = (what, how) => { held.asked.push([now(), `a fetch of ${what}`]); return fetch(what, how); };
-}"""
 _HOLDS = """async () => {
   const ended = window.seen.find((screen) => screen.sentence).at;
   const { streams, timers, asked } = window.held;
@@ -131,7 +113,7 @@ class Dialog:
         tab = await browser.new_tab(profile)
         await tab.send("Security.setIgnoreCertificateErrors", {"ignore": True})
         await tab.goto(f"{url}{BARE_PAGE}")
-        await tab.call(_COUNT)
+        await tab.call(COUNT)
         await tab.call(_LOAD)
         return Dialog(tab)
 
@@ -147,6 +129,9 @@ class Dialog:
 
     async def screens(self) -> list[Screen]:
         return [Screen.of(seen) for seen in await self.tab.call("() => window.seen")]
+
+    async def live(self) -> bool:
+        return bool(await self.tab.call("() => window.seen.at(-1)?.link === 'Live'"))
 
     async def ended(self) -> bool:
         return bool(await self.tab.call("() => Boolean(window.seen.at(-1)?.sentence)"))

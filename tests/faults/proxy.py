@@ -16,7 +16,6 @@ import asyncio
 import math
 import random
 import socket
-import struct
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,6 +33,7 @@ from tests.faults.wire import (
     one_answer_only,
     pieces,
     read_asked,
+    reset,
     respelled,
     split_badly,
 )
@@ -111,10 +111,7 @@ class _Line:
         self._writer.close()
 
     def reset(self) -> None:
-        """RST: with no time to linger, closing throws everything away and says so."""
-        sock = self._writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        reset(self._writer)
 
 
 class Proxy:
@@ -139,6 +136,9 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
+
+    def was_asked(self, times: int) -> bool:
+        return len(self.asked) >= times
 
     @property
     def open(self) -> list[Asked]:

@@ -299,6 +299,19 @@ async def test_chance_comes_from_the_seed(origin: Origin) -> None:
     assert await dropped(2) != first
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_reset_of_what_has_just_been_closed_is_none(proxy: Proxy, origin: Origin, turns: int) -> None:
+    stream = Client(proxy, EVENTS)
+    origin.say("a")
+    await soon(lambda: stream.events)
+    (line,) = proxy._lines
+    line.close()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await proxy.set(Mode(Trouble.RESET))
+    await stream.until_ended()
+
+
 async def test_a_server_that_is_gone_is_a_reset() -> None:
     async with Proxy(1) as proxy:
         assert isinstance(await Client(proxy, STATUS).until_ended(), ConnectionResetError)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -59,6 +61,17 @@ async def closed(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with suppress(ConnectionError):
         await writer.wait_closed()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """RST: with no time to linger, closing throws everything away and says so.
+
+    A connection is known for some turns of the loop after its socket was closed; then nothing is left to reset.
+    """
+    sock = writer.get_extra_info("socket")
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def chunk(event: bytes) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.clock import Clock
 from tests.support.jobs import finish
+from tests.support.machine import mounted
 from tests.support.waiting import soon
 from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.files import retention as r
@@ -212,10 +213,7 @@ async def test_what_cannot_be_removed_is_told_and_stops_nothing(
     """A mount point in a job's folder can be removed by nobody, root included."""
     job_id, other = await finished(store, folder, 1), await finished(store, folder, 1)
     pinned = folder.job(job_id) / "out"
-    pinned.mkdir()
-    if os.system(f"mount -t tmpfs tmpfs {pinned} 2>/dev/null") != 0:
-        pytest.skip("needs the right to mount a file system")
-    try:
+    with mounted(pinned):
         keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
         pass_time(KEEP_S + 1, clock, steady)
         assert await keeping.expire() == 2
@@ -223,8 +221,6 @@ async def test_what_cannot_be_removed_is_told_and_stops_nothing(
         assert "cannot be removed" in caplog.text
         await remove_orphans(folder, store)
         assert "cannot be removed" in caplog.text.splitlines()[-1]
-    finally:
-        os.system(f"umount {pinned}")
     await remove_orphans(folder, store)
     assert folder.job_folders() == []
     assert other not in folder.job_folders()

@@ -14,6 +14,7 @@ from unstuck.jobs.job import (
     Cancel,
     CheckHealth,
     Claim,
+    Command,
     Fail,
     Finish,
     HealthLimits,
@@ -35,7 +36,7 @@ class AnySequence(RuleBasedStateMachine):
         self.percent = 0.0
         self.final: Job | None = None
 
-    def attempt(self, command: object) -> None:
+    def attempt(self, command: Command) -> None:
         before = self.bench.job
         self.bench.now += 0.5
         try:
@@ -56,7 +57,7 @@ class AnySequence(RuleBasedStateMachine):
         fraction = data.draw(st.none() | st.floats(-1, 2))
         error = data.draw(st.sampled_from([BROKEN, PASSING]))
         state = data.draw(st.sampled_from(list(ItemState)))
-        commands = [
+        commands: list[Command] = [
             Claim("j", index, 30.0),
             Renew("j", index, lease, 30.0),
             Report("j", index, lease, self.bench.now, fraction),
@@ -77,7 +78,8 @@ class AnySequence(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.bench.now > 105)
     def end_early(self, data: st.DataObject) -> None:
-        self.attempt(data.draw(st.sampled_from([Cancel("j"), Fail("j", BROKEN)])))
+        commands: list[Command] = [Cancel("j"), Fail("j", BROKEN)]
+        self.attempt(data.draw(st.sampled_from(commands)))
 
     @rule(seconds=st.sampled_from([1.0, 25.0, 700.0]))
     def time_passes(self, seconds: float) -> None:

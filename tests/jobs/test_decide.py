@@ -15,6 +15,7 @@ from unstuck.jobs.job import (
     Cancel,
     CheckHealth,
     Claim,
+    Command,
     Fail,
     Finish,
     Health,
@@ -99,8 +100,10 @@ def test_a_finished_job_takes_no_command(state: State) -> None:
     job = replace(job_of(1), state=state)
     item = Item(index=0, name="a", lease=1, lease_until=9.0)
     finish = Finish("j", 0, 1, ItemState.SUCCEEDED, 0.0)
-    commands = [Claim("j", 0, 1.0), Renew("j", 0, 1, 1.0), Report("j", 0, 1, 0.0), finish, Release("j", 0, 1)]
-    for command in [*commands, Cancel("j")]:
+    commands: list[Command] = [
+        Claim("j", 0, 1.0), Renew("j", 0, 1, 1.0), Report("j", 0, 1, 0.0), finish, Release("j", 0, 1), Cancel("j")
+    ]  # fmt: skip
+    for command in commands:
         with pytest.raises(JobFinished):
             decide(job, command, 1.0, item)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from unstuck.jobs.job import (
     Cancel,
     CheckHealth,
     Claim,
+    Command,
     Fail,
     Health,
     HealthLimits,
@@ -36,7 +38,7 @@ ALARMS = HealthLimits(expiry_s=2_000.0)
 class Desk:
     """One job whose work runs elsewhere, as a store would keep it. No total: it is only counted."""
 
-    def __init__(self, total: int | None, **more: object) -> None:
+    def __init__(self, total: int | None, **more: Any) -> None:
         counted = total is None
         self.job = job_of(total or 0, external=True, counted=counted, open_end=counted, **more)
         if counted:
@@ -48,8 +50,8 @@ class Desk:
         for told in reports:
             self.keep(apply_report(self.job, told, self.now, lambda at: dict(enumerate(self.items)).get(at)))
 
-    def take(self, command: object) -> None:
-        self.keep([decide(self.job, command, self.now)])  # type: ignore[arg-type]
+    def take(self, command: Command) -> None:
+        self.keep([decide(self.job, command, self.now)])
 
     def keep(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -212,16 +214,16 @@ def test_health_silence_and_standing_still() -> None:
     desk.apply_report(ExternalReport(processed=1))
     desk.now += 61
     desk.take(CheckHealth("j", ALARMS))
-    assert desk.job.health is Health.UNRESPONSIVE
+    silent = desk.job.health
     desk.apply_report(ExternalReport())
-    assert desk.job.health is Health.OK
+    assert (silent, desk.job.health) == (Health.UNRESPONSIVE, Health.OK)
     for _ in range(6):
         desk.now += 50
         desk.apply_report(ExternalReport(message="still there"))
     desk.take(CheckHealth("j", ALARMS))
-    assert desk.job.health is Health.STALLED
+    still = desk.job.health
     desk.apply_report(ExternalReport(processed=2))
-    assert desk.job.health is Health.OK
+    assert (still, desk.job.health) == (Health.STALLED, Health.OK)
 
 
 def test_ours_and_theirs_are_kept_apart() -> None:
@@ -290,7 +292,7 @@ class AnyReports(RuleBasedStateMachine):
 
     @rule(command=st.sampled_from([Cancel("j"), Fail("j", JobError("failed_by_operator", "no"))]))
     @precondition(lambda self: not self.desk.job.done and self.desk.now > 110)
-    def end_early(self, command: object) -> None:
+    def end_early(self, command: Command) -> None:
         self.desk.take(command)
 
     @rule(seconds=st.sampled_from([1.0, 31.0, 400.0]))

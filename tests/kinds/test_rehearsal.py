@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,9 @@ from unstuck import Cancelled, Failed, Report, Skip
 from unstuck.kinds.rehearsal import rehearsal
 
 
-def outcome(tmp_path: Path, name: str, **options: float) -> str:
+def outcome(tmp_path: Path, name: str, **options: Any) -> str:
     try:
-        rehearsal(None, Report(name, tmp_path), seconds=0, **options)  # type: ignore[arg-type]
+        rehearsal(None, Report(name, tmp_path), seconds=0, **options)
     except (Failed, Skip) as ended:
         return type(ended).__name__
     return "succeeded"

@@ -8,15 +8,15 @@ missing, that is said, too: it is how the nets under a completion are shown to w
 from __future__ import annotations
 
 import functools
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.machine import needs
 
 MODELS = Path(__file__).parent
 #: Steps in a row that Spin follows; what is deeper is an error here, not a silent gap.
@@ -25,12 +25,7 @@ MEMORY_MIB = 1_000
 #: The longest search takes five seconds of an idle core, and the machine may not be idle.
 PATIENCE_S = 300
 
-COMPILER = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
-
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("spin") and COMPILER) and "CI" not in os.environ,
-    reason="needs spin and a C compiler (apt-get install spin gcc)",
-)
+pytestmark = [needs("spin", "spin"), needs("cc", "gcc")]
 
 
 #: A search to the end pays for the compiler's optimiser; one that soon finds what is broken does not.
@@ -64,7 +59,7 @@ def _build(folder: Path, model: str, without: str, effort: str) -> Path:
     (folder / "model.pml").write_text(source)
     _run(folder, "spin", *switches, "-a", "model.pml")
     limits = ["-DNFAIR=4", f"-DMEMLIM={MEMORY_MIB}"]
-    _run(folder, COMPILER or "cc", effort, "-w", *limits, "-o", "pan", "pan.c")
+    _run(folder, "cc", effort, "-w", *limits, "-o", "pan", "pan.c")
     return folder / "pan"
 
 

@@ -76,4 +76,5 @@ def test_it_serves_the_page_from_an_empty_environment(wheel: Path, tmp_path: Pat
     finally:
         server.terminate()
         assert server.wait(30) == 0
+        assert server.stdout is not None
         server.stdout.close()

@@ -6,12 +6,14 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.support.clock import Clock
 from tests.support.jobs import submitted, until_done
-from tests.support.waiting import soon
+from tests.support.waiting import eventually, soon
 from unstuck.backoff import Backoff
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import HealthLimits, Item, Lapse
@@ -46,11 +48,11 @@ def flaky(file: Path | None, report: unstuck.Report) -> dict:
 
 
 @asynccontextmanager
-async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIterator[Runner]:
+async def running(store: SQLiteStore, tmp_path: Path, **more: Any) -> AsyncIterator[Runner]:
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
     folder = DataFolder(tmp_path)
-    crew = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
+    crew = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})
     runner = Runner(store, folder, crew)
     await runner.start()
     try:
@@ -66,9 +68,19 @@ async def item_of(store: SQLiteStore, job_id: str, index: int = 0) -> Item:
 
 
 async def until_running(store: SQLiteStore, job_id: str, attempt: int = 1) -> Item:
-    while (item := await item_of(store, job_id)).state != "running" or item.attempt != attempt:
-        await asyncio.sleep(0.01)
-    return item
+
+    async def runs() -> Item | None:
+        item = await item_of(store, job_id)
+        return item if (item.state, item.attempt) == ("running", attempt) else None
+
+    return await soon(runs)
+
+
+def lease_until(store: SQLiteStore) -> float:
+    """The lease of the only item, read without the event loop."""
+    with closing(sqlite3.connect(store.path)) as connection:
+        ((until,),) = connection.execute("SELECT lease_until FROM items")
+    return float(until)
 
 
 async def test_an_item_that_takes_too_long_is_stopped_by_force(store: SQLiteStore, tmp_path: Path) -> None:
@@ -114,11 +126,10 @@ async def test_leases_are_renewed_while_the_loop_is_blocked(store: SQLiteStore, 
         job_id = await submitted(store, 1, kind="hang")
         before = (await until_running(store, job_id)).lease_until
         assert before is not None
-        time.sleep(2.0)  # this is the point
+        # This blocks the loop for longer than a lease lasts: one renewal is not enough.
+        eventually(lambda: lease_until(store) > before + 0.9)
         item = await item_of(store, job_id)
         assert (item.attempt, item.lease) == (1, 1)
-        assert item.lease_until is not None
-        assert item.lease_until > before
         assert "attempt_failed" not in {entry.what for entry in await store.timeline(job_id)}
 
 
@@ -147,13 +158,16 @@ async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_
     async with running(store, tmp_path, lease_s=30.0) as runner:
         job_id = await submitted(store, 1, kind="hang")
         before = await until_running(store, job_id)
+
+        async def renewed(before: Item) -> Item | None:
+            item = await item_of(store, job_id)
+            return item if item.lease_until != before.lease_until else None
+
         for _ in range(2):
             # Whichever sweep comes next, it knows what is ours.
             clock.now += 40
-            while (item := await item_of(store, job_id)).lease_until == before.lease_until:
-                await asyncio.sleep(0.01)
-            assert (item.attempt, item.lease) == (1, 1)
-            before = item
+            before = await soon(partial(renewed, before))
+            assert (before.attempt, before.lease) == (1, 1)
         assert runner.lapsed == 0
     await store.close()
 

@@ -167,6 +167,10 @@ def workers_of(server: Server) -> list[int]:
     return [int(child) for child in children]
 
 
+def both_workers(server: Server) -> list[int]:
+    return eventually(lambda: pids if len(pids := workers_of(server)) == 2 else None)
+
+
 def test_a_worker_killed_from_outside_is_replaced(server: Server) -> None:
     # Long items: that one has started may wait 0.2 s to be written, and is not written if it ends before.
     job = server.submit("behave", items=[f"good {n}" for n in range(6)], options={"seconds": 1.0})
@@ -174,12 +178,12 @@ def test_a_worker_killed_from_outside_is_replaced(server: Server) -> None:
     for pid in workers_of(server):
         os.kill(pid, signal.SIGKILL)
     assert server.until_done(job["id"])["state"] == "completed"
-    assert len(eventually(lambda: len(workers_of(server)) == 2 and workers_of(server))) == 2
+    assert len(both_workers(server)) == 2
 
 
 def test_workers_that_die_idle_cost_no_attempt(server: Server) -> None:
     server.until_done(server.submit("behave", items=["good 1", "good 2"])["id"])
-    idle = eventually(lambda: len(workers_of(server)) == 2 and workers_of(server))
+    idle = both_workers(server)
     for pid in idle:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not set(idle) & set(workers_of(server)))

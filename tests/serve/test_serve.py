@@ -18,6 +18,7 @@ import pytest
 from tests.support.certificate import make_certificate
 from tests.support.command import refused_to_start
 from tests.support.events import Event, events, open_and_never_read
+from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 
@@ -42,17 +43,11 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
     assert "data folder" in refused_to_start("serve", "--port", "0", "--data", "/proc/nowhere")
 
 
-@pytest.mark.skipif(os.system("chattr -V >/dev/null 2>&1") not in (0, 256), reason="needs chattr")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
-    locked.mkdir()
-    if os.system(f"mount -t tmpfs -o ro tmpfs {locked}") != 0:
-        pytest.skip("needs the right to mount a file system")
-    try:
+    with mounted(locked, "ro"):
         assert "Read-only" in refused_to_start("serve", "--port", "0", "--data", str(locked / "data"))
         assert "Read-only" in refused_to_start("serve", "--port", "0", "--data", str(locked))
-    finally:
-        os.system(f"umount {locked}")
 
 
 def test_databases_that_cannot_be(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from unstuck.jobs.job import (
     ITEM_FINAL,
     Cancel,
     CheckHealth,
+    Claim,
     Command,
     Fail,
     Finish,
@@ -36,6 +37,7 @@ from unstuck.jobs.job import (
     Item,
     ItemState,
     Job,
+    JobCommand,
     JobError,
     Lapse,
     Release,
@@ -253,10 +255,9 @@ class AnyHistory(RuleBasedStateMachine):
             assert isinstance(outcome, JobNotFound)
             return
         after = self.run(self.read(command.job_id))
-        lease = getattr(command, "lease", None)
-        if lease is not None:
-            item = before.items[command.index]  # type: ignore[union-attr]
-            stale = item.lease != lease or item.lease_until is None or before.job.done
+        if not isinstance(command, JobCommand | Claim):
+            item = before.items[command.index]
+            stale = item.lease != command.lease or item.lease_until is None or before.job.done
             assert not stale or isinstance(outcome, UnstuckError), "a stale lease must be refused"
         if isinstance(outcome, UnstuckError):
             assert (after.job, after.items) == (before.job, before.items), "a refusal changes nothing"

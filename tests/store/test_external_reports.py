@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.store.truths import Seen, counts_equal_the_items
 from tests.support.clock import Clock
+from tests.support.jobs import submitted
 from unstuck.errors import ItemFinished, JobNotFound, NotExternal
 from unstuck.jobs.external import ExternalReport, ItemReport
-from unstuck.jobs.job import Cancel, HealthLimits, Item, ItemState, Job, State
+from unstuck.jobs.job import Cancel, HealthLimits, ItemState, State
 from unstuck.store.sqlite import SQLiteStore
 
 RUNNING, SUCCEEDED, FAILED = ItemState.RUNNING, ItemState.SUCCEEDED, ItemState.FAILED
 
 
-async def made(store: SQLiteStore, total: int, **more: object) -> str:
-    job = Job(
-        id=str(uuid4()), kind="k", name="n", total=total, waiting=total, created_at=1_000_000.0,
-        **{"external": True, **more},  # type: ignore[arg-type]
-    )  # fmt: skip
-    await store.create(job, [Item(index=index, name=f"{index}") for index in range(total)])
-    return job.id
+async def made(store: SQLiteStore, total: int, **more: Any) -> str:
+    return await submitted(store, total, **{"external": True, **more})
 
 
 async def states(store: SQLiteStore, job_id: str) -> list[str]:

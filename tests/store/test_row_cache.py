@@ -64,6 +64,7 @@ async def test_only_what_moved_is_written_and_all_of_it(store: SQLiteStore, cloc
         clock.now += 1
         await store.apply([Report(job_id, 0, claimed.item.lease, clock.now, fraction, message)])
     item = await store.item(job_id, 0)
+    assert item is not None
     assert item == replace(claimed.item, state=item.state, seq=5, progress=0.5, message="b", started_at=clock.now)
     assert item.state == "running"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,14 @@ from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
 JOB = Job(id="1", kind="checksum", name="", total=3, waiting=3, created_at=1.0)
 ITEM = Item(index=4, name="4.csv", size=1, file="4")
 #: Another value for everything that may move, as a column of its type takes it.
-JOB_MOVES: dict[str, object] = {
+JOB_MOVES: dict[str, Any] = {
     "total": 7, "waiting": 2, "state": State.RUNNING, "health": Health.STALLED, "seq": 2, "attempt": 2,
     "open_end": True, "leased": 1, "succeeded": 1, "failed": 1, "skipped": 1, "cancelled": 1, "partial": 0.1,
     "percent": 33.3, "meter": Meter(0.1, 20.0, 5.0), "cancel_requested": True, "cancel_requested_at": 3.0,
     "error": JobError("broken", "no"), "stage": "packing", "message": "so far", "started_at": 2.5,
     "progress_at": 2.6, "heartbeat_at": 2.7, "finished_at": 2.8,
 }  # fmt: skip
-ITEM_MOVES: dict[str, object] = {
+ITEM_MOVES: dict[str, Any] = {
     "state": ItemState.FAILED, "seq": 2, "lease": 1, "lease_until": 9.5, "not_before": 8.5, "worker": "w",
     "attempt": 1, "progress": 0.25, "message": "a word", "error": JobError("broken", "no", transient=True),
     "result": {"a": [1]}, "result_file": "result", "started_at": 2.5, "finished_at": 3.5,
@@ -47,13 +48,13 @@ def test_all_that_may_move_is_tried() -> None:
     assert {field.name for field in fields(Item)} - FIXED == set(ITEM_MOVES)
 
 
-def tried(moves: dict[str, object]) -> list[dict[str, object]]:
+def tried(moves: dict[str, Any]) -> list[dict[str, Any]]:
     """Each alone, each with a passing one, and all."""
     return [*({name: moves[name]} for name in moves), *({"seq": 2, name: moves[name]} for name in moves), moves]
 
 
 @pytest.mark.parametrize("moves", tried(JOB_MOVES), ids=lambda moves: "+".join(moves))
-def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, object]) -> None:
+def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
     job = JOB
     for after in (replace(JOB, **moves), JOB):  # there, and back to what it was
         updates = RowUpdates()
@@ -64,7 +65,7 @@ def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves
 
 
 @pytest.mark.parametrize("moves", tried(ITEM_MOVES), ids=lambda moves: "+".join(moves))
-def test_an_item_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, object]) -> None:
+def test_an_item_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
     item = ITEM
     for after in (replace(ITEM, **moves), ITEM):
         updates = RowUpdates()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.support.clock import Clock
 from tests.support.jobs import submitted
 from unstuck.errors import JobNotFound, UnstuckError
 from unstuck.jobs.external import ExternalReport, ItemReport
-from unstuck.jobs.job import Cancel, Fail, Finish, Item, ItemState, Job, JobError, Release, Report
+from unstuck.jobs.job import Cancel, Fail, Finish, Item, ItemState, Job, JobError, Release, Report, State
 from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN, RUNNING_KNOWN, Snapshot
 from unstuck.store import queries
 from unstuck.store.protocol import JobFilter
@@ -28,14 +28,6 @@ BROKEN = JobError("exception", "ValueError: no")
 async def read(store: SQLiteStore, job_id: str) -> Snapshot:
     """From the database, past what is in memory."""
     return await store._read(lambda connection: queries.snapshot(connection, *queries.job(connection, job_id)))
-
-
-async def elsewhere(store: SQLiteStore, total: int) -> str:
-    job = Job(
-        id=str(uuid4()), kind="k", name="", total=total, waiting=total, created_at=1_000_000.0, external=True
-    )
-    await store.create(job, [Item(index=index, name=f"{index}.csv") for index in range(total)])
-    return job.id
 
 
 async def test_a_second_look_reads_nothing_and_knows_what_was_committed(
@@ -71,7 +63,7 @@ async def test_of_more_that_run_and_fail_than_are_known(store: SQLiteStore, seed
     """Items begin and end in any order; a look is a read each time, and mostly costs none."""
     chance, looked, most = random.Random(seed), 0, 0
     total = RUNNING_KNOWN + 80
-    job_id = await elsewhere(store, total)
+    job_id = await submitted(store, external=True, total=total)
     for _ in range(200):
         some = chance.sample(range(total), chance.randrange(1, 6))
         states = chance.choices((ItemState.RUNNING, ItemState.FAILED), (8, 1), k=len(some))
@@ -96,14 +88,14 @@ async def test_of_more_that_run_and_fail_than_are_known(store: SQLiteStore, seed
 
 @pytest.mark.parametrize("ends", ["cancelled by its reporter", "failed by an operator"])
 async def test_what_sql_ends_runs_no_more(store: SQLiteStore, ends: str) -> None:
-    job_id = await elsewhere(store, 3)
+    job_id = await submitted(store, external=True, total=3)
     await store.report(job_id, [ExternalReport((ItemReport(1),))])
     assert (await store.snapshot(job_id)).running == ((1, "1.csv"),)
     if ends.startswith("failed"):
         await store.apply([Fail(job_id, BROKEN)])
     else:
         await store.apply([Cancel(job_id)])
-        await store.report(job_id, [ExternalReport(state="cancelled")])  # type: ignore[arg-type]
+        await store.report(job_id, [ExternalReport(state=State.CANCELLED)])
     found = await store.snapshot(job_id)
     assert found.job.done
     assert found.running == ()
@@ -233,8 +225,8 @@ def test_what_changed_while_it_was_read_is_not_kept(meanwhile: str) -> None:
 def test_while_a_commit_is_under_way_its_jobs_are_read() -> None:
     """Else who has read what it wrote would be told less right after."""
     shown = SnapshotCache()
-    for one in "12":
-        shown.load(one, lambda one=one: Snapshot(a_job(int(one))))
+    for number in (1, 2):
+        shown.load(f"{number}", partial(Snapshot, a_job(number)))
     shown.begin_commit({"1"})
     newer = Snapshot(a_job(1, seq=2))
     assert shown.get("1") is None
@@ -262,7 +254,7 @@ def test_what_is_kept_is_bounded_in_bytes_and_so_in_number() -> None:
     assert shown.get("0") is None
     most = MOST_BYTES // JOB_BYTES
     for number in range(1, most + 100):
-        shown.load(f"{number}", lambda number=number: Snapshot(a_job(number)))
+        shown.load(f"{number}", partial(Snapshot, a_job(number)))
     assert most * 0.9 < len(shown._kept) <= most
     assert shown.get("1") is None
     assert shown.get(f"{most + 99}") is not None

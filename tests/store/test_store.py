@@ -114,7 +114,7 @@ async def test_wakes_tell_of_each_visible_commit(store: SQLiteStore) -> None:
     await store.apply([finish(claimed)])
     await store.remove(job_id)
     await soon(lambda: heard and heard[-1] == {job_id: None})
-    states = [changed[job_id].state if changed[job_id] else None for changed in heard]  # type: ignore[union-attr]
+    states = [job and job.state for job in (changed[job_id] for changed in heard)]
     assert states == ["queued", "running", "completed", None]
 
 

@@ -37,6 +37,9 @@ class Reader:
             self.events += events_in(data)
         self.ended = True
 
+    def has_seen(self, seq: int) -> bool:
+        return any(job["seq"] == seq for job in self.of("job"))
+
     def of(self, name: str) -> list[dict[str, Any]]:
         return [data for event, data in self.events if event == name]
 

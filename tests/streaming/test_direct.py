@@ -7,7 +7,8 @@ import gc
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
@@ -90,9 +91,9 @@ async def connected(
     wire = Connection(connection.send, connection)  # type: ignore[arg-type]
 
     async def served() -> None:
-        await response({"type": "http", CONNECTION_KEY: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
+        await response({"type": "http", CONNECTION_KEY: wire}, connection.receive, connection.send)
         assert wire.serve_until_disconnect is not None
-        await wire.serve_until_disconnect(connection.receive)  # type: ignore[arg-type]
+        await wire.serve_until_disconnect(connection.receive)
 
     task = asyncio.create_task(served())
     try:
@@ -131,7 +132,7 @@ async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQL
             (claimed,) = await store.claim(1, 30.0)
             await store.apply([finish(claimed)])
             seq = (await store.snapshot(job_id)).job.seq
-            await soon(lambda seq=seq: jobs(quick)[-1]["seq"] == seq)  # type: ignore[misc]
+            await soon(partial(has_seen, quick, seq))
         slow.room.set()
         await store.apply([Cancel(job_id)])
         await soon(lambda: slow.gone.is_set() and quick.gone.is_set())
@@ -168,7 +169,7 @@ async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hu
     flush = FlushQueue()
     async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
         await soon(lambda: broken.events and whole.events)
-        broken.sent = None  # type: ignore[assignment] – what is written to it next raises
+        broken.sent = cast("list[dict[str, Any]]", None)  # what is written to it next raises
         (claimed,) = await store.claim(1, 30.0)
         await soon(lambda: len(jobs(whole)) == 2 and broken.aborted)
         await store.apply([Cancel(job_id), finish(claimed)])
@@ -238,6 +239,10 @@ def unchunked(chunk: bytes) -> bytes:
     assert len(body) == int(size, 16) + 2
     assert body.endswith(b"\r\n")
     return body[:-2]
+
+
+def has_seen(connection: UvicornDouble, seq: int) -> bool:
+    return bool(jobs(connection)[-1]["seq"] == seq)
 
 
 def jobs(connection: UvicornDouble) -> list[dict[str, Any]]:

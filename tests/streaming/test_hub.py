@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support.clock import Clock
 from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
 from unstuck.errors import StoreUnavailable
-from unstuck.jobs.job import Cancel, Report
+from unstuck.jobs.job import Cancel, Job, Report
 from unstuck.jobs.snapshot import Snapshot, public
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
@@ -109,7 +110,12 @@ async def test_who_comes_costs_the_others_nothing(
     """Else a thousand who come one after the other cost half a million looks."""
     shown: list[Viewer] = []
     show = Subscription.offer
-    monkeypatch.setattr(Subscription, "offer", lambda seat, *what: (shown.append(seat.viewer), show(seat, *what)))
+
+    def noted(seat: Subscription, *what: Any) -> Any:
+        shown.append(seat.viewer)
+        return show(seat, *what)
+
+    monkeypatch.setattr(Subscription, "offer", noted)
     job_id = await submitted(store)
     viewers = [await hub.join([job_id], base="")]
     await viewers[0].wait_ready()
@@ -131,7 +137,8 @@ async def test_a_slow_reader_gets_the_newest_truth_and_no_backlog(store: SQLiteS
         assert [name for name, _ in first] == ["job"]
         for one in await store.claim(50, 30.0):
             (job,) = await store.apply([finish(one)])
-            await soon(lambda job=job: quick.of("job")[-1]["seq"] == job.seq)
+            assert isinstance(job, Job)
+            await soon(partial(quick.has_seen, job.seq))
         rest = events_in(await anext(slow))
         assert [name for name, _ in rest] == ["items", "job"]
         assert rest[0][1] == {"job_id": job_id, "seq": rest[1][1]["seq"], "items": [], "more": True}

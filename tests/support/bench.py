@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from unstuck.jobs.decide import Change, decide
-from unstuck.jobs.job import Claim, Finish, Item, ItemState, Job, JobError
+from unstuck.jobs.job import Claim, Command, Finish, Item, ItemState, Job, JobError
 
 BROKEN = JobError("exception", "ValueError: no")
 PASSING = JobError("worker_lost", "crashed", transient=True)
 
 
-def job_of(total: int, **more: object) -> Job:
-    return Job(id="j", kind="k", name="n", total=total, waiting=total, created_at=0.0, **more)  # type: ignore[arg-type]
+def job_of(total: int, **more: Any) -> Job:
+    return Job(id="j", kind="k", name="n", total=total, waiting=total, created_at=0.0, **more)
 
 
 class Bench:
     """One job and its items, changed by `decide` alone, as a store would."""
 
-    def __init__(self, total: int, **more: object) -> None:
+    def __init__(self, total: int, **more: Any) -> None:
         self.job = job_of(total, **more)
         self.items = [Item(index=index, name=f"{index}.csv") for index in range(total)]
         self.now = 100.0
 
-    def take(self, command: object) -> Change:
+    def take(self, command: Command) -> Change:
         index = getattr(command, "index", None)
-        change = decide(self.job, command, self.now, None if index is None else self.items[index])  # type: ignore[arg-type]
+        change = decide(self.job, command, self.now, None if index is None else self.items[index])
         self.job = change.job
         if change.item is not None:
             self.items[change.item.index] = change.item

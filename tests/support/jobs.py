@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any
 from uuid import uuid4
 
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import soon
 from unstuck.jobs.job import Finish, Item, ItemState, Job, JobError
 from unstuck.store.protocol import WorkItem
 from unstuck.store.sqlite import SQLiteStore
@@ -23,11 +21,12 @@ async def submitted(store: SQLiteStore, total: int = 3, *, kind: str = "checksum
 
 async def until_done(store: SQLiteStore, job_id: str) -> Job:
     """The job when it is done."""
-    end = time.monotonic() + PATIENCE_S
-    while not (job := (await store.snapshot(job_id)).job).done:
-        assert time.monotonic() < end, job
-        await asyncio.sleep(0.01)
-    return job
+
+    async def done() -> Job | None:
+        job = (await store.snapshot(job_id)).job
+        return job if job.done else None
+
+    return await soon(done)
 
 
 def finish(

@@ -92,7 +92,7 @@ class Server:
             job = self.job(job_id)
             return job if check(job) else None
 
-        return dict(eventually(look))
+        return eventually(look)
 
     def until_done(self, job_id: str) -> dict[str, Any]:
         return self.until(job_id, lambda job: bool(job["done"]))

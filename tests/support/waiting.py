@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar, overload
 
 T = TypeVar("T")
+#: What a check says until its condition holds.
+Falsy = Literal[False] | None
 
 #: Far beyond what anything here takes; a test that waits so long has failed.
 PATIENCE_S = 30.0
 
 
-def eventually(check: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
+def eventually(check: Callable[[], T | Falsy], patience_s: float = PATIENCE_S) -> T:
     """The first true value of `check()`; fails after `patience_s`."""
     end = time.monotonic() + patience_s
     while True:
@@ -23,11 +25,18 @@ def eventually(check: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
         time.sleep(0.02)
 
 
-async def soon(check: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
-    """As `eventually`, without blocking the loop."""
+@overload
+async def soon(check: Callable[[], Awaitable[T | Falsy]], patience_s: float = PATIENCE_S) -> T: ...
+@overload
+async def soon(check: Callable[[], T | Falsy], patience_s: float = PATIENCE_S) -> T: ...
+async def soon(check: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """As `eventually`, without blocking the loop; the check may be awaitable itself."""
     end = time.monotonic() + patience_s
     while True:
-        if value := check():
+        value = check()
+        if isinstance(value, Awaitable):
+            value = await value
+        if value:
             return value
         assert time.monotonic() < end, f"not within {patience_s} s: {check}"
         await asyncio.sleep(0.01)

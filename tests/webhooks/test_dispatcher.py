@@ -8,9 +8,9 @@ import itertools
 import json
 import re
 import sqlite3
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.support.waiting import soon
 from tests.webhooks.receiver import SECRET, SILENCE, Receive, Received, Say, closed_port, verified
 from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest
-from unstuck.jobs.job import Cancel
+from unstuck.jobs.job import Cancel, Job
 from unstuck.jobs.snapshot import public
 from unstuck.jobs.timeline import What
 from unstuck.store.sqlite import SQLiteStore
@@ -57,11 +57,12 @@ async def ended(store: SQLiteStore, url: str, *states: str) -> str:
 
 async def counted(store: SQLiteStore, **wanted: int) -> None:
     """Wait until the store counts so many webhooks."""
-    nothing = {"waiting": 0, "failing": 0, "given_up": 0}
-    end = time.monotonic() + 30
-    while (found := (await store.overview()).webhooks) != {**nothing, **wanted}:
-        assert time.monotonic() < end, found
-        await asyncio.sleep(0.01)
+    counts = {"waiting": 0, "failing": 0, "given_up": 0, **wanted}
+
+    async def so_many() -> bool:
+        return (await store.overview()).webhooks == counts
+
+    await soon(so_many)
 
 
 async def told(store: SQLiteStore, job_id: str) -> list[str]:
@@ -287,13 +288,17 @@ async def test_urls_are_checked_when_they_come(store: SQLiteStore) -> None:
         assert (refused.value.code, refused.value.status) == ("invalid_webhook_url", 422)
 
 
+def rung(bell: asyncio.Event, _: Mapping[str, Job | None]) -> None:
+    bell.set()
+
+
 async def test_it_can_be_stopped_at_the_very_moment_of_a_wake(store: SQLiteStore) -> None:
     """In which a wait may end and be cancelled at once; then the cancellation must win."""
     for turns in range(8):
         webhooks = Dispatcher(store, WebhookConfig(keys=keys(SECRET)))
         changed = asyncio.Event()
         await webhooks.start()
-        store.on_commit(lambda _, changed=changed: changed.set())  # type: ignore[misc]
+        store.on_commit(partial(rung, changed))
         await ended(store, "https://hook.invalid/")
         await changed.wait()
         for _ in range(turns):
