@@ -44,10 +44,10 @@ class BreakableHub(Hub):
         if broken() != Breakage.DEAF:
             super().on_commit(changed)
 
-    def _hand_out(self, *what: Any) -> None:
+    def _broadcast(self, *what: Any) -> None:
         if broken() == Breakage.RAISES:
             raise RuntimeError("this broadcast was told to fail")
-        super()._hand_out(*what)
+        super()._broadcast(*what)
 
 
 class BreakableStore(SQLiteStore):

@@ -164,11 +164,11 @@ class FaultyHub(Hub):
         if self._nets.broadcast:
             super().on_commit(changed)
 
-    def _hand_out(self, *what: Any) -> None:
+    def _broadcast(self, *what: Any) -> None:
         if self._trouble.raises:
             raise RuntimeError("the broadcast broke")
         if not self._trouble.mute:
-            super()._hand_out(*what)
+            super()._broadcast(*what)
 
 
 async def _nothing_compared(now: float, job_ids: Collection[str]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.direct import (
     BACKLOG_BYTES,
     CONNECTION_KEY,
-    SENDS_PER_TURN,
+    WRITES_AT_ONCE,
     Connection,
     DirectResponse,
     FlushQueue,
@@ -224,9 +224,9 @@ async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) ->
             return b""
 
     seen: list[int] = []
-    for _ in range(SENDS_PER_TURN * 2 + 1):
+    for _ in range(WRITES_AT_ONCE * 2 + 1):
         flush.add(Counted())  # type: ignore[arg-type]
-    while len(seen) < SENDS_PER_TURN * 2 + 1:
+    while len(seen) < WRITES_AT_ONCE * 2 + 1:
         await asyncio.sleep(0)
         turns += 1
     assert len(set(seen)) == 3

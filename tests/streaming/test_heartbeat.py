@@ -15,6 +15,7 @@ from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub
 from unstuck.streaming.viewer import Subscription
+from unstuck.streaming.watched_job import IDLE
 
 
 async def beats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> list[float]:
@@ -84,7 +85,7 @@ async def test_what_a_busy_stream_lacks_is_found_at_the_next_tick(
         with monkeypatch.context() as broken:
             broken.setattr(Subscription, "offer", lambda *_: None)
             await store.apply([Cancel(job_id)])
-            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].reading is None)
+            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].phase is IDLE)
         await hub.heartbeat.tick(2, asyncio.get_running_loop().time())
         await soon(lambda: reader.ended)
     assert hub.stats.rescues == 1
@@ -109,7 +110,7 @@ async def test_a_heartbeat_sends_what_a_viewer_lacks(
         with monkeypatch.context() as broken:
             broken.setattr(Subscription, "offer", lambda *_: None)
             await store.apply([Cancel(job_id)])
-            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].reading is None)
+            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].phase is IDLE)
         assert len(reader.of("job")) == 1
         await hub.heartbeat.send(0.0)
         await soon(lambda: reader.ended)

@@ -47,7 +47,7 @@ class LateStore(SQLiteStore):
         self.reads = 0
         self.answer = asyncio.Event()
 
-    def look(self, job_id: str) -> None:
+    def cached_snapshot(self, job_id: str) -> None:
         return None
 
     async def snapshot(self, job_id: str) -> Snapshot:
@@ -244,7 +244,7 @@ class FailingStore(SQLiteStore):
             raise StoreUnavailable("the disk is on fire")
         return await super().seqs(job_ids)
 
-    def look(self, job_id: str) -> None:
+    def cached_snapshot(self, job_id: str) -> None:
         return None
 
     async def snapshot(self, job_id: str) -> Snapshot:
