@@ -24,6 +24,7 @@ from unstuck.streaming.direct import (
     Connection,
     DirectResponse,
     FlushQueue,
+    _write,
 )
 from unstuck.streaming.hub import Hub
 
@@ -84,19 +85,19 @@ async def hub(store: SQLiteStore) -> AsyncIterator[Hub]:
 async def connected(
     hub: Hub, job_id: str, flush: FlushQueue, limit_s: float = 30.0
 ) -> AsyncIterator[UvicornDouble]:
-    connection = UvicornDouble()
+    uvicorn = UvicornDouble()
     viewer = await hub.join([job_id], base="", ends=True)
     response = DirectResponse(viewer, b": hello\n\n", hub, flush, limit_s)
-    wire = Connection(connection.send, connection)  # type: ignore[arg-type]
+    connection = Connection(uvicorn.send, uvicorn)  # type: ignore[arg-type]
 
     async def served() -> None:
-        await response({"type": "http", CONNECTION_KEY: wire}, connection.receive, connection.send)  # type: ignore[arg-type]
-        assert wire.serve_until_disconnect is not None
-        await wire.serve_until_disconnect(connection.receive)  # type: ignore[arg-type]
+        await response({"type": "http", CONNECTION_KEY: connection}, uvicorn.receive, uvicorn.send)  # type: ignore[arg-type]
+        assert connection.serve_until_disconnect is not None
+        await connection.serve_until_disconnect(uvicorn.receive)  # type: ignore[arg-type]
 
     task = asyncio.create_task(served())
     try:
-        yield connection
+        yield uvicorn
         await asyncio.wait_for(task, 10)
     finally:
         task.cancel()
@@ -176,11 +177,23 @@ async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hu
     assert jobs(whole)[-1]["state"] == "cancelled"
 
 
+def test_thousands_of_connections_that_break_together_hurt_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(UvicornDouble):
+        def write(self, chunk: bytes) -> None:
+            raise OSError("this connection was told to break")
+
+    broken, whole = [Broken() for _ in range(2_000)], UvicornDouble()
+    _write([(one, b"1\r\na\r\n") for one in (*broken, whole)])  # type: ignore[misc]
+    assert all(one.aborted for one in broken)
+    assert [message["body"] for message in whole.sent] == [b"a"]
+    assert len(caplog.records) == 2_000
+
+
 async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
     """Rings wait for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
 
     class Cycle:
-        """As uvicorn's: it knows the scope, and the scope our wire, which knows its `send`."""
+        """As uvicorn's: it knows the scope, and the scope our Connection, which knows its `send`."""
 
         transport = asyncio.Transport()
 
@@ -192,12 +205,12 @@ async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
         async def receive(self) -> Any: ...
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        wire = scope[CONNECTION_KEY]
+        connection = scope[CONNECTION_KEY]
 
-        async def hold(_: Any, wire: Connection = wire) -> None:
-            assert wire.send == send
+        async def serve(_: Any, connection: Connection = connection) -> None:
+            assert connection.send == send
 
-        wire.serve_until_disconnect = hold
+        connection.serve_until_disconnect = serve
 
     cycle = Cycle()
     gone = weakref.ref(cycle)

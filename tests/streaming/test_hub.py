@@ -154,21 +154,6 @@ async def test_changes_within_the_interval_are_one_event_but_the_end_is_at_once(
     await hub.close()
 
 
-async def test_a_closed_hub_looks_for_nothing_more(store: SQLiteStore) -> None:
-    """What waits for its interval would find a closed store, and say so three times in the log."""
-    hub = Hub(store, StreamConfig(interval_s=3600.0))
-    job_id = await submitted(store)
-    async with reading(hub, job_id) as reader:
-        watch = hub._registry.jobs[job_id]
-        await soon(lambda: reader.events and not watch.busy)
-        await store.claim(1, 30.0)
-        await soon(lambda: watch.timer is not None)
-        due = watch.timer
-        await hub.close()
-        assert due is not None
-        assert due.cancelled()
-
-
 async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:

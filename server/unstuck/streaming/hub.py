@@ -278,9 +278,10 @@ class Hub:
             job.ended_at = job.broadcast_at
 
     def _recipients(self, job: WatchedJob, newest: Job, asked_for: Recipients) -> Collection[Subscription]:
-        if not asked_for.everyone and newest.seq <= job.seq:
+        newcomers, everyone = asked_for
+        if not everyone and newest.seq <= job.seq:
             # Else all 5,000 that join together would be gone through for each of them: half of what that cost.
-            return job.subscriptions.intersection(asked_for.newcomers)
+            return job.subscriptions.intersection(newcomers)
         if job.newcomers:
             # Viewers that joined during the read have a look of their own: this may be older than what they hold.
             return job.subscriptions.difference(job.newcomers)
