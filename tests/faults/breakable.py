@@ -28,7 +28,7 @@ VARIABLE = "BREAKAGE"
 
 class Breakage(StrEnum):
     RAISES = "raises"  # each attempt at a broadcast
-    DEAF = "deaf"  # nobody hears of a change, and nothing says so
+    DEAF = "deaf"  # no commit reaches the hub, and nothing says so
     STORE = "store"  # nothing can be read or written
 
 

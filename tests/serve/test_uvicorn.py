@@ -1,4 +1,4 @@
-"""The direct path of streams reaches into uvicorn: the start checks that it may; if not, streams take the plain path."""
+"""The direct path reaches into uvicorn: the start checks that it may; if not, streams take the plain path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast way out, called as uvicorn does: a `send` that finishes at once, or only when its buffer has room."""
+"""The direct path, called as uvicorn does: a `send` that finishes at once, or only when its buffer has room."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None
     assert hub.streams == 0
 
 
-async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_reader_whose_buffer_was_full_gets_the_newest_state(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store, 50)
     flush = FlushQueue()
     async with connected(hub, job_id, flush) as slow, connected(hub, job_id, flush) as quick:
@@ -142,7 +142,7 @@ async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQL
     assert seqs == sorted(set(seqs))
 
 
-async def test_a_reader_that_does_not_read_is_let_go(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_reader_that_does_not_read_is_disconnected(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with connected(hub, job_id, FlushQueue(), limit_s=0.05) as one:
         await soon(lambda: one.events)
@@ -164,7 +164,7 @@ async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, h
     assert not one.aborted
 
 
-async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_broken_connection_hurts_no_other(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     flush = FlushQueue()
     async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
@@ -189,8 +189,8 @@ def test_thousands_of_connections_that_break_together_hurt_no_other(caplog: pyte
     assert len(caplog.records) == 2_000
 
 
-async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
-    """Rings wait for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
+async def test_a_closed_connection_leaves_no_reference_cycle() -> None:
+    """A cycle waits for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
 
     class Cycle:
         """As uvicorn's: it knows the scope, and the scope our Connection, which knows its `send`."""
@@ -224,7 +224,7 @@ async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
 
 
 async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) -> None:
-    """One flush of all of them at once would block the loop for everybody."""
+    """One flush of all of them at once would block the loop."""
     job_id = await submitted(store)
     flush = FlushQueue()
     turns = 0
