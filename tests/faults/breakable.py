@@ -28,7 +28,7 @@ VARIABLE = "BREAKAGE"
 
 class Breakage(StrEnum):
     RAISES = "raises"  # each attempt at a broadcast
-    DEAF = "deaf"  # nobody hears of a change, and nothing says so
+    DEAF = "deaf"  # no commit reaches the hub, and nothing says so
     STORE = "store"  # nothing can be read or written
 
 
@@ -44,10 +44,10 @@ class BreakableHub(Hub):
         if broken() != Breakage.DEAF:
             super().on_commit(changed)
 
-    def _hand_out(self, *what: Any) -> None:
+    def _broadcast(self, *what: Any) -> None:
         if broken() == Breakage.RAISES:
             raise RuntimeError("this broadcast was told to fail")
-        super()._hand_out(*what)
+        super()._broadcast(*what)
 
 
 class BreakableStore(SQLiteStore):

@@ -153,10 +153,10 @@ class FaultyHub(Hub):
     """The hub, with a broadcast that can break, and nets that can be missing."""
 
     def __init__(
-        self, store: InlineStore, pace: StreamConfig, clock: Callable[[], float], trouble: Trouble, nets: Nets
+        self, store: InlineStore, config: StreamConfig, clock: Callable[[], float], trouble: Trouble, nets: Nets
     ) -> None:
         self._trouble, self._nets = trouble, nets
-        super().__init__(store, pace, clock=clock)
+        super().__init__(store, config, clock=clock)
         if not nets.comparison:
             self.heartbeat.compare = _nothing_compared  # type: ignore[method-assign]
 
@@ -164,11 +164,11 @@ class FaultyHub(Hub):
         if self._nets.broadcast:
             super().on_commit(changed)
 
-    def _hand_out(self, *what: Any) -> None:
+    def _broadcast(self, *what: Any) -> None:
         if self._trouble.raises:
             raise RuntimeError("the broadcast broke")
         if not self._trouble.mute:
-            super()._hand_out(*what)
+            super()._broadcast(*what)
 
 
 async def _nothing_compared(now: float, job_ids: Collection[str]) -> dict[str, int]:
@@ -178,12 +178,12 @@ async def _nothing_compared(now: float, job_ids: Collection[str]) -> dict[str, i
 class Server:
     """One store for all its lives, and a hub for each."""
 
-    def __init__(self, seed: int, nets: Nets, pace: StreamConfig, work: Work) -> None:
+    def __init__(self, seed: int, nets: Nets, config: StreamConfig, work: Work) -> None:
         self.trouble = Trouble()
         self.store = InlineStore(self.trouble, seed)
         self.hub: FaultyHub | None = None
         self.rescues = 0
-        self._nets, self._pace, self._work = nets, pace, work
+        self._nets, self._config, self._work = nets, config, work
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -192,7 +192,7 @@ class Server:
 
     def start(self) -> None:
         self.store.forget_hub()
-        self.hub = FaultyHub(self.store, self._pace, self.clock, self.trouble, self._nets)
+        self.hub = FaultyHub(self.store, self._config, self.clock, self.trouble, self._nets)
         self._spawn(self.hub.heartbeat.run())
         self._spawn(self._work.go_on(self.store))
 

@@ -15,10 +15,10 @@
  *   NO_BROADCAST     a change wakes nobody          NO_STREAM         no stream ever opens
  *   NO_HEARTBEAT     no comparison, and silence cannot be told from a dead stream
  *   NO_POLL          the client never asks          NO_REOPEN         it leaves reopening to the browser
- *   CLEAR_AFTER_READ the hub hangs its new bell after the read instead of before
+ *   CLEAR_AFTER_READ the hub clears the dirty mark after the read instead of before
  *   STALE_BELIEVED   an answer is believed without comparing its seq
  *   FIRST_BELIEVED   the first event of a connection is believed, also when newer news came in meanwhile
- *   ANY_AUDIENCE     what was read is also handed to who joined during the read
+ *   ANY_AUDIENCE     what was read is also handed to viewers that joined during the read
  *   NOT_ENDED        the client goes on listening after the final state
  */
 #ifndef N
@@ -35,10 +35,10 @@ mtype:poll = { Idle, Asked, Answered };
 /* the server */
 byte store = 0;            /* committed to the disk: outlives a kill */
 bool up = true;
-bool bell = false;         /* the job's reading task has something to do */
+bool bell = false;         /* the job is dirty: the store must be asked */
 bool reading = false;      /* it is between its read and its handing out */
 bool registered = false;   /* there is a viewer */
-bool audience = false;     /* and he was there before the read that is under way began */
+bool audience = false;     /* and it was there before the read that is under way began */
 byte held = NOTHING;       /* the newest seq it was handed */
 byte slot = NOTHING;       /* handed to it and not sent yet; the newer replaces the older */
 
@@ -78,7 +78,7 @@ active proctype Worker() {
     od
 }
 
-/* Reads for all viewers of the job. What rings during the read rings the new bell. */
+/* Reads for all viewers of the job. A change during the read marks the job again. */
 active proctype Hub() {
     byte truth;
     do

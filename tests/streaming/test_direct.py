@@ -1,4 +1,4 @@
-"""The fast way out, called as uvicorn does: a `send` that finishes at once, or only when its buffer has room."""
+"""The direct path, called as uvicorn does: a `send` that finishes at once, or only when its buffer has room."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.direct import (
     BACKLOG_BYTES,
     CONNECTION_KEY,
-    SENDS_PER_TURN,
+    WRITES_AT_ONCE,
     Connection,
     DirectResponse,
     FlushQueue,
+    _write,
 )
 from unstuck.streaming.hub import Hub
 
@@ -85,19 +86,19 @@ async def hub(store: SQLiteStore) -> AsyncIterator[Hub]:
 async def connected(
     hub: Hub, job_id: str, flush: FlushQueue, limit_s: float = 30.0
 ) -> AsyncIterator[UvicornDouble]:
-    connection = UvicornDouble()
+    uvicorn = UvicornDouble()
     viewer = await hub.join([job_id], base="", ends=True)
     response = DirectResponse(viewer, b": hello\n\n", hub, flush, limit_s)
-    wire = Connection(connection.send, connection)  # type: ignore[arg-type]
+    connection = Connection(uvicorn.send, uvicorn)  # type: ignore[arg-type]
 
     async def served() -> None:
-        await response({"type": "http", CONNECTION_KEY: wire}, connection.receive, connection.send)
-        assert wire.serve_until_disconnect is not None
-        await wire.serve_until_disconnect(connection.receive)
+        await response({"type": "http", CONNECTION_KEY: connection}, uvicorn.receive, uvicorn.send)
+        assert connection.serve_until_disconnect is not None
+        await connection.serve_until_disconnect(uvicorn.receive)
 
     task = asyncio.create_task(served())
     try:
-        yield connection
+        yield uvicorn
         await asyncio.wait_for(task, 10)
     finally:
         task.cancel()
@@ -122,7 +123,7 @@ async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None
     assert hub.streams == 0
 
 
-async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_reader_whose_buffer_was_full_gets_the_newest_state(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store, 50)
     flush = FlushQueue()
     async with connected(hub, job_id, flush) as slow, connected(hub, job_id, flush) as quick:
@@ -142,7 +143,7 @@ async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQL
     assert seqs == sorted(set(seqs))
 
 
-async def test_a_reader_that_does_not_read_is_let_go(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_reader_that_does_not_read_is_disconnected(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with connected(hub, job_id, FlushQueue(), limit_s=0.05) as one:
         await soon(lambda: one.events)
@@ -164,7 +165,7 @@ async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, h
     assert not one.aborted
 
 
-async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_broken_connection_hurts_no_other(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     flush = FlushQueue()
     async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
@@ -177,11 +178,23 @@ async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hu
     assert jobs(whole)[-1]["state"] == "cancelled"
 
 
-async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
-    """Rings wait for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
+def test_thousands_of_connections_that_break_together_hurt_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(UvicornDouble):
+        def write(self, chunk: bytes) -> None:
+            raise OSError("this connection was told to break")
+
+    broken, whole = [Broken() for _ in range(2_000)], UvicornDouble()
+    _write([(one, b"1\r\na\r\n") for one in (*broken, whole)])  # type: ignore[misc]
+    assert all(one.aborted for one in broken)
+    assert [message["body"] for message in whole.sent] == [b"a"]
+    assert len(caplog.records) == 2_000
+
+
+async def test_a_closed_connection_leaves_no_reference_cycle() -> None:
+    """A cycle waits for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
 
     class Cycle:
-        """As uvicorn's: it knows the scope, and the scope our wire, which knows its `send`."""
+        """As uvicorn's: it knows the scope, and the scope our Connection, which knows its `send`."""
 
         transport = asyncio.Transport()
 
@@ -193,12 +206,12 @@ async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
         async def receive(self) -> Any: ...
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        wire = scope[CONNECTION_KEY]
+        connection = scope[CONNECTION_KEY]
 
-        async def hold(_: Any, wire: Connection = wire) -> None:
-            assert wire.send == send
+        async def serve(_: Any, connection: Connection = connection) -> None:
+            assert connection.send == send
 
-        wire.serve_until_disconnect = hold
+        connection.serve_until_disconnect = serve
 
     cycle = Cycle()
     gone = weakref.ref(cycle)
@@ -212,7 +225,7 @@ async def test_a_connection_that_is_gone_leaves_no_ring() -> None:
 
 
 async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) -> None:
-    """One flush of all of them at once would block the loop for everybody."""
+    """One flush of all of them at once would block the loop."""
     job_id = await submitted(store)
     flush = FlushQueue()
     turns = 0
@@ -225,9 +238,9 @@ async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) ->
             return b""
 
     seen: list[int] = []
-    for _ in range(SENDS_PER_TURN * 2 + 1):
+    for _ in range(WRITES_AT_ONCE * 2 + 1):
         flush.add(Counted())  # type: ignore[arg-type]
-    while len(seen) < SENDS_PER_TURN * 2 + 1:
+    while len(seen) < WRITES_AT_ONCE * 2 + 1:
         await asyncio.sleep(0)
         turns += 1
     assert len(set(seen)) == 3

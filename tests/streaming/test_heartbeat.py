@@ -1,4 +1,4 @@
-"""When which stream hears a beat, what it says, and what the comparison that comes with it finds."""
+"""Which streams get a heartbeat and when, what it says, and what the comparison that goes with it finds."""
 
 from __future__ import annotations
 
@@ -15,76 +15,77 @@ from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub
 from unstuck.streaming.viewer import Subscription
+from unstuck.streaming.watched_job import IDLE
 
 
-async def beats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> list[float]:
-    """What the beats of this tick promise, so long after now."""
+async def heartbeats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> list[float]:
+    """The `next_s` of the heartbeats of this tick, `after_s` from now."""
     before = len(reader.of("heartbeat"))
     await hub.heartbeat.tick(tick, asyncio.get_running_loop().time() + after_s)
     await soon(lambda: hub._registry.viewers and all(viewer.empty for viewer in hub._registry.viewers))
-    return [beat["next_s"] for beat in reader.of("heartbeat")[before:]]
+    return [heartbeat["next_s"] for heartbeat in reader.of("heartbeat")[before:]]
 
 
-async def test_a_newcomer_is_told_at_once_when_the_next_beat_comes(store: SQLiteStore, hub: Hub) -> None:
-    """Else a stream that dies before its first beat is trusted for the longest time."""
+async def test_a_new_viewer_is_told_at_once_when_the_next_heartbeat_comes(store: SQLiteStore, hub: Hub) -> None:
+    """Else a stream that dies before its first heartbeat is trusted for the longest time."""
     one, two = await submitted(store), await submitted(store)
-    beating = asyncio.create_task(hub.heartbeat.run())
+    running = asyncio.create_task(hub.heartbeat.run())
     async with reading(hub, one, two, ends=False) as reader:
         await soon(lambda: reader.of("heartbeat"))
-    beating.cancel()
+    running.cancel()
     assert [name for name, _ in reader.events] == ["job", "job", "heartbeat"]
     assert reader.of("heartbeat")[0]["jobs"] == {one: 1, two: 1}
     assert reader.of("heartbeat")[0]["next_s"] == 5
 
 
-async def test_beats_come_soon_while_something_happens(store: SQLiteStore, hub: Hub) -> None:
+async def test_heartbeats_come_soon_while_a_job_is_active(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
-        assert await beats_at(hub, reader, 1, 30.0) == [5]
+        assert await heartbeats_at(hub, reader, 1, 30.0) == [5]
         # A minute without a change: what was promised is kept, and then there is more time.
-        assert await beats_at(hub, reader, 2, 65.0) == [15]
-        assert await beats_at(hub, reader, 4, 70.0) == []
-        assert await beats_at(hub, reader, 6, 80.0) == [15]
+        assert await heartbeats_at(hub, reader, 2, 65.0) == [15]
+        assert await heartbeats_at(hub, reader, 4, 70.0) == []
+        assert await heartbeats_at(hub, reader, 6, 80.0) == [15]
         await store.claim(1, 30.0)
         await soon(lambda: len(reader.of("job")) == 2)
-        assert await beats_at(hub, reader, 7, 1.0) == [5]
+        assert await heartbeats_at(hub, reader, 7, 1.0) == [5]
 
 
-async def test_one_job_that_moves_is_enough_for_its_stream_and_no_other(store: SQLiteStore, hub: Hub) -> None:
+async def test_one_active_job_is_enough_for_its_stream_and_no_other(store: SQLiteStore, hub: Hub) -> None:
     still, moving = await submitted(store), await submitted(store)
     async with reading(hub, still) as quiet, reading(hub, still, moving, ends=False) as busy:
         await soon(lambda: quiet.events and len(busy.events) == 2)
         await hub.heartbeat.tick(3, asyncio.get_running_loop().time() + 65.0)
         await soon(lambda: quiet.of("heartbeat") and busy.of("heartbeat"))
         hub._registry.jobs[moving].changed_at += 65.0
-        assert await beats_at(hub, busy, 4, 65.0) == [5]
+        assert await heartbeats_at(hub, busy, 4, 65.0) == [5]
         assert len(quiet.of("heartbeat")) == 1
         assert busy.of("heartbeat")[-1]["jobs"] == {still: 1, moving: 1}, "also those that do not move"
 
 
-async def test_a_job_that_has_ended_makes_no_stream_lively(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_job_that_has_ended_is_not_active(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id, ends=False) as reader:
         await soon(lambda: reader.events)
-        assert await beats_at(hub, reader, 1, 1.0) == [5]
+        assert await heartbeats_at(hub, reader, 1, 1.0) == [5]
         await store.apply([Cancel(job_id)])
         await soon(lambda: len(reader.of("job")) == 2)
-        assert await beats_at(hub, reader, 2, 6.0) == [15], "as it was promised"
-        assert await beats_at(hub, reader, 4, 11.0) == []
+        assert await heartbeats_at(hub, reader, 2, 6.0) == [15], "as it was promised"
+        assert await heartbeats_at(hub, reader, 4, 11.0) == []
 
 
-async def test_what_a_busy_stream_lacks_is_found_at_the_next_tick(
+async def test_what_an_active_stream_lacks_is_found_at_the_next_tick(
     store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
-        assert await beats_at(hub, reader, 1, 0.0) == [5]
+        assert await heartbeats_at(hub, reader, 1, 0.0) == [5]
         with monkeypatch.context() as broken:
             broken.setattr(Subscription, "offer", lambda *_: None)
             await store.apply([Cancel(job_id)])
-            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].reading is None)
+            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].phase is IDLE)
         await hub.heartbeat.tick(2, asyncio.get_running_loop().time())
         await soon(lambda: reader.ended)
     assert hub.stats.rescues == 1
@@ -109,7 +110,7 @@ async def test_a_heartbeat_sends_what_a_viewer_lacks(
         with monkeypatch.context() as broken:
             broken.setattr(Subscription, "offer", lambda *_: None)
             await store.apply([Cancel(job_id)])
-            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].reading is None)
+            await soon(lambda: hub._registry.jobs[job_id].seq == 2 and hub._registry.jobs[job_id].phase is IDLE)
         assert len(reader.of("job")) == 1
         await hub.heartbeat.send(0.0)
         await soon(lambda: reader.ended)
@@ -123,7 +124,7 @@ async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(st
     store.on_commit(changed.append)
     hub = Hub(store, StreamConfig(interval_s=3600.0))
     job_id = await submitted(store)
-    await soon(lambda: changed)  # else that wake could ring the bell again
+    await soon(lambda: changed)  # else that commit could mark the job again
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events and not hub._registry.jobs[job_id].busy)
         await store.claim(1, 30.0)
@@ -136,7 +137,7 @@ async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(st
     await hub.close()
 
 
-async def test_a_wake_that_never_came_is_found_too(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_commit_that_the_hub_never_heard_of_is_found_too(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)

@@ -45,7 +45,7 @@ def test_headers_and_first_bytes(server: Server) -> None:
             pass
 
 
-def test_who_asks_for_the_head_gets_it_and_holds_no_stream(server: Server) -> None:
+def test_a_head_request_is_answered_and_holds_no_stream(server: Server) -> None:
     job = rehearse(server, total=1, seconds=30)
     for path in (job["links"]["events"], f"/api/events/stream?job={job['id']}"):
         answer = httpx.head(server.url + path)
@@ -55,7 +55,7 @@ def test_who_asks_for_the_head_gets_it_and_holds_no_stream(server: Server) -> No
     httpx.post(server.url + job["links"]["cancel"])
 
 
-def test_a_stream_opens_with_the_truth_and_ends_with_the_job(server: Server) -> None:
+def test_a_stream_opens_with_the_newest_state_and_ends_with_the_job(server: Server) -> None:
     job = rehearse(server, total=6)
     seen = follow(server, job["id"])
     assert seen[0][0] == "job"
@@ -120,8 +120,8 @@ def test_nasty_names_stay_inside_their_event(server: Server) -> None:
 
 
 def test_several_jobs_on_one_stream(server: Server) -> None:
-    one, two, nobody = rehearse(server), rehearse(server), str(uuid4())
-    query = "&".join(f"job={job_id}" for job_id in (one["id"], two["id"], nobody))
+    one, two, unknown = rehearse(server), rehearse(server), str(uuid4())
+    query = "&".join(f"job={job_id}" for job_id in (one["id"], two["id"], unknown))
     with httpx.stream("GET", f"{server.url}/api/events/stream?{query}", timeout=30) as answer:
         done, gone = set(), set()
         for name, data in events(answer.iter_lines()):
@@ -131,7 +131,7 @@ def test_several_jobs_on_one_stream(server: Server) -> None:
                 done.add(data["id"])
             if done == {one["id"], two["id"]} and gone:
                 break
-    assert (done, gone) == ({one["id"], two["id"]}, {nobody})
+    assert (done, gone) == ({one["id"], two["id"]}, {unknown})
 
 
 def test_the_stream_of_all_hears_of_new_jobs(server: Server) -> None:
@@ -164,7 +164,7 @@ def resident(server: Server) -> int:
         return int(status.read().split("VmRSS:")[1].split()[0]) * 1024
 
 
-def test_readers_that_never_read_harm_nobody_and_are_let_go(start_server: StartServer) -> None:
+def test_readers_that_never_read_harm_no_other_and_are_disconnected(start_server: StartServer) -> None:
     server = start_server("--workers", "2", send_timeout_s="2", interval_s="0")
     # Long names of running items and many failures make events of some 10 KB.
     names = ["n" * 900 for _ in range(1000)]
@@ -181,7 +181,7 @@ def test_readers_that_never_read_harm_nobody_and_are_let_go(start_server: StartS
     eventually(lambda: server.get("/api/health")["streams"]["opened"] == 100)
     before = resident(server)
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 90)
-    assert not server.job(job["id"])["done"], "those who read were served while the others were let go"
+    assert not server.job(job["id"])["done"], "the others were served meanwhile"
     sizes = [before]
 
     def over() -> bool:
@@ -193,15 +193,15 @@ def test_readers_that_never_read_harm_nobody_and_are_let_go(start_server: StartS
         reader.join(30)
     assert len(ends) == 90
     assert all(end["done"] for end in ends)
-    # 100 viewers with a slot and a send buffer each; a backlog would be 600 events of 20 KB for each.
+    # 100 viewers with one pending change and a send buffer each; a backlog would be 600 events of 20 KB for each.
     assert max(sizes) - before < 60 * 1024 * 1024
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
     for one in lazy:
         one.close()
 
 
-def test_the_passing_of_time_is_news_too(start_server: StartServer, tmp_path: Path) -> None:
-    """Nobody reports anything, and yet who looks on hears that a job does not get on, and that it does again."""
+def test_the_passing_of_time_is_broadcast_too(start_server: StartServer, tmp_path: Path) -> None:
+    """Without any report, viewers are told that a job has stalled, and that it moves again."""
     server = start_server("--workers", "1", *hanging.APP, stalled_s="0.4", waiting_long_s="0.4")
     gate = tmp_path / "gate"
     hangs = server.submit("hang", total=1, options={"gate": str(gate)})

@@ -219,3 +219,27 @@ class Store(Protocol):
 
     async def check_writable(self) -> None:
         """Write something small, durably; raises StoreUnavailable with the reason if that fails."""
+
+
+class LiveJobs(Protocol):
+    """The part of a Store that the hub and its heartbeat use: jobs as they are now, and as they change."""
+
+    def on_commit(self, listener: CommitListener) -> None: ...
+
+    def cached_snapshot(self, job_id: str) -> Snapshot | None: ...
+
+    async def snapshot(self, job_id: str) -> Snapshot: ...
+
+    async def items(
+        self,
+        job_id: str,
+        *,
+        states: Sequence[str] = (),
+        after_seq: int | None = None,
+        after_index: int = -1,
+        limit: int = 100,
+    ) -> list[Item]: ...
+
+    async def live_ids(self, finished_within_s: float) -> list[str]: ...
+
+    async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]: ...

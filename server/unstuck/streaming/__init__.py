@@ -1,1 +1,1 @@
-"""Brings each change of a job to everybody who watches it."""
+"""Brings each change of a job to all viewers that watch it."""

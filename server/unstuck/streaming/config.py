@@ -1,4 +1,8 @@
-"""When the hub speaks, and what it counts. Plain figures; what they mean for a viewer is decided in hub.py."""
+"""The hub's configuration and its counters: plain figures.
+
+Must not know: what the figures mean for a viewer. Read on in hub.py and heartbeat.py; the settings are in
+settings.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """When the hub speaks; seconds, see settings.py."""
+    """The settings of the same names (seconds, counts)."""
 
     heartbeat_s: float = 15.0
     interval_s: float = 0.1
@@ -18,11 +22,11 @@ class StreamConfig:
 
 @dataclass(slots=True)
 class StreamStats:
-    """What an operator wants to know of the streams, since the start."""
+    """Counts since the start, for operators."""
 
     opened: int = 0
-    refused: int = 0  # for want of room
+    refused: int = 0  # streams, for want of room
     broadcasts: int = 0
     broadcast_retries: int = 0
     broadcast_failures: int = 0
-    rescues: int = 0  # viewers that a heartbeat found without the newest truth
+    rescues: int = 0  # viewers that a heartbeat found behind

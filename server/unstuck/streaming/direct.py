@@ -1,16 +1,17 @@
-"""Sends events to thousands of viewers without a task for each: the fast way out, when our own server serves.
+"""Writes events to thousands of viewers without a task for each, if our own server serves.
 
-One flush per turn of the loop writes to every viewer that has something. Where nothing waits in the connection's
-buffer, as is nearly always so, that is the chunk of HTTP/1.1 that all viewers of a change share, and it goes
-straight to the transport. Where something waits, uvicorn's `send` is called, which knows whether there is room:
-its coroutine is stepped once, and only a viewer whose buffer is full gets a task, which waits as long as a reader
-may stall, and no longer. Measured with 1,000 viewers, alternating, CPU seconds for 100,000 deliveries: a step of
-`send` for each 1.7 to 1.9, this 1.1 to 1.3; BENCHMARKS.md has it beside others.
+One flush per loop iteration writes to the viewers with something pending. Nearly always nothing waits in the
+connection's buffer: then the chunk of HTTP/1.1 that all viewers of a change share goes straight to the transport.
+Else uvicorn's `send` is called, which knows whether there is room: its coroutine is stepped once, and only a
+viewer whose buffer is full gets a task, which waits as long as a reader may stall. Measured with 1,000 viewers,
+alternating, CPU seconds for 100,000 deliveries: a step of `send` for each 1.7 to 1.9, this 1.1 to 1.3.
 
 This rests on four facts: `send` uses no cancel scopes (uvicorn's does not; a host app's middleware may, so there
-sse-starlette does the work, see streams.py); its coroutine may be finished by another task; aborting the transport
-ends the request; and an answer without a length is sent in chunks, of which uvicorn keeps no account. They hold
-for what serve.py put into the scope, and for nothing else.
+sse-starlette writes, see api/events.py); another task may finish its coroutine; aborting the transport ends the
+request; and a response without a length is sent in chunks, of which uvicorn keeps no account. serve.py puts a
+Connection into the scope only where they hold, and checks the last one when the server starts.
+
+Must not know: jobs, or what the bytes say. Read on in viewer.py (what is pending) and serve.py (the connection).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,9 +32,9 @@ from unstuck.streaming.viewer import Viewer
 
 log = logging.getLogger("unstuck.streams")
 
-#: Sends in one turn of the loop: about 10 ms; then others have theirs.
-SENDS_PER_TURN = 400
-#: What of a stream waits in our memory for a reader who does not read, besides what the kernel holds (bytes).
+#: Writes in one loop iteration, about 10 ms of it.
+WRITES_AT_ONCE = 400
+#: Bytes of a stream that wait in our memory for a stalled reader, besides what the kernel holds.
 BACKLOG_BYTES = 8 * 1024
 HEADERS = {
     "Cache-Control": "no-store, no-transform",
@@ -44,73 +45,73 @@ HEADERS = {
 
 @dataclass(slots=True)
 class Connection:
-    """A connection as uvicorn has it: its own `send`, and the transport below. `hold` is what is left to do for it
-    when the app's whole stack of middleware has returned: a dozen frames less for each viewer, which is 6 KiB."""
+    """A connection as uvicorn has it: its own `send`, and the transport below. `serve_until_disconnect` runs after
+    the app's whole stack of middleware has returned: a dozen frames less for each viewer, which is 6 KiB."""
 
     send: Send
     transport: asyncio.Transport
     serve_until_disconnect: Callable[[Receive], Awaitable[None]] | None = None
 
 
-#: Where serve.py puts it.
-CONNECTION_KEY = "unstuck.wire"
+#: Where serve.py puts the Connection in the scope.
+CONNECTION_KEY = "unstuck.connection"
 
 
 class FlushQueue:
-    """All outlets of an app. Whatever rings in one turn of the loop is sent in the next."""
+    """The writers of an app that have something pending; each loop iteration writes for up to WRITES_AT_ONCE."""
 
     def __init__(self) -> None:
         self._ready: deque[DirectWriter] = deque()
-        self._planned = False
+        self._scheduled = False
         self._data = self._chunk = b""
 
     def add(self, writer: DirectWriter) -> None:
+        """Queue a writer, unless it is queued already."""
         if not writer.queued:
             writer.queued = True
             self._ready.append(writer)
-            if not self._planned:
+            if not self._scheduled:
                 self._schedule()
 
     def chunk(self, data: bytes) -> bytes:
-        """These bytes as a chunk of HTTP/1.1. The viewers of a change come one after the other with the same
-        object, so it is made once for them."""
+        """Frame bytes as a chunk of HTTP/1.1. The viewers of a change come one after the other with the same
+        object, so the chunk is made once for them."""
         if data is not self._data:
             self._data, self._chunk = data, b"%x\r\n%b\r\n" % (len(data), data)
         return self._chunk
 
     def _schedule(self) -> None:
-        self._planned = True
-        asyncio.get_running_loop().call_soon(self._run)
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._flush)
 
-    def _run(self) -> None:
-        self._planned = False
-        rung = self._ready
-        if len(rung) > SENDS_PER_TURN:
+    def _flush(self) -> None:
+        self._scheduled = False
+        queue = self._ready
+        if len(queue) > WRITES_AT_ONCE:
             self._schedule()
-        ready: list[tuple[asyncio.Transport, bytes]] = []
-        for _ in range(min(len(rung), SENDS_PER_TURN)):
-            writer = rung.popleft()
+        chunks: list[tuple[asyncio.Transport, bytes]] = []
+        for _ in range(min(len(queue), WRITES_AT_ONCE)):
+            writer = queue.popleft()
             writer.queued = False
             if chunk := writer.next_chunk():
-                ready.append((writer.transport, chunk))
-        _write(iter(ready))
+                chunks.append((writer.transport, chunk))
+        _write(chunks)
 
 
-def _write(ready: Iterator[tuple[asyncio.Transport, bytes]]) -> None:
-    """In a loop of their own: each write sweeps the caches of what it takes to get there."""
-    try:
-        for transport, chunk in ready:
+def _write(chunks: Iterable[tuple[asyncio.Transport, bytes]]) -> None:
+    """Write all chunks in a loop of its own: each write sweeps the caches of what it takes to get there."""
+    for transport, chunk in chunks:
+        try:
             transport.write(chunk)
-    except Exception:  # of one connection; the others follow
-        log.exception("a stream broke while it was written to")
-        transport.abort()
-        _write(ready)
+        except Exception:
+            log.exception("a stream broke while it was written to")
+            transport.abort()
 
 
 class DirectWriter:
-    """One viewer's connection."""
+    """Writes one viewer's stream to its connection."""
 
-    __slots__ = ("_flush", "_hub", "_limit_s", "_over", "_rest", "_viewer", "_wire", "queued", "transport")
+    __slots__ = ("_connection", "_flush", "_hub", "_limit_s", "_over", "_rest", "_viewer", "queued", "transport")
 
     def __init__(
         self, viewer: Viewer, connection: Connection, flush: FlushQueue, limit_s: float, hub: Hub
@@ -118,28 +119,30 @@ class DirectWriter:
         self.queued = False
         self._hub = hub
         self._viewer = viewer
-        self._wire = connection
+        self._connection = connection
         self.transport = connection.transport
         self._flush = flush
         self._limit_s = limit_s
-        self._rest: asyncio.Task[None] | None = None  # a send that could not finish at once
+        self._rest: asyncio.Task[None] | None = None  # finishes a send that found the buffer full
         self._over = False
         viewer.on_ready = partial(flush.add, self)
 
     def push(self) -> None:
-        """Send what there is."""
+        """Write what is pending, at once."""
         if chunk := self.next_chunk():
-            _write(iter([(self.transport, chunk)]))
+            _write([(self.transport, chunk)])
 
     def next_chunk(self) -> bytes:
-        """What is to be written now, as a chunk; nothing where uvicorn's `send` has to take it, and while it does:
-        then what gathers goes with the next one."""
+        """Take what is pending as a chunk to write. Empty if uvicorn's `send` takes it, or is still busy with the
+        last: what gathers meanwhile goes with the next one."""
         if self._rest is not None or self._over:
             return b""
         data = self._viewer.take()
         self._over = self._viewer.ended
         if self._over or self.transport.get_write_buffer_size():
-            self._step(self._wire.send({"type": "http.response.body", "body": data, "more_body": not self._over}))
+            self._step(
+                self._connection.send({"type": "http.response.body", "body": data, "more_body": not self._over})
+            )
             return b""
         return self._flush.chunk(data) if data and not self.transport.is_closing() else b""
 
@@ -159,7 +162,7 @@ class DirectWriter:
             async with asyncio.timeout(self._limit_s):
                 await _SteppedSend(sending, waits_for)
         except TimeoutError:
-            log.info("a reader that had not read for %g s was let go", self._limit_s)
+            log.info("a reader that had not read for %g s was disconnected", self._limit_s)
             self._over = True
             self.transport.abort()
         finally:
@@ -167,7 +170,7 @@ class DirectWriter:
         self.push()
 
     async def serve_until_disconnect(self, receive: Receive) -> None:
-        """Until the client goes, or all was sent."""
+        """Serve the stream until the client disconnects or all was sent."""
         try:
             self.push()
             while (await receive())["type"] != "http.disconnect":
@@ -182,7 +185,7 @@ class DirectWriter:
 
 
 class _SteppedSend:
-    """A coroutine that was stepped once, for a task to finish: it waits for what the step said, and goes on."""
+    """Awaits a coroutine that was stepped once before: waits for what that step yielded, then goes on."""
 
     def __init__(self, stepped: Coroutine[Any, Any, None], waits_for: Any) -> None:
         self._stepped = stepped
@@ -194,7 +197,7 @@ class _SteppedSend:
             thrown: BaseException | None = None
             try:
                 yield waits_for
-            except BaseException as error:  # noqa: BLE001 – a cancel too goes where it belongs
+            except BaseException as error:  # noqa: BLE001 – a cancel too is the coroutine's to handle
                 thrown = error
             try:
                 waits_for = self._stepped.send(None) if thrown is None else self._stepped.throw(thrown)
@@ -203,11 +206,11 @@ class _SteppedSend:
 
 
 class DirectResponse(Response):
-    """The response that is a stream: opens it, and has an outlet held until the client goes."""
+    """The response that is a stream: opens it, and leaves the rest to a DirectWriter."""
 
     def __init__(self, viewer: Viewer, opening: bytes, hub: Hub, flush: FlushQueue, limit_s: float) -> None:
-        # Chromium reads on for 5 s where a page gave up an answer between its head and its body on a connection
-        # that may be used again; so this one may not.
+        # If a page gives up a response between its head and its body, Chromium reads on for 5 s on a connection
+        # that may be reused; so this one may not.
         super().__init__(headers={**HEADERS, "Connection": "close"})
         del self.headers["content-length"]
         self._viewer, self._opening, self._hub, self._flush, self._limit_s = viewer, opening, hub, flush, limit_s
@@ -217,9 +220,9 @@ class DirectResponse(Response):
         connection.transport.set_write_buffer_limits(BACKLOG_BYTES)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            # With the first event, where it is there: one send less for each of thousands who come together.
-            first = b"" if self._viewer.ended else self._viewer.take()
-            await send({"type": "http.response.body", "body": self._opening + first, "more_body": True})
+            # With the first event, if it is there: one send less for each of thousands that connect together.
+            first_event = b"" if self._viewer.ended else self._viewer.take()
+            await send({"type": "http.response.body", "body": self._opening + first_event, "more_body": True})
         except BaseException:
             self._hub.leave(self._viewer)
             raise

@@ -1,6 +1,7 @@
-"""One change of one job as the bytes that its viewers are sent: made once, shared by all.
+"""One change of one job as bytes, encoded once and shared by all its viewers.
 
-Pure. Who is sent which of them is the viewer's business (viewer.py), what they say that of snapshot.py and sse.py.
+Pure. Must not know: which viewer is sent which of the bytes (viewer.py decides that).
+Read on in jobs/snapshot.py (what the job object says) and sse.py (how an event is written).
 """
 
 from __future__ import annotations
@@ -18,30 +19,30 @@ ITEMS_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class EncodedChange:
-    """One change: the job's event, with an id (its seq) and without, since on a stream of several jobs it would
-    mean nothing; and `both`, the same behind the items that changed after the seq `since`."""
+    """`job` is the job's event with an id (its seq), `without_id` the same without, since an id means nothing on a
+    stream of several jobs; `with_items` are these two behind the items that changed after the seq `since`."""
 
     job_id: str
     seq: int
     since: int
     final: bool
     job: bytes
-    nameless: bytes
-    both: tuple[bytes, bytes]
+    without_id: bytes
+    with_items: tuple[bytes, bytes]
 
     def missed(self) -> bytes:
-        """Instead of items, for who missed something before `since`: fetch them."""
+        """The event that tells a viewer which missed items before `since` to fetch them."""
         return sse.items(self.job_id, self.seq, [], more=True)
 
 
 def encode_change(
     snapshot: Snapshot, changed: Sequence[Item], since: int, now: float, base: str, keep_s: float | None
 ) -> EncodedChange:
-    """`changed` are the items after the seq `since`, one more than are shown if there are more; the rest is
-    `snapshot.public`'s."""
+    """Encode a snapshot and the items that `changed` after the seq `since`; one item more than ITEMS_SHOWN says
+    that there are others. `now`, `base` and `keep_s` as for `snapshot.public`."""
     job = snapshot.job
     named = sse.event("job", public(snapshot, now, base, keep_s), job.seq)
-    nameless = named[named.index(b"\n") + 1 :]
+    without_id = named[named.index(b"\n") + 1 :]
     shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
     items = sse.items(job.id, job.seq, shown, more=len(changed) > ITEMS_SHOWN) if shown else b""
-    return EncodedChange(job.id, job.seq, since, job.done, named, nameless, (items + named, items + nameless))
+    return EncodedChange(job.id, job.seq, since, job.done, named, without_id, (items + named, items + without_id))

@@ -1,8 +1,10 @@
-"""What streams hear when time passes: a heartbeat, which says what they should hold and when the next one comes.
+"""Sends heartbeats: which seqs a stream should hold by now, and when the next heartbeat comes.
 
-With it goes the comparison of all viewers with the store, in one query: nothing that broke on the way from a
-commit to a viewer outlives it. Streams on which something happens hear more beats, so that one that dies then is
-doubted soon; those that lived long enough are sent away. That who lacks something gets it is hub.py's affair.
+With each goes a comparison of all viewers with the store, in one query, so nothing that broke on the way from a
+commit to a viewer outlives it. Streams of active jobs get more heartbeats, so that a stream that dies meanwhile is
+doubted sooner; streams that have lived long enough are sent away.
+
+Must not know: how a viewer that is behind is served. Read on in hub.py (broadcasts), PROTOCOL.md section 4.
 """
 
 from __future__ import annotations
@@ -13,51 +15,53 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 
 from unstuck.errors import StoreUnavailable
-from unstuck.store.protocol import Store
+from unstuck.store.protocol import LiveJobs
 from unstuck.streaming import sse
 from unstuck.streaming.config import StreamConfig, StreamStats
-from unstuck.streaming.registry import Registry, WatchedJob
+from unstuck.streaming.registry import Registry
 from unstuck.streaming.viewer import Viewer
+from unstuck.streaming.watched_job import WatchedJob
 
 log = logging.getLogger("unstuck.hub")
 
-#: A stream of all jobs starts with those that ended this many seconds ago at most, and lets go of them then.
+#: A stream of all jobs starts with those that ended at most this many seconds ago, and drops them after that.
 FINISHED_WITHIN_S = 60.0
 #: How long a heartbeat waits for the store before it goes out without it (seconds).
 COMPARE_S = 1.0
-#: Streams on which something happens hear so many beats in the time in which the others hear one.
+#: Heartbeats that a stream of active jobs gets in the time in which the others get one.
 TICKS = 3
-#: Those who come within this share their first heartbeat (seconds).
+#: Viewers that join within this time share their first heartbeat (seconds).
 TOGETHER_S = 0.2
-#: A commit is a moment ahead of its wake; who lacks something is looked at again after this (seconds).
-WAKE_S = 0.05
+#: A commit is a moment ahead of its `on_commit`: viewers that are behind are looked at again after this (seconds).
+ON_COMMIT_S = 0.05
 
 
 class Heartbeat:
-    """`run()` ticks until cancelled. `lacks` is told which jobs have viewers without the newest truth, `send_away`
-    which viewers should come back on a fresh stream, and why."""
+    """`run()` ticks until cancelled. `resend` is called with each job that has viewers which are behind,
+    `send_away` with each viewer that should come back on a fresh stream, and the reason."""
 
     def __init__(
         self,
-        store: Store,
+        store: LiveJobs,
         config: StreamConfig,
         clock: Callable[[], float],
-        counts: StreamStats,
-        audience: Registry,
-        lacks: Callable[[WatchedJob], None],
+        stats: StreamStats,
+        registry: Registry,
+        *,
+        resend: Callable[[WatchedJob], None],
         send_away: Callable[[Viewer, str], None],
     ) -> None:
         self._store = store
         self._config = config
         self._clock = clock
-        self._stats = counts
-        self._registry = audience
-        self._resend = lacks
+        self._stats = stats
+        self._registry = registry
+        self._resend = resend
         self._send_away = send_away
         self._some_began = asyncio.Event()
 
     def viewers_began(self) -> None:
-        """Some were handed their first state."""
+        """Note that viewers may have been handed their first state."""
         if self._registry.new:
             self._some_began.set()
 
@@ -65,19 +69,19 @@ class Heartbeat:
         """Tick the heartbeat of all streams until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
-            group.create_task(self._greet_newcomers())
+            group.create_task(self._greet_new_viewers())
 
-    async def _greet_newcomers(self) -> None:
-        """Newcomers hear at once when to expect the next beat; all who come together share one comparison."""
+    async def _greet_new_viewers(self) -> None:
+        """Tell new viewers at once when to expect the next heartbeat; those that join together share one query."""
         while True:
             await self._some_began.wait()
             await asyncio.sleep(TOGETHER_S)
             self._some_began.clear()
-            await self._first_heartbeat()  # of its own, so that nobody is held on to here until the next ones come
+            await self._first_heartbeat()  # a call of its own: locals here would keep viewers that have left
 
     async def _first_heartbeat(self) -> None:
-        if newcomers := [viewer for viewer in self._registry.new if viewer.has_begun and not viewer.ended]:
-            await self.send(asyncio.get_running_loop().time(), newcomers)
+        if viewers := [viewer for viewer in self._registry.new if viewer.has_begun and not viewer.ended]:
+            await self.send(asyncio.get_running_loop().time(), viewers)
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -88,25 +92,27 @@ class Heartbeat:
             await self.tick(tick, loop.time())
 
     async def tick(self, number: int, now: float) -> None:
-        """A third of a heartbeat's time is over: beat on the streams on which something happens, or on all."""
+        """Send the heartbeat of this tick: to streams of active jobs; each TICKS-th goes to all streams."""
         if number % TICKS == 0:
             await self.send(now)
             return
-        lively = self._active_jobs(now)
-        # Who was told that the next beat comes soon is among them, whatever has happened since.
-        if due := [
-            one for one in self._registry.viewers if one.heartbeat_soon or not lively.isdisjoint(one.subscriptions)
+        active = self._active_jobs(now)
+        # A viewer that was promised the next heartbeat soon gets it, whatever has happened since.
+        if viewers := [
+            viewer
+            for viewer in self._registry.viewers
+            if viewer.heartbeat_soon or not active.isdisjoint(viewer.subscriptions)
         ]:
-            await self.send(now, due)
+            await self.send(now, viewers)
 
     def _active_jobs(self, now: float) -> set[str]:
-        return {job_id for job_id, watch in self._registry.jobs.items() if watch.active(now)}
+        return {job_id for job_id, job in self._registry.jobs.items() if job.active(now)}
 
     async def send(self, now: float, viewers: Collection[Viewer] | None = None) -> None:
-        """One heartbeat on these streams (None: all); of them those that lived long enough are sent away."""
+        """Send one heartbeat to these viewers (None: all), and away those that have lived long enough."""
         viewers = tuple(self._registry.viewers) if viewers is None else viewers
-        truth = await self.compare(now, set[str]().union(*(viewer.subscriptions for viewer in viewers)))
-        lively = self._active_jobs(now)
+        seqs = await self.compare(now, set[str]().union(*(viewer.subscriptions for viewer in viewers)))
+        active = self._active_jobs(now)
         shared: dict[frozenset[str], tuple[bool, bytes]] = {}
         for viewer in viewers:
             self._registry.new.discard(viewer)
@@ -115,59 +121,61 @@ class Heartbeat:
                 continue
             if viewer in self._registry.of_all_jobs:
                 self._forget_ended(viewer, now)
-            jobs = frozenset(viewer.subscriptions)
-            if jobs not in shared:
-                shared[jobs] = self._heartbeat_for(jobs, lively, truth)
-            viewer.heartbeat_soon, heartbeat = shared[jobs]
+            job_ids = frozenset(viewer.subscriptions)
+            if job_ids not in shared:
+                shared[job_ids] = self._heartbeat_for(job_ids, active, seqs)
+            viewer.heartbeat_soon, heartbeat = shared[job_ids]
             viewer.put_heartbeat(heartbeat)
 
     def _heartbeat_for(
-        self, jobs: Collection[str], lively: set[str], truth: Mapping[str, int]
+        self, job_ids: Collection[str], active: set[str], seqs: Mapping[str, int]
     ) -> tuple[bool, bytes]:
-        """Whether the next beat on a stream of these jobs comes soon, and the one that says so."""
-        soon = not lively.isdisjoint(jobs)
+        """The heartbeat for a stream of these jobs, and whether it promises the next one soon."""
+        soon = not active.isdisjoint(job_ids)
         next_s = self._config.heartbeat_s / (TICKS if soon else 1)
-        return soon, sse.heartbeat(self._clock(), {one: truth[one] for one in jobs if one in truth}, next_s)
+        return soon, sse.heartbeat(
+            self._clock(), {job_id: seqs[job_id] for job_id in job_ids if job_id in seqs}, next_s
+        )
 
     async def compare(self, now: float, job_ids: Collection[str]) -> dict[str, int]:
-        """Hold what the viewers of these jobs were sent against the store, in one query, and send what is lacking.
+        """Compare what the viewers of these jobs were sent with the store, and resend what is missing.
 
-        Returns the seqs of these jobs; none where the store does not answer, since a beat that names a seq
-        confirms it, and its clients then have no reason to ask.
+        Returns the seqs of these jobs; none if the store does not answer. A heartbeat that names a seq confirms
+        it, and its clients then have no reason to poll.
         """
         try:
             async with asyncio.timeout(COMPARE_S):
-                truth = await self._store.seqs(list(job_ids))
+                seqs = await self._store.seqs(list(job_ids))
         except (StoreUnavailable, TimeoutError) as error:
             log.error("viewers could not be compared with the store: %s", str(error) or "no answer in time")
             return {}
-        watches = [self._registry.jobs[job_id] for job_id in job_ids if job_id in self._registry.jobs]
-        if any(self._behind(watch, truth) for watch in watches):
-            await asyncio.sleep(WAKE_S)
-        for watch in watches:
-            if watch.busy and watch.job_id in truth:
-                truth[watch.job_id] = watch.seq  # more is on its way: nobody needs to ask for it
-            elif behind := self._behind(watch, truth):
+        jobs = [self._registry.jobs[job_id] for job_id in job_ids if job_id in self._registry.jobs]
+        if any(self._behind(job, seqs) for job in jobs):
+            await asyncio.sleep(ON_COMMIT_S)
+        for job in jobs:
+            if job.busy and job.job_id in seqs:
+                seqs[job.job_id] = job.seq  # more is on its way: no client needs to poll for it
+            elif behind := self._behind(job, seqs):
                 self._stats.rescues += behind
-                watch.changed_at = now
-                log.warning("%d viewers of job %s lacked its newest state", behind, watch.job_id)
-                self._resend(watch)
-        return truth
+                job.changed_at = now
+                log.warning("%d viewers of job %s lacked its newest state", behind, job.job_id)
+                self._resend(job)
+        return seqs
 
-    def _behind(self, watch: WatchedJob, truth: Mapping[str, int]) -> int:
-        """How many viewers were not sent the truth, and will not be either."""
-        if watch.busy:
+    def _behind(self, job: WatchedJob, seqs: Mapping[str, int]) -> int:
+        """Count the viewers that were not sent the newest seq and will not be without help."""
+        if job.busy:
             return 0
-        newest = truth.get(watch.job_id, 0)  # none: there is no such job, and nobody was shown it
+        newest = seqs.get(job.job_id, 0)  # 0: there is no such job, and no viewer was shown it
         return sum(
             not subscription.viewer.ended and subscription.newest_seq != newest
-            for subscription in watch.subscriptions
+            for subscription in job.subscriptions
         )
 
     def _forget_ended(self, viewer: Viewer, now: float) -> None:
-        """A stream of all jobs lets go of those that ended a while ago."""
+        """Drop jobs that ended a while ago from a stream of all jobs."""
         for job_id, subscription in tuple(viewer.subscriptions.items()):
-            watch = self._registry.jobs.get(job_id)
-            if watch is None or (watch.ended_at is not None and now - watch.ended_at > FINISHED_WITHIN_S):
+            job = self._registry.jobs.get(job_id)
+            if job is None or (job.ended_at is not None and now - job.ended_at > FINISHED_WITHIN_S):
                 self._registry.unsubscribe(subscription)
                 viewer.forget(job_id)

@@ -1,8 +1,8 @@
-"""A job, its items, a heartbeat or a farewell as the bytes of a Server-Sent Event.
+"""Encodes jobs, items, heartbeats and farewells as Server-Sent Events.
 
-Pure. The bytes are made once for each change and shared by all viewers. Text is ASCII-escaped JSON on one
-`data:` line, so that no line separator, not even U+2028, can be taken for the end of a line.
-Event names are PROTOCOL.md section 4.
+Pure. Text is ASCII-escaped JSON on one `data:` line, so that no line separator, not even U+2028, can be taken for
+the end of a line. Must not know: which viewer is sent what. Read on in encoded.py (a change, encoded once for all
+its viewers) and PROTOCOL.md section 4 (the events' names and fields).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _escaping = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan
 
 
 def event(name: str, data: Mapping[str, Any], event_id: int | None = None) -> bytes:
-    """One event. Without `event_id` a client's `Last-Event-ID` stays as it is."""
+    """Encode one event. Without `event_id` a client's `Last-Event-ID` stays as it is."""
     head = (
         b"id: %d\nevent: %b\n" % (event_id, name.encode())
         if event_id is not None
@@ -30,32 +30,32 @@ def event(name: str, data: Mapping[str, Any], event_id: int | None = None) -> by
 
 
 def _json(data: Mapping[str, Any]) -> bytes:
-    """As ASCII. msgspec writes UTF-8, in a sixth of the time; most of what there is to say is ASCII anyway."""
+    """Encode as ASCII. msgspec writes UTF-8 in a sixth of the time, and most data is ASCII anyway."""
     encoded = _fast(data)
     return encoded if encoded.isascii() else _escaping(data).encode("ascii")
 
 
-def opening(words: str, retry_ms: int) -> bytes:
-    """The first bytes of a stream: when to come back, and a comment for people who read along."""
-    comment = "".join(f": {line}\n" for line in words.splitlines())
-    return f"retry: {retry_ms}\n{comment}\n".encode("ascii")
+def opening(comment: str, retry_ms: int) -> bytes:
+    """The first bytes of a stream: the delay before a reconnect, and a comment for people who read along."""
+    lines = "".join(f": {line}\n" for line in comment.splitlines())
+    return f"retry: {retry_ms}\n{lines}\n".encode("ascii")
 
 
 def heartbeat(now: float, seqs: Mapping[str, int], next_s: float) -> bytes:
-    """A sign of life, with the seq of every job on the stream; the next one comes after `next_s` at the latest."""
+    """The seq of every job on the stream; the next heartbeat comes after `next_s` at the latest."""
     return event("heartbeat", {"server_time": rfc3339(now), "jobs": dict(seqs), "next_s": round(next_s, 3)})
 
 
 def leaving(reason: str, retry_ms: int) -> bytes:
-    """The server closes this stream on purpose; come back after `retry_ms`."""
+    """The server closes this stream on purpose; the client comes back after `retry_ms`."""
     return event("leaving", {"reason": reason, "retry_ms": retry_ms})
 
 
 def gone(job_id: str, code: str = "job_not_found") -> bytes:
-    """This job does not exist (any more)."""
+    """The job does not exist (any more)."""
     return event("gone", {"job_id": job_id, "code": code})
 
 
 def items(job_id: str, seq: int, changed: Sequence[Mapping[str, Any]], *, more: bool) -> bytes:
-    """Items that changed; `more` says that there are others: fetch `/items?after_seq=…`."""
+    """Items that changed; with `more` there are others, to be fetched from `/items?after_seq=…`."""
     return event("items", {"job_id": job_id, "seq": seq, "items": list(changed), "more": more})

@@ -1,8 +1,11 @@
-"""One open stream, seen from the hub: a seat before each of its jobs, and what is to be sent next.
+"""One open stream as the hub sees it: a subscription to each of its jobs, and what it is sent next.
 
-The hub puts in, the response takes out, when `rung` calls it or by iterating. What is put in twice before it
-is taken out once is sent once, the newer of the two; so a viewer's memory is bounded by the number of its jobs,
-not by what happens to them.
+The hub puts in; the response takes out, when `on_ready` is called or by iterating. A state that was put in and not
+taken out yet is replaced by a newer one, so a viewer's memory is bounded by the number of its jobs, not by what
+happens to them.
+
+Must not know: the store, other viewers, how bytes get onto the wire. Read on in encoded.py (the bytes of a change)
+and direct.py (the response).
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ from unstuck.streaming.encoded import EncodedChange
 
 
 class Subscription:
-    """A viewer's place before one job: the seq that it was sent (0: none yet), and what it will be sent next.
+    """One viewer's subscription to one job: the seq that it was sent (0: none yet), and what it is sent next.
 
-    The hub goes through these, thousands for each change: so it looks nothing up on the way."""
+    The hub goes through thousands of these for each change, so no method looks anything up."""
 
     __slots__ = ("job_id", "pending", "sent_seq", "viewer")
 
@@ -28,36 +31,36 @@ class Subscription:
 
     @property
     def newest_seq(self) -> int:
-        """The seq that its viewer was sent, or will be as soon as it reads; 0 before the first."""
+        """The seq that the viewer was sent, or will be as soon as it reads; 0 before the first."""
         return self.sent_seq if self.pending is None else self.pending.seq
 
-    def offer(self, slot: EncodedChange) -> None:
-        """The newest truth; what the viewer has or will be sent already is dropped."""
-        viewer, waiting = self.viewer, self.pending
-        if viewer.ended or slot.seq <= (self.sent_seq if waiting is None else waiting.seq):
+    def offer(self, change: EncodedChange) -> None:
+        """Put in a change, unless the viewer was or will be sent a state at least as new."""
+        viewer, pending = self.viewer, self.pending
+        if viewer.ended or change.seq <= (self.sent_seq if pending is None else pending.seq):
             return
-        self.pending = slot
-        if waiting is None:
+        self.pending = change
+        if pending is None:
             viewer.waiting.append(self)
-        if slot.final and viewer.ends_with == self.job_id:
+        if change.final and viewer.ends_with == self.job_id:
             viewer.end_with_job()
         viewer.notify()
 
     def encode_next(self) -> bytes:
-        """What waits, as the viewer is sent it now."""
-        slot, sent, viewer = self.pending, self.sent_seq, self.viewer
-        assert slot is not None
-        self.pending, self.sent_seq = None, slot.seq
-        named = viewer.ends_with is not None
-        if not viewer.wants_items or not sent:
-            return slot.job if named else slot.nameless  # the first event of a stream is the job
-        if sent >= slot.since:
-            return slot.both[0 if named else 1]
-        return slot.missed() + (slot.job if named else slot.nameless)
+        """Take out the pending change, as the bytes that suit this viewer."""
+        change, sent_seq, viewer = self.pending, self.sent_seq, self.viewer
+        assert change is not None
+        self.pending, self.sent_seq = None, change.seq
+        with_id = viewer.ends_with is not None
+        if not viewer.wants_items or not sent_seq:
+            return change.job if with_id else change.without_id  # the first event of a stream is the job
+        if sent_seq >= change.since:
+            return change.with_items[0 if with_id else 1]
+        return change.missed() + (change.job if with_id else change.without_id)
 
 
 class Viewer:
-    """An async iterator of bytes; ends when the hub ended it and all was taken out."""
+    """An async iterator of bytes; ends when the hub has ended it and all was taken out."""
 
     __slots__ = (
         "_farewell",
@@ -81,11 +84,11 @@ class Viewer:
         self.ends_with = ends_with
         self.leave_at = leave_at
         self.subscriptions: dict[str, Subscription] = {}
-        #: Seats with something to take out, the oldest first.
+        #: Subscriptions with a pending change, the oldest first.
         self.waiting: list[Subscription] = []
         #: Nothing more is put in.
         self.ended = False
-        #: It was told that the next beat comes soon.
+        #: The last heartbeat promised the next one soon.
         self.heartbeat_soon = False
         #: Called when there is something to take out; it must only make a note of it.
         self.on_ready: Callable[[], None] | None = None
@@ -95,22 +98,24 @@ class Viewer:
         self._ready: asyncio.Event | None = None
 
     def newest_seq(self, job_id: str) -> int | None:
-        """The seq that it was sent of a job, or will be as soon as it reads; None before the first."""
+        """The seq of a job that the viewer was sent, or will be as soon as it reads; None before the first."""
         subscription = self.subscriptions.get(job_id)
         return (subscription.newest_seq or None) if subscription is not None else None
 
     @property
     def has_begun(self) -> bool:
-        """It was sent, or will be as soon as it reads, the first state of each of its jobs."""
+        """Whether the first state of each of its jobs was sent, or will be as soon as the viewer reads."""
         return all(subscription.newest_seq for subscription in self.subscriptions.values())
 
+    # -- putting in
+
     def end_with_job(self) -> None:
-        """The final state of its one job was put in; nothing comes after it."""
+        """End with the final state of the viewer's one job, which was put in just now."""
         self.ended = True
         self._heartbeat = b""
 
     def put_gone(self, job_id: str, farewell: bytes) -> None:
-        """The job does not exist (any more)."""
+        """Put in that the job does not exist (any more)."""
         subscription = self.subscriptions.get(job_id)
         if self.ended or subscription is None:
             return
@@ -122,24 +127,24 @@ class Viewer:
         self.notify()
 
     def put_heartbeat(self, heartbeat: bytes) -> None:
-        """A sign of life; replaces one that could not be sent yet."""
+        """Put in a heartbeat; it replaces one that was not sent yet."""
         if not self.ended:
             self._heartbeat = heartbeat
             self.notify()
 
     def forget(self, job_id: str) -> None:
-        """The hub no longer follows this job for this viewer."""
+        """Drop a job that the hub no longer follows for this viewer."""
         self.subscriptions.pop(job_id, None)
 
     def end(self, farewell: bytes) -> None:
-        """Send what waits, then this, then nothing more."""
+        """Send what is pending, then this, then nothing more."""
         if not self.ended:
             self._farewell = farewell
             self.ended = True
         self.notify()
 
     def notify(self) -> None:
-        """There is something to take out."""
+        """Wake the response: there is something to take out."""
         if self._ready is not None:
             self._ready.set()
         if self.on_ready is not None:
@@ -149,16 +154,16 @@ class Viewer:
 
     @property
     def empty(self) -> bool:
-        """There is nothing to take out."""
+        """Whether there is nothing to take out."""
         return not (self.waiting or self._gone or self._heartbeat or self._farewell)
 
     @property
     def job_missing(self) -> bool:
-        """The one job that it is for does not exist."""
+        """Whether the one job that the stream is for does not exist."""
         return bool(self._gone) and self.ends_with is not None
 
     async def wait_ready(self) -> None:
-        """Return when there is something to take out, or nothing will ever be."""
+        """Return as soon as there is something to take out, or never will be."""
         if self._ready is None:
             self._ready = asyncio.Event()
         while self.empty and not self.ended:
@@ -175,15 +180,15 @@ class Viewer:
         return self.take()
 
     def take(self) -> bytes:
-        """All that is to be sent now, in one piece: one send costs what many events cost."""
-        waiting, beat = self.waiting, self._heartbeat
-        # Nearly always there is one thing; as it is not copied, who sends it sees that it is the same for all.
+        """Take out all that is to be sent now, in one piece: one send costs what many events cost."""
+        waiting, heartbeat = self.waiting, self._heartbeat
+        # Nearly always there is one thing. It is not copied, so the writer sees that it is the same for all.
         if not (self._gone or self._farewell):
-            if len(waiting) == 1 and not beat:
+            if len(waiting) == 1 and not heartbeat:
                 return waiting.pop().encode_next()
-            if beat and not waiting:
+            if heartbeat and not waiting:
                 self._heartbeat = b""
-                return beat
+                return heartbeat
         parts = [
             *self._gone,
             *(subscription.encode_next() for subscription in waiting),

@@ -1,0 +1,180 @@
+"""One watched job: its viewers, and what it waits for before they are handed the newest state.
+
+A change marks the job dirty. It is looked at once its interval is over and its turn in the queue has come. The
+mark is cleared just before the store is asked, never afterwards: a change that comes while the answer is on its
+way marks the job again, so it is looked at once more and no change is lost.
+
+Must not know: the store, the queue, how long an interval is. Read on in hub.py, which drives the transitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from math import inf
+from typing import NamedTuple
+
+from unstuck.jobs.job import Item
+from unstuck.jobs.snapshot import Snapshot
+from unstuck.streaming.viewer import Subscription
+
+#: A job counts as active if it is not done and changed at most this many seconds ago.
+ACTIVE_S = 60.0
+
+
+class Phase(StrEnum):
+    """What a watched job waits for."""
+
+    IDLE = "idle"  # a change: its viewers have been handed all that is known
+    SCHEDULED = "scheduled"  # a timer: the interval since its last event
+    QUEUED = "queued"  # its turn: one of the next loop iterations asks the store's memory
+    READING = "reading"  # a task that reads the store
+    LOADED = "loaded"  # its turn again, with what the task has read
+    CLOSED = "closed"  # nothing: it has no viewers any more, or the hub has closed
+
+
+# The members by themselves: in Python 3.11 each `Phase.IDLE` costs a call.
+IDLE, SCHEDULED, QUEUED, READING, LOADED, CLOSED = Phase
+
+#: Where each phase may lead. All other transitions raise.
+TRANSITIONS: Mapping[Phase, Collection[Phase]] = {
+    IDLE: {SCHEDULED, QUEUED, CLOSED},
+    SCHEDULED: {SCHEDULED, QUEUED, CLOSED},  # to an earlier time, or at once: the end is urgent
+    QUEUED: {IDLE, READING, CLOSED},
+    READING: {LOADED, READING, IDLE, CLOSED},  # a read that failed is tried again, or given up
+    LOADED: {IDLE, READING, CLOSED},  # so is a broadcast
+    CLOSED: {CLOSED},
+}
+
+
+class WrongTransition(RuntimeError):
+    """The hub took a step that `TRANSITIONS` does not allow: a defect."""
+
+
+#: For which viewers the store is asked: those that joined since it was last asked, and whether for all others too.
+#: A plain tuple, since one is made with each change and a named one takes five times as long.
+Recipients = tuple[Sequence[Subscription], bool]
+
+
+class Loaded(NamedTuple):
+    """What a task has read: the snapshot (None: there is no such job) and the items that changed."""
+
+    recipients: Recipients
+    snapshot: Snapshot | None
+    items: Sequence[Item] = ()
+
+
+class WatchedJob:
+    """The methods from `mark` to `close` are the only ones that change what the job waits for."""
+
+    __slots__ = (
+        "broadcast_at",
+        "changed_at",
+        "dirty",
+        "due",
+        "ended_at",
+        "everyone",
+        "failures",
+        "job_id",
+        "loaded",
+        "newcomers",
+        "phase",
+        "seq",
+        "subscriptions",
+        "task",
+        "timer",
+        "urgent",
+        "want_items",
+    )  # fmt: skip
+
+    def __init__(self, job_id: str, now: float) -> None:
+        self.job_id = job_id
+        self.subscriptions: set[Subscription] = set()
+        self.want_items = 0  # how many of them want items
+        # What its viewers were handed last.
+        self.seq = 0
+        self.broadcast_at = 0.0
+        self.changed_at = now
+        self.ended_at: float | None = None
+        # What it waits for.
+        self.phase = IDLE
+        self.timer: asyncio.TimerHandle | None = None  # of SCHEDULED
+        self.due = inf  # when it fires
+        self.task: asyncio.Task[None] | None = None  # of READING
+        self.loaded: Loaded | None = None  # of LOADED
+        self.failures = 0  # in a row
+        # What changed since the store was last asked, and for which viewers it is asked next.
+        self.dirty = False
+        self.urgent = False  # the next look does not wait for the interval
+        self.newcomers: list[Subscription] = []
+        self.everyone = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether its viewers are about to be handed something newer."""
+        return self.phase is not IDLE
+
+    def active(self, now: float) -> bool:
+        """Whether the job is moving; its viewers then get heartbeats more often."""
+        return self.ended_at is None and now - self.changed_at <= ACTIVE_S
+
+    # -- the marks
+
+    def mark(self, *, urgent: bool) -> None:
+        """The job changed: the next look is for all viewers."""
+        self.dirty = self.everyone = True
+        self.urgent = self.urgent or urgent
+
+    def mark_newcomer(self, subscription: Subscription) -> None:
+        """A viewer has joined: the next look is for it too."""
+        self.dirty = True
+        self.newcomers.append(subscription)
+
+    def clear(self) -> Recipients:
+        """Clear all marks, just before the store is asked, and return for which viewers it is."""
+        recipients = self.newcomers, self.everyone
+        self.newcomers = []
+        self.dirty = self.urgent = self.everyone = False
+        return recipients
+
+    # -- the transitions
+
+    def schedule(self, due: float, timer: asyncio.TimerHandle) -> None:
+        """Wait for this timer, which fires at `due`, instead of the one before."""
+        self._enter(SCHEDULED)
+        self.due, self.timer = due, timer
+
+    def enqueue(self) -> None:
+        """Wait in the queue."""
+        self._enter(QUEUED)
+
+    def read(self, task: asyncio.Task[None]) -> None:
+        """Wait for this task, which reads the store."""
+        self._enter(READING)
+        self.loaded, self.task = None, task
+
+    def load(self, loaded: Loaded) -> None:
+        """Wait in the queue again, with what the task has read."""
+        self._enter(LOADED)
+        self.loaded, self.task = loaded, None
+
+    def rest(self) -> None:
+        """Wait for the next change: all is broadcast, or given up."""
+        self._enter(IDLE)
+        self.loaded = self.task = None
+        self.failures = 0
+
+    def close(self) -> None:
+        """Wait for nothing more; a read under way is cancelled."""
+        self._enter(CLOSED)
+        if self.task is not None:
+            self.task.cancel()
+
+    def _enter(self, phase: Phase) -> None:
+        if phase not in TRANSITIONS[self.phase]:
+            raise WrongTransition(f"{self.job_id}: {self.phase} → {phase}")
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer, self.due = None, inf
+        self.phase = phase
