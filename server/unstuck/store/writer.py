@@ -5,7 +5,8 @@ Whoever asked is answered only after the commit. A transaction holds each job th
 memory and writes it once, however many commands concern it.
 
 If the database fails, everybody in the transaction is told so, and nothing of it was done. If one caller's
-work fails in another way, the others are done over without it. Knows jobs and SQLite; no loop, no HTTP.
+work fails in another way, the others are done over without it. If the thread itself breaks, all callers that wait
+are refused, and so is each that comes until it runs again. Knows jobs and SQLite; no event loop, no HTTP.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from unstuck.jobs.decide import Change, claim, decide
 from unstuck.jobs.job import Command, Item, ItemState, Job, JobCommand
 from unstuck.jobs.timeline import Entry
 from unstuck.store import rows
-from unstuck.store.clock import Clock
+from unstuck.store.clock import Clock, Moment
 from unstuck.store.protocol import Outcome
 from unstuck.store.row_cache import RowCache
 from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
 from unstuck.store.snapshot_cache import SnapshotCache
+from unstuck.supervision import Loop
 
 log = logging.getLogger("unstuck.store")
 
@@ -40,6 +42,10 @@ _SHOWN = frozenset({ItemState.RUNNING, ItemState.FAILED})
 
 #: Callers served by one commit at most: bounds how long the first of them waits.
 BATCH = 512
+
+#: What callers are told.
+FAILED = "The store cannot write now ({}); nothing was changed. Try again in a moment."
+BROKEN = "The store's writer broke ({!r}); whether this was kept is not known. Try again in a moment."
 
 
 class Transaction:
@@ -211,6 +217,8 @@ class Caller(Protocol):
 
     def cancelled(self) -> bool: ...
 
+    def done(self) -> bool: ...
+
 
 #: Called in the writer's thread once for each commit: the callers' answers with what came of their work (an
 #: exception, if that is what came), and the jobs that visibly changed.
@@ -232,42 +240,80 @@ class _Request:
     caller: Caller
 
 
+@dataclass(slots=True)
+class _Commit:
+    """What is on the disk, and not yet in memory."""
+
+    transaction: Transaction
+    outcomes: list[tuple[Caller, Any]]
+    moment: Moment
+    foreign: bool  # another process has written meanwhile
+
+
 class Writer:
-    """Runs callers' work in its thread, many in one commit; see the module."""
+    """Runs callers' work in its thread, many in one commit; see the module. `loop` keeps the thread running."""
 
     def __init__(
         self, connection: sqlite3.Connection, clock: Clock, snapshots: SnapshotCache, after_commit: AfterCommit
     ) -> None:
+        self.loop = Loop("store writer")
         self._connection = connection
         self._clock = clock
         self._after_commit = after_commit
         self._rows = RowCache()
         self._snapshots = snapshots
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="unstuck-writer", daemon=True)
+        self._batch: list[_Request] = []
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._broken: BaseException | None = None
         #: Why the last transaction failed, or None: for the health endpoint.
         self.trouble: str | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = self.loop.start_thread(lambda _: self._run(), self._ending)
 
     def submit(self, work: Callable[[Transaction], Any], caller: Caller) -> None:
-        """Queue work; its answer is told after the commit that holds it."""
+        """Queue work; its answer is told after the commit that holds it. Raises StoreUnavailable."""
+        if (error := self._broken) is not None:
+            raise _refusal(FAILED, error)
         self._requests.put(_Request(work, caller))
 
     def stop(self) -> None:
         """Commit what was asked so far, then end. Blocks."""
+        self._ending.set()
         self._requests.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+        if self._broken is not None:
+            self._refuse_all(self._broken)  # it is not started again
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            batch, last = self._gather()
-            # Who gave up waiting before his turn is not served.
-            batch = [request for request in batch if not request.caller.cancelled()]
-            if batch:
-                self._serve(batch)
+        """Serve callers until stopped."""
+        self._broken = None
+        try:
+            last = False
+            while not last:
+                self._batch, last = self._gather()
+                # Callers that were cancelled while queued are not served.
+                self._batch = [request for request in self._batch if not request.caller.cancelled()]
+                if self._batch:
+                    self._serve(self._batch)
+        except BaseException as error:
+            self._refuse_all(error)
+            raise
+
+    def _refuse_all(self, error: BaseException) -> None:
+        """The thread broke: refuse all that wait, and forget what is in memory, which may differ from the disk."""
+        self._broken = error  # first: whatever is queued from now on waits for the next start
+        self.trouble = f"its writer broke ({error!r})"
+        self._rows.clear()
+        self._snapshots.clear()
+        waiting, self._batch = self._batch, []
+        while not self._requests.empty():
+            if (request := self._requests.get_nowait()) is not None:
+                waiting.append(request)
+        self._after_commit([(one.caller, _refusal(BROKEN, error)) for one in waiting if not one.caller.done()], {})
 
     def _gather(self) -> tuple[list[_Request], bool]:
         first = self._requests.get()
@@ -286,7 +332,7 @@ class Writer:
 
     def _serve(self, batch: list[_Request]) -> None:
         try:
-            outcomes, changed = self._commit(batch)
+            commit = self._commit(batch)
         except Exception as error:  # noqa: BLE001 – every caller has to get an answer
             self._rows.clear()
             self._snapshots.clear()  # whether a commit that failed is on the disk, only a read can tell
@@ -300,12 +346,20 @@ class Writer:
             for request in batch:
                 self._serve([request])
         else:
-            if self.trouble is not None:
-                log.info("the store writes again (it had failed with: %s)", self.trouble)
-                self.trouble = None
-            self._after_commit(outcomes, changed)
+            self._publish(commit)
 
-    def _commit(self, batch: list[_Request]) -> tuple[list[tuple[Caller, Any]], dict[str, Job | None]]:
+    def _publish(self, commit: _Commit) -> None:
+        """Bring the memory up to date and answer. If this breaks, the commit has not failed all the same."""
+        self._clock.commit(commit.moment)
+        commit.transaction.after_commit()
+        if commit.foreign or commit.moment.jump:
+            self._snapshots.clear()
+        if self.trouble is not None:
+            log.info("the store writes again (it had failed with: %s)", self.trouble)
+            self.trouble = None
+        self._after_commit(commit.outcomes, commit.transaction.changed)
+
+    def _commit(self, batch: list[_Request]) -> _Commit:
         connection = self._connection
         moment = self._clock.read()
         # IMMEDIATE: a read that later wants to write fails at once beside another writer.
@@ -323,24 +377,13 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._clock.commit(moment)
-        transaction.after_commit()
-        if foreign or moment.jump:
-            self._snapshots.clear()
-        return outcomes, transaction.changed
+        return _Commit(transaction, outcomes, moment, foreign)
 
     def _fail(self, batch: list[_Request], error: sqlite3.Error) -> None:
         if self.trouble is None:
             log.error("the store cannot write: %s", error, exc_info=error)
         self.trouble = str(error)
-        refused: list[tuple[Caller, Any]] = []
-        for request in batch:
-            refusal = StoreUnavailable(
-                f"The store cannot write now ({error}); nothing was changed. Try again in a moment."
-            )
-            refusal.__cause__ = error
-            refused.append((request.caller, refusal))
-        self._after_commit(refused, {})
+        self._after_commit([(request.caller, _refusal(FAILED, error)) for request in batch], {})
 
 
 def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
@@ -349,3 +392,9 @@ def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
         return work(transaction)
     except UnstuckError as refusal:
         return refusal
+
+
+def _refusal(detail: str, cause: BaseException) -> StoreUnavailable:
+    refusal = StoreUnavailable(detail.format(cause))
+    refusal.__cause__ = cause
+    return refusal
