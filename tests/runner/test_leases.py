@@ -9,14 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.clock import Clock
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.backoff import Backoff
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import HealthLimits, Item, Lapse
+from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
+from unstuck.supervision import supervising
 
 KINDS = """
 import time
@@ -52,9 +56,10 @@ async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIt
     folder = DataFolder(tmp_path)
     crew = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
     runner = Runner(store, folder, crew)
-    await runner.start()
     try:
-        yield runner
+        async with supervising() as supervisor:
+            await runner.start(supervisor)
+            yield runner
     finally:
         await runner.stop()
 
@@ -133,11 +138,15 @@ async def test_two_runners_share_one_large_job(store: SQLiteStore, tmp_path: Pat
         assert {(item.attempt, item.lease) for item in items} == {(1, 1)}
 
 
-async def test_the_runner_says_when_it_keeps_no_leases(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_the_runner_says_when_it_keeps_no_leases(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(store, tmp_path) as runner:
+        assert runner.alive
+        with monkeypatch.context() as broken:
+            broken.setattr(LeaseKeeper, "_sweep", lambda *_: {}[0])
+            await soon(lambda: not runner.alive)
         await soon(lambda: runner.alive)
-        await asyncio.to_thread(runner._leases.stop)
-        assert not runner.alive
 
 
 async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_path: Path) -> None:

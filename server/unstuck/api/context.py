@@ -20,6 +20,7 @@ from unstuck.settings import Settings
 from unstuck.store.protocol import Store
 from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.hub import Hub
+from unstuck.supervision import Supervisor
 
 #: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -29,17 +30,19 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """What an operator wants to know of the work, since the start; `lapsed`: items taken from silent runners."""
+    """What an operator wants to know of the work, since the start; `lapsed`: items taken from silent runners;
+    `able`: a worker can be started, and all loops of the runner run."""
 
     workers: int = 0
     deaths: int = 0
     lapsed: int = 0
+    able: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the routes work with. `flush` sends to the viewers, `troubles` says why no work can be done now, in
-    sentences, `polls` counts the polls by their reason, `check_webhook` raises InvalidRequest for a URL that
+    """What the routes work with. `flush` sends to the viewers, `troubles` says what is wrong now, in sentences,
+    `polls` counts the polls by their reason, `check_webhook` raises InvalidRequest for a URL that
     nothing can be delivered to."""
 
     settings: Settings
@@ -51,6 +54,7 @@ class Services:
     troubles: Callable[[], list[str]]
     polls: dict[str, int]
     check_webhook: Callable[[str], None]
+    supervisor: Supervisor
     work: Callable[[], WorkerStats] = WorkerStats
 
 

@@ -8,7 +8,6 @@ doubted soon; those that lived long enough are sent away. That who lacks somethi
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping
 
@@ -34,8 +33,8 @@ WAKE_S = 0.05
 
 
 class Heartbeat:
-    """`run()` ticks until cancelled. `lacks` is told which jobs have viewers without the newest truth, `send_away`
-    which viewers should come back on a fresh stream, and why."""
+    """Two loops: `tick_periodically()` and `greet_newcomers()`. `lacks` is told which jobs have viewers without
+    the newest truth, `send_away` which viewers should come back on a fresh stream, and why."""
 
     def __init__(
         self,
@@ -55,20 +54,17 @@ class Heartbeat:
         self._resend = lacks
         self._send_away = send_away
         self._some_began = asyncio.Event()
+        self._number = 1  # of the next tick
+        self._due: float | None = None  # when it comes (the loop's clock)
 
     def viewers_began(self) -> None:
         """Some were handed their first state."""
         if self._registry.new:
             self._some_began.set()
 
-    async def run(self) -> None:
-        """Tick the heartbeat of all streams until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._tick())
-            group.create_task(self._greet_newcomers())
-
-    async def _greet_newcomers(self) -> None:
-        """Newcomers hear at once when to expect the next beat; all who come together share one comparison."""
+    async def greet_newcomers(self) -> None:
+        """Tell newcomers at once when to expect the next beat; all that come together share one comparison."""
+        self.viewers_began()  # a greeting that broke is made up for
         while True:
             await self._some_began.wait()
             await asyncio.sleep(TOGETHER_S)
@@ -79,13 +75,17 @@ class Heartbeat:
         if newcomers := [viewer for viewer in self._registry.new if viewer.has_begun and not viewer.ended]:
             await self.send(asyncio.get_running_loop().time(), newcomers)
 
-    async def _tick(self) -> None:
+    async def tick_periodically(self) -> None:
+        """Tick until cancelled. A tick that broke is still due when this is started again."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
-        for tick in itertools.count(1):
-            due += self._config.heartbeat_s / TICKS
-            await asyncio.sleep(max(due - loop.time(), 0.0))
-            await self.tick(tick, loop.time())
+        step_s = self._config.heartbeat_s / TICKS
+        if self._due is None:
+            self._due = loop.time() + step_s
+        while True:
+            await asyncio.sleep(max(self._due - loop.time(), 0.0))
+            await self.tick(self._number, loop.time())
+            self._number += 1
+            self._due = max(self._due + step_s, loop.time())
 
     async def tick(self, number: int, now: float) -> None:
         """A third of a heartbeat's time is over: beat on the streams on which something happens, or on all."""
