@@ -23,6 +23,18 @@ PURE = {"errors", "labels", "backoff", "jobs.job", "jobs.decide", "jobs.external
         "webhooks.signature"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
+#: Tasks and threads that no supervisor keeps running, each with the one that waits for it. A loop of the server
+#: is run by supervision.py.
+SHORT_LIVED = {
+    "api.reports": "one write; the request waits for it",
+    "api.uploads": "one write; the request waits for it",
+    "streaming.direct": "one send; the stream waits for it",
+    "streaming.hub": "one read; close() waits for it",
+    "webhooks.dispatcher": "one delivery; the task group of its loop waits for it",
+}
+#: Not in the server's process.
+ELSEWHERE = {"client.follower", "client.reporter", "doctor.measure", "runner.worker"}
+
 #: JavaScript: the policy and the view know nothing else.
 JS_ARROWS: dict[str, set[str]] = {
     "watch.js": set(),
@@ -93,6 +105,18 @@ def test_sse_starlette_is_imported_in_one_place() -> None:
 def test_only_settings_reads_the_environment() -> None:
     readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
     assert readers == ["settings"]
+
+
+def starts_tasks(path: Path) -> bool:
+    """Whether it starts tasks or threads; those that asyncio lends for one call do not count."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
+    return not names.isdisjoint({"create_task", "ensure_future", "start_soon", "Task", "Thread", "Timer"})
+
+
+def test_loops_run_under_the_supervisor() -> None:
+    found = {name for name, path in modules() if starts_tasks(path)}
+    assert found == {"supervision", *SHORT_LIVED, *ELSEWHERE}
 
 
 def test_every_javascript_file_has_its_arrows() -> None:
