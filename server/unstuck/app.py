@@ -6,7 +6,6 @@ host app it gets no lifespan; there the host enters `running(app)` in its own.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +27,6 @@ from unstuck.api import operator as operate
 from unstuck.api import reports as progress
 from unstuck.api.context import Services, WorkerStats
 from unstuck.api.middleware import SecurityMiddleware
-from unstuck.backoff import Backoff
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files.folder import DataFolder
 from unstuck.files.retention import Retention, remove_orphans
@@ -40,6 +38,8 @@ from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.hub import Hub
 from unstuck.streaming.open_files import room_for_streams
+from unstuck.supervision.backoff import Backoff
+from unstuck.supervision.supervisor import Supervisor, supervising
 from unstuck.webhooks.dispatcher import Dispatcher, WebhookConfig
 from unstuck.webhooks.signature import keys
 from unstuck.webhooks.targets import AllowedTargets
@@ -102,35 +102,36 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         )
         runner = Runner(store, folder, _runner_config(settings))
         webhooks = Dispatcher(store, _webhook_config(settings))
+        retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
         await remove_orphans(folder, store)
         await _recover_leases(store)
         try:
-            await runner.start()
-            await webhooks.start()
-            beating = asyncio.create_task(hub.heartbeat.run(), name="heartbeat")
-            retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
-            expiring = asyncio.create_task(retention.run(), name="retention")
-            troubles = _troubles(runner)
-            app.state.services = Services(
-                settings=settings,
-                store=store,
-                folder=folder,
-                hub=hub,
-                flush=FlushQueue(),
-                kinds=runner.kinds,
-                troubles=troubles,
-                polls={},
-                check_webhook=webhooks.check,
-                work=_worker_stats(runner),
-            )
-            try:
-                yield
-            finally:
-                app.state.services = None
-                hub.announce_leaving("the server is stopping")
-                beating.cancel()
-                expiring.cancel()
-                await asyncio.gather(hub.close(), webhooks.stop(), beating, expiring, return_exceptions=True)
+            async with supervising() as supervisor:
+                supervisor.watch(store.writer_loop)
+                await runner.start(supervisor)
+                await webhooks.start(supervisor)
+                supervisor.run("heartbeat", hub.heartbeat.tick_periodically)
+                supervisor.run("first heartbeat", hub.heartbeat.greet_new_viewers)
+                supervisor.run("retention", retention.run)
+                app.state.services = Services(
+                    settings=settings,
+                    store=store,
+                    folder=folder,
+                    hub=hub,
+                    flush=FlushQueue(),
+                    kinds=runner.kinds,
+                    troubles=_troubles(runner, supervisor),
+                    polls={},
+                    check_webhook=webhooks.check,
+                    supervisor=supervisor,
+                    work=_worker_stats(runner),
+                )
+                try:
+                    yield
+                finally:
+                    app.state.services = None
+                    hub.announce_leaving("the server is stopping")
+                    await hub.close()
         finally:
             await _stop_runner(runner)
     finally:
@@ -200,14 +201,15 @@ def _webhook_config(settings: Settings) -> WebhookConfig:
 
 
 def _worker_stats(runner: Runner) -> Callable[[], WorkerStats]:
-    return lambda: WorkerStats(workers=runner.workers, deaths=runner.deaths, lapsed=runner.lapsed)
+    return lambda: WorkerStats(
+        workers=runner.workers, deaths=runner.deaths, lapsed=runner.lapsed, able=runner.alive
+    )
 
 
-def _troubles(runner: Runner):  # type: ignore[no-untyped-def]
+def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]:
     def troubles() -> list[str]:
-        if runner.trouble is not None:
-            return [f"No worker can be started: {runner.trouble}"]
-        return [] if runner.alive else ["The runner has stopped; restart the server. Its log says why."]
+        unable = [] if runner.trouble is None else [f"No worker can be started: {runner.trouble}"]
+        return unable + supervisor.troubles
 
     return troubles
 

@@ -55,11 +55,9 @@ class Server(uvicorn.Server):
         # Not by uvicorn's lifespan: that turns every failure into a traceback and exit code 3.
         async with running(self._app):
             self._ready()
-            giving_back = asyncio.create_task(trim_periodically(self._viewers), name="memory")
-            try:
-                await super().serve(sockets)
-            finally:
-                giving_back.cancel()
+            services: Services = self._app.state.services
+            services.supervisor.run("memory", lambda: trim_periodically(self._viewers))
+            await super().serve(sockets)
 
     def _viewers(self) -> int:
         services: Services | None = self._app.state.services

@@ -193,7 +193,8 @@ class Server:
     def start(self) -> None:
         self.store.forget_hub()
         self.hub = FaultyHub(self.store, self._config, self.clock, self.trouble, self._nets)
-        self._spawn(self.hub.heartbeat.run())
+        self._spawn(self.hub.heartbeat.tick_periodically())
+        self._spawn(self.hub.heartbeat.greet_new_viewers())
         self._spawn(self._work.go_on(self.store))
 
     async def kill(self) -> None:

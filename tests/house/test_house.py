@@ -19,11 +19,23 @@ STYLES = {"frontend/page/app.css", "frontend/element/styles.js"}
 
 #: Modules without I/O: the standard library, each other, and msgspec, which only turns values into bytes; no
 #: clock, no chance, no environment, no log.
-PURE = {"errors", "backoff", "jobs.labels", "jobs.job", "jobs.decide", "jobs.external", "jobs.health", "jobs.rate",
-        "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
+PURE = {"errors", "supervision.backoff", "jobs.labels", "jobs.job", "jobs.decide", "jobs.external", "jobs.health",
+        "jobs.rate", "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
         "client.watch_state", "client.watch_step", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
         "webhooks.signature"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
+
+#: Tasks and threads that no supervisor keeps running, each with the one that waits for it. A loop of the server
+#: is run by supervision/supervisor.py.
+SHORT_LIVED = {
+    "api.reports": "one write; the request waits for it",
+    "api.uploads": "one write; the request waits for it",
+    "streaming.direct": "one send; the stream waits for it",
+    "streaming.hub": "one read; close() waits for it",
+    "webhooks.dispatcher": "one delivery; the task group of its loop waits for it",
+}
+#: Not in the server's process.
+ELSEWHERE = {"client.follower", "client.reporter", "doctor.measure", "runner.worker"}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -64,6 +76,18 @@ def test_sse_starlette_is_imported_in_one_place() -> None:
 def test_only_settings_reads_the_environment() -> None:
     readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
     assert readers == ["settings"]
+
+
+def starts_tasks(path: Path) -> bool:
+    """Whether it starts tasks or threads; those that asyncio lends for one call do not count."""
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
+    return not names.isdisjoint({"create_task", "ensure_future", "start_soon", "Task", "Thread", "Timer"})
+
+
+def test_loops_run_under_the_supervisor() -> None:
+    found = {name for name, path in modules() if starts_tasks(path)}
+    assert found == {"supervision.supervisor", *SHORT_LIVED, *ELSEWHERE}
 
 
 def sources() -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -11,14 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.clock import Clock
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import eventually, soon
-from unstuck.backoff import Backoff
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import HealthLimits, Item, Lapse
+from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
+from unstuck.supervision.backoff import Backoff
+from unstuck.supervision.supervisor import supervising
 
 KINDS = """
 import time
@@ -54,9 +57,10 @@ async def running(store: SQLiteStore, tmp_path: Path, **more: Any) -> AsyncItera
     folder = DataFolder(tmp_path)
     crew = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})
     runner = Runner(store, folder, crew)
-    await runner.start()
     try:
-        yield runner
+        async with supervising() as supervisor:
+            await runner.start(supervisor)
+            yield runner
     finally:
         await runner.stop()
 
@@ -144,11 +148,15 @@ async def test_two_runners_share_one_large_job(store: SQLiteStore, tmp_path: Pat
         assert {(item.attempt, item.lease) for item in items} == {(1, 1)}
 
 
-async def test_the_runner_says_when_it_keeps_no_leases(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_the_runner_says_when_it_keeps_no_leases(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(store, tmp_path) as runner:
+        assert runner.alive
+        with monkeypatch.context() as broken:
+            broken.setattr(LeaseKeeper, "_sweep", lambda *_: 1 // 0)
+            await soon(lambda: not runner.alive)
         await soon(lambda: runner.alive)
-        await asyncio.to_thread(runner._leases.stop)
-        assert not runner.alive
 
 
 async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_path: Path) -> None:

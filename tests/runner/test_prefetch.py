@@ -16,6 +16,7 @@ from unstuck.jobs.job import Cancel, Item, Job, Renew, replace
 from unstuck.runner.prefetch import MOST_AHEAD, ClaimedItem, Prefetch
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
+from unstuck.supervision.supervisor import supervising
 
 KINDS = """
 import os, time
@@ -44,9 +45,10 @@ async def running(store: SQLiteStore, tmp_path: Path, workers: int = 2) -> Async
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
     runner = Runner(store, DataFolder(tmp_path), RunnerConfig(app=str(app), workers=workers, cancel_grace_s=0.5))
-    await runner.start()
     try:
-        yield runner
+        async with supervising() as supervisor:
+            await runner.start(supervisor)
+            yield runner
     finally:
         await runner.stop()
 

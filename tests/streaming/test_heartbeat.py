@@ -29,10 +29,10 @@ async def heartbeats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> 
 async def test_a_new_viewer_is_told_at_once_when_the_next_heartbeat_comes(store: SQLiteStore, hub: Hub) -> None:
     """Else a stream that dies before its first heartbeat is trusted for the longest time."""
     one, two = await submitted(store), await submitted(store)
-    running = asyncio.create_task(hub.heartbeat.run())
+    greeting = asyncio.create_task(hub.heartbeat.greet_new_viewers())
     async with reading(hub, one, two, ends=False) as reader:
         await soon(lambda: reader.of("heartbeat"))
-    running.cancel()
+    greeting.cancel()
     assert [name for name, _ in reader.events] == ["job", "job", "heartbeat"]
     assert reader.of("heartbeat")[0]["jobs"] == {one: 1, two: 1}
     assert reader.of("heartbeat")[0]["next_s"] == 5

@@ -19,12 +19,13 @@ import pytest
 from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
 from tests.webhooks.receiver import SECRET, SILENCE, Receive, Received, Say, closed_port, verified
-from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest
 from unstuck.jobs.job import Cancel, Job
 from unstuck.jobs.snapshot import public
 from unstuck.jobs.timeline import What
 from unstuck.store.sqlite import SQLiteStore
+from unstuck.supervision.backoff import Backoff
+from unstuck.supervision.supervisor import supervising
 from unstuck.webhooks.dispatcher import LANES, Dispatcher, WebhookConfig
 from unstuck.webhooks.sender import Sender
 from unstuck.webhooks.signature import keys
@@ -34,14 +35,12 @@ QUICK = Backoff(0.01, 0.02)
 
 
 @asynccontextmanager
-async def delivering(store: SQLiteStore, **terms: Any) -> AsyncIterator[Dispatcher]:
+async def delivering(store: SQLiteStore, sender: Sender | None = None, **terms: Any) -> AsyncIterator[Dispatcher]:
     given = {"keys": keys(SECRET), "allowed": AllowedTargets(private=True), "pause": QUICK, **terms}
-    webhooks = Dispatcher(store, WebhookConfig(**given))
-    await webhooks.start()
-    try:
+    webhooks = Dispatcher(store, WebhookConfig(**given), sender)
+    async with supervising() as supervisor:
+        await webhooks.start(supervisor)
         yield webhooks
-    finally:
-        await webhooks.stop()
 
 
 async def ended(store: SQLiteStore, url: str, *states: str) -> str:
@@ -222,11 +221,9 @@ async def test_a_slow_host_holds_up_no_other(store: SQLiteStore, receive: Receiv
 async def test_a_receiver_that_never_answers(store: SQLiteStore, receive: Receive) -> None:
     receiver = receive(SILENCE, 200)
     hasty = Sender(AllowedTargets(private=True), within_s=0.2)
-    webhooks = Dispatcher(store, WebhookConfig(keys=keys(SECRET), pause=QUICK), hasty)
-    await webhooks.start()
-    job_id = await ended(store, receiver.url())
-    await counted(store)
-    await webhooks.stop()
+    async with delivering(store, hasty):
+        job_id = await ended(store, receiver.url())
+        await counted(store)
     said = await told(store, job_id)
     assert said[0].startswith("failed: no answer within 0.2 s")
     assert said[-1] == "delivered, 200"
@@ -295,13 +292,10 @@ def rung(bell: asyncio.Event, _: Mapping[str, Job | None]) -> None:
 async def test_it_can_be_stopped_at_the_very_moment_of_a_wake(store: SQLiteStore) -> None:
     """In which a wait may end and be cancelled at once; then the cancellation must win."""
     for turns in range(8):
-        webhooks = Dispatcher(store, WebhookConfig(keys=keys(SECRET)))
-        changed = asyncio.Event()
-        await webhooks.start()
-        store.on_commit(partial(rung, changed))
-        await ended(store, "https://hook.invalid/")
-        await changed.wait()
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        async with asyncio.timeout(10):
-            await webhooks.stop()
+        async with asyncio.timeout(10), delivering(store):
+            changed = asyncio.Event()
+            store.on_commit(partial(rung, changed))
+            await ended(store, "https://hook.invalid/")
+            await changed.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)

@@ -22,6 +22,7 @@ from unstuck.settings import Settings
 from unstuck.store.protocol import Store
 from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.hub import Hub
+from unstuck.supervision.supervisor import Supervisor
 
 #: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -31,18 +32,19 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """Counts since the start. `lapsed` are items whose lease ran out."""
+    """Counts since the start. `lapsed` are items whose lease ran out; `able`: a worker can be started."""
 
     workers: int = 0
     deaths: int = 0
     lapsed: int = 0
+    able: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the routes work with.
 
-    `flush` writes to the viewers; `troubles` returns sentences that say why no work can be done now; `polls`
+    `flush` writes to the viewers; `troubles` returns sentences that say what is wrong now; `polls`
     counts polls by their reason; `check_webhook` raises InvalidRequest for a URL that cannot be delivered to.
     """
 
@@ -55,6 +57,7 @@ class Services:
     troubles: Callable[[], list[str]]
     polls: dict[str, int]
     check_webhook: Callable[[str], None]
+    supervisor: Supervisor
     work: Callable[[], WorkerStats] = WorkerStats
 
 

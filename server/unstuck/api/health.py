@@ -18,11 +18,12 @@ async def get_live(_: Request) -> Response:
 async def get_ready(request: Request) -> Response:
     """GET /api/health/ready – the store takes a durable write, and work can be done; 503 otherwise."""
     services = services_of(request)
-    troubles = services.troubles()
+    unwritable: list[str] = []
     try:
         await services.store.check_writable()
     except StoreUnavailable as error:
-        troubles.append(error.detail)
+        unwritable = [error.detail]
+    troubles = services.troubles() + unwritable  # a writer that broke at this very write is in both
     status = "unavailable" if troubles else "ok"
     return json_response({"status": status, "troubles": troubles}, 503 if troubles else 200)
 

@@ -42,10 +42,16 @@ def _about_the_process(services: Services) -> Iterator[str]:
     hub, counts, work = services.hub, services.hub.stats, services.work()
     yield from _family("build_info", "gauge", "Always 1; the version is a label.", [({"version": __version__}, 1)])
     yield from _gauge("work_trouble", "1 if no work can be done (no worker starts, or the runner ended), else 0.",
-                      services.troubles())  # fmt: skip
+                      not work.able)  # fmt: skip
     yield from _gauge("workers", "Worker processes that are alive.", work.workers)
     yield from _total("worker_deaths", "Worker processes that ended by themselves or were killed.", work.deaths)
     yield from _total("leases_lapsed", "Items taken from a runner that gave no sign of life.", work.lapsed)
+    loops = services.supervisor.loops
+    yield from _gauge(
+        "loops_down", "Background loops that broke and do not run again yet.", services.supervisor.down
+    )
+    restarts: list[Sample] = [({"loop": name}, loop.restarts) for name, loop in loops.items()]
+    yield from _family("loop_restarts_total", "counter", "Starts of a background loop after it broke.", restarts)
     yield from _gauge("streams_open", "Streams that are open.", hub.streams)
     yield from _gauge("jobs_watched", "Jobs that somebody looks at.", hub.watched)
     yield from _total("streams_opened", "Streams that were opened.", counts.opened)
@@ -71,7 +77,7 @@ def _about_the_store(overview: Overview) -> Iterator[str]:
                       overview.oldest_wait_s or 0)  # fmt: skip
 
 
-def _gauge(name: str, about: str, value: float | str | Sequence[str] | None) -> Iterator[str]:
+def _gauge(name: str, about: str, value: float | str | None) -> Iterator[str]:
     """A trouble counts as 1, none as 0."""
     return _family(name, "gauge", about, [({}, value if isinstance(value, int | float) else int(bool(value)))])
 

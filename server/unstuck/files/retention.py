@@ -40,7 +40,7 @@ SETTLED = (ItemState.SUCCEEDED, ItemState.SKIPPED)
 
 
 class Retention:
-    """`run()` it as a task. `keep_s` None: jobs are kept until somebody removes them."""
+    """`run()` is its loop. `keep_s` None: jobs are kept until somebody removes them."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class Retention:
         self._clock = Clock(wall, steady)
         self._wary_until = steady()
         self._look_s = LOOK_S if keep_s is None else min(max(keep_s / 10, 0.1), LOOK_S)
+        self._next_look = self._next_tidy = steady() + self._look_s
         self._finished: set[str] = set()
         self._bell = asyncio.Event()
         store.on_commit(self._on_commit)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled; nothing that breaks ends it."""
-        next_look = next_tidy = self._steady() + self._look_s
+        """Look again and again, until cancelled. What broke is left for the next look."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_s):
@@ -74,15 +74,13 @@ class Retention:
             self._bell.clear()
             try:
                 await self.remove_inputs()
-                if self._steady() >= next_look:
-                    next_look = self._steady() + self._look_s
+                if self._steady() >= self._next_look:
+                    self._next_look = self._steady() + self._look_s
                     await self.expire()
-                if self._steady() >= next_tidy and await self.remove_leftovers() is not None:
-                    next_tidy = self._steady() + DAY_S
+                if self._steady() >= self._next_tidy and await self.remove_leftovers() is not None:
+                    self._next_tidy = self._steady() + DAY_S
             except StoreUnavailable:  # the store has logged it, and is asked again
                 continue
-            except Exception:  # what is kept too long does less harm than a task that has ended
-                log.exception("not everything that is due could be removed; trying again")
 
     async def expire(self) -> int:
         """Remove the jobs whose time is over; how many."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from unstuck.errors import LeaseLost, StoreUnavailable, UnstuckError
 from unstuck.jobs.job import HealthLimits, Renew
 from unstuck.store.protocol import Store
+from unstuck.supervision.supervisor import Loop, Supervisor
 
 log = logging.getLogger("unstuck.runner")
 
@@ -24,7 +25,7 @@ LOOK_S = 1.0
 
 
 class LeaseKeeper:
-    """`start()` … `stop()`; both from the loop's side, the latter in a thread since it blocks."""
+    """`start()` it in the event loop; from then on its thread is the supervisor's."""
 
     def __init__(self, store: Store, limits: HealthLimits, lease_s: float) -> None:
         self._store = store
@@ -32,37 +33,26 @@ class LeaseKeeper:
         self._look_s = min(LOOK_S, lease_s / 3)
         #: Items taken from runners that gave no sign of life, since the start.
         self.lapsed = 0
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    @property
-    def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def start(self, held: Callable[[], list[Renew]], lost: Callable[[Sequence[Renew]], None]) -> None:
-        """From now on renew what `held` says, and call `lost` in the loop with what was taken away."""
+    def start(
+        self,
+        supervisor: Supervisor,
+        held: Callable[[], list[Renew]],
+        lost: Callable[[Sequence[Renew]], None],
+    ) -> Loop:
+        """From now on renew what `held` says, and call `lost` in the event loop with what was taken away."""
         loop = asyncio.get_running_loop()
 
-        def keep() -> None:
-            while not self._ending.wait(self._look_s):
+        def keep(ending: threading.Event) -> None:
+            while not ending.wait(self._look_s):
                 try:
                     gone = self._sweep(held)
                 except StoreUnavailable:  # the store has logged it
                     continue
-                except Exception:  # whatever broke, the leases must be kept
-                    log.exception("leases could not be renewed; trying again")
-                    continue
-                if gone and not loop.is_closed():
+                if gone:
                     loop.call_soon_threadsafe(lost, gone)
 
-        self._thread = threading.Thread(target=keep, name="unstuck-keeper", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread. Blocks until it has."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join()
+        return supervisor.run_in_thread("leases", keep)
 
     def _sweep(self, held: Callable[[], list[Renew]]) -> list[Renew]:
         renewals = held()

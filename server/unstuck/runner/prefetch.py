@@ -145,6 +145,7 @@ class Prefetch:
 
     async def run(self) -> None:
         """Claim when somebody wants something, or soon will."""
+        self._wanted.set()  # a claim that broke was wanted
         while True:
             await self._wanted.wait()
             self._wanted.clear()

@@ -18,10 +18,9 @@ import os
 import random
 import socket
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from unstuck.backoff import Backoff
 from unstuck.errors import CannotStart
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import Finish, HealthLimits, ItemState, Job, JobError, Release, Renew, Report
@@ -33,6 +32,8 @@ from unstuck.runner.prefetch import ClaimedItem, Prefetch
 from unstuck.runner.process import Message, WorkerDiedError, WorkerProcess
 from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.store.protocol import Store
+from unstuck.supervision.backoff import Backoff
+from unstuck.supervision.supervisor import Loop, Supervisor
 
 log = logging.getLogger("unstuck.runner")
 
@@ -62,7 +63,8 @@ class RunnerConfig:
 
 
 class Runner:
-    """`start()`, then it works until `stop()`. `kinds` is what its workers can do."""
+    """`start()`, then its loops work until the supervisor ends them; then `stop()`. `kinds` is what its workers
+    can do."""
 
     def __init__(self, store: Store, folder: DataFolder, config: RunnerConfig) -> None:
         self.kinds: dict[str, KindInfo] = {}
@@ -78,7 +80,8 @@ class Runner:
         self._stopping: set[str] = set()
         self._run_ids = itertools.count(1)
         self._processes: set[WorkerProcess] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._idle: list[WorkerProcess] = []  # started, and not yet served
+        self._loops: list[Loop] = []
         self._leases = LeaseKeeper(store, config.limits, config.lease_s)
         #: Who we are in the store, for people.
         self.name = f"{socket.gethostname()}/{os.getpid()}"
@@ -89,8 +92,7 @@ class Runner:
     @property
     def alive(self) -> bool:
         """It works, and has a worker to work with."""
-        tasks_run = bool(self._tasks) and not any(task.done() for task in self._tasks)
-        return self.trouble is None and tasks_run and self._leases.alive
+        return self.trouble is None and bool(self._loops) and not any(loop.down for loop in self._loops)
 
     @property
     def workers(self) -> int:
@@ -102,59 +104,51 @@ class Runner:
         """How many items were taken from silent runners, since the start."""
         return self._leases.lapsed
 
-    async def start(self) -> None:
+    async def start(self, supervisor: Supervisor) -> None:
         """Start the workers; CannotStart if the kinds do not load."""
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
+        self._idle = [first]
         self._store.on_commit(self.on_commit)
-        self._spawn(self._writes.run(), "pen")
-        self._spawn(self._prefetch.run(), "claims")
-        self._leases.start(self._leases_to_renew, self._on_leases_lost)
-        for number in range(self._config.workers):
-            self._spawn(self._keep_alive(first if number == 0 else None), f"worker {number}")
+        self._loops = [
+            supervisor.run("write buffer", self._writes.run),
+            supervisor.run("prefetch", self._prefetch.run),
+            self._leases.start(supervisor, self._leases_to_renew, self._on_leases_lost),
+            *(supervisor.run(f"worker {number + 1}", self._keep_alive) for number in range(self._config.workers)),
+        ]
 
     async def stop(self) -> None:
-        """Kill the workers and give all items back, so that the next start goes on with them."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Give all items back, so that the next start goes on with them. Call it when the loops have ended."""
         await asyncio.gather(*(process.terminate() for process in tuple(self._processes)))
-        self._tasks = []
-        await asyncio.to_thread(self._leases.stop)
+        self._loops = []
         for held in self._items:
             self._writes.add(Release(held.work.job_id, held.item.index, held.item.lease))
         await self._writes.flush()
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_report_end)
-        self._tasks.append(task)
-
     # -- one worker
 
-    async def _keep_alive(self, process: WorkerProcess | None) -> None:
+    async def _keep_alive(self) -> None:
         """Keep one worker alive and busy."""
         failures = 0
         while True:
-            if process is None:
-                try:
-                    process = await self._start_process()
-                except (CannotStart, OSError) as error:
-                    wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
-                    failures += 1
-                    self.trouble = str(error)
-                    log.error("no worker could be started (again in %s s): %s", wait_s, self.trouble)
-                    await asyncio.sleep(wait_s)
-                    continue
+            try:
+                process = self._idle.pop() if self._idle else await self._start_process()
+            except (CannotStart, OSError) as error:
+                wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
+                failures += 1
+                self.trouble = str(error)
+                log.error("no worker could be started (again in %s s): %s", wait_s, self.trouble)
+                await asyncio.sleep(wait_s)
+                continue
             failures, self.trouble = 0, None
             try:
                 await self._serve_worker(Assignment(process, self._limit_s, self._config.cancel_grace_s))
             except WorkerDiedError as death:
                 self.deaths += 1
                 log.warning("worker %d: %s", process.pid, death)
+            finally:
                 await process.terminate()
                 self._processes.discard(process)
-                process = None
 
     async def _start_process(self) -> WorkerProcess:
         config = self._config
@@ -178,6 +172,9 @@ class Runner:
         except WorkerDiedError as death:
             self._on_death(hand, death)
             raise
+        except Exception:
+            self._on_broken(hand)
+            raise
         finally:
             hand.close()
 
@@ -187,6 +184,8 @@ class Runner:
             if hand.current is None:
                 raise WorkerDiedError("The worker process ended while it had nothing to do.")
             return  # its last words come first
+        for held in some:
+            held.process = hand.process  # from now on they go with it, whatever breaks
         known = [(held, self._run(held)) for held in some if self._check_kind(held)]
         if known:
             hand.assign(known)
@@ -261,6 +260,13 @@ class Runner:
         elif held.stopped:
             self._finish(held, ItemState.CANCELLED, message="Stopped by force.")
         else:
+            self._finish(held, ItemState.FAILED, error=JobError("worker_lost", str(death), transient=True))
+
+    def _on_broken(self, hand: Assignment) -> None:
+        """This server's own code broke: the process is killed, and none of its items is left without an owner."""
+        death = WorkerDiedError("The server failed while it served this worker; its log says why.")
+        self._on_death(hand, death)
+        for held in [one for one in self._items if one.process is hand.process]:
             self._finish(held, ItemState.FAILED, error=JobError("worker_lost", str(death), transient=True))
 
     def _limit_s(self, held: ClaimedItem) -> float | None:
@@ -392,9 +398,3 @@ def _time_limit_error(limit_s: float) -> JobError:
     return JobError(
         "time_limit_exceeded", f"The work on this item took longer than the {limit_s:g} s it may take."
     )
-
-
-def _report_end(task: asyncio.Task[None]) -> None:
-    # None of these tasks ever ends by itself; if one breaks, the health endpoint shows it too.
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("the runner's task %r broke", task.get_name(), exc_info=error)

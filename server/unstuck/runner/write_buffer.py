@@ -76,6 +76,7 @@ class WriteBuffer:
         return [one for one in (*tuple(self._unwritten), *tuple(self._durable)) if isinstance(one, Finish)]
 
     async def run(self) -> None:
+        self._bell.set()  # what a write that broke has left is written first
         while True:
             await self._bell.wait()
             self._bell.clear()

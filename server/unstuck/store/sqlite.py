@@ -47,6 +47,7 @@ from unstuck.store.protocol import (
 from unstuck.store.snapshot_cache import SnapshotCache
 from unstuck.store.transaction import Transaction
 from unstuck.store.writer import Caller, Writer
+from unstuck.supervision.supervisor import Loop
 
 T = TypeVar("T")
 
@@ -104,6 +105,12 @@ class SQLiteStore:
     def trouble(self) -> str | None:
         return None if self._writer is None else self._writer.trouble
 
+    @property
+    def writer_loop(self) -> Loop:
+        """The thread that writes, for a supervisor to watch; there is one while the store is open."""
+        assert self._writer is not None
+        return self._writer.loop
+
     def on_commit(self, listener: CommitListener) -> None:
         self._listeners.append(listener)
 
@@ -120,7 +127,7 @@ class SQLiteStore:
             self._commit_done.set_result(None)
             self._commit_done = None
         for caller, outcome in outcomes:
-            if isinstance(caller, asyncio.Future) and not caller.cancelled():
+            if isinstance(caller, asyncio.Future) and not caller.done():
                 _resolve(caller, outcome)
         if changed:
             for listener in self._listeners:

@@ -3,7 +3,7 @@
 Decides: which requests share a commit, and what each caller is answered. Requests gather while a commit waits for
 the disk, so one fsync makes many changes durable. A caller is answered after the commit. If the database fails,
 each caller of that transaction gets StoreUnavailable and nothing was changed; if one request fails in another way,
-the others are run again without it.
+the others are run again without it. If the thread itself breaks, callers are refused until it runs again.
 Must not know: the event loop, HTTP, what a command means.
 Read on: transaction.py is what a request works with; sqlite.py brings the answers back into the event loop.
 """
@@ -21,12 +21,17 @@ from typing import Any, Protocol
 from unstuck.errors import StoreUnavailable, UnstuckError
 from unstuck.jobs.job import Job
 from unstuck.store import rows
-from unstuck.store.clock import Clock
+from unstuck.store.clock import Clock, Moment
 from unstuck.store.row_cache import RowCache
 from unstuck.store.snapshot_cache import SnapshotCache
 from unstuck.store.transaction import Transaction
+from unstuck.supervision.supervisor import Loop
 
 log = logging.getLogger("unstuck.store")
+
+#: What callers are told.
+FAILED = "The store cannot write now ({}); nothing was changed. Try again in a moment."
+BROKEN = "The store's writer broke ({!r}); whether this was kept is not known. Try again in a moment."
 
 #: Requests in one commit at most: bounds how long the first of them waits.
 BATCH = 512
@@ -36,6 +41,8 @@ class Caller(Protocol):
     """The future that a caller waits on, of a thread or of an event loop."""
 
     def cancelled(self) -> bool: ...
+
+    def done(self) -> bool: ...
 
 
 #: Called in the writer's thread after each commit, with each caller's result (or exception), and the jobs that
@@ -58,42 +65,80 @@ class _Request:
     caller: Caller
 
 
+@dataclass(slots=True)
+class _Commit:
+    """A transaction that is on the disk and not yet in memory."""
+
+    transaction: Transaction
+    outcomes: list[tuple[Caller, Any]]
+    moment: Moment
+    foreign: bool  # another process has written meanwhile
+
+
 class Writer:
-    """Runs requests in its own thread, many in one commit."""
+    """Runs requests in its own thread, many in one commit. `loop` keeps the thread running."""
 
     def __init__(
         self, connection: sqlite3.Connection, clock: Clock, snapshots: SnapshotCache, after_commit: AfterCommit
     ) -> None:
+        self.loop = Loop("store writer")
         self._connection = connection
         self._clock = clock
         self._after_commit = after_commit
         self._rows = RowCache()
         self._snapshots = snapshots
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="unstuck-writer", daemon=True)
+        self._batch: list[_Request] = []
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._broken: BaseException | None = None
         #: Why the last transaction failed, for the health endpoint; None if it did not.
         self.trouble: str | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = self.loop.start_thread(lambda _: self._run(), self._ending)
 
     def submit(self, work: Callable[[Transaction], Any], caller: Caller) -> None:
-        """Queue a request; its caller is answered after the commit."""
+        """Queue a request; its caller is answered after the commit. Raise StoreUnavailable while it is down."""
+        if (error := self._broken) is not None:
+            raise _refusal(FAILED, error)
         self._requests.put(_Request(work, caller))
 
     def stop(self) -> None:
         """Commit what is queued, then end the thread. Blocks."""
+        self._ending.set()
         self._requests.put(None)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+        if self._broken is not None:
+            self._refuse_all(self._broken)  # it is not started again
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            batch, last = self._gather()
-            # Skip callers that were cancelled while queued.
-            batch = [request for request in batch if not request.caller.cancelled()]
-            if batch:
-                self._serve(batch)
+        """Serve requests until stopped."""
+        self._broken = None
+        try:
+            last = False
+            while not last:
+                self._batch, last = self._gather()
+                # Skip callers that were cancelled while queued.
+                self._batch = [request for request in self._batch if not request.caller.cancelled()]
+                if self._batch:
+                    self._serve(self._batch)
+        except BaseException as error:
+            self._refuse_all(error)
+            raise
+
+    def _refuse_all(self, error: BaseException) -> None:
+        """Refuse all waiting requests, and drop what is in memory: it may differ from the disk."""
+        self._broken = error  # first: a request that is queued from now on waits for the next start
+        self.trouble = f"its writer broke ({error!r})"
+        self._rows.clear()
+        self._snapshots.clear()
+        waiting, self._batch = self._batch, []
+        while not self._requests.empty():
+            if (request := self._requests.get_nowait()) is not None:
+                waiting.append(request)
+        self._after_commit([(one.caller, _refusal(BROKEN, error)) for one in waiting if not one.caller.done()], {})
 
     def _gather(self) -> tuple[list[_Request], bool]:
         first = self._requests.get()
@@ -112,7 +157,7 @@ class Writer:
 
     def _serve(self, batch: list[_Request]) -> None:
         try:
-            outcomes, changed = self._commit(batch)
+            commit = self._commit(batch)
         except Exception as error:  # noqa: BLE001 – every caller gets an answer
             self._rows.clear()
             self._snapshots.clear()  # only a read can tell whether the failed commit reached the disk
@@ -126,12 +171,20 @@ class Writer:
             for request in batch:
                 self._serve([request])
         else:
-            if self.trouble is not None:
-                log.info("the store writes again (it had failed with: %s)", self.trouble)
-                self.trouble = None
-            self._after_commit(outcomes, changed)
+            self._publish(commit)
 
-    def _commit(self, batch: list[_Request]) -> tuple[list[tuple[Caller, Any]], dict[str, Job | None]]:
+    def _publish(self, commit: _Commit) -> None:
+        """Update the caches and answer the callers. The commit is durable, even if this breaks."""
+        self._clock.commit(commit.moment)
+        commit.transaction.after_commit()
+        if commit.foreign or commit.moment.jump:
+            self._snapshots.clear()
+        if self.trouble is not None:
+            log.info("the store writes again (it had failed with: %s)", self.trouble)
+            self.trouble = None
+        self._after_commit(commit.outcomes, commit.transaction.changed)
+
+    def _commit(self, batch: list[_Request]) -> _Commit:
         connection = self._connection
         moment = self._clock.read()
         # IMMEDIATE: a read that later wants to write fails at once beside another writer.
@@ -149,24 +202,13 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._clock.commit(moment)
-        transaction.after_commit()
-        if foreign or moment.jump:
-            self._snapshots.clear()
-        return outcomes, transaction.changed
+        return _Commit(transaction, outcomes, moment, foreign)
 
     def _fail(self, batch: list[_Request], error: sqlite3.Error) -> None:
         if self.trouble is None:
             log.error("the store cannot write: %s", error, exc_info=error)
         self.trouble = str(error)
-        refused: list[tuple[Caller, Any]] = []
-        for request in batch:
-            refusal = StoreUnavailable(
-                f"The store cannot write now ({error}); nothing was changed. Try again in a moment."
-            )
-            refusal.__cause__ = error
-            refused.append((request.caller, refusal))
-        self._after_commit(refused, {})
+        self._after_commit([(request.caller, _refusal(FAILED, error)) for request in batch], {})
 
 
 def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
@@ -175,3 +217,9 @@ def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
         return work(transaction)
     except UnstuckError as refusal:
         return refusal
+
+
+def _refusal(detail: str, cause: BaseException) -> StoreUnavailable:
+    refusal = StoreUnavailable(detail.format(cause))
+    refusal.__cause__ = cause
+    return refusal

@@ -10,7 +10,6 @@ Must not know: how a viewer that is behind is served. Read on in hub.py (broadca
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping
 
@@ -37,8 +36,8 @@ ON_COMMIT_S = 0.05
 
 
 class Heartbeat:
-    """`run()` ticks until cancelled. `resend` is called with each job that has viewers which are behind,
-    `send_away` with each viewer that should come back on a fresh stream, and the reason."""
+    """Two loops: `tick_periodically` and `greet_new_viewers`. `resend` is called with each job that has viewers
+    which are behind, `send_away` with each viewer that should come back on a fresh stream, and the reason."""
 
     def __init__(
         self,
@@ -59,20 +58,17 @@ class Heartbeat:
         self._resend = resend
         self._send_away = send_away
         self._some_began = asyncio.Event()
+        self._number = 1  # of the next tick
+        self._due: float | None = None  # when it comes (the loop's clock)
 
     def viewers_began(self) -> None:
         """Note that viewers may have been handed their first state."""
         if self._registry.new:
             self._some_began.set()
 
-    async def run(self) -> None:
-        """Tick the heartbeat of all streams until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._tick())
-            group.create_task(self._greet_new_viewers())
-
-    async def _greet_new_viewers(self) -> None:
+    async def greet_new_viewers(self) -> None:
         """Tell new viewers at once when to expect the next heartbeat; those that join together share one query."""
+        self.viewers_began()  # a greeting that broke is made up for
         while True:
             await self._some_began.wait()
             await asyncio.sleep(TOGETHER_S)
@@ -83,13 +79,17 @@ class Heartbeat:
         if viewers := [viewer for viewer in self._registry.new if viewer.has_begun and not viewer.ended]:
             await self.send(asyncio.get_running_loop().time(), viewers)
 
-    async def _tick(self) -> None:
+    async def tick_periodically(self) -> None:
+        """Tick until cancelled. A tick that broke is still due when this is started again."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
-        for tick in itertools.count(1):
-            due += self._config.heartbeat_s / TICKS
-            await asyncio.sleep(max(due - loop.time(), 0.0))
-            await self.tick(tick, loop.time())
+        step_s = self._config.heartbeat_s / TICKS
+        if self._due is None:
+            self._due = loop.time() + step_s
+        while True:
+            await asyncio.sleep(max(self._due - loop.time(), 0.0))
+            await self.tick(self._number, loop.time())
+            self._number += 1
+            self._due = max(self._due + step_s, loop.time())
 
     async def tick(self, number: int, now: float) -> None:
         """Send the heartbeat of this tick: to streams of active jobs; each TICKS-th goes to all streams."""

@@ -44,7 +44,7 @@ AT_ONCE = 32
 
 
 class Hub:
-    """See the module. `heartbeat.run()` must be running while there are viewers."""
+    """Broadcasts changes to viewers. The loops of `heartbeat` must run while there are viewers."""
 
     def __init__(
         self,

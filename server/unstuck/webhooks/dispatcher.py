@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from unstuck import __version__
-from unstuck.backoff import Backoff
 from unstuck.errors import InvalidRequest, JobNotFound, StoreUnavailable
 from unstuck.jobs.job import Job
 from unstuck.jobs.snapshot import Snapshot, public, rfc3339
 from unstuck.store.protocol import Delivery, DeliveryAttempt, Store
+from unstuck.supervision.backoff import Backoff
+from unstuck.supervision.supervisor import Supervisor
 from unstuck.webhooks.signature import RECIPE, sign
 from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, target
 
@@ -70,15 +71,14 @@ def message_body(snapshot: Snapshot, base: str, keep_s: float | None) -> bytes:
 
 
 class Dispatcher:
-    """`start()`, then it delivers until `stop()`; `check` says whether a webhook_url can be taken at all."""
+    """`start()`, then its loop delivers; `check` says whether a webhook_url can be taken at all."""
 
     def __init__(self, store: Store, config: WebhookConfig, sender: Sender | None = None) -> None:
         self._store = store
         self._config = config
         self._sender = sender
         self._bell = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
-        self._under_way: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._under_way: dict[str, str] = {}  # the host of each delivery, by job
 
     @property
     def unavailable(self) -> str | None:
@@ -99,7 +99,7 @@ class Dispatcher:
         except ForbiddenTarget as error:
             raise InvalidRequest(str(error), code="invalid_webhook_url", status=422) from None
 
-    async def start(self) -> None:
+    async def start(self, supervisor: Supervisor) -> None:
         """Begin, if there are webhooks here; what was kept for them waits otherwise."""
         if (why := self.unavailable) is not None:
             counts = (await self._store.overview()).webhooks
@@ -111,48 +111,39 @@ class Dispatcher:
 
             self._sender = Sender(self._config.allowed)
         self._store.on_commit(self._on_commit)
-        self._loop = asyncio.create_task(self._run(), name="webhooks")
-
-    async def stop(self) -> None:
-        """Drop what is under way: it is made again by whoever is next."""
-        tasks = [task for _, task in self._under_way.values()]
-        if self._loop is not None:
-            tasks.append(self._loop)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        supervisor.run("webhooks", self._run)
 
     def _on_commit(self, changed: Mapping[str, Job | None]) -> None:
         if any(job is not None and job.done and job.webhook_url for job in changed.values()):
             self._bell.set()
 
     async def _run(self) -> None:
-        while True:
-            self._bell.clear()
-            try:
-                rest_s = await self._start_due()
-            except StoreUnavailable:  # the store has logged it
-                rest_s = self._config.pause.first_s
-            except Exception:  # whatever broke, what waits must be delivered
-                log.exception("webhooks could not be taken up; trying again")
-                rest_s = LOOK_S
-            # Not wait_for: in Python 3.11 it can swallow the cancellation that is to end this.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(rest_s):
-                    await self._bell.wait()
+        """Deliver until cancelled. Deliveries that are dropped at the end, or when this breaks, are made again."""
+        self._under_way.clear()
+        async with asyncio.TaskGroup() as deliveries:
+            while True:
+                self._bell.clear()
+                try:
+                    rest_s = await self._start_due(deliveries)
+                except StoreUnavailable:  # the store has logged it
+                    rest_s = self._config.pause.first_s
+                # Not wait_for: in Python 3.11 it can swallow the cancellation that is to end this.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(rest_s):
+                        await self._bell.wait()
 
-    async def _start_due(self) -> float:
+    async def _start_due(self, deliveries: asyncio.TaskGroup) -> float:
         """Begin what is due, and say how long to rest."""
         free = AT_ONCE - len(self._under_way)
         if free == 0:
             return LOOK_S  # whoever ends rings
-        busy = Counter(host for host, _ in self._under_way.values())
+        busy = Counter(self._under_way.values())
         due = await self._store.take_deliveries(free, LANES, busy, HOLD_S)
         for delivery in due.taken:
             # A process that was stopped for long may find its own here: then it is still at it.
             if delivery.job_id not in self._under_way:
-                task = asyncio.create_task(self._deliver(delivery), name=f"webhook {delivery.job_id}")
-                self._under_way[delivery.job_id] = (delivery.host, task)
+                self._under_way[delivery.job_id] = delivery.host
+                deliveries.create_task(self._deliver(delivery), name=f"webhook {delivery.job_id}")
         return LOOK_S if due.next_in_s is None else min(due.next_in_s, LOOK_S)
 
     async def _deliver(self, delivery: Delivery) -> None:

@@ -1,0 +1,1 @@
+"""How background loops run, and how long to wait before trying again."""

@@ -1,0 +1,153 @@
+"""The runner's own code breaks once while items are in hand: its loops start again, and no item is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.jobs import submitted, until_done
+from tests.support.waiting import soon
+from unstuck.files.folder import DataFolder
+from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.store.sqlite import SQLiteStore
+from unstuck.supervision.backoff import Backoff
+from unstuck.supervision.supervisor import Supervisor, supervising
+
+KINDS = """
+import time
+from pathlib import Path
+import unstuck
+
+@unstuck.kind("quick", needs_file=False)
+def quick(file: Path | None, report: unstuck.Report) -> dict:
+    return {"attempt": report.attempt}
+
+@unstuck.kind("waiting", needs_file=False)
+def waiting(file: Path | None, report: unstuck.Report, *, gate: str) -> dict:
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return {"attempt": report.attempt}
+"""
+
+
+@pytest.fixture
+def store(store_in_real_time: SQLiteStore) -> SQLiteStore:
+    return store_in_real_time
+
+
+@asynccontextmanager
+async def working(store: SQLiteStore, tmp_path: Path, **more: Any) -> AsyncIterator[tuple[Runner, Supervisor]]:
+    app = tmp_path / "mywork.py"
+    app.write_text(KINDS)
+    config = RunnerConfig(app=str(app), workers=2, pause=Backoff(0.0), **more)
+    runner = Runner(store, DataFolder(tmp_path), config)
+    try:
+        async with supervising(Backoff(0.01, 0.1), 0.1) as supervisor:
+            await runner.start(supervisor)
+            yield runner, supervisor
+    finally:
+        await runner.stop()
+
+
+def break_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:
+    """Make the method raise at this call."""
+    whole = getattr(owner, name)
+    calls = 0
+
+    def broken(*arguments: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KeyError(name)
+        return whole(*arguments, **more)
+
+    monkeypatch.setattr(owner, name, broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        *((name, call) for name in ("_check_kind", "_run", "_on_done") for call in (1, 100)),  # once for each item
+        *((name, call) for name in ("_report_started", "_on_messages") for call in (1, 2)),  # for many at once
+    ],
+)
+async def test_a_worker_whose_task_breaks_gives_its_items_back(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
+) -> None:
+    break_at(monkeypatch, Runner, name, call)
+    async with working(store, tmp_path) as (runner, supervisor):
+        job_id = await submitted(store, 600, kind="quick")
+        job = await until_done(store, job_id)
+        assert (job.state, job.succeeded) == ("completed", 600)
+        assert supervisor.loops["worker 1"].restarts + supervisor.loops["worker 2"].restarts == 1
+        await soon(lambda: runner.alive and runner.workers == 2)
+        assert runner._items == set()
+    again = {item.attempt for item in await store.items(job_id, limit=600)}
+    assert again <= {1, 2}
+
+
+async def test_an_item_on_which_the_runner_always_breaks_does_not_go_on_for_ever(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Runner, held: Any) -> Any:
+        if held.item.index == 1:
+            raise KeyError("as the test asks")
+        return whole(self, held)
+
+    whole = Runner._run
+    monkeypatch.setattr(Runner, "_run", broken)
+    async with working(store, tmp_path):
+        job_id = await submitted(store, 3, kind="quick", max_attempts=3)
+        job = await until_done(store, job_id)
+    assert (job.state, job.failed, job.succeeded) == ("completed_with_errors", 1, 2)
+    item = await store.item(job_id, 1)
+    assert item is not None
+    assert item.error is not None
+    assert (item.error.code, item.attempt) == ("worker_lost", 3)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+async def test_no_end_is_lost_when_a_write_breaks(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    break_at(monkeypatch, SQLiteStore, "apply", call)
+    async with working(store, tmp_path) as (_, supervisor):
+        job_id = await submitted(store, 300, kind="quick")
+        assert (await until_done(store, job_id)).succeeded == 300
+        assert supervisor.loops["write buffer"].restarts == 1
+    assert {item.attempt for item in await store.items(job_id, limit=300)} == {1}
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+async def test_a_claim_that_breaks_is_made_again(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    break_at(monkeypatch, SQLiteStore, "claim", call)
+    async with working(store, tmp_path) as (_, supervisor):
+        job_id = await submitted(store, 300, kind="quick")
+        assert (await until_done(store, job_id)).succeeded == 300
+        assert supervisor.loops["prefetch"].restarts == 1
+    assert {item.attempt for item in await store.items(job_id, limit=300)} == {1}
+
+
+async def test_leases_are_renewed_after_a_renewal_broke(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_at(monkeypatch, SQLiteStore, "sweep", 1)
+    async with working(store, tmp_path, lease_s=0.9) as (runner, supervisor):
+        job_id = await submitted(store, 1, kind="waiting", options={"gate": str(tmp_path / "gate")})
+        await soon(lambda: runner._items)
+        (held,) = runner._items
+        await soon(lambda: supervisor.loops["leases"].restarts == 1)
+        lease_until = held.item.lease_until
+        assert lease_until is not None
+        while (item := await store.item(job_id, 0)) is None or (item.lease_until or 0.0) <= lease_until:
+            await asyncio.sleep(0.01)
+        (tmp_path / "gate").touch()
+        assert (await until_done(store, job_id)).succeeded == 1
+        assert runner.lapsed == 0
