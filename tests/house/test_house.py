@@ -20,7 +20,8 @@ LONGEST = 400
 PURE = {"errors", "labels", "backoff", "jobs.job", "jobs.decide", "jobs.external", "jobs.health", "jobs.rate",
         "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
         "client.watch_state", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
-        "webhooks.signature"}  # fmt: skip
+        "webhooks.signature", "wire.answers", "wire.events", "wire.job", "wire.mapping", "wire.requests",
+        "wire.schema"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: JavaScript: the policy and the view know nothing else.

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unstuck.jobs.rate import Meter
+from unstuck.wire import Health as Health  # the words of the wire, which the rules go by
+from unstuck.wire import ItemState as ItemState
+from unstuck.wire import JobError as JobError
+from unstuck.wire import State as State
 
 T = TypeVar("T")
 
@@ -36,53 +39,9 @@ def made(kind: type[T], values: dict[str, Any]) -> T:
     return new
 
 
-class State(StrEnum):
-    """Of a job."""
-
-    __hash__ = str.__hash__  # Enum's own is in Python, and states are looked up all the time
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    COMPLETED_WITH_ERRORS = "completed_with_errors"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class ItemState(StrEnum):
-    """Of an item."""
-
-    __hash__ = str.__hash__
-
-    PENDING = "pending"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    CANCELLED = "cancelled"
-
-
-class Health(StrEnum):
-    """Of a job that is not done: whether it goes on as it should."""
-
-    OK = "ok"
-    WAITING_LONG = "waiting_long"  # nobody took it up for long
-    STALLED = "stalled"  # it is worked on, and nothing gets done
-    UNRESPONSIVE = "unresponsive"  # no sign of who works on it
-
-
 #: The states of a job, and of an item, that nothing follows.
 FINAL = frozenset({State.COMPLETED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
 ITEM_FINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED})
-
-
-@dataclass(frozen=True, slots=True)
-class JobError:
-    """Why a job or an item failed. `transient`: another attempt may succeed."""
-
-    code: str
-    message: str
-    transient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: see replace()
