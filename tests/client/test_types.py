@@ -1,4 +1,4 @@
-"""What the client returns has types: a type checker finds a misspelt field, and any version of a server is read."""
+"""What the client returns has types: a type checker finds a misspelt field, and any version's answer is read."""
 
 from __future__ import annotations
 

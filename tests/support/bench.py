@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from unstuck.jobs.decide import Change, decide
 from unstuck.jobs.job import Claim, Finish, Item, ItemState, Job, JobError

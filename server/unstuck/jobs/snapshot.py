@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import overload
 
+import msgspec
 from msgspec import UNSET
 
 from unstuck import wire
@@ -28,8 +28,7 @@ RUNNING_KNOWN = 64
 _POLL_MS = {State.RUNNING: 2_000, State.QUEUED: 5_000}
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A job at one instant: the row, index and name of the first items that run, and the first failed items."""
 
     job: Job
