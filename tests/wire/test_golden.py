@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from unstuck import wire
 from unstuck.api.timeline import public_entry
 from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import Snapshot, public, public_item
@@ -20,6 +21,42 @@ from unstuck.streaming import sse
 from unstuck.webhooks.dispatcher import message_body
 
 GOLDEN: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "golden.json").read_text())
+
+
+#: Of what has no case there: the fields, in the order in which they are sent.
+SENT: dict[type[wire.Answer], str] = {
+    wire.Jobs: "jobs next",
+    wire.Items: "items next",
+    wire.Timeline: "entries more",
+    wire.Kinds: "kinds limits",
+    wire.Limits: "max_files max_file_bytes max_job_bytes max_name_length item_errors_shown",
+    wire.Kind: "name title description accept needs_file limit_s options",
+    wire.Option: "name type required default nullable choices minimum maximum description",
+    wire.Problem: "type title status detail code accepted line",
+    wire.Alive: "status",
+    wire.Ready: "status troubles",
+    wire.ServerHealth: "status version troubles workers queue jobs webhooks streams polls",
+    wire.WorkerHealth: "alive deaths leases_lapsed",
+    wire.QueueHealth: "waiting_items running_items oldest_wait_seconds",
+    wire.StoredJobs: "by_state by_health",
+    wire.StreamHealth: "open jobs_watched opened refused broadcasts broadcast_retries broadcast_failures rescues",
+    wire.HeartbeatEvent: "server_time jobs next_s",
+    wire.LeavingEvent: "reason retry_ms",
+    wire.GoneEvent: "job_id code",
+}
+
+
+@pytest.mark.parametrize("kind", SENT)
+def test_the_order_of_the_fields(kind: type[wire.Answer]) -> None:
+    assert " ".join(kind.__struct_fields__) == SENT[kind]
+
+
+def test_what_is_unset_is_not_sent() -> None:
+    problem = wire.Problem(title="t", status=409, detail="d", code="c")
+    sent = '{"type":"about:blank","title":"t","status":409,"detail":"d","code":"c"}'
+    assert msgspec.json.encode(problem).decode() == sent
+    refused = msgspec.structs.replace(problem, accepted=0, line=1)
+    assert msgspec.json.encode(refused).decode() == sent[:-1] + ',"accepted":0,"line":1}'
 
 
 @pytest.mark.parametrize("case", GOLDEN["jobs"])

@@ -32,9 +32,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
-    def __len__(self) -> int:
-        return len(self.keys())
-
     def keys(self) -> list[str]:
         """The names of the fields that are sent."""
         return [name for name in self.__struct_fields__ if getattr(self, name) is not UNSET]
