@@ -4,25 +4,87 @@
  * Next: PROTOCOL.md, sections 2 to 4; client/watchdog.js.
  */
 
-// --- from the server
+// --- from the server: made by scripts/docs from unstuck.wire
 
-export type State =
-  "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
+/** The whole public truth of a job, numbered by its `seq`. */
+export interface Job {
+  id: string;
+  /** Raised by every visible change of the job or its items; never falls. */
+  seq: number;
+  /** The registered kind of work. */
+  kind: string;
+  /** A label for people. */
+  name: string;
+  state: "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
+  /** True exactly in a final state, and never false again. */
+  done: boolean;
+  /** The state stays `running` until the work has really stopped. */
+  cancel_requested: boolean;
+  cancel_requested_at: string | null;
+  /** Null when done. */
+  health: "ok" | "waiting_long" | "stalled" | "unresponsive" | (string & {}) | null;
+  attempt: number;
+  max_attempts: number;
+  /** Higher goes first. */
+  priority: number;
+  /** The work runs elsewhere and is reported over HTTP. */
+  external: boolean;
+  progress: Progress;
+  /** Of the job as a whole. */
+  error: JobError | null;
+  /** The first failed items. */
+  item_errors: ItemError[];
+  /** The id of the job that this one retries. */
+  retry_of: string | null;
+  created_at: string;
+  started_at: string | null;
+  /** When something last got done. */
+  progress_at: string | null;
+  /** The last sign of life of the work. */
+  heartbeat_at: string | null;
+  finished_at: string | null;
+  /** Fails if it is not done by then. */
+  deadline_at: string | null;
+  /** From then on it is removed with its files; null: it is kept. */
+  expires_at: string | null;
+  /** When this object was made. */
+  server_time: string;
+  /** Milliseconds to wait before the next poll; null when done. */
+  poll_after_ms: number | null;
+  links: Links;
+}
 
+/** How far a job is. Counts are items; null where a number is not known. */
 export interface Progress {
   total: number | null;
+  /** Succeeded, failed and skipped together. */
   processed: number;
   succeeded: number;
   failed: number;
   skipped: number;
+  /** Never falls within an attempt; 100 only when the job is done. */
   percent: number | null;
+  /** Items a second: now, or on average once the job is done. */
   rate_per_second: number | null;
+  /** Seconds until the end, estimated. */
   eta_seconds: number | null;
   stage: string | null;
   message: string | null;
+  /** Names of the first items that run. */
   current: string[];
 }
 
+/** Why a job or an item failed. */
+export interface JobError {
+  /** A stable word, such as worker_lost. */
+  code: string;
+  /** For a person. */
+  message: string;
+  /** Another attempt may succeed. */
+  transient: boolean;
+}
+
+/** A failed item, as its job names it. */
 export interface ItemError {
   index: number;
   name: string;
@@ -30,79 +92,306 @@ export interface ItemError {
   message: string | null;
 }
 
-export interface Job {
-  id: string;
-  seq: number;
-  kind: string;
-  name: string | null;
-  state: State;
-  done: boolean;
-  cancel_requested: boolean;
-  cancel_requested_at?: string | null;
-  health: "ok" | "waiting_long" | "stalled" | "unresponsive" | null;
-  attempt: number;
-  max_attempts: number;
-  progress: Progress;
-  error: { code: string; message: string; transient?: boolean } | null;
-  item_errors: ItemError[];
-  created_at: string;
-  started_at: string | null;
-  progress_at: string | null;
-  heartbeat_at: string | null;
-  finished_at: string | null;
-  expires_at?: string | null;
-  server_time: string;
-  poll_after_ms: number | null;
-  links: {
-    self: string;
-    events: string;
-    items: string;
-    timeline?: string;
-    cancel: string;
-    retry: string | null;
-    results: string | null;
-  };
+/** Paths of what belongs to a job. */
+export interface Links {
+  self: string;
+  events: string;
+  items: string;
+  timeline: string;
+  cancel: string;
+  /** Null until the job is done. */
+  retry: string | null;
+  /** Null until the job is done. */
+  results: string | null;
 }
 
+/** One file, or one named part, of a job. */
 export interface Item {
+  /** From 0. */
   index: number;
   name: string;
-  state: string;
+  state: "pending" | "running" | "succeeded" | "failed" | "skipped" | "cancelled" | (string & {});
+  /** The job's seq at the item's last change. */
+  seq: number;
+  /** Bytes of the input file. */
   size: number | null;
+  /** 0 to 1. */
+  progress: number | null;
   message: string | null;
-  error: { code: string; message: string } | null;
+  error: JobError | null;
+  /** Small JSON. */
   result: Record<string, unknown> | null;
   attempt: number;
+  /** The name of the worker that took it last. */
   worker: string | null;
-  links?: { result?: string };
+  /** Until when a worker holds it. */
+  lease_until: string | null;
+  started_at: string | null;
+  finished_at: string | null;
+  /** Only where there is a file to download. */
+  links?: ItemLinks;
 }
 
-export interface Option {
-  name: string;
-  type: "integer" | "number" | "boolean" | "text" | "choice";
-  required: boolean;
-  nullable?: boolean;
-  default: unknown;
-  minimum: number | null;
-  maximum: number | null;
-  choices: (string | number)[] | null;
-  description: string | null;
+/** Paths of what belongs to an item. */
+export interface ItemLinks {
+  /** The result file. */
+  result: string;
 }
 
+/** A page of jobs, the newest first unless they were asked for by their end. */
+export interface Jobs {
+  jobs: Job[];
+  /** The cursor of the following page. */
+  next: string | null;
+}
+
+/** A page of a job's items. */
+export interface Items {
+  items: Item[];
+  /** The cursor of the following page. */
+  next: string | null;
+}
+
+/** What happened to a job, oldest first. */
+export interface Timeline {
+  entries: Entry[];
+  /** There are older entries. */
+  more: boolean;
+}
+
+/** One line of a timeline. */
+export interface Entry {
+  at: string;
+  /** A stable word; further ones may come. */
+  what: string;
+  text: string | null;
+  item: EntryItem | null;
+  attempt: number | null;
+  worker: string | null;
+}
+
+/** The item that an entry is about. */
+export interface EntryItem {
+  index: number;
+  name: string | null;
+}
+
+/** What can be submitted here. */
+export interface Kinds {
+  kinds: Kind[];
+  limits: Limits;
+}
+
+/** A kind of work as clients see it. */
 export interface Kind {
   name: string;
   title: string;
   description: string;
-  accept: string | null;
+  /** For a file input: "image/*", ".csv,text/csv"; "": all. */
+  accept: string;
   needs_file: boolean;
+  /** Longest work on one item (seconds). */
+  limit_s: number | null;
   options: Option[];
 }
 
+/** One option of a kind. */
+export interface Option {
+  name: string;
+  type: "boolean" | "choice" | "integer" | "number" | "text" | (string & {});
+  required: boolean;
+  /** Means something only where the option is not required. */
+  default: unknown;
+  nullable: boolean;
+  choices: (string | number)[];
+  minimum: number | null;
+  maximum: number | null;
+  description: string;
+}
+
+/** What a submission may have. */
 export interface Limits {
   max_files: number;
   max_file_bytes: number;
   max_job_bytes: number;
+  /** Characters. */
   max_name_length: number;
+  /** Failed items that a job object names at most. */
+  item_errors_shown: number;
+}
+
+/** An error: RFC 9457. */
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  /** Tells a person what to do. */
+  detail: string;
+  /** A stable word. */
+  code: string;
+  /** Of a stream of reports: how many were kept. */
+  accepted?: number;
+  /** … and the line that was refused. */
+  line?: number;
+}
+
+/** The process answers. */
+export interface Alive {
+  status: string;
+}
+
+/** Whether the server can work. */
+export interface Ready {
+  /** ok, or unavailable. */
+  status: string;
+  /** Why not, in sentences. */
+  troubles: string[];
+}
+
+/** The server's health in numbers. */
+export interface ServerHealth {
+  /** ok, or unavailable. */
+  status: string;
+  version: string;
+  troubles: string[];
+  workers: WorkerHealth;
+  queue: QueueHealth;
+  jobs: StoredJobs;
+  webhooks: Record<string, number>;
+  streams: StreamHealth;
+  /** By the reason that they gave. */
+  polls: Record<string, number>;
+}
+
+/** Worker processes; all but `alive` since the server's start. */
+export interface WorkerHealth {
+  alive: number;
+  deaths: number;
+  /** Items taken from runners that gave no sign of life. */
+  leases_lapsed: number;
+}
+
+/** Items that wait, and that run. */
+export interface QueueHealth {
+  waiting_items: number;
+  running_items: number;
+  oldest_wait_seconds: number | null;
+}
+
+/** Jobs that are kept. */
+export interface StoredJobs {
+  by_state: Record<string, number>;
+  by_health: Record<string, number>;
+}
+
+/** Streams; all but the first two since the server's start. */
+export interface StreamHealth {
+  open: number;
+  jobs_watched: number;
+  opened: number;
+  refused: number;
+  broadcasts: number;
+  broadcast_retries: number;
+  broadcast_failures: number;
+  /** Viewers that a heartbeat found behind. */
+  rescues: number;
+}
+
+/** Items that changed since the viewer's last `items` event; before the `job` event of the same change. */
+export interface ItemsEvent {
+  job_id: string;
+  seq: number;
+  items: Item[];
+  /** There are others: fetch them with after_seq. */
+  more: boolean;
+}
+
+/** A sign of life. */
+export interface HeartbeatEvent {
+  server_time: string;
+  /** The seq of every job on the stream, by id. */
+  jobs: Record<string, number>;
+  /** The next one comes within so many seconds. */
+  next_s: number;
+}
+
+/** The server closes the stream on purpose. */
+export interface LeavingEvent {
+  reason: string;
+  /** Come back after so many milliseconds. */
+  retry_ms: number;
+}
+
+/** A job does not exist (any more). */
+export interface GoneEvent {
+  job_id: string;
+  code: string;
+}
+
+/** The body of a webhook: a job has ended. */
+export interface WebhookMessage {
+  /** job. and the state that it ended in. */
+  type: string;
+  /** When it ended. */
+  timestamp: string;
+  data: Job;
+}
+
+/** A job to be done. */
+export interface Submission {
+  kind: string;
+  name?: string | null;
+  options?: Record<string, unknown>;
+  priority?: number;
+  max_attempts?: number | null;
+  max_errors?: number | null;
+  deadline_seconds?: number | null;
+  item_limit_seconds?: number | null;
+  webhook_url?: string | null;
+  external?: boolean;
+  items?: string[] | null;
+  total?: number | null;
+}
+
+/** What a reporter says of work that runs elsewhere. */
+export interface Report {
+  items?: ReportedItem[];
+  processed?: number | null;
+  failed?: number | null;
+  skipped?: number | null;
+  total?: number | null;
+  stage?: string | null;
+  message?: string | null;
+  state?: "canceled" | "cancelled" | "completed" | "completed_with_errors" | "failed" | null;
+  error?: string | Error | null;
+}
+
+/** One item in a report. */
+export interface ReportedItem {
+  index?: number | null;
+  name?: string | null;
+  state?: "canceled" | "cancelled" | "failed" | "running" | "skipped" | "succeeded";
+  progress?: number | null;
+  message?: string | null;
+  error?: string | Error | null;
+  result?: Record<string, unknown> | null;
+}
+
+/** Why something failed. */
+export interface Error {
+  message: string;
+  code?: string;
+  transient?: boolean;
+}
+
+/** What is to be done over. */
+export interface RetryRequest {
+  only?: "all" | "failed";
+}
+
+/** Why a job is given up. */
+export interface FailRequest {
+  why: string;
 }
 
 // --- the watching policy

@@ -26,7 +26,13 @@ export class NewJob {
   #onStarted;
   #onBroken;
   /** @type {Kind[]} */ #kinds = [];
-  /** @type {Limits} */ #limits = { max_files: 0, max_file_bytes: 0, max_job_bytes: 0, max_name_length: 0 };
+  /** @type {Limits} */ #limits = {
+    max_files: 0,
+    max_file_bytes: 0,
+    max_job_bytes: 0,
+    max_name_length: 0,
+    item_errors_shown: 0,
+  };
   /** @type {Kind | null} */ #kind = null;
   /** @type {ChosenFile[]} */ #chosen = [];
   /** @type {string[]} */ #unreadable = [];

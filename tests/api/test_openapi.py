@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def test_it_is_valid_wherever_the_app_is_mounted(told: dict[str, Any]) -> None:
     assert described("/progress")["servers"] == [{"url": "/progress"}]
 
 
+def test_every_schema_that_is_named_is_described(told: dict[str, Any]) -> None:
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(told)))
+    whole = {"ItemsEvent", "HeartbeatEvent", "LeavingEvent", "GoneEvent", "WebhookMessage"}  # in no call's answer
+    assert named | whole | {"Item"} == set(told["components"]["schemas"])
+
+
 def test_every_route_is_in_it_and_the_other_way_round() -> None:
     served = {
         (method, route.path.replace("{job_id}", "{id}"))
@@ -71,6 +78,9 @@ def test_answers_are_as_described(server: Server, told: dict[str, Any]) -> None:
     with_file = server.submit("csv-profile", files={"a.csv": b"a,b\n1,2\n"})
     fits(told, "Item", server.items(server.until_done(with_file["id"])["id"])[0])
     fits(told, "Kinds", server.get("/api/kinds"))
+    fits(told, "ServerHealth", server.get("/api/health"))
+    fits(told, "Ready", server.get("/api/health/ready"))
+    fits(told, "Alive", server.get("/api/health/live"))
     refused = httpx.post(f"{server.url}/api/jobs/{theirs['id']}/progress", json={"total": -1})
     assert str(refused.status_code) in told["paths"]["/api/jobs/{id}/progress"]["post"]["responses"]
     fits(told, "Problem", refused.json())

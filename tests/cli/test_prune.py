@@ -109,7 +109,8 @@ class _Elder(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         job = (
-            b'{"jobs": [{"id": "a", "server_time": "2026-01-01T00:00:01Z", "state": "completed", "name": "n", '
+            b'{"jobs": [{"id": "a", "seq": 9, "done": true, "state": "completed", "name": "n", '
+            b'"server_time": "2026-01-01T00:00:01Z", '
             b'"finished_at": "2026-01-01T00:00:00Z", "progress": {"total": 1}}], "next": null}'
         )
         self.send_response(200)

@@ -18,9 +18,10 @@ from unstuck.client import client as plain
 from unstuck.client import watch_state as w
 from unstuck.client.client import SUBMIT_ATTEMPTS, Client
 from unstuck.errors import InvalidJobId, JobNotFound, JobTimeoutError, NoAnswer, ServerRefused
+from unstuck.wire import Job
 
 
-async def watched(client: Client, job_id: str, links: list[str] | None = None) -> list[dict[str, Any]]:
+async def watched(client: Client, job_id: str, links: list[str] | None = None) -> list[Job]:
     on_link = links.append if links is not None else None
     async with asyncio.timeout(PATIENCE_S):
         return [job async for job in client.watch(job_id, on_link=on_link)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
 
 from tests.support.server import Server
 from tests.support.waiting import PATIENCE_S
 from unstuck.client.client import Client
+from unstuck.wire import Job
 
 
 async def test_more_jobs_are_watched_at_once_than_a_pool_of_connections_holds(server: Server) -> None:
@@ -21,7 +21,7 @@ async def test_more_jobs_are_watched_at_once_than_a_pool_of_connections_holds(se
             if link == "live":
                 spoken[number].set()
 
-        async def watch(number: int) -> dict[str, Any]:
+        async def watch(number: int) -> Job:
             return [one async for one in client.watch(job["id"], on_link=partial(on_link, number))][-1]
 
         watching = [asyncio.create_task(watch(number)) for number in range(len(spoken))]

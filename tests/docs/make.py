@@ -1,6 +1,7 @@
 """Makes what the documents show: `python -m tests.docs.make`, by scripts/docs.
 
-The state diagram comes from the tables of decide.py; the pictures from a real browser on a real server.
+The state diagram comes from the tables of decide.py, the types of the JavaScript client from unstuck.wire; the
+pictures from a real browser on a real server.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.docs.typescript import interfaces
 from unstuck.jobs.decide import ITEM_NEXT, NEXT
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+#: What stands between them in frontend/wire.d.ts is made here.
+TYPES_BEGIN = "// --- from the server: made by scripts/docs from unstuck.wire"
+TYPES_END = "// --- the watching policy"
 
 
 def diagram() -> str:
@@ -39,6 +44,12 @@ def write_diagram() -> None:
     path = ROOT / "ARCHITECTURE.md"
     marked = re.compile(r"(<!-- states -->\n).*(<!-- /states -->)", re.DOTALL)
     path.write_text(marked.sub(lambda found: f"{found[1]}{diagram()}\n{found[2]}", path.read_text()))
+
+
+def write_types() -> None:
+    path = ROOT / "frontend" / "wire.d.ts"
+    marked = re.compile(rf"({TYPES_BEGIN}\n\n).*(\n\n{TYPES_END})", re.DOTALL)
+    path.write_text(marked.sub(lambda found: f"{found[1]}{interfaces()}{found[2]}", path.read_text()))
 
 
 def take_pictures() -> None:
@@ -70,5 +81,8 @@ def take_pictures() -> None:
 
 if __name__ == "__main__":
     write_diagram()
+    write_types()
     take_pictures()
-    print("made: the diagram in ARCHITECTURE.md, tests/docs/dialog-light.png and dialog-dark.png")
+    print(
+        "made: the diagram in ARCHITECTURE.md, frontend/wire.d.ts, and in tests/docs both pictures of the dialog"
+    )

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from starlette.routing import Route
 
-from tests.docs.make import diagram
+from tests.docs.make import TYPES_BEGIN, TYPES_END, diagram
+from tests.docs.typescript import interfaces
 from tests.support.documents import PROTOCOL, ROOT, section
 from unstuck.api import jobs
 from unstuck.app import create_app
@@ -79,8 +80,8 @@ def test_states_and_poll_reasons() -> None:
 def test_events() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", section(4), re.MULTILINE))
     made = [
-        sse.event("job", {}), sse.items("j", 1, [], more=False), sse.heartbeat(0.0, {}, 15.0), sse.leaving("x", 1),
-        sse.gone("j"),
+        sse.event("job", public(Snapshot(JOB), 1.0, "")), sse.items("j", 1, [], more=False),
+        sse.heartbeat(0.0, {}, 15.0), sse.leaving("x", 1), sse.gone("j"),
     ]  # fmt: skip
     assert told == {found(r"event: (\w+)", one.decode()) for one in made}
 
@@ -153,6 +154,11 @@ def test_the_tree_names_every_module() -> None:
         if path.stem not in {"__init__", "__main__"} and path.parent.name != "kinds":
             assert re.search(rf"\b{re.escape(path.stem)}\b", tree), path
     assert len(ARCHITECTURE.split()) <= 1_200
+
+
+def test_the_types_of_the_javascript_client_are_those_of_the_wire() -> None:
+    types = (ROOT / "frontend" / "wire.d.ts").read_text()
+    assert f"{TYPES_BEGIN}\n\n{interfaces()}\n\n{TYPES_END}" in types, "run scripts/docs"
 
 
 def test_the_diagram_is_that_of_the_tables() -> None:

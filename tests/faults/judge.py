@@ -12,6 +12,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
+from unstuck import wire
+
 
 class Flaw(StrEnum):
     """What can be wrong: the columns of the table."""
@@ -67,7 +69,7 @@ class Screen:
         )
 
 
-Job = Mapping[str, Any]
+Job = Mapping[str, Any] | wire.Job
 
 BADGES = {
     "completed": "Done",

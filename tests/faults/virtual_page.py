@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.wire import POLL, STREAM
-from unstuck.client.follower import is_job, next_ms, parsed
+from unstuck.client.follower import job_of, next_ms, parsed
 from unstuck.client.watch_state import SECOND_MS, WatchAction, WatchEvent, WatchState
 from unstuck.client.watchdog import step
 
@@ -216,7 +216,7 @@ class Dialog:
         if number not in self.streams or name not in ("job", "items", "heartbeat", "leaving", "gone"):
             return
         data = parsed(text)
-        if data is None or (name == "job" and not is_job(data)):
+        if data is None or (name == "job" and job_of(data) is None):
             self.on({"type": "stream_error", "stream": number})
         elif name == "job":
             self.on({"type": "job", "stream": number, "job": data})
@@ -297,7 +297,7 @@ class _Answer:
         if self._status == 304:
             return {"type": "poll_not_modified", "poll": self._number}
         body = parsed(self._body.decode(errors="replace"))
-        if self._status < 300 and body is not None and is_job(body):
+        if self._status < 300 and job_of(body) is not None:
             return {"type": "poll_ok", "poll": self._number, "job": body}
         code = "not_our_answer" if self._status < 300 else (body or {}).get("code")
         again = int(self._headers.get("retry-after", 0)) * SECOND_MS

@@ -20,6 +20,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from tests.faults.virtual_net import Line
 from tests.faults.wire import STREAM
 from unstuck.errors import StoreUnavailable, UnstuckError
@@ -245,7 +247,7 @@ class Server:
             line.head(304, {"etag": tag})
         else:
             line.head(200, {"etag": tag, "content-type": "application/json"})
-            line.send(json.dumps(public(snapshot, now, "")).encode())
+            line.send(msgspec.json.encode(public(snapshot, now, "")))
         line.end()
 
     async def _stream(self, line: Line) -> None:

@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from tests.faults.virtual_judge import Seen
 from tests.faults.virtual_net import Line, Network, Tell
 from tests.faults.virtual_page import Dialog, Page, Screen
@@ -121,7 +123,7 @@ class _Stage:
         self._backups[fault] = self.server.store.backup()
 
     def _committed(self, job: Job) -> None:
-        screen = Screen.of(public(Snapshot(job), 0.0, ""), 0.0)
+        screen = Screen.of(msgspec.to_builtins(public(Snapshot(job), 0.0, "")), 0.0)
         self._truth = (screen.history, screen.seq)
         self.truths[self._truth] = screen
         if screen.done:

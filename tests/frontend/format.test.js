@@ -7,7 +7,20 @@ import { byteSize, duration, harmless, rateText } from "../../frontend/view/form
 import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
 
-const ITEM = { index: 0, size: 1, message: null, error: null, result: null, attempt: 1, worker: null };
+const ITEM = {
+  index: 0,
+  seq: 1,
+  size: 1,
+  progress: null,
+  message: null,
+  error: null,
+  result: null,
+  attempt: 1,
+  worker: null,
+  lease_until: null,
+  started_at: null,
+  finished_at: null,
+};
 
 test("names are made harmless: nothing invisible stays, nothing is markup", () => {
   const cases = [

@@ -58,7 +58,20 @@ function job(changes = {}, progress = {}) {
     ...changes,
   };
 }
-const ITEM = { index: 0, size: 1, message: null, error: null, result: null, attempt: 1, worker: null };
+const ITEM = {
+  index: 0,
+  seq: 1,
+  size: 1,
+  progress: null,
+  message: null,
+  error: null,
+  result: null,
+  attempt: 1,
+  worker: null,
+  lease_until: null,
+  started_at: null,
+  finished_at: null,
+};
 const over = (state, progress, changes = {}) =>
   job({ state, done: true, health: null, started_at: null, ...changes }, { eta_seconds: null, ...progress });
 

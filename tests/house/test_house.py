@@ -22,7 +22,8 @@ STYLES = {"frontend/page/app.css", "frontend/element/styles.js"}
 PURE = {"errors", "supervision.backoff", "jobs.labels", "jobs.job", "jobs.decide", "jobs.external", "jobs.health",
         "jobs.rate", "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
         "client.watch_state", "client.watch_step", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
-        "webhooks.signature"}  # fmt: skip
+        "webhooks.signature", "wire.answers", "wire.events", "wire.job", "wire.mapping", "wire.requests",
+        "wire.schema"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
 #: Tasks and threads that no supervisor keeps running, each with the one that waits for it. A loop of the server

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.support.bench import BROKEN, PASSING, Bench, job_of
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
-from unstuck.jobs.job import Cancel, Item, Job, Renew, replace
+from unstuck.jobs.job import Cancel, Item, Job, Renew
 from unstuck.runner.prefetch import MOST_AHEAD, ClaimedItem, Prefetch
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore

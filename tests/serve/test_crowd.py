@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,6 +16,7 @@ from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 from unstuck.client import client
 from unstuck.streaming.open_files import ENOUGH, room_for_streams
+from unstuck.wire import Job
 
 
 class Cramped(Server):
@@ -63,7 +63,7 @@ def test_who_gets_no_stream_is_told_and_polls_are_answered(cramped: Server) -> N
 def test_who_gets_no_stream_sees_the_end_all_the_same(start_server: StartServer) -> None:
     server = start_server("--workers", "1", max_streams="1")
     job = server.submit("rehearsal", items=["a", "b"], options={"seconds": 1.0})
-    ends: list[dict[str, Any]] = []
+    ends: list[Job] = []
 
     def watch() -> None:
         ends.append(client.wait(job["id"], url=server.url))

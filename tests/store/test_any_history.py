@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -92,7 +93,7 @@ class AnyHistory(RuleBasedStateMachine):
     async def read(self, job_id: str) -> Seen:
         snapshot = await self.store.snapshot(job_id)
         items = await self.store.items(job_id, limit=100)
-        shown = public(snapshot, self.clock.now, "")
+        shown = msgspec.to_builtins(public(snapshot, self.clock.now, ""))
         counts = {name: shown["progress"][name] for name in ("total", "succeeded", "failed", "skipped", "percent")}
         shown = {name: value for name, value in shown.items() if name not in PASSING_FIELDS}
         return Seen(snapshot.job, tuple(items), {**shown, "counts": counts})

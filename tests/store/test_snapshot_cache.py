@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.clock import Clock
 from tests.support.jobs import submitted
@@ -178,7 +179,7 @@ async def test_the_comparison_mends_what_is_wrong(store: SQLiteStore) -> None:
     """However it came to be: the net under the streams is one under this too."""
     job_id = await submitted(store, 1)
     right = await store.snapshot(job_id)
-    store._snapshots.end_commit([Job(**{**right.job.__dict__, "seq": 5})], {}, ())
+    store._snapshots.end_commit([replace(right.job, seq=5)], {}, ())
     assert (await store.snapshot(job_id)).job.seq == 5
     assert await store.seqs([job_id]) == {job_id: 1}
     assert await store.snapshot(job_id) == right

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.streaming.readers import QUICK, Reader, events_in, reading
@@ -80,7 +80,7 @@ async def test_the_very_same_object_as_a_poll(store: SQLiteStore, hub: Hub, cloc
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
     snapshot = await store.snapshot(job_id)
-    assert json.loads(json.dumps(public(snapshot, clock.now, ""))) == reader.of("job")[0]
+    assert msgspec.to_builtins(public(snapshot, clock.now, "")) == reader.of("job")[0]
 
 
 async def test_every_viewer_sees_the_end_whatever_the_moment_of_joining(store: SQLiteStore, hub: Hub) -> None:

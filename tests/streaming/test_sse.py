@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unstuck import wire
 from unstuck.jobs import labels as names
 from unstuck.jobs.snapshot import rfc3339
 from unstuck.streaming import sse
@@ -29,13 +30,13 @@ NASTY = [
 
 @pytest.mark.parametrize("name", NASTY)
 def test_an_event_is_one_event_whatever_it_carries(name: str) -> None:
-    data = sse.event("job", {"name": name}, 7)
+    data = sse.event("gone", wire.GoneEvent(job_id="j", code=name), 7)
     assert data.isascii()
     assert data.count(b"\n") == 4
     assert b"\r" not in data
     head, event, body, *rest = data.split(b"\n")
-    assert (head, event, rest) == (b"id: 7", b"event: job", [b"", b""])
-    assert json.loads(body.removeprefix(b"data: ")) == {"name": name}
+    assert (head, event, rest) == (b"id: 7", b"event: gone", [b"", b""])
+    assert json.loads(body.removeprefix(b"data: ")) == {"job_id": "j", "code": name}
     # A client that splits lines at every line separator of Unicode sees the same lines.
     assert data.decode().splitlines() == data.decode().split("\n")[:-1]
 

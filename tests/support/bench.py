@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from unstuck.jobs.decide import Change, decide
 from unstuck.jobs.job import Claim, Command, Finish, Item, ItemState, Job, JobError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
-import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.jobs import finish, submitted
@@ -92,7 +92,7 @@ async def test_every_end_is_told_and_signed(
     assert message["type"] == kind
     assert message["timestamp"] == message["data"]["finished_at"]
     seen = public(snapshot, snapshot.job.finished_at, "/mounted", 60.0)
-    assert message["data"] == json.loads(json.dumps(seen))
+    assert message["data"] == msgspec.to_builtins(seen)
     assert one.headers["webhook-id"] == f"msg_{job_id}"
     assert one.headers["content-type"] == "application/json"
     assert one.headers["user-agent"].startswith("unstuck/")

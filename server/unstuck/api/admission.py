@@ -48,7 +48,7 @@ async def create_job(
             await discard_files(services, job.id)
     snapshot = Snapshot(job) if kept.id == job.id else await services.store.snapshot(kept.id)
     stored = public(snapshot, time.time(), base_of(request), services.settings.keep_s)
-    return json_response(stored, 202, {"Location": stored["links"]["self"], "Retry-After": "1"})
+    return json_response(stored, 202, {"Location": stored.links.self, "Retry-After": "1"})
 
 
 async def discard_files(services: Services, job_id: str) -> None:

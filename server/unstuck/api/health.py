@@ -5,14 +5,14 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck import __version__
+from unstuck import __version__, wire
 from unstuck.api.context import json_response, services_of
 from unstuck.errors import StoreUnavailable
 
 
 async def get_live(_: Request) -> Response:
     """GET /api/health/live – the process answers."""
-    return json_response({"status": "ok"})
+    return json_response(wire.Alive(status="ok"))
 
 
 async def get_ready(request: Request) -> Response:
@@ -25,7 +25,7 @@ async def get_ready(request: Request) -> Response:
         unwritable = [error.detail]
     troubles = services.troubles() + unwritable  # a writer that broke at this very write is in both
     status = "unavailable" if troubles else "ok"
-    return json_response({"status": status, "troubles": troubles}, 503 if troubles else 200)
+    return json_response(wire.Ready(status=status, troubles=troubles), 503 if troubles else 200)
 
 
 async def get_health(request: Request) -> Response:
@@ -37,28 +37,28 @@ async def get_health(request: Request) -> Response:
     if services.store.trouble is not None:
         troubles.append(f"The store cannot be written: {services.store.trouble}.")
     return json_response(
-        {
-            "status": "unavailable" if troubles else "ok",
-            "version": __version__,
-            "troubles": troubles,
-            "workers": {"alive": work.workers, "deaths": work.deaths, "leases_lapsed": work.lapsed},
-            "queue": {
-                "waiting_items": overview.waiting_items,
-                "running_items": overview.leased_items,
-                "oldest_wait_seconds": overview.oldest_wait_s,
-            },
-            "jobs": {"by_state": overview.by_state, "by_health": overview.by_health},
-            "webhooks": overview.webhooks,
-            "streams": {
-                "open": services.hub.streams,
-                "jobs_watched": services.hub.watched,
-                "opened": counts.opened,
-                "refused": counts.refused,
-                "broadcasts": counts.broadcasts,
-                "broadcast_retries": counts.broadcast_retries,
-                "broadcast_failures": counts.broadcast_failures,
-                "rescues": counts.rescues,
-            },
-            "polls": services.polls,
-        }
+        wire.ServerHealth(
+            status="unavailable" if troubles else "ok",
+            version=__version__,
+            troubles=troubles,
+            workers=wire.WorkerHealth(alive=work.workers, deaths=work.deaths, leases_lapsed=work.lapsed),
+            queue=wire.QueueHealth(
+                waiting_items=overview.waiting_items,
+                running_items=overview.leased_items,
+                oldest_wait_seconds=overview.oldest_wait_s,
+            ),
+            jobs=wire.StoredJobs(by_state=overview.by_state, by_health=overview.by_health),
+            webhooks=overview.webhooks,
+            streams=wire.StreamHealth(
+                open=services.hub.streams,
+                jobs_watched=services.hub.watched,
+                opened=counts.opened,
+                refused=counts.refused,
+                broadcasts=counts.broadcasts,
+                broadcast_retries=counts.broadcast_retries,
+                broadcast_failures=counts.broadcast_failures,
+                rescues=counts.rescues,
+            ),
+            polls=services.polls,
+        )
     )

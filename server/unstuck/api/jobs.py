@@ -11,6 +11,7 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from unstuck import wire
 from unstuck.api.context import Services, base_of, int_param, job_id_of, json_response, services_of
 from unstuck.errors import InvalidRequest, JobFinished, UnstuckError
 from unstuck.jobs.job import Cancel, Health, ItemState, State
@@ -43,9 +44,8 @@ async def list_jobs(request: Request) -> Response:
     if len(found) > limit:
         job_n, last = page[-1]
         following = str(job_n) if before is not None else f"{last.job.finished_at}~{job_n}"
-    return json_response(
-        {"jobs": [_public(request, services, snapshot) for _, snapshot in page], "next": following}
-    )
+    shown = [_public(request, services, snapshot) for _, snapshot in page]
+    return json_response(wire.Jobs(jobs=shown, next=following))
 
 
 async def get_job(request: Request) -> Response:
@@ -103,10 +103,10 @@ async def list_items(request: Request) -> Response:
         last = page[-1]
         following = str(last.index) if after_seq is None else f"{last.seq}.{last.index}"
     base = base_of(request)
-    return json_response({"items": [public_item(item, job_id, base) for item in page], "next": following})
+    return json_response(wire.Items(items=[public_item(item, job_id, base) for item in page], next=following))
 
 
-def _public(request: Request, services: Services, snapshot: Snapshot) -> dict[str, object]:
+def _public(request: Request, services: Services, snapshot: Snapshot) -> wire.Job:
     return public(snapshot, time.time(), base_of(request), services.settings.keep_s)
 
 

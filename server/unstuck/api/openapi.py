@@ -8,138 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import __version__
 from unstuck.api.context import base_of, json_response
-from unstuck.api.operator import FailRequest
-from unstuck.api.reports import Report
-from unstuck.api.retry import RetryRequest
-from unstuck.api.submission import Submission
-from unstuck.jobs.job import Health, ItemState, State
-
-Schema = dict[str, Any]
+from unstuck.wire.schema import Schema, schemas
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-#: Sent with the call as JSON.
-SENT = (Submission, Report, RetryRequest, FailRequest)
 
 
 def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _or_null(*types: str, **more: Any) -> Schema:
-    return {"type": [*types, "null"], **more}
-
-
-def _object(fields: Mapping[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
-    required = [name for name in fields if name not in optional]
-    return {"type": "object", "properties": dict(fields), "required": required}
-
-
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
-WHOLE: Schema = {"type": "integer"}
 TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
-YES: Schema = {"type": "boolean"}
-TIME = _or_null("string", format="date-time")
-LINK = _or_null("string")
-ERROR: Schema = {
-    "anyOf": [_object({"code": TEXT, "message": TEXT, "transient": YES}), {"type": "null"}],
-}
-PROGRESS = _object(
-    {
-        "total": _or_null("integer"),
-        **dict.fromkeys(("processed", "succeeded", "failed", "skipped"), COUNT),
-        **dict.fromkeys(("percent", "rate_per_second", "eta_seconds"), _or_null("number")),
-        **dict.fromkeys(("stage", "message"), _or_null("string")),
-        "current": {"type": "array", "items": TEXT},
-    }
-)
-TIMES = ("created_at", "started_at", "progress_at", "heartbeat_at", "finished_at", "deadline_at", "expires_at")
 
-#: What is answered; PROTOCOL.md sections 2 and 3 say what the fields mean.
-SCHEMAS: Mapping[str, Schema] = {
-    "Job": _object(
-        {
-            "id": {"type": "string", "format": "uuid"},
-            "seq": COUNT,
-            "kind": TEXT,
-            "name": TEXT,
-            "state": {"enum": list(State)},
-            "done": YES,
-            "cancel_requested": YES,
-            "cancel_requested_at": TIME,
-            "health": {"enum": [*Health, None]},
-            **dict.fromkeys(("attempt", "max_attempts", "priority"), WHOLE),
-            "external": YES,
-            "progress": PROGRESS,
-            "error": ERROR,
-            "item_errors": {
-                "type": "array",
-                "items": _object({"index": COUNT, "name": TEXT, "code": TEXT, "message": _or_null("string")}),
-            },
-            "retry_of": _or_null("string"),
-            **dict.fromkeys(TIMES, TIME),
-            "server_time": TIME,
-            "poll_after_ms": _or_null("integer"),
-            "links": _object(
-                dict.fromkeys(("self", "events", "items", "timeline", "cancel", "retry", "results"), LINK)
-            ),
-        }
-    ),
-    "Item": _object(
-        {
-            "index": COUNT,
-            "name": TEXT,
-            "state": {"enum": list(ItemState)},
-            "seq": COUNT,
-            "size": _or_null("integer"),
-            "progress": _or_null("number"),
-            "message": _or_null("string"),
-            "error": ERROR,
-            "result": _or_null("object"),
-            "attempt": COUNT,
-            "worker": _or_null("string"),
-            **dict.fromkeys(("lease_until", "started_at", "finished_at"), TIME),
-            "links": _object({"result": TEXT}),
-        },
-        optional=("links",),
-    ),
-    "Problem": _object(
-        {
-            "type": TEXT,
-            "title": TEXT,
-            "status": {"type": "integer"},
-            "detail": TEXT,
-            "code": TEXT,
-            "accepted": {**COUNT, "description": "Of a stream of reports: how many were kept."},
-            "line": {"type": "integer", "minimum": 1, "description": "... and the line that was refused."},
-        },
-        optional=("accepted", "line"),
-    ),
-    "Jobs": _object({"jobs": {"type": "array", "items": _ref("Job")}, "next": _or_null("string")}),
-    "Items": _object({"items": {"type": "array", "items": _ref("Item")}, "next": _or_null("string")}),
-    "Entry": _object(
-        {
-            "at": TIME,
-            "what": TEXT,
-            "text": _or_null("string"),
-            "item": {"anyOf": [_object({"index": COUNT, "name": _or_null("string")}), {"type": "null"}]},
-            "attempt": _or_null("integer"),
-            "worker": _or_null("string"),
-        }
-    ),
-    "Timeline": _object({"entries": {"type": "array", "items": _ref("Entry")}, "more": YES}),
-    "Kinds": _object({"kinds": {"type": "array", "items": {"type": "object"}}, "limits": {"type": "object"}}),
-    "Any": {"type": "object"},
-}
+#: What is answered and taken, beside anything that JSON can be.
+SCHEMAS: Mapping[str, Schema] = {**schemas(), "Any": {"type": "object"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +70,16 @@ CALLS = (
          (*_ID, 408, 409, 413, 422), body={JSON: "Report", "application/x-ndjson": "Report"}),
     Call("POST", "/api/jobs/{id}/cancel", "Ask for its end", {200: "Job", 202: "Job"}, _ID),
     Call("POST", "/api/jobs/{id}/retry", "Do it over as a new job", {202: "Job"}, (*_ID, 409, 410, 422, 429, 507),
-         (), _KEY, {JSON: "Wish"}),
+         (), _KEY, {JSON: "RetryRequest"}),
     Call("POST", "/api/jobs/{id}/rescue", "Have what runs tried again", {202: "Job"}, (*_ID, 409)),
-    Call("POST", "/api/jobs/{id}/fail", "Give it up", {202: "Job"}, (*_ID, 409, 413, 422), body={JSON: "Verdict"}),
+    Call("POST", "/api/jobs/{id}/fail", "Give it up", {202: "Job"}, (*_ID, 409, 413, 422),
+         body={JSON: "FailRequest"}),
     Call("GET", "/api/events/stream", "One stream of several jobs, or of all", _STREAM, (400, 413),
          ("job", "items")),
     Call("GET", "/api/kinds", "What can be submitted here", {200: "Kinds"}),
-    Call("GET", "/api/health", "Details of the server's health", {200: "Any"}),
-    Call("GET", "/api/health/live", "Whether it is alive", {200: "Any"}),
-    Call("GET", "/api/health/ready", "Whether it is able to work", {200: "Any", 503: "Any"}),
+    Call("GET", "/api/health", "Details of the server's health", {200: "ServerHealth"}),
+    Call("GET", "/api/health/live", "Whether it is alive", {200: "Alive"}),
+    Call("GET", "/api/health/ready", "Whether it is able to work", {200: "Ready", 503: "Ready"}),
     Call("GET", "/api/openapi.json", "This description", {200: "Any"}),
     Call("GET", "/metrics", "For Prometheus", {200: "text/plain"}),
     Call("GET", "/", "The batch page", {200: "text/html"}),
@@ -212,8 +103,6 @@ async def get_openapi(request: Request) -> Response:
 
 def described(base: str) -> Schema:
     """The whole description; `base` is the prefix under which the app is mounted."""
-    _, sent = msgspec.json.schema_components(SENT, ref_template="#/components/schemas/{name}")
-    sent["ReportedItem"]["properties"]["result"] = _or_null("object")  # read later, when its length was looked at
     paths: dict[str, dict[str, Schema]] = {}
     for call in CALLS:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
@@ -222,7 +111,7 @@ def described(base: str) -> Schema:
         "info": {"title": "unstuck", "version": __version__, "license": {"name": "MIT", "identifier": "MIT"}},
         "servers": [{"url": base or "/"}],
         "paths": paths,
-        "components": {"schemas": {**SCHEMAS, **sent}},
+        "components": {"schemas": dict(SCHEMAS)},
     }
 
 

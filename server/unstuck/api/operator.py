@@ -15,17 +15,12 @@ from unstuck.api.context import Services, base_of, job_id_of, json_response, rea
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.job import Fail, JobError
 from unstuck.jobs.snapshot import public
+from unstuck.wire import FailRequest
 
 WHY_LENGTH = 500
 #: The whole body; a reason of the greatest length fits in, however it is escaped.
 BODY_BYTES = 16_384
 RESCUE = "An operator asked for another attempt."
-
-
-class FailRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Why a job is given up."""
-
-    why: str
 
 
 async def rescue_job(request: Request) -> Response:

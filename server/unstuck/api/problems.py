@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import http
 import logging
-from collections.abc import Mapping
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from unstuck import wire
 from unstuck.errors import QueueFull, StoreUnavailable, StreamsFull, UnstuckError
 
 log = logging.getLogger("unstuck.http")
@@ -29,17 +30,12 @@ def problem(
     title: str,
     detail: str,
     headers: dict[str, str] | None = None,
-    more: Mapping[str, object] | None = None,
+    *,
+    accepted: int | UnsetType = UNSET,
+    line: int | UnsetType = UNSET,
 ) -> Response:
-    """One problem document, with `more` members of its own."""
-    body = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        **(more or {}),
-    }
+    """One problem document."""
+    body = wire.Problem(title=title, status=status, detail=detail, code=code, accepted=accepted, line=line)
     return Response(
         msgspec.json.encode(body),
         status_code=status,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +26,7 @@ from unstuck.jobs.external import ExternalReport, ItemReport
 from unstuck.jobs.job import ItemState, JobError, State
 from unstuck.jobs.snapshot import public
 from unstuck.store.protocol import Store
+from unstuck.wire import Error, Report, ReportedItem
 
 #: Bytes of one report, be it the body or a line.
 REPORT_BYTES = 1024 * 1024
@@ -34,46 +35,6 @@ RESULT_BYTES = 64 * 1024
 #: Reports that wait for the store at most; then nothing more is read until they are written.
 MOST_WAITING = 4096
 STREAMS = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-#: Of the lengths that a kind of the server's own may use (characters).
-Text = Annotated[str, msgspec.Meta(max_length=500)]
-ErrorText = Annotated[str, msgspec.Meta(max_length=2_500)]
-
-
-class Error(msgspec.Struct, forbid_unknown_fields=True):
-    """Why something failed."""
-
-    message: ErrorText
-    code: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,60}$")] = "failed"
-    transient: bool = False
-
-
-class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
-    """One item in a report."""
-
-    index: Count | None = None
-    name: str | None = None
-    state: Literal["running", "succeeded", "failed", "skipped", "cancelled", "canceled"] = "running"
-    progress: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    message: Text | None = None
-    error: Error | ErrorText | None = None
-    result: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
-
-
-class Report(msgspec.Struct, forbid_unknown_fields=True):
-    """See PROTOCOL.md section 3."""
-
-    items: list[ReportedItem] = []
-    processed: Count | None = None
-    failed: Count | None = None
-    skipped: Count | None = None
-    total: Count | None = None
-    stage: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    message: Text | None = None
-    state: Literal["completed", "completed_with_errors", "failed", "cancelled", "canceled"] | None = None
-    error: Error | ErrorText | None = None
-
 
 _DECODER = msgspec.json.Decoder(Report)
 _SIGN_OF_LIFE = Report()
@@ -113,8 +74,15 @@ async def _stream(request: Request, services: Services, job_id: str) -> Response
         return await _job(request, services, job_id)
     await drain(request)
     headers = {"Connection": "close", **problems.retry_after(refusal)}
-    where = {"accepted": intake.accepted, "line": intake.line}
-    return problems.problem(refusal.status, refusal.code, refusal.title, refusal.detail, headers, where)
+    return problems.problem(
+        refusal.status,
+        refusal.code,
+        refusal.title,
+        refusal.detail,
+        headers,
+        accepted=intake.accepted,
+        line=intake.line,
+    )
 
 
 async def _lines(request: Request, silence_s: float) -> AsyncIterator[list[bytes]]:

@@ -95,8 +95,7 @@ async def _zip(services: Services, job_id: str) -> AsyncIterator[bytes]:
         with archive.open("results.json", "w", force_zip64=True) as entry:
             before = b"[\n"
             async for item in _items(services, job_id):
-                shown = public_item(item, job_id, "")
-                shown.pop("links", None)
+                shown = msgspec.structs.replace(public_item(item, job_id, ""), links=msgspec.UNSET)
                 entry.write(before + msgspec.json.encode(shown))
                 before = b",\n"
                 yield pieces.take()

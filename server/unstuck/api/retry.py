@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal
 from uuid import uuid4
 
 import anyio.to_thread
@@ -25,6 +24,7 @@ from unstuck.files.folder import stored_name
 from unstuck.files.links import link_inputs, sync_links
 from unstuck.jobs.job import Item, ItemState, Job, State
 from unstuck.store.protocol import Store
+from unstuck.wire import RetryRequest
 
 #: Bytes of a request's body.
 BODY_BYTES = 4096
@@ -33,12 +33,6 @@ PAGE = 1_000
 
 #: Of an item that did not do what was asked of it.
 FAILED = (ItemState.FAILED.value, ItemState.CANCELLED.value)
-
-
-class RetryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be done over."""
-
-    only: Literal["failed", "all"] = "failed"
 
 
 async def retry_job(request: Request) -> Response:

@@ -6,7 +6,7 @@ Decides what is wrong with one, in words for its sender. Knows nothing of how it
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -16,32 +16,10 @@ from unstuck.jobs import labels
 from unstuck.jobs.job import Item, Job
 from unstuck.kinds.option import InvalidOptions as OptionsRefused
 from unstuck.kinds.option import KindInfo, check_options
-
-#: The longest deadline and time limit (seconds): ten years.
-LONGEST_S = 10 * 366 * 86_400.0
+from unstuck.wire import Submission
 
 #: Characters of a kind of work that runs elsewhere.
 KIND_LENGTH = 80
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
-
-
-class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """See PROTOCOL.md section 3."""
-
-    kind: str
-    name: str | None = None
-    options: dict[str, Any] = {}
-    priority: Annotated[int, msgspec.Meta(ge=-1_000_000, le=1_000_000)] = 0
-    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
-    max_errors: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    deadline_seconds: Seconds | None = None
-    item_limit_seconds: Seconds | None = None
-    webhook_url: str | None = None
-    external: bool = False
-    items: list[str] | None = None
-    total: Count | None = None
 
 
 def read_form(form: dict[str, str]) -> Submission:

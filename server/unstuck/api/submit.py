@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from unstuck import wire
 from unstuck.api import admission
 from unstuck.api.context import Services, json_response, read_body, services_of
 from unstuck.api.submission import build_job, check, fingerprint_of, named_items, read, read_form
@@ -54,16 +55,14 @@ async def list_kinds(request: Request) -> Response:
     """GET /api/kinds – what can be done here, with which options, within which limits."""
     services = services_of(request)
     settings = services.settings
-    limits = {
-        "max_files": settings.max_files,
-        "max_file_bytes": settings.max_file_bytes,
-        "max_job_bytes": settings.max_job_bytes,
-        "max_name_length": settings.max_name_length,
-        "item_errors_shown": ITEM_ERRORS_SHOWN,
-    }
-    return json_response(
-        {"kinds": [msgspec.to_builtins(info) for info in services.kinds.values()], "limits": limits}
+    limits = wire.Limits(
+        max_files=settings.max_files,
+        max_file_bytes=settings.max_file_bytes,
+        max_job_bytes=settings.max_job_bytes,
+        max_name_length=settings.max_name_length,
+        item_errors_shown=ITEM_ERRORS_SHOWN,
     )
+    return json_response(wire.Kinds(kinds=list(services.kinds.values()), limits=limits))
 
 
 async def _from_form(request: Request, services: Services, content_type: str) -> Wanted:

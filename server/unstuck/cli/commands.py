@@ -26,6 +26,7 @@ from unstuck.cli.jobs import fail, jobs, rescue
 from unstuck.cli.prune import prune
 from unstuck.errors import CannotStart
 from unstuck.settings import PREFIX, Settings, load, source
+from unstuck.wire import Job
 
 cli = typer.Typer(
     help="Background work on many files, with progress that is never stuck.",
@@ -160,7 +161,7 @@ def submit(
             item_limit_seconds=item_limit_seconds,
             webhook_url=webhook_url,
         )
-    print(job["id"])
+    print(job.id)
 
 
 @cli.command()
@@ -176,7 +177,7 @@ def retry(
         from unstuck.client import client
 
         job = client.retry(job_id, "all" if everything else "failed", url=url)
-    print(job["id"])
+    print(job.id)
 
 
 @cli.command()
@@ -188,26 +189,25 @@ def watch(job_id: Annotated[str, typer.Argument(help="Id of the job.")], url: Ur
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    job: dict[str, Any] = {}
+    job: Job | None = None
     with client_errors():
         from unstuck.client import client
 
         with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=err) as progress:
             bar = progress.add_task(job_id, total=None, note="connecting")
             for job in client.watch(job_id, url=url, on_link=lambda link: progress.update(bar, note=_link(link))):
-                counts = job["progress"]
+                counts = job.progress
                 progress.update(
                     bar,
-                    description=f"{job['name']}: {counts['processed']} of {counts['total'] or '?'}",
-                    completed=counts["percent"] or 0,
-                    total=None if counts["percent"] is None else 100,
+                    description=f"{job.name}: {counts.processed} of {counts.total or '?'}",
+                    completed=counts.percent or 0,
+                    total=None if counts.percent is None else 100,
                 )
+    assert job is not None  # watching ends with a job that is done, or raises
     out.print(_sentence(job), highlight=False, markup=False, soft_wrap=True)
-    for one in job["item_errors"]:
-        out.print(
-            f"  {one['name']}: {one['message'] or one['code']}", highlight=False, markup=False, soft_wrap=True
-        )
-    sys.exit(0 if job["state"] == "completed" else 1)
+    for one in job.item_errors:
+        out.print(f"  {one.name}: {one.message or one.code}", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(0 if job.state == "completed" else 1)
 
 
 cli.command()(doctor)
@@ -238,13 +238,11 @@ def _link(link: str) -> str:
     return "" if link in ("live", "polling", "ended") else link.replace("_", " ")
 
 
-def _sentence(job: dict[str, Any]) -> str:
-    counts = job["progress"]
+def _sentence(job: Job) -> str:
+    counts = job.progress
     parts = [f"{counts[name]} {name}" for name in ("succeeded", "failed", "skipped") if counts[name]]
-    said = (
-        f"{job['state'].replace('_', ' ')}: {', '.join(parts) or 'nothing was done'} of {counts['total'] or '?'}"
-    )
-    return f"{said} – {job['error']['message']}" if job["error"] else said
+    said = f"{job.state.replace('_', ' ')}: {', '.join(parts) or 'nothing was done'} of {counts.total or '?'}"
+    return f"{said} – {job.error.message}" if job.error else said
 
 
 def _greet(settings: Settings, port: int) -> None:

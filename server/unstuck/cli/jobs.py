@@ -23,6 +23,7 @@ from unstuck.errors import UnstuckError
 
 if TYPE_CHECKING:
     from unstuck.client.client import Client
+    from unstuck.wire import Item, Job
 
 STUCK = ("waiting_long", "stalled", "unresponsive")
 #: Of the items that run, so many are shown for each job.
@@ -43,16 +44,16 @@ def jobs(
 ) -> None:
     """List the server's jobs, with what is known of each: `unstuck jobs --stuck`."""
 
-    async def ask(client: Client) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]], bool]:
+    async def ask(client: Client) -> tuple[list[Job], list[list[Item]], bool]:
         page = await client.jobs(states=state or (), healths=STUCK if stuck else (), limit=limit)
-        running = [[] if ids else await _running(client, job) for job in page["jobs"]]
-        return page["jobs"], running, page["next"] is not None
+        running = [[] if ids else await _running(client, job) for job in page.jobs]
+        return page.jobs, running, page.next is not None
 
     with client_errors():
         found, running, more = _with_client(url, ask)
     if ids:
         for job in found:
-            print(job["id"])
+            print(job.id)
         return
     if not found:
         out.print("No job needs attention." if stuck else "There are no such jobs.")
@@ -73,17 +74,17 @@ def rescue(
     async def each(client: Client, job_id: str) -> None:
         job = await client.job(job_id)
         running = await _running(client, job)
-        if not running and not job["done"]:  # of a finished job the server says so itself
+        if not running and not job.done:  # of a finished job the server says so itself
             _say(job, "nothing of it runs, so there is nothing to take back. It goes on when a worker is free.")
             return
-        last = sum(item["attempt"] >= job["max_attempts"] for item in running)
+        last = sum(item.attempt >= job.max_attempts for item in running)
         lines = [f"{_items(len(running))} taken from the worker and tried again."]
         lines += [f"{_items(last)} at the last attempt, and will fail instead."] if last else []
-        if not job["done"]:
+        if not job.done:
             _say(job, " ".join([*lines, "What is done stays done."]))
             _confirm(yes, "Go on?")
         after = await client.rescue(job_id)
-        failed = after["progress"]["failed"] - job["progress"]["failed"]
+        failed = after.progress.failed - job.progress.failed
         _say(job, f"done: {_state(after)}, {_items(max(len(running) - failed, 0))} tried again, {failed} failed.")
 
     _for_each(job_ids, url, each)
@@ -101,13 +102,11 @@ def fail(
     async def each(client: Client, job_id: str) -> None:
         job = await client.job(job_id)
         running = len(await _running(client, job))
-        waiting = max((job["progress"]["total"] or 0) - job["progress"]["processed"] - running, 0)
-        if not job["done"]:
+        waiting = max((job.progress.total or 0) - job.progress.processed - running, 0)
+        if not job.done:
             _say(job, f"{_items(running)} stopped, {_items(waiting)} cancelled; what is done stays done.")
         after = await client.fail(job_id, why)
-        _say(
-            job, f"done: {_state(after)}." if after["done"] else "done: it fails as soon as its work has stopped."
-        )
+        _say(job, f"done: {_state(after)}." if after.done else "done: it fails as soon as its work has stopped.")
 
     _for_each(job_ids, url, each)
 
@@ -143,10 +142,10 @@ def _for_each(job_ids: Sequence[str], url: str, each: Callable[[Client, str], Aw
             sys.exit(2)
 
 
-async def _running(client: Client, job: dict[str, Any]) -> list[dict[str, Any]]:
-    if job["state"] != "running":
+async def _running(client: Client, job: Job) -> list[Item]:
+    if job.state != "running":
         return []
-    return list((await client.items(job["id"], states=["running"], limit=ITEMS_ASKED))["items"])
+    return (await client.items(job.id, states=["running"], limit=ITEMS_ASKED)).items
 
 
 def _confirm(yes: bool, question: str) -> None:
@@ -162,55 +161,55 @@ def _confirm(yes: bool, question: str) -> None:
 # -- in words
 
 
-def _table(found: Sequence[dict[str, Any]], running: Sequence[Sequence[dict[str, Any]]]) -> Table:
+def _table(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     table.add_column("job", no_wrap=True, min_width=36)
     for column in ("state", "progress", "age", "last sign of life"):
         table.add_column(column)
     table.add_column("worker and items", overflow="fold")
     for job, items in zip(found, running, strict=True):
-        now = job["server_time"]
+        now = job.server_time
         table.add_row(
-            Text.assemble(job["id"], "\n", (_shortened(plain(job["name"]), 36), "dim")),
+            Text.assemble(job.id, "\n", (_shortened(plain(job.name), 36), "dim")),
             _standing(job),
             _progress(job),
-            _since(job["created_at"], now),
-            "–" if job["done"] or job["heartbeat_at"] is None else f"{_since(job['heartbeat_at'], now)} ago",
+            _since(job.created_at, now),
+            "–" if job.done or job.heartbeat_at is None else f"{_since(job.heartbeat_at, now)} ago",
             _work(items),
         )
     return table
 
 
-def _standing(job: dict[str, Any]) -> Text:
-    state, health = job["state"].replace("_", " "), job["health"]
-    text = Text(state, style=TONES.get(job["state"], ""))
+def _standing(job: Job) -> Text:
+    state, health = job.state.replace("_", " "), job.health
+    text = Text(state, style=TONES.get(job.state, ""))
     if health not in (None, "ok"):
         text.append(f"\n{health.replace('_', ' ')}", style=TONES.get(health, ""))
-    elif job["cancel_requested"] and not job["done"]:
+    elif job.cancel_requested and not job.done:
         text.append("\ncancelling")
     return text
 
 
-def _progress(job: dict[str, Any]) -> str:
-    counts = job["progress"]
-    said = f"{counts['processed']} of {counts['total'] or '?'}"
-    return f"{said}\n{counts['failed']} failed" if counts["failed"] else said
+def _progress(job: Job) -> str:
+    counts = job.progress
+    said = f"{counts.processed} of {counts.total or '?'}"
+    return f"{said}\n{counts.failed} failed" if counts.failed else said
 
 
-def _work(items: Sequence[dict[str, Any]]) -> Text:
-    workers = sorted({plain(item["worker"]) for item in items if item["worker"]})
-    names = [_shortened(plain(item["name"]), 40) for item in items[:ITEMS_SHOWN]]
+def _work(items: Sequence[Item]) -> Text:
+    workers = sorted({plain(item.worker) for item in items if item.worker})
+    names = [_shortened(plain(item.name), 40) for item in items[:ITEMS_SHOWN]]
     more = [f"and {len(items) - ITEMS_SHOWN} more"] if len(items) > ITEMS_SHOWN else []
     return Text("\n".join([*workers, *names, *more]) or "–")
 
 
-def _say(job: dict[str, Any], what: str) -> None:
-    name = _shortened(plain(job["name"]), 60)
-    out.print(Text.assemble((job["id"], "bold"), f" {name}: {what}"), soft_wrap=True)
+def _say(job: Job, what: str) -> None:
+    name = _shortened(plain(job.name), 60)
+    out.print(Text.assemble((job.id, "bold"), f" {name}: {what}"), soft_wrap=True)
 
 
-def _state(job: dict[str, Any]) -> str:
-    return f"the job is {job['state'].replace('_', ' ')}"
+def _state(job: Job) -> str:
+    return f"the job is {job.state.replace('_', ' ')}"
 
 
 def _items(count: int) -> str:

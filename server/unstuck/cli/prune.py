@@ -19,7 +19,7 @@ from unstuck.errors import InvalidRequest, JobNotFound
 from unstuck.jobs.job import FINAL
 
 if TYPE_CHECKING:
-    from unstuck.client.follower import Job
+    from unstuck.wire import Job
 
 #: Seconds of the units that a duration may have.
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -101,8 +101,8 @@ class _Line:
 
     @classmethod
     def of(cls, job: Job) -> _Line:
-        words = (job["id"], job["finished_at"], job["state"], job["name"])
-        return cls(job["id"], job["progress"]["total"] or 0, "  ".join(words))
+        words = (job.id, job.finished_at or "", job.state, job.name)
+        return cls(job.id, job.progress.total or 0, "  ".join(words))
 
 
 def _amount(lines: Sequence[_Line]) -> str:

@@ -1,5 +1,21 @@
 """The Python client. Needs the extra `client`."""
 
 from unstuck.client.client import DEFAULT_URL, Client, cancel, remove, report, retry, submit, wait, watch
+from unstuck.wire import Item, Items, Job, Jobs, Progress
 
-__all__ = ["DEFAULT_URL", "Client", "cancel", "remove", "report", "retry", "submit", "wait", "watch"]
+__all__ = [
+    "DEFAULT_URL",
+    "Client",
+    "Item",
+    "Items",
+    "Job",
+    "Jobs",
+    "Progress",
+    "cancel",
+    "remove",
+    "report",
+    "retry",
+    "submit",
+    "wait",
+    "watch",
+]

@@ -11,7 +11,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,13 @@ from typing import Any, BinaryIO, TypeVar
 from uuid import uuid4
 
 import httpx
+import msgspec
 
 from unstuck.client import watch_state as w
-from unstuck.client.follower import Follower, Job, is_job, parsed, retry_after_ms
+from unstuck.client.follower import Follower, job_of, parsed, retry_after_ms
 from unstuck.client.reporter import PlainReporter, Reporter
 from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
+from unstuck.wire import Items, Job, Jobs
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 #: How often a submission is sent; with the pauses of the polls that is about half a minute.
@@ -37,6 +39,7 @@ ANSWER_S = 60.0
 CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 T = TypeVar("T")
+Page = TypeVar("Page", Jobs, Items)
 
 
 class Client:
@@ -140,22 +143,17 @@ class Client:
         healths: Iterable[str] = (),
         limit: int = 50,
         cursor: str | None = None,
-    ) -> dict[str, Any]:
-        """A page of jobs, the newest first: {"jobs", "next"}; `next` is the cursor of the following one."""
-        wanted: dict[str, Any] = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
-        return await self._page({name: value for name, value in wanted.items() if value})
+    ) -> Jobs:
+        """A page of jobs, the newest first; its `next` is the cursor of the following one."""
+        wanted = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
+        return await self._page("/api/jobs", wanted, Jobs)
 
     async def items(
         self, job_id: str, *, states: Iterable[str] = (), limit: int = 100, cursor: str | None = None
-    ) -> dict[str, Any]:
-        """A page of a job's items: {"items", "next"}."""
+    ) -> Items:
+        """A page of a job's items; its `next` is the cursor of the following one."""
         wanted = {"state": list(states), "limit": limit, "cursor": cursor}
-        params = {name: value for name, value in wanted.items() if value}
-        answer = await self._ask("GET", f"/api/jobs/{_checked(job_id)}/items", params=params)
-        page = parsed(answer.text)
-        if not answer.is_success or page is None or not isinstance(page.get("items"), list):
-            raise _refusal(answer, page, job_id)
-        return page
+        return await self._page(f"/api/jobs/{_checked(job_id)}/items", wanted, Items, job_id)
 
     async def rescue(self, job_id: str) -> Job:
         """Have what the job works on taken from its workers and tried again."""
@@ -174,23 +172,23 @@ class Client:
 
     async def finished(self, longer_ago_s: float, states: Iterable[str] = ()) -> AsyncIterator[Job]:
         """The jobs that finished longer ago than this by the server's clock, the oldest end first."""
-        newest = (await self._page({"limit": 1}))["jobs"]
+        newest = (await self.jobs(limit=1)).jobs
         if not newest:
             return
-        before = datetime.fromisoformat(newest[0]["server_time"]) - timedelta(seconds=longer_ago_s)
+        before = datetime.fromisoformat(newest[0].server_time) - timedelta(seconds=longer_ago_s)
         wanted: dict[str, Any] = {"finished_before": before.isoformat(), "limit": 200, "state": list(states)}
         while True:
-            page = await self._page(wanted)
-            for job in page["jobs"]:
-                if job["finished_at"] is None or datetime.fromisoformat(job["finished_at"]) >= before:
+            page = await self._page("/api/jobs", wanted, Jobs)
+            for job in page.jobs:
+                if job.finished_at is None or datetime.fromisoformat(job.finished_at) >= before:
                     # A server that does not know the filter lists all jobs: nobody may take these for old ones.
                     raise ServerRefused(
                         f"{self.url} cannot list jobs by their end; upgrade the server.", code="not_our_answer"
                     )
                 yield job
-            if page["next"] is None:
+            if page.next is None:
                 return
-            wanted["cursor"] = page["next"]
+            wanted["cursor"] = page.next
 
     async def watch(self, job_id: str, *, on_link: Callable[[str], None] | None = None) -> AsyncIterator[Job]:
         """Every news of the job, the newest truth each time; the last one has `done`.
@@ -207,9 +205,10 @@ class Client:
 
     async def wait(self, job_id: str) -> Job:
         """The finished job, in whichever final state. Errors as those of `watch`."""
-        job: Job = {}
+        job: Job | None = None
         async for news in self.watch(job_id):
             job = news
+        assert job is not None  # watching ends with a job that is done, or raises
         return job
 
     async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
@@ -218,12 +217,14 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswer(self.url, error) from error
 
-    async def _page(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        answer = await self._ask("GET", "/api/jobs", params=wanted)
-        page = parsed(answer.text)
-        if not answer.is_success or page is None or not isinstance(page.get("jobs"), list):
-            raise _refusal(answer, page, "")
-        return page
+    async def _page(self, path: str, wanted: Mapping[str, Any], kind: type[Page], job_id: str = "") -> Page:
+        params = {name: value for name, value in wanted.items() if value}
+        answer = await self._ask("GET", path, params=params)
+        body = parsed(answer.text)
+        if answer.is_success:
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(body, kind)
+        raise _refusal(answer, body, job_id)
 
     async def _insist(self, path: str, content: dict[str, Any], job_id: str = "") -> Job:
         key = {"Idempotency-Key": str(uuid4())}
@@ -249,8 +250,8 @@ class Client:
 
 def _job_or_error(answer: httpx.Response, job_id: str = "") -> Job:
     body = parsed(answer.text)
-    if answer.is_success and body is not None and is_job(body):
-        return body
+    if answer.is_success and (job := job_of(body)) is not None:
+        return job
     raise _refusal(answer, body, job_id)
 
 

@@ -15,18 +15,18 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 import httpx
+import msgspec
 from httpx_sse import EventSource, SSEError
 
 from unstuck.client.watch_state import SECOND_MS, WatchAction, WatchEvent, WatchState
 from unstuck.client.watchdog import step
 from unstuck.errors import JobNotFound, JobTimeoutError
+from unstuck.wire import Job
 
 #: Events queued for a busy caller; beyond that the stream is not read, and the server coalesces.
 INBOX_SIZE = 64
 #: The machine slept if the wall clock ran ahead of the monotonic one by more (milliseconds).
 SLEPT_MS = 2_000
-
-Job = dict[str, Any]
 
 
 class Follower:
@@ -163,10 +163,12 @@ class Follower:
             return True
         data = parsed(text)
         event: dict[str, Any] = {"type": name, "stream": stream}
-        if data is None or (name == "job" and not is_job(data)):
+        if data is None:
             return False
         if name == "job":
-            event["job"] = data
+            event["job"] = job_of(data)
+            if event["job"] is None:
+                return False
         elif name == "heartbeat":
             seqs = data.get("jobs")
             seq = seqs.get(self._job_id.lower()) if isinstance(seqs, dict) else None
@@ -190,10 +192,10 @@ class Follower:
         if answer.status_code == 304:
             return {"type": "poll_not_modified", "poll": number}
         body = parsed(answer.text)
-        if answer.is_success and body is not None and is_job(body):
+        if answer.is_success and (job := job_of(body)) is not None:
             tag = answer.headers.get("ETag")
-            self._etag = (tag, body["seq"]) if tag else None
-            return {"type": "poll_ok", "poll": number, "job": body}
+            self._etag = (tag, job.seq) if tag else None
+            return {"type": "poll_ok", "poll": number, "job": job}
         code = "not_our_answer" if answer.is_success else (body or {}).get("code")
         # A redirect to something that is no job is what a sign-in page looks like from here.
         status = 401 if answer.is_success and answer.history else answer.status_code
@@ -210,14 +212,12 @@ def parsed(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def is_job(body: Mapping[str, Any]) -> bool:
-    """Whether it has what the policy reads, in the right types."""
-    return (
-        type(body.get("seq")) is int
-        and isinstance(body.get("done"), bool)
-        and isinstance(body.get("id"), str)
-        and isinstance(body.get("poll_after_ms"), int | float | None)
-    )
+def job_of(body: object) -> Job | None:
+    """The job that an answer holds, or None for anything else."""
+    try:
+        return msgspec.convert(body, Job)
+    except msgspec.ValidationError:
+        return None
 
 
 def next_ms(heartbeat: Mapping[str, Any]) -> float | None:
@@ -228,7 +228,7 @@ def next_ms(heartbeat: Mapping[str, Any]) -> float | None:
 
 def _without_time(job: Job | None) -> Job | None:
     """The job without the time of its snapshot, to compare it with another."""
-    return {**job, "server_time": None} if job is not None else None
+    return msgspec.structs.replace(job, server_time="") if job is not None else None
 
 
 def retry_after_ms(answer: httpx.Response) -> float | None:

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from unstuck.client import watch_state as w
-from unstuck.client.follower import Job
 from unstuck.errors import NoAnswer, ServerRefused
+from unstuck.wire import Job
 
 #: Gathered for so long before it is sent, and sent as a sign of life after so long (seconds).
 GATHER_S = 0.2
@@ -39,8 +39,7 @@ class Reporter:
     """
 
     def __init__(self, send: Send, look: Callable[[], Awaitable[Job]], *, ends: bool = True) -> None:
-        #: The job as the last answer told it.
-        self.job: Job = {}
+        self._job: Job | None = None
         self._send = send
         self._look = look
         self._ends = ends
@@ -54,9 +53,16 @@ class Reporter:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def job(self) -> Job:
+        """The job as the last answer told it."""
+        if self._job is None:
+            raise RuntimeError("Enter the reporter first: async with client.report(job_id) as reporter.")
+        return self._job
+
+    @property
     def over(self) -> bool:
-        """The job is done, or somebody wants it to end: nothing more needs to be worked on."""
-        return bool(self.job.get("done") or self.job.get("cancel_requested"))
+        """The job is done, or is to be cancelled: nothing more needs to be worked on."""
+        return self.job.done or self.job.cancel_requested
 
     def item(
         self,
@@ -98,7 +104,7 @@ class Reporter:
         self._raise()
 
     async def __aenter__(self) -> Reporter:
-        self.job = await self._look()
+        self._job = await self._look()
         self._task = asyncio.create_task(self._run(), name="report")
         return self
 
@@ -106,12 +112,12 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None
-        if self._ends and not self.job.get("done") and self._refusal is None:
+        if self._ends and not self.job.done and self._refusal is None:
             stopped = kind is not None and not issubclass(kind, Exception)
             if error is not None and not stopped:
                 self.end("failed", {"code": "exception", "message": f"{type(error).__name__}: {error}"[:2_500]})
             else:
-                self.end("cancelled" if stopped or self.job.get("cancel_requested") else "completed")
+                self.end("cancelled" if stopped or self.job.cancel_requested else "completed")
         self._closing = True
         self._bell.set()
         await self._task
@@ -144,7 +150,7 @@ class Reporter:
             self._idle.set()
 
     async def _deliver(self) -> None:
-        if self.job.get("done"):
+        if self.job.done:
             self._batch()  # nobody keeps what is said of a finished job
         else:
             await self._insist(self._batch())
@@ -163,10 +169,10 @@ class Reporter:
         while True:
             attempt += 1
             try:
-                self.job = await self._send(body)
+                self._job = await self._send(body)
             except ServerRefused as refusal:
                 if refusal.code == "job_finished":
-                    self.job = await self._look()
+                    self._job = await self._look()
                     return
                 if refusal.status not in PASSING or (self._closing and attempt >= LAST_ATTEMPTS):
                     raise

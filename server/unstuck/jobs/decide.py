@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.jobs import rate as progress
 from unstuck.jobs.health import cancel_ignored, expired, health
@@ -47,7 +49,6 @@ from unstuck.jobs.job import (
     Renew,
     Report,
     State,
-    replace,
 )
 
 _NONE: frozenset[Any] = frozenset()

@@ -15,10 +15,11 @@ Pure, and built on the tables and the arithmetic of decide.py.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
 from unstuck.jobs import rate as progress
@@ -32,11 +33,10 @@ from unstuck.jobs.decide import (
     stop_for_errors,
     with_progress,
 )
-from unstuck.jobs.job import ITEM_FINAL, Health, Item, ItemState, Job, JobError, State, replace
+from unstuck.jobs.job import ITEM_FINAL, Health, Item, ItemState, Job, JobError, State
 
 
-@dataclass(frozen=True, slots=True)
-class ItemReport:
+class ItemReport(msgspec.Struct, frozen=True):
     """The part of a report about one item; `fraction` is 0 to 1."""
 
     index: int
@@ -47,8 +47,7 @@ class ItemReport:
     result: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalReport:
+class ExternalReport(msgspec.Struct, frozen=True):
     """One report. A field that is None stays as it is; counts are totals, not increments."""
 
     items: tuple[ItemReport, ...] = ()
@@ -143,7 +142,7 @@ def _merge(run: list[ExternalReport]) -> ExternalReport:
 
 
 def _merge_item(was: ItemReport, one: ItemReport) -> ItemReport:
-    return dataclasses.replace(
+    return replace(
         one,
         fraction=_highest((was.fraction, one.fraction)),
         message=was.message if one.message is None else one.message,

@@ -1,18 +1,21 @@
-"""The public job: what every viewer, poller and webhook sees of a job, as one JSON-ready object.
+"""Makes the public job of a job: what every viewer, poller and webhook sees, as wire.py declares it.
 
-PROTOCOL.md section 2 in code. Pure: it is given the job, the time and the prefix under which the app is
-mounted. The status endpoint and the stream call the same function, so they can never disagree.
+Pure: it is given the job, the time and the prefix under which the app is mounted. The status endpoint and the
+stream call the same function, so they can never disagree.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import overload
 
+import msgspec
+from msgspec import UNSET
+
+from unstuck import wire
 from unstuck.jobs import rate as progress
 from unstuck.jobs.job import Item, ItemState, Job, State
 
@@ -25,8 +28,7 @@ RUNNING_KNOWN = 64
 _POLL_MS = {State.RUNNING: 2_000, State.QUEUED: 5_000}
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A job at one instant: the row, index and name of the first items that run, and the first failed items."""
 
     job: Job
@@ -55,72 +57,67 @@ def etag(snapshot: Snapshot) -> str:
     return f'W/"{snapshot.job.seq}"'
 
 
-def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None) -> dict[str, Any]:
+def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None) -> wire.Job:
     """The job object. `now` in epoch seconds, `base` the mount prefix without a slash at its end, `keep_s` for how
     long finished jobs are kept (None: for ever)."""
     job, done = snapshot.job, snapshot.job.done
-    return {
-        "id": job.id,
-        "seq": job.seq,
-        "kind": job.kind,
-        "name": job.name,
-        "state": job.state,
-        "done": done,
-        "cancel_requested": job.cancel_requested,
-        "cancel_requested_at": rfc3339(job.cancel_requested_at),
-        "health": None if done else job.health,
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "priority": job.priority,
-        "external": job.external,
-        "progress": _progress(snapshot, now, done),
-        "error": _error(job.error),
-        "item_errors": [
-            {
-                "index": item.index,
-                "name": item.name,
-                "code": item.error.code if item.error else "failed",
-                "message": item.error.message if item.error else item.message,
-            }
-            for item in snapshot.item_errors[:ITEM_ERRORS_SHOWN]
-        ],
-        "retry_of": job.retry_of,
-        "created_at": rfc3339(job.created_at),
-        "started_at": rfc3339(job.started_at),
-        "progress_at": rfc3339(job.progress_at),
-        "heartbeat_at": rfc3339(job.heartbeat_at),
-        "finished_at": rfc3339(job.finished_at),
-        "deadline_at": rfc3339(job.deadline_at),
-        "expires_at": None if job.finished_at is None or keep_s is None else rfc3339(job.finished_at + keep_s),
-        "server_time": rfc3339(now),
-        "poll_after_ms": None if done else _POLL_MS[job.state],
-        "links": _links(job.id, base, done),
-    }
+    return wire.Job(
+        id=job.id,
+        seq=job.seq,
+        kind=job.kind,
+        name=job.name,
+        state=job.state,
+        done=done,
+        cancel_requested=job.cancel_requested,
+        cancel_requested_at=rfc3339(job.cancel_requested_at),
+        health=None if done else job.health,
+        attempt=job.attempt,
+        max_attempts=job.max_attempts,
+        priority=job.priority,
+        external=job.external,
+        progress=_progress(snapshot, now, done),
+        error=job.error,
+        item_errors=[_item_error(item) for item in snapshot.item_errors[:ITEM_ERRORS_SHOWN]],
+        retry_of=job.retry_of,
+        created_at=rfc3339(job.created_at),
+        started_at=rfc3339(job.started_at),
+        progress_at=rfc3339(job.progress_at),
+        heartbeat_at=rfc3339(job.heartbeat_at),
+        finished_at=rfc3339(job.finished_at),
+        deadline_at=rfc3339(job.deadline_at),
+        expires_at=None if job.finished_at is None or keep_s is None else rfc3339(job.finished_at + keep_s),
+        server_time=rfc3339(now),
+        poll_after_ms=None if done else _POLL_MS[job.state],
+        links=_links(job.id, base, done),
+    )
 
 
-def public_item(item: Item, job_id: str, base: str) -> dict[str, Any]:
+def public_item(item: Item, job_id: str, base: str) -> wire.Item:
     """The item object; `links.result` only where there is a file to download."""
-    found: dict[str, Any] = {
-        "index": item.index,
-        "name": item.name,
-        "state": item.state,
-        "seq": item.seq,
-        "size": item.size,
-        "progress": item.progress,
-        "message": item.message,
-        "error": _error(item.error),
-        "result": item.result,
-        "attempt": item.attempt,
-        "worker": item.worker,
-        "lease_until": rfc3339(item.lease_until),
-        "started_at": rfc3339(item.started_at),
-        "finished_at": rfc3339(item.finished_at),
-    }
-    if item.result_file is not None:
-        found["links"] = {"result": f"{base}/api/jobs/{job_id}/items/{item.index}/result"}
-    return found
+    result = f"{base}/api/jobs/{job_id}/items/{item.index}/result"
+    return wire.Item(
+        index=item.index,
+        name=item.name,
+        state=item.state,
+        seq=item.seq,
+        size=item.size,
+        progress=item.progress,
+        message=item.message,
+        error=item.error,
+        result=item.result,
+        attempt=item.attempt,
+        worker=item.worker,
+        lease_until=rfc3339(item.lease_until),
+        started_at=rfc3339(item.started_at),
+        finished_at=rfc3339(item.finished_at),
+        links=UNSET if item.result_file is None else wire.ItemLinks(result=result),
+    )
 
 
+@overload
+def rfc3339(at: float) -> str: ...
+@overload
+def rfc3339(at: None) -> None: ...
 def rfc3339(at: float | None) -> str | None:
     """Epoch seconds as `2026-11-22T00:18:09.123Z`."""
     if at is None:
@@ -138,7 +135,7 @@ def _second(at: int) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}."
 
 
-def _progress(snapshot: Snapshot, now: float, over: bool) -> dict[str, Any]:
+def _progress(snapshot: Snapshot, now: float, over: bool) -> wire.Progress:
     job = snapshot.job
     # A finished job shows its average; a running one what it does now.
     until = now if job.finished_at is None else job.finished_at
@@ -150,35 +147,34 @@ def _progress(snapshot: Snapshot, now: float, over: bool) -> dict[str, Any]:
     else:
         speed = progress.rate(job.meter, now)
         eta = progress.eta_seconds(job.meter, done=done, total=job.known_total, elapsed_s=elapsed, now=now)
-    return {
-        "total": job.known_total,
-        "processed": job.processed,
-        "succeeded": job.succeeded,
-        "failed": job.failed,
-        "skipped": job.skipped,
-        "percent": job.percent,
-        "rate_per_second": None if speed is None else round(speed, 3),
-        "eta_seconds": None if job.stopping else eta,
-        "stage": job.stage,
-        "message": job.message,
-        "current": [name for _, name in snapshot.running[:CURRENT_SHOWN]],
-    }
+    return wire.Progress(
+        total=job.known_total,
+        processed=job.processed,
+        succeeded=job.succeeded,
+        failed=job.failed,
+        skipped=job.skipped,
+        percent=job.percent,
+        rate_per_second=None if speed is None else round(speed, 3),
+        eta_seconds=None if job.stopping else eta,
+        stage=job.stage,
+        message=job.message,
+        current=[name for _, name in snapshot.running[:CURRENT_SHOWN]],
+    )
 
 
-def _error(error: Any) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {"code": error.code, "message": error.message, "transient": error.transient}
+def _item_error(item: Item) -> wire.ItemError:
+    code, message = (item.error.code, item.error.message) if item.error else ("failed", item.message)
+    return wire.ItemError(index=item.index, name=item.name, code=code, message=message)
 
 
-def _links(job_id: str, base: str, done: bool) -> dict[str, str | None]:
+def _links(job_id: str, base: str, done: bool) -> wire.Links:
     here = f"{base}/api/jobs/{job_id}"
-    return {
-        "self": here,
-        "events": f"{here}/events",
-        "items": f"{here}/items",
-        "timeline": f"{here}/timeline",
-        "cancel": f"{here}/cancel",
-        "retry": f"{here}/retry" if done else None,
-        "results": f"{here}/results" if done else None,
-    }
+    return wire.Links(
+        self=here,
+        events=f"{here}/events",
+        items=f"{here}/items",
+        timeline=f"{here}/timeline",
+        cancel=f"{here}/cancel",
+        retry=f"{here}/retry" if done else None,
+        results=f"{here}/results" if done else None,
+    )

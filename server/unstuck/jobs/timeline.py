@@ -8,8 +8,9 @@ So a job of ten thousand successful files has half a dozen entries. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from unstuck.jobs.job import Item, ItemState, Job
 
@@ -31,8 +32,7 @@ class What(StrEnum):
     ITEM_ENDED = "item_ended"  # with its state, where it did not fail
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One line of a timeline; `at` in epoch seconds, `index` and the rest where it is about an item."""
 
     at: float

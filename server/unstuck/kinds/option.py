@@ -8,11 +8,13 @@ checks a submission with them without ever loading anybody's code.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
+from unstuck import wire
 
-OptionType = Literal["integer", "number", "boolean", "text", "choice"]
+#: What clients are told of a kind. In this room a `Kind` has its function, too.
+KindInfo = wire.Kind
+Option = wire.Option
 
 # Enough for a prompt or a filter expression; more belongs into a file.
 TEXT_OPTION_LIMIT = 10_000  # characters
@@ -22,33 +24,6 @@ _SHOWN_VALUE_LIMIT = 40  # characters of a wrong value that an error message rep
 
 class InvalidOptions(ValueError):
     """The options do not fit the kind; the message names the option and what is allowed."""
-
-
-class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option of a kind. `default` means something only where `required` is false."""
-
-    name: str
-    type: OptionType
-    required: bool = False
-    default: Any = None
-    nullable: bool = False
-    choices: tuple[str | int, ...] = ()
-    minimum: int | float | None = None
-    maximum: int | float | None = None
-    description: str = ""
-
-
-class KindInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of work as clients see it. `accept` is for a file input: "image/*", ".csv,text/csv", "" for all.
-    `limit_s`: how long one item may take (seconds)."""
-
-    name: str
-    title: str
-    description: str = ""
-    accept: str = ""
-    needs_file: bool = True
-    limit_s: float | None = None
-    options: tuple[Option, ...] = ()
 
 
 def check_options(info: KindInfo, options: object) -> dict[str, Any]:

@@ -7,20 +7,20 @@ text (options, error, meter, result) is JSON. Decides nothing.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
-from unstuck.jobs.job import Health, Item, ItemState, Job, JobError, State, made
+from unstuck.jobs.job import Health, Item, ItemState, Job, JobError, State
 from unstuck.jobs.labels import host_of
 from unstuck.jobs.rate import Meter
 from unstuck.jobs.timeline import Entry
 
-JOB_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Job))
-ITEM_COLUMNS: tuple[str, ...] = tuple("idx" if field.name == "index" else field.name for field in fields(Item))
+JOB_COLUMNS = Job.__struct_fields__
+ITEM_COLUMNS = tuple("idx" if name == "index" else name for name in Item.__struct_fields__)
 
 SELECT_JOB = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs"
 SELECT_ITEM = f"SELECT {', '.join(ITEM_COLUMNS)} FROM items"
@@ -34,48 +34,68 @@ INSERT_ITEM = (
 
 #: What SQLite takes as it is.
 _PLAIN = {type(None), str, int, float, bool}
-#: Yes or no; SQLite has 1 and 0.
-_JOB_BOOLEANS = ("cancel_requested", "external", "counted", "open_end")
-
-#: Looked up, since to call an enum costs half as much as the rest of an item's row.
-_ITEM_STATE = {state.value: state for state in ItemState}
-
 _encode = msgspec.json.Encoder().encode
 _METER_DECODER = msgspec.json.Decoder(Meter)
 _ERROR_DECODER = msgspec.json.Decoder(JobError)
 
 
+def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+def _readers(
+    columns: Sequence[str], readers: Mapping[str, Callable[[Any], Any]]
+) -> list[tuple[int, Callable[[Any], Any]]]:
+    return [(columns.index(name), read) for name, read in readers.items()]
+
+
+# States are looked up, since to call an enum costs half as much as the rest of an item's row. SQLite has 1 and 0
+# for yes and no.
+_JOB_READERS = _readers(
+    JOB_COLUMNS,
+    {
+        "state": {state.value: state for state in State}.__getitem__,
+        "health": {health.value: health for health in Health}.__getitem__,
+        "options": msgspec.json.decode,
+        "meter": _METER_DECODER.decode,
+        "error": _or_none(_ERROR_DECODER.decode),
+        **dict.fromkeys(("cancel_requested", "external", "counted", "open_end"), bool),
+    },
+)
+_ITEM_READERS = _readers(
+    ITEM_COLUMNS,
+    {
+        "state": {state.value: state for state in ItemState}.__getitem__,
+        "error": _or_none(_ERROR_DECODER.decode),
+        "result": _or_none(msgspec.json.decode),
+    },
+)
+
+
 def job_values(job: Job) -> list[Any]:
     """For INSERT_JOB."""
-    return [sql(getattr(job, name)) for name in JOB_COLUMNS]
+    return [sql(value) for value in astuple(job)]
 
 
 def item_values(job_n: int, item: Item) -> list[Any]:
     """For INSERT_ITEM; `job_n` is the job's row number."""
-    return [job_n, item.index, *(sql(getattr(item, name)) for name in ITEM_COLUMNS[1:])]
+    return [job_n, *(sql(value) for value in astuple(item))]
 
 
 def job_from(row: Sequence[Any]) -> Job:
     """From a row of SELECT_JOB."""
-    values = dict(zip(JOB_COLUMNS, row, strict=True))
-    values["state"] = State(values["state"])
-    values["health"] = Health(values["health"])
-    values["options"] = msgspec.json.decode(values["options"])
-    values["meter"] = _METER_DECODER.decode(values["meter"])
-    values["error"] = _error(values["error"])
-    for name in _JOB_BOOLEANS:
-        values[name] = bool(values[name])
-    return made(Job, values)
+    values = list(row)
+    for place, read in _JOB_READERS:
+        values[place] = read(values[place])
+    return Job(*values)
 
 
 def item_from(row: Sequence[Any]) -> Item:
     """From a row of SELECT_ITEM."""
-    values = dict(zip(ITEM_COLUMNS, row, strict=True))
-    values["index"] = values.pop("idx")
-    values["state"] = _ITEM_STATE[values["state"]]
-    values["error"] = _error(values["error"])
-    values["result"] = None if values["result"] is None else msgspec.json.decode(values["result"])
-    return made(Item, values)
+    values = list(row)
+    for place, read in _ITEM_READERS:
+        values[place] = read(values[place])
+    return Item(*values)
 
 
 def find_job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job] | None:
@@ -154,10 +174,6 @@ def shift_times(connection: sqlite3.Connection, jump: float) -> None:
         "UPDATE deliveries SET made_at = made_at + :jump, next_at = next_at + :jump WHERE next_at IS NOT NULL",
         {"jump": jump},
     )
-
-
-def _error(text: str | None) -> JobError | None:
-    return None if text is None else _ERROR_DECODER.decode(text)
 
 
 def sql(value: Any) -> Any:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
+from unstuck import wire
 from unstuck.jobs.snapshot import rfc3339
 
 _fast = msgspec.json.Encoder().encode
 _escaping = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
 
 
-def event(name: str, data: Mapping[str, Any], event_id: int | None = None) -> bytes:
+def event(name: str, data: wire.Answer, event_id: int | None = None) -> bytes:
     """Encode one event. Without `event_id` a client's `Last-Event-ID` stays as it is."""
     head = (
         b"id: %d\nevent: %b\n" % (event_id, name.encode())
@@ -29,10 +29,10 @@ def event(name: str, data: Mapping[str, Any], event_id: int | None = None) -> by
     return b"%bdata: %b\n\n" % (head, _json(data))
 
 
-def _json(data: Mapping[str, Any]) -> bytes:
+def _json(data: wire.Answer) -> bytes:
     """Encode as ASCII. msgspec writes UTF-8 in a sixth of the time, and most data is ASCII anyway."""
     encoded = _fast(data)
-    return encoded if encoded.isascii() else _escaping(data).encode("ascii")
+    return encoded if encoded.isascii() else _escaping(msgspec.to_builtins(data)).encode("ascii")
 
 
 def opening(comment: str, retry_ms: int) -> bytes:
@@ -43,19 +43,20 @@ def opening(comment: str, retry_ms: int) -> bytes:
 
 def heartbeat(now: float, seqs: Mapping[str, int], next_s: float) -> bytes:
     """The seq of every job on the stream; the next heartbeat comes after `next_s` at the latest."""
-    return event("heartbeat", {"server_time": rfc3339(now), "jobs": dict(seqs), "next_s": round(next_s, 3)})
+    beat = wire.HeartbeatEvent(server_time=rfc3339(now), jobs=dict(seqs), next_s=round(next_s, 3))
+    return event("heartbeat", beat)
 
 
 def leaving(reason: str, retry_ms: int) -> bytes:
     """The server closes this stream on purpose; the client comes back after `retry_ms`."""
-    return event("leaving", {"reason": reason, "retry_ms": retry_ms})
+    return event("leaving", wire.LeavingEvent(reason=reason, retry_ms=retry_ms))
 
 
 def gone(job_id: str, code: str = "job_not_found") -> bytes:
     """The job does not exist (any more)."""
-    return event("gone", {"job_id": job_id, "code": code})
+    return event("gone", wire.GoneEvent(job_id=job_id, code=code))
 
 
-def items(job_id: str, seq: int, changed: Sequence[Mapping[str, Any]], *, more: bool) -> bytes:
+def items(job_id: str, seq: int, changed: Sequence[wire.Item], *, more: bool) -> bytes:
     """Items that changed; with `more` there are others, to be fetched from `/items?after_seq=…`."""
-    return event("items", {"job_id": job_id, "seq": seq, "items": list(changed), "more": more})
+    return event("items", wire.ItemsEvent(job_id=job_id, seq=seq, items=list(changed), more=more))

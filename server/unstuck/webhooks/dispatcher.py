@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from unstuck import __version__
+from unstuck import __version__, wire
 from unstuck.errors import InvalidRequest, JobNotFound, StoreUnavailable
 from unstuck.jobs.job import Job
 from unstuck.jobs.snapshot import Snapshot, public, rfc3339
@@ -66,8 +66,8 @@ def message_body(snapshot: Snapshot, base: str, keep_s: float | None) -> bytes:
     """The body: the job as it was at its end."""
     job = snapshot.job
     ended = job.finished_at or job.created_at
-    told = {"type": f"job.{job.state}", "timestamp": rfc3339(ended), "data": public(snapshot, ended, base, keep_s)}
-    return msgspec.json.encode(told)
+    seen = public(snapshot, ended, base, keep_s)
+    return msgspec.json.encode(wire.WebhookMessage(type=f"job.{job.state}", timestamp=rfc3339(ended), data=seen))
 
 
 class Dispatcher:

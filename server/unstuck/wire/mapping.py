@@ -1,0 +1,49 @@
+"""The base of all that the server sends: fields are attributes, and keys as in the JSON that they stand for.
+
+A reader survives what another version sends: fields that it does not know are dropped, and those that it misses
+have defaults. The server always sends every field, except those that are UNSET.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta
+
+Count = Annotated[int, Meta(ge=0)]
+#: A time as text: RFC 3339, UTC.
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """`job.state` is also `job["state"]`; `{**job}` works too, and `job.to_dict()` is plain data."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = getattr(self, name, UNSET) if name in self.__struct_fields__ else UNSET
+        if value is UNSET:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> list[str]:
+        """The names of the fields that are sent."""
+        return [name for name in self.__struct_fields__ if getattr(self, name) is not UNSET]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists and values, as `json.dumps` takes them."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field, or the default where it is not sent."""
+        try:
+            return self[name]
+        except KeyError:
+            return default

@@ -1,0 +1,86 @@
+"""What clients send in a body. PROTOCOL.md sections 3 and 9.
+
+Says which values a field may have; what is refused beyond that, and in which words, is decided in api/.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+#: The longest deadline and time limit (seconds): ten years.
+LONGEST_S = 10 * 366 * 86_400.0
+
+Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
+Reported = Annotated[int, Meta(ge=0, le=2**53)]
+#: Of the lengths that a kind of the server's own may use (characters).
+Text = Annotated[str, Meta(max_length=500)]
+ErrorText = Annotated[str, Meta(max_length=2_500)]
+
+
+class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A job to be done."""
+
+    kind: str
+    name: str | None = None
+    options: dict[str, Any] = {}
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
+    max_errors: Annotated[int, Meta(ge=0)] | None = None
+    deadline_seconds: Seconds | None = None
+    item_limit_seconds: Seconds | None = None
+    webhook_url: str | None = None
+    external: bool = False
+    items: list[str] | None = None
+    total: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Error(msgspec.Struct, forbid_unknown_fields=True):
+    """Why something failed."""
+
+    message: ErrorText
+    code: Annotated[str, Meta(pattern="^[a-z0-9_]{1,60}$")] = "failed"
+    transient: bool = False
+
+
+class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
+    """One item in a report."""
+
+    index: Reported | None = None
+    name: str | None = None
+    state: Literal["running", "succeeded", "failed", "skipped", "cancelled", "canceled"] = "running"
+    progress: Annotated[float, Meta(ge=0, le=1)] | None = None
+    message: Text | None = None
+    error: Error | ErrorText | None = None
+    # Decoded later, when its length was looked at.
+    result: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(
+        default_factory=msgspec.Raw
+    )
+
+
+class Report(msgspec.Struct, forbid_unknown_fields=True):
+    """What a reporter says of work that runs elsewhere."""
+
+    items: list[ReportedItem] = []
+    processed: Reported | None = None
+    failed: Reported | None = None
+    skipped: Reported | None = None
+    total: Reported | None = None
+    stage: Annotated[str, Meta(max_length=200)] | None = None
+    message: Text | None = None
+    state: Literal["completed", "completed_with_errors", "failed", "cancelled", "canceled"] | None = None
+    error: Error | ErrorText | None = None
+
+
+class RetryRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be done over."""
+
+    only: Literal["failed", "all"] = "failed"
+
+
+class FailRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Why a job is given up."""
+
+    why: str

@@ -1,0 +1,55 @@
+"""Describes what crosses the wire as JSON Schema: for OpenAPI, and for the types of the JavaScript client.
+
+Of what the server sends, every field is required but those that it may leave out (UNSET): the defaults of an
+answer are its readers'. Must not know paths, calls and statuses; those are api/openapi.py's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from unstuck import wire
+from unstuck.wire.mapping import Answer
+
+Schema = dict[str, Any]
+
+#: What a body or an event holds as a whole; their parts follow from them.
+SENT: tuple[type[Answer], ...] = (
+    wire.Job,
+    wire.Item,
+    wire.Jobs,
+    wire.Items,
+    wire.Timeline,
+    wire.Kinds,
+    wire.Problem,
+    wire.Alive,
+    wire.Ready,
+    wire.ServerHealth,
+    wire.ItemsEvent,
+    wire.HeartbeatEvent,
+    wire.LeavingEvent,
+    wire.GoneEvent,
+    wire.WebhookMessage,
+)
+RECEIVED: tuple[type[msgspec.Struct], ...] = (
+    wire.Submission,
+    wire.Report,
+    wire.RetryRequest,
+    wire.FailRequest,
+)
+
+
+def schemas(ref_template: str = "#/components/schemas/{name}") -> dict[str, Schema]:
+    """The schema of each struct, by its name."""
+    _, found = msgspec.json.schema_components((*SENT, *RECEIVED), ref_template=ref_template)
+    for name, schema in found.items():
+        struct = getattr(wire, name)
+        if issubclass(struct, Answer):
+            always = [field.encode_name for field in msgspec.structs.fields(struct) if field.default is not UNSET]
+            schema["required"] = always
+            for one in schema["properties"].values():
+                one.pop("default", None)
+    return found

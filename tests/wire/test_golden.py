@@ -1,0 +1,83 @@
+"""The JSON of jobs, items and entries, byte for byte.
+
+golden.json holds what PROTOCOL.md promises, for jobs and items made by hand and at random.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from unstuck import wire
+from unstuck.api.timeline import public_entry
+from unstuck.jobs.job import Item, Job
+from unstuck.jobs.snapshot import Snapshot, public, public_item
+from unstuck.jobs.timeline import Entry
+from unstuck.streaming import sse
+from unstuck.webhooks.dispatcher import message_body
+
+GOLDEN: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "golden.json").read_text())
+
+
+#: Of what has no case there: the fields, in the order in which they are sent.
+SENT: dict[type[wire.Answer], str] = {
+    wire.Jobs: "jobs next",
+    wire.Items: "items next",
+    wire.Timeline: "entries more",
+    wire.Kinds: "kinds limits",
+    wire.Limits: "max_files max_file_bytes max_job_bytes max_name_length item_errors_shown",
+    wire.Kind: "name title description accept needs_file limit_s options",
+    wire.Option: "name type required default nullable choices minimum maximum description",
+    wire.Problem: "type title status detail code accepted line",
+    wire.Alive: "status",
+    wire.Ready: "status troubles",
+    wire.ServerHealth: "status version troubles workers queue jobs webhooks streams polls",
+    wire.WorkerHealth: "alive deaths leases_lapsed",
+    wire.QueueHealth: "waiting_items running_items oldest_wait_seconds",
+    wire.StoredJobs: "by_state by_health",
+    wire.StreamHealth: "open jobs_watched opened refused broadcasts broadcast_retries broadcast_failures rescues",
+    wire.HeartbeatEvent: "server_time jobs next_s",
+    wire.LeavingEvent: "reason retry_ms",
+    wire.GoneEvent: "job_id code",
+}
+
+
+@pytest.mark.parametrize("kind", SENT)
+def test_the_order_of_the_fields(kind: type[wire.Answer]) -> None:
+    assert " ".join(kind.__struct_fields__) == SENT[kind]
+
+
+def test_what_is_unset_is_not_sent() -> None:
+    problem = wire.Problem(title="t", status=409, detail="d", code="c")
+    sent = '{"type":"about:blank","title":"t","status":409,"detail":"d","code":"c"}'
+    assert msgspec.json.encode(problem).decode() == sent
+    refused = msgspec.structs.replace(problem, accepted=0, line=1)
+    assert msgspec.json.encode(refused).decode() == sent[:-1] + ',"accepted":0,"line":1}'
+
+
+@pytest.mark.parametrize("case", GOLDEN["jobs"])
+def test_a_job(case: dict[str, Any]) -> None:
+    failed = msgspec.convert(case["item_errors"], list[Item])
+    snapshot = Snapshot(msgspec.convert(case["job"], Job), [(row, name) for row, name in case["running"]], failed)
+    seen = public(snapshot, case["now"], case["base"], case["keep_s"])
+    assert msgspec.json.encode(seen).decode() == case["json"]
+    if not case["json"].isascii():
+        assert sse.event("job", seen, snapshot.job.seq).decode("ascii") == case["event"]
+    if snapshot.job.done:
+        assert message_body(snapshot, case["base"], case["keep_s"]).decode() == case["webhook"]
+
+
+@pytest.mark.parametrize("case", GOLDEN["items"])
+def test_an_item(case: dict[str, Any]) -> None:
+    seen = public_item(msgspec.convert(case["item"], Item), "j", case["base"])
+    assert msgspec.json.encode(seen).decode() == case["json"]
+    assert sse.items("j", 7, [seen], more=case["more"]).decode("ascii") == case["event"]
+
+
+@pytest.mark.parametrize("case", GOLDEN["entries"])
+def test_an_entry(case: dict[str, Any]) -> None:
+    assert msgspec.json.encode(public_entry(msgspec.convert(case["entry"], Entry))).decode() == case["json"]
