@@ -14,7 +14,8 @@ from unstuck import wire
 from unstuck.wire.mapping import Answer
 from unstuck.wire.schema import schemas
 
-LONGEST = 110
+#: As prettier breaks lines, so that what is made passes `scripts/check`.
+LONGEST = 115
 PRIMITIVES = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
 

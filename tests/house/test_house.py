@@ -1,5 +1,5 @@
-"""The layout holds: what is pure, who reads the environment, how long a file may be. Who may import whom stands
-in pyproject.toml, where import-linter holds it, and in frontend/eslint.config.mjs, where eslint does."""
+"""The layout holds: what is pure, what reads the environment, what starts tasks. Who may import whom stands in
+pyproject.toml, where import-linter holds it, and in frontend/eslint.config.mjs, where eslint does."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "server" / "unstuck"
-LONGEST = 400
-#: A style sheet is a list with one declaration a line, and not read from top to bottom.
-STYLES = {"frontend/page/app.css", "frontend/element/styles.js"}
 
 #: Modules without I/O: the standard library, each other, and msgspec, which only turns values into bytes; no
 #: clock, no chance, no environment, no log.
@@ -96,12 +93,6 @@ def sources() -> list[Path]:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True
     )
     return [ROOT / line for line in listed.splitlines() if (ROOT / line).is_file()]
-
-
-def test_no_file_is_longer_than_one_can_read() -> None:
-    code = [path for path in sources() if path.suffix in {".py", ".js", ".mjs", ".css", ".html"}]
-    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in code}
-    assert {name: n for name, n in lines.items() if n > LONGEST and name not in STYLES} == {}
 
 
 def test_every_module_opens_with_what_it_decides() -> None:
