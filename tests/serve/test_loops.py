@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,11 @@ class Running:
         assert job["state"] == "completed", job
         await soon(lambda: f"msg_{job['id']}" in {one.headers["webhook-id"] for one in self._receiver.received})
 
+    async def watch_until(self, check: Callable[[], bool]) -> None:
+        """Open one stream after the other: a viewer that a tick reaches first is not greeted."""
+        while not check():
+            await self.hear_heartbeats(1)
+
     async def hear_heartbeats(self, count: int) -> None:
         """Hear so many heartbeats on a new stream."""
         async with self._http.stream("GET", "/api/events/stream") as answer:
@@ -127,14 +132,15 @@ async def serving(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Running]:
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = Server(config, app, ready.set)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with asyncio.TaskGroup() as group, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
-        group.create_task(server.serve([listener]))
-        await ready.wait()
-        await soon(lambda: server.started)
-        try:
-            yield Running(app.state.services.supervisor, http, receiver)
-        finally:
-            server.should_exit = True
+    with listener:
+        async with asyncio.TaskGroup() as group, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
+            group.create_task(server.serve([listener]))
+            await ready.wait()
+            await soon(lambda: server.started)
+            try:
+                yield Running(app.state.services.supervisor, http, receiver)
+            finally:
+                server.should_exit = True
 
 
 async def test_all_loops_of_a_server_are_broken_below(tmp_path: Path, receiver: Receiver) -> None:
@@ -156,7 +162,7 @@ async def test_a_loop_that_breaks_is_seen_and_recovers(
         broken.now()
         async with asyncio.TaskGroup() as clients:
             clients.create_task(server.complete_a_job())
-            clients.create_task(server.hear_heartbeats(3))
+            clients.create_task(server.watch_until(lambda: broken.calls > 0))
             sentence = f'The loop "{name}" broke and '
             told: tuple[int, list[str]] = (200, [])
             while not any(one.startswith(sentence) for one in told[1]):
