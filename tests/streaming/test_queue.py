@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults import virtual_time
 from tests.streaming.live_jobs import MemoryJobs
-from tests.streaming.readers import QUICK
+from tests.streaming.readers import QUICK, events_in
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import AT_ONCE, Hub
 from unstuck.streaming.viewer import Viewer
@@ -102,6 +102,23 @@ async def test_a_change_while_what_was_read_is_queued_is_looked_at_again() -> No
     assert viewer.newest_seq(JOB) == 3
 
 
+async def test_what_is_found_for_a_new_viewer_is_sent_to_all_if_it_is_newer() -> None:
+    """A commit may be seen before the hub is told of it. Were it sent to the new viewer alone, the others would be
+    behind what the hub has broadcast, and would get no items of it."""
+    store = MemoryJobs(JOB)
+    hub = Hub(store, QUICK)
+    viewer = await hub.join([JOB], base="")
+    await settled(hub)
+    viewer.take()
+    changed = store.change(JOB)
+    await hub.join([JOB], base="")
+    await settled(hub)
+    assert viewer.newest_seq(JOB) == 2
+    store.publish(changed)
+    await settled(hub)
+    assert [name for name, _ in events_in(viewer.take())] == ["items", "job"]
+
+
 async def test_changes_before_the_store_is_asked_cost_one_look() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
@@ -133,6 +150,8 @@ async def test_the_end_cancels_the_wait_for_the_interval() -> None:
     job = hub._registry.jobs[JOB]
     assert job.phase is SCHEDULED
     timer = job.timer
+    store.commit(JOB)
+    assert job.timer is timer, "a change meanwhile needs no other timer"
     store.commit(JOB, done=True)
     assert job.phase is QUEUED
     assert timer is not None
