@@ -26,12 +26,16 @@ class MemoryJobs:
 
     def commit(self, *job_ids: str, done: bool = False) -> None:
         """Change these jobs, and say so."""
-        changed = {}
+        self.publish(self.change(*job_ids, done=done))
+
+    def change(self, *job_ids: str, done: bool = False) -> dict[str, Job | None]:
+        """Change these jobs, and say nothing yet."""
+        changed: dict[str, Job | None] = {}
         for job_id in job_ids:
             before = self.jobs[job_id]
             state = State.COMPLETED if done else before.state
             changed[job_id] = self.jobs[job_id] = replace(before, seq=before.seq + 1, state=state)
-        self.publish(changed)
+        return changed
 
     def remove(self, job_id: str) -> None:
         """Forget this job, and say so."""

@@ -10,9 +10,9 @@ import pytest
 
 from tests.faults import virtual_time
 from tests.streaming.live_jobs import MemoryJobs
-from tests.streaming.readers import QUICK
+from tests.streaming.readers import QUICK, events_in
 from unstuck.streaming.config import StreamConfig
-from unstuck.streaming.hub import AT_ONCE, Hub
+from unstuck.streaming.hub import AT_ONCE, GATHER_S, Hub
 from unstuck.streaming.viewer import Viewer
 from unstuck.streaming.watched_job import IDLE, LOADED, QUEUED, READING, SCHEDULED
 
@@ -102,6 +102,23 @@ async def test_a_change_while_what_was_read_is_queued_is_looked_at_again() -> No
     assert viewer.newest_seq(JOB) == 3
 
 
+async def test_what_is_found_for_a_new_viewer_is_sent_to_all_if_it_is_newer() -> None:
+    """A commit may be seen before the hub is told of it. Were it sent to the new viewer alone, the others would be
+    behind what the hub has broadcast, and would get no items of it."""
+    store = MemoryJobs(JOB)
+    hub = Hub(store, QUICK)
+    viewer = await hub.join([JOB], base="")
+    await settled(hub)
+    viewer.take()
+    changed = store.change(JOB)
+    await hub.join([JOB], base="")
+    await settled(hub)
+    assert viewer.newest_seq(JOB) == 2
+    store.publish(changed)
+    await settled(hub)
+    assert [name for name, _ in events_in(viewer.take())] == ["items", "job"]
+
+
 async def test_changes_before_the_store_is_asked_cost_one_look() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
@@ -133,12 +150,52 @@ async def test_the_end_cancels_the_wait_for_the_interval() -> None:
     job = hub._registry.jobs[JOB]
     assert job.phase is SCHEDULED
     timer = job.timer
+    store.commit(JOB)
+    assert job.timer is timer, "a change meanwhile needs no other timer"
     store.commit(JOB, done=True)
     assert job.phase is QUEUED
     assert timer is not None
     assert timer.cancelled()
     await settled(hub)
     assert viewer.ended
+
+
+def test_viewers_that_join_do_not_wait_for_the_interval_but_share_a_look() -> None:
+    """A storm of thousands would else cost a look for each, or make them wait."""
+
+    async def play() -> None:
+        store = MemoryJobs(JOB)
+        hub = Hub(store, StreamConfig(interval_s=3600.0))
+        first = await hub.join([JOB], base="")
+        await first.wait_ready()
+        looks = hub.stats.broadcasts
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        viewers = [await hub.join([JOB], base="") for _ in range(50)]
+        for viewer in viewers:
+            await viewer.wait_ready()
+        assert loop.time() - start == pytest.approx(GATHER_S)
+        assert hub.stats.broadcasts == looks + 1
+
+    virtual_time.run(play())
+
+
+def test_a_failed_read_is_tried_again_after_a_pause() -> None:
+    async def play() -> None:
+        store = MemoryJobs(JOB)
+        hub = Hub(store, StreamConfig(broadcast_attempts=3, broadcast_pause_s=0.5))
+        store.cached.clear()
+        store.failures = 2
+        await asyncio.sleep(GATHER_S)  # now no interval delays the first attempt
+        start = asyncio.get_running_loop().time()
+        viewer = await hub.join([JOB], base="")
+        await viewer.wait_ready()
+        assert asyncio.get_running_loop().time() - start == pytest.approx(1.0)
+        assert hub.stats.broadcast_retries == 2
+        await settled(hub)
+        assert hub._registry.jobs[JOB].failures == 0, "the next failure has all its attempts"
+
+    virtual_time.run(play())
 
 
 async def test_a_closed_hub_waits_for_no_interval() -> None:

@@ -252,7 +252,7 @@ class Hub:
         attempts = self._config.broadcast_attempts
         log.exception("broadcast of job %s failed (attempt %d of %d)", job.job_id, job.failures, attempts)
         self.stats.broadcast_retries += 1
-        job.everyone = True  # which viewers were left out is not known
+        job.to_all = True  # which viewers were left out is not known
         if job.failures < attempts:
             self._start_reading(job)
         else:
@@ -278,8 +278,8 @@ class Hub:
             job.ended_at = job.broadcast_at
 
     def _recipients(self, job: WatchedJob, newest: Job, asked_for: Recipients) -> Collection[Subscription]:
-        newcomers, everyone = asked_for
-        if not everyone and newest.seq <= job.seq:
+        newcomers, to_all = asked_for
+        if not to_all and newest.seq <= job.seq:
             # Else all 5,000 that join together would be gone through for each of them: half of what that cost.
             return job.subscriptions.intersection(newcomers)
         if job.newcomers:

@@ -1,4 +1,4 @@
-"""Who watches what: the viewers, the jobs that they watch, and the subscriptions that join the two.
+"""Holds the viewers, the jobs that they watch, and the subscriptions that join the two.
 
 Plain state: decides nothing. Must not know: what is sent, and when.
 Read on in watched_job.py (what one job waits for), hub.py (broadcasts), heartbeat.py (what passes with time).

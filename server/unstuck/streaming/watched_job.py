@@ -74,7 +74,6 @@ class WatchedJob:
         "dirty",
         "due",
         "ended_at",
-        "everyone",
         "failures",
         "job_id",
         "loaded",
@@ -84,6 +83,7 @@ class WatchedJob:
         "subscriptions",
         "task",
         "timer",
+        "to_all",
         "urgent",
         "want_items",
     )  # fmt: skip
@@ -108,7 +108,7 @@ class WatchedJob:
         self.dirty = False
         self.urgent = False  # the next look does not wait for the interval
         self.newcomers: list[Subscription] = []
-        self.everyone = False
+        self.to_all = False
 
     @property
     def busy(self) -> bool:
@@ -123,7 +123,7 @@ class WatchedJob:
 
     def mark(self, *, urgent: bool) -> None:
         """The job changed: the next look is for all viewers."""
-        self.dirty = self.everyone = True
+        self.dirty = self.to_all = True
         self.urgent = self.urgent or urgent
 
     def mark_newcomer(self, subscription: Subscription) -> None:
@@ -133,9 +133,9 @@ class WatchedJob:
 
     def clear(self) -> Recipients:
         """Clear all marks, just before the store is asked, and return for which viewers it is."""
-        recipients = self.newcomers, self.everyone
+        recipients = self.newcomers, self.to_all
         self.newcomers = []
-        self.dirty = self.urgent = self.everyone = False
+        self.dirty = self.urgent = self.to_all = False
         return recipients
 
     # -- the transitions
