@@ -1,4 +1,4 @@
-"""Who holds an item, and who only believes so: limits, lapses, runners that come back from the dead."""
+"""Leases: limits, lapses, and runners that only believe that they hold an item."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIt
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
     folder = DataFolder(tmp_path)
-    crew = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
-    runner = Runner(store, folder, crew)
+    config = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
+    runner = Runner(store, folder, config)
     await runner.start()
     try:
         yield runner
@@ -123,13 +123,12 @@ async def test_leases_are_renewed_while_the_loop_is_blocked(store: SQLiteStore, 
 
 
 async def test_two_runners_share_one_large_job(store: SQLiteStore, tmp_path: Path) -> None:
-    async with running(store, tmp_path) as one, running(store, tmp_path) as two:
-        two.name = "the other"
+    async with running(store, tmp_path, name="one"), running(store, tmp_path, name="the other"):
         job_id = await submitted(store, 60, kind="write")
         job = await until_done(store, job_id)
         assert (job.state, job.succeeded) == ("completed", 60)
         items = await store.items(job_id, limit=100)
-        assert {item.worker for item in items} == {one.name, "the other"}
+        assert {item.worker for item in items} == {"one", "the other"}
         assert {(item.attempt, item.lease) for item in items} == {(1, 1)}
 
 
@@ -171,7 +170,7 @@ async def test_an_end_that_cannot_be_written_for_long_is_kept(tmp_path: Path) ->
         foreign = sqlite3.connect(tmp_path / "unstuck.db", isolation_level=None)
         foreign.execute("BEGIN IMMEDIATE")
         (gate / "1").touch()
-        await soon(lambda: runner._writes.unwritten_finishes() and store.trouble)
+        await soon(lambda: store.trouble and not len(runner._items) and runner._items.renewals())
         clock.now += 40
         foreign.execute("ROLLBACK")
         foreign.close()

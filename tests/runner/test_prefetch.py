@@ -1,4 +1,4 @@
-"""Short items are claimed by the handful and sent ahead: quick, and yet nothing is kept from anybody."""
+"""Short items are claimed by the handful and sent ahead: quick, and yet no other job has to wait for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
-from unstuck.jobs.job import Cancel, Item, Job, Renew, replace
-from unstuck.runner.prefetch import MOST_AHEAD, ClaimedItem, Prefetch
+from unstuck.jobs.job import Cancel, Item, Job, replace
+from unstuck.runner.prefetch import MOST_AHEAD, Prefetch
+from unstuck.runner.registry import ItemRegistry
 from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.store.sqlite import SQLiteStore
 
 KINDS = """
@@ -71,7 +73,7 @@ async def test_workers_have_many_short_items_at_once(store: SQLiteStore, tmp_pat
         job_id = await submitted(store, 2_000, kind="quick")
         most = 0
         while not (await store.snapshot(job_id)).job.done:
-            most = max(most, sum(held.process is not None for held in runner._items))
+            most = max(most, sum(item.worker is not None for item in runner._items.held()))
             await asyncio.sleep(0.001)
         assert 20 < most <= 2 * (1 + MOST_AHEAD)
 
@@ -148,36 +150,36 @@ async def test_a_small_job_goes_before_what_is_in_reserve_of_a_large_one(
 
 
 async def test_only_short_items_are_claimed_by_the_handful(store: SQLiteStore) -> None:
-    held: set[ClaimedItem] = set()
-    reserve = Prefetch(store, 2, 30.0, lambda: "us", held, lambda job_ids: None)
-    claiming = asyncio.create_task(reserve.run())
+    held = ItemRegistry(30.0)
+    prefetch = Prefetch(store, held, WriteBuffer(store, held, 0.2), workers=2, worker="us")
+    claiming = asyncio.create_task(prefetch.run())
     try:
         job_id = await submitted(store, 500, kind="quick")
-        first = await reserve.next()
+        await prefetch.next()
         job = (await store.snapshot(job_id)).job
-        reserve.on_commit(job)
+        prefetch.on_commit(job_id, job)
         assert len(held) == 4, "nobody knows yet"
-        assert reserve.take_ahead(job_id, 0) == []
-        reserve.record_duration(job_id, 1.0)
+        assert prefetch.take_ahead(job_id, 0) == []
+        prefetch.record_duration(job_id, 1.0)
         for _ in range(4):
-            await reserve.next()
+            await prefetch.next()
         assert len(held) == 8, "they take long"
-        reserve.record_duration(job_id, 0.0005, 60)
+        prefetch.record_duration(job_id, 0.0005, 60)
         for _ in range(4):
-            await reserve.next()
+            await prefetch.next()
         assert len(held) == 8 + 2 * 128
-        ahead = reserve.take_ahead(job_id, 0)
+        ahead = prefetch.take_ahead(job_id, 0)
         assert 50 < len(ahead) <= 60
-        assert reserve.take_ahead(job_id, 31) == [], "it has enough"
-        reserve.put_back(ahead)
-        assert await reserve.next() is ahead[0]
-        assert reserve.take_ahead("another", 0) == []
-        reserve.on_commit(replace(job, max_errors=5))
-        assert len(reserve.take_ahead(job_id, 0)) == 5, "as many as may fail"
-        reserve.on_commit(replace(job, max_errors=0))
-        assert reserve.take_ahead(job_id, 0) == []
-        assert reserve.remove({first, ahead[10]}) == {ahead[10]}
-        renewals = [Renew(job_id, one.item.index, one.item.lease, 30.0) for one in held]
+        assert prefetch.take_ahead(job_id, 31) == [], "it has enough"
+        prefetch.put_back(ahead)
+        assert await prefetch.next() is ahead[0]
+        assert prefetch.take_ahead("another", 0) == []
+        prefetch.on_commit(job_id, replace(job, max_errors=5))
+        assert len(prefetch.take_ahead(job_id, 0)) == 5, "as many as may fail"
+        prefetch.on_commit(job_id, replace(job, max_errors=0))
+        assert prefetch.take_ahead(job_id, 0) == []
+        renewals = held.renewals()
+        assert len(renewals) == 8 + 2 * 128
         assert all(isinstance(outcome, Job) for outcome in await store.apply(renewals))
     finally:
         claiming.cancel()
