@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.runner.talk import Start, Talk
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 from unstuck.store.sqlite import SQLiteStore
 
 
@@ -33,7 +33,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                limit=pipe.LINE_LIMIT,
+                limit=protocol.LINE_LIMIT,
                 start_new_session=True,
                 cwd=tmp_path,
                 env={**os.environ, **environ},
@@ -55,7 +55,7 @@ async def worker(start: Start, tmp_path: Path) -> Talk:
     """One that has loaded tests/runner/behaviour.py and said hello."""
     talk = await start("--app", str(Path(__file__).with_name("behaviour.py")))
     hello = await talk.hear()
-    assert isinstance(hello, pipe.Hello), hello
+    assert isinstance(hello, protocol.Hello), hello
     return talk
 
 

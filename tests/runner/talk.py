@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.waiting import PATIENCE_S
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 
 
 class Talk:
@@ -18,7 +18,7 @@ class Talk:
         self.process = process
         self.outputs = outputs
         self._log = log
-        self.heard: list[pipe.Progress] = []
+        self.heard: list[protocol.Progress] = []
 
     @property
     def log(self) -> str:
@@ -27,8 +27,8 @@ class Talk:
     def output(self, run_id: int) -> Path:
         return self.outputs / str(run_id)
 
-    async def say(self, *messages: pipe.ToWorker) -> None:
-        await self.write(pipe.encode(*messages))
+    async def say(self, *messages: protocol.ToWorker) -> None:
+        await self.write(protocol.encode(*messages))
 
     async def write(self, lines: bytes) -> None:
         assert self.process.stdin is not None
@@ -36,31 +36,31 @@ class Talk:
         await self.process.stdin.drain()
 
     async def run(self, name: str, kind: str = "behave", id: int = 1, **fields: Any) -> None:
-        await self.say(pipe.Run(id=id, kind=kind, name=name, output=str(self.output(id)), **fields))
+        await self.say(protocol.Run(id=id, kind=kind, name=name, output=str(self.output(id)), **fields))
 
-    async def hear(self) -> pipe.ToRunner | None:
+    async def hear(self) -> protocol.ToRunner | None:
         """The next message, None at the end."""
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)
-        return pipe.decode_for_runner(line)[0] if line else None
+        return protocol.decode_for_runner(line)[0] if line else None
 
-    async def done(self, id: int = 1) -> pipe.Done:
+    async def done(self, id: int = 1) -> protocol.Done:
         """The end of this run; the progress before it is in `heard`."""
         while True:
             message = await self.hear()
-            assert isinstance(message, (pipe.Progress, pipe.Done)), message
+            assert isinstance(message, (protocol.Progress, protocol.Done)), message
             assert message.id == id
-            if isinstance(message, pipe.Done):
+            if isinstance(message, protocol.Done):
                 return message
             self.heard.append(message)
 
-    async def outcome(self, name: str, kind: str = "behave", **fields: Any) -> pipe.Done:
+    async def outcome(self, name: str, kind: str = "behave", **fields: Any) -> protocol.Done:
         await self.run(name, kind, **fields)
         return await self.done(fields.get("id", 1))
 
-    async def progress(self) -> pipe.Progress:
+    async def progress(self) -> protocol.Progress:
         message = await self.hear()
-        assert isinstance(message, pipe.Progress), message
+        assert isinstance(message, protocol.Progress), message
         return message
 
     async def lives(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.runner.talk import Talk
 from tests.support.waiting import soon
 from unstuck.kinds.report import REPORT_INTERVAL
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 
 
 async def test_prints_go_to_the_log(worker: Talk) -> None:
@@ -33,7 +33,9 @@ async def test_closed_streams_do_not_silence_the_log(worker: Talk) -> None:
 async def test_items_are_worked_on_in_their_order(worker: Talk) -> None:
     await worker.say(
         *[
-            pipe.Run(id=id, kind="behave", name="return", output=str(worker.output(id)), options={"number": id})
+            protocol.Run(
+                id=id, kind="behave", name="return", output=str(worker.output(id)), options={"number": id}
+            )
             for id in range(300)
         ]
     )
@@ -49,11 +51,11 @@ async def test_each_item_starts_in_the_same_folder(worker: Talk, tmp_path: Path)
 async def test_a_report_is_cut_and_cleaned(worker: Talk) -> None:
     await worker.run("report")
     progress = await worker.progress()
-    await worker.say(pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=1))
     assert progress.fraction == 0.25
     assert progress.message is not None
     assert progress.message.startswith("ab?xxx")
-    assert len(progress.message) == pipe.MESSAGE_LIMIT - 1  # a character that nobody can store is gone
+    assert len(progress.message) == protocol.MESSAGE_LIMIT - 1  # a character that nobody can store is gone
 
 
 async def test_of_a_short_item_only_the_end_is_said(worker: Talk) -> None:
@@ -68,7 +70,7 @@ async def test_the_newest_of_many_reports_is_heard_in_the_silence_after_them(wor
         progress = await worker.progress()
         if progress.message == "running":
             break
-    await worker.say(pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=1))
     await worker.done()
     assert len(worker.heard) < 5
 
@@ -100,20 +102,20 @@ async def test_labels_of_any_text(worker: Talk, label: str) -> None:
 
 @given(st.text(st.characters(), max_size=600), st.integers(1, 500))
 def test_what_is_fitted_can_be_sent(text: str, limit: int) -> None:
-    fitted = pipe.fit_text(text, limit)
+    fitted = protocol.fit_text(text, limit)
     assert len(fitted) <= limit
     assert "\0" not in fitted
-    line = pipe.encode(pipe.Progress(id=1, message=fitted))
+    line = protocol.encode(protocol.Progress(id=1, message=fitted))
     assert line.count(b"\n") == 1
-    assert pipe.decode_for_runner(line) == [pipe.Progress(id=1, message=fitted)]
+    assert protocol.decode_for_runner(line) == [protocol.Progress(id=1, message=fitted)]
 
 
 def test_each_end_reads_only_what_is_meant_for_it() -> None:
-    run = pipe.Run(id=1, kind="a", name="b", output="/c", options={"x": None})
-    done = pipe.Done(id=1, state="failed", error=pipe.ItemError(code="c", message="m"), result={"a": [1]})
-    assert pipe.decode_for_worker(pipe.encode(run, run)) == [run, run]
-    assert pipe.decode_for_runner(pipe.encode(done)) == [done]
+    run = protocol.Run(id=1, kind="a", name="b", output="/c", options={"x": None})
+    done = protocol.Done(id=1, state="failed", error=protocol.ItemError(code="c", message="m"), result={"a": [1]})
+    assert protocol.decode_for_worker(protocol.encode(run, run)) == [run, run]
+    assert protocol.decode_for_runner(protocol.encode(done)) == [done]
     with pytest.raises(ValueError, match="type"):
-        pipe.decode_for_runner(pipe.encode(run))
+        protocol.decode_for_runner(protocol.encode(run))
     with pytest.raises(ValueError, match="type"):
-        pipe.decode_for_worker(pipe.encode(done))
+        protocol.decode_for_worker(protocol.encode(done))

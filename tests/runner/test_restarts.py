@@ -72,8 +72,8 @@ def break_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
 @pytest.mark.parametrize(
     ("name", "call"),
     [
-        *((name, call) for name in ("_check_kind", "_run", "_on_done") for call in (1, 100)),  # once for each item
-        *((name, call) for name in ("_report_started", "_on_messages") for call in (1, 2)),  # for many at once
+        *((name, call) for name in ("_run", "_on_done", "_end") for call in (1, 100)),  # once for each item
+        *((name, call) for name in ("_report_start", "_on_messages") for call in (1, 2)),  # for many at once
     ],
 )
 async def test_a_worker_whose_task_breaks_gives_its_items_back(
@@ -86,7 +86,7 @@ async def test_a_worker_whose_task_breaks_gives_its_items_back(
         assert (job.state, job.succeeded) == ("completed", 600)
         assert supervisor.loops["worker 1"].restarts + supervisor.loops["worker 2"].restarts == 1
         await soon(lambda: runner.alive and runner.workers == 2)
-        assert runner._items == set()
+        assert not runner._items.held()
     again = {item.attempt for item in await store.items(job_id, limit=600)}
     assert again <= {1, 2}
 
@@ -141,8 +141,8 @@ async def test_leases_are_renewed_after_a_renewal_broke(
     break_at(monkeypatch, SQLiteStore, "sweep", 1)
     async with working(store, tmp_path, lease_s=0.9) as (runner, supervisor):
         job_id = await submitted(store, 1, kind="waiting", options={"gate": str(tmp_path / "gate")})
-        await soon(lambda: runner._items)
-        (held,) = runner._items
+        await soon(runner._items.held)
+        (held,) = runner._items.held()
         await soon(lambda: supervisor.loops["leases"].restarts == 1)
         lease_until = held.item.lease_until
         assert lease_until is not None

@@ -12,16 +12,16 @@ import pytest
 
 from tests.runner.talk import Start, Talk
 from tests.support.waiting import soon
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 
 
 async def test_a_dict_is_the_result(worker: Talk) -> None:
     done = await worker.outcome("return", options={"number": 5})
-    assert done == pipe.Done(id=1, state="succeeded", result={"number": 5})
+    assert done == protocol.Done(id=1, state="succeeded", result={"number": 5})
 
 
 async def test_nothing_is_a_success(worker: Talk) -> None:
-    assert await worker.outcome("none") == pipe.Done(id=1, state="succeeded")
+    assert await worker.outcome("none") == protocol.Done(id=1, state="succeeded")
 
 
 async def test_a_path_is_the_result_file(worker: Talk) -> None:
@@ -69,28 +69,28 @@ async def test_nan_becomes_null(worker: Talk) -> None:
 
 
 async def test_a_result_has_a_limit(worker: Talk) -> None:
-    room = pipe.RESULT_LIMIT - len('{"text":""}')
+    room = protocol.RESULT_LIMIT - len('{"text":""}')
     assert (await worker.outcome("large", options={"number": room})).state == "succeeded"
     done = await worker.outcome("large", options={"number": room + 1})
     assert done.error is not None
     assert done.error.code == "result_too_large"
-    assert str(pipe.RESULT_LIMIT) in done.error.message
+    assert str(protocol.RESULT_LIMIT) in done.error.message
 
 
 async def test_skipped(worker: Talk) -> None:
     done = await worker.outcome("skip nothing to do")
-    assert done == pipe.Done(id=1, state="skipped", message="nothing to do")
+    assert done == protocol.Done(id=1, state="skipped", message="nothing to do")
 
 
 async def test_failed_on_purpose(worker: Talk) -> None:
     done = await worker.outcome("failed so sorry")
-    assert done.error == pipe.ItemError(code="my_code", message="so sorry")
+    assert done.error == protocol.ItemError(code="my_code", message="so sorry")
     done = await worker.outcome("transient come back")
-    assert done.error == pipe.ItemError(code="transient", message="come back", transient=True)
+    assert done.error == protocol.ItemError(code="transient", message="come back", transient=True)
     assert "Traceback" not in worker.log
     long = await worker.outcome("failed " + "x" * 10_000)
     assert long.error is not None
-    assert len(long.error.message) == pipe.ERROR_LIMIT
+    assert len(long.error.message) == protocol.ERROR_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_failed_on_purpose(worker: Talk) -> None:
         ("raise base", "BaseException: deep"),
         ("raise interrupt", "KeyboardInterrupt"),
         ("raise exit", "SystemExit: the code called sys.exit(0); a kind returns or raises instead"),
-        ("raise cancelled", "Cancelled: raised though nobody asked to stop"),
+        ("raise cancelled", "Cancelled: raised without a request to stop"),
         ("raise asyncio", "CancelledError"),
         ("raise group", "ExceptionGroup: several (2 sub-exceptions)"),
         ("recurse", "RecursionError: maximum recursion depth exceeded"),
@@ -127,7 +127,7 @@ async def test_exceptions(worker: Talk, name: str, message: str) -> None:
 async def test_a_long_message_is_cut(worker: Talk) -> None:
     done = await worker.outcome("raise long")
     assert done.error is not None
-    assert len(done.error.message) == pipe.MESSAGE_LIMIT
+    assert len(done.error.message) == protocol.MESSAGE_LIMIT
     assert re.search(r"x… \(behaviour\.py, line \d+\)$", done.error.message)
 
 
@@ -190,7 +190,7 @@ async def test_out_of_memory_has_an_exit_code(start: Start) -> None:
     await worker.lives()
     await worker.run("eat")
     assert await worker.hear() is None
-    assert await worker.exit_code() == pipe.WORKER_OUT_OF_MEMORY
+    assert await worker.exit_code() == protocol.WORKER_OUT_OF_MEMORY
 
 
 async def test_a_command_that_is_out_of_memory_fails_alone(start: Start) -> None:
@@ -223,5 +223,5 @@ async def test_only_one_of_two_processes_answers(worker: Talk) -> None:
 
 async def test_the_runner_speaks_nonsense(worker: Talk) -> None:
     await worker.write(b'{"type":"dance"}\n')
-    assert await worker.exit_code() == pipe.WORKER_MISUNDERSTOOD
-    await soon(lambda: "the runner said what is no message" in worker.log)
+    assert await worker.exit_code() == protocol.WORKER_MISUNDERSTOOD
+    await soon(lambda: "a line from the runner is no message" in worker.log)

@@ -9,35 +9,35 @@ from pathlib import Path
 import pytest
 
 from tests.runner.talk import Start, Talk
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 
 KIND = "import unstuck\n@unstuck.kind('mine')\ndef mine(file, report): ...\n"
 
 
-async def hello(start: Start, *arguments: str) -> pipe.Hello:
+async def hello(start: Start, *arguments: str) -> protocol.Hello:
     said = await (await start(*arguments)).hear()
-    assert isinstance(said, pipe.Hello), said
+    assert isinstance(said, protocol.Hello), said
     return said
 
 
 async def refusal(start: Start, *arguments: str) -> str:
     worker = await start(*arguments)
     said = await worker.hear()
-    assert isinstance(said, pipe.LoadFailed), said
+    assert isinstance(said, protocol.LoadFailed), said
     assert await worker.hear() is None
-    assert await worker.exit_code() == pipe.WORKER_LOAD_FAILED
+    assert await worker.exit_code() == protocol.WORKER_LOAD_FAILED
     assert "\n" not in said.message
     return said.message
 
 
-def names(hello: pipe.Hello) -> list[str]:
+def names(hello: protocol.Hello) -> list[str]:
     return [kind.name for kind in hello.kinds]
 
 
 async def test_the_built_in_kinds(start: Start) -> None:
     worker = await start()
     said = await worker.hear()
-    assert isinstance(said, pipe.Hello)
+    assert isinstance(said, protocol.Hello)
     assert said.pid == worker.process.pid
     assert names(said) == ["checksum", "csv-profile", "thumbnail", "rehearsal"]
 

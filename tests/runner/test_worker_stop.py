@@ -11,9 +11,9 @@ import pytest
 from tests.runner.talk import Start, Talk
 from tests.support.processes import alive, all_dead
 from tests.support.waiting import PATIENCE_S, eventually, soon
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 
-CANCELLED = pipe.Done(id=1, state="cancelled")
+CANCELLED = protocol.Done(id=1, state="cancelled")
 
 
 @pytest.mark.parametrize("name", ["stop", "burn", "swallow"])
@@ -21,7 +21,7 @@ async def test_the_running_item_is_stopped(worker: Talk, name: str) -> None:
     await worker.run(name)
     if name != "stop":
         await worker.hear()
-    await worker.say(pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=1))
     assert await worker.done() == CANCELLED
     await worker.lives()
 
@@ -29,7 +29,7 @@ async def test_the_running_item_is_stopped(worker: Talk, name: str) -> None:
 async def test_an_exception_while_stopping_is_in_the_log(worker: Talk) -> None:
     await worker.run("swallow")
     await worker.progress()
-    await worker.say(pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=1))
     assert await worker.done() == CANCELLED
     assert "ValueError: in the middle" in worker.log
 
@@ -38,7 +38,7 @@ async def test_the_code_may_clean_up(worker: Talk, tmp_path: Path) -> None:
     note = tmp_path / "note"
     await worker.run(f"clean_up {note}")
     await worker.progress()
-    await worker.say(pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=1))
     assert await worker.done() == CANCELLED
     assert note.read_text() == "cleaned up"
 
@@ -46,20 +46,20 @@ async def test_the_code_may_clean_up(worker: Talk, tmp_path: Path) -> None:
 async def test_what_was_finished_all_the_same_is_finished(worker: Talk) -> None:
     await worker.run("look")
     await worker.progress()
-    await worker.say(pipe.Stop(id=1))
-    assert await worker.done() == pipe.Done(id=1, state="succeeded", result={"done": "anyway"})
+    await worker.say(protocol.Stop(id=1))
+    assert await worker.done() == protocol.Done(id=1, state="succeeded", result={"done": "anyway"})
     await worker.run("skip_when_stopped", id=2)
     await worker.progress()
-    await worker.say(pipe.Stop(id=2))
-    assert await worker.done(2) == pipe.Done(id=2, state="skipped", message="enough")
+    await worker.say(protocol.Stop(id=2))
+    assert await worker.done(2) == protocol.Done(id=2, state="skipped", message="enough")
 
 
 async def test_a_waiting_item_is_stopped_before_it_begins(worker: Talk, tmp_path: Path) -> None:
     await worker.run("stop", id=1)
     await worker.run(f"clean_up {tmp_path / 'note'}", id=2)
-    await worker.say(pipe.Stop(id=2), pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=2), protocol.Stop(id=1))
     assert await worker.done(1) == CANCELLED
-    assert await worker.done(2) == pipe.Done(id=2, state="cancelled")
+    assert await worker.done(2) == protocol.Done(id=2, state="cancelled")
     assert not (tmp_path / "note").exists()
     assert not worker.output(2).exists()
 
@@ -69,12 +69,12 @@ async def test_what_waits_can_be_recalled_while_another_runs(worker: Talk, tmp_p
     assert (await worker.progress()).id == 1, "it has begun"
     await worker.run(f"clean_up {tmp_path / 'note'}", id=2)
     await worker.run("return", id=3)
-    await worker.say(pipe.Recall(id=2), pipe.Recall(id=1), pipe.Recall(id=77))
-    while not isinstance(said := await worker.hear(), pipe.Returned):
-        assert isinstance(said, pipe.Progress), "the first goes on"
+    await worker.say(protocol.Recall(id=2), protocol.Recall(id=1), protocol.Recall(id=77))
+    while not isinstance(said := await worker.hear(), protocol.Returned):
+        assert isinstance(said, protocol.Progress), "the first goes on"
         assert said.id == 1
     assert said.id == 2
-    await worker.say(pipe.Stop(id=2), pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=2), protocol.Stop(id=1))
     assert await worker.done(1) == CANCELLED
     assert (await worker.done(3)).state == "succeeded"
     assert not (tmp_path / "note").exists()
@@ -82,7 +82,7 @@ async def test_what_waits_can_be_recalled_while_another_runs(worker: Talk, tmp_p
 
 async def test_stops_that_come_too_late_or_for_nobody_mean_nothing(worker: Talk) -> None:
     await worker.outcome("none")
-    await worker.say(pipe.Stop(id=1), pipe.Stop(id=77))
+    await worker.say(protocol.Stop(id=1), protocol.Stop(id=77))
     await worker.lives()
     assert (await worker.outcome("none", id=1)).state == "succeeded"
 
@@ -92,7 +92,7 @@ async def test_a_command_is_stopped_with_its_children(start: Start, tmp_path: Pa
     await worker.hear()
     await worker.run("a", kind="long")
     pids = [int(pid) for pid in (await _message(worker)).split()]
-    await worker.say(pipe.Stop(id=1))
+    await worker.say(protocol.Stop(id=1))
     assert await worker.done() == CANCELLED
     await soon(lambda: all_dead(pids))
 
@@ -143,14 +143,16 @@ def test_a_worker_whose_runner_does_not_read_ends_when_it_is_gone(tmp_path: Path
         str(Path(__file__).with_name("behaviour.py")),
     ]
     runs = [
-        pipe.Run(id=id, kind="behave", name="large", output=str(tmp_path / str(id)), options={"number": 60_000})
+        protocol.Run(
+            id=id, kind="behave", name="large", output=str(tmp_path / str(id)), options={"number": 60_000}
+        )
         for id in range(5)
     ]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin is not None
-        process.stdin.write(pipe.encode(*runs))
+        process.stdin.write(protocol.encode(*runs))
         process.stdin.flush()
         eventually((tmp_path / "1").exists)  # the second answer does not fit into the pipe, which holds 64 KiB
         process.stdin.close()

@@ -1,17 +1,21 @@
-"""One worker with what it was given: the item that it is at, and those sent ahead, since they seemed short.
+"""What one worker has been given: the item that it is at, and the short ones sent ahead.
 
-Where the first turns out to be long after all, the others are asked back. Decides when; what becomes of items is
-the runner's affair. Knows the worker's process (child.py), no store.
+Decides: when an item starts, has run too long, is asked back or stopped, and when the process is killed for it.
+Must not know: the store, what becomes of an item.
+Read on: claimed_item.py (an item's states), process.py (the worker process), prefetch.py (what is sent ahead).
+
+The first item is RUNNING and those behind it are SENT, in the order in which the worker takes them. When the first
+turns out to be long after all, the others are recalled. A LOST item keeps its place until the worker has answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from unstuck.runner import protocol as pipe
-from unstuck.runner.prefetch import ClaimedItem
+from unstuck.runner import protocol
+from unstuck.runner.claimed_item import ClaimedItem, ClaimState
 from unstuck.runner.process import WorkerProcess
 
 #: An item that takes so long is not short (seconds).
@@ -19,78 +23,123 @@ RECALL_S = 0.1
 
 
 class Assignment:
-    """Items by run, in the order in which the worker takes them."""
+    """Made for one process; `close()` when it is gone."""
 
-    def __init__(
-        self, process: WorkerProcess, limit_s: Callable[[ClaimedItem], float | None], grace_s: float
-    ) -> None:
+    def __init__(self, process: WorkerProcess, grace_s: float, limit_s: float | None = None) -> None:
         self.process = process
-        self._limit_s = limit_s
+        self.kinds = {info.name: info for info in process.kinds}
         self._grace_s = grace_s
-        self._given: dict[int, ClaimedItem] = {}
-        self._look: asyncio.TimerHandle | None = None
+        self._limit_s = limit_s
+        self._items: dict[int, ClaimedItem] = {}  # by run id
+        self._recall_timer: asyncio.TimerHandle | None = None
+        self._limit_timer: asyncio.TimerHandle | None = None
 
     @property
     def current(self) -> ClaimedItem | None:
-        """What it is at."""
-        return next(iter(self._given.values()), None)
+        """The item that the worker is at, as far as it was heard."""
+        return next(iter(self._items.values()), None)
 
     @property
     def ahead(self) -> list[ClaimedItem]:
-        """What it has not begun."""
-        return list(self._given.values())[1:]
+        """The items that it has not begun."""
+        return list(self._items.values())[1:]
 
     @property
     def current_is_slow(self) -> bool:
-        """What it is at has proved long: nothing shall wait behind it."""
-        first = self.current
-        return first is not None and time.monotonic() - first.began_at >= RECALL_S
+        """The current item has proved long (or is lost): nothing shall wait behind it."""
+        current = self.current
+        return current is not None and time.monotonic() - current.began_at >= RECALL_S
 
-    def assign(self, some: Sequence[tuple[ClaimedItem, pipe.Run]]) -> None:
+    def assign(self, runs: Sequence[tuple[ClaimedItem, protocol.Run]]) -> None:
         """Have these worked on after what it has."""
-        for held, run in some:
-            held.run_id, held.process = run.id, self.process
-            self._given[run.id] = held
-        self.process.send_runs([run for _, run in some])
-        if len(self._given) > 1 and self._look is None:
-            self._look_later()
+        for item, run in runs:
+            item.send(run.id, self)
+            self._items[run.id] = item
+        self.process.send(*(run for _, run in runs))
+        self._start_current()
+        if len(self._items) > 1 and self._recall_timer is None:
+            self._schedule_recall()
 
-    def start_current(self) -> ClaimedItem | None:
-        """What the worker is at, as far as it was heard; from now on its time counts."""
-        first = self.current
-        if first is not None and not first.began_at:
-            # Not the loop's clock, which counts milliseconds.
-            first.began_at, first.started_at = time.monotonic(), time.time()
-            if (limit_s := self._limit_s(first)) is not None:
-                first.limit = asyncio.get_running_loop().call_later(limit_s, self._overrun, first, limit_s)
-        return first
+    def finish_current(self) -> None:
+        """The worker is done with its current item, and takes the next."""
+        current = self.current
+        assert current is not None
+        self._remove(current.run_id)
 
-    def get(self, run_id: int) -> ClaimedItem | None:
-        return self._given.get(run_id)
+    def take_back(self, run_id: int) -> list[ClaimedItem]:
+        """Take the item of this run back from the worker; none where it has no such run, or the item is lost."""
+        return _taken_back([self._remove(run_id)] if run_id in self._items else [])
 
-    def remove(self, held: ClaimedItem) -> None:
-        """It is done, or came back."""
-        del self._given[held.run_id]
-        if held.limit is not None:
-            held.limit.cancel()
+    def close(self) -> tuple[ClaimedItem | None, list[ClaimedItem]]:
+        """Let go of everything: the item that the worker was at, and those that it had not begun."""
+        current, ahead = self.current, self.ahead
+        self._items.clear()
+        for timer in (self._recall_timer, self._limit_timer):
+            if timer is not None:
+                timer.cancel()
+        return current, _taken_back(ahead)
 
-    def close(self) -> None:
-        if self._look is not None:
-            self._look.cancel()
+    # -- what a ClaimedItem asks for (claimed_item.Worker)
 
-    def _overrun(self, held: ClaimedItem, limit_s: float) -> None:
-        if not held.stopped:
-            held.exceeded_limit_s = limit_s
-            self.process.stop(held.run_id, self._grace_s)
+    def stop(self, run_id: int) -> None:
+        """Have the item given back, or stopped; kill the process if it is still at it after the grace."""
+        if run_id in self._items:
+            self.process.send(protocol.Recall(id=run_id), protocol.Stop(id=run_id))
+            asyncio.get_running_loop().call_later(self._grace_s, self._stop_by_force, run_id)
 
-    def _look_later(self) -> None:
-        self._look = asyncio.get_running_loop().call_later(RECALL_S, self._recall)
+    def drop(self, run_id: int) -> None:
+        """As `stop`, without grace for the current item."""
+        if self._is_current(run_id):
+            self.process.kill()
+        else:
+            self.stop(run_id)
+
+    # -- inside
+
+    def _is_current(self, run_id: int) -> bool:
+        return next(iter(self._items), None) == run_id
+
+    def _stop_by_force(self, run_id: int) -> None:
+        if self._is_current(run_id):
+            self.process.kill()
+        elif run_id in self._items:  # the worker's answer to the recall is late, or it has yet to come to the item
+            asyncio.get_running_loop().call_later(self._grace_s, self._stop_by_force, run_id)
+
+    def _remove(self, run_id: int) -> ClaimedItem:
+        if self._is_current(run_id) and self._limit_timer is not None:
+            self._limit_timer.cancel()
+        item = self._items.pop(run_id)
+        self._start_current()
+        return item
+
+    def _start_current(self) -> None:
+        item = self.current
+        if item is None or item.state is not ClaimState.SENT:
+            return
+        item.start(time.monotonic(), time.time())  # not the loop's clock, which counts milliseconds
+        limit_s = self._limit_of(item)
+        if limit_s is not None:
+            self._limit_timer = asyncio.get_running_loop().call_later(limit_s, item.exceed_limit, limit_s)
+
+    def _limit_of(self, item: ClaimedItem) -> float | None:
+        limits = (item.work.limit_s, self.kinds[item.work.kind].limit_s)
+        return min((limit for limit in limits if limit is not None), default=self._limit_s)
+
+    def _schedule_recall(self) -> None:
+        self._recall_timer = asyncio.get_running_loop().call_later(RECALL_S, self._recall)
 
     def _recall(self) -> None:
-        self._look = None
+        self._recall_timer = None
         ahead = self.ahead
         if ahead and not self.current_is_slow:
-            self._look_later()
+            self._schedule_recall()
             return
-        for held in reversed(ahead):  # each goes back to the front
-            self.process.recall(held.run_id)
+        for item in reversed(ahead):  # each goes back to the front
+            self.process.send(protocol.Recall(id=item.run_id))
+
+
+def _taken_back(items: Sequence[ClaimedItem]) -> list[ClaimedItem]:
+    held = [item for item in items if item.held]
+    for item in held:
+        item.take_back()
+    return held

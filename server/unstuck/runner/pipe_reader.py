@@ -1,8 +1,11 @@
-"""What a worker says, as its runner hears it: it lies in the pipe until somebody listens.
+"""Reads a worker's messages from its pipe, on demand instead of on every wake-up.
 
-Decides when the pipe is looked at: when it is asked for, and not before. A stream reader is woken by each of the
-hundred ends that short items have while the runner is busy, and so is whoever sleeps beside it; here they cost
-one read. Knows pipe.py's messages; no process.
+Decides: when the pipe is read, how much at once, and when a line is too long.
+Must not know: processes, items.
+Read on: protocol.py (the messages), process.py (the one reader).
+
+A stream reader is woken by each of the hundred ends that short items have while the runner is busy, and so is
+every task beside it; here they lie in the pipe and cost one read.
 """
 
 from __future__ import annotations
@@ -14,44 +17,44 @@ import os
 
 import msgspec
 
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 
-#: What the pipe shall hold, and what is read at once (bytes): a worker that has filled it waits until it is
-#: listened to. With the usual 64 KiB, results of 20 KB took 0.9 ms each instead of 0.2.
-ROOM = 1024 * 1024
+#: The pipe's capacity, and the size of a read (bytes): a worker that has filled it waits until it is read. With
+#: the usual 64 KiB, results of 20 KB took 0.9 ms each instead of 0.2.
+CAPACITY = 1024 * 1024
 
 
 class PipeReader:
-    """The runner's end of a pipe, whose other end is `mouth`; whoever gave that away closes it here."""
+    """The runner's end of a pipe. `write_fd` is the child's: call `close_write_end()` after it was inherited."""
 
     def __init__(self) -> None:
-        self._read_fd, self.write_fd = os.pipe()  # neither is inherited, but by whom it is given to
+        self._read_fd, self.write_fd = os.pipe()  # not inheritable, but by a child that it is passed to
         os.set_blocking(self._read_fd, False)
-        with contextlib.suppress(OSError, AttributeError):  # not on every system, not for everybody
-            fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, ROOM)
-        self._buffer = memoryview(bytearray(ROOM))  # os.read would take 20 µs each time to get as much memory
+        with contextlib.suppress(OSError, AttributeError):  # not on every system, not for every user
+            fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, CAPACITY)
+        self._buffer = memoryview(bytearray(CAPACITY))  # os.read takes 20 µs to allocate as much
         self._unread = b""
 
-    async def read_messages(self) -> list[pipe.ToRunner]:
-        """All that was said, at least one message; none when nothing more will be.
-        Raises msgspec.DecodeError where something is no message."""
-        while heard := await self._read():
-            lines, end, self._unread = (self._unread + heard).rpartition(b"\n")
-            if end and (said := pipe.decode_for_runner(lines)):
-                return said
-            if len(self._unread) > pipe.LINE_LIMIT:
+    async def read_messages(self) -> list[protocol.ToRunner]:
+        """All messages that are there, at least one; none at the end of the pipe.
+        Raises msgspec.DecodeError where a line is no message."""
+        while data := await self._read():
+            lines, end, self._unread = (self._unread + data).rpartition(b"\n")
+            if end and (messages := protocol.decode_for_runner(lines)):
+                return messages
+            if len(self._unread) > protocol.LINE_LIMIT:
                 raise msgspec.DecodeError("a line without an end")
         return []
 
     def close(self) -> None:
-        """Hear nothing more. May be called again."""
+        """Close both ends. May be called again."""
         for descriptor in (self._read_fd, self.write_fd):
             if descriptor >= 0:
                 os.close(descriptor)
         self._read_fd = self.write_fd = -1
 
     def close_write_end(self) -> None:
-        """The worker has it, and is to be the only one."""
+        """Leave the other end to the child alone, so that its death ends the pipe."""
         os.close(self.write_fd)
         self.write_fd = -1
 
@@ -63,10 +66,9 @@ class PipeReader:
                 await self._wait_readable()
 
     async def _wait_readable(self) -> None:
-        """Until there is something to read."""
-        loop, something = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._read_fd, something.set)
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._read_fd, readable.set)
         try:
-            await something.wait()
+            await readable.wait()
         finally:
             loop.remove_reader(self._read_fd)

@@ -1,9 +1,10 @@
-"""What runner and worker say to each other: one JSON object a line, told apart by its "type".
+"""The messages between runner and worker: one JSON object a line, told apart by its "type".
 
 Decides: the messages, their fields, their limits and the worker's exit codes.
-Must not know: processes, stores, or anybody's code. Both ends import this file, and nothing else is agreed.
+Must not know: processes, stores, user code. Both ends import this file, and nothing else is agreed.
+Read on: worker.py (one end), process.py and assignment.py (the other).
 
-    runner → worker   run · stop · recall · (end of file: end at once, with everything that you started)
+    runner → worker   run · stop · recall · (end of file: end at once, with all that was started)
     worker → runner   hello or failed, once · then progress…, done for each item, in the order of the runs · back
 """
 
@@ -18,11 +19,11 @@ from unstuck.kinds.option import KindInfo
 MESSAGE_LIMIT = 500  # characters of a progress message, and of a reason for skipping
 ERROR_LIMIT = 2_500  # characters of an error's message: room for the last 2 KB of a command's stderr
 RESULT_LIMIT = 64 * 1024  # bytes of an item's result as JSON; more belongs into a result file
-# A reader may refuse longer lines. A result is the largest thing said, except for the list of the kinds.
+# A reader may refuse longer lines. A result is the largest part of a message, except for the list of kinds.
 LINE_LIMIT = 1024 * 1024  # bytes
 
-# The worker's own exit codes; every other one is a crash.
-WORKER_LOAD_FAILED = 2  # after saying `failed`
+# The worker's own exit codes; any other is a crash.
+WORKER_LOAD_FAILED = 2  # after a `failed` message
 WORKER_OUT_OF_MEMORY = 75  # EX_TEMPFAIL: nothing was answered, another attempt may fare better
 WORKER_MISUNDERSTOOD = 76  # EX_PROTOCOL: a line that is no message; the log shows it
 
@@ -42,13 +43,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
-    """Stop this item, running or still waiting. For one that is done it means nothing."""
+    """Stop this item, running or still waiting. Ignored for an item that is done."""
 
     id: int
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
-    """Give this item back, if it has not begun. For one that runs or is done it means nothing."""
+    """Give this item back, if it has not begun. Ignored for an item that runs or is done."""
 
     id: int
 
@@ -67,7 +68,7 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
-    """How far an item is: 0 to 1, null where not known. `message` is the newest one given, null where none was."""
+    """How far an item is: 0 to 1, null if not known. `message` is the newest one given, null if there was none."""
 
     id: int
     fraction: float | None = None
@@ -83,7 +84,7 @@ class ItemError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """How an item ended; nothing more is said about it. `file` is the name of a regular file inside `output`."""
+    """How an item ended; its last message. `file` is the name of a regular file inside `output`."""
 
     id: int
     state: ItemState
@@ -108,22 +109,22 @@ _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 
 
 def encode(*messages: ToWorker | ToRunner) -> bytes:
-    """Each with its line end. JSON escapes line ends inside texts, so one message is always one line."""
+    """One line for each message; JSON escapes line ends inside texts."""
     return _encoder.encode_lines(messages)
 
 
-def decode_for_worker(encode: bytes) -> list[ToWorker]:
-    """What the runner said in whole lines. Raises msgspec.DecodeError where one is no message."""
-    return _to_worker.decode_lines(encode)
+def decode_for_worker(lines: bytes) -> list[ToWorker]:
+    """The runner's messages in these whole lines. Raises msgspec.DecodeError if a line is no message."""
+    return _to_worker.decode_lines(lines)
 
 
-def decode_for_runner(encode: bytes) -> list[ToRunner]:
-    """What the worker said in whole lines. Raises msgspec.DecodeError where one is no message."""
-    return _to_runner.decode_lines(encode)
+def decode_for_runner(lines: bytes) -> list[ToRunner]:
+    """The worker's messages in these whole lines. Raises msgspec.DecodeError if a line is no message."""
+    return _to_runner.decode_lines(lines)
 
 
 def fit_text(text: str, limit: int) -> str:
-    """The text as it may be sent: at most `limit` characters, and nothing that UTF-8 or a database refuses."""
+    """The text cut to `limit` characters, without what UTF-8 or a database refuses."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,14 +1,14 @@
 """The child process: runs the code of kinds on one item after another.
 
+Decides: how user code is kept away from the protocol, and how its end, whatever it is, becomes one `done`.
+Must not know: the server, jobs, leases.
+Read on: protocol.py (the messages), process.py (the runner's side), kinds/report.py (user code's side).
+
     python -m unstuck.runner.worker [--app APP] [--command NAME=LINE]… [--memory MIB]
 
-Decides: how user code is kept away from the protocol, and how its end, whatever it is, becomes one `done`.
-Must not know: the server, jobs, leases. It obeys the messages of pipe.py; its runner starts it as the leader
-of a session of its own, and kills its process group when it is gone or does not obey.
-
-User code has the main thread, where signals and most libraries expect it. One thread listens, so that a stop
-is heard while the code works; one passes on the reports that were held back. When the runner is gone, the
-whole process group is killed: nothing that was started here goes on unwatched.
+User code has the main thread, where signals and most libraries expect it. One thread reads messages, so that a
+stop takes effect while the code works; one forwards the reports that were held back. The process leads a session
+of its own. When the runner is gone it kills its process group: nothing that was started here goes on unwatched.
 """
 
 from __future__ import annotations
@@ -46,65 +46,65 @@ from unstuck.kinds import (
     load,
 )
 from unstuck.kinds.report import REPORT_INTERVAL
-from unstuck.runner import protocol as pipe
+from unstuck.runner import protocol
 
-#: What is reported so early waits, up to REPORT_INTERVAL: most often the item's end comes first (seconds).
+#: A report so early in an item waits, up to REPORT_INTERVAL: most often the item's end comes first (seconds).
 SHORT_S = 0.01
-#: Heard at once (bytes): all that a pipe holds.
-READ = 65_536
+#: Size of a read: as much as a pipe holds.
+READ_BYTES = 65_536
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = _parse(arguments)
-    line = Channel()
-    _settle(options.memory)
+    channel = Channel()
+    _set_up(options.memory)
     try:
         kinds = load(options.app, options.command)
-        line.send(_hello(kinds))
+        channel.send(_hello(kinds))
     except LoadError as error:
         if error.__cause__:
             _log_exception(f"{options.app or options.command} could not be loaded", error.__cause__)
-        line.send(pipe.LoadFailed(message=pipe.fit_text(str(error), pipe.ERROR_LIMIT)))
-        os._exit(pipe.WORKER_LOAD_FAILED)  # and not sys.exit(), which waits for threads of the user's module
-    _or_end(Worker(line, kinds).work)
+        channel.send(protocol.LoadFailed(message=protocol.fit_text(str(error), protocol.ERROR_LIMIT)))
+        os._exit(protocol.WORKER_LOAD_FAILED)  # and not sys.exit(), which waits for threads of the user's module
+    _or_end(Worker(channel, kinds).work)
 
 
-def _hello(kinds: dict[str, Kind]) -> pipe.Hello:
-    hello = pipe.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values()))
-    if len(pipe.encode(hello)) > pipe.LINE_LIMIT:
-        raise LoadError(f"the descriptions of the kinds have more than {pipe.LINE_LIMIT} bytes: shorten them")
+def _hello(kinds: dict[str, Kind]) -> protocol.Hello:
+    hello = protocol.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values()))
+    if len(protocol.encode(hello)) > protocol.LINE_LIMIT:
+        raise LoadError(f"the descriptions of the kinds have more than {protocol.LINE_LIMIT} bytes: shorten them")
     return hello
 
 
 class Channel:
     """Both directions of the protocol, on descriptors that user code does not meet.
 
-    From here on, descriptor 0 is empty and 1 is the log: a print() of user code cannot corrupt the protocol.
+    Making one empties descriptor 0 and turns 1 into the log: a print() of user code cannot corrupt the protocol.
     """
 
     def __init__(self) -> None:
-        self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: a command that is started does not get them
-        self._speaking = threading.Lock()
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
+        self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: commands do not get them
+        self._sending = threading.Lock()
+        empty = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(empty, 0)
+        os.close(empty)
         os.dup2(2, 1)
-        # What user code forks would keep them open, and the runner would not see this process end.
+        # A fork of user code would keep them open, and the runner would not see this process end.
         os.register_at_fork(after_in_child=self._close)
 
-    def received(self) -> Iterator[list[pipe.ToWorker]]:
-        """What the runner says, until it is gone."""
+    def received(self) -> Iterator[list[protocol.ToWorker]]:
+        """The runner's messages, as they come, until it is gone."""
         unread = b""
-        while heard := os.read(self._in, READ):
-            # What has no end when the runner is gone was its death in the middle of a sentence.
-            lines, end, unread = (unread + heard).rpartition(b"\n")
+        while data := os.read(self._in, READ_BYTES):
+            # A line that is left without an end is the runner's death in the middle of it.
+            lines, end, unread = (unread + data).rpartition(b"\n")
             if end:
-                yield pipe.decode_for_worker(lines)
+                yield protocol.decode_for_worker(lines)
 
-    def send(self, message: pipe.ToRunner) -> None:
+    def send(self, message: protocol.ToRunner) -> None:
         try:
-            with self._speaking:
-                rest = pipe.encode(message)
+            with self._sending:
+                rest = protocol.encode(message)
                 while rest:
                     rest = rest[os.write(self._out, rest) :]
         except BrokenPipeError:
@@ -117,20 +117,20 @@ class Channel:
 
 
 class Worker:
-    """Works on the runs that it hears of, in their order."""
+    """Works on runs in the order in which they come."""
 
-    def __init__(self, line: Channel, kinds: dict[str, Kind]) -> None:
-        self._line, self._kinds = line, kinds
+    def __init__(self, channel: Channel, kinds: dict[str, Kind]) -> None:
+        self._channel, self._kinds = channel, kinds
         self._order: queue.SimpleQueue[int] = queue.SimpleQueue()
-        #: Who takes a run out of here has it: either it is worked on, or it goes back.
-        self._waiting: dict[int, tuple[pipe.Run, Report]] = {}
+        #: The thread that takes a run out of here has it: either it is worked on, or it goes back.
+        self._waiting: dict[int, tuple[protocol.Run, Report]] = {}
         self._reports: dict[int, Report] = {}  # of the runs that are not done; a stop finds its item here
         self._busy = threading.Event()
         self._current: Report | None = None
 
     def work(self) -> NoReturn:
-        for duty in (self._listen, self._forward):
-            threading.Thread(target=_or_end, args=(duty,), name=f"unstuck {duty.__name__}", daemon=True).start()
+        for loop in (self._listen, self._forward):
+            threading.Thread(target=_or_end, args=(loop,), name=f"unstuck {loop.__name__}", daemon=True).start()
         home = os.open(".", os.O_RDONLY)
         while True:
             if self._order.empty():  # and not after each item: an Event costs 2 µs to set and clear
@@ -147,27 +147,27 @@ class Worker:
             report.close()
             del self._reports[run.id]
             os.fchdir(home)  # the code may have left it
-            # At once, not together with the next ones: those may be the end of this process.
-            self._line.send(done)
+            # At once, not together with the next ones: those may be the death of this process.
+            self._channel.send(done)
 
     def _listen(self) -> None:
-        for messages in self._line.received():
+        for messages in self._channel.received():
             for message in messages:
                 self._handle(message)
 
-    def _handle(self, message: pipe.ToWorker) -> None:
-        if isinstance(message, pipe.Run):
-            send = partial(self._progressed, message.id)
+    def _handle(self, message: protocol.ToWorker) -> None:
+        if isinstance(message, protocol.Run):
+            send = partial(self._send_progress, message.id)
             report = Report(message.name, message.output, message.attempt, send, prepare=_prepare)
             self._reports[message.id] = report
             self._waiting[message.id] = (message, report)
             self._order.put(message.id)
-        elif isinstance(message, pipe.Recall):
+        elif isinstance(message, protocol.Recall):
             if self._waiting.pop(message.id, None):
                 del self._reports[message.id]
-                self._line.send(pipe.Returned(id=message.id))
-        elif found := self._reports.get(message.id):
-            found.cancel()
+                self._channel.send(protocol.Returned(id=message.id))
+        elif running := self._reports.get(message.id):
+            running.cancel()
 
     def _forward(self) -> None:
         while self._busy.wait():
@@ -175,13 +175,13 @@ class Worker:
             if self._current:
                 self._current.pass_on()
 
-    def _progressed(self, run_id: int, fraction: float | None, message: str | None) -> None:
-        text = None if message is None else pipe.fit_text(message, pipe.MESSAGE_LIMIT)
-        self._line.send(pipe.Progress(id=run_id, fraction=fraction, message=text))
+    def _send_progress(self, run_id: int, fraction: float | None, message: str | None) -> None:
+        text = None if message is None else protocol.fit_text(message, protocol.MESSAGE_LIMIT)
+        self._channel.send(protocol.Progress(id=run_id, fraction=fraction, message=text))
 
 
-def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
-    """Run the kind's code on one item; whichever way it ends. Only MemoryError is raised."""
+def attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protocol.Done:
+    """Run the kind's code on one item; every way to end is an answer. Raises only MemoryError."""
     kind = kinds.get(run.kind)
     try:
         if report.cancelled:
@@ -193,16 +193,18 @@ def attempt(kinds: dict[str, Kind], run: pipe.Run, report: Report) -> pipe.Done:
     except MemoryError:
         raise
     except Skip as reason:
-        return pipe.Done(id=run.id, state="skipped", message=pipe.fit_text(str(reason), pipe.MESSAGE_LIMIT))
+        return protocol.Done(
+            id=run.id, state="skipped", message=protocol.fit_text(str(reason), protocol.MESSAGE_LIMIT)
+        )
     except BaseException as error:  # noqa: BLE001 (sys.exit() in user code must not end the worker)
         if report.cancelled:
             if not isinstance(error, Cancelled):
                 _log_exception(f"{run.name!r} failed while it was stopped", error)
-            return pipe.Done(id=run.id, state="cancelled")
-        return pipe.Done(id=run.id, state="failed", error=_error(run, kind, error))
+            return protocol.Done(id=run.id, state="cancelled")
+        return protocol.Done(id=run.id, state="failed", error=_error(run, kind, error))
 
 
-def _fit(kind: Kind | None, run: pipe.Run) -> Kind:
+def _fit(kind: Kind | None, run: protocol.Run) -> Kind:
     if kind is None:
         raise Failed(f"this worker knows no kind {run.kind!r}: was it removed since?", code="unknown_kind")
     if run.input is None and kind.info.needs_file:
@@ -211,7 +213,7 @@ def _fit(kind: Kind | None, run: pipe.Run) -> Kind:
 
 
 def _prepare(output: Path) -> None:
-    """Make the folder, or empty it of what an earlier attempt left."""
+    """Make the folder for results, or empty it of what an earlier attempt left."""
     try:
         output.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in os.scandir(output):
@@ -225,26 +227,26 @@ def _prepare(output: Path) -> None:
         raise Transient(f"the folder for results cannot be used: {error}", code="output_unusable") from error
 
 
-def _succeeded(run_id: int, returned: object, report: Report) -> pipe.Done:
+def _succeeded(run_id: int, returned: object, report: Report) -> protocol.Done:
     match returned:
         case None:
-            return pipe.Done(id=run_id, state="succeeded")
+            return protocol.Done(id=run_id, state="succeeded")
         case Path():
-            return pipe.Done(id=run_id, state="succeeded", file=_file_name(returned, report.output))
+            return protocol.Done(id=run_id, state="succeeded", file=_file_name(returned, report.output))
         case dict():
-            return pipe.Done(id=run_id, state="succeeded", result=_result(returned))
+            return protocol.Done(id=run_id, state="succeeded", result=_result(returned))
     raise Failed(f"the kind returned {type(returned).__name__}, not a dict, a Path or None", code="bad_result")
 
 
 def _result(returned: dict[object, object]) -> dict[str, object]:
-    """The result as JSON will have it."""
+    """The result as it reads after its way through JSON."""
     try:
         encoded = msgspec.json.encode(returned)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Failed(f"the kind's result cannot be written as JSON: {error}", code="bad_result") from error
-    if len(encoded) > pipe.RESULT_LIMIT:
+    if len(encoded) > protocol.RESULT_LIMIT:
         raise Failed(
-            f"the kind's result has {len(encoded)} bytes as JSON, the limit is {pipe.RESULT_LIMIT}: "
+            f"the kind's result has {len(encoded)} bytes as JSON, the limit is {protocol.RESULT_LIMIT}: "
             "write it to a file in report.output and return its path",
             code="result_too_large",
         )
@@ -266,35 +268,36 @@ def _file_name(returned: Path, output: Path) -> str:
     return returned.name
 
 
-def _error(run: pipe.Run, kind: Kind | None, error: BaseException) -> pipe.ItemError:
+def _error(run: protocol.Run, kind: Kind | None, error: BaseException) -> protocol.ItemError:
     transient = kind is not None and isinstance(error, kind.transient)
     match error:
         case Failed():
-            message = pipe.fit_text(str(error), pipe.ERROR_LIMIT)
-            return pipe.ItemError(code=error.code, message=message, transient=error.transient or transient)
+            message = protocol.fit_text(str(error), protocol.ERROR_LIMIT)
+            return protocol.ItemError(code=error.code, message=message, transient=error.transient or transient)
         case InvalidOptions():
-            return pipe.ItemError(code="invalid_options", message=pipe.fit_text(str(error), pipe.MESSAGE_LIMIT))
+            message = protocol.fit_text(str(error), protocol.MESSAGE_LIMIT)
+            return protocol.ItemError(code="invalid_options", message=message)
         case SystemExit():
             text = f"SystemExit: the code called sys.exit({error.code!r}); a kind returns or raises instead"
         case Cancelled():
-            text = "Cancelled: raised though nobody asked to stop; a kind ends by unstuck.Skip or unstuck.Failed"
+            text = "Cancelled: raised without a request to stop; a kind ends by unstuck.Skip or unstuck.Failed"
         case _:
-            text = f"{type(error).__name__}: {_words(error)}"
+            text = f"{type(error).__name__}: {_text_of(error)}"
     _log_exception(f"{run.kind} failed on {run.name!r}", error)
-    where = pipe.fit_text("" if kind is None else _where(kind, error), pipe.MESSAGE_LIMIT // 2)
-    message = pipe.fit_text(text, pipe.MESSAGE_LIMIT - len(where)) + where
-    return pipe.ItemError(code="exception", message=message, transient=transient)
+    where = protocol.fit_text("" if kind is None else _where(kind, error), protocol.MESSAGE_LIMIT // 2)
+    message = protocol.fit_text(text, protocol.MESSAGE_LIMIT - len(where)) + where
+    return protocol.ItemError(code="exception", message=message, transient=transient)
 
 
 def _where(kind: Kind, error: BaseException) -> str:
-    """The traceback in short: the last line of the kind's own file that led there; the log has all of it."""
+    """The traceback in short: the last line of the kind's own file in it; the log has all of it."""
     code = getattr(inspect.unwrap(kind.work), "__code__", None)
     file = code.co_filename if code else None
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
     return f" ({os.path.basename(file)}, line {lines[-1]})" if file and lines else ""
 
 
-def _words(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:  # noqa: BLE001 (str() of a foreign exception is foreign code)
@@ -311,16 +314,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _settle(memory_mib: int) -> None:
-    """Limits, signals and streams as user code shall find them."""
+def _set_up(memory_mib: int) -> None:
+    """Set limits, signals and streams as user code is to find them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends its workers
     faulthandler.enable()  # a crash in C code leaves its traceback in the log
-    # Lines reach the log when they are printed, whatever characters they have, even if the process is killed next.
+    # A line reaches the log when it is printed, whatever its characters, even if the process is killed next.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     _limit(resource.RLIMIT_CORE, 0)
     if memory_mib > 0:
-        # DATA counts what is written to; AS also counts reserved and mapped addresses, of which libraries with
-        # threads take gigabytes that they never use.
+        # DATA counts memory that is written to; AS also counts reserved and mapped addresses, of which libraries
+        # with threads take gigabytes that they never use.
         _limit(getattr(resource, "RLIMIT_DATA", resource.RLIMIT_AS), memory_mib * 1024 * 1024)
 
 
@@ -331,16 +334,16 @@ def _limit(what: int, amount: int) -> None:
     resource.setrlimit(what, (amount, amount))
 
 
-def _or_end(duty: Callable[[], object]) -> NoReturn:
-    """Do a duty without which the worker is of no use, and end the worker with it."""
+def _or_end(loop: Callable[[], object]) -> NoReturn:
+    """Run a loop without which the worker is of no use, and end the worker with it."""
     try:
-        duty()
+        loop()
     except MemoryError:
         # Nothing that needs memory, and no answer: the runner sees the exit code.
-        os._exit(pipe.WORKER_OUT_OF_MEMORY)
+        os._exit(protocol.WORKER_OUT_OF_MEMORY)
     except msgspec.DecodeError as error:
-        _log_exception("the runner said what is no message", error)
-        os._exit(pipe.WORKER_MISUNDERSTOOD)
+        _log_exception("a line from the runner is no message", error)
+        os._exit(protocol.WORKER_MISUNDERSTOOD)
     except BaseException as error:  # noqa: BLE001 (it is logged, and the process ends)
         _log_exception("the worker itself failed", error)
     _end()
@@ -348,7 +351,7 @@ def _or_end(duty: Callable[[], object]) -> NoReturn:
 
 def _end() -> NoReturn:
     """End now, with all that user code started in this process group."""
-    if os.getpgrp() == os.getpid():  # else it was started by hand, and the group is somebody's shell
+    if os.getpgrp() == os.getpid():  # else it was started by hand, and the group is a shell's
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
@@ -357,7 +360,7 @@ def _log_exception(what: str, error: BaseException) -> None:
     """To descriptor 2 and not to sys.stderr, which user code may have replaced or closed."""
     trace = "".join(traceback.format_exception(error))
     text = f"unstuck worker {os.getpid()}: {what}\n{trace}"
-    with contextlib.suppress(OSError):  # nobody reads the log any more
+    with contextlib.suppress(OSError):  # the log is no longer read
         os.write(2, text.encode("utf-8", "backslashreplace"))
 
 

@@ -116,6 +116,20 @@ class Overview:
     webhooks: Mapping[str, int] = field(default_factory=dict)
 
 
+class WorkQueue(Protocol):
+    """The part of a Store that a runner needs; see there."""
+
+    def on_commit(self, listener: CommitListener) -> None: ...
+
+    async def claim(
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
+    ) -> list[WorkItem]: ...
+
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]: ...
+
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = ()) -> SweepResult: ...
+
+
 class Store(Protocol):
     """Every method may raise StoreUnavailable; then nothing was changed."""
 
