@@ -307,7 +307,6 @@ class Hub:
 
     async def close(self) -> None:
         """Ask the store for nothing more, since it is about to close."""
-        self._queue.clear()
         tasks = [job.task for job in self._registry.jobs.values() if job.task is not None]
         for job in self._registry.jobs.values():
             job.close()
