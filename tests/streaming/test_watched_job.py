@@ -17,7 +17,6 @@ from unstuck.streaming.watched_job import (
     QUEUED,
     READING,
     SCHEDULED,
-    Loaded,
     Phase,
     WatchedJob,
     WrongTransition,
@@ -62,7 +61,7 @@ def take(job: WatchedJob, phase: Phase, task: asyncio.Task[None]) -> None:
         SCHEDULED: lambda: job.schedule(timer.when(), timer),
         QUEUED: job.enqueue,
         READING: lambda: job.read(task),
-        LOADED: lambda: job.load(Loaded(((), True), None)),
+        LOADED: lambda: job.load((None, (), ((), True))),
         CLOSED: job.close,
     }
     steps[phase]()

@@ -192,11 +192,12 @@ class Hub:
                 if not self._broadcast_cached(job):
                     self._start_reading(job)
                     return
-            elif loaded.snapshot is None:
-                self._broadcast_gone(job)
-                return
             else:
-                self._broadcast(job, loaded.snapshot, loaded.items, loaded.recipients)
+                snapshot, items, recipients = loaded
+                if snapshot is None:
+                    self._broadcast_gone(job)
+                    return
+                self._broadcast(job, snapshot, items, recipients)
         except Exception:  # noqa: BLE001 – logged; whatever broke, the viewers wait for the newest state
             self._failed(job)
         else:
@@ -235,13 +236,13 @@ class Hub:
         try:
             snapshot = await self._store.snapshot(job.job_id)
         except JobNotFound:
-            return Loaded(recipients, None)
+            return None, (), recipients
         if not self._wants_items(job, snapshot.job):
-            return Loaded(recipients, snapshot)
+            return snapshot, (), recipients
         items = await self._store.items(
             job.job_id, after_seq=job.seq, after_index=snapshot.job.total, limit=ITEMS_SHOWN + 1
         )
-        return Loaded(recipients, snapshot, items)
+        return snapshot, items, recipients
 
     def _wants_items(self, job: WatchedJob, newest: Job) -> bool:
         return 0 < job.seq < newest.seq and job.want_items > 0  # new viewers get no item events
@@ -306,7 +307,6 @@ class Hub:
 
     async def close(self) -> None:
         """Ask the store for nothing more, since it is about to close."""
-        self._queue.clear()
         tasks = [job.task for job in self._registry.jobs.values() if job.task is not None]
         for job in self._registry.jobs.values():
             job.close()

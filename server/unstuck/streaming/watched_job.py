@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from math import inf
-from typing import NamedTuple
 
 from unstuck.jobs.job import Item
 from unstuck.jobs.snapshot import Snapshot
@@ -53,16 +52,10 @@ class WrongTransition(RuntimeError):
 
 
 #: For which viewers the store is asked: those that joined since it was last asked, and whether for all others too.
-#: A plain tuple, since one is made with each change and a named one takes five times as long.
 Recipients = tuple[Sequence[Subscription], bool]
-
-
-class Loaded(NamedTuple):
-    """What a task has read: the snapshot (None: there is no such job) and the items that changed."""
-
-    recipients: Recipients
-    snapshot: Snapshot | None
-    items: Sequence[Item] = ()
+#: What a task has read: the snapshot (None: there is no such job), the items that changed, and for which viewers.
+#: Both are plain tuples: they are made with each change, and named ones take five times as long.
+Loaded = tuple[Snapshot | None, Sequence[Item], Recipients]
 
 
 class WatchedJob:
