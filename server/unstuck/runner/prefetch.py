@@ -153,7 +153,6 @@ class Prefetch:
     async def run(self) -> None:
         """Claim when items are wanted, or soon will be."""
         self.put_back(self.strays())
-        self._wanted.set()  # a claim that broke was wanted
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -176,6 +175,9 @@ class Prefetch:
             claimed = await self._store.claim(base, self._items.lease_s, self._worker, short)
         except StoreUnavailable:
             claimed = []  # the store has logged it, and is asked again soon
+        except Exception:
+            self._wanted.set()  # it still is, when this loop is started again
+            raise
         if not newcomer:
             self._refill_below = len(claimed) // 2 if len(claimed) > base else 0
         self._add([ClaimedItem(work) for work in claimed])

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from unstuck.errors import StoreUnavailable, UnstuckError
 from unstuck.jobs.job import Finish, Release, Report
