@@ -32,7 +32,7 @@ def wrongs(verdicts: list[Verdict]) -> list[str]:
     return [f"{verdict.schedule}: {'; '.join(verdict.wrongs)}" for verdict in verdicts if verdict.wrongs]
 
 
-def test_nobody_is_ever_stuck() -> None:
+def test_no_schedule_leaves_a_dialog_stuck() -> None:
     verdicts = play_all(range(1, 501), None, Play(), processes=1)
     assert wrongs(verdicts) == []
     visible = [one for one in verdicts if one.schedule.beats and not one.schedule.stays_hidden]
@@ -208,7 +208,7 @@ def test_waiting_takes_no_time_and_keeps_its_order() -> None:
     assert run(main()) == [1.0, 60.0, 3_600.0]
 
 
-def test_who_waits_for_nothing_is_told_so() -> None:
+def test_waiting_for_nothing_is_an_error() -> None:
     async def main() -> None:
         await asyncio.Event().wait()
 
@@ -216,7 +216,7 @@ def test_who_waits_for_nothing_is_told_so() -> None:
         run(main())
 
 
-def test_who_runs_in_a_circle_is_told_so() -> None:
+def test_running_in_a_circle_is_an_error() -> None:
     async def main() -> None:
         while True:
             await asyncio.sleep(0)

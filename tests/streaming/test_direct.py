@@ -113,7 +113,9 @@ async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None
     assert hub.streams == 0
 
 
-async def test_who_cannot_take_more_gets_the_newest_truth_when_he_can(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_connection_that_is_full_gets_the_newest_truth_when_it_has_room(
+    store: SQLiteStore, hub: Hub
+) -> None:
     job_id = await submitted(store, 50)
     flush = Flush()
     async with connected(hub, job_id, flush) as slow, connected(hub, job_id, flush) as quick:
@@ -155,7 +157,7 @@ async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, h
     assert not one.aborted
 
 
-async def test_a_broken_connection_hurts_nobody_else(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_broken_connection_does_not_hurt_the_others(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     flush = Flush()
     async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:

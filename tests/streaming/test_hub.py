@@ -58,8 +58,8 @@ class LateStore(SQLiteStore):
         return found
 
 
-async def test_nobody_starts_with_what_was_read_before_he_came(tmp_path: Any) -> None:
-    """It may be older than what he was told elsewhere, and a first event is believed."""
+async def test_a_viewer_never_starts_with_a_stale_snapshot(tmp_path: Any) -> None:
+    """A snapshot read before it joined may be older than what a poll told it, and a first event is believed."""
     store = LateStore(tmp_path / "s.db")
     await store.open()
     hub = Hub(store, QUICK)
@@ -83,7 +83,7 @@ async def test_the_very_same_object_as_a_poll(store: SQLiteStore, hub: Hub, cloc
     assert json.loads(json.dumps(public(snapshot, clock.now, ""))) == reader.of("job")[0]
 
 
-async def test_everybody_sees_the_end_whatever_the_moment_of_joining(store: SQLiteStore, hub: Hub) -> None:
+async def test_every_viewer_sees_the_end_whatever_the_moment_of_joining(store: SQLiteStore, hub: Hub) -> None:
     """Wakes that pass during a read must not be lost: many jobs, viewers that join all the time."""
     for _ in range(20):
         job_id = await submitted(store, 5)
@@ -104,7 +104,7 @@ async def test_everybody_sees_the_end_whatever_the_moment_of_joining(store: SQLi
         assert all(reader.of("job")[-1]["done"] for reader in readers)
 
 
-async def test_who_comes_costs_the_others_nothing(
+async def test_a_viewer_that_joins_costs_the_others_nothing(
     store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a thousand who come one after the other cost half a million looks."""
@@ -186,7 +186,7 @@ async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
     assert 0 < reader.events[-1][1]["retry_ms"] <= 3000
 
 
-async def test_at_the_end_everybody_hears_a_farewell(store: SQLiteStore, hub: Hub) -> None:
+async def test_at_the_end_every_viewer_gets_a_farewell(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as early:
         await soon(lambda: early.events)

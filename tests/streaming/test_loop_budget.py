@@ -9,7 +9,7 @@ import pytest
 from unstuck.streaming.loop_budget import Turns
 
 
-async def test_no_turn_has_more_than_it_may_and_nobody_is_forgotten() -> None:
+async def test_no_turn_has_more_than_it_may_and_no_caller_is_forgotten() -> None:
     turns, turn, passed = Turns(3), 0, []
 
     async def one(number: int) -> None:
@@ -30,7 +30,7 @@ async def test_no_turn_has_more_than_it_may_and_nobody_is_forgotten() -> None:
     assert not turns._waiting
 
 
-async def test_alone_nobody_waits() -> None:
+async def test_a_single_caller_never_waits() -> None:
     turns = Turns(1)
     for _ in range(3):
         await asyncio.wait_for(turns.mine(), 30.0)

@@ -45,7 +45,7 @@ def test_headers_and_first_bytes(server: Server) -> None:
             pass
 
 
-def test_who_asks_for_the_head_gets_it_and_holds_no_stream(server: Server) -> None:
+def test_a_head_request_is_answered_and_holds_no_stream(server: Server) -> None:
     job = rehearse(server, total=1, seconds=30)
     for path in (job["links"]["events"], f"/api/events/stream?job={job['id']}"):
         answer = httpx.head(server.url + path)
@@ -164,7 +164,7 @@ def resident(server: Server) -> int:
         return int(status.read().split("VmRSS:")[1].split()[0]) * 1024
 
 
-def test_readers_that_never_read_harm_nobody_and_are_let_go(start_server: StartServer) -> None:
+def test_readers_that_never_read_do_no_harm_and_are_let_go(start_server: StartServer) -> None:
     server = start_server("--workers", "2", send_timeout_s="2", interval_s="0")
     # Long names of running items and many failures make events of some 10 KB.
     names = ["n" * 900 for _ in range(1000)]
