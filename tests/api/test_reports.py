@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert server.job(job["id"])["seq"] == before
 
 
-def test_nobody_else_reports_of_what_the_server_does_itself(server: Server) -> None:
+def test_reports_of_the_servers_own_work_are_refused(server: Server) -> None:
     job = server.submit("rehearsal", total=1, options={"seconds": 0})
     assert report(server, job, processed=1).json()["code"] == "not_external"
     assert report(server, {"id": str(uuid4())}, processed=1).status_code == 404
@@ -174,7 +174,7 @@ def test_a_cancel_is_learnt_from_the_answer_and_heeded(server: Server) -> None:
     assert (done["state"], done["progress"]["processed"]) == ("cancelled", 3)
 
 
-def test_who_does_not_heed_it_is_cut_off(start_server: StartServer) -> None:
+def test_a_reporter_that_ignores_a_cancel_is_cut_off(start_server: StartServer) -> None:
     server = start_server("--workers", "1", lease_s="1", reporter_silence_s="0.5")
     job = submit(server, total=5)
     report(server, job, processed=2)

@@ -170,7 +170,7 @@ def test_a_loop_that_is_left_early_leaves_nothing_behind(server: Server) -> None
     plain.wait(job["id"], url=server.url)
 
 
-async def test_nobody_there() -> None:
+async def test_no_server_there() -> None:
     async with Client("http://127.0.0.1:1") as client:
         with pytest.raises(NoAnswer, match=r"127\.0\.0\.1:1"):
             await client.job(str(uuid4()))

@@ -103,7 +103,7 @@ def test_https(tmp_path: Path, start_server: StartServer) -> None:
     assert measured.protocol in ("h2", "http/1.1")  # h2 where zttp is installed
 
 
-async def test_nobody_there() -> None:
+async def test_no_server_there() -> None:
     measured = await measure("http://127.0.0.1:9", 2)
     assert exit_code(measured, judge(measured)) == 2
     assert "Nothing listens on port 9 of 127.0.0.1. Start the server" in judge(measured)[0].says

@@ -32,7 +32,7 @@ def wrongs(verdicts: list[Verdict]) -> list[str]:
     return [f"{verdict.schedule}: {'; '.join(verdict.wrongs)}" for verdict in verdicts if verdict.wrongs]
 
 
-def test_no_dialog_is_ever_stuck() -> None:
+def test_no_schedule_leaves_a_dialog_stuck() -> None:
     verdicts = play_all(range(1, 501), None, Play(), processes=1)
     assert wrongs(verdicts) == []
     visible = [one for one in verdicts if one.schedule.beats and not one.schedule.stays_hidden]

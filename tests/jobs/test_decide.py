@@ -200,7 +200,7 @@ def test_a_transient_failure_of_a_job_being_stopped_is_cancelled() -> None:
     assert (bench.items[0].state, bench.job.state) == (ItemState.CANCELLED, State.CANCELLED)
 
 
-def test_nobody_asked_to_cancel() -> None:
+def test_an_item_cannot_end_cancelled_without_a_cancel() -> None:
     bench = Bench(1)
     bench.claim(0)
     with pytest.raises(Refused):
@@ -244,7 +244,7 @@ def test_progress_within_an_item_moves_the_bar_and_never_back() -> None:
     assert (bench.job.percent, bench.job.partial) == (100.0, 0.0)
 
 
-def test_a_lease_lapses_only_when_it_has_run_out_or_somebody_says_so() -> None:
+def test_a_lease_lapses_only_when_it_has_run_out_or_is_forced_to() -> None:
     bench = Bench(1)
     bench.claim(0)
     with pytest.raises(Refused):

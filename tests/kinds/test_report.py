@@ -93,7 +93,7 @@ def test_except_exception_does_not_catch_a_stop() -> None:
     assert not issubclass(Cancelled, Exception)
 
 
-def test_a_closed_report_is_silent_and_stops_whoever_still_calls(
+def test_a_closed_report_is_silent_and_stops_a_caller_that_goes_on(
     report: Report, heard: Reported, clock: Clock
 ) -> None:
     report(0.1)

@@ -80,7 +80,7 @@ async def test_what_waits_can_be_recalled_while_another_runs(worker: Talk, tmp_p
     assert not (tmp_path / "note").exists()
 
 
-async def test_stops_that_come_too_late_or_for_nobody_mean_nothing(worker: Talk) -> None:
+async def test_stops_that_come_too_late_or_for_no_item_mean_nothing(worker: Talk) -> None:
     await worker.outcome("none")
     await worker.say(protocol.Stop(id=1), protocol.Stop(id=77))
     await worker.lives()

@@ -1,4 +1,4 @@
-"""More viewers than the process may have open files: some get no stream, everybody gets the truth."""
+"""More viewers than the process may have open files: some get no stream, and all get the truth."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def opened(server: Server, path: str) -> socket.socket:
     return connection
 
 
-def test_who_gets_no_stream_is_told_and_polls_are_answered(cramped: Server) -> None:
+def test_a_viewer_without_a_stream_is_told_and_polls_are_answered(cramped: Server) -> None:
     job = cramped.submit("rehearsal", items=["a"], options={"seconds": 600})
     with contextlib.ExitStack() as crowd:
         answers = []
@@ -60,7 +60,7 @@ def test_who_gets_no_stream_is_told_and_polls_are_answered(cramped: Server) -> N
         assert viewer.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_who_gets_no_stream_sees_the_end_all_the_same(start_server: StartServer) -> None:
+def test_a_viewer_without_a_stream_sees_the_end_all_the_same(start_server: StartServer) -> None:
     server = start_server("--workers", "1", max_streams="1")
     job = server.submit("rehearsal", items=["a", "b"], options={"seconds": 1.0})
     ends: list[Job] = []

@@ -20,7 +20,7 @@ from tests.support.command import refused_to_start
 from tests.support.events import Event, events, open_and_never_read
 from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -129,7 +129,7 @@ def test_a_signal_ends_it_in_time_and_the_next_start_goes_on(start_server: Start
     assert code == 0, server.log.read_text()
     assert took < 10, "it waited for readers that never read"
     for watcher in watchers:
-        watcher.join(5)
+        watcher.join(PATIENCE_S)
         assert watcher.events[-1][0] == "leaving"
     for one in lazy:
         one.close()

@@ -89,7 +89,7 @@ async def test_silence_is_written_and_not_more_often_than_it_changes(store: SQLi
     assert len(set(seqs)) == 1
 
 
-async def test_of_whom_no_reports_are_taken(store: SQLiteStore) -> None:
+async def test_reports_of_jobs_that_take_none_are_refused(store: SQLiteStore) -> None:
     ours = await made(store, 1, external=False)
     assert isinstance((await store.report(ours, [ExternalReport()])).refusal, NotExternal)
     with pytest.raises(JobNotFound):
@@ -98,4 +98,4 @@ async def test_of_whom_no_reports_are_taken(store: SQLiteStore) -> None:
 
 async def test_names_are_found_however_many_have_them(store: SQLiteStore) -> None:
     job_id = await made(store, 3)
-    assert await store.indexes_of(job_id, ["2", "0", "nobody"]) == [("0", 0), ("2", 2)]
+    assert await store.indexes_of(job_id, ["2.csv", "0.csv", "other"]) == [("0.csv", 0), ("2.csv", 2)]

@@ -16,7 +16,7 @@ from unstuck.store.sqlite import SQLiteStore
 from unstuck.store.transaction import Transaction
 
 
-async def test_what_somebody_else_wrote_is_seen(store: SQLiteStore) -> None:
+async def test_a_foreign_write_is_seen(store: SQLiteStore) -> None:
     await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     foreign = sqlite3.connect(store.path)

@@ -153,7 +153,7 @@ async def test_a_commit_that_failed_leaves_nothing_behind(store: SQLiteStore, cl
     assert store._snapshots.get(job_id) == before
 
 
-async def test_what_somebody_else_wrote_is_seen_after_the_next_commit(store: SQLiteStore) -> None:
+async def test_a_foreign_write_is_seen_after_the_next_commit(store: SQLiteStore) -> None:
     job_id = await submitted(store, 1)
     await store.check_writable()
     await store.snapshot(job_id)

@@ -183,7 +183,7 @@ async def test_seqs_of_many_in_one_query(store: SQLiteStore) -> None:
     assert await store.seqs([]) == {}
 
 
-async def test_an_answer_that_nobody_waits_for_harms_nobody(store: SQLiteStore) -> None:
+async def test_an_answer_that_is_no_longer_awaited_does_no_harm(store: SQLiteStore) -> None:
     job_id = await submitted(store, 50)
     claimed = await store.claim(50, 30.0)
     asked = [asyncio.ensure_future(store.apply([finish(one)])) for one in claimed]

@@ -97,7 +97,7 @@ async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, 
     assert told == changed[1:]
 
 
-async def test_who_lost_all_workers_waits_and_is_not_stalled(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_job_that_lost_all_workers_waits_and_is_not_stalled(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 10_000.0)
     clock.now += 301

@@ -58,8 +58,8 @@ class LateStore(SQLiteStore):
         return found
 
 
-async def test_no_viewer_starts_with_what_was_read_before_it_joined(tmp_path: Any) -> None:
-    """It may be older than what a poll has shown, and a first event is believed."""
+async def test_a_viewer_never_starts_with_a_stale_snapshot(tmp_path: Any) -> None:
+    """A snapshot read before it joined may be older than what a poll told it, and a first event is believed."""
     store = LateStore(tmp_path / "s.db")
     await store.open()
     hub = Hub(store, QUICK)

@@ -90,7 +90,7 @@ async def test_a_host_that_is_allowed_by_name(receive: Receive) -> None:
     assert "private" in await refused(poster, receiver.url(host="other.example"))
 
 
-async def test_the_next_address_is_tried_where_nobody_listens(receive: Receive) -> None:
+async def test_the_next_address_is_tried_where_none_listens(receive: Receive) -> None:
     receiver = receive()
     resolve, _ = pointing("127.0.0.9", "127.0.0.1")
     assert (await Sender(ALL, resolve).post(receiver.url(host="hook.example"), {}, b"{}")).status == 200
