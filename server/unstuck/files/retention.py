@@ -23,7 +23,7 @@ from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import ItemState, Job
 from unstuck.store.clock import Clock
-from unstuck.store.protocol import JobFilter, Store
+from unstuck.store.protocol import FinishedJobs, JobFilter
 
 log = logging.getLogger("unstuck.retention")
 
@@ -44,7 +44,7 @@ class Retention:
 
     def __init__(
         self,
-        store: Store,
+        store: FinishedJobs,
         folder: DataFolder,
         keep_s: float | None,
         *,
@@ -177,7 +177,7 @@ class Retention:
         return moment.now if self._steady() >= self._wary_until else None
 
 
-async def remove_orphans(folder: DataFolder, store: Store) -> None:
+async def remove_orphans(folder: DataFolder, store: FinishedJobs) -> None:
     """Before anything can be submitted: every folder that belongs to no job goes."""
     removed = 0
     for batch in _batches(await anyio.to_thread.run_sync(folder.job_folders)):

@@ -1,7 +1,11 @@
-"""The Store protocol: what the server asks of a database, in a dozen verbs of its own trade.
+"""The Store protocol, in parts: each room depends on the part that it uses, and a store implements them all.
 
-A store keeps jobs and items durably and lets them change only through `decide`. It knows nothing of HTTP,
-viewers or processes. `now` is always the store's own clock.
+Decides: what a store promises. Jobs and items are durable and change only through `decide`; a listener or a reader
+sees a change after its commit. Every method may raise StoreUnavailable, and then nothing was changed. `now` is
+always the store's own clock.
+Must not know: SQL, HTTP, viewers, processes.
+Read on: sqlite.py implements `Store`; the hub uses LiveJobs, the runner WorkQueue, webhooks DeliveryQueue, and
+retention FinishedJobs.
 """
 
 from __future__ import annotations
@@ -17,20 +21,19 @@ from unstuck.jobs.job import Command, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry
 
-#: Called in the event loop's thread after each commit, with the jobs that visibly changed, or None for one
-#: that was removed. A hint: who needs the truth reads it.
+#: Called in the event loop's thread after each commit, with the jobs that changed visibly, by id; None for a job
+#: that was removed. It is a hint: only a read returns the newest state.
 CommitListener = Callable[[Mapping[str, Job | None]], None]
-#: What became of one command: the job after it, or why it was refused.
+#: The result of one command: the job after it, or why it was refused.
 Outcome = Job | UnstuckError
 
-
-#: No job in particular.
+#: For `WorkQueue.claim`: no job has short items.
 NO_BATCHES: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """An item in a runner's hands, with what is needed to work on it; `limit_s` is how long it may take."""
+    """A claimed item with what is needed to work on it; `limit_s` is its time limit (seconds)."""
 
     job_id: str
     kind: str
@@ -41,7 +44,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What became of the leases that were to be renewed, and which items (job, index) were taken away."""
+    """The outcome of each renewal, and the items (job, index) whose lease ran out."""
 
     renewed: Sequence[Outcome]
     lapsed: Sequence[tuple[str, int]]
@@ -49,7 +52,7 @@ class SweepResult:
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """How many of the reports were taken, and why the next one was refused (None: all were taken)."""
+    """How many reports were applied, and why the next one was refused (None: none was)."""
 
     accepted: int
     refusal: UnstuckError | None = None
@@ -57,7 +60,7 @@ class ReportResult:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A submission that may come twice: its Idempotency-Key, and a fingerprint of what was submitted."""
+    """The Idempotency-Key of a submission, and a fingerprint of its content."""
 
     key: str
     fingerprint: str
@@ -65,8 +68,8 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; `healths` name only those that are not done. With `finished_before` (epoch seconds)
-    those that ended before it, the oldest end first; `finished_after` continues after an end and its cursor."""
+    """Which jobs to list; `healths` select unfinished ones only. With `finished_before` (epoch seconds): jobs that
+    ended before it, the oldest end first; `finished_after` continues after an end and its cursor."""
 
     states: Sequence[str] = ()
     kind: str | None = None
@@ -77,7 +80,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The end of a job on its way to whoever wants to be told. `attempt` counts from 1, `age_s` from the end."""
+    """A webhook to deliver. `attempt` counts from 1; `age_s` is the time since the job's end (seconds)."""
 
     job_id: str
     url: str
@@ -88,7 +91,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DueDeliveries:
-    """Deliveries in one's hands, and in how many seconds the next one is due (None: there is none)."""
+    """Deliveries that were taken, and the seconds until the next one is due (None: there is none)."""
 
     taken: Sequence[Delivery]
     next_in_s: float | None
@@ -96,8 +99,8 @@ class DueDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """What came of an attempt at a delivery, in words; it is tried again after `pause_s`, or over (None), and then
-    `trouble` is why it was given up, None that it was delivered."""
+    """The outcome of an attempt, in words. It is repeated after `pause_s` (seconds); with None it is over, and
+    `trouble` says why it was given up (None: it was delivered)."""
 
     text: str
     trouble: str | None = None
@@ -106,7 +109,7 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The whole store in numbers, for the health endpoint."""
+    """Counts over the whole store, for the health endpoint."""
 
     by_state: Mapping[str, int] = field(default_factory=dict)
     by_health: Mapping[str, int] = field(default_factory=dict)
@@ -116,79 +119,14 @@ class Overview:
     webhooks: Mapping[str, int] = field(default_factory=dict)
 
 
-class WorkQueue(Protocol):
-    """The part of a Store that a runner needs; see there."""
-
-    def on_commit(self, listener: CommitListener) -> None: ...
-
-    async def claim(
-        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
-    ) -> list[WorkItem]: ...
-
-    async def apply(self, commands: Sequence[Command]) -> list[Outcome]: ...
-
-    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = ()) -> SweepResult: ...
-
-
-class Store(Protocol):
-    """Every method may raise StoreUnavailable; then nothing was changed."""
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the last write failed, or None."""
-
-    async def open(self) -> None:
-        """Make or check the database; CannotStart says what is wrong with it."""
-
-    async def close(self) -> None:
-        """Commit what is under way, and let go of the database."""
+class JobReader(Protocol):
+    """What the parts below have in common: jobs as they are, and a hint when they change."""
 
     def on_commit(self, listener: CommitListener) -> None:
-        """From now on call `wake` after every commit that viewers can see."""
-
-    async def create(
-        self,
-        job: Job,
-        items: Iterable[Item],
-        idempotency_key: IdempotencyKey | None = None,
-        most: int | None = None,
-    ) -> Job:
-        """Keep a new job with its items, durably. If `once` was seen before, that first job is the answer,
-        and KeyReused if something else had been submitted under its key. QueueFull where `most` jobs are not
-        done already."""
-
-    async def has_room(self, most: int, key: str | None = None) -> bool:
-        """Whether fewer than `most` jobs are not done, or a job was submitted under `key` before."""
-
-    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Decide and commit the commands in order, together with whatever else waits to be written."""
-
-    async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
-        """Take reports of work that runs elsewhere, in order, and commit them; JobNotFound."""
-
-    async def claim(
-        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
-    ) -> list[WorkItem]:
-        """Take up to `limit` items in the name of `worker`, the highest priority first, fairly between jobs. Of a
-        job that got a share and whose items are `short`, so many, if these are more."""
-
-    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
-        """Do what is due by the passing of time: renew the leases that are `held`, take items away whose lease
-        has run out, let jobs look at their deadlines and their health. With `everything` no lease counts: they
-        are of a server that ended. For a thread that is not the loop's: it blocks until all is committed."""
-
-    async def rescue(self, job_id: str, why: str) -> int:
-        """Take all items from whoever holds them, for another attempt; how many. JobNotFound, JobFinished."""
-
-    async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
-        """What is known of the job's life, oldest first, with `limit` the newest of it; JobNotFound."""
-
-    def cached_snapshot(self, job_id: str) -> Snapshot | None:
-        """As `snapshot` would find it now, where that is in memory; None: it has to be read, or there is no such
-        job."""
+        """Call `listener` after every commit with a visible change."""
 
     async def snapshot(self, job_id: str) -> Snapshot:
-        """The newest truth about a job; JobNotFound."""
+        """Return the newest state of a job. Raise JobNotFound."""
 
     async def items(
         self,
@@ -199,61 +137,110 @@ class Store(Protocol):
         after_index: int = -1,
         limit: int = 100,
     ) -> list[Item]:
-        """Items after `after_index`, in order; with `after_seq`: after (seq, index), by seq; JobNotFound."""
-
-    async def item(self, job_id: str, index: int) -> Item | None:
-        """One item, or None; JobNotFound."""
-
-    async def indexes_of(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
-        """Name and index of each item that has one of these names; JobNotFound."""
-
-    async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
-        """Jobs, newest first, each with its cursor; `before` continues after such a cursor."""
-
-    async def live_ids(self, finished_within_s: float) -> list[str]:
-        """The ids of the jobs that are not done, or were done just now."""
-
-    async def remove(self, job_id: str) -> None:
-        """Forget a finished job; JobNotFound, JobNotDone."""
+        """Return items after `after_index`, by index; with `after_seq` those after (seq, index), by seq. Raise
+        JobNotFound."""
 
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
-        """The seq of each of these jobs that exists, in one query."""
+        """Return the seq of each of these jobs that exists, in one query."""
+
+
+class LiveJobs(JobReader, Protocol):
+    """What the hub and its heartbeat use: jobs as they are now, and as they change."""
+
+    def cached_snapshot(self, job_id: str) -> Snapshot | None:
+        """Return what `snapshot` would, if that is in memory; else None."""
+
+    async def live_ids(self, finished_within_s: float) -> list[str]:
+        """Return the ids of unfinished jobs, and of those that finished within this time (seconds)."""
+
+
+class WorkQueue(Protocol):
+    """What a runner uses: items to claim, commands about them, and time."""
+
+    def on_commit(self, listener: CommitListener) -> None:
+        """As JobReader.on_commit."""
+
+    async def claim(
+        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
+    ) -> list[WorkItem]:
+        """Claim up to `limit` items in the name of `worker`: the highest priority first, fairly between jobs. A
+        job that gets a share and is named in `short` gives as many as it says there, if these are more."""
+
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Decide and commit the commands in order, together with whatever else waits to be written."""
+
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+        """Renew the leases `held`, then take away items whose lease has run out, and let jobs check deadlines and
+        health. With `everything` all leases end: they are those of a server that is gone. Blocks until all is
+        committed; call it from a thread."""
+
+
+class DeliveryQueue(JobReader, Protocol):
+    """What webhooks use: deliveries that are due."""
 
     async def take_deliveries(
         self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float
     ) -> DueDeliveries:
-        """Take up to `limit` webhooks that are due, for `hold_s` seconds, so that no host has more than `lanes`
-        under way; `busy` says how many of each host are."""
+        """Take up to `limit` due deliveries for `hold_s` seconds, so that no host has more than `lanes` in
+        progress; `busy` counts those of each host."""
 
     async def finish_attempt(self, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
-        """Keep what came of it; False if it is in other hands meanwhile. JobNotFound."""
+        """Keep the outcome of an attempt; False if the delivery was taken again meanwhile. Raise JobNotFound."""
 
     async def overview(self) -> Overview:
-        """Counts for the health endpoint."""
+        """Return counts over the whole store."""
+
+
+class FinishedJobs(JobReader, Protocol):
+    """What retention uses: finished jobs, and their removal."""
+
+    async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
+        """Return jobs, newest first, each with its cursor; `before` continues after such a cursor."""
+
+    async def remove(self, job_id: str) -> None:
+        """Delete a finished job. Raise JobNotFound, JobNotDone."""
+
+
+class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
+    """The whole: what the API and the app use besides."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last write failed, or None."""
+
+    async def open(self) -> None:
+        """Create or check the database. Raise CannotStart, which says what is wrong with it."""
+
+    async def close(self) -> None:
+        """Commit what is queued, and let go of the database."""
+
+    async def create(
+        self,
+        job: Job,
+        items: Iterable[Item],
+        idempotency_key: IdempotencyKey | None = None,
+        most: int | None = None,
+    ) -> Job:
+        """Store a new job with its items, durably. If the key was used before, return that first job; raise
+        KeyReused if its fingerprint differs. Raise QueueFull if `most` jobs are unfinished."""
+
+    async def has_room(self, most: int, key: str | None = None) -> bool:
+        """Whether fewer than `most` jobs are unfinished, or a job was submitted under `key` before."""
+
+    async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
+        """Apply reports of external work in order, up to the first refusal, and commit. Raise JobNotFound."""
+
+    async def rescue(self, job_id: str, why: str) -> int:
+        """End all leases of a job, for another attempt, and return how many. Raise JobNotFound, JobFinished."""
+
+    async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
+        """Return the job's timeline, oldest first; with `limit` the newest entries. Raise JobNotFound."""
+
+    async def item(self, job_id: str, index: int) -> Item | None:
+        """Return one item, or None. Raise JobNotFound."""
+
+    async def indexes_of(self, job_id: str, names: Sequence[str]) -> list[tuple[str, int]]:
+        """Return name and index of each item with one of these names. Raise JobNotFound."""
 
     async def check_writable(self) -> None:
-        """Write something small, durably; raises StoreUnavailable with the reason if that fails."""
-
-
-class LiveJobs(Protocol):
-    """The part of a Store that the hub and its heartbeat use: jobs as they are now, and as they change."""
-
-    def on_commit(self, listener: CommitListener) -> None: ...
-
-    def cached_snapshot(self, job_id: str) -> Snapshot | None: ...
-
-    async def snapshot(self, job_id: str) -> Snapshot: ...
-
-    async def items(
-        self,
-        job_id: str,
-        *,
-        states: Sequence[str] = (),
-        after_seq: int | None = None,
-        after_index: int = -1,
-        limit: int = 100,
-    ) -> list[Item]: ...
-
-    async def live_ids(self, finished_within_s: float) -> list[str]: ...
-
-    async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]: ...
+        """Write something small, durably."""

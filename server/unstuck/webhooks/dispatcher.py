@@ -4,7 +4,7 @@
 
 At least once: a delivery that was under way in a crash is made again, under the same `webhook-id`. What is told
 is the job as it was at its end, so every attempt has the same body. Each host has a few lanes, so that a slow
-one holds up no other. Knows the Store protocol; HTTP is posting.py's, and without httpx there are no webhooks.
+one holds up no other. HTTP is sender.py's, and without httpx there are no webhooks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from unstuck import __version__, wire
 from unstuck.errors import InvalidRequest, JobNotFound, StoreUnavailable
 from unstuck.jobs.job import Job
 from unstuck.jobs.snapshot import Snapshot, public, rfc3339
-from unstuck.store.protocol import Delivery, DeliveryAttempt, Store
+from unstuck.store.protocol import Delivery, DeliveryAttempt, DeliveryQueue
 from unstuck.supervision.backoff import Backoff
 from unstuck.supervision.supervisor import Supervisor
 from unstuck.webhooks.signature import RECIPE, sign
@@ -73,7 +73,7 @@ def message_body(snapshot: Snapshot, base: str, keep_s: float | None) -> bytes:
 class Dispatcher:
     """`start()`, then its loop delivers; `check` says whether a webhook_url can be taken at all."""
 
-    def __init__(self, store: Store, config: WebhookConfig, sender: Sender | None = None) -> None:
+    def __init__(self, store: DeliveryQueue, config: WebhookConfig, sender: Sender | None = None) -> None:
         self._store = store
         self._config = config
         self._sender = sender
