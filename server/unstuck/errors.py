@@ -6,25 +6,25 @@
     │   ├── InvalidJobId      not a UUID
     │   ├── JobNotFound       no such job, or no longer
     │   ├── NotFound          no such item, result file or page
-    │   ├── UnknownKind       nobody registered this kind of work
+    │   ├── UnknownKind       no such kind of work is registered
     │   ├── InvalidOptions    the kind does not take these options
     │   ├── KeyReused         the Idempotency-Key belongs to another submission
     │   ├── TooLarge          a limit on files, bytes or names was passed
     │   ├── JobFinished       the job is final; nothing may change it
     │   ├── ItemFinished      the item ended in another way already
     │   ├── NotExternal       a report about work that the server does itself
-    │   ├── WorkElsewhere     nothing of ours works on it
+    │   ├── ExternalJob       its work runs elsewhere; no worker holds its items
     │   ├── JobNotDone        the job must be finished first
     │   ├── NothingToRetry    no item of the job failed or was cancelled
     │   ├── InputsGone        the job's files were removed
     │   ├── QueueFull         as many jobs are unfinished as may be; later there is room
-    │   ├── LeaseLost         a runner that was given up on wants to report
+    │   ├── LeaseLost         a command under an outdated lease
     │   ├── HostNotAllowed    the request came in under a host name that was not allowed
     │   └── Forbidden         another site's page wanted to change something
     ├── StoreUnavailable      the store cannot read or write now; nothing was changed
     ├── StorageFull           no room for the uploaded files; nothing was kept
     ├── ServerRefused         seen by a client: the server said no; `code`, `status` and detail are its own
-    ├── NoAnswer              seen by a client: the server could not be asked
+    ├── NoAnswer              seen by a client: the server did not answer
     ├── JobTimeoutError       seen by a client: no news of a job for 30 minutes; the job goes on
     └── CannotStart           a wrong setting, folder or file; exit code 2
 
@@ -97,8 +97,8 @@ class UnknownKind(Refused):
     code, status, title = "unknown_kind", 422, "Unknown kind of work"
 
 
-class InvalidOptions(Refused):
-    """The kind of work does not take these options."""
+class InvalidOptions(Refused, ValueError):
+    """The kind of work does not take these options; the message names the option and what is allowed."""
 
     code, status, title = "invalid_options", 422, "Invalid options"
 

@@ -126,7 +126,6 @@ export const english = {
   download_all: "Download (ZIP)",
   download: "Download",
   show_failed: { one: "Show the failed file", other: "Show all {count} failed files" },
-  show_results: "Show the results",
   next_page: "Next",
   first_page: "Back to the start",
   page_of: "{from} – {to} of {count}",
@@ -172,7 +171,6 @@ export const english = {
   no_reason: "no reason given",
   items_loading: "Loading …",
   items_failed: "The list could not be loaded: {reason}",
-  result_empty: "no result",
   result_entries: { one: "{count} entry", other: "{count} entries" },
 
   // notifications
@@ -214,7 +212,6 @@ export const english = {
     other: "{count} of the files do not look like what this kind of work takes ({accept}). You can start anyway.",
   },
   folder_unreadable: "{name} could not be read and was left out: {reason}",
-  default_is: "Default: {value}.",
   range: "{minimum} to {maximum}.",
   at_least: "At least {minimum}.",
   at_most: "At most {maximum}.",

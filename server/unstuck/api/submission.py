@@ -14,7 +14,6 @@ from unstuck.api.context import Services
 from unstuck.errors import InvalidOptions, InvalidRequest, TooLarge, UnknownKind
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item, Job
-from unstuck.kinds.option import InvalidOptions as OptionsRefused
 from unstuck.kinds.option import KindInfo, check_options
 from unstuck.wire import Submission
 
@@ -62,10 +61,7 @@ def check_kind(kind: str, options: object, services: Services) -> tuple[KindInfo
             f"There is no kind of work {kind[:80]!r} here, only {', '.join(services.kinds)}. Work that runs "
             'elsewhere, and is reported here, may be of any kind: submit it with "external": true.'
         )
-    try:
-        return info, check_options(info, options)
-    except OptionsRefused as error:
-        raise InvalidOptions(str(error)) from None
+    return info, check_options(info, options)
 
 
 def check_webhook(url: str | None, services: Services) -> None:

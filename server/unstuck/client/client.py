@@ -23,15 +23,13 @@ import msgspec
 
 from unstuck.client import watch_state as w
 from unstuck.client.follower import Follower, job_of, parsed, retry_after_ms
-from unstuck.client.reporter import PlainReporter, Reporter
+from unstuck.client.reporter import RETRYABLE, PlainReporter, Reporter
 from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
 from unstuck.wire import Items, Job, Jobs
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 #: How often a submission is sent; with the pauses of the polls that is about half a minute.
 SUBMIT_ATTEMPTS = 5
-#: What a balancer or a server in trouble says: the same submission may be taken a moment later.
-PASSING = frozenset({429, 502, 503, 504})
 #: An answer within this, or the submission is sent again (seconds); sending itself may take as long as it takes.
 ANSWER_S = 60.0
 #: Each watched job has a stream of its own. With a limit on them (httpx: 100), those beyond it wait for a place
@@ -234,7 +232,7 @@ class Client:
             asked = 0.0
             try:
                 answer = await self._ask("POST", path, headers=key, timeout=limits, **content)
-                if last or answer.status_code not in PASSING:
+                if last or answer.status_code not in RETRYABLE:
                     return _job_or_error(answer, job_id)
                 asked = min(w.RETRY_AFTER_MAX_MS, retry_after_ms(answer) or 0)
             except NoAnswer as error:

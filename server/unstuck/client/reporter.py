@@ -25,8 +25,8 @@ GATHER_S = 0.2
 BEAT_S = 15.0
 #: Attempts at sending the last of it; before that there is no end to them.
 LAST_ATTEMPTS = 5
-#: What a balancer or a server in trouble says: the same may be taken a moment later.
-PASSING = frozenset({429, 502, 503, 504})
+#: Statuses of a balancer or a server in trouble: the same request may succeed a moment later.
+RETRYABLE = frozenset({429, 502, 503, 504})
 
 Send = Callable[[bytes], Awaitable[Job]]
 
@@ -174,7 +174,7 @@ class Reporter:
                 if refusal.code == "job_finished":
                     self._job = await self._look()
                     return
-                if refusal.status not in PASSING or (self._closing and attempt >= LAST_ATTEMPTS):
+                if refusal.status not in RETRYABLE or (self._closing and attempt >= LAST_ATTEMPTS):
                     raise
             except NoAnswer:
                 if self._closing and attempt >= LAST_ATTEMPTS:

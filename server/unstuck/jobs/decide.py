@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
-from unstuck.jobs import rate as progress
+from unstuck.jobs import rate
 from unstuck.jobs.health import cancel_ignored, expired, health
 from unstuck.jobs.job import (
     FINAL,
@@ -144,7 +144,7 @@ def claim(
     )
     if job.state is State.RUNNING:
         return _sign_of_life(job, None, Health.WAITING_LONG), taken
-    meter = progress.advance(job.meter, 0.0, now)
+    meter = rate.advance(job.meter, 0.0, now)
     state = next_state(job, State.RUNNING)
     started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
     return Change(bump_seq(started)), taken
@@ -354,8 +354,8 @@ def with_progress(before: Job, after: Job, now: float, partial: float) -> Job:
         heartbeat_at=now,
         progress_at=now,
         health=Health.OK,
-        percent=progress.percent(done=done, total=after.known_total, shown=before.percent),
-        meter=progress.advance(after.meter, step, now),
+        percent=rate.percent(done=done, total=after.known_total, shown=before.percent),
+        meter=rate.advance(after.meter, step, now),
     )
 
 

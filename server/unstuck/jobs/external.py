@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
-from unstuck.jobs import rate as progress
+from unstuck.jobs import rate
 from unstuck.jobs.decide import (
     ITEM_NEXT,
     Change,
@@ -166,7 +166,7 @@ def _sign_of_life(job: Job, now: float) -> Change:
             started_at=now,
             progress_at=now,
             heartbeat_at=now,
-            meter=progress.advance(job.meter, 0.0, now),
+            meter=rate.advance(job.meter, 0.0, now),
         )
         return Change(bump_seq(job))
     if job.health is Health.UNRESPONSIVE:

@@ -1,4 +1,4 @@
-"""Makes the public job of a job: what every viewer, poller and webhook sees, as wire.py declares it.
+"""Makes the public job of a job: what every viewer, poller and webhook sees, as unstuck.wire declares it.
 
 Pure: it is given the job, the time and the prefix under which the app is mounted. The status endpoint and the
 stream call the same function, so they can never disagree.
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from unstuck import wire
-from unstuck.jobs import rate as progress
+from unstuck.jobs import rate
 from unstuck.jobs.job import Item, ItemState, Job, State
 
 #: How many failed items, and how many running ones, are named in the job itself.
@@ -145,8 +145,8 @@ def _progress(snapshot: Snapshot, now: float, over: bool) -> wire.Progress:
         speed = job.processed / elapsed if elapsed > 0 else None
         eta = None
     else:
-        speed = progress.rate(job.meter, now)
-        eta = progress.eta_seconds(job.meter, done=done, total=job.known_total, elapsed_s=elapsed, now=now)
+        speed = rate.rate(job.meter, now)
+        eta = rate.eta_seconds(job.meter, done=done, total=job.known_total, elapsed_s=elapsed, now=now)
     return wire.Progress(
         total=job.known_total,
         processed=job.processed,

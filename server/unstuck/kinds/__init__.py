@@ -4,9 +4,10 @@ This file only names what others may use. It is imported by every worker and by 
 heavy may hang on it: the built-in kinds load Polars and Pillow when they first run.
 """
 
+from unstuck.errors import InvalidOptions
 from unstuck.kinds.declare import Kind, kind
 from unstuck.kinds.load import LoadError, load
-from unstuck.kinds.option import InvalidOptions, KindInfo, Option, check_options
+from unstuck.kinds.option import KindInfo, Option, check_options
 from unstuck.kinds.outcome import Cancelled, Failed, Skip, Transient
 from unstuck.kinds.report import Report
 

@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from unstuck.kinds.option import InvalidOptions, KindInfo, Option, check_value
+from unstuck.errors import InvalidOptions
+from unstuck.kinds.option import KindInfo, Option, check_value
 from unstuck.wire import OptionType
 
 Work = Callable[..., object]

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from unstuck import wire
+from unstuck.errors import InvalidOptions
 
 #: What clients are told of a kind. In this room a `Kind` has its function, too.
 KindInfo = wire.Kind
@@ -20,10 +21,6 @@ Option = wire.Option
 TEXT_OPTION_LIMIT = 10_000  # characters
 
 _SHOWN_VALUE_LIMIT = 40  # characters of a wrong value that an error message repeats
-
-
-class InvalidOptions(ValueError):
-    """The options do not fit the kind; the message names the option and what is allowed."""
 
 
 def check_options(info: KindInfo, options: object) -> dict[str, Any]:

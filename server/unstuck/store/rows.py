@@ -22,7 +22,6 @@ from unstuck.jobs.timeline import Entry
 JOB_COLUMNS = Job.__struct_fields__
 ITEM_COLUMNS = tuple("idx" if name == "index" else name for name in Item.__struct_fields__)
 
-SELECT_JOB = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs"
 SELECT_ITEM = f"SELECT {', '.join(ITEM_COLUMNS)} FROM items"
 #: Of one job in one state, in order. Left to itself, SQLite reads all items of the job, which are in order too:
 #: 2 ms for each look at a job of 10,000.
@@ -83,7 +82,7 @@ def item_values(job_n: int, item: Item) -> list[Any]:
 
 
 def job_from(row: Sequence[Any]) -> Job:
-    """From a row of SELECT_JOB."""
+    """From a row of all JOB_COLUMNS."""
     values = list(row)
     for place, read in _JOB_READERS:
         values[place] = read(values[place])
