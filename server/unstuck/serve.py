@@ -147,13 +147,19 @@ def run(
 def direct_writes_work() -> bool:
     """Whether uvicorn is built as streaming/direct.py expects; else a warning says so, and streams take the plain
     path. Plays one response through uvicorn's protocol; must be called outside of an event loop."""
-    body = asyncio.run(_play_direct_writes())
+    broke: Exception | None = None
+    body = b""
+    try:
+        body = asyncio.run(_play_direct_writes())
+    except Exception as error:  # noqa: BLE001 – logged below, with what follows from it
+        broke = error
     if body == b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n":
         return True
     logging.getLogger("unstuck").warning(
         "uvicorn %s does not send a stream as this version of unstuck expects, so streams take the plain path: "
         "nothing is lost, but many viewers cost more CPU time. Install an older uvicorn or a newer unstuck.",
         uvicorn.__version__,
+        exc_info=broke,
     )
     return False
 
@@ -167,7 +173,7 @@ async def _play_direct_writes() -> bytes:
         connection_of(send).transport.write(b"1\r\nb\r\n")
         await send({"type": "http.response.body", "body": b"c", "more_body": False})
 
-    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
     protocol: Any = config.http_protocol_class(config, ServerState(), {})  # type: ignore[call-arg]
     transport = _TransportInMemory()

@@ -19,6 +19,7 @@ from unstuck.settings import Settings, load
 def test_the_uvicorn_that_is_installed_is_built_as_the_direct_path_expects(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     assert direct_writes_work(), "streaming/direct.py says what it rests on; this uvicorn changed some of it"
     assert not caplog.records
 
@@ -52,6 +53,15 @@ async def renamed_transport(cycle: Any, app: Any) -> None:
 
 
 run_asgi = RequestResponseCycle.run_asgi
+
+
+def test_a_uvicorn_that_cannot_be_asked_is_found_out_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serve, "ServerState", None)
+    assert not direct_writes_work()
+    (record,) = [one for one in caplog.records if one.name == "unstuck"]
+    assert record.exc_info
 
 
 @pytest.mark.parametrize("other", [wrapped_send, unframed, renamed_transport])
