@@ -40,8 +40,19 @@ async def test_submit_watch_and_the_end(server: Server) -> None:
     assert seqs == sorted(seqs)
     assert [one["done"] for one in news] == [False] * (len(news) - 1) + [True]
     assert (news[-1]["state"], news[-1]["progress"]["succeeded"]) == ("completed", 4)
-    assert "live" in links
     assert links[-1] == "ended"
+
+
+async def test_a_watch_is_live_until_the_job_ends(server: Server) -> None:
+    links: list[str] = []
+    async with Client(server.url) as client:
+        job = await client.submit("elsewhere", total=1, external=True)
+        watching = asyncio.create_task(watched(client, job.id, links))
+        await soon(lambda: "live" in links)
+        async with client.report(job.id) as report:
+            report.item(0, "succeeded")
+        news = await watching
+    assert (news[-1].state, links[-1]) == ("completed", "ended")
 
 
 async def test_files_by_path_and_by_content(server: Server, tmp_path: Path) -> None:
