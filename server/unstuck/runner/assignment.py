@@ -30,14 +30,11 @@ class Assignment:
         self.kinds = {info.name: info for info in process.kinds}
         self._grace_s = grace_s
         self._limit_s = limit_s
+        #: The item that the worker is at, as far as it was heard: the first of `_items`.
+        self.current: ClaimedItem | None = None
         self._items: dict[int, ClaimedItem] = {}  # by run id
         self._recall_timer: asyncio.TimerHandle | None = None
         self._limit_timer: asyncio.TimerHandle | None = None
-
-    @property
-    def current(self) -> ClaimedItem | None:
-        """The item that the worker is at, as far as it was heard."""
-        return next(iter(self._items.values()), None)
 
     @property
     def ahead(self) -> list[ClaimedItem]:
@@ -47,8 +44,7 @@ class Assignment:
     @property
     def current_is_slow(self) -> bool:
         """The current item has proved long (or is lost): nothing shall wait behind it."""
-        current = self.current
-        return current is not None and time.monotonic() - current.began_at >= RECALL_S
+        return self.current is not None and time.monotonic() - self.current.began_at >= RECALL_S
 
     def assign(self, runs: Sequence[tuple[ClaimedItem, protocol.Run]]) -> None:
         """Have these worked on after what it has."""
@@ -56,15 +52,14 @@ class Assignment:
             item.send(run.id, self)
             self._items[run.id] = item
         self.process.send(*(run for _, run in runs))
-        self._start_current()
+        self._start_first()
         if len(self._items) > 1 and self._recall_timer is None:
             self._schedule_recall()
 
     def finish_current(self) -> None:
         """The worker is done with its current item, and takes the next."""
-        current = self.current
-        assert current is not None
-        self._remove(current.run_id)
+        assert self.current is not None
+        self._remove(self.current.run_id)
 
     def take_back(self, run_id: int) -> list[ClaimedItem]:
         """Take the item of this run back from the worker; none where it has no such run, or the item is lost."""
@@ -74,6 +69,7 @@ class Assignment:
         """Let go of everything: the item that the worker was at, and those that it had not begun."""
         current, ahead = self.current, self.ahead
         self._items.clear()
+        self.current = None
         for timer in (self._recall_timer, self._limit_timer):
             if timer is not None:
                 timer.cancel()
@@ -97,7 +93,7 @@ class Assignment:
     # -- inside
 
     def _is_current(self, run_id: int) -> bool:
-        return next(iter(self._items), None) == run_id
+        return self.current is not None and self.current.run_id == run_id
 
     def _stop_by_force(self, run_id: int) -> None:
         if self._is_current(run_id):
@@ -106,14 +102,15 @@ class Assignment:
             asyncio.get_running_loop().call_later(self._grace_s, self._stop_by_force, run_id)
 
     def _remove(self, run_id: int) -> ClaimedItem:
-        if self._is_current(run_id) and self._limit_timer is not None:
-            self._limit_timer.cancel()
         item = self._items.pop(run_id)
-        self._start_current()
+        if item is self.current:
+            if self._limit_timer is not None:
+                self._limit_timer.cancel()
+            self._start_first()
         return item
 
-    def _start_current(self) -> None:
-        item = self.current
+    def _start_first(self) -> None:
+        item = self.current = next(iter(self._items.values()), None)
         if item is None or item.state is not ClaimState.SENT:
             return
         item.start(time.monotonic(), time.time())  # not the loop's clock, which counts milliseconds
@@ -122,8 +119,10 @@ class Assignment:
             self._limit_timer = asyncio.get_running_loop().call_later(limit_s, item.exceed_limit, limit_s)
 
     def _limit_of(self, item: ClaimedItem) -> float | None:
-        limits = (item.work.limit_s, self.kinds[item.work.kind].limit_s)
-        return min((limit for limit in limits if limit is not None), default=self._limit_s)
+        limit_s, of_kind_s = item.work.limit_s, self.kinds[item.work.kind].limit_s
+        if of_kind_s is not None and (limit_s is None or of_kind_s < limit_s):
+            limit_s = of_kind_s
+        return self._limit_s if limit_s is None else limit_s
 
     def _schedule_recall(self) -> None:
         self._recall_timer = asyncio.get_running_loop().call_later(RECALL_S, self._recall)

@@ -97,7 +97,8 @@ class ClaimedItem:
 
     @property
     def key(self) -> LeaseKey:
-        return self.work.job_id, self.work.item.index, self.work.item.lease
+        item = self.work.item
+        return self.work.job_id, item.index, item.lease
 
     @property
     def held(self) -> bool:
@@ -125,9 +126,11 @@ class ClaimedItem:
     def end(self, outcome: Outcome, now: float, pause_s: float = 0.0) -> Finish:
         """RUNNING (or CLAIMED) → ENDED. `now` (epoch seconds) is its start, where it has none."""
         self._become(ClaimState.ENDED)
+        job_id, index, lease = self.key
         state, error, message, result, file = outcome
-        started_at = self.started_at or now
-        return Finish(*self.key, state, started_at, error, message, result, file, pause_s)
+        return Finish(
+            job_id, index, lease, state, self.started_at or now, error, message, result, file, pause_s
+        )  # fmt: skip
 
     def release(self) -> Release:
         """→ RELEASED: it goes back to the store as if it had not been claimed."""

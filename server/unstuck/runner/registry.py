@@ -1,7 +1,7 @@
 """The runner's leases: every item that it holds, and every end that the store does not have yet.
 
 Decides: which leases are renewed, and what a lease that was refused does to its item.
-Must not know: who works on an item, or when the leases are renewed.
+Must not know: workers, or when the leases are renewed.
 Read on: claimed_item.py (one item), leases.py (the thread that renews), write_buffer.py (ends on their way).
 
 An item is held from its claim until its `Finish` or `Release` is written; were its lease not renewed while a

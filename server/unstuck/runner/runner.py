@@ -228,8 +228,8 @@ class Runner:
                 continue
             assignment.finish_current()
             ended = 0 if message.state == "failed" else ended + 1
-            if item.held:
-                await self._on_done(item, message)
+            if message.file is None or await self._make_durable(item, message.file):
+                self._end(item, outcome.of_done(item, message))
         if first is not None and self._prefetch.error_budget_spent(first.work.job_id):
             # Only the store knows whether the job goes on: ask before more of it fails.
             await self._writes.wait_written()
@@ -242,14 +242,13 @@ class Runner:
         if current is not None and current.state is ClaimState.RUNNING and not current.reported:
             self._writes.add_progress(current.report())
 
-    async def _on_done(self, item: ClaimedItem, done: protocol.Done) -> None:
-        if done.file is not None:
-            try:
-                await asyncio.to_thread(self._folder.make_durable, *item.key, done.file)
-            except OSError as error:
-                self._end(item, outcome.result_not_kept(error))
-                return
-        self._end(item, outcome.of_done(item, done))
+    async def _make_durable(self, item: ClaimedItem, file: str) -> bool:
+        try:
+            await asyncio.to_thread(self._folder.make_durable, *item.key, file)
+        except OSError as error:
+            self._end(item, outcome.result_not_kept(error))
+            return False
+        return True
 
     def _on_death(self, assignment: Assignment, why: str) -> None:
         """The item that the worker was at has ended with it; the others go back as they are."""
