@@ -72,7 +72,7 @@ def break_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
 @pytest.mark.parametrize(
     ("name", "call"),
     [
-        *((name, call) for name in ("_run", "_on_done", "_end") for call in (1, 100)),  # once for each item
+        *((name, call) for name in ("_run", "_end") for call in (1, 100)),  # once for each item
         *((name, call) for name in ("_report_start", "_on_messages") for call in (1, 2)),  # for many at once
     ],
 )
