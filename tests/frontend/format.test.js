@@ -6,21 +6,7 @@ import { test } from "node:test";
 import { byteSize, duration, harmless, rateText } from "../../frontend/view/format.js";
 import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
-
-const ITEM = {
-  index: 0,
-  seq: 1,
-  size: 1,
-  progress: null,
-  message: null,
-  error: null,
-  result: null,
-  attempt: 1,
-  worker: null,
-  lease_until: null,
-  started_at: null,
-  finished_at: null,
-};
+import { ITEM } from "./item.js";
 
 test("names are made harmless: nothing invisible stays, nothing is markup", () => {
   const cases = [

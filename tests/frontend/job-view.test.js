@@ -17,6 +17,7 @@ import {
 import { percentText, say } from "../../frontend/view/format.js";
 import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
+import { ITEM } from "./item.js";
 
 /** @import { ViewInput } from "../../frontend/view/job-view.js" */
 
@@ -58,20 +59,6 @@ function job(changes = {}, progress = {}) {
     ...changes,
   };
 }
-const ITEM = {
-  index: 0,
-  seq: 1,
-  size: 1,
-  progress: null,
-  message: null,
-  error: null,
-  result: null,
-  attempt: 1,
-  worker: null,
-  lease_until: null,
-  started_at: null,
-  finished_at: null,
-};
 const over = (state, progress, changes = {}) =>
   job({ state, done: true, health: null, started_at: null, ...changes }, { eta_seconds: null, ...progress });
 

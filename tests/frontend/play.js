@@ -4,7 +4,7 @@
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
 
-/** Plays events one after another and collects the actions. Time is what `at` says. */
+/** Plays events one after another and collects the actions, each with its time (`at`). */
 export class Play {
   now = 1_000_000;
   state = w.newState();
@@ -37,12 +37,12 @@ export class Play {
     if (this.state.poll) this.on({ type: "poll_ok", poll: this.state.poll.number, job: { seq, done: false } });
     return this;
   }
-  /** Until there is a stream again; polls are not answered. */
+  /** Let time pass until a stream is opened again; polls are not answered. */
   reopened() {
     while (!this.state.stream) this.on({ type: "tick" }, this.state.wake_at - this.now);
     return this;
   }
-  /** All polls fail while this time passes. */
+  /** Let time pass while all polls fail. */
   passFailing(ms, status = null) {
     const end = this.now + ms;
     for (;;) {

@@ -1,0 +1,18 @@
+/*
+ * An item of a job as the server sends it, for tests that change what they are about.
+ */
+
+export const ITEM = {
+  index: 0,
+  seq: 1,
+  size: 1,
+  progress: null,
+  message: null,
+  error: null,
+  result: null,
+  attempt: 1,
+  worker: null,
+  lease_until: null,
+  started_at: null,
+  finished_at: null,
+};
