@@ -111,27 +111,21 @@ async def test_an_item_on_which_the_runner_always_breaks_does_not_go_on_for_ever
     assert (item.error.code, item.attempt) == ("worker_lost", 3)
 
 
-@pytest.mark.parametrize("call", [1, 2])
-async def test_no_end_is_lost_when_a_write_breaks(
-    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+@pytest.mark.parametrize(
+    ("loop", "name", "call"),
+    [
+        *(("write buffer", "apply", call) for call in (1, 2)),
+        *(("prefetch", "claim", call) for call in (1, 2, 3)),
+    ],
+)
+async def test_a_write_or_a_claim_that_breaks_is_made_again(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str, name: str, call: int
 ) -> None:
-    break_at(monkeypatch, SQLiteStore, "apply", call)
+    break_at(monkeypatch, SQLiteStore, name, call)
     async with working(store, tmp_path) as (_, supervisor):
         job_id = await submitted(store, 300, kind="quick")
         assert (await until_done(store, job_id)).succeeded == 300
-        assert supervisor.loops["write buffer"].restarts == 1
-    assert {item.attempt for item in await store.items(job_id, limit=300)} == {1}
-
-
-@pytest.mark.parametrize("call", [1, 2, 3])
-async def test_a_claim_that_breaks_is_made_again(
-    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
-) -> None:
-    break_at(monkeypatch, SQLiteStore, "claim", call)
-    async with working(store, tmp_path) as (_, supervisor):
-        job_id = await submitted(store, 300, kind="quick")
-        assert (await until_done(store, job_id)).succeeded == 300
-        assert supervisor.loops["prefetch"].restarts == 1
+        assert supervisor.loops[loop].restarts == 1
     assert {item.attempt for item in await store.items(job_id, limit=300)} == {1}
 
 

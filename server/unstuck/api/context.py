@@ -1,4 +1,4 @@
-"""What every route needs: the running app's services, and how requests are read and answered.
+"""Shared by all routes: the running app's services, and the reading and answering of requests.
 
 Decides: the spelling of ids and numbers in requests, and the headers of JSON answers.
 Must not know: any rule of a job's life, or a single route.
@@ -42,7 +42,7 @@ class WorkerStats:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the routes work with.
+    """The running app's services, as routes use them.
 
     `flush` writes to the viewers; `troubles` returns sentences that say what is wrong now; `polls`
     counts polls by their reason; `check_webhook` raises InvalidRequest for a URL that cannot be delivered to.

@@ -1,4 +1,4 @@
-"""What happened to a job, in order. PROTOCOL.md section 3."""
+"""The timeline of a job. PROTOCOL.md section 3."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ SETTLED = (ItemState.SUCCEEDED, ItemState.SKIPPED)
 
 
 class Retention:
-    """`run()` is its loop. `keep_s` None: jobs are kept until somebody removes them."""
+    """Removes what has expired; `run()` is its loop. With `keep_s` None, jobs stay until they are removed."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""What a job is, and how it may change. Pure: no I/O, no clock, no environment."""
+"""Jobs, and the rules by which they change. Pure: no I/O, no clock, no environment."""

@@ -37,8 +37,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def next_snapshot(before: Snapshot, job: Job, moved: Iterable[Item]) -> Snapshot | None:
-    """What follows `before` when the job became `job`, and of its items these run now, failed, or ran until now.
-    None where that cannot be told: of many that ran one ended, and who comes behind those known is not known."""
+    """Return the snapshot after `before`, for the job as it is now and the items that entered or left the states
+    shown. None if more than RUNNING_KNOWN items ran and one ended: the next in order was not loaded."""
     running, more = dict(before.running), len(before.running) >= RUNNING_KNOWN
     failed = {item.index: item for item in before.item_errors}
     for item in moved:

@@ -1,4 +1,4 @@
-"""What one worker has been given: the item that it is at, and the short ones sent ahead.
+"""The items of one worker: the one that it is at, and the short ones sent ahead.
 
 Decides: when an item starts, has run too long, is asked back or stopped, and when the process is killed for it.
 Must not know: the store, what becomes of an item.
@@ -84,7 +84,7 @@ class Assignment:
             asyncio.get_running_loop().call_later(self._grace_s, self._stop_by_force, run_id)
 
     def drop(self, run_id: int) -> None:
-        """As `stop`, without grace for the current item."""
+        """Stop the run as `stop` does, but kill the process at once if it is at this item."""
         if self._is_current(run_id):
             self.process.kill()
         else:

@@ -57,7 +57,7 @@ class WrongTransitionError(Exception):
 
 
 class Worker(Protocol):
-    """What an item needs of the worker that it was sent to."""
+    """The worker that an item was sent to, as the item uses it."""
 
     def stop(self, run_id: int) -> None:
         """Stop this run, in the end by force."""
