@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chromium import browser
 from tests.browser.log import Log, OpenPage
 from tests.support.held import COUNT
 from tests.support.server import Server
+
+# Playwright's own limit of 5 s is passed on a busy machine; only a failure waits this long.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")  # no longer: while it is open, its event loop is in every other test's way

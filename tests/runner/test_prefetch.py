@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import Cancel, Item, Job
+from unstuck.runner import assignment
 from unstuck.runner.prefetch import MOST_AHEAD, Prefetch
 from unstuck.runner.registry import ItemRegistry
 from unstuck.runner.runner import Runner, RunnerConfig
@@ -44,10 +46,26 @@ def quick(
 """
 
 
+#: A worker on a busy machine: it reads each message from the runner late.
+SLOW_LISTENER = """
+import __main__
+
+handle = __main__.Worker._handle
+
+def handle_late(worker, message):
+    handle(worker, message)
+    time.sleep(0.001)
+
+__main__.Worker._handle = handle_late
+"""
+
+
 @asynccontextmanager
-async def running(store: SQLiteStore, tmp_path: Path, workers: int = 2) -> AsyncIterator[Runner]:
+async def running(
+    store: SQLiteStore, tmp_path: Path, workers: int = 2, more_code: str = ""
+) -> AsyncIterator[Runner]:
     app = tmp_path / "mywork.py"
-    app.write_text(KINDS)
+    app.write_text(KINDS + more_code)
     runner = Runner(store, DataFolder(tmp_path), RunnerConfig(app=str(app), workers=workers, cancel_grace_s=0.5))
     try:
         async with supervising() as supervisor:
@@ -113,8 +131,12 @@ async def test_what_lies_behind_an_item_that_proves_long_is_done_by_others(
         assert {entry.what for entry in await store.timeline(job_id)} <= {"submitted", "state"}
 
 
-async def test_a_cancel_ends_what_was_sent_ahead(store: SQLiteStore, tmp_path: Path) -> None:
-    async with running(store, tmp_path, workers=1):
+@pytest.mark.parametrize("more_code", ["", SLOW_LISTENER], ids=["", "slow listener"])
+async def test_a_cancel_ends_what_was_sent_ahead(
+    store: SQLiteStore, tmp_path: Path, more_code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assignment, "RECALL_S", 60.0)  # else they may have been recalled before the cancel
+    async with running(store, tmp_path, 1, more_code):
         job_id = await submitted(store, 600, kind="quick", options=gated(tmp_path, 300))
         await until_gated(store, job_id, 300)
         await store.apply([Cancel(job_id)])

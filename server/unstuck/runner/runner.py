@@ -279,6 +279,7 @@ class Runner:
         """Stop what is to be stopped; there may also be something to claim."""
         for job_id, job in changed.items():
             if job is not None and job.stopping:
-                for item in self._items.of_job(job_id):
+                # The last first: an item that a worker is at ends at once, and the worker would take the next one.
+                for item in reversed(self._items.of_job(job_id)):
                     item.stop()
             self._prefetch.on_commit(job_id, job)
