@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
+import typer
 from starlette.routing import Route
+from typer.core import TyperGroup
 
 from tests.docs.make import TYPES_BEGIN, TYPES_END, diagram
 from tests.docs.typescript import interfaces
 from tests.support.documents import PROTOCOL, ROOT, section
 from unstuck.api import jobs
 from unstuck.app import create_app
+from unstuck.cli import commands
 from unstuck.jobs.job import FINAL, Item, ItemState, Job, JobError, State
 from unstuck.jobs.snapshot import Snapshot, public, public_item
 from unstuck.settings import PREFIX, Settings
 from unstuck.streaming import sse
 
-README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 DECISIONS = (ROOT / "DECISIONS.md").read_text()
 OPERATING = (ROOT / "OPERATING.md").read_text()
+#: What users and operators read.
+USERS = "".join((ROOT / name).read_text() for name in ("README.md", "GUIDE.md", "OPERATING.md", "RELIABILITY.md"))
+#: Flags of other programs, in the documents' examples.
+OTHER_FLAGS = {"--port"}
 
 ITEM = Item(index=0, name="a", state=ItemState.FAILED, error=JobError("exception", "no"), result_file="a.png")
 JOB = Job(id="j", kind="k", name="n", total=1, waiting=0, leased=1, created_at=0.0)
@@ -86,11 +90,16 @@ def test_events() -> None:
     assert told == {found(r"event: (\w+)", one.decode()) for one in made}
 
 
-def test_error_codes_of_the_code_are_words() -> None:
+def codes() -> set[str]:
+    """Return the error codes that the server, its workers and its client give."""
     text = "".join(path.read_text() for path in (ROOT / "server").rglob("*.py"))
-    codes = re.findall(r'code="(.*?)"', text)
-    assert codes
-    assert [code for code in codes if not re.fullmatch(r"[a-z_]+", code)] == []
+    found = set(re.findall(r'\bcode="(.*?)"|JobError\(\s*"(.*?)"|code, status, title = "(.*?)"', text))
+    return {code for groups in found for code in groups if code}
+
+
+def test_error_codes_of_the_code_are_words() -> None:
+    assert len(codes()) > 40
+    assert [code for code in codes() if not re.fullmatch(r"[a-z_]+", code)] == []
 
 
 def test_every_setting_is_documented() -> None:
@@ -99,13 +108,37 @@ def test_every_setting_is_documented() -> None:
         assert f"{PREFIX}{one.name.upper()}" in OPERATING, one.name
 
 
-def test_every_flag_of_serve_stands_in_the_readme() -> None:
-    told = subprocess.check_output(
-        [sys.executable, "-m", "unstuck", "serve", "--help"], text=True, env={"COLUMNS": "200", "TERM": "dumb"}
-    )
-    flags = set(re.findall(r"(--[a-z-]+)", told)) - {"--help"}
-    assert "--port" in flags
-    assert {flag for flag in flags if flag not in README} == set()
+def flags() -> set[str]:
+    """Return the flags of all commands."""
+    command = typer.main.get_command(commands.cli)
+    assert isinstance(command, TyperGroup)
+    found = set()
+    for one in (command, *command.commands.values()):
+        for parameter in one.params:
+            found |= {flag for flag in parameter.opts if flag.startswith("--")}
+    return found
+
+
+def test_every_flag_stands_in_the_documents() -> None:
+    assert {flag for flag in flags() if not re.search(rf"{flag}\b", USERS)} == set()
+
+
+def test_every_flag_setting_and_route_that_the_documents_name_exists() -> None:
+    code = "\n".join(re.findall(r"```sh\n(.*?)```", USERS, re.DOTALL) + re.findall(r"`([^`\n]+)`", USERS))
+    scripts = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)) - flags():
+        assert flag.startswith("--unstuck-") or f'"{flag}"' in scripts or flag in OTHER_FLAGS, flag
+    known = {f"{PREFIX}{one.name.upper()}" for one in fields(Settings)}
+    assert set(re.findall(r"UNSTUCK_[A-Z_]+[A-Z]", USERS)) <= known
+    served = [route.path for route in create_app(Settings()).routes if isinstance(route, Route)]
+    shapes = [re.compile(re.sub(r"\{\w+\}", r"[^/ ]+", path) + "$") for path in served]
+    for path in re.findall(r"(/api/[\w./{}]*|/metrics)", USERS):
+        bare = path.rstrip("./")
+        assert any(shape.match(bare) for shape in shapes) or bare in {"/api"}, path
+
+
+def test_every_error_code_is_in_the_protocol() -> None:
+    assert {code for code in codes() if f"`{code}`" not in PROTOCOL} == set()
 
 
 def test_every_dependency_is_justified() -> None:
@@ -127,24 +160,23 @@ def test_the_version_stands_in_the_changelog() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_what_the_readme_shows_as_a_kind_of_ones_own_works(tmp_path: Path) -> None:
-    from unstuck.kinds import load
-
-    code = next(
-        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "unstuck.kind" in block
-    )
-    (tmp_path / "mywork_of_readme.py").write_text(code)
-    assert "resize" in load(str(tmp_path / "mywork_of_readme.py"), [])
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as its viewers make them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
     links = [
-        (document.name, target)
+        (document, *target.partition("#")[::2])
         for document in ROOT.glob("*.md")
-        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text())
+        for target in re.findall(r"\]\((?!http)([^)]+)\)", document.read_text())
     ]
-    assert links
-    assert [link for link in links if not (ROOT / link[1]).exists()] == []
+    assert any(anchor for _, _, anchor in links)
+    for document, name, anchor in links:
+        target = ROOT / name if name else document
+        assert target.exists(), f"{document.name}: {name}"
+        assert not anchor or anchor in anchors(target), f"{document.name}: {name}#{anchor}"
 
 
 def test_the_tree_names_every_module() -> None:
