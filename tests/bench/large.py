@@ -125,7 +125,7 @@ def questions(large: str) -> dict[str, Ask]:
         "items: states": lambda store: store.items(large, states=("failed", "running"), limit=PAGE),
         "items: after a seq": lambda store: store.items(large, after_seq=2, limit=PAGE),
         "timeline": lambda store: store.timeline(large, PAGE),
-        "live": lambda store: store.live(60.0),
+        "live": lambda store: store.live_ids(60.0),
         "health and metrics": lambda store: store.overview(),
         "room for one more": lambda store: store.has_room(10_000),
         "claim": claimed_and_given_back,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench import batch, durable, reporting
+from tests.bench import batch, durable, large, reporting
 
 pytestmark = pytest.mark.alone
 
@@ -28,3 +28,9 @@ def test_a_batch_beside_a_pool() -> None:
     assert found["over_pool_imap"] > 0
     # Its start and its end cost a few commits, whatever it does; in between it is not slower than sha256sum.
     assert found["over_sha256sum"] < 20
+
+
+async def test_a_large_history_beside_a_small_one() -> None:
+    found = await large.compared(finished=200, rounds=1)
+    assert {"status", "live", "claim", "sweep"} <= set(found)
+    assert all(times["small_ms"] > 0 for times in found.values())
