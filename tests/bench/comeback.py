@@ -41,4 +41,4 @@ def _once(samples: Samples, watching: int, coming: int) -> None:
             came_s = crowd.opened.seconds
         early.close()
         late = last_ms(arrivals, ends, JOBS, watching)
-    samples.add(OURS, **{"came in s": came_s, "end p50 ms": percentile(late, 0.5), "end max ms": max(late)})
+    samples.add(OURS, **{"connected in s": came_s, "end p50 ms": percentile(late, 0.5), "end max ms": max(late)})

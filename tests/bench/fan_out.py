@@ -27,7 +27,7 @@ def measure(rounds: int, scale: float) -> Table:
             for name, start in starts.items():
                 for size in (real, SMALL):
                     cost, window = _cost(start, viewers, size)
-                    row = f"{name}, {'as many bytes' if size == real else f'{SMALL} B'}"
+                    row = f"{name}, {'same size' if size == real else f'{SMALL} B'}"
                     _add(samples, row, viewers, cost, window)
             say(f"  fan-out to {viewers}: round {turn + 1} of {rounds}")
     if BARE in starts and scale >= 1:
@@ -84,7 +84,7 @@ def _ceiling(samples: Samples, start: Start) -> None:
         watching.window(0.5)
         window = watching.window(2.0)
     samples.add(
-        f"{BARE}, as fast as it goes",
+        f"{BARE}, at full speed",
         **{
             "1000: deliveries/s": window.events / window.seconds,
             "1000: client CPU": window.cpu_s / window.seconds,

@@ -51,7 +51,7 @@ def _once(samples: Samples, name: str, start: Start, viewers: int, *, counted: b
         KiB_each=(full - empty) / viewers / 1024,
         MiB_before=empty / 2**20,
         MiB_with_all=full / 2**20,
-        MiB_when_they_left=left / 2**20,
+        MiB_after_they_left=left / 2**20,
         MiB_with_all_again=again / 2**20,
     )
 

@@ -14,7 +14,7 @@ from tests.bench.polls import Polls
 from tests.bench.viewers import Change, Viewers, last_ms, lateness_ms, percentile
 
 #: The column of what it costs.
-COST = "CPU s for each s of it"
+COST = "CPU s per second"
 #: Until jobs that change are watched calmly, and until all of them have ended at most (seconds).
 WARM_S, ENDED_S = 2.0, 30.0
 #: Windows in which polls and the probe are under way, apart from those in which CPU is counted (seconds).

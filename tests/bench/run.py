@@ -26,19 +26,19 @@ from tests.bench.processes import CACHE, CORES, ROOT, raise_limits
 
 #: Each scene, its module, and what it shows; in this order.
 SCENES: dict[str, tuple[str, str]] = {
-    "fan-out": ("fan_out", "N viewers of one job, 10,000 deliveries a second: CPU seconds for 100,000 deliveries"),
-    "storm": ("storm", "a job that changes 1,000 times a second, before 1,000 viewers"),
-    "many": ("many", "2,000 jobs, each before two viewers and changing five times a second"),
-    "idle": ("idle", "5,000 viewers of a job on which nothing happens"),
-    "stalled": ("stalled", "viewers that never read, each"),
-    "connect": ("connect", "5,000 viewers come at once, each gets the job as it is"),
-    "comeback": ("comeback", "1,000 viewers whose jobs end while 5,000 others come at once"),
+    "fan-out": ("fan_out", "N viewers of one job, 10,000 deliveries a second; CPU seconds per 100,000 deliveries"),
+    "storm": ("storm", "a job that changes 1,000 times a second, with 1,000 viewers"),
+    "many": ("many", "2,000 jobs that change five times a second, with two viewers each"),
+    "idle": ("idle", "5,000 viewers of a job that does not change"),
+    "stalled": ("stalled", "viewers that never read; figures per viewer"),
+    "connect": ("connect", "5,000 viewers connect at once; each receives the job as it is"),
+    "comeback": ("comeback", "1,000 viewers whose jobs end while 5,000 others connect at once"),
     "durable": ("durable", "item results and state changes, durable, in one process"),
     "celery": ("celery_redis", "the same with a task queue, without durability"),
     "reporting": ("reporting", "`report()` in user code"),
-    "batch": ("batch", "a batch of files, from submission to its end"),
-    "large": ("large", "what the store is asked, with a million finished jobs and a job of 10,000 items"),
-    "page": ("page", "a page with a job of 10,000 items that changes 200 times a second: CPU of its main thread"),
+    "batch": ("batch", "a batch of files, from submission to end"),
+    "large": ("large", "queries of the store, with a million finished jobs and a job of 10,000 items"),
+    "page": ("page", "a page with a job of 10,000 items that changes 200 times a second; CPU of its main thread"),
 }
 FILE = ROOT / "BENCHMARKS.md"
 MARKS = "<!-- bench -->", "<!-- /bench -->"
@@ -91,13 +91,14 @@ def _options() -> argparse.Namespace:
 def _machine(versions: dict[str, str], absent: dict[str, str], options: argparse.Namespace, took_s: float) -> str:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**30
     how = "the server on the first, the viewers on the second" if len(CORES) > 1 else "shared with the viewers"
+    rounds = "One round" if options.short else f"Medians of {options.rounds} rounds"
     packages = ("uvicorn", "uvloop", "starlette", "httptools", "msgspec")
     peers = "; ".join(f"{name}: {said}" for name, said in versions.items())
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.release()}, {_cpu()}, {len(CORES)} cores "
         f"({how}), {memory} GiB, Python {platform.python_version()}, unstuck {version('unstuck')} with "
         f"{', '.join(f'{name} {version(name)}' for name in packages)}. {peers}. "
-        f"Medians of {1 if options.short else options.rounds}; {took_s / 60:.0f} minutes."
+        f"{rounds}; {took_s / 60:.0f} minutes."
     ]
     lines += [f"Not measured: {name} ({why})." for name, why in absent.items()]
     return "\n".join(lines)

@@ -181,7 +181,7 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 def test_the_tree_names_every_module() -> None:
     package = ROOT / "server" / "unstuck"
-    tree = ARCHITECTURE.partition("## The tree")[2].partition("## Three ways")[0]
+    tree = ARCHITECTURE.partition("## The tree")[2].partition("## Three paths")[0]
     for path in [*package.rglob("*.py"), *(ROOT / "frontend").rglob("*.js")]:
         if path.stem not in {"__init__", "__main__"} and path.parent.name != "kinds":
             assert re.search(rf"\b{re.escape(path.stem)}\b", tree), path
