@@ -47,20 +47,20 @@ def test_rescue_says_what_it_will_do_and_what_it_did(stuck: Server, tmp_path: Pa
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=1, name="night run")
     asked = unstuck("rescue", job_id, "--url", stuck.url)
     assert asked.returncode == 2, "nobody is there to say yes"
-    assert "1 item is taken from the worker and tried again" in asked.stdout
-    assert "say --yes" in asked.stderr
+    assert "1 item will be taken from its worker and tried again" in asked.stdout
+    assert "add --yes" in asked.stderr
     assert stuck.job(job_id)["health"] == "stalled", "nothing was done"
     done = unstuck("rescue", job_id, job_id, "--yes", "--url", stuck.url)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("1 item is tried again, 0 failed") == 1
+    assert done.stdout.count("1 item will be tried again, 0 failed") == 1
     assert stuck.until_done(job_id)["state"] == "completed"
 
 
 def test_rescue_warns_where_no_attempt_is_left(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=1, max_attempts=1)
     done = unstuck("rescue", job_id, "--yes", "--url", stuck.url)
-    assert "1 item is at the last attempt, and will fail instead" in done.stdout
-    assert "done: the job is failed, 0 items are tried again, 1 failed." in done.stdout
+    assert "1 of them will fail instead: no attempt is left." in done.stdout
+    assert "rescued: 0 items will be tried again, 1 failed; the job is failed." in done.stdout
 
 
 def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: Path) -> None:
@@ -68,14 +68,14 @@ def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: 
     waiting = hang(stuck, tmp_path / "gate", "waiting_long", total=1)
     answer = unstuck("rescue", waiting, "--url", stuck.url)
     assert answer.returncode == 0
-    assert "nothing of it runs" in answer.stdout
+    assert "no item is running, so there is nothing to rescue" in answer.stdout
 
 
 def test_fail_gives_up_and_says_so(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=5)
     done = unstuck("fail", job_id, "--why", "the source is gone", "--url", stuck.url)
     assert done.returncode == 0, done.stderr
-    assert "1 item is stopped, 4 items are cancelled" in done.stdout
+    assert "1 item will be stopped, 4 items cancelled" in done.stdout
     ended = stuck.until_done(job_id)
     assert (ended["error"]["code"], ended["error"]["message"]) == ("failed_by_operator", "the source is gone")
 
