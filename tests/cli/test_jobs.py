@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support import hanging
-from tests.support.command import unstuck
+from tests.support.command import unstuck, unstuck_on_a_terminal
 from tests.support.server import Server, StartServer
 
 
@@ -41,6 +45,68 @@ def test_jobs_lists_what_is_stuck_and_what_is_known_of_it(stuck: Server, tmp_pat
     assert unstuck("jobs", "--ids", *url).stdout.split() == [second, first]
     assert unstuck("jobs", "--ids", "--state", "queued", *url).stdout.split() == [second]
     assert "newest 1" in unstuck("jobs", "--limit", "1", *url).stdout
+
+
+#: The longest words and numbers that a list may have to show.
+LONGEST = [
+    {
+        "state": "running",
+        "health": "unresponsive",
+        "done": False,
+        "progress": {"total": 10_000, "processed": 10_000},
+    },
+    {
+        "state": "completed_with_errors",
+        "done": True,
+        "progress": {"total": 10_000, "processed": 9_999, "failed": 3},
+    },
+]
+
+
+class _Longest(http.server.BaseHTTPRequestHandler):
+    """A server that lists jobs with the longest words, and five running items of each."""
+
+    def do_GET(self) -> None:
+        if "/items" in self.path:
+            items = [{"index": i, "name": f"{i}.csv", "state": "running", "worker": "w" * 40} for i in range(5)]
+            body = json.dumps({"items": items, "next": None}).encode()
+        else:
+            times = {"created_at": "2026-01-01T00:00:00Z", "server_time": "2026-01-01T01:02:00Z"}
+            fixed = {"id": str(uuid4()), "seq": 1, "name": "n" * 500, "heartbeat_at": "2026-01-01T01:01:00Z"}
+            jobs = [{**fixed, **times, **job} for job in LONGEST]
+            body = json.dumps({"jobs": jobs, "next": None}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def longest() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Longest) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_jobs_shows_the_state_whole_at_80_columns(longest: str) -> None:
+    text = unstuck_on_a_terminal("jobs", "--url", longest, columns=80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    heads = [line.split(maxsplit=1)[1] for line in text.splitlines() if not line.startswith(" ")]
+    assert heads == ["running, unresponsive  10000 of 10000", "completed with errors  9999 of 10000"]
+    assert "submitted 1 h 2 min ago · last heartbeat 1 min ago" in " ".join(text.split())
+    assert "0.csv, 1.csv, 2.csv and 2 more" in " ".join(text.split())
+    assert "3 failed" in text
+
+
+def test_jobs_prints_one_line_for_each_job_into_a_pipe(longest: str) -> None:
+    lines = unstuck("jobs", "--url", longest, COLUMNS="80").stdout.splitlines()
+    assert len(lines) == 2
+    assert "running, unresponsive" in lines[0]
+    assert lines[0].endswith(f"{'w' * 40}: 0.csv, 1.csv, 2.csv and 2 more")
 
 
 def test_rescue_says_what_it_will_do_and_what_it_did(stuck: Server, tmp_path: Path) -> None:
