@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,6 +12,7 @@ import pytest
 
 from tests.support.command import unstuck
 from tests.support.server import Server
+from tests.support.waiting import eventually
 from unstuck.cli.commands import cli
 from unstuck.client import watch_state as w
 
@@ -59,6 +63,20 @@ def test_mistakes_exit_with_2_and_one_sentence(server: Server) -> None:
         assert answer.returncode == 2, words
         assert said in " ".join(answer.stderr.split())
         assert "Traceback" not in answer.stderr
+
+
+def test_ctrl_c_exits_with_130_and_the_job_continues(server: Server) -> None:
+    job_id = server.submit("rehearsal", total=50, options={"seconds": 60})["id"]
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "unstuck", "watch", job_id, "--url", server.url],
+        stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    eventually(lambda: server.get("/api/health")["streams"]["open"] > 0)
+    watching.send_signal(signal.SIGINT)
+    _, complaint = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert "Traceback" not in complaint
+    assert not server.job(job_id)["done"]
 
 
 def test_no_news_exits_with_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

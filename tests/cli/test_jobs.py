@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support import hanging
-from tests.support.command import unstuck
+from tests.support.command import unstuck, unstuck_on_a_terminal
 from tests.support.server import Server, StartServer
 
 
@@ -43,24 +47,86 @@ def test_jobs_lists_what_is_stuck_and_what_is_known_of_it(stuck: Server, tmp_pat
     assert "newest 1" in unstuck("jobs", "--limit", "1", *url).stdout
 
 
+#: The longest words and numbers that a list may have to show.
+LONGEST = [
+    {
+        "state": "running",
+        "health": "unresponsive",
+        "done": False,
+        "progress": {"total": 10_000, "processed": 10_000},
+    },
+    {
+        "state": "completed_with_errors",
+        "done": True,
+        "progress": {"total": 10_000, "processed": 9_999, "failed": 3},
+    },
+]
+
+
+class _Longest(http.server.BaseHTTPRequestHandler):
+    """A server that lists jobs with the longest words, and five running items of each."""
+
+    def do_GET(self) -> None:
+        if "/items" in self.path:
+            items = [{"index": i, "name": f"{i}.csv", "state": "running", "worker": "w" * 40} for i in range(5)]
+            body = json.dumps({"items": items, "next": None}).encode()
+        else:
+            times = {"created_at": "2026-01-01T00:00:00Z", "server_time": "2026-01-01T01:02:00Z"}
+            fixed = {"id": str(uuid4()), "seq": 1, "name": "n" * 500, "heartbeat_at": "2026-01-01T01:01:00Z"}
+            jobs = [{**fixed, **times, **job} for job in LONGEST]
+            body = json.dumps({"jobs": jobs, "next": None}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def longest() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Longest) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_jobs_shows_the_state_whole_at_80_columns(longest: str) -> None:
+    text = unstuck_on_a_terminal("jobs", "--url", longest, columns=80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    heads = [line.split(maxsplit=1)[1] for line in text.splitlines() if not line.startswith(" ")]
+    assert heads == ["running, unresponsive  10000 of 10000", "completed with errors  9999 of 10000"]
+    assert "submitted 1 h 2 min ago · last heartbeat 1 min ago" in " ".join(text.split())
+    assert "0.csv, 1.csv, 2.csv and 2 more" in " ".join(text.split())
+    assert "3 failed" in text
+
+
+def test_jobs_prints_one_line_for_each_job_into_a_pipe(longest: str) -> None:
+    lines = unstuck("jobs", "--url", longest, COLUMNS="80").stdout.splitlines()
+    assert len(lines) == 2
+    assert "running, unresponsive" in lines[0]
+    assert lines[0].endswith(f"{'w' * 40}: 0.csv, 1.csv, 2.csv and 2 more")
+
+
 def test_rescue_says_what_it_will_do_and_what_it_did(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=1, name="night run")
     asked = unstuck("rescue", job_id, "--url", stuck.url)
     assert asked.returncode == 2, "nobody is there to say yes"
-    assert "1 item is taken from the worker and tried again" in asked.stdout
-    assert "say --yes" in asked.stderr
+    assert "1 item will be taken from its worker and tried again" in asked.stdout
+    assert "add --yes" in asked.stderr
     assert stuck.job(job_id)["health"] == "stalled", "nothing was done"
     done = unstuck("rescue", job_id, job_id, "--yes", "--url", stuck.url)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("1 item is tried again, 0 failed") == 1
+    assert done.stdout.count("1 item will be tried again, 0 failed") == 1
     assert stuck.until_done(job_id)["state"] == "completed"
 
 
 def test_rescue_warns_where_no_attempt_is_left(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=1, max_attempts=1)
     done = unstuck("rescue", job_id, "--yes", "--url", stuck.url)
-    assert "1 item is at the last attempt, and will fail instead" in done.stdout
-    assert "done: the job is failed, 0 items are tried again, 1 failed." in done.stdout
+    assert "1 of them will fail instead: no attempt is left." in done.stdout
+    assert "rescued: 0 items will be tried again, 1 failed; the job is failed." in done.stdout
 
 
 def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: Path) -> None:
@@ -68,14 +134,14 @@ def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: 
     waiting = hang(stuck, tmp_path / "gate", "waiting_long", total=1)
     answer = unstuck("rescue", waiting, "--url", stuck.url)
     assert answer.returncode == 0
-    assert "nothing of it runs" in answer.stdout
+    assert "no item is running, so there is nothing to rescue" in answer.stdout
 
 
 def test_fail_gives_up_and_says_so(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=5)
     done = unstuck("fail", job_id, "--why", "the source is gone", "--url", stuck.url)
     assert done.returncode == 0, done.stderr
-    assert "1 item is stopped, 4 items are cancelled" in done.stdout
+    assert "1 item will be stopped, 4 items cancelled" in done.stdout
     ended = stuck.until_done(job_id)
     assert (ended["error"]["code"], ended["error"]["message"]) == ("failed_by_operator", "the source is gone")
 

@@ -90,8 +90,8 @@ def test_prune_removes_what_it_lists(own: Server) -> None:
 
 def test_mistakes_exit_with_2_and_one_sentence(own: Server) -> None:
     for words, said in (
-        (("--older-than", "3", "--url", own.url), "'3' is no duration; write 30s, 90m, 12h, 3d or 2w."),
-        (("--older-than", "-3d", "--url", own.url), "is no duration"),
+        (("--older-than", "3", "--url", own.url), "'3' is not a duration; write 30s, 90m, 12h, 3d or 2w."),
+        (("--older-than", "-3d", "--url", own.url), "is not a duration"),
         (("--older-than", "3d", "--state", "running", "--url", own.url), "--state must be one of cancelled"),
         (("--older-than", "3d", "--url", "http://127.0.0.1:1"), "No answer from http://127.0.0.1:1"),
         (("--url", own.url), "--older-than"),

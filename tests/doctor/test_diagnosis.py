@@ -43,7 +43,7 @@ def test_a_healthy_path_has_nothing_to_mend() -> None:
 @pytest.mark.parametrize(
     ("about", "level", "says", "changed"),
     [
-        ("server", "bad", "cannot work", {"troubles": ["No worker can be started."]}),
+        ("server", "bad", "is not ready", {"troubles": ["No worker can be started."]}),
         ("rehearsal", "attention", "could not be removed", {"leftover_job": "some-id"}),
         ("stream", "bad", "no answer at all", {"status": None, "headers": {}, "headers_s": None, "events": []}),
         ("stream", "bad", "502", {"status": 502, "headers": {"content-type": "text/html"}}),
@@ -57,7 +57,7 @@ def test_a_healthy_path_has_nothing_to_mend() -> None:
         ("compression", "attention", "gzip", {"headers": {**AS_SENT, "content-encoding": "gzip"}}),
         ("headers", "attention", "no-transform", {"headers": {**AS_SENT, "cache-control": "no-store"}}),
         ("idle", "bad", "12.0 s without a byte", {"cut": True, "last_byte_s": 28.0, "watched_s": 40.0}),
-        ("idle", "bad", "in the middle", {"cut": True, "last_byte_s": 39.9, "watched_s": 40.0}),
+        ("idle", "bad", "while events were arriving", {"cut": True, "last_byte_s": 39.9, "watched_s": 40.0}),
         ("heartbeats", "bad", "No heartbeat", {"events": EVENTS[:30]}),
         ("heartbeats", "bad", "dead stream", {"events": [Event(1.0, "heartbeat"), Event(36.0, "heartbeat")]}),
         ("heartbeats", "attention", "Uneven", {"events": [Event(t, "heartbeat", 0.0) for t in (1.0, 2.0, 30.0)]}),
@@ -82,14 +82,14 @@ def test_what_is_to_be_mended(about: str, level: str, says: str, changed: dict[s
 @pytest.mark.parametrize(
     ("about", "says", "changed"),
     [
-        ("headers", "taken by a proxy", {"headers": dict(tuple(AS_SENT.items())[:2])}),
+        ("headers", "a proxy has removed X-Accel-Buffering", {"headers": dict(tuple(AS_SENT.items())[:2])}),
         ("heartbeats", "--seconds 40", {"events": EVENTS[:30], "watched_s": 8.0}),
         ("heartbeats", "One heartbeat", {"events": EVENTS[:31]}),
         ("HTTP/2", "over HTTPS only", {"protocol": None}),
         ("HTTP/2", "not offered", {"protocol": "http/1.1"}),
         ("clocks", "no time", {"clock_s": None}),
         # A difference that the measurement cannot tell from its own error is none.
-        ("clocks", "Together", {"clock_s": 2.5, "clock_unsure_s": 1.0}),
+        ("clocks", "Within 2.50 s of each other", {"clock_s": 2.5, "clock_unsure_s": 1.0}),
         ("compression", "Not compressed", {"headers": {**AS_SENT, "content-encoding": "identity"}}),
     ],
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""The command line."""
+"""The command line.
+
+See also: commands.py, which has the commands.
+"""
 
 from unstuck.cli.commands import main
 

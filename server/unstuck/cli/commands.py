@@ -1,7 +1,7 @@
-"""The command line. It reads words and shows words; every rule is elsewhere.
+"""The program `unstuck`: decides which commands there are, and turns words into calls and results into words.
 
-Exit codes: 0 done, 2 something to mend in what was asked for (the message says what). `watch` also has
-1 for a job that did not end well, and 3 for one of which there was no news any more.
+It must not know any rule of jobs or of a server.
+Next: console.py, which the commands share, with their exit codes; doctor.py, jobs.py, prune.py and settings.py.
 """
 
 from __future__ import annotations
@@ -9,36 +9,53 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from unstuck import __version__
 from unstuck.cli.console import LOCAL, Url, client_errors, err, out, stop
 from unstuck.cli.doctor import doctor
+from unstuck.cli.help import Command, Group
 from unstuck.cli.jobs import fail, jobs, rescue
 from unstuck.cli.prune import prune
+from unstuck.cli.settings import settings
 from unstuck.errors import CannotStart
-from unstuck.settings import PREFIX, Settings, load, source
+from unstuck.settings import Settings, load
 from unstuck.wire import Job
 
+HELP = """Background work on many files, with progress that is never stuck.
+
+`unstuck COMMAND --help` explains a command. The commands that talk to a server take its address as --url.
+
+Examples:
+  unstuck serve
+  unstuck watch $(unstuck submit checksum *.csv)
+
+Exit codes:
+  0    success
+  1    the command worked, but its result is not good; see its help
+  2    a mistake, or the server refused or did not answer
+  3    no news of a watched job for 30 minutes
+  130  interrupted with Ctrl-C
+"""
+
 cli = typer.Typer(
-    help="Background work on many files, with progress that is never stuck.",
+    cls=Group,
+    help=HELP,
+    subcommand_metavar="COMMAND",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         out.print(f"unstuck {__version__}", highlight=False)
         raise typer.Exit
 
@@ -52,25 +69,55 @@ def _root(
     pass
 
 
-@cli.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one. [default: 8765]")] = None,
-    data: Annotated[str | None, typer.Option(help="Folder for the database and the files.")] = None,
-    app: Annotated[str | None, typer.Option(help="Python file or module with kinds of your own.")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Address to listen on. [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="TCP port; 0 picks a free one. [default: 8765]")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder of the database and the files.")
+    ] = None,
+    app: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Python file, or module, that declares your own kinds.")
+    ] = None,
     command: Annotated[
-        list[str] | None, typer.Option(help="Offer a command line as a kind: NAME=COMMAND. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME=COMMAND", help="Offer a command line as a kind. Repeatable."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes. [default: one for each core]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Worker processes. [default: one per core]")
+    ] = None,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(help="A host name that requests may come in under. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Accept requests for this host name too. Repeatable."),
     ] = None,
-    tls_cert: Annotated[str | None, typer.Option(help="Certificate file (PEM): serve HTTPS.")] = None,
-    tls_key: Annotated[str | None, typer.Option(help="Private key file (PEM) of the certificate.")] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Certificate (PEM); with --tls-key, serve HTTPS.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Private key (PEM) of the certificate.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. [default: info]")
+    ] = None,
 ) -> None:
-    """Start the server. Every setting can also be given as UNSTUCK_… (see `unstuck settings`)."""
-    from unstuck import app as application  # here, so that --version and --help stay quick
+    """Start the server.
+
+    Every setting can also be given as an environment variable; `unstuck settings` lists them. Ctrl-C or SIGTERM
+    stops the server; unfinished jobs continue with the next start.
+
+    Examples:
+      unstuck serve --port 8765 --data /var/lib/unstuck
+      unstuck serve --app mywork.py --workers 4
+      unstuck serve --command 'to-mp3=ffmpeg -i {input} {output}.mp3'
+
+    Exit codes:
+      0    stopped by Ctrl-C or SIGTERM
+      2    cannot start: a wrong setting, folder, file or address
+    """
+    from unstuck import app as application  # here, so that --version and --help stay fast
     from unstuck import serve as server
 
     given = {
@@ -102,47 +149,53 @@ def serve(
             stop(error)
 
 
-@cli.command()
-def settings() -> None:
-    """List every setting, its value, and where the value comes from."""
-    try:
-        found = load()
-    except CannotStart as error:
-        stop(error)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("setting", "value", "from", "meaning"):
-        table.add_column(column, overflow="fold")
-    for one in fields(Settings):
-        value = getattr(found, one.name)
-        shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-        if one.metadata["secret"] and shown:
-            shown = "(set)"
-        table.add_row(
-            Text(f"{PREFIX}{one.name.upper()}"), Text(shown), source(one.name, {}), Text(one.metadata["help"])
-        )
-    out.print(table)
-
-
-@cli.command()
 def submit(
-    kind: Annotated[str, typer.Argument(help="Kind of work, such as checksum.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of work, such as checksum.")],
     files: Annotated[
-        list[Path] | None, typer.Argument(help="The files to work on.", exists=True, dir_okay=False)
+        list[Path] | None,
+        typer.Argument(metavar="FILE…", help="Files to work on.", exists=True, dir_okay=False),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="An option of the kind: NAME=VALUE. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the kind. Repeatable.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="A label for people.")] = None,
-    total: Annotated[int | None, typer.Option(help="Number of items, for a kind that needs no files.")] = None,
-    priority: Annotated[int | None, typer.Option(help="Higher goes first. [default: 0]")] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Attempts at an item.")] = None,
-    max_errors: Annotated[int | None, typer.Option(help="Failed items that are put up with.")] = None,
-    deadline_seconds: Annotated[float | None, typer.Option(help="From now on; then the job fails.")] = None,
-    item_limit_seconds: Annotated[float | None, typer.Option(help="Longest work on one item.")] = None,
-    webhook_url: Annotated[str | None, typer.Option(help="Who is told of the job's end.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name for the job, shown to users.")] = None,
+    total: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Number of items, for a kind that needs no files.")
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Jobs of a higher priority start first. [default: 0]")
+    ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Maximum number of attempts at each item.")
+    ] = None,
+    max_errors: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Fail the job after more than this many failed items.")
+    ] = None,
+    deadline_seconds: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Fail the job if it is not done within this time.")
+    ] = None,
+    item_limit_seconds: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Maximum time for one attempt at an item.")
+    ] = None,
+    webhook_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Post the finished job to this address.")
+    ] = None,
     url: Url = LOCAL,
 ) -> None:
-    """Submit a job, and print its id: `unstuck watch $(unstuck submit checksum *.csv)`."""
+    """Submit a job and print its id.
+
+    A VALUE that is JSON, such as 2, true or null, is sent as such; anything else is sent as text.
+
+    Examples:
+      unstuck submit checksum *.csv
+      unstuck submit rehearsal --total 20 --option seconds=0.5 --name "A test"
+      unstuck watch $(unstuck submit checksum *.csv)
+
+    Exit codes:
+      0    submitted
+      2    a mistake, or the server refused or did not answer
+      130  interrupted with Ctrl-C
+    """
     options = dict(_option(text) for text in option or ())
     with client_errors():
         from unstuck.client import client
@@ -164,15 +217,26 @@ def submit(
     print(job.id)
 
 
-@cli.command()
 def retry(
-    job_id: Annotated[str, typer.Argument(help="Id of a finished job.")],
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of a finished job.")],
     everything: Annotated[
-        bool, typer.Option("--all", help="All of it, and not only what failed or was cancelled.")
+        bool, typer.Option("--all", help="Repeat all items, not only those that failed or were cancelled.")
     ] = False,
     url: Url = LOCAL,
 ) -> None:
-    """Do over what failed in a job, as a new job, and print its id."""
+    """Start a new job for what failed in another, and print its id.
+
+    The new job has the items of the finished one that failed or were cancelled.
+
+    Examples:
+      unstuck retry 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b
+      unstuck watch $(unstuck retry --all 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b)
+
+    Exit codes:
+      0    submitted
+      2    a mistake, or the server refused or did not answer
+      130  interrupted with Ctrl-C
+    """
     with client_errors():
         from unstuck.client import client
 
@@ -180,9 +244,24 @@ def retry(
     print(job.id)
 
 
-@cli.command()
-def watch(job_id: Annotated[str, typer.Argument(help="Id of the job.")], url: Url = LOCAL) -> None:
-    """Show a job's progress until its end. Ctrl-C stops the watching; the job goes on."""
+def watch(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of the job.")], url: Url = LOCAL
+) -> None:
+    """Show a job's progress until it is done.
+
+    Survives lost connections and server restarts. Ctrl-C stops watching; the job continues.
+
+    Examples:
+      unstuck watch 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b
+      unstuck watch $(unstuck submit checksum *.csv) && echo "all files done"
+
+    Exit codes:
+      0    the job completed
+      1    the job failed, was cancelled, or completed with errors
+      2    a mistake, or the server refused or does not know the job
+      3    no news of the job for 30 minutes; the job itself continues
+      130  interrupted with Ctrl-C; the job itself continues
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -203,27 +282,24 @@ def watch(job_id: Annotated[str, typer.Argument(help="Id of the job.")], url: Ur
                     completed=counts.percent or 0,
                     total=None if counts.percent is None else 100,
                 )
-    assert job is not None  # watching ends with a job that is done, or raises
+    assert job is not None  # `watch` yields a job that is done, or raises
     out.print(_sentence(job), highlight=False, markup=False, soft_wrap=True)
-    for one in job.item_errors:
-        out.print(f"  {one.name}: {one.message or one.code}", highlight=False, markup=False, soft_wrap=True)
+    for error in job.item_errors:
+        out.print(f"  {error.name}: {error.message or error.code}", highlight=False, markup=False, soft_wrap=True)
     sys.exit(0 if job.state == "completed" else 1)
 
 
-cli.command()(doctor)
-cli.command()(jobs)
-cli.command()(rescue)
-cli.command()(fail)
-cli.command()(prune)
+for command in (serve, submit, watch, retry, jobs, rescue, fail, prune, doctor, settings):
+    cli.command(cls=Command)(command)
 
 
 def main() -> None:
-    """The console command."""
-    cli()
+    """Run the program."""
+    cli(prog_name="unstuck")
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; a value that is JSON (2, true, null) is taken as such, anything else as text."""
+    """Parse NAME=VALUE; a value that is JSON (2, true, null) is taken as such, anything else as text."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
@@ -234,15 +310,15 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _link(link: str) -> str:
-    """How the connection stands, where that is worth a word."""
+    """Return the state of the connection in words, or nothing if all is well."""
     return "" if link in ("live", "polling", "ended") else link.replace("_", " ")
 
 
 def _sentence(job: Job) -> str:
     counts = job.progress
     parts = [f"{counts[name]} {name}" for name in ("succeeded", "failed", "skipped") if counts[name]]
-    said = f"{job.state.replace('_', ' ')}: {', '.join(parts) or 'nothing was done'} of {counts.total or '?'}"
-    return f"{said} – {job.error.message}" if job.error else said
+    summary = f"{job.state.replace('_', ' ')}: {', '.join(parts) or '0 done'} of {counts.total or '?'}"
+    return f"{summary} – {job.error.message}" if job.error else summary
 
 
 def _greet(settings: Settings, port: int) -> None:

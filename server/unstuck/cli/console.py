@@ -1,6 +1,10 @@
-"""What the commands share: where they print, how they refuse, how texts and times from outside are shown.
+"""What the commands share: where they print, how they report errors, and how foreign text and times are shown.
 
-Exit codes: 0 done, 2 something to mend in what was asked for (the message says what); 1 and 3 are a command's own.
+It must not know any command.
+See also: help.py, which lays out `--help`.
+
+Exit codes: 0 success, 2 a mistake in the command, or a server that refused or did not answer, 130 Ctrl-C; 1 and 3
+have a meaning of each command's own, which its help gives.
 """
 
 from __future__ import annotations
@@ -19,24 +23,24 @@ from unstuck.errors import CannotStart, JobTimeoutError, UnstuckError
 out = Console()
 err = Console(stderr=True)
 
-Url = Annotated[str, typer.Option(help="The server.")]
+Url = Annotated[str, typer.Option(metavar="URL", help="Address of the server.")]
 LOCAL = "http://127.0.0.1:8765"
 
 
 def stop(error: UnstuckError, exit_code: int = 2) -> NoReturn:
-    """Say what is wrong, and end."""
+    """Print what is wrong and exit."""
     complain(error.detail)
     sys.exit(exit_code)
 
 
 def complain(detail: str) -> None:
-    """One sentence for people, beside the output."""
+    """Print one sentence to stderr."""
     err.print(Text.assemble(("unstuck: ", "bold red"), plain(detail)), soft_wrap=True)
 
 
 @contextmanager
 def client_errors() -> Iterator[None]:
-    """What a client raises, as one sentence and an exit code."""
+    """Turn what the client raises into one sentence and an exit code."""
     try:
         yield
     except JobTimeoutError as error:
@@ -48,12 +52,12 @@ def client_errors() -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """A text from outside without anything that a terminal would obey, or that turns what follows around."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """Escape whatever a terminal would obey, or would let reverse the text that follows."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def duration(seconds: float) -> str:
-    """As exact as is of use: 7 s, 12 min, 3 h 5 min, 2 d."""
+    """Return a duration as exactly as is useful: 7 s, 12 min, 3 h 5 min, 2 d."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"

@@ -1,8 +1,7 @@
-"""`unstuck jobs`, `rescue` and `fail`: what an operator asks a server about its jobs, and does with those stuck.
+"""`unstuck jobs`, `rescue` and `fail`: decides how an operator sees the jobs of a server and acts on stuck ones.
 
-One function for each command. They say what they are about to do, and what they did; what that means for a job
-is decided by the server. Exit codes: 0 done, also where there was nothing to do; 1 not confirmed; 2 something
-to mend, or a job for which it could not be done.
+Each command says what it is about to do, and then what it did. It must not know what that means for a job: the
+server decides that.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from unstuck.cli.console import LOCAL, Url, client_errors, complain, duration, out, plain
@@ -26,23 +24,41 @@ if TYPE_CHECKING:
     from unstuck.wire import Item, Job
 
 STUCK = ("waiting_long", "stalled", "unresponsive")
-#: Of the items that run, so many are shown for each job.
+#: Running items that are named for each job.
 ITEMS_SHOWN = 3
-#: One page of the server's; more items than any machine works on at a time.
+#: One page of items: more than any machine works on at a time.
 ITEMS_ASKED = 1_000
 TONES = {"stalled": "yellow", "waiting_long": "yellow", "unresponsive": "bold red", "failed": "red"}
 
-Ids = Annotated[list[str], typer.Argument(help="Ids of the jobs.", metavar="ID…")]
+Ids = Annotated[list[str], typer.Argument(metavar="JOB_ID…", help="Ids of the jobs.")]
 
 
 def jobs(
-    stuck: Annotated[bool, typer.Option("--stuck", help="Only jobs that do not get on.")] = False,
-    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state. Repeatable.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many, the newest first.")] = 50,
-    ids: Annotated[bool, typer.Option("--ids", help="Print the ids alone, for another command.")] = False,
+    stuck: Annotated[bool, typer.Option("--stuck", help="List only jobs that are stuck.")] = False,
+    state: Annotated[
+        list[str] | None, typer.Option(metavar="STATE", help="List only jobs in this state. Repeatable.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="NUMBER", min=1, max=200, help="List at most this many jobs, 1 to 200.")
+    ] = 50,
+    ids: Annotated[bool, typer.Option("--ids", help="Print only the ids, for another command.")] = False,
     url: Url = LOCAL,
 ) -> None:
-    """List the server's jobs, with what is known of each: `unstuck jobs --stuck`."""
+    """List the jobs of a server, newest first.
+
+    Shows each job's id, state, progress and name, when it was submitted, and what its workers are doing. In a pipe
+    each job is one line. A STATE is queued, running, completed, completed_with_errors, failed or cancelled.
+
+    Examples:
+      unstuck jobs --state queued --state running
+      unstuck jobs --stuck
+      unstuck rescue --yes $(unstuck jobs --stuck --ids)
+
+    Exit codes:
+      0    listed, even if there are no such jobs
+      2    a mistake, or the server refused or did not answer
+      130  interrupted with Ctrl-C
+    """
 
     async def ask(client: Client) -> tuple[list[Job], list[list[Item]], bool]:
         page = await client.jobs(states=state or (), healths=STUCK if stuck else (), limit=limit)
@@ -58,55 +74,79 @@ def jobs(
     if not found:
         out.print("No job needs attention." if stuck else "There are no such jobs.")
         return
-    # A pipe has no width that lines would have to be broken for.
-    (out if out.is_terminal else Console(width=200)).print(_table(found, running))
+    _list(found, running)
     if more:
-        out.print(f"There are more; --limit shows up to 200, these are the newest {limit}.")
+        out.print(f"These are the newest {limit}; --limit shows up to 200.")
 
 
 def rescue(
     job_ids: Ids,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     url: Url = LOCAL,
 ) -> None:
-    """Take what a job works on from its workers, and have it tried again."""
+    """Take a job's running items from their workers to try them again.
+
+    Says which items these are and asks for confirmation. Items on their last attempt fail instead.
+
+    Examples:
+      unstuck rescue 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b
+      unstuck rescue --yes $(unstuck jobs --stuck --ids)
+
+    Exit codes:
+      0    rescued, or there was nothing to rescue
+      1    not confirmed
+      2    a mistake, a job was refused, or the server did not answer
+      130  interrupted with Ctrl-C
+    """
 
     async def each(client: Client, job_id: str) -> None:
         job = await client.job(job_id)
         running = await _running(client, job)
-        if not running and not job.done:  # of a finished job the server says so itself
-            _say(job, "nothing of it runs, so there is nothing to take back. It goes on when a worker is free.")
+        if not running and not job.done:  # a finished job is refused by the server, with its own message
+            _say(job, "no item is running, so there is nothing to rescue. It continues when a worker is free.")
             return
         last = sum(item.attempt >= job.max_attempts for item in running)
-        lines = [f"{_items(len(running))} taken from the worker and tried again."]
-        lines += [f"{_items(last)} at the last attempt, and will fail instead."] if last else []
+        workers = "its worker" if len(running) == 1 else "their workers"
+        sentences = [f"{_items(len(running))} will be taken from {workers} and tried again."]
+        sentences += [f"{last} of them will fail instead: no attempt is left."] if last else []
         if not job.done:
-            _say(job, " ".join([*lines, "What is done stays done."]))
-            _confirm(yes, "Go on?")
+            _say(job, " ".join([*sentences, "Finished items do not change."]))
+            _confirm(yes, "Continue?")
         after = await client.rescue(job_id)
         failed = after.progress.failed - job.progress.failed
-        _say(job, f"done: {_state(after)}, {_items(max(len(running) - failed, 0))} tried again, {failed} failed.")
+        again = _items(max(len(running) - failed, 0))
+        _say(job, f"rescued: {again} will be tried again, {failed} failed; the job is {_words(after.state)}.")
 
     _for_each(job_ids, url, each)
 
 
 def fail(
     job_ids: Ids,
-    why: Annotated[
-        str, typer.Option(help="The reason; everybody who looks at the job reads it.", show_default=False)
-    ],
+    why: Annotated[str, typer.Option(metavar="REASON", help="The reason, shown to every viewer of the job.")],
     url: Url = LOCAL,
 ) -> None:
-    """Give up on a job: it ends as failed, and what runs is stopped, by force if need be."""
+    """Stop a job and end it as failed.
+
+    Running items are stopped, by force if need be, and waiting ones are cancelled; finished items do not change.
+
+    Examples:
+      unstuck fail 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b --why "the source is gone"
+
+    Exit codes:
+      0    failed, or failing as soon as its running items have stopped
+      2    a mistake, a job was refused, or the server did not answer
+      130  interrupted with Ctrl-C
+    """
 
     async def each(client: Client, job_id: str) -> None:
         job = await client.job(job_id)
         running = len(await _running(client, job))
         waiting = max((job.progress.total or 0) - job.progress.processed - running, 0)
         if not job.done:
-            _say(job, f"{_items(running)} stopped, {_items(waiting)} cancelled; what is done stays done.")
+            plan = f"{_items(running)} will be stopped, {_items(waiting)} cancelled."
+            _say(job, f"{plan} Finished items do not change.")
         after = await client.fail(job_id, why)
-        _say(job, f"done: {_state(after)}." if after.done else "done: it fails as soon as its work has stopped.")
+        _say(job, "failed, as asked." if after.done else "it will fail as soon as its running items have stopped.")
 
     _for_each(job_ids, url, each)
 
@@ -115,7 +155,7 @@ def fail(
 
 
 def _with_client(url: str, ask: Callable[[Client], Awaitable[Any]]) -> Any:
-    from unstuck.client.client import Client  # here, since it needs an extra, and --help stays quick
+    from unstuck.client.client import Client  # here: it needs an extra, and --help stays fast
 
     async def run() -> Any:
         async with Client(url) as client:
@@ -125,7 +165,7 @@ def _with_client(url: str, ask: Callable[[Client], Awaitable[Any]]) -> Any:
 
 
 def _for_each(job_ids: Sequence[str], url: str, each: Callable[[Client, str], Awaitable[None]]) -> None:
-    """One job after the other; one that is refused does not spare the others, but shows in the exit code."""
+    """Do it for one job after the other; a refusal does not stop the rest, but sets the exit code."""
 
     async def ask(client: Client) -> bool:
         refused = False
@@ -152,7 +192,7 @@ def _confirm(yes: bool, question: str) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        complain("Nobody can be asked here; say --yes to do it.")
+        complain("There is no terminal to ask for confirmation; add --yes to go ahead without.")
         sys.exit(2)
     if not typer.confirm(question):
         sys.exit(1)
@@ -161,59 +201,64 @@ def _confirm(yes: bool, question: str) -> None:
 # -- in words
 
 
-def _table(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("job", no_wrap=True, min_width=36)
-    for column in ("state", "progress", "age", "last sign of life"):
-        table.add_column(column)
-    table.add_column("worker and items", overflow="fold")
-    for job, items in zip(found, running, strict=True):
-        now = job.server_time
-        table.add_row(
-            Text.assemble(job.id, "\n", (_shortened(plain(job.name), 36), "dim")),
-            _standing(job),
-            _progress(job),
-            _since(job.created_at, now),
-            "–" if job.done or job.heartbeat_at is None else f"{_since(job.heartbeat_at, now)} ago",
-            _work(items),
-        )
-    return table
+def _list(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> None:
+    """Print two lines or more for each job, the first of them whole at 80 columns; into a pipe, one line."""
+    standings = [_standing(job) for job in found]
+    width = max(standing.cell_len for standing in standings)
+    for job, items, standing in zip(found, running, standings, strict=True):
+        standing.pad_right(width - standing.cell_len)
+        counts = f"{job.progress.processed} of {job.progress.total or '?'}"
+        head = Text.assemble(job.id, "  ", standing, "  ", counts)
+        details = " · ".join(_details(job, items))
+        if out.is_terminal:
+            out.print(head, soft_wrap=True)
+            out.print(Padding(Text(details, style="dim"), (0, 0, 0, 2)))
+        else:
+            print(head.plain, details, sep="  ")
 
 
 def _standing(job: Job) -> Text:
-    state, health = job.state.replace("_", " "), job.health
-    text = Text(state, style=TONES.get(job.state, ""))
+    """Return the job's state, and its health unless that is ok."""
+    text, health = Text(_words(job.state), style=TONES.get(job.state, "")), job.health
     if health not in (None, "ok"):
-        text.append(f"\n{health.replace('_', ' ')}", style=TONES.get(health, ""))
+        text.append(f", {_words(health)}", style=TONES.get(health, ""))
     elif job.cancel_requested and not job.done:
-        text.append("\ncancelling")
+        text.append(", cancelling")
     return text
 
 
-def _progress(job: Job) -> str:
-    counts = job.progress
-    said = f"{counts.processed} of {counts.total or '?'}"
-    return f"{said}\n{counts.failed} failed" if counts.failed else said
+def _details(job: Job, items: Sequence[Item]) -> list[str]:
+    now = job.server_time
+    details = [_shortened(plain(job.name), 60)]
+    if job.progress.failed:
+        details.append(f"{job.progress.failed} failed")
+    details.append(f"submitted {_since(job.created_at, now)} ago")
+    if job.heartbeat_at is not None and not job.done:
+        details.append(f"last heartbeat {_since(job.heartbeat_at, now)} ago")
+    if items:
+        details.append(_work(items))
+    return details
 
 
-def _work(items: Sequence[Item]) -> Text:
+def _work(items: Sequence[Item]) -> str:
+    """Name the workers and the first of their items."""
     workers = sorted({plain(item.worker) for item in items if item.worker})
-    names = [_shortened(plain(item.name), 40) for item in items[:ITEMS_SHOWN]]
-    more = [f"and {len(items) - ITEMS_SHOWN} more"] if len(items) > ITEMS_SHOWN else []
-    return Text("\n".join([*workers, *names, *more]) or "–")
+    names = ", ".join(_shortened(plain(item.name), 40) for item in items[:ITEMS_SHOWN])
+    more = f" and {len(items) - ITEMS_SHOWN} more" if len(items) > ITEMS_SHOWN else ""
+    return f"{', '.join(workers)}: {names}{more}" if workers else f"{names}{more}"
 
 
-def _say(job: Job, what: str) -> None:
+def _say(job: Job, message: str) -> None:
     name = _shortened(plain(job.name), 60)
-    out.print(Text.assemble((job.id, "bold"), f" {name}: {what}"), soft_wrap=True)
+    out.print(Text.assemble((job.id, "bold"), f" {name}: {message}"), soft_wrap=True)
 
 
-def _state(job: Job) -> str:
-    return f"the job is {job.state.replace('_', ' ')}"
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _items(count: int) -> str:
-    return f"{count} item is" if count == 1 else f"{count} items are"
+    return f"{count} item{'' if count == 1 else 's'}"
 
 
 def _since(then: str, now: str) -> str:

@@ -1,7 +1,9 @@
-"""`unstuck prune --older-than 3d`: has a running server remove finished jobs and their files.
+"""`unstuck prune`: decides which finished jobs are removed from a running server, and shows how far it is.
 
-It lists them first, so that the bar knows its end, then removes them one by one; cut off anywhere, it has
-removed some. Exit codes: 0 done, 2 something to mend in what was asked for, or the server could not do it.
+It lists them first, so that the progress bar has a total, and then removes them one by one. Interrupted, it has
+removed some of them.
+
+It must not know how a server removes a job or its files.
 """
 
 from __future__ import annotations
@@ -21,54 +23,68 @@ from unstuck.jobs.job import FINAL
 if TYPE_CHECKING:
     from unstuck.wire import Job
 
-#: Seconds of the units that a duration may have.
+#: Seconds in each unit of a duration.
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-#: Longer than anything was ever kept, and short enough for every calendar (seconds).
+#: The longest duration (seconds): dates that far back are still valid everywhere.
 LONGEST_S = 100 * 365 * 86_400
 
 
 def prune(
     older_than: Annotated[
         str,
-        typer.Option(help="Remove what finished longer ago than this: 90m, 12h, 3d or 2w.", show_default=False),
+        typer.Option(metavar="DURATION", help="Remove jobs that finished longer ago than this."),
     ],
     state: Annotated[
-        list[str] | None, typer.Option(help="Only jobs that ended like this, such as cancelled. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="STATE", help="Remove only jobs that ended in this state. Repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Only list what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="List the jobs without removing them.")] = False,
     url: Url = LOCAL,
 ) -> None:
-    """Remove finished jobs and their files from a server, for good."""
+    """Remove finished jobs and their files permanently.
+
+    A DURATION is written 30s, 90m, 12h, 3d or 2w. A STATE is completed, completed_with_errors, failed or
+    cancelled.
+
+    Examples:
+      unstuck prune --older-than 3d --dry-run
+      unstuck prune --older-than 12h --state cancelled --state failed
+
+    Exit codes:
+      0    removed, or there was nothing to remove
+      2    a mistake, or the server refused or did not answer
+      130  interrupted with Ctrl-C; some of the jobs are removed
+    """
     with client_errors():
         asyncio.run(_prune(seconds(older_than), states(state or ()), url, dry_run=dry_run))
 
 
 def seconds(text: str) -> float:
-    """A duration such as 90m in seconds; InvalidRequest."""
+    """Parse a duration such as 90m into seconds; InvalidRequest if it is none, or too long."""
     found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([smhdw])", text.strip(), re.ASCII | re.IGNORECASE)
     if found is None:
-        raise InvalidRequest(f"{text!r} is no duration; write 30s, 90m, 12h, 3d or 2w.")
+        raise InvalidRequest(f"{text!r} is not a duration; write 30s, 90m, 12h, 3d or 2w.")
     value = float(found[1]) * UNITS[found[2].lower()]
     if value > LONGEST_S:
-        raise InvalidRequest(f"{text!r} is more than a hundred years.")
+        raise InvalidRequest(f"{text!r} is longer than a hundred years.")
     return value
 
 
 def states(given: Sequence[str]) -> list[str]:
-    """Final states as the server names them; InvalidRequest."""
-    found = ["cancelled" if one == "canceled" else one for one in given]
-    for one in found:
-        if one not in FINAL:
-            raise InvalidRequest(f"--state must be one of {', '.join(sorted(FINAL))}, not {one!r}.")
-    return found
+    """Return final states as the server spells them; InvalidRequest if one is not a final state."""
+    spelled = ["cancelled" if state == "canceled" else state for state in given]
+    for state in spelled:
+        if state not in FINAL:
+            raise InvalidRequest(f"--state must be one of {', '.join(sorted(FINAL))}, not {state!r}.")
+    return spelled
 
 
-async def _prune(older_than_s: float, wanted: list[str], url: str, *, dry_run: bool) -> None:
+async def _prune(older_than_s: float, final_states: list[str], url: str, *, dry_run: bool) -> None:
     from unstuck.client.client import Client
 
     async with Client(url) as client:
-        with err.status("looking for finished jobs …"):
-            found = [_Line.of(job) async for job in client.finished(older_than_s, wanted)]
+        with err.status("Looking for finished jobs…"):
+            found = [_Line.of(job) async for job in client.finished(older_than_s, final_states)]
         if dry_run:
             for line in found:
                 print(line.shown)
@@ -84,13 +100,13 @@ async def _prune(older_than_s: float, wanted: list[str], url: str, *, dry_run: b
                         await client.remove(line.job_id)
                         removed.append(line)
                     except JobNotFound:
-                        continue  # its time was over, or somebody else removed it
+                        continue  # it has expired meanwhile, or another call removed it
         finally:
             print(f"removed {_amount(removed)}")
 
 
 class _Line:
-    """What is kept of a job until it is removed: a million of them fit into memory."""
+    """The part of a job that is kept until it is removed; a million of them fit into memory."""
 
     __slots__ = ("items", "job_id", "shown")
 

@@ -1,4 +1,7 @@
-"""The Python client. Needs the extra `client`."""
+"""The public names of the Python client, which needs the extra `client`.
+
+See also: client.py.
+"""
 
 from unstuck.client.client import DEFAULT_URL, Client, cancel, remove, report, retry, submit, wait, watch
 from unstuck.wire import Item, Items, Job, Jobs, Progress

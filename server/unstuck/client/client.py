@@ -1,7 +1,7 @@
-"""The Python client: submit, watch, wait, cancel, retry, remove; async, and as plain functions for scripts.
+"""The Python client: turns calls into requests and refusals into exceptions, in asyncio and in plain scripts.
 
-It turns calls into requests, and refusals into exceptions. How a job is watched is follow.py's affair. It must
-not know the server's inside: it speaks PROTOCOL.md over HTTP.
+It must not know the server's code, only PROTOCOL.md, and it does not decide when a watched job is polled.
+Next: follower.py, which watches a job; reporter.py, which reports work that runs elsewhere.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, U
 from unstuck.wire import Items, Job, Jobs
 
 DEFAULT_URL = "http://127.0.0.1:8765"
-#: How often a submission is sent; with the pauses of the polls that is about half a minute.
+#: Attempts at a submission; with the pauses between polls they span about half a minute.
 SUBMIT_ATTEMPTS = 5
-#: An answer within this, or the submission is sent again (seconds); sending itself may take as long as it takes.
+#: The longest wait for a response before a submission is sent again (seconds); the upload itself has no limit.
 ANSWER_S = 60.0
-#: Each watched job has a stream of its own. With a limit on them (httpx: 100), those beyond it wait for a place
-#: without a word, and so do their polls: 150 jobs watched at once, and 50 never heard of.
+#: Each watched job has its own stream. Under a limit (httpx: 100) further streams, and their polls, wait silently
+#: for a free connection: of 150 jobs watched at once, 50 never got an event.
 CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 T = TypeVar("T")
@@ -41,10 +41,11 @@ Page = TypeVar("Page", Jobs, Items)
 
 
 class Client:
-    """A server, spoken to from asyncio: `async with Client(url) as client`.
+    """An asyncio client of one server: `async with Client(url) as client`.
 
-    `headers` go with every request, such as the Authorization that a proxy wants. Methods raise ServerRefused
-    (with `code`, `status`, `detail`), JobNotFound, or NoAnswer.
+    `headers` are sent with every request, such as the Authorization that a proxy requires. Every method that sends
+    a request may raise ServerRefused (with `code`, `status` and `detail`) or NoAnswer; those that take a job id
+    also raise InvalidJobId and JobNotFound.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, headers: Mapping[str, str] | None = None) -> None:
@@ -79,15 +80,16 @@ class Client:
         webhook_url: str | None = None,
         external: bool = False,
     ) -> Job:
-        """A new job of `files` (paths, or names with bytes), of named `items`, or of a `total`.
+        """Submit a job and return it.
 
-        Of a higher `priority`, it goes first; an item is worked on up to `max_attempts` times, for up to
-        `item_limit_seconds`; the job fails when more than `max_errors` items have, or after `deadline_seconds`
-        from now; its end is told to `webhook_url`. `external`: its work runs elsewhere, see `report`; then
-        it may do without items and total.
+        Its items are `files` (paths, or pairs of a name and its bytes), `items` (names), or `total` numbered ones.
+        Jobs of a higher `priority` start first (default 0). An item is tried up to `max_attempts` times, each for
+        at most `item_limit_seconds`. The job fails once more than `max_errors` of its items have failed, or if it
+        is not done within `deadline_seconds`. When it is done, the server posts it to `webhook_url`. An `external`
+        job is worked on elsewhere and reported with `report`; it needs neither items nor a total.
 
-        Sent again when the answer is lost, or the server asks for patience (`queue_full`): a key tells it that it
-        is the same submission.
+        The submission is sent again, under the same Idempotency-Key, if the response is lost or the server asks
+        for patience (`queue_full`). Raises FileNotFoundError, before anything is sent, if a file is missing.
         """
         fields: dict[str, Any] = {
             "kind": kind,
@@ -105,34 +107,43 @@ class Client:
         }
         given = {field: value for field, value in fields.items() if value is not None}
         if files is None:
-            return await self._insist("/api/jobs", {"json": given})
+            return await self._post_until_answered("/api/jobs", {"json": given})
         form = {field: value if isinstance(value, str) else json.dumps(value) for field, value in given.items()}
-        return await self._insist("/api/jobs", {"data": form, "files": [("files", _part(one)) for one in files]})
+        parts = [("files", _file_part(file)) for file in files]
+        return await self._post_until_answered("/api/jobs", {"data": form, "files": parts})
 
     async def job(self, job_id: str) -> Job:
-        """The job as it is now."""
-        return _job_or_error(await self._ask("GET", f"/api/jobs/{_checked(job_id)}"), job_id)
+        """Return the job in its current state."""
+        return _job_or_error(await self._request("GET", f"/api/jobs/{_checked_id(job_id)}"), job_id)
 
     def report(self, job_id: str, *, ends: bool = True) -> Reporter:
-        """For work that runs elsewhere: `async with client.report(job_id) as report`, see reporter.py."""
-        path = f"/api/jobs/{_checked(job_id)}/progress"
+        """Return a Reporter of work that runs elsewhere: `async with client.report(job_id) as report`.
+
+        Leaving the block ends the job, unless `ends` is false; see Reporter.
+        """
+        path = f"/api/jobs/{_checked_id(job_id)}/progress"
         headers = {"Content-Type": "application/x-ndjson"}
 
         async def send(body: bytes) -> Job:
-            return _job_or_error(await self._ask("POST", path, content=body, headers=headers), job_id)
+            return _job_or_error(await self._request("POST", path, content=body, headers=headers), job_id)
 
         return Reporter(send, lambda: self.job(job_id), ends=ends)
 
     async def cancel(self, job_id: str) -> Job:
-        """Ask for the job's end; it is `cancelled` when the work has really stopped. A finished job stays."""
-        return _job_or_error(await self._ask("POST", f"/api/jobs/{_checked(job_id)}/cancel"), job_id)
+        """Ask for the job to be cancelled, and return it.
+
+        Its state becomes `cancelled` only once its work has really stopped. A finished job does not change.
+        """
+        return _job_or_error(await self._request("POST", f"/api/jobs/{_checked_id(job_id)}/cancel"), job_id)
 
     async def retry(self, job_id: str, only: str = "failed") -> Job:
-        """A new job of what failed or was cancelled in a finished one, or, with `only="all"`, of all of it.
+        """Submit a new job for the failed and cancelled items of a finished one, and return it.
 
-        Sent again as a submission is.
+        With `only="all"` the new job has all of its items. Sent again as a submission is. Raises ServerRefused
+        (`nothing_to_retry`) if no item failed or was cancelled.
         """
-        return await self._insist(f"/api/jobs/{_checked(job_id)}/retry", {"json": {"only": only}}, job_id)
+        path = f"/api/jobs/{_checked_id(job_id)}/retry"
+        return await self._post_until_answered(path, {"json": {"only": only}}, job_id)
 
     async def jobs(
         self,
@@ -142,104 +153,115 @@ class Client:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Jobs:
-        """A page of jobs, the newest first; its `next` is the cursor of the following one."""
-        wanted = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
-        return await self._page("/api/jobs", wanted, Jobs)
+        """Return a page of up to `limit` jobs (1 to 200), newest first.
+
+        Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these.
+        """
+        params = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
+        return await self._page("/api/jobs", params, Jobs)
 
     async def items(
         self, job_id: str, *, states: Iterable[str] = (), limit: int = 100, cursor: str | None = None
     ) -> Items:
-        """A page of a job's items; its `next` is the cursor of the following one."""
-        wanted = {"state": list(states), "limit": limit, "cursor": cursor}
-        return await self._page(f"/api/jobs/{_checked(job_id)}/items", wanted, Items, job_id)
+        """Return a page of up to `limit` of the job's items (1 to 1,000), by index.
+
+        Its `next` is the cursor of the next page, or None. `states` selects items in any of these.
+        """
+        params = {"state": list(states), "limit": limit, "cursor": cursor}
+        return await self._page(f"/api/jobs/{_checked_id(job_id)}/items", params, Items, job_id)
 
     async def rescue(self, job_id: str) -> Job:
-        """Have what the job works on taken from its workers and tried again."""
-        return _job_or_error(await self._ask("POST", f"/api/jobs/{_checked(job_id)}/rescue"), job_id)
+        """Take the job's running items from their workers for another attempt, and return the job."""
+        return _job_or_error(await self._request("POST", f"/api/jobs/{_checked_id(job_id)}/rescue"), job_id)
 
     async def fail(self, job_id: str, why: str) -> Job:
-        """Give up on the job: it ends as failed, and what runs is stopped."""
-        answer = await self._ask("POST", f"/api/jobs/{_checked(job_id)}/fail", json={"why": why})
+        """Stop the job's running items and end it as failed, for the reason `why`; return the job."""
+        answer = await self._request("POST", f"/api/jobs/{_checked_id(job_id)}/fail", json={"why": why})
         return _job_or_error(answer, job_id)
 
     async def remove(self, job_id: str) -> None:
-        """Remove a finished job and its files."""
-        answer = await self._ask("DELETE", f"/api/jobs/{_checked(job_id)}")
+        """Remove a finished job and its files; ServerRefused (`job_not_done`) if it is not finished."""
+        answer = await self._request("DELETE", f"/api/jobs/{_checked_id(job_id)}")
         if answer.status_code != httpx.codes.NO_CONTENT:
             raise _refusal(answer, parsed(answer.text), job_id)
 
     async def finished(self, longer_ago_s: float, states: Iterable[str] = ()) -> AsyncIterator[Job]:
-        """The jobs that finished longer ago than this by the server's clock, the oldest end first."""
+        """Yield the jobs that finished more than `longer_ago_s` seconds ago by the server's clock, oldest first.
+
+        `states` selects jobs in any of these final states. Raises ServerRefused (`not_our_answer`) if the server
+        is too old to list jobs by when they finished.
+        """
         newest = (await self.jobs(limit=1)).jobs
         if not newest:
             return
         before = datetime.fromisoformat(newest[0].server_time) - timedelta(seconds=longer_ago_s)
-        wanted: dict[str, Any] = {"finished_before": before.isoformat(), "limit": 200, "state": list(states)}
+        params: dict[str, Any] = {"finished_before": before.isoformat(), "limit": 200, "state": list(states)}
         while True:
-            page = await self._page("/api/jobs", wanted, Jobs)
+            page = await self._page("/api/jobs", params, Jobs)
             for job in page.jobs:
                 if job.finished_at is None or datetime.fromisoformat(job.finished_at) >= before:
-                    # A server that does not know the filter lists all jobs: nobody may take these for old ones.
+                    # A server that does not know the filter lists all jobs; these must not pass for old ones.
                     raise ServerRefused(
-                        f"{self.url} cannot list jobs by their end; upgrade the server.", code="not_our_answer"
+                        f"{self.url} cannot list jobs by when they finished; upgrade the server.",
+                        code="not_our_answer",
                     )
                 yield job
             if page.next is None:
                 return
-            wanted["cursor"] = page.next
+            params["cursor"] = page.next
 
     async def watch(self, job_id: str, *, on_link: Callable[[str], None] | None = None) -> AsyncIterator[Job]:
-        """Every news of the job, the newest truth each time; the last one has `done`.
+        """Yield the job whenever it has changed, always in its newest state; the last one yielded is done.
 
-        Survives whatever breaks on the way; `on_link` is told how it stands (`live`, `polling`, `offline`, …).
-        JobTimeoutError after 30 minutes without any news, JobNotFound.
+        Survives lost connections and server restarts; `on_link` is called with each new state of the connection
+        (`live`, `polling`, `offline`, …). Raises JobTimeoutError after 30 minutes without any news of the job.
         """
-        watch = Follower(self._http, f"{self.url}/api/jobs/{_checked(job_id)}", job_id, on_link)
+        follower = Follower(self._http, f"{self.url}/api/jobs/{_checked_id(job_id)}", job_id, on_link)
         try:
-            async for job in watch.jobs():
+            async for job in follower.jobs():
                 yield job
         finally:
-            await watch.close()
+            await follower.close()
 
     async def wait(self, job_id: str) -> Job:
-        """The finished job, in whichever final state. Errors as those of `watch`."""
-        job: Job | None = None
-        async for news in self.watch(job_id):
-            job = news
-        assert job is not None  # watching ends with a job that is done, or raises
-        return job
+        """Wait until the job is done, and return it, whatever its final state; raises what `watch` raises."""
+        newest: Job | None = None
+        async for job in self.watch(job_id):
+            newest = job
+        assert newest is not None  # `watch` yields a job that is done, or raises
+        return newest
 
-    async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
             return await self._http.request(method, f"{self.url}{path}", **more)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NoAnswer(self.url, error) from error
 
-    async def _page(self, path: str, wanted: Mapping[str, Any], kind: type[Page], job_id: str = "") -> Page:
-        params = {name: value for name, value in wanted.items() if value}
-        answer = await self._ask("GET", path, params=params)
+    async def _page(self, path: str, params: Mapping[str, Any], kind: type[Page], job_id: str = "") -> Page:
+        given = {name: value for name, value in params.items() if value}
+        answer = await self._request("GET", path, params=given)
         body = parsed(answer.text)
         if answer.is_success:
             with suppress(msgspec.ValidationError):
                 return msgspec.convert(body, kind)
         raise _refusal(answer, body, job_id)
 
-    async def _insist(self, path: str, content: dict[str, Any], job_id: str = "") -> Job:
+    async def _post_until_answered(self, path: str, content: dict[str, Any], job_id: str = "") -> Job:
         key = {"Idempotency-Key": str(uuid4())}
         limits = httpx.Timeout(ANSWER_S, write=None)
         for attempt in range(1, SUBMIT_ATTEMPTS + 1):
             last = attempt == SUBMIT_ATTEMPTS
-            asked = 0.0
+            retry_after = 0.0
             try:
-                answer = await self._ask("POST", path, headers=key, timeout=limits, **content)
+                answer = await self._request("POST", path, headers=key, timeout=limits, **content)
                 if last or answer.status_code not in RETRYABLE:
                     return _job_or_error(answer, job_id)
-                asked = min(w.RETRY_AFTER_MAX_MS, retry_after_ms(answer) or 0)
+                retry_after = min(w.RETRY_AFTER_MAX_MS, retry_after_ms(answer) or 0)
             except NoAnswer as error:
                 if last or isinstance(error.__cause__, httpx.InvalidURL | httpx.UnsupportedProtocol):
                     raise
-            pause = max(asked, w.poll_backoff(attempt, w.POLL_BACKOFF_MAX_MS, random.random()))  # noqa: S311 – spreads, hides nothing
-            await asyncio.sleep(pause / w.SECOND_MS)
+            backoff = w.poll_backoff(attempt, w.POLL_BACKOFF_MAX_MS, random.random())  # noqa: S311 – no secret
+            await asyncio.sleep(max(retry_after, backoff) / w.SECOND_MS)
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -258,9 +280,9 @@ def _refusal(answer: httpx.Response, body: Mapping[str, Any] | None, job_id: str
     if problem.get("code") == JobNotFound.code:
         return JobNotFound(job_id)
     if answer.is_success or not isinstance(problem.get("detail"), str):
-        what = f"{answer.status_code} {answer.reason_phrase}".strip()
+        status = f"{answer.status_code} {answer.reason_phrase}".strip()
         return ServerRefused(
-            f"{answer.url} answered {what}, but not as unstuck does. Is this its address, without /api?",
+            f"{answer.url} answered {status}, but not as unstuck does. Is this its address, without /api?",
             code="not_our_answer",
             status=answer.status_code,
         )
@@ -270,9 +292,9 @@ def _refusal(answer: httpx.Response, body: Mapping[str, Any] | None, job_id: str
     )
 
 
-def _checked(job_id: str) -> str:
-    """An id that can stand in a URL; anything else would be another address."""
-    if not job_id or not job_id.isascii() or not all(sign.isalnum() or sign == "-" for sign in job_id):
+def _checked_id(job_id: str) -> str:
+    """Return the id if it is safe in a URL path; InvalidJobId if it would lead to another address."""
+    if not job_id or not job_id.isascii() or not all(char.isalnum() or char == "-" for char in job_id):
         raise InvalidJobId(job_id)
     return job_id
 
@@ -280,8 +302,8 @@ def _checked(job_id: str) -> str:
 # --- files
 
 
-class _Late:
-    """A file that is open only while it is read: ten thousand of them need one descriptor."""
+class _LazyFile:
+    """A file that is open only while it is read, so that ten thousand of them need one descriptor."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -292,7 +314,10 @@ class _Late:
         return 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Only what an upload needs: its size, and from the start again."""
+        """Close the file, so that it is read from the start again; from its end, return its size.
+
+        An upload needs nothing else.
+        """
         self._close()
         return self._size if whence == os.SEEK_END else offset
 
@@ -310,14 +335,14 @@ class _Late:
             self._open = None
 
 
-def _part(one: str | os.PathLike[str] | tuple[str, bytes]) -> tuple[str, Any]:
-    if isinstance(one, tuple):
-        return one
-    path = Path(one)
-    return path.name, _Late(path)
+def _file_part(file: str | os.PathLike[str] | tuple[str, bytes]) -> tuple[str, Any]:
+    if isinstance(file, tuple):
+        return file
+    path = Path(file)
+    return path.name, _LazyFile(path)
 
 
-# --- plain functions for scripts: the same, waited for
+# --- plain functions for scripts
 
 
 def _run(url: str, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
@@ -329,12 +354,12 @@ def _run(url: str, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
 
 
 def submit(kind: str, *, url: str = DEFAULT_URL, **more: Any) -> Job:
-    """`Client.submit`."""
+    """Submit a job and return it, as `Client.submit` does."""
     return _run(url, lambda client: client.submit(kind, **more))
 
 
 def report(job_id: str, *, url: str = DEFAULT_URL, ends: bool = True) -> PlainReporter:
-    """`Client.report`, with `with`."""
+    """Return a reporter of work that runs elsewhere, for `with`; see `Client.report`."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Reporter]:
@@ -345,40 +370,43 @@ def report(job_id: str, *, url: str = DEFAULT_URL, ends: bool = True) -> PlainRe
 
 
 def wait(job_id: str, *, url: str = DEFAULT_URL) -> Job:
-    """`Client.wait`."""
+    """Wait until the job is done, and return it, as `Client.wait` does."""
     return _run(url, lambda client: client.wait(job_id))
 
 
 def cancel(job_id: str, *, url: str = DEFAULT_URL) -> Job:
-    """`Client.cancel`."""
+    """Ask for the job to be cancelled, and return it, as `Client.cancel` does."""
     return _run(url, lambda client: client.cancel(job_id))
 
 
 def retry(job_id: str, only: str = "failed", *, url: str = DEFAULT_URL) -> Job:
-    """`Client.retry`."""
+    """Submit a new job for what failed in a finished one, and return it, as `Client.retry` does."""
     return _run(url, lambda client: client.retry(job_id, only))
 
 
 def remove(job_id: str, *, url: str = DEFAULT_URL) -> None:
-    """`Client.remove`."""
+    """Remove a finished job and its files, as `Client.remove` does."""
     return _run(url, lambda client: client.remove(job_id))
 
 
 def watch(job_id: str, *, url: str = DEFAULT_URL, on_link: Callable[[str], None] | None = None) -> Iterator[Job]:
-    """`Client.watch`. Between two steps nothing runs; what happened meanwhile is found with the next one."""
+    """Yield the job whenever it has changed, as `Client.watch` does.
+
+    Nothing runs between two steps of the iteration; the next one catches up.
+    """
     with asyncio.Runner() as runner:
         client = Client(url)
-        news = client.watch(job_id, on_link=on_link)
+        jobs = client.watch(job_id, on_link=on_link)
 
-        async def following() -> Job | None:
-            return await anext(news, None)
+        async def next_job() -> Job | None:
+            return await anext(jobs, None)
 
         async def close() -> None:
-            await news.aclose()  # type: ignore[attr-defined]
+            await jobs.aclose()  # type: ignore[attr-defined]
             await client.__aexit__(None, None, None)
 
         try:
-            while (job := runner.run(following())) is not None:
+            while (job := runner.run(next_job())) is not None:
                 yield job
         finally:
             runner.run(close())

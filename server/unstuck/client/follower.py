@@ -1,8 +1,7 @@
-"""Follows one job until it is done: does over HTTP what watchdog.py decides, and reports back what happened.
+"""Follows one job until it is done: carries out over HTTP what watchdog.py decides, and feeds back what happened.
 
 It must not decide when to poll, reopen or give up, and must not know how jobs are submitted.
-Next: watchdog.py; client.py, which offers this as `Client.watch`;
-frontend/client/follower.js, the same in a browser.
+Next: watchdog.py; client.py, which offers this as `Client.watch`; frontend/client/follower.js, its twin.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from unstuck.client.watchdog import step
 from unstuck.errors import JobNotFound, JobTimeoutError
 from unstuck.wire import Job
 
-#: Events queued for a busy caller; beyond that the stream is not read, and the server coalesces.
+#: Events queued for a busy caller; when the queue is full the stream is not read, and the server coalesces.
 INBOX_SIZE = 64
-#: The machine slept if the wall clock ran ahead of the monotonic one by more (milliseconds).
+#: The machine has slept if the wall clock gained more than this on the monotonic one (milliseconds).
 SLEPT_MS = 2_000
 
 
 class Follower:
-    """One followed job. Everything that happens passes through one inbox, one event at a time."""
+    """One followed job, whose events all pass through one inbox, one at a time."""
 
     def __init__(
         self, http: httpx.AsyncClient, url: str, job_id: str, on_link: Callable[[str], None] | None
@@ -49,12 +48,12 @@ class Follower:
     async def jobs(self) -> AsyncIterator[Job]:
         """Yield the job whenever it has changed, until it is done.
 
-        JobTimeoutError if the policy gives up, JobNotFound if the server does not know the job.
+        Raises JobTimeoutError if the policy gives up, JobNotFound if the server does not know the job.
         """
         yielded: Job | None = None
         self._handle({"type": "start"})
         while True:
-            while not self._inbox.empty():  # a caller that was busy gets the newest state, not every one
+            while not self._inbox.empty():  # a caller that was busy gets only the newest state
                 self._receive(self._inbox.get_nowait())
             if self._newest is not None and _without_time(self._newest) != _without_time(yielded):
                 yielded = self._newest
@@ -70,7 +69,7 @@ class Follower:
             raise JobNotFound(self._job_id)
 
     async def close(self) -> None:
-        """Close every connection. The job itself goes on."""
+        """Close every connection; the job itself continues."""
         tasks = [*self._streams.values(), *([self._poll] if self._poll else [])]
         if self._timer is not None:
             self._timer.cancel()
@@ -87,7 +86,7 @@ class Follower:
 
     def _handle(self, event: WatchEvent) -> None:
         link_before = self._state.link
-        chance = random.random()  # noqa: S311 – spreads, hides nothing
+        chance = random.random()  # noqa: S311 – no secret
         self._state, actions = step(self._state, event, self._now_ms(), chance)
         for action in actions:
             self._act(action, event)
@@ -111,7 +110,7 @@ class Follower:
                 self._end = action
 
     def _set_timer(self) -> None:
-        """Set it anew each time: it may have rung a little early, and then the policy does not ask for another."""
+        """Set the timer anew: if it rang a little early, the policy does not ask for another."""
         if self._timer is not None:
             self._timer.cancel()
         at = self._state.wake_at
@@ -120,11 +119,11 @@ class Follower:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
     def _on_timer(self) -> None:
-        if not self._inbox.full():  # any event that is queued there runs the policy's timers as well
+        if not self._inbox.full():  # any queued event also runs the policy's timers
             self._inbox.put_nowait({"type": "tick"})
 
     def _now_ms(self) -> int:
-        """Read one clock made of two: monotonic, but ahead by the time that the machine slept."""
+        """Return the time by a monotonic clock that also counts the time the machine slept (milliseconds)."""
         wall, monotonic = time.time(), time.monotonic()
         by_wall, by_monotonic = (wall - self._wall) * SECOND_MS, (monotonic - self._monotonic) * SECOND_MS
         self._now += by_wall if by_wall > by_monotonic + SLEPT_MS else by_monotonic
@@ -134,31 +133,31 @@ class Follower:
     async def _report(self, work: Callable[..., Coroutine[Any, Any, WatchEvent]], *arguments: Any) -> None:
         try:
             event: WatchEvent | BaseException = await work(*arguments)
-        except Exception as error:  # noqa: BLE001 – a bug here must reach the caller, not end as a silent task
+        except Exception as error:  # noqa: BLE001 – a bug must reach the caller, not end a task silently
             event = error
         await self._inbox.put(event)
 
     # streams and polls
 
     async def _read_stream(self, number: int) -> WatchEvent:
-        """Read a stream until it breaks, and return the event that says so."""
+        """Read a stream until it breaks, and return the `stream_error` event."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         address = f"{self._url}/events?items=0"
         try:
             async with self._http.stream("GET", address, headers=headers, timeout=None) as answer:
                 if answer.status_code == 200:
-                    answer.encoding = "utf-8-sig"  # always UTF-8, whatever the header says, and without its BOM
+                    answer.encoding = "utf-8-sig"  # UTF-8 whatever the header says, with or without a BOM
                     source = EventSource(answer)
                     await self._inbox.put({"type": "stream_open", "stream": number})
                     async for event in source.aiter_sse():
                         if not await self._read_event(number, event.event, event.data):
                             break
         except (httpx.HTTPError, SSEError):
-            pass  # the policy treats all breaks alike: its poll finds out why
+            pass  # the policy treats all breaks alike; its poll finds out why
         return {"type": "stream_error", "stream": number}
 
     async def _read_event(self, stream: int, name: str, text: str) -> bool:
-        """Queue one event of a stream. False for garbage: such a stream cannot be relied on."""
+        """Queue one event of a stream, and return whether it could be read; a stream of garbage is unreliable."""
         if name not in ("job", "items", "heartbeat", "leaving", "gone"):
             return True
         data = parsed(text)
@@ -181,7 +180,7 @@ class Follower:
         return True
 
     async def _fetch_job(self, number: int, reason: str) -> WatchEvent:
-        """Poll the job's status, and return the event that says how it went."""
+        """Poll the job's status, and return the event for the outcome."""
         headers = {"Accept": "application/json", "X-Unstuck-Poll": reason}
         if self._etag is not None and self._etag[1] == self._state.seq:
             headers["If-None-Match"] = self._etag[0]
@@ -197,14 +196,14 @@ class Follower:
             self._etag = (tag, job.seq) if tag else None
             return {"type": "poll_ok", "poll": number, "job": job}
         code = "not_our_answer" if answer.is_success else (body or {}).get("code")
-        # A redirect to something that is no job is what a sign-in page looks like from here.
+        # A redirect to something that is not a job is most likely a sign-in page.
         status = 401 if answer.is_success and answer.history else answer.status_code
         failed = {"type": "poll_failed", "poll": number, "status": status, "code": code}
         return {**failed, "retry_after_ms": retry_after_ms(answer)}
 
 
 def parsed(text: str) -> dict[str, Any] | None:
-    """Parse a JSON object; None for anything else."""
+    """Parse a JSON object; return None for anything else."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -213,7 +212,7 @@ def parsed(text: str) -> dict[str, Any] | None:
 
 
 def job_of(body: object) -> Job | None:
-    """The job that an answer holds, or None for anything else."""
+    """Return the job in a decoded response body, or None if it holds no job."""
     try:
         return msgspec.convert(body, Job)
     except msgspec.ValidationError:
@@ -221,17 +220,17 @@ def job_of(body: object) -> Job | None:
 
 
 def next_ms(heartbeat: Mapping[str, Any]) -> float | None:
-    """Milliseconds within which the next heartbeat comes, if this one says so."""
+    """Return the milliseconds within which the next heartbeat is due, or None if this one does not say."""
     next_s = heartbeat.get("next_s")
     return next_s * SECOND_MS if isinstance(next_s, int | float) else None
 
 
 def _without_time(job: Job | None) -> Job | None:
-    """The job without the time of its snapshot, to compare it with another."""
+    """Return the job without the time of its snapshot, for comparison with another."""
     return msgspec.structs.replace(job, server_time="") if job is not None else None
 
 
 def retry_after_ms(answer: httpx.Response) -> float | None:
-    """Milliseconds that the server asks to wait; None unless `Retry-After` is a plain number of seconds."""
+    """Return `Retry-After` in milliseconds, or None unless it is a whole number of seconds."""
     text = answer.headers.get("Retry-After", "")
     return int(text) * SECOND_MS if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -1,6 +1,6 @@
 """The state of a client that watches a job: its fields, its deadlines, and what they mean.
 
-Plain data: no clock, randomness or network, and it decides nothing.
+It decides nothing, and must not know a clock, randomness or the network.
 Next: watch_step.py and watchdog.py, which change it; frontend/client/watch-state.js, the same in JavaScript.
 """
 
@@ -14,33 +14,33 @@ import msgspec
 
 SECOND_MS = 1_000
 HEARTBEAT_DEFAULT_MS = 15 * SECOND_MS  # until the next heartbeat, unless the last one said otherwise
-HEARTBEAT_MIN_MS = 1 * SECOND_MS  # bounds for what a heartbeat may say
+HEARTBEAT_MIN_MS = 1 * SECOND_MS  # bounds for the interval that a heartbeat announces
 HEARTBEAT_MAX_MS = 30 * SECOND_MS
 HEARTBEAT_SLACK_MS = 2 * SECOND_MS  # what a slow network may add to each heartbeat
-HEARTBEAT_SPREAD_MS = 2 * SECOND_MS  # when a path dies, its viewers must not all poll at once
-FIRST_EVENT_TIMEOUT_MS = 10 * SECOND_MS  # requested (or open) and no event yet: broken or buffered
+HEARTBEAT_SPREAD_MS = 2 * SECOND_MS  # when a network path dies, its viewers must not all poll at once
+FIRST_EVENT_TIMEOUT_MS = 10 * SECOND_MS  # a stream without an event for this long is broken or buffered
 STREAM_BACKOFF_MIN_MS = 500
 STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS
-STREAM_PAUSE_UNANSWERED_MS = 60 * SECOND_MS  # while polls need the connections more
+STREAM_PAUSE_UNANSWERED_MS = 60 * SECOND_MS  # while polls go unanswered, they need the connections more
 STREAM_SETTLED_MS = 10 * SECOND_MS  # a stream that lasted this long resets the back-off
-LEAVING_MAX_MS = 60 * SECOND_MS  # a server may not send a client away for longer
-FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually quicker; if not, poll
+LEAVING_MAX_MS = 60 * SECOND_MS  # a server cannot send a client away for longer
+FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually faster; if it is not, poll
 BREAK_SPREAD_MS = 1 * SECOND_MS  # when a server dies, its viewers must not all poll at once
 POLL_TIMEOUT_MS = 10 * SECOND_MS  # aborting sooner made outages longer (measured)
 POLL_BACKOFF_MIN_MS = 2 * SECOND_MS
 POLL_BACKOFF_MAX_MS = 10 * SECOND_MS
-POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS  # no server to spare, and only an attempt finds it
+POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS  # no server to protect, and only a poll finds it again
 POLL_AFTER_MIN_MS = 1 * SECOND_MS  # bounds for the server's poll_after_ms
 POLL_AFTER_MAX_MS = 60 * SECOND_MS
 POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS
-RETRY_AFTER_MAX_MS = 120 * SECOND_MS  # a server may not silence a client for longer
+RETRY_AFTER_MAX_MS = 120 * SECOND_MS  # a server cannot silence a client for longer
 SIGNED_OUT_POLL_MS = 60 * SECOND_MS
 SILENCE_LIMIT_MS = 60 * SECOND_MS
 CHECK_EVERY_MS = 15 * SECOND_MS  # no timer is set further ahead than this
-TIMER_LATE_MAX_MS = 75 * SECOND_MS  # hidden pages: timers ring up to 60 s late; beyond, sleep
+TIMER_LATE_MAX_MS = 75 * SECOND_MS  # timers of hidden pages fire up to 60 s late; later means sleep
 WAKE_GRACE_MS = 5 * SECOND_MS  # events that arrived during sleep are delivered within this time
-GIVE_UP_MS = 30 * 60 * SECOND_MS  # without any confirmation of the job's state, sleep not counted
-NOT_FOUND_ANSWERS = 3  # a proxy without a backend also answers 404, so one is not believed
+GIVE_UP_MS = 30 * 60 * SECOND_MS  # without any confirmation of the job's state; sleep does not count
+NOT_FOUND_ANSWERS = 3  # a proxy without a backend also answers 404, so one answer proves nothing
 LOWER_SEQ_ANSWERS = 2
 
 Phase = Literal["new", "watching", "ended", "not_found", "gave_up"]
@@ -49,7 +49,7 @@ Link = Literal[
 ]
 PollReason = Literal["reconnect", "late", "watchdog", "behind", "wake", "fallback", "manual"]
 
-#: The part of a job that the policy reads: `seq`, `done`, and perhaps `poll_after_ms`.
+#: The part of a job that the policy reads: `seq`, `done`, and optionally `poll_after_ms`.
 Standing = Mapping[str, Any]
 #: `{"type": …}` and its fields; frontend/wire.d.ts lists them all.
 WatchEvent = Mapping[str, Any]
@@ -65,8 +65,8 @@ class WatchStream(msgspec.Struct):
     opened_at: int | None = None
     first_event_at: int | None = None
     heartbeat_ms: int = HEARTBEAT_DEFAULT_MS  # the next heartbeat is promised within this time
-    late_at: int | None = None  # a heartbeat counts as missed from here on; None before the first event
-    suspect_at: int | None = None  # and a second one
+    late_at: int | None = None  # from then on one heartbeat counts as missed; None before the first event
+    suspect_at: int | None = None  # from then on two
 
 
 class WatchPoll(msgspec.Struct, frozen=True):
@@ -85,18 +85,18 @@ class WatchFailure(msgspec.Struct, frozen=True):
 
 
 class WatchState(msgspec.Struct):
-    """All that the policy remembers. Times are milliseconds of the caller's clock."""
+    """Everything that the policy remembers; times are milliseconds of the caller's clock."""
 
     phase: Phase = "new"
     link: Link = "connecting"
     seq: int = -1  # the highest seq held
     done: bool = False
     started_at: int = 0
-    confirmed_at: int | None = None  # when the job's state was last confirmed, by whatever means
+    confirmed_at: int | None = None  # when the job's state was last confirmed, by a stream or a poll
     give_up_at: int = 0
     wake_at: int | None = None
     stream: WatchStream | None = None  # the stream in use
-    spare: WatchStream | None = None  # replaces it with its first event
+    spare: WatchStream | None = None  # replaces `stream` once it has sent an event
     next_stream: int = 1
     stream_failures: int = 0
     reopen_at: int | None = None
@@ -117,29 +117,29 @@ class WatchState(msgspec.Struct):
 
 # --- streams
 def suspect_at(state: WatchState) -> int | None:
-    """When the stream in use has missed two heartbeats."""
+    """Return the time at which the stream in use has missed two heartbeats."""
     return state.stream.suspect_at if state.stream else None
 
 
 def late_at(state: WatchState) -> int | None:
-    """When the stream in use has missed one heartbeat."""
+    """Return the time at which the stream in use has missed one heartbeat."""
     return state.stream.late_at if state.stream else None
 
 
 def is_live(state: WatchState, now: int) -> bool:
-    """Whether the stream in use has sent an event and is not suspected of being dead."""
+    """Return whether the stream in use has sent an event and is not suspected of being dead."""
     at = suspect_at(state)
     return at is not None and now < at
 
 
 def is_late(state: WatchState, now: int) -> bool:
-    """Whether a heartbeat was missed and the stream is not suspected yet."""
+    """Return whether the stream in use has missed a heartbeat but is not yet suspected."""
     at = late_at(state)
     return at is not None and at <= now and is_live(state, now)
 
 
 def stream_of(state: WatchState, event: WatchEvent) -> WatchStream | None:
-    """The stream that an event came from, or None if it was closed before."""
+    """Return the stream that an event came from, or None if that stream has been closed."""
     for stream in (state.stream, state.spare):
         if stream is not None and stream.number == event["stream"]:
             return stream
@@ -148,16 +148,16 @@ def stream_of(state: WatchState, event: WatchEvent) -> WatchStream | None:
 
 # --- polls
 def is_in_flight(state: WatchState, event: WatchEvent) -> bool:
-    """False for the answer to a poll that was aborted."""
+    """Return whether the event answers the poll in flight, and not one that was aborted."""
     return state.poll is not None and state.poll.number == event["poll"]
 
 
 def last_poll_unanswered(state: WatchState) -> bool:
-    """Whether the last poll got no answer at all, not even an error."""
+    """Return whether the last poll got no answer at all, not even an error."""
     return state.failure is not None and state.failure.status is None
 
 
-# --- deadlines: when each timer of the policy rings, None while it is not set
+# --- deadlines: the time at which each timer of the policy fires, or None while it is not set
 def give_up_at(state: WatchState) -> int:
     return state.give_up_at
 
@@ -175,7 +175,11 @@ def spare_timeout_at(state: WatchState) -> int | None:
 
 
 def first_event_due_at(stream: WatchStream | None) -> int | None:
-    """When a stream that has sent no event counts as broken. Slow headers are not charged to its events."""
+    """Return the time at which a stream that has sent no event counts as broken, or None.
+
+    The timeout starts with its headers, or with its request while there are none, so that slow headers do not
+    count against its events.
+    """
     if stream is None or stream.first_event_at is not None:
         return None
     since = stream.requested_at if stream.opened_at is None else stream.opened_at
@@ -187,14 +191,14 @@ def reopen_at(state: WatchState) -> int | None:
 
 
 def replace_stream_at(state: WatchState) -> int | None:
-    """When a spare must be opened, unless there is one, one is planned, or it would be refused."""
+    """Return when a spare must be opened, or None if there is one, one is planned, or it would be refused."""
     if state.spare or state.reopen_at is not None or state.signed_out:
         return None
     return suspect_at(state)
 
 
 def late_poll_at(state: WatchState) -> int | None:
-    """When a missed heartbeat is a reason to poll."""
+    """Return when a missed heartbeat calls for a poll, or None."""
     return poll_needed_at(state, late_at(state))
 
 
@@ -203,13 +207,13 @@ def planned_poll_at(state: WatchState) -> int | None:
 
 
 def silence_poll_at(state: WatchState) -> int | None:
-    """When the silence limit is reached."""
+    """Return when the silence limit calls for a poll, or None."""
     silent_since = max(state.started_at, state.confirmed_at or 0)
     return poll_needed_at(state, silent_since + SILENCE_LIMIT_MS)
 
 
 def poll_needed_at(state: WatchState, at: int | None) -> int | None:
-    """This time, unless a poll is in flight or planned, or the job's state was confirmed since."""
+    """Return `at`, or None if a poll is in flight or planned, or the job's state was confirmed since."""
     if state.poll or state.poll_at is not None or at is None:
         return None
     return None if state.confirmed_at is not None and state.confirmed_at >= at else at
@@ -236,32 +240,32 @@ def link_of(state: WatchState, now: int) -> Link:
 
 # --- pauses and intervals, milliseconds
 def heartbeat_interval(next_ms: float | None) -> int:
-    """The time until the next heartbeat, as the last one promised it, within bounds."""
+    """Return the time until the next heartbeat, as the last one announced it, within bounds."""
     if next_ms is None:
         return HEARTBEAT_DEFAULT_MS
     return round_half_up(min(HEARTBEAT_MAX_MS, max(HEARTBEAT_MIN_MS, next_ms)))
 
 
 def stream_pause(state: WatchState, random: float) -> int:
-    """The pause before the next stream is tried."""
+    """Return the pause before the next stream is opened."""
     if last_poll_unanswered(state):
         return round_half_up(STREAM_PAUSE_UNANSWERED_MS * (0.75 + random / 4))
     return stream_backoff(state.stream_failures, random)
 
 
 def stream_backoff(failures: int, random: float) -> int:
-    """Full jitter: anything between the shortest pause and a limit that doubles."""
+    """Return a pause with full jitter, between the shortest one and a limit that doubles with each failure."""
     limit = min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** min(failures, 10))
     return round_half_up(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS))
 
 
 def poll_backoff(failures: int, limit: int, random: float) -> float:
-    """2, 4, 8 … seconds up to the limit, each up to a quarter shorter."""
+    """Return a pause of 2, 4, 8 … seconds up to the limit, shortened at random by up to a quarter."""
     pause: int = min(limit, POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10))
     return pause * (0.75 + random / 4)
 
 
 def round_half_up(x: float) -> int:
-    """Round as JavaScript does; Python's own `round` rounds half to even."""
+    """Round half up, as JavaScript does; Python's `round` rounds half to even."""
     whole = math.floor(x)
     return whole + (x - whole >= 0.5)

@@ -1,6 +1,6 @@
-"""The moves of the watching policy: what one step can do to the state, and the actions that follow.
+"""The moves of the watching policy: how one step can change the state, and the actions that follow.
 
-It must not know which event or timer calls for a move, nor a clock, randomness or the network.
+It must not know which event or timer calls for a move, or a clock, randomness or the network.
 Next: watchdog.py, which decides; watch_state.py; frontend/client/watch-step.js, the same in JavaScript.
 """
 
@@ -15,7 +15,7 @@ from unstuck.client.watch_state import PollReason, Standing, WatchAction, WatchE
 
 @dataclass(slots=True)
 class Step:
-    """One call of `watchdog.step`: the state that it changes, and the actions decided so far."""
+    """One call of `watchdog.step`: the state being changed, and the actions decided so far."""
 
     state: WatchState
     now: int
@@ -25,7 +25,7 @@ class Step:
     # --- beginning and ending
 
     def begin_watching(self) -> None:
-        """Watch from now on, with every count of failures at zero."""
+        """Start watching, with every count of failures at zero."""
         state = self.state
         state.phase = "watching"
         state.give_up_at = self.now + w.GIVE_UP_MS
@@ -39,7 +39,7 @@ class Step:
         state.browser_offline = False
 
     def end(self, phase: Literal["ended", "not_found", "gave_up"]) -> None:
-        """Close everything and say why."""
+        """Close every stream and poll, and report why the watch ended."""
         state = self.state
         if state.stream:
             self.close_stream(state.stream)
@@ -60,7 +60,7 @@ class Step:
     # --- the job
 
     def accept_job(self, job: Standing) -> None:
-        """Hold this job and show it."""
+        """Hold this job, show it, and end the watch if it is done."""
         state = self.state
         state.seq = job["seq"]
         state.lower_seq_answers = 0
@@ -74,7 +74,7 @@ class Step:
             self.end("ended")
 
     def confirm(self) -> None:
-        """The state held is the job's state now: cancel the planned poll, and count failures anew."""
+        """Record that the state held is current: cancel the planned poll, and count failures from zero."""
         state = self.state
         state.confirmed_at = self.now
         state.give_up_at = self.now + w.GIVE_UP_MS
@@ -87,7 +87,10 @@ class Step:
     # --- streams
 
     def open_stream(self, even_if_live: bool = False) -> None:
-        """Open a stream, as a spare if there is one; not while another has yet to send its first event."""
+        """Open a stream, as a spare if one is in use already.
+
+        Do nothing while another has yet to send its first event, or while one is live, unless `even_if_live`.
+        """
         state = self.state
         state.reopen_at = None
         live = w.is_live(state, self.now)
@@ -106,7 +109,7 @@ class Step:
         self.actions.append({"type": "close_stream", "stream": stream.number})
 
     def touch_stream(self, event: WatchEvent) -> WatchStream | None:
-        """A stream has sent an event: it is the one in use from now on. None if it was closed before."""
+        """Put the stream that sent an event in use, and return it; return None if it has been closed."""
         state, now = self.state, self.now
         stream = w.stream_of(state, event)
         if stream is None:
@@ -129,7 +132,10 @@ class Step:
         return stream
 
     def lose_stream(self, lost: WatchStream | None) -> None:
-        """A stream broke, was refused, or never sent an event: reopen it after a pause, and poll meanwhile."""
+        """Drop a stream that broke, was refused or never sent an event.
+
+        Open another after a pause, and poll meanwhile.
+        """
         state, now = self.state, self.now
         if lost is None:
             return
@@ -147,7 +153,7 @@ class Step:
             self.plan_poll(self.random * w.BREAK_SPREAD_MS, "fallback")
 
     def suspect_stream(self) -> None:
-        """A poll brought what the late stream should have brought: do not wait for a second missed heartbeat."""
+        """Suspect the late stream without waiting for a second missed heartbeat: a poll found what it missed."""
         if stream := self.state.stream:
             stream.suspect_at = self.now
         self.open_stream()
@@ -155,7 +161,7 @@ class Step:
     # --- polls
 
     def request_poll(self, reason: PollReason) -> None:
-        """Poll now, or as soon as the poll in flight is over."""
+        """Poll now, or as soon as the poll in flight has finished."""
         state = self.state
         state.poll_at = None
         if state.poll:
@@ -166,7 +172,7 @@ class Step:
         self.actions.append({"type": "poll", "poll": state.poll.number, "reason": reason})
 
     def plan_poll(self, delay_ms: float, reason: PollReason) -> None:
-        """Poll after a delay, unless a poll is in flight or planned for sooner."""
+        """Plan a poll after a delay, unless one is in flight or planned for sooner."""
         state = self.state
         at = w.round_half_up(self.now + delay_ms)
         if state.poll or (state.poll_at is not None and state.poll_at <= at):
@@ -175,7 +181,7 @@ class Step:
         state.poll_reason = reason
 
     def finish_poll(self) -> PollReason | None:
-        """The poll in flight is over. Return the reason for another, if one was requested meanwhile."""
+        """Clear the poll in flight, and return the reason for another if one was requested meanwhile."""
         wanted = self.state.poll_wanted
         self.state.poll = None
         self.state.poll_wanted = None

@@ -1,4 +1,4 @@
-"""Decides what a client that watches a job does next: PROTOCOL.md, section 5, as a state machine.
+"""Decides what a client that watches a job does next: section 5 of PROTOCOL.md as a state machine.
 
 It must not know a clock, randomness or the network: (state, event, now_ms, random 0..1) → (state, actions).
 Next: frontend/client/watchdog.js, the same in JavaScript, with the rules in prose; watch_step.py; tests/vectors.
@@ -15,13 +15,13 @@ from unstuck.client.watch_step import Step
 
 
 def step(state: WatchState, event: WatchEvent, now_ms: int, random: float) -> tuple[WatchState, list[WatchAction]]:
-    """Return the next state and the actions that follow from an event; `state` itself is not changed.
+    """Return the next state and the actions that follow from an event; `state` itself does not change.
 
-    ValueError for an event type that does not exist.
+    Raises ValueError for an unknown event type.
     """
     handlers = HANDLERS.get(event["type"])
     if handlers is None:
-        raise ValueError(f"watchdog: there is no event '{event['type']}'; it knows {', '.join(HANDLERS)}")
+        raise ValueError(f"watchdog: unknown event '{event['type']}'; the events are {', '.join(HANDLERS)}")
     after = copy.copy(state)
     after.stream, after.spare = copy.copy(state.stream), copy.copy(state.spare)
     current = Step(after, now_ms, random)
@@ -38,9 +38,9 @@ def step(state: WatchState, event: WatchEvent, now_ms: int, random: float) -> tu
 
 
 def run_timers(step: Step) -> None:
-    """Run the timers that are due, and set the time at which the next one is."""
+    """Run the timers that are due, and set the time of the next one."""
     state, now = step.state, step.now
-    for _ in range(5):  # what one timer does may make another due
+    for _ in range(5):  # a timer's handler may make another timer due
         ensure_retry_planned(step)
         ran = False
         for due, handler in TIMERS:
@@ -71,7 +71,7 @@ def ensure_retry_planned(step: Step) -> None:
 
 # --- beginning and ending
 def on_start(step: Step, event: WatchEvent) -> None:
-    """`job`: one that the caller already holds, such as the answer to its submission."""
+    """Start watching; `job` is one that the caller already holds, such as the answer to its submission."""
     step.state.started_at = step.now
     step.begin_watching()
     if event.get("job"):
@@ -83,7 +83,7 @@ def on_start(step: Step, event: WatchEvent) -> None:
 
 
 def on_job_answered(step: Step, event: WatchEvent) -> None:
-    """Another call, such as cancel, was answered with the job."""
+    """Accept the job from the answer to another request, such as a cancel."""
     if event["job"]["seq"] >= step.state.seq or event["job"]["done"]:
         step.accept_job(event["job"])
 
@@ -97,7 +97,7 @@ def resume_on_request(step: Step, _: WatchEvent) -> None:
 
 
 def resume(step: Step, reason: PollReason) -> None:
-    """Watch again after the watch had ended without the job being done."""
+    """Watch again after the watch ended before the job was done."""
     step.begin_watching()
     step.open_stream()
     step.request_poll(reason)
@@ -130,7 +130,11 @@ def on_items(step: Step, event: WatchEvent) -> None:
 
 
 def on_heartbeat(step: Step, event: WatchEvent) -> None:
-    """`seq`: this job's, None if the heartbeat does not name it; `next_ms`: until the next one, if it says so."""
+    """Note that the stream is alive, and poll if it is behind.
+
+    `seq` is this job's, or None if the heartbeat does not name the job; `next_ms`, if present, is the time until
+    the next heartbeat.
+    """
     if stream := w.stream_of(step.state, event):
         stream.heartbeat_ms = w.heartbeat_interval(event.get("next_ms"))
     if step.touch_stream(event) is None or event["seq"] is None:
@@ -141,7 +145,7 @@ def on_heartbeat(step: Step, event: WatchEvent) -> None:
 
 
 def on_leaving(step: Step, event: WatchEvent) -> None:
-    """The server closes the stream: come back after `retry_ms`, spread to twice that."""
+    """Close the stream as the server asks, and reopen it after `retry_ms`, spread to twice that."""
     stream = step.touch_stream(event)
     if stream is None:
         return
@@ -174,14 +178,14 @@ def reopen_stream(step: Step) -> None:
 
 
 def replace_stream(step: Step) -> None:
-    """Two heartbeats were missed."""
+    """Poll and open a spare, because the stream in use has missed two heartbeats."""
     step.request_poll("watchdog")
     step.open_stream()
 
 
 # --- polls
 def on_poll_answered(step: Step, event: WatchEvent) -> None:
-    """`job` is missing if nothing was modified."""
+    """Accept what a poll found; the event has no `job` if nothing was modified."""
     state = step.state
     if not w.is_in_flight(state, event):
         return
@@ -206,7 +210,10 @@ def on_poll_answered(step: Step, event: WatchEvent) -> None:
 
 
 def on_poll_failed(step: Step, event: WatchEvent) -> None:
-    """`status` is None if there was no answer; `code` and `retry_after_ms` may be missing."""
+    """Plan the next poll after a failed one, or end the watch if the job does not exist.
+
+    `status` is None if there was no answer; `code` and `retry_after_ms` may be missing.
+    """
     state = step.state
     if not w.is_in_flight(state, event):
         return
@@ -248,13 +255,13 @@ def poll_as_planned(step: Step) -> None:
 
 
 def poll_silence(step: Step) -> None:
-    """A stream may be live and yet never mention this job."""
+    """Poll after a long silence, because even a live stream may never mention this job."""
     step.request_poll("watchdog")
 
 
-# --- the page and the person
+# --- the page and the user
 def wake(step: Step, event: WatchEvent) -> None:
-    """Rule 7: the page was shown, the network is back, or the machine slept."""
+    """Rule 7: check everything after the page was shown, the network came back, or the machine slept."""
     state, now = step.state, step.now
     network_back = event["type"] == "online"
     state.stream_failures = 0
@@ -282,7 +289,7 @@ def on_manual_check(step: Step, _: WatchEvent) -> None:
 
 
 # --- the tables
-#: Event → phase → its handler. In a phase that is not listed, the event is ignored.
+#: Event → phase → handler. In a phase that is not listed the event is ignored.
 HANDLERS: dict[str, dict[str, Callable[[Step, WatchEvent], None]]] = {
     "start": {"new": on_start},
     "stream_open": {"watching": on_stream_open},
@@ -300,10 +307,10 @@ HANDLERS: dict[str, dict[str, Callable[[Step, WatchEvent], None]]] = {
     "online": {"watching": wake, "gave_up": resume_on_wake},
     "offline": {"watching": on_offline},
     "manual_check": {"watching": on_manual_check, "gave_up": resume_on_request, "not_found": resume_on_request},
-    "tick": {},  # the timers alone
+    "tick": {},  # runs the timers only
 }
 
-#: Deadline → its handler, in this order. Every handler moves its own deadline.
+#: Deadline and handler, in the order in which they run. Every handler moves its own deadline.
 TIMERS: list[tuple[Callable[[WatchState], int | None], Callable[[Step], None]]] = [
     (w.give_up_at, give_up),
     (w.poll_timeout_at, abort_poll),

@@ -1,9 +1,11 @@
-"""Measures the real path from here to a server: what `unstuck doctor` has judged by diagnosis.py.
+"""Measures the real network path from here to a server, for `unstuck doctor`.
 
-A rehearsal job moves for a while, so that the events' own times show what the way does to them; then the
-stream is quiet but for its heartbeats, so that a proxy that cuts idle connections does so. Polls beside it
-compare the clocks. Where the server knows no rehearsal, the stream of all jobs is watched instead.
-It decides nothing, and leaves nothing behind.
+A rehearsal job makes progress for a while, so that the times in its events show how long they take to arrive. Then
+the stream carries only heartbeats, so that a proxy that cuts idle connections does so. Polls beside it compare the
+clocks. If the server has no rehearsal kind, the stream of all jobs is watched instead. Nothing is left behind.
+
+It must not judge what it measures.
+Next: diagnosis.py, which does.
 """
 
 from __future__ import annotations
@@ -25,88 +27,86 @@ import httpx
 
 from unstuck.doctor.diagnosis import Event, Measured
 
-#: Of the time to watch, how much the rehearsal may take; the rest is quiet.
+#: The share of the watching time that the rehearsal may take, and its upper limit; the rest is quiet.
 REHEARSAL_SHARE, REHEARSAL_MOST_S = 0.25, 6.0
-#: Between two polls beside the stream (seconds).
+#: The pause between two polls beside the stream (seconds).
 POLL_S = 1.0
-#: For any single answer but the stream's.
+#: The timeout of any single answer but the stream's (seconds).
 PATIENCE_S = 10.0
-#: The server says no finer time than this in its Date header (seconds).
+#: The resolution of the Date header (seconds).
 DATE_STEP_S = 1.0
-#: What a browser asks for, as far as httpx can read it.
+#: The request headers of a browser, as far as httpx can decode the answer.
 BROWSER = {"Accept-Encoding": "gzip, deflate", "Cache-Control": "no-cache"}
 
 Say = Callable[[str], None]
 
 
 async def measure(url: str, seconds: float, *, insecure: bool = False, say: Say = lambda _: None) -> Measured:
-    """Everything there is to know about the path to the server at `url`, in about `seconds`."""
+    """Measure the path to the server at `url`, in about `seconds`; `say` is called with each step."""
     measured = Measured(url)
     try:
         measured.url = base_of(url)
-        _place(measured.url)
+        _host_and_port(measured.url)
     except (httpx.InvalidURL, ValueError) as error:
-        measured.unreachable = f"{url!r} is no address to measure ({error}); give one such as https://example.org."
+        measured.unreachable = f"{url!r} is not a valid address ({error}); give one such as https://example.org."
         return measured
     limits = httpx.Timeout(PATIENCE_S)
     try:
         async with httpx.AsyncClient(headers=BROWSER, timeout=limits, verify=not insecure) as client:
-            say("asking for the API")
-            if await _look_for_api(client, measured):
+            say("looking for the API")
+            if await _find_api(client, measured):
                 measured.protocol = await _agreed_protocol(measured.url, insecure)
                 await _watch(client, measured, seconds, say)
     except httpx.HTTPError as error:
-        measured.unreachable = await _why(measured.url, error)
+        measured.unreachable = await _explain(measured.url, error)
     return measured
 
 
-def _place(url: str) -> tuple[str, int]:
-    """Host and port; ValueError or httpx.InvalidURL where there are none."""
-    given, port = httpx.URL(url), urlsplit(url).port  # each of the two finds what the other lets pass
+def _host_and_port(url: str) -> tuple[str, int]:
+    """Return host and port; ValueError or httpx.InvalidURL if the URL has none."""
+    given, port = httpx.URL(url), urlsplit(url).port  # each of the two finds errors that the other misses
     if given.scheme not in ("http", "https") or not given.host or re.search(r"\s", url):
-        raise ValueError("it takes http:// or https://, and a host")
+        raise ValueError("it needs http:// or https:// and a host")
     return given.host, port or (443 if given.scheme == "https" else 80)
 
 
 def base_of(url: str) -> str:
-    """Where the app is mounted, from whatever address of it somebody has at hand."""
+    """Return the base URL of the app, given any address of it."""
     full = url if "://" in url else f"http://{url}"
     parts = urlsplit(full)
     path = parts.path.split("/api/")[0].removesuffix("/api").removesuffix("/")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-async def _why(url: str, error: httpx.HTTPError) -> str:
-    """Why there was no answer, and what to do about it: the steps of a request, one by one."""
+async def _explain(url: str, error: httpx.HTTPError) -> str:
+    """Say why there was no answer and what to do about it, by trying the steps of a request one by one."""
     reason = str(error) or type(error).__name__
-    host, port = _place(url)
+    host, port = _host_and_port(url)
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        return f"The certificate of {url} is not trusted here ({reason}). Measure all the same with --insecure."
+        return f"The certificate of {url} is not trusted here ({reason}). To measure anyway, add --insecure."
     if "SSL" in reason:
-        return f"Port {port} of {host} does not speak TLS ({reason}). Is it http:// instead?"
+        return f"Port {port} of {host} does not speak TLS ({reason}). Should it be http:// instead?"
     try:
         async with asyncio.timeout(PATIENCE_S):
             _, writer = await asyncio.open_connection(host, port)
     except (socket.gaierror, UnicodeError):
-        return f"The name {host} is not known here. Is it spelt right? Ask the name service: getent hosts {host}"
+        return f"The name {host} cannot be resolved here. Is it spelled correctly? Check with: getent hosts {host}"
     except ConnectionRefusedError:
         return (
             f"Nothing listens on port {port} of {host}. Start the server there (unstuck serve), or give the port "
-            "that it listens on."
+            "on which it listens."
         )
     except TimeoutError:
-        return f"{host} does not answer on port {port}: it is down, or a firewall drops what is sent there."
+        return f"{host} does not answer on port {port}: it is down, or a firewall drops the packets."
     except OSError as trouble:
         return f"{host} cannot be reached from here ({trouble})."
     writer.close()
     if isinstance(error, httpx.TimeoutException):
-        return f"Something listens on port {port} of {host}, and says nothing: it hangs. Restart it; see its log."
-    return (
-        f"What listens on port {port} of {host} does not answer as HTTP does ({reason}). Is it https:// instead?"
-    )
+        return f"Something listens on port {port} of {host} but does not answer: it may hang. Check its log."
+    return f"Port {port} of {host} does not speak HTTP ({reason}). Should it be https:// instead?"
 
 
-async def _look_for_api(client: httpx.AsyncClient, measured: Measured) -> bool:
+async def _find_api(client: httpx.AsyncClient, measured: Measured) -> bool:
     answer = await client.get(f"{measured.url}/api/health", follow_redirects=True)
     measured.url = base_of(str(answer.url))
     try:
@@ -127,19 +127,19 @@ async def _look_for_api(client: httpx.AsyncClient, measured: Measured) -> bool:
 
 
 def _refusal(answer: httpx.Response, problem: Any) -> str:
-    """Why the API is not to be had: in the server's own words, or in those for a proxy's answer."""
-    told = f"{answer.url} answers {answer.status_code}"
+    """Say why the API is not available, in the server's own words if it gave any."""
+    answered = f"{answer.url} answers {answer.status_code}"
     if isinstance(problem, dict) and "detail" in problem:
-        return f"{told}: {problem['detail']}"
+        return f"{answered}: {problem['detail']}"
     if answer.status_code in (401, 403):
-        return f"{told}: a login is in the way. Measure from a place that needs none, or from behind it."
+        return f"{answered}: it requires a login. Measure from where none is needed, such as behind the proxy."
     if answer.status_code in (502, 503, 504):
-        return f"{told}: a proxy is there, and the server behind it is not. Start the server; see its log."
-    return f"{told}: a web server is there, and no unstuck. Is it under a prefix? unstuck doctor URL/PREFIX"
+        return f"{answered}: a proxy answers, but the server behind it does not. Start it, or check its log."
+    return f"{answered}: a web server answers, but not unstuck. Is there a prefix? unstuck doctor URL/PREFIX"
 
 
 async def _agreed_protocol(url: str, insecure: bool) -> str | None:
-    """What TLS agrees on when both are offered, as a browser does; None without TLS."""
+    """Return the protocol that TLS negotiates if offered both, as a browser does; None without TLS."""
     parts = urlsplit(url)
     if parts.scheme != "https":
         return None
@@ -149,7 +149,7 @@ async def _agreed_protocol(url: str, insecure: bool) -> str | None:
         async with asyncio.timeout(PATIENCE_S):
             _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=context)
     except (OSError, TimeoutError):
-        return "unknown"  # a direct way is closed, as behind an outgoing proxy
+        return "unknown"  # no direct connection, as behind an outgoing proxy
     agreed = writer.get_extra_info("ssl_object").selected_alpn_protocol()
     writer.close()
     return agreed or "http/1.1"
@@ -159,7 +159,7 @@ async def _watch(client: httpx.AsyncClient, measured: Measured, seconds: float, 
     rehearsal_s = min(seconds * REHEARSAL_SHARE, REHEARSAL_MOST_S)
     job = await _rehearse(client, measured.url, rehearsal_s)
     measured.rehearsed = job is not None
-    say("a rehearsal job moves" if job else "no rehearsal here; heartbeats have to do")
+    say("watching a rehearsal job" if job else "watching heartbeats, as the server has no rehearsal kind")
     polling = asyncio.create_task(_poll(client, measured, job))
     try:
         await _stream(client, measured, job, seconds)
@@ -170,19 +170,19 @@ async def _watch(client: httpx.AsyncClient, measured: Measured, seconds: float, 
             measured.leftover_job = job
     apart = measured.clock_s or 0.0
     measured.events = [
-        replace(one, age_s=None if one.age_s is None else one.age_s + apart) for one in measured.events
+        replace(event, age_s=None if event.age_s is None else event.age_s + apart) for event in measured.events
     ]
 
 
 async def _rehearse(client: httpx.AsyncClient, base: str, seconds: float) -> str | None:
-    """A job that moves for so long; None where that kind of work is not known."""
+    """Submit a job that makes progress for so long, and return its id; None if the server has no such kind."""
     work = {"kind": "rehearsal", "name": "unstuck doctor", "total": 1, "options": {"seconds": round(seconds, 2)}}
     answer = await client.post(f"{base}/api/jobs", json=work)
     return str(answer.json()["id"]) if answer.status_code == 202 else None
 
 
 async def _remove(client: httpx.AsyncClient, base: str, job: str) -> bool:
-    """Cancelled, waited for, removed."""
+    """Cancel the job, wait for its end and remove it; return whether that succeeded."""
     end = time.monotonic() + PATIENCE_S
     try:
         await client.post(f"{base}/api/jobs/{job}/cancel")
@@ -196,66 +196,66 @@ async def _remove(client: httpx.AsyncClient, base: str, job: str) -> bool:
 
 
 async def _stream(client: httpx.AsyncClient, measured: Measured, job: str | None, seconds: float) -> None:
-    asked = time.monotonic()
+    requested_at = time.monotonic()
     address = f"{measured.url}/api/events/stream" + (f"?job={job}" if job else "")
     limits = httpx.Timeout(PATIENCE_S, read=None)
-    said_farewell = False
+    leaving = False
     try:
         async with (
             asyncio.timeout(seconds),
             client.stream("GET", address, headers={"Accept": "text/event-stream"}, timeout=limits) as answer,
         ):
-            measured.headers_s = time.monotonic() - asked
+            measured.headers_s = time.monotonic() - requested_at
             measured.status, measured.headers = answer.status_code, dict(answer.headers)
             if not measured.streamed:
                 return
-            async for name, said in _events(answer, measured, asked):
-                made_at = _made_at(said)
+            async for name, data in _events(answer, measured, requested_at):
+                made_at = _made_at(data)
                 age = None if made_at is None else time.time() - made_at
-                measured.events.append(Event(time.monotonic() - asked, name, age, said.get("next_s")))
-                said_farewell = said_farewell or name == "leaving"
-            measured.cut = not said_farewell
+                measured.events.append(Event(time.monotonic() - requested_at, name, age, data.get("next_s")))
+                leaving = leaving or name == "leaving"
+            measured.cut = not leaving
     except TimeoutError:
         pass  # watched long enough, and it is still open
     except httpx.TransportError:
-        measured.cut = measured.headers_s is not None and not said_farewell
+        measured.cut = measured.headers_s is not None and not leaving
     finally:
-        measured.watched_s = time.monotonic() - asked
+        measured.watched_s = time.monotonic() - requested_at
 
 
 async def _events(
-    answer: httpx.Response, measured: Measured, asked: float
+    answer: httpx.Response, measured: Measured, requested_at: float
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """Name and data of each event, as it comes."""
-    waiting = b""
-    async for some in answer.aiter_bytes():
-        measured.last_byte_s = time.monotonic() - asked
+    """Yield the name and data of each event as it arrives."""
+    rest = b""
+    async for chunk in answer.aiter_bytes():
+        measured.last_byte_s = time.monotonic() - requested_at
         measured.first_byte_s = measured.first_byte_s or measured.last_byte_s
-        *whole, waiting = (waiting + some).replace(b"\r\n", b"\n").split(b"\n\n")
-        for block in whole:
+        *blocks, rest = (rest + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
+        for block in blocks:
             fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
             if b"event" in fields:
                 yield fields[b"event"].decode(errors="replace"), _object(fields.get(b"data", b""))
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """What was said, and nothing where that cannot be read."""
+    """Parse a JSON object; return an empty one for anything else."""
     try:
-        said = json.loads(data)
+        value = json.loads(data)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _made_at(said: dict[str, Any]) -> float | None:
+def _made_at(data: dict[str, Any]) -> float | None:
     try:
-        return datetime.fromisoformat(said["server_time"]).timestamp()
+        return datetime.fromisoformat(data["server_time"]).timestamp()
     except (ValueError, KeyError, TypeError):
         return None
 
 
 async def _poll(client: httpx.AsyncClient, measured: Measured, job: str | None) -> None:
-    """Polls beside the stream until cancelled; the quickest one says the most about the clocks."""
+    """Poll beside the stream until cancelled; the fastest poll compares the clocks most exactly."""
     address = f"{measured.url}/api/jobs/{job}" if job else f"{measured.url}/api/health"
     while True:
         began, wall = time.monotonic(), time.time()
@@ -270,20 +270,20 @@ async def _poll(client: httpx.AsyncClient, measured: Measured, job: str | None) 
         await asyncio.sleep(POLL_S)
 
 
-def _compare_clocks(measured: Measured, said: Any, wall: float, took: float) -> None:
-    time_said = said.get("server_time") if isinstance(said, dict) else None
-    if time_said is None or took / 2 >= (measured.clock_unsure_s if measured.clock_s is not None else 1e9):
+def _compare_clocks(measured: Measured, body: Any, wall: float, took: float) -> None:
+    server_time = body.get("server_time") if isinstance(body, dict) else None
+    if server_time is None or took / 2 >= (measured.clock_unsure_s if measured.clock_s is not None else 1e9):
         return
-    measured.clock_s = datetime.fromisoformat(time_said).timestamp() - (wall + took / 2)
+    measured.clock_s = datetime.fromisoformat(server_time).timestamp() - (wall + took / 2)
     measured.clock_unsure_s = took / 2
 
 
 def _compare_date(measured: Measured, answer: httpx.Response) -> None:
-    """The Date header is rough, and better than nothing: a proxy may have written it, too."""
+    """Compare the clocks by the Date header, which is coarse, and may be a proxy's, but better than nothing."""
     try:
-        said = parsedate_to_datetime(answer.headers["date"]).timestamp() + DATE_STEP_S / 2
+        date = parsedate_to_datetime(answer.headers["date"]).timestamp() + DATE_STEP_S / 2
     except (KeyError, ValueError):
         return
     took = answer.elapsed.total_seconds()
-    measured.clock_s = said - (time.time() - took / 2)
+    measured.clock_s = date - (time.time() - took / 2)
     measured.clock_unsure_s = DATE_STEP_S + took / 2
