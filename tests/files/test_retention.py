@@ -220,7 +220,7 @@ async def test_what_cannot_be_removed_is_told_and_stops_nothing(
         assert folder.job_folders() == [job_id]
         assert f"Files cannot be removed, trying again within a day: job={job_id} error=" in caplog.text
         await remove_orphans(folder, store)
-        assert f"Orphaned folder cannot be removed; check its owner: path={folder.job(job_id)} error=" in caplog.text
+        assert f"Orphaned folder cannot be removed; check its owner: path={folder.job(job_id)}" in caplog.text
     await remove_orphans(folder, store)
     assert folder.job_folders() == []
     assert other not in folder.job_folders()
