@@ -102,7 +102,7 @@ async def test_failed_on_purpose(worker: Talk) -> None:
         ("raise empty", "KeyError"),
         ("raise base", "BaseException: deep"),
         ("raise interrupt", "KeyboardInterrupt"),
-        ("raise exit", "SystemExit: the code called sys.exit(0); a kind returns or raises instead"),
+        ("raise exit", "SystemExit: the code called sys.exit(0); a kind must return or raise instead"),
         ("raise cancelled", "Cancelled: raised without a request to stop"),
         ("raise asyncio", "CancelledError"),
         ("raise group", "ExceptionGroup: several (2 sub-exceptions)"),
@@ -120,7 +120,7 @@ async def test_exceptions(worker: Talk, name: str, message: str) -> None:
     assert done.error.message.startswith(message)
     assert not done.error.transient
     await worker.lives()
-    assert f"failed on {name!r}" in worker.log
+    assert f"Item failed: worker={worker.process.pid} kind='behave' name={name!r}" in worker.log
     assert "behaviour.py" in worker.log
 
 
@@ -224,4 +224,4 @@ async def test_only_one_of_two_processes_answers(worker: Talk) -> None:
 async def test_the_runner_speaks_nonsense(worker: Talk) -> None:
     await worker.write(b'{"type":"dance"}\n')
     assert await worker.exit_code() == protocol.WORKER_MISUNDERSTOOD
-    await soon(lambda: "a line from the runner is no message" in worker.log)
+    await soon(lambda: "Line from the runner is not a message: worker=" in worker.log)

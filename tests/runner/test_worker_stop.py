@@ -130,7 +130,7 @@ async def test_a_runner_that_dies_in_the_middle_of_a_sentence(worker: Talk) -> N
     await worker.write(b'{"type":"run","id":1,"kind":"beha')
     worker.hang_up()
     assert await worker.exit_code() == -9
-    assert "no message" not in worker.log
+    assert "is not a message" not in worker.log
 
 
 def test_a_worker_whose_runner_does_not_read_ends_when_it_is_gone(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_viewer_without_a_stream_is_told_and_polls_are_answered(cramped: Serve
             assert cramped.job(job["id"])["state"] in ("queued", "running")
         assert cramped.get("/api/health/ready")["status"] == "ok"
         assert cramped.get("/api/health")["streams"]["refused"] == 15
-        assert cramped.log.read_text().count("there is no room for more") == 1
+        assert cramped.log.read_text().count("Limit on streams is reached") == 1
     eventually(lambda: cramped.get("/api/health")["streams"]["open"] == 0)
     with opened(cramped, f"/api/jobs/{job['id']}/events") as viewer:
         assert viewer.recv(4096).startswith(b"HTTP/1.1 200")

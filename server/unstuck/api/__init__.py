@@ -1,1 +1,1 @@
-"""The HTTP API: parse, ask, answer."""
+"""Serves the HTTP API: parses requests, asks the other rooms, and answers."""

@@ -1,8 +1,10 @@
-"""Creates jobs: enforces the limit on waiting jobs, and idempotency.
+"""Creates jobs: enforces the limit on unfinished jobs, and idempotency.
 
-Decides: whether a job is created, or the first one of the same Idempotency-Key is the answer. A refused job leaves
-nothing behind.
-Must not know: submissions or retries; submit.py and retry.py bring the job, its items and the fingerprint.
+Must not know: submissions or retries.
+See also: submit.py and retry.py, which bring the job, its items and the fingerprint.
+
+Either the job is created, or the first job of the same Idempotency-Key is the answer. A refused job leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import Snapshot, public
 from unstuck.store.protocol import IdempotencyKey
 
-#: Characters of an Idempotency-Key.
+#: Most characters of an Idempotency-Key.
 KEY_LENGTH = 255
 
 
@@ -37,8 +39,11 @@ async def check_room(request: Request, services: Services) -> None:
 async def create_job(
     request: Request, services: Services, job: Job, items: Iterable[Item], fingerprint: object
 ) -> Response:
-    """Store the job durably and answer with it, or with the first job of the same Idempotency-Key. The files of a
-    job that is not stored are removed. `fingerprint` holds the values, as JSON, that the key covers."""
+    """Store the job durably and answer with it, or with the first job of the same Idempotency-Key.
+
+    `fingerprint` holds the values that the key covers; they are compared as JSON. The files of a job that is not
+    stored are removed.
+    """
     kept = None
     try:
         key = _idempotency_key(request, fingerprint)
@@ -57,7 +62,7 @@ async def discard_files(services: Services, job_id: str) -> None:
 
 
 def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | None:
-    """Tell a repeated request, after a lost answer or a double click, from a new one."""
+    """Return what tells a repeated request, after a lost answer or a double click, from a new one."""
     key = _key(request)
     if key is None:
         return None
@@ -67,5 +72,5 @@ def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | 
 def _key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and not 1 <= len(key) <= KEY_LENGTH:
-        raise InvalidRequest(f"An Idempotency-Key has 1 to {KEY_LENGTH} characters.")
+        raise InvalidRequest(f"An Idempotency-Key must have 1 to {KEY_LENGTH} characters.")
     return key

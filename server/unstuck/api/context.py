@@ -1,8 +1,7 @@
-"""Shared by all routes: the running app's services, and the reading and answering of requests.
+"""Gives all routes the running app's services, and reads ids, numbers and bodies of requests.
 
-Decides: the spelling of ids and numbers in requests, and the headers of JSON answers.
-Must not know: any rule of a job's life, or a single route.
-Read on: each module beside this one serves one noun of PROTOCOL.md section 3.
+Must not know: any rule of a job's life, or any route.
+See also: the modules beside this one, each of which serves one noun of PROTOCOL.md section 3.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from unstuck.supervision.supervisor import Supervisor
 
 #: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-#: For every answer that is not a file: it holds for this moment and this caller.
+#: For every answer that is not a static file: it is valid only now and only for this caller.
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """Counts since the start. `lapsed` are items whose lease ran out; `able`: a worker can be started."""
+    """Counts since the start. `lapsed` items lost their runner; `able` is true while a worker can be started."""
 
     workers: int = 0
     deaths: int = 0
@@ -44,8 +43,8 @@ class WorkerStats:
 class Services:
     """The running app's services, as routes use them.
 
-    `flush` writes to the viewers; `troubles` returns sentences that say what is wrong now; `polls`
-    counts polls by their reason; `check_webhook` raises InvalidRequest for a URL that cannot be delivered to.
+    `flush` writes to the viewers. `troubles` returns sentences that say what is wrong now. `polls` counts polls by
+    their reason. `check_webhook` raises InvalidRequest for a URL to which no webhook can be delivered.
     """
 
     settings: Settings
@@ -97,7 +96,7 @@ def job_id_of(text: str) -> str:
 
 
 def int_param(request: Request, name: str, default: int, *, least: int, most: int) -> int:
-    """Return a whole number of the query; raise InvalidRequest if it is not one or out of bounds."""
+    """Return a whole number from the query; raise InvalidRequest if it is not one or out of bounds."""
     text = request.query_params.get(name)
     if text is None:
         return default

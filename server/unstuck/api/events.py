@@ -1,9 +1,12 @@
-"""Serves the streams: of one job, of several, of all live ones. PROTOCOL.md section 4.
+"""Serves the event streams: of one job, of several, of all live ones.
 
-Decides what a stream opens with, and when a client gets another answer instead. In our own server
-streaming/direct.py writes; in a host app, behind unknown middleware, sse-starlette does. No other file imports it:
-its import patches uvicorn, and its pings and its shutdown watcher are off, since the hub sends heartbeats and
-farewells. Must not know: what is sent, and when. Read on in streaming/hub.py.
+Must not know: what is sent, or when.
+See also: streaming/hub.py (what is sent), PROTOCOL.md section 4.
+
+It decides how a stream starts, and when a client gets another answer instead. In our own server
+streaming/direct.py writes; in a host app, behind unknown middleware, sse-starlette does. No other file imports
+sse-starlette, because the import patches uvicorn. Its pings and its shutdown watcher are off, since the hub sends
+heartbeats and farewells.
 """
 
 from __future__ import annotations
@@ -22,19 +25,19 @@ from unstuck.streaming import sse
 from unstuck.streaming.direct import CONNECTION_KEY, HEADERS, DirectResponse
 from unstuck.streaming.viewer import Viewer
 
-# Its shutdown flag is shared by the whole process and stays set; ours is the hub's, one for each app.
+# sse-starlette's shutdown flag belongs to the whole process and stays set; the hub has one for each app.
 AppStatus.enable_automatic_graceful_drain = False
 
-#: Jobs that one stream may name.
+#: Most jobs that one stream may name.
 MOST_JOBS = 100
 #: The delay before a client whose stream broke reconnects (milliseconds, a range).
 RETRY_MS = (1_000, 3_000)
-#: A job's state is there within milliseconds; if the store is slow, the stream opens without it (seconds).
+#: The time that a job's state may take, usually milliseconds; then the stream starts without it (seconds).
 FIRST_S = 1.0
 
 
 async def job_events(request: Request) -> Response:
-    """GET /api/jobs/{id}/events"""
+    """Serve GET /api/jobs/{id}/events."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     comment = (
@@ -43,10 +46,9 @@ async def job_events(request: Request) -> Response:
     )
     viewer = await _join(request, services, [job_id], one=True)
     try:
-        # The hub's one read says whether there is such a job, however many viewers join at once.
-        async with asyncio.timeout(
-            FIRST_S
-        ):  # 6 µs cheaper than anyio's, for each of thousands that connect together
+        # The hub's one read shows whether the job exists, however many viewers join at once. asyncio's timeout is
+        # 6 µs cheaper than anyio's, for each of thousands of viewers that connect together.
+        async with asyncio.timeout(FIRST_S):
             await viewer.wait_ready()
     except TimeoutError:
         pass
@@ -55,20 +57,20 @@ async def job_events(request: Request) -> Response:
         raise
     if viewer.job_missing:
         services.hub.leave(viewer)
-        raise JobNotFound(job_id)  # 404 as an answer, which curl understands
+        raise JobNotFound(job_id)  # an ordinary 404, which curl understands
     if viewer.ended and _last_event_id(request) == str(viewer.newest_seq(job_id)):
         services.hub.leave(viewer)
-        return Response(status_code=204)  # stops an EventSource for good
+        return Response(status_code=204)  # stops an EventSource permanently
     return _stream(request, services, viewer, comment)
 
 
 async def all_events(request: Request) -> Response:
-    """GET /api/events/stream"""
+    """Serve GET /api/events/stream."""
     services = services_of(request)
     named = list(dict.fromkeys(job_id_of(text) for text in request.query_params.getlist("job")))
     if len(named) > MOST_JOBS:
         raise TooLarge(
-            f"A stream follows {MOST_JOBS} jobs at most; name fewer, or none to follow all.",
+            f"A stream can follow at most {MOST_JOBS} jobs; name fewer, or none to follow all.",
             code="too_many_jobs",
         )
     comment = f"unstuck: live progress of {len(named) or 'all'} job{'' if len(named) == 1 else 's'}."
@@ -84,7 +86,7 @@ def _stream(request: Request, services: Services, viewer: Viewer, comment: str) 
     if request.method == "HEAD":  # answered at once, not held open for a body that never comes
         services.hub.leave(viewer)
         return Response(headers=HEADERS)
-    opening = sse.opening(comment, random.randint(*RETRY_MS))  # noqa: S311 – spreads, hides nothing
+    opening = sse.opening(comment, random.randint(*RETRY_MS))  # noqa: S311 – spreads load, is no secret
     limit_s = services.settings.send_timeout_s
     if CONNECTION_KEY in request.scope:
         return DirectResponse(viewer, opening, services.hub, services.flush, limit_s)

@@ -1,4 +1,7 @@
-"""Is it alive, can it work, and how does it do? For load balancers, and for people at three at night."""
+"""Serves the server's health: whether it is alive, whether it can work, and how it is doing.
+
+See also: metrics.py (the same for Prometheus), PROTOCOL.md section 3.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,25 @@ from unstuck.errors import StoreUnavailable
 
 
 async def get_live(_: Request) -> Response:
-    """GET /api/health/live – the process answers."""
+    """Serve GET /api/health/live: the process answers."""
     return json_response(wire.Alive(status="ok"))
 
 
 async def get_ready(request: Request) -> Response:
-    """GET /api/health/ready – the store takes a durable write, and work can be done; 503 otherwise."""
+    """Serve GET /api/health/ready: 503 unless the store takes a durable write and work can be done."""
     services = services_of(request)
     unwritable: list[str] = []
     try:
         await services.store.check_writable()
     except StoreUnavailable as error:
         unwritable = [error.detail]
-    troubles = services.troubles() + unwritable  # a writer that broke at this very write is in both
+    troubles = services.troubles() + unwritable  # a writer that fails during this very write is in both
     status = "unavailable" if troubles else "ok"
     return json_response(wire.Ready(status=status, troubles=troubles), 503 if troubles else 200)
 
 
 async def get_health(request: Request) -> Response:
-    """GET /api/health – queue, jobs, streams and rescues in numbers."""
+    """Serve GET /api/health: queue, jobs, streams and rescues in numbers."""
     services = services_of(request)
     overview = await services.store.overview()
     counts, work = services.hub.stats, services.work()

@@ -1,4 +1,8 @@
-"""Jobs and their items: list, look, cancel, remove. PROTOCOL.md sections 2 and 3."""
+"""Serves jobs and their items: list, get, cancel, remove.
+
+Must not know: what a command does to a job.
+See also: jobs/snapshot.py (the job object), PROTOCOL.md sections 2 and 3.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ END_CURSOR = re.compile(r"(\d{1,12}(?:\.\d{1,20})?)~(\d{1,18})", re.ASCII)
 
 
 async def list_jobs(request: Request) -> Response:
-    """GET /api/jobs"""
+    """Serve GET /api/jobs."""
     services = services_of(request)
     wanted = JobFilter(
         states=_list_param(request, "state", tuple(State)),
@@ -49,7 +53,7 @@ async def list_jobs(request: Request) -> Response:
 
 
 async def get_job(request: Request) -> Response:
-    """GET /api/jobs/{id}"""
+    """Serve GET /api/jobs/{id}."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     reason = request.headers.get("x-unstuck-poll")
@@ -64,7 +68,7 @@ async def get_job(request: Request) -> Response:
 
 
 async def cancel_job(request: Request) -> Response:
-    """POST /api/jobs/{id}/cancel"""
+    """Serve POST /api/jobs/{id}/cancel."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     (outcome,) = await services.store.apply([Cancel(job_id)])
@@ -75,17 +79,17 @@ async def cancel_job(request: Request) -> Response:
 
 
 async def remove_job(request: Request) -> Response:
-    """DELETE /api/jobs/{id}"""
+    """Serve DELETE /api/jobs/{id}."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     await services.store.remove(job_id)
-    # The row first: should this be cut off here, the next start sweeps a folder without a job.
+    # The row first: if this is cut off here, the next start removes the folder, which then has no job.
     await anyio.to_thread.run_sync(services.folder.remove, job_id)
     return Response(status_code=204)
 
 
 async def list_items(request: Request) -> Response:
-    """GET /api/jobs/{id}/items"""
+    """Serve GET /api/jobs/{id}/items."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     limit = int_param(request, "limit", 100, least=1, most=1_000)
@@ -116,7 +120,7 @@ def _matches(request: Request, tag: str) -> bool:
 
 
 def _time_param(request: Request, name: str) -> float | None:
-    """A time of the query in epoch seconds; InvalidRequest where it is none of RFC 3339."""
+    """Return a time from the query in epoch seconds, or None. Raises InvalidRequest if it is not RFC 3339."""
     text = request.query_params.get(name)
     if text is None:
         return None
@@ -130,18 +134,18 @@ def _time_param(request: Request, name: str) -> float | None:
 
 
 def _end_cursor(request: Request) -> tuple[float, int]:
-    """Of a list in the order of the ends: the last one's end and its number."""
+    """Return the end and the number of the last job of the previous page, if jobs are listed by their ends."""
     cursor = request.query_params.get("cursor")
     if cursor is None:
         return float("-inf"), 0
     found = END_CURSOR.fullmatch(cursor)
     if found is None:
-        raise InvalidRequest(f"cursor must be the `next` of the page before, not {cursor[:40]!r}.")
+        raise InvalidRequest(f"cursor must be the `next` of the previous page, not {cursor[:40]!r}.")
     return float(found[1]), int(found[2])
 
 
 def _items_cursor(request: Request) -> tuple[int | None, int]:
-    """Where to go on: after a seq and an index, or after an index alone."""
+    """Return where to continue: after a seq and an index, or after an index alone."""
     cursor = request.query_params.get("cursor", "")
     if "after_seq" not in request.query_params:
         return None, int_param(request, "cursor", -1, least=-1, most=2**53)
@@ -150,14 +154,14 @@ def _items_cursor(request: Request) -> tuple[int | None, int]:
         return seq, 2**53  # all items of that seq were seen
     head, _, tail = cursor.partition(".")
     if not (head.isdigit() and tail.isdigit() and len(cursor) <= 36):
-        raise InvalidRequest(f"cursor must be the `next` of the page before, not {cursor[:40]!r}.")
+        raise InvalidRequest(f"cursor must be the `next` of the previous page, not {cursor[:40]!r}.")
     return int(head), int(tail)
 
 
 def _list_param(request: Request, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The parameter, which may be repeated, or a list with commas."""
-    asked = [text for given in request.query_params.getlist(name) for text in given.split(",")]
-    values = tuple("cancelled" if text == "canceled" else text for text in asked)
+    """Return the values of a parameter, which may be repeated or separated by commas."""
+    texts = [text for given in request.query_params.getlist(name) for text in given.split(",")]
+    values = tuple("cancelled" if text == "canceled" else text for text in texts)
     for value in values:
         if value not in known:
             raise InvalidRequest(f"{name} must be one of {', '.join(known)}, not {value[:40]!r}.")

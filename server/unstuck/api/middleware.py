@@ -1,11 +1,14 @@
-"""Who may ask at all: allowed host names, no other site's pages, and headers that bind browsers.
+"""Decides which requests are served at all, and adds the headers that restrict browsers to every answer.
 
-- A request must name a host that was allowed (DNS rebinding: a foreign name that points here is refused).
-- A call that changes something must not come from another site's page (`Origin`, `Sec-Fetch-Site`).
-  Programs that send neither header are no browsers, and no page can leave them out.
+Must not know: routes, jobs.
+See also: problems.py (how a refusal is sent), PROTOCOL.md section 3.
+
+- A request must name an allowed host (DNS rebinding: a foreign name that points here is refused).
+- A call that changes something must not come from another site's page (`Origin`, `Sec-Fetch-Site`). Programs that
+  send neither header are not browsers, and no page can leave them out.
 - Every answer carries a strict Content-Security-Policy.
 
-Plain ASGI, so that streams pass through untouched.
+It is plain ASGI, so that streams pass through untouched.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class SecurityMiddleware:
-    """ASGI middleware; see the module."""
+    """ASGI middleware that enforces the rules above."""
 
     def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str]) -> None:
         self._app = app
@@ -55,7 +58,10 @@ class SecurityMiddleware:
                 "--allowed-host NAME (or UNSTUCK_ALLOWED_HOSTS), or use http://localhost."
             )
         if scope["method"] not in SAFE_METHODS and not _same_site(scope, headers, hosts[0]):
-            return Forbidden("Another site's page wanted to change something here; that is not allowed.")
+            return Forbidden(
+                "Cross-site request refused: Origin or Sec-Fetch-Site does not match this host. A proxy in front of "
+                "the server must pass the Host header on."
+            )
         return None
 
     def _host_allowed(self, host: str) -> bool:
@@ -74,7 +80,7 @@ def _same_site(scope: Scope, headers: Headers, host: str) -> bool:
 
 
 def _host_name(host: str) -> str:
-    """The host without its port, lower case; what is no `name:port` comes back whole and fits no name."""
+    """Return the host without its port, in lower case; a text of another form stays whole and matches nothing."""
     head, colon, port = host.rpartition(":")
     name = head if colon and port.isascii() and port.isdigit() and not head.endswith(":") else host
     return name.lower()

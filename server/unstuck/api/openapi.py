@@ -1,7 +1,10 @@
-"""GET /api/openapi.json: the API's own description (OpenAPI 3.1), made from one table.
+"""Serves the API's own description (OpenAPI 3.1), made from one table.
 
-`CALLS` says of each call what it takes and answers; what may be sent is described by the very structures that read
-it. Tests hold the table against the routes, PROTOCOL.md and real answers. Decides nothing.
+Must not know: how a request is answered.
+See also: wire/schema.py (the schemas), PROTOCOL.md section 3.
+
+`CALLS` says what each call takes and answers; bodies are described by the very structures that read them. Tests
+compare the table with the routes, PROTOCOL.md and real answers.
 """
 
 from __future__ import annotations
@@ -28,14 +31,18 @@ TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
 
-#: What is answered and taken, beside anything that JSON can be.
+#: The schemas of all bodies; `Any` is any JSON object.
 SCHEMAS: Mapping[str, Schema] = {**schemas(), "Any": {"type": "object"}}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call: its answers by status (what is in them, a schema or a media type; None: nothing), beside those by
-    which it is refused; what its query and headers may have, and what it takes in its body, by media type."""
+    """One call of the API.
+
+    `answers` gives the content for each status: a schema, a media type, or None for nothing. `refusals` are the
+    statuses of its problem documents. `query` and `headers` name its parameters; `body` gives the schema for each
+    media type that it takes.
+    """
 
     method: str
     path: str
@@ -59,33 +66,33 @@ CALLS = (
     Call("GET", "/api/jobs/{id}", "One job", {200: "Job", 304: None}, _ID, (),
          ("If-None-Match", "X-Unstuck-Poll")),
     Call("DELETE", "/api/jobs/{id}", "Remove a finished job", {204: None}, (*_ID, 409)),
-    Call("GET", "/api/jobs/{id}/items", "Its items", {200: "Items"}, _ID,
+    Call("GET", "/api/jobs/{id}/items", "The items of a job", {200: "Items"}, _ID,
          ("state", "after_seq", "limit", "cursor")),
     Call("GET", "/api/jobs/{id}/items/{index}/result", "A result file", {200: "application/octet-stream"}, _ID),
     Call("GET", "/api/jobs/{id}/results", "All result files", {200: "application/zip"}, (*_ID, 409)),
     Call("GET", "/api/jobs/{id}/events", "The stream of one job", {**_STREAM, 204: None}, _ID,
          ("items", "last_event_id"), ("Last-Event-ID",)),
-    Call("GET", "/api/jobs/{id}/timeline", "What happened to it", {200: "Timeline"}, _ID, ("limit",)),
-    Call("POST", "/api/jobs/{id}/progress", "Report of work that runs elsewhere", _JOB,
+    Call("GET", "/api/jobs/{id}/timeline", "The timeline of a job", {200: "Timeline"}, _ID, ("limit",)),
+    Call("POST", "/api/jobs/{id}/progress", "Report progress of external work", _JOB,
          (*_ID, 408, 409, 413, 422), body={JSON: "Report", "application/x-ndjson": "Report"}),
-    Call("POST", "/api/jobs/{id}/cancel", "Ask for its end", {200: "Job", 202: "Job"}, _ID),
-    Call("POST", "/api/jobs/{id}/retry", "Do it over as a new job", {202: "Job"}, (*_ID, 409, 410, 422, 429, 507),
+    Call("POST", "/api/jobs/{id}/cancel", "Cancel a job", {200: "Job", 202: "Job"}, _ID),
+    Call("POST", "/api/jobs/{id}/retry", "Retry a job as a new one", {202: "Job"}, (*_ID, 409, 410, 422, 429, 507),
          (), _KEY, {JSON: "RetryRequest"}),
-    Call("POST", "/api/jobs/{id}/rescue", "Have what runs tried again", {202: "Job"}, (*_ID, 409)),
-    Call("POST", "/api/jobs/{id}/fail", "Give it up", {202: "Job"}, (*_ID, 409, 413, 422),
+    Call("POST", "/api/jobs/{id}/rescue", "Restart the running items of a job", {202: "Job"}, (*_ID, 409)),
+    Call("POST", "/api/jobs/{id}/fail", "Fail a job", {202: "Job"}, (*_ID, 409, 413, 422),
          body={JSON: "FailRequest"}),
     Call("GET", "/api/events/stream", "One stream of several jobs, or of all", _STREAM, (400, 413),
          ("job", "items")),
-    Call("GET", "/api/kinds", "What can be submitted here", {200: "Kinds"}),
+    Call("GET", "/api/kinds", "The kinds of work, and the limits of a submission", {200: "Kinds"}),
     Call("GET", "/api/health", "Details of the server's health", {200: "ServerHealth"}),
-    Call("GET", "/api/health/live", "Whether it is alive", {200: "Alive"}),
-    Call("GET", "/api/health/ready", "Whether it is able to work", {200: "Ready", 503: "Ready"}),
+    Call("GET", "/api/health/live", "Liveness", {200: "Alive"}),
+    Call("GET", "/api/health/ready", "Readiness", {200: "Ready", 503: "Ready"}),
     Call("GET", "/api/openapi.json", "This description", {200: "Any"}),
-    Call("GET", "/metrics", "For Prometheus", {200: "text/plain"}),
+    Call("GET", "/metrics", "Metrics for Prometheus", {200: "text/plain"}),
     Call("GET", "/", "The batch page", {200: "text/html"}),
 )  # fmt: skip
 
-#: Of parameters that are no plain text.
+#: The schemas of parameters that are not plain text.
 PARAMETERS: Mapping[str, Schema] = {
     "id": {"type": "string", "format": "uuid"},
     "index": COUNT,
@@ -97,12 +104,12 @@ PARAMETERS: Mapping[str, Schema] = {
 
 
 async def get_openapi(request: Request) -> Response:
-    """GET /api/openapi.json"""
+    """Serve GET /api/openapi.json."""
     return json_response(described(base_of(request)))
 
 
 def described(base: str) -> Schema:
-    """The whole description; `base` is the prefix under which the app is mounted."""
+    """Return the whole description; `base` is the prefix under which the app is mounted."""
     paths: dict[str, dict[str, Schema]] = {}
     for call in CALLS:
         paths.setdefault(call.path, {})[call.method.lower()] = _operation(call)
@@ -140,7 +147,7 @@ def _parameter(name: str, place: str) -> Schema:
 
 def _answer(what: str | None) -> Schema:
     if what is None:
-        return {"description": "Nothing more."}
+        return {"description": "No content."}
     return _response(what, JSON, what) if what in SCHEMAS else _response(what, what, None)
 
 

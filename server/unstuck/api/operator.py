@@ -1,6 +1,7 @@
-"""What an operator does with a job that is stuck: have it tried again, or give up on it. PROTOCOL.md section 3.
+"""Lets an operator deal with a stuck job: restart its running items, or fail it.
 
-Both are commands like any other; what they make of a job is decided where all commands are.
+Must not know: what that does to the job; both are commands like any other.
+See also: jobs/decide.py, PROTOCOL.md section 3.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from unstuck.jobs.snapshot import public
 from unstuck.wire import FailRequest
 
 WHY_LENGTH = 500
-#: The whole body; a reason of the greatest length fits in, however it is escaped.
+#: Most bytes of the body: a reason of the greatest length fits in, however it is escaped.
 BODY_BYTES = 16_384
 RESCUE = "An operator asked for another attempt."
 
 
 async def rescue_job(request: Request) -> Response:
-    """POST /api/jobs/{id}/rescue"""
+    """Serve POST /api/jobs/{id}/rescue."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     await services.store.rescue(job_id, RESCUE)
@@ -32,7 +33,7 @@ async def rescue_job(request: Request) -> Response:
 
 
 async def fail_job(request: Request) -> Response:
-    """POST /api/jobs/{id}/fail"""
+    """Serve POST /api/jobs/{id}/fail."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     error = JobError("failed_by_operator", await _why(request))
@@ -43,7 +44,7 @@ async def fail_job(request: Request) -> Response:
 
 
 async def _why(request: Request) -> str:
-    refusal = TooLarge(f"This takes {BODY_BYTES:,} bytes at most.", code="body_too_large")
+    refusal = TooLarge(f"The body may have at most {BODY_BYTES:,} bytes.", code="body_too_large")
     body = await read_body(request, BODY_BYTES, refusal)
     try:
         why = msgspec.json.decode(body, type=FailRequest).why.strip()
@@ -51,8 +52,8 @@ async def _why(request: Request) -> str:
         raise InvalidRequest(f'Send the reason as JSON: {{"why": "…"}} ({error}).', status=422) from None
     if not 1 <= len(why) <= WHY_LENGTH:
         raise InvalidRequest(
-            f"why must say in 1 to {WHY_LENGTH} characters why the job is given up; everybody who looks at it "
-            "will read that.",
+            f"why must give the reason for failing the job in 1 to {WHY_LENGTH} characters; all its viewers can "
+            "read it.",
             status=422,
         )
     return why

@@ -1,7 +1,10 @@
-"""Errors as RFC 9457 problem documents: `{"type", "title", "status", "detail", "code"}`.
+"""Turns errors into RFC 9457 problem documents: `{"type", "title", "status", "detail", "code"}`.
 
-Every error that leaves the server has this form, also those of the framework and those that nobody
-expected; of the latter the caller learns that they happened, and the log learns what.
+Must not know: what a route does.
+See also: errors.py (the tree of errors), PROTOCOL.md section 3.
+
+Every error that leaves the server has this form, including those of the framework and unexpected ones. Of the
+latter the caller learns only that they happened; the log has the details.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from unstuck.errors import QueueFull, StoreUnavailable, StreamsFull, UnstuckErro
 
 log = logging.getLogger("unstuck.http")
 
-#: What a client that was told to come back waits at least (seconds).
+#: The least time that a client waits before it tries again (seconds).
 RETRY_AFTER_S = 2
 
 
@@ -34,7 +37,7 @@ def problem(
     accepted: int | UnsetType = UNSET,
     line: int | UnsetType = UNSET,
 ) -> Response:
-    """One problem document."""
+    """Return a problem document as a response."""
     body = wire.Problem(title=title, status=status, detail=detail, code=code, accepted=accepted, line=line)
     return Response(
         msgspec.json.encode(body),
@@ -45,31 +48,31 @@ def problem(
 
 
 async def on_unstuck_error(_: Request, error: Exception) -> Response:
-    """An error of our own tree."""
+    """Answer with an error of our own tree."""
     assert isinstance(error, UnstuckError)
     return problem(error.status, error.code, error.title, error.detail, retry_after(error))
 
 
 def retry_after(error: UnstuckError) -> dict[str, str]:
-    """When to come back, where that helps."""
+    """Return the header that says when to try again, if that helps."""
     if isinstance(error, QueueFull | StreamsFull):
         return {"Retry-After": str(error.retry_after_s)}
     return {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, StoreUnavailable) else {}
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """No such route, wrong method, and the like."""
+    """Answer with an error of the framework, such as an unknown route or a wrong method."""
     assert isinstance(error, HTTPException)
     title = http.HTTPStatus(error.status_code).phrase
     detail = {
-        404: f"There is nothing at {request.url.path[:200]}. The API lies under /api/, see /.",
-        405: f"{request.url.path[:200]} does not take {request.method[:20]}.",
+        404: f"There is nothing at {request.url.path[:200]}. The API is under /api/, the page at /.",
+        405: f"{request.url.path[:200]} does not accept {request.method[:20]}.",
     }.get(error.status_code, error.detail)
     code = title.lower().replace(" ", "_").replace("-", "_")
     return problem(error.status_code, code, title, detail, dict(error.headers or {}))
 
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
-    """A bug. The traceback goes to the log, once, where the server's own error middleware puts it."""
-    log.error("%s %s broke: %s", request.method, request.url.path, type(error).__name__)
-    return problem(500, "internal_error", "Internal error", "The server failed to answer this; its log says why.")
+    """Answer that the server has a defect. Its traceback is logged once, by the server's error middleware."""
+    log.error("Request failed: method=%s path=%r error=%s", request.method, request.url.path, type(error).__name__)
+    return problem(500, "internal_error", "Internal error", "The server failed on this request; its log says why.")

@@ -1,10 +1,11 @@
-"""POST /api/jobs/{id}/progress: what is reported of work that runs elsewhere, one report, or a stream of them.
+"""Serves reports of external work: one report, or a stream of them.
 
-A stream (NDJSON, one report a line) is read while it comes, and written while it is read: what gathers during one
-commit makes the next, and where the store is slow, nothing more is read. The answer is given when all is durable.
-What is wrong with a line ends it: what came before is kept, and the answer says how far that is.
+Must not know: what a report does to a job.
+See also: jobs/external.py (what it does), wire/requests.py (its fields), PROTOCOL.md section 9.
 
-Knows how a report is written, not what it makes of a job.
+A stream (NDJSON, one report per line) is written while it is read: the reports that collect during one commit are
+the next one, and while the store is slow, nothing more is read. The answer is sent when everything is durable. A
+line that is refused ends the stream: the reports before it are kept, and the answer says how many they are.
 """
 
 from __future__ import annotations
@@ -28,47 +29,47 @@ from unstuck.jobs.snapshot import public
 from unstuck.store.protocol import Store
 from unstuck.wire import Error, Report, ReportedItem
 
-#: Bytes of one report, be it the body or a line.
+#: Most bytes of one report, whether it is the body or a line.
 REPORT_BYTES = 1024 * 1024
-#: Bytes of an item's result as JSON, as for work that the server does itself.
+#: Most bytes of an item's result as JSON, as for work that the server does itself.
 RESULT_BYTES = 64 * 1024
-#: Reports that wait for the store at most; then nothing more is read until they are written.
+#: Most reports that wait for the store; nothing more is read until they are written.
 MOST_WAITING = 4096
 STREAMS = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 
 _DECODER = msgspec.json.Decoder(Report)
-_SIGN_OF_LIFE = Report()
+_KEEP_ALIVE = Report()
 
 
 async def report_progress(request: Request) -> Response:
-    """POST /api/jobs/{id}/progress"""
+    """Serve POST /api/jobs/{id}/progress."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in STREAMS:
         return await _stream(request, services, job_id)
     names = _Names(services.store, job_id)
-    one = _read(await read_body(request, REPORT_BYTES, _too_large()))
-    await names.look_up([one])
-    result = await services.store.report(job_id, [names.to_report(one)])
+    report = _read(await read_body(request, REPORT_BYTES, _too_large()))
+    await names.look_up([report])
+    result = await services.store.report(job_id, [names.to_report(report)])
     if result.refusal is not None:
         raise result.refusal
     return await _job(request, services, job_id)
 
 
 async def _stream(request: Request, services: Services, job_id: str) -> Response:
-    await services.store.snapshot(job_id)  # before anything is sent for nothing
+    await services.store.snapshot(job_id)  # raises JobNotFound before the reporter sends anything in vain
     intake = _Intake(services.store, job_id)
     refusal: UnstuckError | None = None
     try:
         async for lines in _lines(request, services.settings.reporter_silence_s):
             await intake.take(lines)
     except ClientDisconnect:
-        await intake.close()  # he is gone; what he said stays
+        await intake.close()  # the reporter is gone; its reports are kept
         return Response(status_code=400)
     except UnstuckError as error:
         refusal = error
-    # What the store refused came before what cannot be read.
+    # A report that the store refused came before the line that could not be read.
     refusal = await intake.close() or refusal
     if refusal is None:
         return await _job(request, services, job_id)
@@ -86,7 +87,10 @@ async def _stream(request: Request, services: Services, job_id: str) -> Response
 
 
 async def _lines(request: Request, silence_s: float) -> AsyncIterator[list[bytes]]:
-    """The body's lines as they come. InvalidRequest when nothing comes for long, TooLarge for a line."""
+    """Yield the body's lines as they come; a line that is too long is the last, and cut off.
+
+    Raises InvalidRequest if nothing comes for `silence_s` seconds.
+    """
     body = request.stream()
     rest = b""
     while True:
@@ -95,8 +99,8 @@ async def _lines(request: Request, silence_s: float) -> AsyncIterator[list[bytes
                 chunk = await anext(body, None)
         except TimeoutError:
             raise InvalidRequest(
-                f"Nothing came for {silence_s:g} s. Send an empty line now and then as a sign of life, or each "
-                "handful of reports in a request of its own.",
+                f"Nothing was received for {silence_s:g} s. Send an empty line now and then as a sign of life, or "
+                "send each batch of reports in a separate request.",
                 code="reporter_silent",
                 status=408,
             ) from None
@@ -112,7 +116,10 @@ async def _lines(request: Request, silence_s: float) -> AsyncIterator[list[bytes
 
 
 class _Intake:
-    """Lines on their way into the store. `accepted` lines are durable; `line` is the number of the refused one."""
+    """The lines of a stream on their way into the store.
+
+    `accepted` of them are durable; `line` is the number of the one after these, which may have been refused.
+    """
 
     def __init__(self, store: Store, job_id: str) -> None:
         self.accepted = 0
@@ -128,18 +135,21 @@ class _Intake:
         return self.accepted + 1
 
     async def take(self, lines: list[bytes]) -> None:
-        """Raises what is wrong with one of them, those before it taken; waits while too many are under way."""
+        """Queue the reports of these lines, and wait while too many are queued.
+
+        Raises the refusal of a line; the reports before it are queued.
+        """
         reports: list[Report] = []
         wrong: UnstuckError | None = None
         try:
             for line in lines:
-                reports.append(_read(line) if line.strip() else _SIGN_OF_LIFE)
+                reports.append(_read(line) if line.strip() else _KEEP_ALIVE)
         except UnstuckError as error:
             wrong = error
         await self._names.look_up(reports)
         try:
-            for one in reports:
-                self._waiting.append(self._names.to_report(one))
+            for report in reports:
+                self._waiting.append(self._names.to_report(report))
         except UnstuckError as error:
             wrong = error
         self._write_on()
@@ -149,7 +159,7 @@ class _Intake:
             raise refusal
 
     async def close(self) -> UnstuckError | None:
-        """Everything that was taken is durable, or why it is not."""
+        """Wait until all queued reports are durable. Return the refusal of one, or None."""
         while self._writing is not None:
             await self._writing
         return self._refusal
@@ -172,7 +182,7 @@ class _Intake:
 
 
 class _Names:
-    """Which item has which name; asked for once for each name."""
+    """The indexes of items by their names; each name is looked up once."""
 
     def __init__(self, store: Store, job_id: str) -> None:
         self._store = store
@@ -180,21 +190,24 @@ class _Names:
         self._known: dict[str, list[int]] = {}
 
     async def look_up(self, reports: Iterable[Report]) -> None:
-        """Look up the names in them that are new."""
-        wanted = {
-            item.name for one in reports for item in one.items if item.index is None and item.name is not None
+        """Look up the names in these reports that were not looked up before."""
+        names = {
+            item.name
+            for report in reports
+            for item in report.items
+            if item.index is None and item.name is not None
         }
-        if unknown := wanted - self._known.keys():
+        if unknown := names - self._known.keys():
             found = await self._store.indexes_of(self._job_id, list(unknown))
             self._known.update({name: [] for name in unknown})
             for name, index in found:
                 self._known[name].append(index)
 
     def to_report(self, report: Report) -> ExternalReport:
-        """The report as the store takes it; InvalidRequest for what it cannot mean."""
+        """Convert a report into the store's form. Raises InvalidRequest if it makes no sense."""
         if report.error is not None and report.state != "failed":
             raise InvalidRequest(
-                'error says why the whole job failed, together with "state": "failed"; that of an item stands '
+                'error says why the whole job failed, and needs "state": "failed"; the error of an item belongs '
                 "beside the item's state.",
                 status=422,
             )
@@ -213,7 +226,7 @@ class _Names:
     def _item(self, one: ReportedItem) -> ItemReport:
         state = ItemState(_normalize_state(one.state))
         if one.error is not None and state is not ItemState.FAILED:
-            raise InvalidRequest(f'An item has an error where its state is "failed", not "{state}".', status=422)
+            raise InvalidRequest(f'Only an item in state "failed" may have an error, not "{state}".', status=422)
         return ItemReport(
             self._index(one), state, one.progress, one.message, _error(one.error), _result(one.result)
         )
@@ -225,9 +238,9 @@ class _Names:
         if len(found) == 1:
             return found[0]
         if one.name is None:
-            why = "An item is told by its index or its name."
+            why = "Each item needs its index or its name."
         else:
-            why = f"{'Several items have' if found else 'No item has'} the name {one.name[:80]!r}; say its index."
+            why = f"{'Several items have' if found else 'No item has'} the name {one.name[:80]!r}; give its index."
         raise InvalidRequest(why, code="which_item", status=422)
 
 
@@ -239,18 +252,18 @@ def _read(raw: bytes) -> Report:
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The report cannot be read: {error}", status=422) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The report is no JSON: {error}", code="invalid_json") from None
+        raise InvalidRequest(f"The report is not valid JSON: {error}", code="invalid_json") from None
 
 
 def _result(raw: msgspec.Raw) -> dict[str, Any] | None:
     if len(raw) == 0:
         return None
     if len(raw) > RESULT_BYTES:
-        raise TooLarge(f"An item's result has {RESULT_BYTES:,} bytes at most.", code="result_too_large")
+        raise TooLarge(f"An item's result may have at most {RESULT_BYTES:,} bytes.", code="result_too_large")
     try:
         return msgspec.json.decode(raw, type=dict[str, Any] | None)
     except msgspec.ValidationError:
-        raise InvalidRequest("An item's result is a JSON object.", status=422) from None
+        raise InvalidRequest("An item's result must be a JSON object.", status=422) from None
 
 
 def _error(error: Error | str | None) -> JobError | None:
@@ -268,7 +281,7 @@ def _normalize_state(state: str) -> str:
 
 
 def _too_large() -> TooLarge:
-    return TooLarge(f"A report has {REPORT_BYTES:,} bytes at most; send several.", code="body_too_large")
+    return TooLarge(f"A report may have at most {REPORT_BYTES:,} bytes; send several.", code="body_too_large")
 
 
 async def _job(request: Request, services: Services, job_id: str) -> Response:

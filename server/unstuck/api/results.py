@@ -1,7 +1,10 @@
-"""What the work left behind: one result file, or all of a job's results as a ZIP that is made on the way.
+"""Serves the results of a job: one result file, or all results as a ZIP that is made on the fly.
 
-The ZIP holds the result files and `results.json`, one object for each item. It is never whole in memory
-nor on disk; a piece is made when the one before it was taken.
+Must not know: how results are made.
+See also: files/folder.py (where result files are), PROTOCOL.md section 3.
+
+The ZIP holds the result files and `results.json`, with one object for each item. It is never complete in memory or
+on disk; each piece is made when the one before it was sent.
 """
 
 from __future__ import annotations
@@ -20,34 +23,34 @@ from unstuck.jobs import labels
 from unstuck.jobs.job import Item
 from unstuck.jobs.snapshot import public_item
 
-#: Bytes read of a result file at a time, and items read of the store at a time.
+#: Bytes of a result file, and items of the store, that are read at a time.
 PIECE_BYTES = 256 * 1024
 PAGE_ITEMS = 500
 
 
 async def item_result(request: Request) -> Response:
-    """GET /api/jobs/{id}/items/{index}/result"""
+    """Serve GET /api/jobs/{id}/items/{index}/result."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     text = request.path_params["index"]
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise InvalidRequest(f"An item's index is a whole number, not {text[:40]!r}.")
+        raise InvalidRequest(f"An item's index must be a whole number, not {text[:40]!r}.")
     item = await services.store.item(job_id, int(text))
     if item is None:
         raise NotFound(f"Job {job_id} has no item {text}.")
     if item.result_file is None:
-        raise NotFound(f"Item {text} of job {job_id} is {item.state} and left no result file.")
+        raise NotFound(f"Item {text} of job {job_id} is {item.state} and has no result file.")
     path = services.folder.result(job_id, item.index, item.lease, item.result_file)
     disposition = labels.content_disposition(item.result_file)
     return FileResponse(
         path,
-        media_type="application/octet-stream",  # never shown by a browser in our name, only saved
+        media_type="application/octet-stream",  # a browser saves it, and never shows it in our origin
         headers={**NO_STORE, "Content-Disposition": disposition},
     )
 
 
 async def job_results(request: Request) -> Response:
-    """GET /api/jobs/{id}/results"""
+    """Serve GET /api/jobs/{id}/results."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     job = (await services.store.snapshot(job_id)).job
@@ -62,7 +65,7 @@ async def job_results(request: Request) -> Response:
 
 
 class _Pieces:
-    """A file that can only be written to, and emptied: what zipfile writes, until it is sent."""
+    """A file that zipfile writes to, and that is emptied to be sent."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -81,7 +84,7 @@ class _Pieces:
 
 async def _zip(services: Services, job_id: str) -> AsyncIterator[bytes]:
     pieces = _Pieces()
-    # Stored, not deflated: pictures and archives do not shrink, and the download starts at once.
+    # Stored, not deflated: images and archives do not shrink, and the download starts at once.
     with zipfile.ZipFile(pieces, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         async for item in _items(services, job_id):
             if item.result_file is None:

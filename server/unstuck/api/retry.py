@@ -1,7 +1,10 @@
-"""POST /api/jobs/{id}/retry: a new job of what failed in a finished one, or of all of it.
+"""Creates a new job of what failed in a finished one, or of all of it.
 
-The new job has the old one's kind, options and limits, and shares its inputs; a deadline counts anew. What
-cannot be done over is said before the job exists, and leaves nothing behind.
+Must not know: how the store makes a job durable, or what idempotency is.
+See also: admission.py (which creates the job), files/links.py (shared inputs), PROTOCOL.md section 3.
+
+The new job has the old one's kind, options and limits, and shares its inputs; a deadline starts anew. What cannot
+be retried is refused before the job exists, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -26,17 +29,17 @@ from unstuck.jobs.job import Item, ItemState, Job, State
 from unstuck.store.protocol import Store
 from unstuck.wire import RetryRequest
 
-#: Bytes of a request's body.
+#: Most bytes of a request's body.
 BODY_BYTES = 4096
 #: Items that are read, and inputs that are linked, at a time.
 PAGE = 1_000
 
-#: Of an item that did not do what was asked of it.
+#: The states of items that a retry repeats unless it repeats all.
 FAILED = (ItemState.FAILED.value, ItemState.CANCELLED.value)
 
 
 async def retry_job(request: Request) -> Response:
-    """POST /api/jobs/{id}/retry"""
+    """Serve POST /api/jobs/{id}/retry."""
     services = services_of(request)
     old_id = job_id_of(request.path_params["job_id"])
     wanted = await _read_request(request)
@@ -62,7 +65,7 @@ async def retry_job(request: Request) -> Response:
 
 
 async def _read_request(request: Request) -> RetryRequest:
-    refusal = InvalidRequest('The body is {"only": "failed"}, {"only": "all"}, or empty.', status=422)
+    refusal = InvalidRequest('The body must be {"only": "failed"}, {"only": "all"}, or empty.', status=422)
     body = await read_body(request, BODY_BYTES, refusal)
     if not body.strip():
         return RetryRequest()
@@ -72,21 +75,21 @@ async def _read_request(request: Request) -> RetryRequest:
         detail = 'only must be "failed" (what failed or was cancelled) or "all", as in {"only": "all"}.'
         raise InvalidRequest(detail, status=422) from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The body is no JSON: {error}", code="invalid_json") from None
+        raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from None
 
 
 async def _items(services: Services, old_id: str, new_id: str, states: Sequence[str]) -> list[Item]:
-    """The new job's items, their inputs in its folder for good."""
+    """Return the new job's items, with their inputs durably in its folder."""
     found: list[Item] = []
     shared = False
     async for page in _pages(services.store, old_id, states):
         pairs = []
-        for was in page:
+        for old in page:
             index = len(found)
-            file = None if was.file is None else stored_name(index, was.name)
-            found.append(Item(index=index, name=was.name, size=was.size, file=file))
-            if was.file is not None and file is not None:
-                pairs.append((was.file, file))
+            file = None if old.file is None else stored_name(index, old.name)
+            found.append(Item(index=index, name=old.name, size=old.size, file=file))
+            if old.file is not None and file is not None:
+                pairs.append((old.file, file))
         if pairs:
             shared = True
             await anyio.to_thread.run_sync(link_inputs, services.folder, old_id, new_id, pairs)
@@ -103,8 +106,10 @@ async def _pages(store: Store, job_id: str, states: Sequence[str]) -> AsyncItera
 
 
 async def _span(store: Store, old: Job) -> float | None:
-    """How long the old job had until its deadline. Its submission stands in the timeline as it was; `created_at`
-    moves along when the clock is set."""
+    """Return the time that the old job had until its deadline (seconds), or None if it had none.
+
+    It counts from the submission in the timeline, since `created_at` is moved when the clock is set.
+    """
     if old.deadline_at is None:
         return None
     submitted, *_ = await store.timeline(old.id)

@@ -1,6 +1,7 @@
-"""What a submission may say, in a form's fields or in JSON, and the job that follows from it.
+"""Decides what a submission may say, in a form's fields or in JSON, and builds the job from it.
 
-Decides what is wrong with one, in words for its sender. Knows nothing of how it came, nor where it is kept.
+Must not know: how it arrived, or where it is stored.
+See also: submit.py (the caller), wire/requests.py (its fields), PROTOCOL.md section 3.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from unstuck.jobs.job import Item, Job
 from unstuck.kinds.option import KindInfo, check_options
 from unstuck.wire import Submission
 
-#: Characters of a kind of work that runs elsewhere.
+#: Most characters of the kind of an external job.
 KIND_LENGTH = 80
 
 
 def read_form(form: dict[str, str]) -> Submission:
-    """From a form's texts, `options` read as JSON; an empty field is one that was not filled in."""
+    """Read a submission from a form's fields, with `options` as JSON; an empty field was not filled in."""
     fields: dict[str, Any] = {name: text for name, text in form.items() if text != ""}
     if "options" in fields:
         try:
@@ -33,7 +34,7 @@ def read_form(form: dict[str, str]) -> Submission:
 
 
 def read(fields: object) -> Submission:
-    """From what JSON had, or a form; InvalidRequest, InvalidOptions."""
+    """Read a submission from decoded JSON or a form. Raises InvalidRequest, InvalidOptions."""
     if isinstance(fields, dict) and not isinstance(fields.get("options", {}), dict):
         raise InvalidOptions("options must be a JSON object such as {}.")
     try:
@@ -43,35 +44,37 @@ def read(fields: object) -> Submission:
 
 
 def check(submission: Submission, services: Services) -> tuple[KindInfo | None, dict[str, Any]]:
-    """What can be checked without the files: the kind, and its options with the defaults filled in. Of work that
-    runs elsewhere (None) only those who do it know what there can be."""
+    """Check all but the files, and return the kind and its options with the defaults filled in.
+
+    The kind of external work is None: which kinds and options there are, only its reporters know.
+    """
     check_webhook(submission.webhook_url, services)
     if submission.external:
         if not 1 <= len(submission.kind.strip()) <= KIND_LENGTH:
-            raise InvalidRequest(f"kind is a word of 1 to {KIND_LENGTH} characters.", status=422)
+            raise InvalidRequest(f"kind must have 1 to {KIND_LENGTH} characters.", status=422)
         return None, submission.options
     return check_kind(submission.kind, submission.options, services)
 
 
 def check_kind(kind: str, options: object, services: Services) -> tuple[KindInfo, dict[str, Any]]:
-    """UnknownKind, InvalidOptions."""
+    """Return the kind and its options with the defaults filled in. Raises UnknownKind, InvalidOptions."""
     info = services.kinds.get(kind)
     if info is None:
         raise UnknownKind(
-            f"There is no kind of work {kind[:80]!r} here, only {', '.join(services.kinds)}. Work that runs "
-            'elsewhere, and is reported here, may be of any kind: submit it with "external": true.'
+            f"There is no kind of work {kind[:80]!r} here, only {', '.join(services.kinds)}. External work, which "
+            'runs elsewhere and is reported here, may be of any kind: submit it with "external": true.'
         )
     return info, check_options(info, options)
 
 
 def check_webhook(url: str | None, services: Services) -> None:
-    """InvalidRequest where nothing could ever be delivered to it."""
+    """Raise InvalidRequest if webhooks cannot be delivered to this URL."""
     if url is not None:
         services.check_webhook(url)
 
 
 def named_items(submission: Submission, info: KindInfo | None, services: Services) -> list[Item]:
-    """Items that are only names; for kinds that need no files. Work that runs elsewhere may do without."""
+    """Return items that are only names, for kinds that need no files; external work may have none."""
     if info is None and submission.items is None and submission.total is None:
         return []
     if info is not None and info.needs_file:
@@ -82,26 +85,27 @@ def named_items(submission: Submission, info: KindInfo | None, services: Service
             status=422,
         )
     if submission.items is None and submission.total is None:
-        raise InvalidRequest("Say how many items there are: items (their names) or total.", status=422)
+        raise InvalidRequest("Give the items: either items (their names) or total (their number).", status=422)
     most = services.settings.max_files
     count = len(submission.items) if submission.items is not None else submission.total or 0
     if count > most:
-        more = "leave total out and report how many are processed" if info is None else "send several"
-        raise TooLarge(f"A job has {most:,} items at most; {more}.", code="too_many_files")
+        more = "leave total out and report how many are processed" if info is None else "submit several jobs"
+        raise TooLarge(f"A job may have at most {most:,} items; {more}.", code="too_many_files")
     if count == 0:
         raise InvalidRequest("A job needs at least one item.", code="no_files", status=422)
     item_names = submission.items if submission.items is not None else [f"item {n + 1}" for n in range(count)]
     longest = services.settings.max_name_length
     for one in item_names:
         if len(one) > longest:
-            raise TooLarge(f"An item's name has {longest:,} characters at most.", code="name_too_long", status=422)
+            detail = f"An item's name may have at most {longest:,} characters."
+            raise TooLarge(detail, code="name_too_long", status=422)
     return [Item(index=index, name=labels.label(one)) for index, one in enumerate(item_names)]
 
 
 def build_job(
     job_id: str, submission: Submission, options: dict[str, Any], items: list[Item], services: Services
 ) -> Job:
-    """The job that was asked for, of items that were checked."""
+    """Build the job that was submitted, of items that were checked."""
     name = submission.name
     if name is None and not items:
         name = submission.kind
@@ -110,7 +114,7 @@ def build_job(
         name = items[0].name if len(items) == 1 else f"{len(items):,} {noun}"
     longest = services.settings.max_name_length
     if len(name) > longest:
-        raise TooLarge(f"A job's name has {longest:,} characters at most.", code="name_too_long", status=422)
+        raise TooLarge(f"A job's name may have at most {longest:,} characters.", code="name_too_long", status=422)
     now, span_s = time.time(), submission.deadline_seconds
     return Job(
         id=job_id,
@@ -134,11 +138,11 @@ def build_job(
 
 
 def fingerprint_of(submission: Submission, job: Job, items: list[Item], digests: list[str]) -> object:
-    """What makes a submission another one; a deadline counts from when it came, so only its span does."""
-    asked: tuple[object, ...] = (
+    """Return the values that an Idempotency-Key covers. A deadline is compared as a duration."""
+    fields: tuple[object, ...] = (
         job.kind, job.name, job.options, job.priority, job.max_attempts, job.max_errors
     )  # fmt: skip
-    if job.external:  # what was kept before there was such work stays the same
-        asked += ("external",)
+    if job.external:  # only here, so that fingerprints stored before there was external work stay the same
+        fields += ("external",)
     limits = (submission.deadline_seconds, submission.item_limit_seconds, submission.webhook_url)
-    return asked, limits, [item.name for item in items], digests
+    return fields, limits, [item.name for item in items], digests

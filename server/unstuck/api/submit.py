@@ -1,7 +1,10 @@
-"""POST /api/jobs: from a form with files, or from JSON, to a job that is kept for good.
+"""Turns a form with files, or JSON, into a durable job; and lists the kinds of work that can be submitted.
 
-Whatever is wrong with a submission is said before the job exists, and leaves nothing behind; where it can be
-known, before its files were sent for nothing.
+Must not know: how a job is made durable, or what idempotency is.
+See also: submission.py (what it may say), uploads.py (its files), admission.py (which creates the job).
+
+Whatever is wrong with a submission is reported before the job exists, and leaves nothing behind; where possible,
+it is reported before the files were sent in vain.
 """
 
 from __future__ import annotations
@@ -23,36 +26,36 @@ from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN
 
-#: Bytes of a JSON submission: ten thousand long names fit.
+#: Most bytes of a JSON submission: ten thousand long names fit in.
 JSON_BYTES = 16 * 1024 * 1024
-#: What is still read of a body that was refused, so that its sender gets to see the answer (bytes, seconds).
+#: How much of a refused body is still read, so that its sender sees the answer (bytes, seconds).
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_S = 5.0
 
-#: A job to be, its items, and what it is the same by.
-Wanted = tuple[Job, list[Item], object]
+#: A job to create, its items, and its fingerprint.
+NewJob = tuple[Job, list[Item], object]
 
 
 async def submit_job(request: Request) -> Response:
-    """POST /api/jobs"""
+    """Serve POST /api/jobs."""
     services = services_of(request)
     content_type = request.headers.get("content-type", "")
     try:
         await admission.check_room(request, services)
         if content_type.partition(";")[0].strip().lower() == "application/json":
-            job, items, same = await _from_json(request, services)
+            job, items, fingerprint = await _from_json(request, services)
         else:
-            job, items, same = await _from_form(request, services, content_type)
+            job, items, fingerprint = await _from_form(request, services, content_type)
     except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # the client is gone and will not read it
     except UnstuckError:
         await drain(request)
         raise
-    return await admission.create_job(request, services, job, items, same)
+    return await admission.create_job(request, services, job, items, fingerprint)
 
 
 async def list_kinds(request: Request) -> Response:
-    """GET /api/kinds – what can be done here, with which options, within which limits."""
+    """Serve GET /api/kinds: the kinds of work with their options, and the limits of a submission."""
     services = services_of(request)
     settings = services.settings
     limits = wire.Limits(
@@ -65,7 +68,7 @@ async def list_kinds(request: Request) -> Response:
     return json_response(wire.Kinds(kinds=list(services.kinds.values()), limits=limits))
 
 
-async def _from_form(request: Request, services: Services, content_type: str) -> Wanted:
+async def _from_form(request: Request, services: Services, content_type: str) -> NewJob:
     settings = services.settings
     boundary = boundary_of(content_type)
     limits = Limits(
@@ -77,10 +80,11 @@ async def _from_form(request: Request, services: Services, content_type: str) ->
     )
     if int(request.headers.get("content-length", "0")) > limits.body_bytes:
         raise TooLarge(
-            f"The files of a job have {settings.max_job_bytes:,} bytes together at most.", code="job_too_large"
+            f"The files of a job may have at most {settings.max_job_bytes:,} bytes together.",
+            code="job_too_large",
         )
     job_id = str(uuid4())
-    # What makes it the same submission is only asked where it may come again.
+    # Only a submission that may be repeated needs a fingerprint of its files.
     digests = "idempotency-key" in request.headers
     upload = Upload(services.folder.inputs(job_id), boundary, limits, digests=digests)
     await upload.receive(_checked_early(request, upload, services))
@@ -90,7 +94,7 @@ async def _from_form(request: Request, services: Services, content_type: str) ->
         if upload.files:
             if submission.external:
                 raise InvalidRequest(
-                    "The server keeps no files for work that runs elsewhere. Name the items instead (items).",
+                    "The server stores no files for external work. Name the items instead (items).",
                     code="files_not_taken",
                     status=422,
                 )
@@ -108,7 +112,7 @@ async def _from_form(request: Request, services: Services, content_type: str) ->
 
 
 async def _checked_early(request: Request, upload: Upload, services: Services) -> AsyncIterator[bytes]:
-    """The body; where the fields come first, a wrong one is refused before gigabytes were sent for nothing."""
+    """Yield the body; if the fields come first, check them before gigabytes of files are sent in vain."""
     checked = False
     async for chunk in request.stream():
         yield chunk
@@ -117,13 +121,13 @@ async def _checked_early(request: Request, upload: Upload, services: Services) -
             check(read_form(upload.fields), services)
 
 
-async def _from_json(request: Request, services: Services) -> Wanted:
-    refusal = TooLarge(f"A JSON submission has {JSON_BYTES:,} bytes at most.", code="body_too_large")
+async def _from_json(request: Request, services: Services) -> NewJob:
+    refusal = TooLarge(f"A JSON submission may have at most {JSON_BYTES:,} bytes.", code="body_too_large")
     body = await read_body(request, JSON_BYTES, refusal)
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The body is no JSON: {error}", code="invalid_json") from None
+        raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from None
     submission = read(fields)
     info, options = check(submission, services)
     items = named_items(submission, info, services)
@@ -132,7 +136,7 @@ async def _from_json(request: Request, services: Services) -> Wanted:
 
 
 async def drain(request: Request) -> None:
-    """Read on for a while, since a sender that is cut off never sees why."""
+    """Read on for a while after a refusal, since a sender that is cut off never sees the reason."""
     try:
         with anyio.move_on_after(DRAIN_S):
             rest = 0
@@ -141,4 +145,4 @@ async def drain(request: Request) -> None:
                 if rest > DRAIN_BYTES:
                     return
     except (ClientDisconnect, RuntimeError):
-        return  # gone, or read to its end already
+        return  # the sender is gone, or the body was read to its end

@@ -1,4 +1,7 @@
-"""The timeline of a job. PROTOCOL.md section 3."""
+"""Serves the timeline of a job.
+
+See also: jobs/timeline.py (its entries), PROTOCOL.md section 3.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from unstuck.api.context import int_param, job_id_of, json_response, services_of
 from unstuck.jobs.snapshot import rfc3339
 from unstuck.jobs.timeline import Entry
 
-#: Entries of one answer: usually, and at most. A store keeps hardly more of a job.
+#: Entries in one answer: by default, and at most. A store keeps hardly more for a job.
 SHOWN, MOST = 200, 2_000
 
 
 async def job_timeline(request: Request) -> Response:
-    """GET /api/jobs/{id}/timeline"""
+    """Serve GET /api/jobs/{id}/timeline."""
     job_id = job_id_of(request.path_params["job_id"])
     limit = int_param(request, "limit", SHOWN, least=1, most=MOST)
     found = await services_of(request).store.timeline(job_id, limit + 1)
@@ -24,7 +27,7 @@ async def job_timeline(request: Request) -> Response:
 
 
 def public_entry(entry: Entry) -> wire.Entry:
-    """The entry as it is sent."""
+    """Return the entry as it is sent."""
     return wire.Entry(
         at=rfc3339(entry.at),
         what=entry.what,

@@ -1,11 +1,12 @@
-"""A multipart body, streamed to disk as it arrives.
+"""Streams a multipart body to disk as it arrives.
 
-Of each file at most `upload_memory_bytes` are in memory; what is more goes to the disk piece by piece. Small
-files are written in groups, so that ten thousand of them do not cost ten thousand thread hops, and one group is
-written while the next is read: so much again may be in memory. When
-`receive` returns, everything is on the disk for good; when it raises, nothing is left of it.
+Must not know: jobs; it knows limits and the data folder.
+See also: submit.py (the caller), files/folder.py (where inputs are).
 
-Knows limits and the data folder; not what a job is.
+At most `upload_memory_bytes` of a file are in memory; a larger file goes to disk piece by piece. Small files are
+written in groups, so that ten thousand of them do not cost ten thousand thread hops. One group is written while the
+next is read, so twice as much may be in memory. When `receive` returns, everything is durable; when it raises,
+nothing is left.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ from unstuck.errors import InvalidRequest, StorageFull, TooLarge
 from unstuck.files.folder import stored_name, sync
 from unstuck.jobs import labels
 
-#: Form fields beside the files, and bytes of one of them (`options` is the largest).
+#: Most form fields beside the files, and most bytes of one (`options` is the largest).
 MOST_FIELDS = 32
 FIELD_BYTES = 256 * 1024
-#: Bytes after the closing boundary that are ignored; what sends more is no upload.
+#: Bytes after the closing boundary that are ignored; a body with more of them is refused.
 EPILOGUE_BYTES = 64 * 1024
-#: Small files that are written together at most.
+#: Most small files that are written together.
 GROUP_FILES = 256
-#: ... of which so many are open at once: all are written, then all are synced. Half of them find that an earlier
-#: sync has taken them along, and a server may have 1,024 files open.
+#: ... of which this many are open at once: all are written, then all are synced. Half of them find that an earlier
+#: sync has taken them along, and a server may be allowed only 1,024 open files.
 SYNC_FILES = 64
-#: Bytes of framing (boundary, headers) that each file may cost beside its own.
+#: Bytes of framing (boundary, headers) allowed for each file beside its content.
 FRAMING_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """See settings.py for what each means."""
+    """The limits of an upload; settings.py explains each of them."""
 
     max_files: int
     max_file_bytes: int
@@ -56,14 +57,16 @@ class Limits:
 
     @property
     def body_bytes(self) -> int:
-        """What a body within all the other limits can have at most."""
+        """The most bytes that a body within all other limits can have."""
         return self.max_job_bytes + self.max_files * FRAMING_BYTES + MOST_FIELDS * FIELD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file that lies in the job's folder under `file`; `name` is its label, `digest` its SHA-256, or empty
-    where nobody asked for it."""
+    """A file in the job's folder of inputs, stored as `file`.
+
+    `name` is its label and `size` its bytes; `digest` is its SHA-256, or empty if no digests are wanted.
+    """
 
     name: str
     file: str
@@ -83,20 +86,20 @@ class _Part:
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary of a multipart Content-Type; InvalidRequest if there is none."""
+    """Return the boundary of a multipart Content-Type. Raises InvalidRequest if there is none."""
     kind, parameters = parse_options_header(content_type)
     boundary = parameters.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary or len(boundary) > 200:
         raise InvalidRequest(
             "The Content-Type must be multipart/form-data with a boundary; curl's -F and a browser's FormData "
-            "set it by themselves.",
+            "set it automatically.",
             code="invalid_multipart",
         )
     return boundary
 
 
 class Upload:
-    """One submission's body on its way to `folder`; `fields` and `files` fill while it arrives."""
+    """One submission's body on its way to `folder`; `fields` and `files` fill as it arrives."""
 
     def __init__(self, folder: Path, boundary: bytes, limits: Limits, *, digests: bool = True) -> None:
         self.fields: dict[str, str] = {}
@@ -127,13 +130,13 @@ class Upload:
         )
 
     async def receive(self, body: AsyncIterator[bytes]) -> None:
-        """Take the whole body in. Raises InvalidRequest, TooLarge or StorageFull, and then leaves nothing."""
+        """Receive the whole body. Raises InvalidRequest, TooLarge or StorageFull, and then leaves nothing."""
         try:
             await self._receive(body)
         except BaseException as error:
             if self._part.disk is not None:
                 self._part.disk.close()
-            with anyio.CancelScope(shield=True):  # or it would write into a folder that is being removed
+            with anyio.CancelScope(shield=True):  # otherwise it could write into a folder that is being removed
                 await self._let_go()
             shutil.rmtree(self._folder.parent, ignore_errors=True)
             if isinstance(error, FormParserError):
@@ -162,7 +165,7 @@ class Upload:
             )
         await self._write_group()
         await self._written()
-        # The names of the files, of their folder and of the job's folder reach the disk too.
+        # The names of the files, of their folder and of the job's folder must reach the disk too.
         await anyio.to_thread.run_sync(sync, self._folder, self._folder.parent, self._folder.parent.parent)
 
     async def _take_events(self) -> None:
@@ -194,21 +197,23 @@ class Upload:
         part.name = _text(parameters[b"name"])
         if b"filename" not in parameters:
             if len(self.fields) >= MOST_FIELDS:
-                raise TooLarge(f"A form has {MOST_FIELDS} fields at most.", code="too_many_fields")
+                raise TooLarge(f"A form may have at most {MOST_FIELDS} fields.", code="too_many_fields")
             return
         if part.name != "files":
             raise InvalidRequest(
-                f"Files belong into the field 'files', not {part.name[:40]!r}.", code="invalid_multipart"
+                f"Files belong in the field 'files', not in {part.name[:40]!r}.", code="invalid_multipart"
             )
         self._check_file(_text(parameters[b"filename"]))
 
     def _check_file(self, filename: str) -> None:
         limits = self._limits
         if len(self.files) >= limits.max_files:
-            raise TooLarge(f"A job has {limits.max_files:,} files at most; send several.", code="too_many_files")
+            raise TooLarge(
+                f"A job may have at most {limits.max_files:,} files; submit several jobs.", code="too_many_files"
+            )
         if len(filename) > limits.max_name_length:
             raise TooLarge(
-                f"A file's name has {limits.max_name_length:,} characters at most, not {len(filename):,}.",
+                f"A file's name may have at most {limits.max_name_length:,} characters, not {len(filename):,}.",
                 code="name_too_long",
                 status=422,
             )
@@ -220,19 +225,19 @@ class Upload:
         if part.filename is None:
             if part.size > FIELD_BYTES:
                 raise TooLarge(
-                    f"The field {part.name[:40]!r} has {FIELD_BYTES:,} bytes at most.", code="field_too_large"
+                    f"The field {part.name[:40]!r} may have at most {FIELD_BYTES:,} bytes.", code="field_too_large"
                 )
             part.buffer += data
             return
         self._job_bytes += len(data)
         if part.size > limits.max_file_bytes:
             raise TooLarge(
-                f"{part.filename[:80]!r} is larger than the {limits.max_file_bytes:,} bytes that a file may have.",
+                f"{part.filename[:80]!r} is too large: a file may have at most {limits.max_file_bytes:,} bytes.",
                 code="file_too_large",
             )
         if self._job_bytes > limits.max_job_bytes:
             raise TooLarge(
-                f"The files of a job have {limits.max_job_bytes:,} bytes together at most.",
+                f"The files of a job may have at most {limits.max_job_bytes:,} bytes together.",
                 code="job_too_large",
             )
         part.buffer += data
@@ -273,13 +278,13 @@ class Upload:
             self._writing = asyncio.create_task(anyio.to_thread.run_sync(_write_files, group))
 
     async def _written(self) -> None:
-        """The group before is on the disk."""
+        """Wait until the previous group is on disk."""
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing
 
     async def _let_go(self) -> None:
-        """Nothing is written any more; what became of it does not count."""
+        """Wait until nothing is being written any more, whatever the outcome."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
             self._writing.exception()
@@ -291,7 +296,7 @@ class Upload:
     def _skip_epilogue(self, count: int) -> None:
         self._epilogue += count
         if self._epilogue > EPILOGUE_BYTES:
-            raise InvalidRequest("There is something after the end of the form.", code="invalid_multipart")
+            raise InvalidRequest("There is data after the end of the form.", code="invalid_multipart")
 
 
 def _text(raw: bytes) -> str:

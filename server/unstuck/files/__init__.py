@@ -1,1 +1,1 @@
-"""The data folder: inputs, results, retention."""
+"""Keeps the data folder: inputs, results, retention."""

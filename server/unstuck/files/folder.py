@@ -1,13 +1,15 @@
-"""The data folder: who may use it, and where a job's files lie in it.
+"""Locks the data folder for one server, and decides where the files of a job are in it.
+
+Must not know: the store, HTTP. Labels never become paths (jobs/labels.py).
+See also: links.py (inputs that two jobs share), retention.py (what is removed, and when).
 
     unstuck.db              the store
     lock                    held by the one server that uses the folder
-    files/JOB/in/00012.csv  an input; the number is the item's, the ending is for programs that look at it
-    files/JOB/out/12-1/NAME what working on item 12 under its lease 1 left behind: nobody writes into another's
+    files/JOB/in/00012.csv  an input; the number is the item's, the suffix is for programs that look at it
+    files/JOB/out/12-1/NAME what the work on item 12 under its lease 1 produced; no other lease writes there
 
-A folder below files/ that belongs to no job is litter: of an upload that was cut off, or of a job whose removal
-was. The start sweeps it, and so does retention.py once a day.
-Labels never become paths (names.py). Knows no store and no HTTP.
+A folder below files/ that belongs to no job is an orphan, left by an upload or a removal that was cut off. It is
+removed at the start, and by retention.py once a day.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class DataFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files = root / "files"
-        self._files = str(self.files)  # 0.4 µs to say it anew for each item
+        self._files = str(self.files)  # converting it again for each item would take 0.4 µs
         self._lock: int | None = None
 
     @property
@@ -40,7 +42,7 @@ class DataFolder:
         return self.root / "unstuck.db"
 
     def open(self) -> None:
-        """Make the folder if need be and lock it; CannotStart says what stands in the way."""
+        """Create the folder if necessary, and lock it. Raises CannotStart, which says what is in the way."""
         made = not self.root.exists()
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,7 +59,7 @@ class DataFolder:
             os.close(lock)
             raise CannotStart(
                 f"The data folder {self.root} is in use by another unstuck server (process {holder}). "
-                "Stop that one, or name another folder with --data."
+                "Stop that server, or name another folder with --data."
             ) from error
         self._lock = lock
         try:
@@ -75,12 +77,12 @@ class DataFolder:
             ) from error
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    # -- where things lie
+    # -- where files are
 
     def job(self, job_id: str) -> Path:
         return self.files / job_id
@@ -95,12 +97,12 @@ class DataFolder:
         return self.files / job_id / "out" / f"{index}-{lease}"
 
     def paths(self, job_id: str, file: str | None, index: int, lease: int) -> tuple[str | None, str]:
-        """An item's `input` and `output` as texts: joined Paths were a tenth of what a short item costs."""
+        """Return an item's `input` and `output` as strings: joining Paths took a tenth of a short item's time."""
         job = f"{self._files}/{job_id}"
         return None if file is None else f"{job}/in/{file}", f"{job}/out/{index}-{lease}"
 
     def result(self, job_id: str, index: int, lease: int, file: str) -> Path:
-        """A result file that is really there and really below its job's folder; NotFound."""
+        """Return the path of a result file that is there, in its item's folder and no link. Raises NotFound."""
         folder = self.output(job_id, index, lease)
         path = folder / file
         if path.parent != folder or path.is_symlink() or not path.is_file():
@@ -108,18 +110,18 @@ class DataFolder:
         return path
 
     def make_durable(self, job_id: str, index: int, lease: int, file: str) -> None:
-        """A result file is on the disk before anybody is told of it: the file, and the names that lead to it."""
+        """Write a result file, and the names that lead to it, to disk: call this before the result is reported."""
         folder = self.output(job_id, index, lease)
         sync(folder / file, folder, *folder.parents[:3])
 
     # -- removing
 
     def remove(self, job_id: str) -> None:
-        """Remove all files of a job; what is already gone is fine."""
+        """Remove all files of a job. Files that are already gone do not matter."""
         _erase(self.job(job_id))
 
     def remove_inputs(self, job_id: str, files: Iterable[str]) -> None:
-        """Remove these inputs, and the folder of inputs when it is empty; what is already gone is fine."""
+        """Remove these inputs, and their folder if it is then empty. Files that are already gone do not matter."""
         inputs = self.inputs(job_id)
         for file in files:
             (inputs / file).unlink(missing_ok=True)
@@ -127,33 +129,36 @@ class DataFolder:
             inputs.rmdir()
 
     def job_folders(self) -> list[str]:
-        """What lies below files/, which should be ids of jobs."""
+        """Return the names below files/, which should be job ids."""
         return [entry.name for entry in os.scandir(self.files)]
 
-    def remove_orphans(self, litter: Iterable[str], silent_since: float | None = None) -> int:
-        """Remove these folders, which belong to no job; with `silent_since` (epoch seconds) only those in which
-        nothing was written after it: others may be uploads under way. Says how many were removed."""
+    def remove_orphans(self, names: Iterable[str], silent_since: float | None = None) -> int:
+        """Remove these folders, which belong to no job, and return how many were removed.
+
+        With `silent_since` (epoch seconds) remove only those in which nothing was written after it: the others may
+        be uploads in progress.
+        """
         removed = 0
-        for name in litter:
+        for name in names:
             path = self.files / name
             try:
                 if silent_since is None or _last_write(path) < silent_since:
                     _erase(path)
                     removed += 1
             except FileNotFoundError:
-                continue  # an upload that is refused just now takes its files with it
+                continue  # an upload that has just been refused removes its own files
             except OSError as error:
-                log.warning("%s belongs to no job, but cannot be removed: %s", path, error)
+                log.warning("Orphaned folder cannot be removed; check its owner: path=%s error=%s", path, error)
         return removed
 
 
 def stored_name(index: int, label: str) -> str:
-    """The file name of a stored input: its number, and its ending if that is plain."""
+    """Return the file name of a stored input: its number, and its suffix if that is plain."""
     return f"{index:05d}{labels.suffix(label)}"
 
 
 def sync(*paths: Path) -> None:
-    """What is in these files, and the names in these folders, are on the disk for good. Blocks."""
+    """Write the content of these files, and the names in these folders, to disk. Blocks until that is done."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -163,7 +168,7 @@ def sync(*paths: Path) -> None:
 
 
 def _erase(path: Path) -> None:
-    """Remove it with all below; what somebody else removes at the same time is fine."""
+    """Remove a file, or a folder with everything in it. A removal at the same time does not matter."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
     elif path.exists():
@@ -174,7 +179,10 @@ def _erase(path: Path) -> None:
 
 
 def _last_write(path: Path) -> float:
-    """When something was last written into a folder of a job to be: its inputs come as files of one folder."""
+    """Return when something was last written into a folder that has no job yet (epoch seconds).
+
+    An upload writes only into its folder of inputs, which has no folders in it.
+    """
     inputs = path / "in"
     below = [entry.stat(follow_symlinks=False) for entry in os.scandir(inputs)] if inputs.is_dir() else []
     above = [one.lstat() for one in (path, inputs) if one.exists()]

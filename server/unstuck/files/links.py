@@ -1,7 +1,9 @@
-"""The inputs of one job given to another: the same files under two names each, so that nothing is copied.
+"""Shares the inputs of one job with another, by hard links, so that nothing is copied.
 
-Removing either job leaves the other whole. Where the file system cannot have a file under two names, it is
-copied. Knows files, and no job; everything here blocks.
+Must not know: jobs. Everything here blocks.
+See also: folder.py (where inputs are), api/retry.py (the only caller).
+
+Removing either job leaves the other whole. If the file system has no hard links, the files are copied.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ from pathlib import Path
 
 from unstuck.files.folder import DataFolder, sync
 
-#: What `link` says where a file cannot have one more name: no such file system, another one, too many names.
+#: Errors of `link` where a file cannot have one more name: no hard links, another file system, too many links.
 _CANNOT_LINK = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 
 def link_inputs(folder: DataFolder, old: str, new: str, files: Iterable[tuple[str, str]]) -> None:
-    """Let each input of job `old` be one of job `new` too, under the second name of its pair.
+    """Link these inputs of job `old` into job `new`; each pair holds the old name and the new one.
 
-    Raises FileNotFoundError where an input is gone, OSError where nothing can be written.
+    Raises FileNotFoundError if an input is gone, and OSError if nothing can be written.
     """
     folder.inputs(new).mkdir(parents=True, exist_ok=True)
     for before, after in files:
@@ -29,7 +31,7 @@ def link_inputs(folder: DataFolder, old: str, new: str, files: Iterable[tuple[st
 
 
 def sync_links(folder: DataFolder, new: str) -> None:
-    """The names that were made are on the disk for good."""
+    """Write the names of the linked inputs to disk."""
     sync(folder.inputs(new), folder.job(new), folder.files)
 
 

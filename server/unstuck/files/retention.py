@@ -1,12 +1,16 @@
-"""What is kept for how long: finished jobs, their inputs, and folders that belong to no job.
+"""Decides how long finished jobs, their inputs, and folders that belong to no job are kept.
 
-A job goes when it finished longer ago than the retention: first its row, durably, then its files. Whatever cuts
-that off leaves at most files without a job, which are litter: the start removes it, and a daily look while the
-server runs, which leaves alone what was written to within a day, since that may be an upload under way. Where
-inputs are not kept, those that succeeded or were skipped go at the job's end; the others wait for a retry.
+Must not know: SQL, HTTP; it uses the Store protocol and the data folder.
+See also: folder.py (where files are), store/protocol.py (FinishedJobs).
 
-The wall clock decides, since it is what `expires_at` shows. After it was set nothing is removed for an hour, so
-that a clock that is wrong for a minute costs nothing. Knows the Store protocol and the data folder.
+A job is removed when it finished longer ago than the retention: first its row, durably, then its files. If that is
+cut off, at most files without a job remain. They are removed at the next start, and by a daily check while the
+server runs; that check spares what was written to within a day, since it may be an upload in progress. If inputs
+are not kept, those of items that succeeded or were skipped are removed at the job's end; the others wait for a
+retry.
+
+The wall clock decides, since it is what `expires_at` shows. After it was set nothing is removed for an hour, so a
+clock that is wrong for a minute costs nothing.
 """
 
 from __future__ import annotations
@@ -27,20 +31,20 @@ from unstuck.store.protocol import FinishedJobs, JobFilter
 
 log = logging.getLogger("unstuck.retention")
 
-#: Between two looks for expired jobs at most; a tenth of a short retention (seconds).
+#: Longest interval between checks for expired jobs; a tenth of the retention if that is shorter (seconds).
 LOOK_S = 60.0
-#: Between two looks for litter, and how long a folder without a job was left alone before it is litter (seconds).
+#: Interval between checks for orphans, and how long a folder without a job must be unchanged to be one (seconds).
 DAY_S = 86_400.0
-#: After the clock was set nothing is removed for so long (seconds).
+#: Nothing is removed for this long after the clock was set (seconds).
 WARY_S = 3_600.0
 #: Jobs, folders or items that are asked for at once.
 BATCH = 200
-#: What nobody can retry but with all the others.
+#: The states of items that are retried only together with all others.
 SETTLED = (ItemState.SUCCEEDED, ItemState.SKIPPED)
 
 
 class Retention:
-    """Removes what has expired; `run()` is its loop. With `keep_s` None, jobs stay until they are removed."""
+    """Removes what has expired; `run()` is its loop. With `keep_s` None, jobs stay until a user removes them."""
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class Retention:
         store.on_commit(self._on_commit)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled. What broke is left for the next look."""
+        """Remove what has expired, again and again, until cancelled. What failed is left for the next time."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_s):
@@ -79,11 +83,11 @@ class Retention:
                     await self.expire()
                 if self._steady() >= self._next_tidy and await self.remove_leftovers() is not None:
                     self._next_tidy = self._steady() + DAY_S
-            except StoreUnavailable:  # the store has logged it, and is asked again
+            except StoreUnavailable:  # logged by the store, and tried again
                 continue
 
     async def expire(self) -> int:
-        """Remove the jobs whose time is over; how many."""
+        """Remove the jobs that have expired, and return how many were removed."""
         removed = 0
         while self._keep_s is not None and (now := self._time()) is not None:
             wanted = JobFilter(finished_before=now - self._keep_s)
@@ -91,16 +95,18 @@ class Retention:
             for _, snapshot in found:
                 began = self._steady()
                 removed += await self._remove(snapshot.job.id)
-                await asyncio.sleep(self._steady() - began)  # half of the time belongs to the others
+                await asyncio.sleep(self._steady() - began)  # leave half of the time to others
             if len(found) < BATCH:
                 break
         if removed:
-            log.info("removed %d finished jobs whose time was over", removed)
+            log.info("Expired jobs removed: jobs=%d", removed)
         return removed
 
     async def remove_leftovers(self) -> int | None:
-        """Remove litter, and inputs that a crash or another setting left behind; how many folders went, or None
-        where the clock is not believed."""
+        """Remove orphans, and inputs that a crash or another setting left behind.
+
+        Return how many folders were removed, or None if the clock is not trusted.
+        """
         now = self._time()
         if now is None:
             return None
@@ -117,7 +123,7 @@ class Retention:
         return removed
 
     async def remove_inputs(self) -> None:
-        """Of the jobs that have finished since the last time: the inputs that nobody will ask for any more."""
+        """Remove the inputs that no retry will need, of the jobs that have finished since the last call."""
         while self._finished:
             job_id = self._finished.pop()
             try:
@@ -128,7 +134,7 @@ class Retention:
                 self._finished.add(job_id)
                 raise
             except OSError as error:
-                log.warning("inputs of job %s cannot be removed: %s", job_id, error)
+                log.warning("Inputs cannot be removed, trying again within a day: job=%s error=%s", job_id, error)
 
     # -- one job
 
@@ -136,11 +142,11 @@ class Retention:
         try:
             await self._store.remove(job_id)
         except JobNotFound:
-            return False  # somebody else did
+            return False  # it was removed by a request
         try:
             await anyio.to_thread.run_sync(self._folder.remove, job_id)
         except OSError as error:
-            log.warning("files of job %s cannot be removed (%s); tried again within a day", job_id, error)
+            log.warning("Files cannot be removed, trying again within a day: job=%s error=%s", job_id, error)
         return True
 
     async def _remove_inputs(self, job_id: str) -> None:
@@ -168,17 +174,17 @@ class Retention:
                 self._bell.set()
 
     def _time(self) -> float | None:
-        """The time of day, or None while it is better not believed."""
+        """Return the time of day (epoch seconds), or None while the clock is not trusted."""
         moment = self._clock.read()
         if moment.jump:
             self._clock.commit(moment)
             self._wary_until = self._steady() + WARY_S
-            log.warning("the clock was set by %+.0f s; nothing is removed in the next hour", moment.jump)
+            log.warning("Clock was set, nothing is removed for an hour: jump_s=%+.0f", moment.jump)
         return moment.now if self._steady() >= self._wary_until else None
 
 
 async def remove_orphans(folder: DataFolder, store: FinishedJobs) -> None:
-    """Before anything can be submitted: every folder that belongs to no job goes."""
+    """Remove every folder that belongs to no job. Call it before anything can be submitted."""
     removed = 0
     for batch in _batches(await anyio.to_thread.run_sync(folder.job_folders)):
         known = await store.seqs(batch)
@@ -193,4 +199,4 @@ def _batches(names: list[str]) -> list[list[str]]:
 
 def _log_removed(removed: int) -> None:
     if removed:
-        log.info("removed %d folders that belonged to no job", removed)
+        log.info("Orphaned folders removed: folders=%d", removed)

@@ -1,11 +1,11 @@
-"""The items of one worker: the one that it is at, and the short ones sent ahead.
+"""Decides when an item of one worker starts, is recalled or stopped, and when the process is killed for it.
 
-Decides: when an item starts, has run too long, is asked back or stopped, and when the process is killed for it.
-Must not know: the store, what becomes of an item.
-Read on: claimed_item.py (an item's states), process.py (the worker process), prefetch.py (what is sent ahead).
+Must not know: the store, or what becomes of an item.
+See also: claimed_item.py (an item's states), process.py (the worker process), prefetch.py (what is sent ahead).
 
-The first item is RUNNING and those behind it are SENT, in the order in which the worker takes them. When the first
-turns out to be long after all, the others are recalled. A LOST item keeps its place until the worker has answered.
+A worker has the item it is working on, and short ones sent ahead. The first is RUNNING and those behind it are
+SENT, in the order in which the worker takes them. If the first turns out to be long after all, the others are
+recalled. A LOST item keeps its place until the worker has answered.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from unstuck.runner import protocol
 from unstuck.runner.claimed_item import ClaimedItem, ClaimState
 from unstuck.runner.process import WorkerProcess
 
-#: An item that takes so long is not short (seconds).
+#: An item that takes this long is not short (seconds).
 RECALL_S = 0.1
 
 
 class Assignment:
-    """Made for one process; `close()` when it is gone."""
+    """The items of one process; call `close()` when the process is gone."""
 
     def __init__(self, process: WorkerProcess, grace_s: float, limit_s: float | None = None) -> None:
         self.process = process
         self.kinds = {info.name: info for info in process.kinds}
         self._grace_s = grace_s
         self._limit_s = limit_s
-        #: The item that the worker is at, as far as it was heard: the first of `_items`.
+        #: The item that the worker is working on, as far as known here: the first of `_items`.
         self.current: ClaimedItem | None = None
         self._items: dict[int, ClaimedItem] = {}  # by run id
         self._recall_timer: asyncio.TimerHandle | None = None
@@ -38,16 +38,16 @@ class Assignment:
 
     @property
     def ahead(self) -> list[ClaimedItem]:
-        """The items that it has not begun."""
+        """The items that the worker has not started."""
         return list(self._items.values())[1:]
 
     @property
     def current_is_slow(self) -> bool:
-        """The current item has proved long (or is lost): nothing shall wait behind it."""
+        """Return whether the current item has proved long (or is lost), so that none should wait behind it."""
         return self.current is not None and time.monotonic() - self.current.began_at >= RECALL_S
 
     def assign(self, runs: Sequence[tuple[ClaimedItem, protocol.Run]]) -> None:
-        """Have these worked on after what it has."""
+        """Send these to the worker, to be worked on after the items that it has."""
         for item, run in runs:
             item.send(run.id, self)
             self._items[run.id] = item
@@ -57,16 +57,16 @@ class Assignment:
             self._schedule_recall()
 
     def finish_current(self) -> None:
-        """The worker is done with its current item, and takes the next."""
+        """Remove the current item, which the worker has finished; it takes the next one."""
         assert self.current is not None
         self._remove(self.current.run_id)
 
     def take_back(self, run_id: int) -> list[ClaimedItem]:
-        """Take the item of this run back from the worker; none where it has no such run, or the item is lost."""
+        """Take the item of this run back from the worker; return none if there is no such run or it is lost."""
         return _taken_back([self._remove(run_id)] if run_id in self._items else [])
 
     def close(self) -> tuple[ClaimedItem | None, list[ClaimedItem]]:
-        """Let go of everything: the item that the worker was at, and those that it had not begun."""
+        """Drop everything, and return the item that the worker was working on and those it had not started."""
         current, ahead = self.current, self.ahead
         self._items.clear()
         self.current = None
@@ -75,16 +75,16 @@ class Assignment:
                 timer.cancel()
         return current, _taken_back(ahead)
 
-    # -- what a ClaimedItem asks for (claimed_item.Worker)
+    # -- called by a ClaimedItem (claimed_item.Worker)
 
     def stop(self, run_id: int) -> None:
-        """Have the item given back, or stopped; kill the process if it is still at it after the grace."""
+        """Recall or stop the item; kill the process if it is still working on it after the grace period."""
         if run_id in self._items:
             self.process.send(protocol.Recall(id=run_id), protocol.Stop(id=run_id))
             asyncio.get_running_loop().call_later(self._grace_s, self._stop_by_force, run_id)
 
     def drop(self, run_id: int) -> None:
-        """Stop the run as `stop` does, but kill the process at once if it is at this item."""
+        """Stop the run as `stop` does, but kill the process at once if it is working on this item."""
         if self._is_current(run_id):
             self.process.kill()
         else:
@@ -98,7 +98,7 @@ class Assignment:
     def _stop_by_force(self, run_id: int) -> None:
         if self._is_current(run_id):
             self.process.kill()
-        elif run_id in self._items:  # the worker's answer to the recall is late, or it has yet to come to the item
+        elif run_id in self._items:  # the answer to the recall is late, or the worker has not reached the item
             asyncio.get_running_loop().call_later(self._grace_s, self._stop_by_force, run_id)
 
     def _remove(self, run_id: int) -> ClaimedItem:
@@ -113,7 +113,7 @@ class Assignment:
         item = self.current = next(iter(self._items.values()), None)
         if item is None or item.state is not ClaimState.SENT:
             return
-        item.start(time.monotonic(), time.time())  # not the loop's clock, which counts milliseconds
+        item.start(time.monotonic(), time.time())  # not the loop's clock, which counts in milliseconds
         limit_s = self._limit_of(item)
         if limit_s is not None:
             self._limit_timer = asyncio.get_running_loop().call_later(limit_s, item.exceed_limit, limit_s)
@@ -133,7 +133,7 @@ class Assignment:
         if ahead and not self.current_is_slow:
             self._schedule_recall()
             return
-        for item in reversed(ahead):  # each goes back to the front
+        for item in reversed(ahead):  # each is put back at the front
             self.process.send(protocol.Recall(id=item.run_id))
 
 

@@ -1,16 +1,15 @@
-"""One claimed item as a state machine, from its claim until the runner has nothing more to do with it.
+"""Decides which state of a claimed item may follow which (`NEXT`), and which command reports it to the store.
 
-Decides: which state may follow which (`NEXT`), and which command tells the store.
-Must not know: the store, clocks, the event loop; of a worker only that it can stop a run.
-Read on: registry.py (all that are held), assignment.py (those of one worker), jobs/decide.py (the store's rules).
+Must not know: the store, clocks, or the event loop. Of a worker it knows only that it can stop a run.
+See also: registry.py (all held items), assignment.py (a worker's items), jobs/decide.py (the store's rules).
 
     CLAIMED ──send──▶ SENT ──start──▶ RUNNING ──end──▶ ENDED
        ▲               │                 │
        └───────────take_back─────────────┘       any of the three ──release──▶ RELEASED, ──lose──▶ LOST
 
-Rule 1. Every field is changed here and nowhere else; a transition that `NEXT` does not allow raises.
-Rule 2. RUNNING is what was last heard. A worker may still hand such an item back: it had not begun after all.
-Rule 3. A wish (stop, time limit) changes no state. What becomes of it, the worker's next message shows.
+Rule 1. Every field is changed here and nowhere else. A transition that `NEXT` does not allow raises.
+Rule 2. RUNNING is the latest that the runner knows. A worker may still return the item, not having started it.
+Rule 3. A request (stop, time limit) does not change the state. The worker's next message shows its effect.
 """
 
 from __future__ import annotations
@@ -23,25 +22,27 @@ from typing import NamedTuple, Protocol
 from unstuck.jobs.job import Finish, Item, ItemState, JobError, Release, Report
 from unstuck.store.protocol import WorkItem
 
-#: What identifies a claim: the job, the item's index, the number of the lease.
+#: Identifies a claim: the job, the item's index, and the number of the lease.
 LeaseKey = tuple[str, int, int]
 
 
 class ClaimState(StrEnum):
+    """The states of a claimed item."""
+
     CLAIMED = "claimed"  # prefetched: no worker has it
     SENT = "sent"  # with a worker, behind other items
-    RUNNING = "running"  # the item that its worker is at
+    RUNNING = "running"  # its worker is working on it
     ENDED = "ended"  # its `Finish` is on the way to the store
     RELEASED = "released"  # its `Release` is on the way to the store
-    LOST = "lost"  # the store refused its lease: another runner has it, or its job is over
+    LOST = "lost"  # the store refused its lease: another runner has it, or its job has ended
 
 
-#: While an item is in one of these, the runner answers for it.
+#: The states in which the runner is responsible for an item.
 HELD = frozenset({ClaimState.CLAIMED, ClaimState.SENT, ClaimState.RUNNING})
 _GIVEN_UP = frozenset({ClaimState.RELEASED, ClaimState.LOST})
 _NONE: frozenset[ClaimState] = frozenset()
 
-#: From each state, the states that may follow. `claimed → ended`: no worker knows the item's kind.
+#: For each state, the states that may follow. `claimed → ended`: no worker knows the item's kind.
 NEXT: Mapping[ClaimState, frozenset[ClaimState]] = {
     ClaimState.CLAIMED: _GIVEN_UP | {ClaimState.SENT, ClaimState.ENDED},
     ClaimState.SENT: _GIVEN_UP | {ClaimState.RUNNING, ClaimState.CLAIMED},
@@ -53,21 +54,21 @@ NEXT: Mapping[ClaimState, frozenset[ClaimState]] = {
 
 
 class WrongTransitionError(Exception):
-    """A defect in the runner: it treats an item in a way that the item's state does not allow."""
+    """A step that the item's state does not allow: a defect in the runner."""
 
 
 class Worker(Protocol):
-    """The worker that an item was sent to, as the item uses it."""
+    """The worker that an item was sent to, as far as the item uses it."""
 
     def stop(self, run_id: int) -> None:
-        """Stop this run, in the end by force."""
+        """Stop this run, if necessary by force."""
 
     def drop(self, run_id: int) -> None:
-        """Stop this run at once: its outcome counts no more."""
+        """Stop this run at once; its outcome no longer counts."""
 
 
 class Outcome(NamedTuple):
-    """How the work on an item ended."""
+    """The outcome of the work on an item."""
 
     state: ItemState
     error: JobError | None = None
@@ -78,7 +79,7 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class ClaimedItem:
-    """`began_at` is monotonic and `started_at` epoch seconds; both are 0 before the item runs."""
+    """A claimed item. `began_at` is monotonic, `started_at` in epoch seconds; both are 0 until the item runs."""
 
     work: WorkItem
     state: ClaimState = ClaimState.CLAIMED
@@ -86,10 +87,10 @@ class ClaimedItem:
     worker: Worker | None = None
     began_at: float = 0.0
     started_at: float = 0.0
-    reported: bool = False  # the store was told that it runs
-    stopped: bool = False  # it was asked to stop, since its job is being stopped
+    reported: bool = False  # there was a report that it runs
+    stopped: bool = False  # it was asked to stop because its job is being stopped
     overtaken: bool = False  # a newer job went first
-    exceeded_limit_s: float | None = None  # it was asked to stop, since it took longer than this
+    exceeded_limit_s: float | None = None  # it was asked to stop because it took longer than this (seconds)
 
     @property
     def item(self) -> Item:
@@ -107,24 +108,27 @@ class ClaimedItem:
     # -- transitions
 
     def send(self, run_id: int, worker: Worker) -> None:
-        """CLAIMED → SENT: it is with this worker, as the run `run_id`."""
+        """Give the item to this worker, as the run `run_id` (CLAIMED → SENT)."""
         self._become(ClaimState.SENT)
         self.run_id, self.worker = run_id, worker
 
     def start(self, began_at: float, started_at: float) -> None:
-        """SENT → RUNNING: its worker has come to it."""
+        """Note that its worker has started it (SENT → RUNNING)."""
         self._become(ClaimState.RUNNING)
         self.began_at, self.started_at = began_at, started_at
 
     def take_back(self) -> None:
-        """SENT or RUNNING → CLAIMED: its worker never began it. A stop that was asked for stays asked for."""
+        """Take it back from a worker that never started it (SENT or RUNNING → CLAIMED). `stopped` stays set."""
         self._become(ClaimState.CLAIMED)
         self.run_id, self.worker = 0, None
         self.began_at = self.started_at = 0.0
         self.reported, self.exceeded_limit_s = False, None
 
     def end(self, outcome: Outcome, now: float, pause_s: float = 0.0) -> Finish:
-        """RUNNING (or CLAIMED) → ENDED. `now` (epoch seconds) is its start, where it has none."""
+        """Return the command that ends it (RUNNING or CLAIMED → ENDED).
+
+        `now` (epoch seconds) is its start if it has none; `pause_s` is the pause before another attempt (seconds).
+        """
         self._become(ClaimState.ENDED)
         job_id, index, lease = self.key
         state, error, message, result, file = outcome
@@ -133,12 +137,12 @@ class ClaimedItem:
         )  # fmt: skip
 
     def release(self) -> Release:
-        """→ RELEASED: it goes back to the store as if it had not been claimed."""
+        """Return the command that gives it back to the store as if it had not been claimed (→ RELEASED)."""
         self._become(ClaimState.RELEASED)
         return Release(*self.key)
 
     def lose(self) -> None:
-        """→ LOST: nothing that is done to it counts any more."""
+        """Note that its lease is lost: no work on it counts any longer (→ LOST)."""
         self._become(ClaimState.LOST)
         if self.worker is not None:
             self.worker.drop(self.run_id)
@@ -148,10 +152,10 @@ class ClaimedItem:
             raise WrongTransitionError(self.key, self.state, state)
         self.state = state
 
-    # -- what changes no state
+    # -- requests and reports, which change no state
 
     def stop(self) -> None:
-        """Have it stopped, once; no worker is asked about an item that none has."""
+        """Ask its worker, if it has one, to stop it. Further calls do nothing."""
         if self.stopped or not self.held:
             return
         self.stopped = True
@@ -159,7 +163,7 @@ class ClaimedItem:
             self.worker.stop(self.run_id)
 
     def exceed_limit(self, limit_s: float) -> None:
-        """Have it stopped, since it has run for `limit_s`; an item that is being stopped anyway is left alone."""
+        """Ask its worker to stop it because it has run for `limit_s`, unless it is being stopped anyway."""
         if self.stopped or self.state is not ClaimState.RUNNING:
             return
         self.exceeded_limit_s = limit_s
@@ -167,11 +171,11 @@ class ClaimedItem:
             self.worker.stop(self.run_id)
 
     def overtake(self) -> None:
-        """Remember that a newer job went first; it may only once."""
+        """Note that a newer job went first, which is allowed only once."""
         self.overtaken = True
 
     def report(self, fraction: float | None = None, message: str | None = None) -> Report:
-        """The command that says how far it is; a first one without both says that it runs."""
+        """Return the command that reports its progress; the first, without values, reports that it runs."""
         if self.state is not ClaimState.RUNNING:
             raise WrongTransitionError(self.key, self.state, "a report")
         self.reported = True

@@ -1,12 +1,12 @@
-"""Keeps the runner's leases: one thread that renews them, and does for the store what is due by time.
+"""Renews the runner's leases in a thread, with sweeps that also apply to jobs what is due by time.
 
-Decides: how often the store is swept, and that a failed sweep is tried again.
-Must not know: the event loop's work, workers, what a lost lease does to an item.
-Read on: registry.py (which leases are ours), store/claims.py (the sweep).
+Must not know: the event loop's work, workers, or what a lost lease does to an item.
+See also: registry.py (which leases are ours), store/claims.py (the sweep).
 
-A thread, because the event loop may be blocked: by the host app that unstuck is mounted in, or by a moment's heavy
-work. Every sweep says which leases are ours, and they are renewed before any item is taken away: so a server that
-stood still for a while (SIGSTOP, a machine that slept), at any moment, loses nothing.
+It decides how often the store is swept; a failed sweep is repeated. It uses a thread because the event loop may be
+blocked: by the host app that unstuck is mounted in, or by a moment's heavy work. Every sweep names our leases, and
+renews them before any item is taken away. So a server that was suspended at any moment (SIGSTOP, a machine that
+slept) loses nothing.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from unstuck.supervision.supervisor import Loop, Supervisor
 
 log = logging.getLogger("unstuck.runner")
 
-#: How late a deadline or a change of health may be noticed (seconds).
+#: The longest delay before a deadline or a change of health is noticed (seconds).
 LOOK_S = 1.0
 
 
 class LeaseKeeper:
-    """`start()` it in the event loop; from then on its thread is the supervisor's."""
+    """Renews leases once `start()` was called in the event loop; the supervisor keeps its thread running."""
 
     def __init__(self, store: WorkQueue, items: ItemRegistry, limits: HealthLimits) -> None:
         self._store = store
         self._items = items
         self._limits = limits
         self._look_s = min(LOOK_S, items.lease_s / 3)
-        #: Items taken from runners that gave no sign of life, since the start.
+        #: Items taken from runners that stopped renewing their leases, since the start.
         self.lapsed = 0
 
     def start(self, supervisor: Supervisor) -> Loop:
-        """Renew from now on; items whose lease was refused are lost, in the event loop that this is called in."""
+        """Start renewing. Items whose renewal is refused are marked as lost, in the calling event loop."""
         loop = asyncio.get_running_loop()
 
         def keep(ending: threading.Event) -> None:
@@ -54,17 +54,17 @@ class LeaseKeeper:
         return supervisor.run_in_thread("leases", keep)
 
     def _sweep(self) -> list[Renew]:
-        """Sweep once; the renewals that were refused."""
+        """Sweep once, and return the renewals that were refused."""
         renewals = self._items.renewals()
         result = self._store.sweep(self._limits, renewals)
         self.lapsed += len(result.lapsed)
         for job_id, index in result.lapsed:
-            log.warning("item %d of job %s was taken from a runner that gave no sign of life", index, job_id)
-        return [renew for renew, outcome in zip(renewals, result.renewed, strict=True) if _refused(outcome)]
+            log.warning("Item taken from a runner that stopped renewing its lease: job=%s item=%d", job_id, index)
+        return [renew for renew, outcome in zip(renewals, result.renewed, strict=True) if _refused(renew, outcome)]
 
 
-def _refused(outcome: object) -> bool:
-    # The lease of an item whose end was written meanwhile is refused as well; the registry knows it no more.
+def _refused(renew: Renew, outcome: object) -> bool:
+    # The lease of an item whose end was written meanwhile is refused too; the registry has already forgotten it.
     if isinstance(outcome, UnstuckError) and not isinstance(outcome, LeaseLost):
-        log.info("a lease was not renewed: %s", outcome)
+        log.info("Lease was not renewed: job=%s item=%d reason=%s", renew.job_id, renew.index, outcome.code)
     return isinstance(outcome, UnstuckError)

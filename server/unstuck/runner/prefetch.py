@@ -1,13 +1,12 @@
-"""Claims items, and holds those that no worker has yet.
+"""Decides how many items are claimed and when, and which of them a worker gets next.
 
-Decides: how many items are claimed at once, which comes next, how many are sent ahead, which go back to the store.
-Must not know: worker processes, how an item ends.
-Read on: claimed_item.py (one item), runner.py (where they go from here), store/claims.py (which ones are claimed).
+Must not know: worker processes, or how an item ends.
+See also: claimed_item.py (one item), runner.py (where items go next), store/claims.py (which ones are claimed).
 
-An item that takes long is claimed when a worker is free for it, with one in reserve. Of a job whose items turn out
-to be short, a tenth of a second's worth is claimed together, and the next before half of it is used up, so that no
-worker waits for a commit; and some are sent ahead to the worker, so that it does not wait for the runner either. A
-new job may overtake prefetched items once.
+A long item is claimed when a worker is free for it, with one in reserve. If the items of a job turn out to be
+short, a tenth of a second's worth is claimed at once, and more before half of it is used up, so that no worker
+waits for a commit. Some are sent ahead to the worker, so that it does not wait for the runner either. A new job
+may overtake prefetched items once.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from unstuck.runner.registry import ItemRegistry
 from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.store.protocol import WorkQueue
 
-#: Items claimed at once for each worker: one to work on, one in reserve while the next claim is written.
+#: Items claimed at once for each worker: one to work on, and one in reserve while the next claim is written.
 CLAIM_PER_WORKER = 2
-#: Of a job with short items, claimed for each worker at once: as many as take so long (seconds), at most so many.
+#: Short items claimed at once for each worker: this many seconds' worth, and at most this many.
 HANDFUL_S, MOST_CLAIMED = 0.1, 128
-#: ... and sent ahead to a worker.
+#: Short items sent ahead to a worker, likewise.
 AHEAD_S, MOST_AHEAD = 0.03, 128
-#: The store is asked for work at least so often: items that rest before another attempt cause no commit (seconds).
+#: The store is asked for work at least this often (seconds): the end of a pause between attempts is no commit.
 LOOK_S = 1.0
 #: Weight of the newest item in the average duration of its job's items.
 NEWEST = 0.2
 
 
 class Prefetch:
-    """`run()` claims in the name of `worker` until cancelled; items are taken by `next()` and `take_ahead()`."""
+    """Claims in the name of `worker` while `run()` runs; `next()` and `take_ahead()` hand items out."""
 
     def __init__(
         self, store: WorkQueue, items: ItemRegistry, writes: WriteBuffer, *, workers: int, worker: str
@@ -50,47 +49,49 @@ class Prefetch:
         self._workers = workers
         self._worker = worker
         self._ready: deque[ClaimedItem] = deque()
-        self._refill_below = 0  # with fewer ready the next handful is claimed
-        self._durations: dict[str, float] = {}  # by job: seconds that an item takes
-        self._error_budget: dict[str, float] = {}  # by job: failures still allowed, as far as is known
-        self._stopping: set[str] = set()  # jobs of which nothing is to be begun
-        self._newcomer = False  # a new job is to be claimed from before anything else is given out
+        self._refill_below = 0  # claim more when fewer than this are ready
+        self._durations: dict[str, float] = {}  # by job: average seconds per item
+        self._error_budget: dict[str, float] = {}  # by job: failures still allowed, as far as known here
+        self._stopping: set[str] = set()  # jobs of which no item may start
+        self._newcomer = False  # claim from a new job before anything else is handed out
         self._wanted = asyncio.Event()
         self._changed = asyncio.Event()
         self._work_waiting = asyncio.Event()
 
-    # -- giving items out, and taking them back
+    # -- handing items out, and taking them back
 
     async def next(self) -> ClaimedItem:
-        """Wait for an item to work on."""
+        """Wait for the next item to work on, and return it."""
         while self._newcomer or self._first() is None:
             self._wanted.set()
             await self._changed.wait()
         return self._pop()
 
     def take_ahead(self, job_id: str, ahead: int) -> list[ClaimedItem]:
-        """Items to send to a worker that is at an item of this job, with `ahead` more behind it; together not more
-        than may fail, since all of them may."""
+        """Return items to send ahead to a worker that runs an item of this job and has `ahead` more waiting.
+
+        Together they are no more than the failures still allowed, since all of them may fail.
+        """
         most = min(self._count(job_id, AHEAD_S, MOST_AHEAD), self._error_budget.get(job_id, 0))
         if ahead * 2 > most:
-            return []  # it has enough; a few at a time are cheaper than one by one
+            return []  # it has enough, and several at a time are cheaper than one by one
         taken: list[ClaimedItem] = []
         while len(taken) < most - ahead and self._follows(job_id):
             taken.append(self._pop())
         return taken
 
     def put_back(self, items: Sequence[ClaimedItem]) -> None:
-        """Take back items that no worker has begun, in their order. They have not used their attempts."""
+        """Take back, in order, items that no worker has started. They have not used up an attempt."""
         self._ready.extendleft(reversed(self._release_stopping(items)))
         self._notify()
 
     def strays(self) -> list[ClaimedItem]:
-        """Claimed items that are neither ready nor with a worker: code broke while it passed them on."""
+        """Return claimed items that are neither ready nor with a worker, because code failed in between."""
         ready = set(self._ready)
         return [item for item in self._items.held() if item.state is ClaimState.CLAIMED and item not in ready]
 
     def _first(self) -> ClaimedItem | None:
-        # Lost items are skipped only here: until then they count as ready, so the next claim may come late.
+        # Lost items are skipped only here. Until then they count as ready, so the next claim may be late.
         while self._ready and not self._ready[0].held:
             self._ready.popleft()
         return self._ready[0] if self._ready else None
@@ -106,32 +107,34 @@ class Prefetch:
         return item
 
     def _release_stopping(self, items: Sequence[ClaimedItem]) -> list[ClaimedItem]:
-        """Give those of jobs that are being stopped back to the store; return the others that are still held."""
+        """Release the items of jobs that are being stopped, and return the others that are still held."""
         for item in items:
             if item.held and item.work.job_id in self._stopping:
                 self._writes.add(item.release())
         return [item for item in items if item.held]
 
-    # -- what is known of jobs
+    # -- what is known about jobs
 
     def record_duration(self, job_id: str, seconds: float, items: int = 1) -> None:
-        """So long each of these items of the job took."""
+        """Add `items` items of the job, each of which took `seconds`, to its average."""
         before = self._durations.get(job_id, seconds)
         self._durations[job_id] = seconds + (1 - NEWEST) ** items * (before - seconds)
 
     def record_failure(self, job_id: str) -> None:
-        """An item of the job failed: go step by step until one succeeds again, since a batch that fails as a whole
-        is to be stopped before all of it was tried."""
+        """Record a failed item. Send one item at a time until one succeeds again.
+
+        A job in which every item fails should be stopped before all of them were tried.
+        """
         self._durations.pop(job_id, None)
         if job_id in self._error_budget:
             self._error_budget[job_id] -= 1
 
     def error_budget_spent(self, job_id: str) -> bool:
-        """Whether more of the job failed than may, as far as is known here."""
+        """Return whether more of the job's items failed than is allowed, as far as known here."""
         return self._error_budget.get(job_id, 0) < 0
 
     def on_commit(self, job_id: str, job: Job | None) -> None:
-        """The job changed, so there may be something to claim or to give back; None: it was removed."""
+        """Note that the job changed (None: it was removed). There may be items to claim or to release."""
         if job is None or job.done:
             self._durations.pop(job_id, None)
             self._error_budget.pop(job_id, None)
@@ -151,7 +154,7 @@ class Prefetch:
     # -- claiming
 
     async def run(self) -> None:
-        """Claim when items are wanted, or soon will be."""
+        """Claim whenever items are needed or soon will be. Run until cancelled."""
         self.put_back(self.strays())
         while True:
             await self._wanted.wait()
@@ -161,7 +164,7 @@ class Prefetch:
                 continue
             self._work_waiting.clear()
             if not await self._claim(newcomer) and self._first() is None:
-                # As in WriteBuffer.run: other ways to wait with a timeout can lose a cancel.
+                # As in WriteBuffer.run: other ways to wait with a timeout can lose a cancellation.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._work_waiting.wait()
@@ -169,14 +172,14 @@ class Prefetch:
 
     async def _claim(self, newcomer: bool) -> bool:
         base = self._workers * CLAIM_PER_WORKER
-        known = () if newcomer else self._durations  # of the other jobs there is enough
+        known = () if newcomer else self._durations  # the other jobs have enough items ready
         short = {job_id: self._workers * self._count(job_id, HANDFUL_S, MOST_CLAIMED) for job_id in known}
         try:
             claimed = await self._store.claim(base, self._items.lease_s, self._worker, short)
         except StoreUnavailable:
-            claimed = []  # the store has logged it, and is asked again soon
+            claimed = []  # logged by the store, and tried again soon
         except Exception:
-            self._wanted.set()  # it still is, when this loop is started again
+            self._wanted.set()  # items are still needed when the supervisor restarts this loop
             raise
         if not newcomer:
             self._refill_below = len(claimed) // 2 if len(claimed) > base else 0
@@ -186,9 +189,9 @@ class Prefetch:
     def _add(self, items: Sequence[ClaimedItem]) -> None:
         known = {item.work.job_id for item in self._items.held()}
         self._items.add(items)
-        items = self._release_stopping(items)  # a stop may be heard of before the claim that it followed
+        items = self._release_stopping(items)  # the news of a stop may arrive before the claim that preceded it
         first = [item for item in items if item.work.job_id not in known]
-        if first:  # as many as are claimed at once may be overtaken once; behind them the next newcomer comes
+        if first:  # overtake as many as are claimed at once, each only once; the next new job comes behind them
             for item in itertools.islice(self._ready, self._workers * CLAIM_PER_WORKER):
                 item.overtake()
         self._ready.extendleft(reversed(first))
@@ -199,6 +202,6 @@ class Prefetch:
         self._changed.clear()
 
     def _count(self, job_id: str, seconds: float, most: int) -> int:
-        """How many items of the job take so long; 0 where that is not known."""
+        """Return how many items of the job take `seconds` together, at most `most`; 0 if that is not known."""
         duration = self._durations.get(job_id)
         return 0 if duration is None else min(int(seconds / max(duration, 1e-6)), most)

@@ -1,11 +1,11 @@
-"""One worker process, seen from the runner: its start, its messages, its death and the cause of it.
+"""Starts, reads and kills one worker process, and decides when it counts as dead and why.
 
-Decides: what a process may say (hello once, then messages about items), and when it counts as dead.
-Must not know: the store, jobs, which item it is at.
-Read on: assignment.py (what it has been given), pipe_reader.py (how it is read), worker.py (the process itself).
+Must not know: the store, jobs, or which item the process is working on.
+See also: assignment.py (the items it was given), pipe_reader.py (how it is read), worker.py (the process itself).
 
-The process has a session of its own, so that killing its group takes along all that user code started, and so
-that Ctrl-C in the terminal does not reach it.
+A process says hello once, then sends messages about items; anything else violates the protocol. It has its own
+session, so that killing its group also kills everything that user code started, and Ctrl-C in the terminal does
+not reach it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from unstuck.settings import without_secrets
 
 log = logging.getLogger("unstuck.runner")
 
-#: A worker that has not said hello by then never will (seconds). Imports of user code count.
+#: Time for a worker to say hello, imports of user code included (seconds).
 HELLO_S = 60.0
-#: A killed process is gone within this time (seconds).
+#: Time for a killed process to disappear (seconds).
 GONE_S = 5.0
 
 
@@ -38,12 +38,12 @@ class WorkerDiedError(Exception):
     """The process ended without finishing its item; the message says how, for people."""
 
 
-#: What a worker may say after its hello.
+#: The messages that a worker may send after its hello.
 Message = protocol.Progress | protocol.Done | protocol.Returned
 
 
 class WorkerProcess:
-    """A worker that said hello. Made by `WorkerProcess.start`."""
+    """A worker process that has said hello. Made by `WorkerProcess.start`."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: PipeReader, hello: protocol.Hello, memory_mib: int
@@ -74,12 +74,12 @@ class WorkerProcess:
                 env=without_secrets(),
             )
             reader.close_write_end()
-            async with asyncio.timeout(HELLO_S):  # Python 3.11's wait_for can lose a cancel
+            async with asyncio.timeout(HELLO_S):  # Python 3.11's wait_for can lose a cancellation
                 hello = await _first_message(reader)
             if isinstance(hello, protocol.LoadFailed):
                 raise CannotStart(hello.message)
             if not isinstance(hello, protocol.Hello):
-                raise CannotStart("A worker process ended before it was ready; what it printed says why.")
+                raise CannotStart("A worker process ended before it was ready; its output says why.")
         except BaseException as error:
             reader.close()
             if process is not None:
@@ -95,19 +95,19 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs, as far as the loop has heard."""
+        """Return whether the process still runs, as far as the event loop knows."""
         return self._process.returncode is None
 
     def send(self, *messages: protocol.ToWorker) -> None:
-        """Write these to the worker; of one that has died, `read_messages` says so."""
+        """Send these to the worker. If it has died, the next `read_messages` raises."""
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(protocol.encode(*messages))
 
     async def read_messages(self) -> list[Message]:
-        """The next messages, at least one. Raises WorkerDiedError when it is gone and all is read."""
+        """Return the next messages, at least one. Raises WorkerDiedError once it is gone and all are read."""
         messages: list[Message] = []
-        with contextlib.suppress(msgspec.DecodeError):  # what does not keep to the protocol is killed
+        with contextlib.suppress(msgspec.DecodeError):  # a process that violates the protocol is killed
             messages = _about_items(await self._reader.read_messages())
         if not messages:
             self.kill()
@@ -115,23 +115,26 @@ class WorkerProcess:
         return messages
 
     def kill(self) -> None:
-        """Kill the process and all that it started."""
+        """Kill the process and everything that it started."""
         _kill_group(self._process)
 
     async def terminate(self) -> None:
-        """Kill it, and wait until it is gone."""
+        """Kill the process, and wait until it is gone."""
         self.kill()
         self._reader.close()
-        # Not for ever: what user code forked into another session may hold the other pipe open.
+        # Not forever: a process that user code started in another session may hold the other pipe open.
         try:
             async with asyncio.timeout(GONE_S):
                 await self._process.communicate()
         except TimeoutError:
-            log.error("worker %d is killed, but something that it started still holds its pipe", self.pid)
+            log.error(
+                "Worker killed, but a process that it started keeps its pipe open; kill that too: worker=%d",
+                self.pid,
+            )
 
     async def _cause(self) -> str:
         code = await self._process.wait()
-        _kill_group(self._process)  # and all that it had started
+        _kill_group(self._process)  # with everything that it started
         if code == protocol.WORKER_OUT_OF_MEMORY:
             return (
                 f"The worker process ran out of memory; it may use {self._memory_mib} MiB "
@@ -152,7 +155,7 @@ def _about_items(messages: list[protocol.ToRunner]) -> list[Message]:
 
 
 async def _first_message(reader: PipeReader) -> protocol.ToRunner | None:
-    """The first message; None if the process is gone or does not keep to the protocol."""
+    """Return the first message, or None if the process is gone or violates the protocol."""
     try:
         return next(iter(await reader.read_messages()), None)
     except msgspec.DecodeError:

@@ -1,10 +1,9 @@
-"""The messages between runner and worker: one JSON object a line, told apart by its "type".
+"""Defines the messages between runner and worker: one JSON object per line, distinguished by its "type".
 
-Decides: the messages, their fields, their limits and the worker's exit codes.
-Must not know: processes, stores, user code. Both ends import this file, and nothing else is agreed.
-Read on: worker.py (one end), process.py and assignment.py (the other).
+Must not know: processes, stores, user code. Both ends import this file and agree on nothing else.
+See also: worker.py (one end), process.py and assignment.py (the other).
 
-    runner → worker   run · stop · recall · (end of file: end at once, with all that was started)
+    runner → worker   run · stop · recall · (end of file: exit at once, with everything that was started)
     worker → runner   hello or failed, once · then progress…, done for each item, in the order of the runs · back
 """
 
@@ -18,20 +17,20 @@ from unstuck.kinds.option import KindInfo
 
 MESSAGE_LIMIT = 500  # characters of a progress message, and of a reason for skipping
 ERROR_LIMIT = 2_500  # characters of an error's message: room for the last 2 KB of a command's stderr
-RESULT_LIMIT = 64 * 1024  # bytes of an item's result as JSON; more belongs into a result file
+RESULT_LIMIT = 64 * 1024  # bytes of an item's result as JSON; more belongs in a result file
 # A reader may refuse longer lines. A result is the largest part of a message, except for the list of kinds.
 LINE_LIMIT = 1024 * 1024  # bytes
 
 # The worker's own exit codes; any other is a crash.
 WORKER_LOAD_FAILED = 2  # after a `failed` message
-WORKER_OUT_OF_MEMORY = 75  # EX_TEMPFAIL: nothing was answered, another attempt may fare better
-WORKER_MISUNDERSTOOD = 76  # EX_PROTOCOL: a line that is no message; the log shows it
+WORKER_OUT_OF_MEMORY = 75  # EX_TEMPFAIL: there was no answer, and another attempt may succeed
+WORKER_MISUNDERSTOOD = 76  # EX_PROTOCOL: a line was not a message; the log shows it
 
 ItemState = Literal["succeeded", "failed", "skipped", "cancelled"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
-    """Work on this item. Several may be sent ahead. `output` is made by the worker, and emptied if it exists."""
+    """Work on this item. Several may be sent ahead. The worker creates the folder `output`, or empties it."""
 
     id: int
     kind: str
@@ -43,13 +42,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
-    """Stop this item, running or still waiting. Ignored for an item that is done."""
+    """Stop this item, whether it is running or waiting. Ignored for an item that is done."""
 
     id: int
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
-    """Give this item back, if it has not begun. Ignored for an item that runs or is done."""
+    """Return this item if it has not started. Ignored for an item that is running or done."""
 
     id: int
 
@@ -68,7 +67,7 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
-    """How far an item is: 0 to 1, null if not known. `message` is the newest one given, null if there was none."""
+    """The progress of an item, from 0 to 1 (null: unknown), and its newest message (null: there was none)."""
 
     id: int
     fraction: float | None = None
@@ -76,7 +75,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class ItemError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an item failed; `transient` says that another attempt may succeed."""
+    """The reason why an item failed. If it is `transient`, another attempt may succeed."""
 
     code: str
     message: str
@@ -84,7 +83,7 @@ class ItemError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """How an item ended; its last message. `file` is the name of a regular file inside `output`."""
+    """The outcome of an item, after which no message about it follows. `file` names a regular file in `output`."""
 
     id: int
     state: ItemState
@@ -95,7 +94,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
 
 
 class Returned(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
-    """This item was recalled before it began, and is not done here."""
+    """The item was recalled before it started, and will not run here."""
 
     id: int
 
@@ -109,22 +108,22 @@ _to_runner: msgspec.json.Decoder[ToRunner] = msgspec.json.Decoder(ToRunner)
 
 
 def encode(*messages: ToWorker | ToRunner) -> bytes:
-    """One line for each message; JSON escapes line ends inside texts."""
+    """Encode each message as one line; JSON escapes line breaks inside texts."""
     return _encoder.encode_lines(messages)
 
 
 def decode_for_worker(lines: bytes) -> list[ToWorker]:
-    """The runner's messages in these whole lines. Raises msgspec.DecodeError if a line is no message."""
+    """Decode these whole lines from the runner. Raises msgspec.DecodeError if one is not a message."""
     return _to_worker.decode_lines(lines)
 
 
 def decode_for_runner(lines: bytes) -> list[ToRunner]:
-    """The worker's messages in these whole lines. Raises msgspec.DecodeError if a line is no message."""
+    """Decode these whole lines from a worker. Raises msgspec.DecodeError if one is not a message."""
     return _to_runner.decode_lines(lines)
 
 
 def fit_text(text: str, limit: int) -> str:
-    """The text cut to `limit` characters, without what UTF-8 or a database refuses."""
+    """Cut the text to `limit` characters, and remove or replace what UTF-8 or a database refuses."""
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,12 +1,11 @@
-"""The runner's leases: every item that it holds, and every end that the store does not have yet.
+"""Decides which leases are renewed: of the items that the runner holds, and of ends that are not written yet.
 
-Decides: which leases are renewed, and what a lease that was refused does to its item.
 Must not know: workers, or when the leases are renewed.
-Read on: claimed_item.py (one item), leases.py (the thread that renews), write_buffer.py (ends on their way).
+See also: claimed_item.py (one item), leases.py (the thread that renews), write_buffer.py (the unwritten ends).
 
-An item is held from its claim until its `Finish` or `Release` is written; were its lease not renewed while a
-full disk delays the write, the store would give finished work to another runner. The lock is there for the lease
-keeper's thread: at each moment it finds an item among the held or among the unwritten.
+An item is held from its claim until its `Finish` or `Release` is written. If its lease were not renewed while a
+full disk delays the write, the store would give finished work to another runner. The lock is for the lease
+keeper's thread, which must find every item among the held or among the unwritten ones at any moment.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from unstuck.runner.claimed_item import ClaimedItem, LeaseKey
 
 
 class ItemRegistry:
-    """Claimed items by (job, index, lease). `renewals` is for any thread, the others are for the loop's."""
+    """Claimed items by (job, index, lease). Any thread may call `renewals`; the rest is for the event loop's."""
 
     def __init__(self, lease_s: float) -> None:
         self.lease_s = lease_s
@@ -28,7 +27,7 @@ class ItemRegistry:
         self._unwritten: set[LeaseKey] = set()
 
     def __len__(self) -> int:
-        """How many items are held; those that only wait to be written do not count."""
+        """Return the number of held items, without those that only wait to be written."""
         return len(self._held)
 
     def held(self) -> list[ClaimedItem]:
@@ -39,29 +38,29 @@ class ItemRegistry:
         return [item for item in self.held() if item.work.job_id == job_id]
 
     def add(self, items: Sequence[ClaimedItem]) -> None:
-        """Answer for these from now on."""
+        """Hold these items, and renew their leases from now on."""
         with self._lock:
             self._held.update((item.key, item) for item in items)
 
     def retire(self, command: Finish | Release) -> None:
-        """The item is held no more; its lease is kept until this is written."""
+        """Stop holding the item, but keep renewing its lease until this command is written."""
         key = command.job_id, command.index, command.lease
         with self._lock:
             self._unwritten.add(key)
             self._held.pop(key, None)
 
     def forget(self, written: Iterable[Finish | Release]) -> None:
-        """These are in the store, or refused by it."""
+        """Drop the leases of these commands, which are in the store or were refused by it."""
         with self._lock:
             self._unwritten.difference_update([(it.job_id, it.index, it.lease) for it in written])
 
     def renewals(self) -> list[Renew]:
-        """One for each lease that is ours."""
+        """Return a renewal for each of our leases."""
         with self._lock:
             return [Renew(*key, self.lease_s) for key in (*self._held, *self._unwritten)]
 
     def lose(self, refused: Iterable[Renew]) -> None:
-        """These leases are ours no more: another runner has the item, or its job is over."""
+        """Mark the items of these leases as lost: another runner has them, or their job has ended."""
         keys = [(renew.job_id, renew.index, renew.lease) for renew in refused]
         with self._lock:
             lost = [item for key in keys if (item := self._held.pop(key, None))]

@@ -1,13 +1,12 @@
-"""Keeps the workers alive, gives each its items, and has the store told what becomes of them.
+"""Keeps the workers alive, hands each its items, and writes the outcomes to the store.
 
-Decides: which worker gets items when, and in which order a worker's messages take effect.
-Must not know: HTTP, viewers, what a command makes of a job.
-Read on: claimed_item.py (an item's states), prefetch.py (claims), assignment.py (a worker's items).
+Must not know: HTTP, viewers, or what a command does to a job.
+See also: claimed_item.py (an item's states), prefetch.py (claims), assignment.py (a worker's items).
 
     store ─ claim ─▶ Prefetch ─▶ Assignment ─▶ worker ─ messages ─▶ Runner ─ commands ─▶ WriteBuffer ─▶ store
 
-Each worker has one task here. A thread renews the leases (leases.py); an item whose lease was refused all the same
-is dropped with all that was done to it.
+Each worker has one task here, which decides when it gets items, and handles its messages in order. A thread renews
+the leases (leases.py); if a renewal is refused, the item is dropped with all the work done on it.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ from unstuck.supervision.supervisor import Loop, Supervisor
 
 log = logging.getLogger("unstuck.runner")
 
-#: Waits before a worker that does not start is tried again (seconds); the last one stays.
+#: Pauses between attempts to start a worker (seconds); the last one repeats.
 RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
-#: A worker that has items ahead is read so often (seconds), so that all that it ended meanwhile costs one read.
+#: Pause between reads of a worker that has items ahead (seconds): all that it finished meanwhile costs one read.
 GATHER_S = 0.002
 
 
@@ -52,9 +51,9 @@ def _host_and_pid() -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunnerConfig:
-    """How the runner's workers are made and treated; see settings.py."""
+    """The runner's configuration; settings.py explains each setting."""
 
-    #: In the store, for people.
+    #: Stored with each claim, for people to read.
     name: str = field(default_factory=_host_and_pid)
     workers: int = 1
     app: str = ""
@@ -69,14 +68,16 @@ class RunnerConfig:
 
 
 class Runner:
-    """Works from `start()` until the supervisor ends its loops; then comes `stop()`. `kinds` is what its workers
-    can do."""
+    """Runs items in worker processes, from `start()` until the supervisor ends its loops; then call `stop()`.
+
+    `kinds` holds the kinds of work that the workers have loaded.
+    """
 
     def __init__(self, store: WorkQueue, folder: DataFolder, config: RunnerConfig) -> None:
         self.kinds: dict[str, KindInfo] = {}
         #: Why no worker can be started, or None.
         self.trouble: str | None = None
-        #: Workers that ended by themselves or were killed, since the start.
+        #: Workers that exited or were killed, since the start.
         self.deaths = 0
         self._store = store
         self._folder = folder
@@ -87,26 +88,26 @@ class Runner:
         self._leases = LeaseKeeper(store, self._items, config.limits)
         self._run_ids = itertools.count(1)
         self._processes: set[WorkerProcess] = set()
-        self._idle: list[WorkerProcess] = []  # started, and not served yet
+        self._idle: list[WorkerProcess] = []  # started, not yet served
         self._loops: list[Loop] = []
 
     @property
     def alive(self) -> bool:
-        """Whether it works, and has a worker to work with."""
+        """Return whether the runner's loops run and workers can be started."""
         return self.trouble is None and bool(self._loops) and not any(loop.down for loop in self._loops)
 
     @property
     def workers(self) -> int:
-        """How many worker processes are alive."""
+        """The number of live worker processes."""
         return sum(process.alive for process in tuple(self._processes))
 
     @property
     def lapsed(self) -> int:
-        """How many items were taken from silent runners, since the start."""
+        """The number of items taken from runners that stopped renewing their leases, since the start."""
         return self._leases.lapsed
 
     async def start(self, supervisor: Supervisor) -> None:
-        """Start the workers. Raises CannotStart if the kinds do not load."""
+        """Start the workers and the loops. Raises CannotStart if the kinds do not load."""
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
         self._idle = [first]
@@ -119,7 +120,7 @@ class Runner:
         ]
 
     async def stop(self) -> None:
-        """Give all items back, so that the next start goes on with them. Call it when the loops have ended."""
+        """Release all items, so that the next start continues with them. Call this once the loops have ended."""
         await asyncio.gather(*(process.terminate() for process in tuple(self._processes)))
         self._loops = []
         for item in self._items.held():
@@ -138,7 +139,7 @@ class Runner:
                 wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
                 failures += 1
                 self.trouble = str(error)
-                log.error("no worker could be started (again in %s s): %s", wait_s, self.trouble)
+                log.error("Worker could not be started, will try again: pause_s=%g error=%s", wait_s, self.trouble)
                 await asyncio.sleep(wait_s)
                 continue
             failures, self.trouble = 0, None
@@ -146,9 +147,8 @@ class Runner:
                 await self._serve_worker(
                     Assignment(process, self._config.cancel_grace_s, self._config.item_limit_s)
                 )
-            except WorkerDiedError as death:
+            except WorkerDiedError:
                 self.deaths += 1
-                log.warning("worker %d: %s", process.pid, death)
             finally:
                 await process.terminate()
                 self._processes.discard(process)
@@ -160,7 +160,7 @@ class Runner:
         return process
 
     async def _serve_worker(self, assignment: Assignment) -> None:
-        """Give the worker items and act on its messages, until it dies."""
+        """Assign items to the worker and handle its messages, until it dies."""
         try:
             while True:
                 current = assignment.current
@@ -174,6 +174,7 @@ class Runner:
                         await asyncio.sleep(GATHER_S)
                     await self._on_messages(assignment, await assignment.process.read_messages())
         except WorkerDiedError as death:
+            _log_death(assignment, str(death))
             self._on_death(assignment, str(death))
             raise
         except Exception:
@@ -187,7 +188,7 @@ class Runner:
             self._prefetch.put_back(items)
             if assignment.current is None:
                 raise WorkerDiedError("The worker process ended while it had nothing to do.")
-            return  # its last messages come first
+            return  # its last messages are read first
         runs = []
         for item in items:
             if item.work.kind in assignment.kinds:
@@ -212,7 +213,7 @@ class Runner:
         )
 
     async def _on_messages(self, assignment: Assignment, messages: Sequence[Message]) -> None:
-        """Act on what was read at once: of short items, many ends."""
+        """Handle the messages of one read; short items send many ends at once."""
         first = assignment.current
         ended = 0
         for message in messages:
@@ -221,7 +222,7 @@ class Runner:
                 continue
             item = assignment.current
             if item is None or item.run_id != message.id:
-                continue  # a worker takes its items in order, so this is about none of them
+                continue  # a worker takes its items in order, so this is not about one that it still has
             if isinstance(message, protocol.Progress):
                 if item.held:
                     self._writes.add_progress(item.report(message.fraction, message.message))
@@ -231,14 +232,14 @@ class Runner:
             if message.file is None or await self._make_durable(item, message.file):
                 self._end(item, outcome.of_done(item, message))
         if first is not None and self._prefetch.error_budget_spent(first.work.job_id):
-            # Only the store knows whether the job goes on: ask before more of it fails.
+            # Only the store knows whether the job continues: wait for it before more items fail.
             await self._writes.wait_written()
         if first is not None and first.began_at and ended:
             self._prefetch.record_duration(first.work.job_id, (time.monotonic() - first.began_at) / ended, ended)
         self._report_start(assignment.current)
 
     def _report_start(self, current: ClaimedItem | None) -> None:
-        """Of many short items, only the one that still runs after all that was read is worth a report."""
+        """Report that the current item runs; items that started and ended within one read need no such report."""
         if current is not None and current.state is ClaimState.RUNNING and not current.reported:
             self._writes.add_progress(current.report())
 
@@ -251,15 +252,15 @@ class Runner:
         return True
 
     def _on_death(self, assignment: Assignment, why: str) -> None:
-        """The item that the worker was at has ended with it; the others go back as they are."""
+        """End the item that the worker was running, and put the others back."""
         current, ahead = assignment.close()
         self._prefetch.put_back(ahead)
         if current is not None:
             self._end(current, outcome.of_death(current, why))
 
     def _on_broken(self, assignment: Assignment) -> None:
-        """The server's own code broke: no item is left without an owner, and none is tried for ever."""
-        why = "The server failed while it served this worker; its log says why."
+        """Clean up after a defect in the server: no item is left without an owner or tried forever."""
+        why = "The server failed while handling this worker; its log says why."
         self._on_death(assignment, why)
         between = [item for item in self._items.held() if item.worker is assignment]
         for item in [*between, *self._prefetch.strays()]:
@@ -267,7 +268,7 @@ class Runner:
 
     def _end(self, item: ClaimedItem, how: Outcome) -> None:
         if not item.held:
-            return  # lost: its work is dropped
+            return  # the lease was lost: drop the work
         error = how.error
         if how.state is ItemState.FAILED:
             self._prefetch.record_failure(item.work.job_id)
@@ -276,10 +277,22 @@ class Runner:
         self._writes.add(item.end(how, time.time(), pause_s))
 
     def on_commit(self, changed: Mapping[str, Job | None]) -> None:
-        """Stop what is to be stopped; there may also be something to claim."""
+        """Stop the items of jobs that are being stopped, and tell the prefetch about every change."""
         for job_id, job in changed.items():
             if job is not None and job.stopping:
                 # The last first: an item that a worker is at ends at once, and the worker would take the next one.
                 for item in reversed(self._items.of_job(job_id)):
                     item.stop()
             self._prefetch.on_commit(job_id, job)
+
+
+def _log_death(assignment: Assignment, why: str) -> None:
+    pid, item = assignment.process.pid, assignment.current
+    if item is None:
+        log.warning("Worker died while idle, starting another: worker=%d reason=%s", pid, why)
+        return
+    ids = pid, item.work.job_id, item.item.index
+    if item.held and not item.stopped and item.exceeded_limit_s is None:
+        log.warning("Worker died, starting another: worker=%d job=%s item=%d reason=%s", *ids, why)
+    else:  # killed here, unless it died by itself in the grace period
+        log.warning("Worker ended to stop its item, starting another: worker=%d job=%s item=%d", *ids)

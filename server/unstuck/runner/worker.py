@@ -1,14 +1,14 @@
-"""The child process: runs the code of kinds on one item after another.
+"""Runs the code of kinds on one item after another, in a child process of the runner.
 
-Decides: how user code is kept away from the protocol, and how its end, whatever it is, becomes one `done`.
 Must not know: the server, jobs, leases.
-Read on: protocol.py (the messages), process.py (the runner's side), kinds/report.py (user code's side).
+See also: protocol.py (the messages), process.py (the runner's side), kinds/report.py (user code's side).
 
     python -m unstuck.runner.worker [--app APP] [--command NAME=LINE]… [--memory MIB]
 
-User code has the main thread, where signals and most libraries expect it. One thread reads messages, so that a
-stop takes effect while the code works; one forwards the reports that were held back. The process leads a session
-of its own. When the runner is gone it kills its process group: nothing that was started here goes on unwatched.
+It keeps user code away from the protocol, and turns its end, whatever that is, into one `done`. User code runs in
+the main thread, where signals and most libraries expect it. One thread reads messages, so that a stop takes effect
+while the code works; another forwards the reports that were held back. The process has its own session. When the
+runner is gone it kills its process group, so that nothing started here continues unattended.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from unstuck.kinds import (
 from unstuck.kinds.report import REPORT_INTERVAL
 from unstuck.runner import protocol
 
-#: A report so early in an item waits, up to REPORT_INTERVAL: most often the item's end comes first (seconds).
+#: A report this early in an item waits, up to REPORT_INTERVAL: usually the item ends first (seconds).
 SHORT_S = 0.01
-#: Size of a read: as much as a pipe holds.
+#: Size of a read: the usual capacity of a pipe (bytes).
 READ_BYTES = 65_536
 
 
@@ -63,23 +63,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         channel.send(_hello(kinds))
     except LoadError as error:
         if error.__cause__:
-            _log_exception(f"{options.app or options.command} could not be loaded", error.__cause__)
+            _log_exception("Kinds could not be loaded", error.__cause__, app=options.app or options.command)
         channel.send(protocol.LoadFailed(message=protocol.fit_text(str(error), protocol.ERROR_LIMIT)))
-        os._exit(protocol.WORKER_LOAD_FAILED)  # and not sys.exit(), which waits for threads of the user's module
+        os._exit(protocol.WORKER_LOAD_FAILED)  # not sys.exit(), which waits for threads of the user's module
     _or_end(Worker(channel, kinds).work)
 
 
 def _hello(kinds: dict[str, Kind]) -> protocol.Hello:
     hello = protocol.Hello(pid=os.getpid(), kinds=tuple(kind.info for kind in kinds.values()))
     if len(protocol.encode(hello)) > protocol.LINE_LIMIT:
-        raise LoadError(f"the descriptions of the kinds have more than {protocol.LINE_LIMIT} bytes: shorten them")
+        raise LoadError(f"the descriptions of the kinds exceed {protocol.LINE_LIMIT} bytes: shorten them")
     return hello
 
 
 class Channel:
-    """Both directions of the protocol, on descriptors that user code does not meet.
+    """Both directions of the protocol, on descriptors that user code does not use.
 
-    Making one empties descriptor 0 and turns 1 into the log: a print() of user code cannot corrupt the protocol.
+    Creating one empties descriptor 0 and points 1 at the log: a print() in user code cannot corrupt the protocol.
     """
 
     def __init__(self) -> None:
@@ -89,14 +89,14 @@ class Channel:
         os.dup2(empty, 0)
         os.close(empty)
         os.dup2(2, 1)
-        # A fork of user code would keep them open, and the runner would not see this process end.
+        # A process forked by user code would keep them open, and the runner would not see this one end.
         os.register_at_fork(after_in_child=self._close)
 
     def received(self) -> Iterator[list[protocol.ToWorker]]:
-        """The runner's messages, as they come, until it is gone."""
+        """Yield the runner's messages as they come, until the runner is gone."""
         unread = b""
         while data := os.read(self._in, READ_BYTES):
-            # A line that is left without an end is the runner's death in the middle of it.
+            # If the last line has no end, the runner died while writing it.
             lines, end, unread = (unread + data).rpartition(b"\n")
             if end:
                 yield protocol.decode_for_worker(lines)
@@ -117,14 +117,14 @@ class Channel:
 
 
 class Worker:
-    """Works on runs in the order in which they come."""
+    """Works on runs in the order in which they arrive."""
 
     def __init__(self, channel: Channel, kinds: dict[str, Kind]) -> None:
         self._channel, self._kinds = channel, kinds
         self._order: queue.SimpleQueue[int] = queue.SimpleQueue()
-        #: The thread that takes a run out of here has it: either it is worked on, or it goes back.
+        #: The thread that removes a run from here owns it: one works on it, the other returns it.
         self._waiting: dict[int, tuple[protocol.Run, Report]] = {}
-        self._reports: dict[int, Report] = {}  # of the runs that are not done; a stop finds its item here
+        self._reports: dict[int, Report] = {}  # of the runs that are not done, so that they can be stopped
         self._busy = threading.Event()
         self._current: Report | None = None
 
@@ -133,7 +133,7 @@ class Worker:
             threading.Thread(target=_or_end, args=(loop,), name=f"unstuck {loop.__name__}", daemon=True).start()
         home = os.open(".", os.O_RDONLY)
         while True:
-            if self._order.empty():  # and not after each item: an Event costs 2 µs to set and clear
+            if self._order.empty():  # not after each item: an Event costs 2 µs to set and clear
                 self._busy.clear()
             waiting = self._waiting.pop(self._order.get(), None)
             if waiting is None:
@@ -146,8 +146,8 @@ class Worker:
             done = attempt(self._kinds, run, report)
             report.close()
             del self._reports[run.id]
-            os.fchdir(home)  # the code may have left it
-            # At once, not together with the next ones: those may be the death of this process.
+            os.fchdir(home)  # user code may have changed the directory
+            # Sent at once, not together with the next ones: those may kill this process.
             self._channel.send(done)
 
     def _listen(self) -> None:
@@ -181,7 +181,7 @@ class Worker:
 
 
 def attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protocol.Done:
-    """Run the kind's code on one item; every way to end is an answer. Raises only MemoryError."""
+    """Run the kind's code on one item, and return its outcome however it ends. Raises only MemoryError."""
     kind = kinds.get(run.kind)
     try:
         if report.cancelled:
@@ -199,21 +199,21 @@ def attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protoc
     except BaseException as error:  # noqa: BLE001 (sys.exit() in user code must not end the worker)
         if report.cancelled:
             if not isinstance(error, Cancelled):
-                _log_exception(f"{run.name!r} failed while it was stopped", error)
+                _log_exception("Item failed while it was being stopped", error, kind=run.kind, name=run.name)
             return protocol.Done(id=run.id, state="cancelled")
         return protocol.Done(id=run.id, state="failed", error=_error(run, kind, error))
 
 
 def _fit(kind: Kind | None, run: protocol.Run) -> Kind:
     if kind is None:
-        raise Failed(f"this worker knows no kind {run.kind!r}: was it removed since?", code="unknown_kind")
+        raise Failed(f"this worker has no kind {run.kind!r}: was it removed?", code="unknown_kind")
     if run.input is None and kind.info.needs_file:
         raise Failed(f"{run.kind} works on files, and this item has none", code="file_missing")
     return kind
 
 
 def _prepare(output: Path) -> None:
-    """Make the folder for results, or empty it of what an earlier attempt left."""
+    """Create the folder for results, or remove what an earlier attempt left in it."""
     try:
         output.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in os.scandir(output):
@@ -239,7 +239,7 @@ def _succeeded(run_id: int, returned: object, report: Report) -> protocol.Done:
 
 
 def _result(returned: dict[object, object]) -> dict[str, object]:
-    """The result as it reads after its way through JSON."""
+    """Return the result as it reads after being encoded as JSON."""
     try:
         encoded = msgspec.json.encode(returned)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -262,7 +262,7 @@ def _file_name(returned: Path, output: Path) -> str:
         raise Failed(f"the result file cannot be used: {error}", code="bad_result_file") from error
     if not regular:
         raise Failed(
-            f"{returned.name!r} is no result file: it must be a regular file, directly in report.output",
+            f"{returned.name!r} is not a result file: it must be a regular file, directly in report.output",
             code="bad_result_file",
         )
     return returned.name
@@ -278,19 +278,19 @@ def _error(run: protocol.Run, kind: Kind | None, error: BaseException) -> protoc
             message = protocol.fit_text(str(error), protocol.MESSAGE_LIMIT)
             return protocol.ItemError(code="invalid_options", message=message)
         case SystemExit():
-            text = f"SystemExit: the code called sys.exit({error.code!r}); a kind returns or raises instead"
+            text = f"SystemExit: the code called sys.exit({error.code!r}); a kind must return or raise instead"
         case Cancelled():
-            text = "Cancelled: raised without a request to stop; a kind ends by unstuck.Skip or unstuck.Failed"
+            text = "Cancelled: raised without a request to stop; raise unstuck.Skip or unstuck.Failed instead"
         case _:
             text = f"{type(error).__name__}: {_text_of(error)}"
-    _log_exception(f"{run.kind} failed on {run.name!r}", error)
+    _log_exception("Item failed", error, kind=run.kind, name=run.name)
     where = protocol.fit_text("" if kind is None else _where(kind, error), protocol.MESSAGE_LIMIT // 2)
     message = protocol.fit_text(text, protocol.MESSAGE_LIMIT - len(where)) + where
     return protocol.ItemError(code="exception", message=message, transient=transient)
 
 
 def _where(kind: Kind, error: BaseException) -> str:
-    """The traceback in short: the last line of the kind's own file in it; the log has all of it."""
+    """Return the last line of the kind's own file in the traceback; the log has all of it."""
     code = getattr(inspect.unwrap(kind.work), "__code__", None)
     file = code.co_filename if code else None
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
@@ -300,7 +300,7 @@ def _where(kind: Kind, error: BaseException) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 (str() of a foreign exception is foreign code)
+    except Exception:  # noqa: BLE001 (str() of a foreign exception runs foreign code)
         return "(its message cannot be read)"
 
 
@@ -315,15 +315,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _set_up(memory_mib: int) -> None:
-    """Set limits, signals and streams as user code is to find them."""
+    """Set the limits, signals and streams that user code starts with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends its workers
     faulthandler.enable()  # a crash in C code leaves its traceback in the log
-    # A line reaches the log when it is printed, whatever its characters, even if the process is killed next.
+    # A line reaches the log as soon as it is printed, whatever its characters, even if the process is killed next.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     _limit(resource.RLIMIT_CORE, 0)
     if memory_mib > 0:
-        # DATA counts memory that is written to; AS also counts reserved and mapped addresses, of which libraries
-        # with threads take gigabytes that they never use.
+        # DATA counts memory that is written to. AS also counts reserved and mapped addresses, of which libraries
+        # with threads take gigabytes without using them.
         _limit(getattr(resource, "RLIMIT_DATA", resource.RLIMIT_AS), memory_mib * 1024 * 1024)
 
 
@@ -335,31 +335,32 @@ def _limit(what: int, amount: int) -> None:
 
 
 def _or_end(loop: Callable[[], object]) -> NoReturn:
-    """Run a loop without which the worker is of no use, and end the worker with it."""
+    """Run a loop that the worker cannot do without, and exit when it ends."""
     try:
         loop()
     except MemoryError:
-        # Nothing that needs memory, and no answer: the runner sees the exit code.
+        # Do nothing that needs memory; the exit code is the answer.
         os._exit(protocol.WORKER_OUT_OF_MEMORY)
     except msgspec.DecodeError as error:
-        _log_exception("a line from the runner is no message", error)
+        _log_exception("Line from the runner is not a message", error)
         os._exit(protocol.WORKER_MISUNDERSTOOD)
     except BaseException as error:  # noqa: BLE001 (it is logged, and the process ends)
-        _log_exception("the worker itself failed", error)
+        _log_exception("Worker failed outside of user code", error)
     _end()
 
 
 def _end() -> NoReturn:
-    """End now, with all that user code started in this process group."""
+    """Exit now, and kill everything that user code started in this process group."""
     if os.getpgrp() == os.getpid():  # else it was started by hand, and the group is a shell's
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
-def _log_exception(what: str, error: BaseException) -> None:
-    """To descriptor 2 and not to sys.stderr, which user code may have replaced or closed."""
+def _log_exception(what: str, error: BaseException, **details: object) -> None:
+    """Write to descriptor 2 and not to sys.stderr, which user code may have replaced or closed."""
     trace = "".join(traceback.format_exception(error))
-    text = f"unstuck worker {os.getpid()}: {what}\n{trace}"
+    pairs = "".join(f" {name}={value!r}" for name, value in details.items())
+    text = f"{what}: worker={os.getpid()}{pairs}\n{trace}"
     with contextlib.suppress(OSError):  # the log is no longer read
         os.write(2, text.encode("utf-8", "backslashreplace"))
 

@@ -1,12 +1,12 @@
 """Buffers the runner's commands and writes them in batches: ends at once, progress a little later.
 
-Decides: what is written together and when, and that nothing final is ever dropped.
 Must not know: why an item ended, or what a command does to a job.
-Read on: registry.py (leases are kept until their end is written), store/writer.py (the other side).
+See also: registry.py (leases are kept until their end is written), store/writer.py (the other side).
 
-An end asks for a write at once and takes along all progress that waits; progress alone waits up to `hold_s`, and
-only the newest of each item is written. While one write is under way, and for a moment after it, the next one
-gathers, so a thousand short items cost few writes. A write that fails is tried again until it succeeds.
+An end triggers a write at once and takes along all pending progress. Progress alone waits up to `hold_s`, and only
+the newest report of each item is written. While a write is in progress, and for a moment after it, the next batch
+collects, so a thousand short items cost few writes. A failed write is repeated until it succeeds; nothing final is
+ever dropped.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from unstuck.store.protocol import WorkQueue
 
 log = logging.getLogger("unstuck.runner")
 
-#: Between two writes while much happens: a commit that carries ten times as many ends costs hardly more (seconds).
+#: Pause between two writes under load: a commit with ten times as many ends costs hardly more (seconds).
 REST_S = 0.02
-#: Waits between attempts while the store fails (seconds); the last one stays.
+#: Pauses between attempts while the store fails (seconds); the last one repeats.
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class WriteBuffer:
-    """`run()` writes until cancelled; then `flush()` writes what is left."""
+    """Collects commands: `run()` writes them until cancelled, then `flush()` writes the rest."""
 
     def __init__(self, store: WorkQueue, items: ItemRegistry, hold_s: float) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class WriteBuffer:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, end: Finish | Release) -> None:
-        """Write this with the next batch; the batch is not delayed if no other item is held."""
+        """Write this command with the next batch, and without delay if no other item is held."""
         self._progress.pop((end.job_id, end.index), None)
         self._ends.append(end)
         self._items.retire(end)
@@ -66,7 +66,7 @@ class WriteBuffer:
             self._timer = asyncio.get_running_loop().call_later(self._hold_s, self._progress_due)
 
     async def wait_written(self) -> None:
-        """Wait until all that was added so far is in the store, or refused by it."""
+        """Wait until everything added so far is in the store, or was refused by it."""
         awaited = self._rounds_begun + 1
         self._due.set()
         self._urgent.set()
@@ -74,7 +74,7 @@ class WriteBuffer:
             await self._round_over.wait()
 
     async def run(self) -> None:
-        self._due.set()  # what a write that broke has left is written first
+        self._due.set()  # first write what an earlier run that failed has left
         while True:
             await self._due.wait()
             self._due.clear()
@@ -84,14 +84,14 @@ class WriteBuffer:
             self._rounds_done = self._rounds_begun
             self._round_over.set()
             self._round_over.clear()
-            # Python 3.11's wait_for can lose a cancel that meets the wake, anyio before 4.16 one that meets the
-            # timeout; then the runner would never stop.
+            # Python 3.11's wait_for can lose a cancellation that coincides with the wake-up, and anyio before 4.16
+            # one that coincides with the timeout; then the runner would never stop.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REST_S):
                     await self._urgent.wait()
 
     async def flush(self) -> None:
-        """Write what is left, once. Raises StoreUnavailable if that fails (the next start rescues the items)."""
+        """Write the rest, once. Raises StoreUnavailable if that fails; the next start then recovers the items."""
         self._gather()
         await self._store.apply(self._unwritten)
 
@@ -119,6 +119,16 @@ class WriteBuffer:
                 continue
             for command, outcome in zip(self._unwritten, outcomes, strict=True):
                 if isinstance(outcome, UnstuckError):
-                    log.info("%s dropped: %s", type(command).__name__, outcome)
+                    _log_refused(command, outcome)
             self._items.forget(command for command in self._unwritten if not isinstance(command, Report))
             self._unwritten = []
+
+
+def _log_refused(command: Finish | Release | Report, refusal: UnstuckError) -> None:
+    log.info(
+        "Command was refused by the store and dropped: command=%s job=%s item=%d reason=%s",
+        type(command).__name__,
+        command.job_id,
+        command.index,
+        refusal.code,
+    )

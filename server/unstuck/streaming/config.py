@@ -1,7 +1,7 @@
-"""The hub's configuration and its counters: plain figures.
+"""Holds the hub's configuration and its counters: plain numbers.
 
-Must not know: what the figures mean for a viewer. Read on in hub.py and heartbeat.py; the settings are in
-settings.py.
+Must not know: what the numbers mean for a viewer.
+See also: hub.py and heartbeat.py (where they are used), settings.py (what each setting means).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StreamStats:
     """Counts since the start, for operators."""
 
     opened: int = 0
-    refused: int = 0  # streams, for want of room
+    refused: int = 0  # streams, for lack of room
     broadcasts: int = 0
     broadcast_retries: int = 0
     broadcast_failures: int = 0

@@ -1,17 +1,18 @@
-"""Writes events to thousands of viewers without a task for each, if our own server serves.
+"""Writes events to thousands of viewers without a task for each, when our own server serves them.
 
-One flush per loop iteration writes to the viewers with something pending. Nearly always nothing waits in the
-connection's buffer: then the chunk of HTTP/1.1 that all viewers of a change share goes straight to the transport.
-Else uvicorn's `send` is called, which knows whether there is room: its coroutine is stepped once, and only a
-viewer whose buffer is full gets a task, which waits as long as a reader may stall. Measured with 1,000 viewers,
-alternating, CPU seconds for 100,000 deliveries: a step of `send` for each 1.7 to 1.9, this 1.1 to 1.3.
+Must not know: jobs, or what the bytes say.
+See also: viewer.py (what is pending), serve.py (the connection).
 
-This rests on four facts: `send` uses no cancel scopes (uvicorn's does not; a host app's middleware may, so there
-sse-starlette writes, see api/events.py); another task may finish its coroutine; aborting the transport ends the
-request; and a response without a length is sent in chunks, of which uvicorn keeps no account. serve.py puts a
-Connection into the scope only where they hold, and checks the last one when the server starts.
+One flush per loop iteration writes to the viewers with something pending. Nearly always the connection's buffer is
+empty: then the HTTP/1.1 chunk that all viewers of a change share goes straight to the transport. Otherwise
+uvicorn's `send` is called, which knows whether there is room: its coroutine is stepped once, and only a viewer
+whose buffer is full gets a task, which waits as long as a reader may stall. Measured with 1,000 viewers,
+alternating, in CPU seconds for 100,000 deliveries: one step of `send` for each took 1.7 to 1.9, this 1.1 to 1.3.
 
-Must not know: jobs, or what the bytes say. Read on in viewer.py (what is pending) and serve.py (the connection).
+This rests on four facts. `send` uses no cancel scopes (uvicorn's does not; a host app's middleware may, so there
+sse-starlette writes, see api/events.py). Another task may finish its coroutine. Aborting the transport ends the
+request. A response without a length is sent in chunks, which uvicorn does not count. serve.py puts a Connection
+into the scope only where these facts hold, and checks the last one when the server starts.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from unstuck.streaming.viewer import Viewer
 
 log = logging.getLogger("unstuck.streams")
 
-#: Writes in one loop iteration, about 10 ms of it.
+#: Writes in one loop iteration: about 10 ms.
 WRITES_AT_ONCE = 400
-#: Bytes of a stream that wait in our memory for a stalled reader, besides what the kernel holds.
+#: Bytes of a stream held in our memory for a stalled reader, in addition to the kernel's buffer.
 BACKLOG_BYTES = 8 * 1024
 HEADERS = {
     "Cache-Control": "no-store, no-transform",
@@ -45,15 +46,18 @@ HEADERS = {
 
 @dataclass(slots=True)
 class Connection:
-    """A connection as uvicorn has it: its own `send`, and the transport below. `serve_until_disconnect` runs after
-    the app's whole stack of middleware has returned: a dozen frames less for each viewer, which is 6 KiB."""
+    """A connection as uvicorn has it: its own `send`, and the transport below.
+
+    `serve_until_disconnect` runs after the app's whole middleware stack has returned: this saves a dozen frames,
+    or 6 KiB, for each viewer.
+    """
 
     send: Send
     transport: asyncio.Transport
     serve_until_disconnect: Callable[[Receive], Awaitable[None]] | None = None
 
 
-#: Where serve.py puts the Connection in the scope.
+#: The key in the scope under which serve.py puts the Connection.
 CONNECTION_KEY = "unstuck.connection"
 
 
@@ -74,8 +78,10 @@ class FlushQueue:
                 self._schedule()
 
     def chunk(self, data: bytes) -> bytes:
-        """Frame bytes as a chunk of HTTP/1.1. The viewers of a change come one after the other with the same
-        object, so the chunk is made once for them."""
+        """Frame bytes as a chunk of HTTP/1.1.
+
+        The viewers of a change come one after the other with the same object, so their chunk is made only once.
+        """
         if data is not self._data:
             self._data, self._chunk = data, b"%x\r\n%b\r\n" % (len(data), data)
         return self._chunk
@@ -99,12 +105,12 @@ class FlushQueue:
 
 
 def _write(chunks: Iterable[tuple[asyncio.Transport, bytes]]) -> None:
-    """Write all chunks in a loop of its own: each write sweeps the caches of what it takes to get there."""
+    """Write all chunks in a separate loop, since each write evicts from the CPU's caches what makes a chunk."""
     for transport, chunk in chunks:
         try:
             transport.write(chunk)
         except Exception:
-            log.exception("a stream broke while it was written to")
+            log.exception("Write to a stream failed, its connection was closed")
             transport.abort()
 
 
@@ -128,13 +134,16 @@ class DirectWriter:
         viewer.on_ready = partial(flush.add, self)
 
     def push(self) -> None:
-        """Write what is pending, at once."""
+        """Write what is pending now."""
         if chunk := self.next_chunk():
             _write([(self.transport, chunk)])
 
     def next_chunk(self) -> bytes:
-        """Take what is pending as a chunk to write. Empty if uvicorn's `send` takes it, or is still busy with the
-        last: what gathers meanwhile goes with the next one."""
+        """Take out what is pending, as a chunk to write.
+
+        The chunk is empty if uvicorn's `send` writes instead, or is still busy: what collects meanwhile goes with
+        the next chunk.
+        """
         if self._rest is not None or self._over:
             return b""
         data = self._viewer.take()
@@ -152,7 +161,7 @@ class DirectWriter:
         except StopIteration:
             return
         except Exception:
-            log.exception("a stream broke while it was sent to")
+            log.exception("Send to a stream failed, its connection was closed")
             self.transport.abort()
             return
         self._rest = asyncio.create_task(self._finish(sending, waits_for))
@@ -162,7 +171,7 @@ class DirectWriter:
             async with asyncio.timeout(self._limit_s):
                 await _SteppedSend(sending, waits_for)
         except TimeoutError:
-            log.info("a reader that had not read for %g s was disconnected", self._limit_s)
+            log.info("Viewer stopped reading and was disconnected: after_s=%g", self._limit_s)
             self._over = True
             self.transport.abort()
         finally:
@@ -170,7 +179,7 @@ class DirectWriter:
         self.push()
 
     async def serve_until_disconnect(self, receive: Receive) -> None:
-        """Serve the stream until the client disconnects or all was sent."""
+        """Serve the stream until the client disconnects or everything was sent."""
         try:
             self.push()
             while (await receive())["type"] != "http.disconnect":
@@ -185,7 +194,7 @@ class DirectWriter:
 
 
 class _SteppedSend:
-    """Awaits a coroutine that was stepped once before: waits for what that step yielded, then goes on."""
+    """Awaits a coroutine that was stepped once before: waits for what that step yielded, then continues."""
 
     def __init__(self, stepped: Coroutine[Any, Any, None], waits_for: Any) -> None:
         self._stepped = stepped
@@ -197,7 +206,7 @@ class _SteppedSend:
             thrown: BaseException | None = None
             try:
                 yield waits_for
-            except BaseException as error:  # noqa: BLE001 – a cancel too is the coroutine's to handle
+            except BaseException as error:  # noqa: BLE001 – the coroutine handles cancellation too
                 thrown = error
             try:
                 waits_for = self._stepped.send(None) if thrown is None else self._stepped.throw(thrown)
@@ -206,11 +215,11 @@ class _SteppedSend:
 
 
 class DirectResponse(Response):
-    """The response that is a stream: opens it, and leaves the rest to a DirectWriter."""
+    """A stream as a response: sends its start, and leaves the rest to a DirectWriter."""
 
     def __init__(self, viewer: Viewer, opening: bytes, hub: Hub, flush: FlushQueue, limit_s: float) -> None:
-        # If a page gives up a response between its head and its body, Chromium reads on for 5 s on a connection
-        # that may be reused; so this one may not.
+        # If a page abandons a response between its head and its body, Chromium keeps reading for 5 s from a
+        # connection that it may reuse. It may not reuse this one.
         super().__init__(headers={**HEADERS, "Connection": "close"})
         del self.headers["content-length"]
         self._viewer, self._opening, self._hub, self._flush, self._limit_s = viewer, opening, hub, flush, limit_s
@@ -220,7 +229,7 @@ class DirectResponse(Response):
         connection.transport.set_write_buffer_limits(BACKLOG_BYTES)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            # With the first event, if it is there: one send less for each of thousands that connect together.
+            # With the first event, if it is there: one send fewer for each of thousands that connect together.
             first_event = b"" if self._viewer.ended else self._viewer.take()
             await send({"type": "http.response.body", "body": self._opening + first_event, "more_body": True})
         except BaseException:

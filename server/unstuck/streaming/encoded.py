@@ -1,7 +1,7 @@
-"""One change of one job as bytes, encoded once and shared by all its viewers.
+"""Encodes one change of one job, once for all its viewers. Pure.
 
-Pure. Must not know: which viewer is sent which of the bytes (viewer.py decides that).
-Read on in jobs/snapshot.py (what the job object says) and sse.py (how an event is written).
+Must not know: which viewer is sent which of the bytes; viewer.py decides that.
+See also: jobs/snapshot.py (what the job object says), sse.py (how an event is written).
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from unstuck.jobs.job import Item
 from unstuck.jobs.snapshot import Snapshot, public, public_item
 from unstuck.streaming import sse
 
-#: Items in one `items` event; a viewer that missed more fetches them.
+#: Most items in one `items` event; a viewer that missed more fetches them.
 ITEMS_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedChange:
-    """`job` is the job's event with an id (its seq), `without_id` the same without, since an id means nothing on a
-    stream of several jobs; `with_items` are these two behind the items that changed after the seq `since`."""
+    """One change of a job, in every form that a viewer may be sent.
+
+    `job` is the job's event with an id (its seq), `without_id` the same without one, since an id means nothing on
+    a stream of several jobs. `with_items` holds these two, each after the items that changed since the seq
+    `since`.
+    """
 
     job_id: str
     seq: int
@@ -31,15 +35,18 @@ class EncodedChange:
     with_items: tuple[bytes, bytes]
 
     def missed(self) -> bytes:
-        """The event that tells a viewer which missed items before `since` to fetch them."""
+        """Return the event that makes a viewer fetch the items that it missed before `since`."""
         return sse.items(self.job_id, self.seq, [], more=True)
 
 
 def encode_change(
     snapshot: Snapshot, changed: Sequence[Item], since: int, now: float, base: str, keep_s: float | None
 ) -> EncodedChange:
-    """Encode a snapshot and the items that `changed` after the seq `since`; one item more than ITEMS_SHOWN says
-    that there are others. `now`, `base` and `keep_s` as for `snapshot.public`."""
+    """Encode a snapshot and the items that `changed` after the seq `since`.
+
+    One item more than ITEMS_SHOWN means that there are others. `now`, `base` and `keep_s` are as for
+    `snapshot.public`.
+    """
     job = snapshot.job
     named = sse.event("job", public(snapshot, now, base, keep_s), job.seq)
     without_id = named[named.index(b"\n") + 1 :]

@@ -1,10 +1,11 @@
-"""Sends heartbeats: which seqs a stream should hold by now, and when the next heartbeat comes.
+"""Sends heartbeats, which say what seqs a stream should have by now and when the next heartbeat comes.
 
-With each goes a comparison of all viewers with the store, in one query, so nothing that broke on the way from a
-commit to a viewer outlives it. Streams of active jobs get more heartbeats, so that a stream that dies meanwhile is
-doubted sooner; streams that have lived long enough are sent away.
+Must not know: how a viewer that is behind is served.
+See also: hub.py (broadcasts), PROTOCOL.md section 4.
 
-Must not know: how a viewer that is behind is served. Read on in hub.py (broadcasts), PROTOCOL.md section 4.
+Each heartbeat compares its viewers with the store, in one query, and so repairs whatever was lost between a commit
+and a viewer. Streams of active jobs get more heartbeats, so that a dead one is suspected sooner. Streams that have
+reached their maximum age are sent away.
 """
 
 from __future__ import annotations
@@ -23,21 +24,24 @@ from unstuck.streaming.watched_job import WatchedJob
 
 log = logging.getLogger("unstuck.hub")
 
-#: A stream of all jobs starts with those that ended at most this many seconds ago, and drops them after that.
+#: A stream of all jobs starts with those that ended at most this long ago, and drops them after that (seconds).
 FINISHED_WITHIN_S = 60.0
-#: How long a heartbeat waits for the store before it goes out without it (seconds).
+#: How long a heartbeat waits for the store before it is sent without seqs (seconds).
 COMPARE_S = 1.0
-#: Heartbeats that a stream of active jobs gets in the time in which the others get one.
+#: Heartbeats on a stream of active jobs for each one on other streams.
 TICKS = 3
 #: Viewers that join within this time share their first heartbeat (seconds).
 TOGETHER_S = 0.2
-#: A commit is a moment ahead of its `on_commit`: viewers that are behind are looked at again after this (seconds).
+#: A commit is a moment ahead of its `on_commit`: viewers that are behind are checked again after this (seconds).
 ON_COMMIT_S = 0.05
 
 
 class Heartbeat:
-    """Two loops: `tick_periodically` and `greet_new_viewers`. `resend` is called with each job that has viewers
-    which are behind, `send_away` with each viewer that should come back on a fresh stream, and the reason."""
+    """The heartbeats of all streams, sent by two loops: `tick_periodically` and `greet_new_viewers`.
+
+    `resend` is called with each job that has viewers which are behind, and `send_away` with each viewer that
+    should open a new stream, and the reason.
+    """
 
     def __init__(
         self,
@@ -62,25 +66,25 @@ class Heartbeat:
         self._due: float | None = None  # when it comes (the loop's clock)
 
     def viewers_began(self) -> None:
-        """Note that viewers may have been handed their first state."""
+        """Note that viewers may have been sent their first state."""
         if self._registry.new:
             self._some_began.set()
 
     async def greet_new_viewers(self) -> None:
         """Tell new viewers at once when to expect the next heartbeat; those that join together share one query."""
-        self.viewers_began()  # a greeting that broke is made up for
+        self.viewers_began()  # make up for a greeting that failed
         while True:
             await self._some_began.wait()
             await asyncio.sleep(TOGETHER_S)
             self._some_began.clear()
-            await self._first_heartbeat()  # a call of its own: locals here would keep viewers that have left
+            await self._first_heartbeat()  # a separate call: locals here would keep viewers that have left
 
     async def _first_heartbeat(self) -> None:
         if viewers := [viewer for viewer in self._registry.new if viewer.has_begun and not viewer.ended]:
             await self.send(asyncio.get_running_loop().time(), viewers)
 
     async def tick_periodically(self) -> None:
-        """Tick until cancelled. A tick that broke is still due when this is started again."""
+        """Tick until cancelled. A tick that failed is still due when the supervisor restarts this loop."""
         loop = asyncio.get_running_loop()
         step_s = self._config.heartbeat_s / TICKS
         if self._due is None:
@@ -92,7 +96,7 @@ class Heartbeat:
             self._due = max(self._due + step_s, loop.time())
 
     async def tick(self, number: int, now: float) -> None:
-        """Send the heartbeat of this tick: to streams of active jobs; each TICKS-th goes to all streams."""
+        """Send the heartbeat of this tick: to streams of active jobs, and on every TICKS-th tick to all."""
         if number % TICKS == 0:
             await self.send(now)
             return
@@ -109,7 +113,7 @@ class Heartbeat:
         return {job_id for job_id, job in self._registry.jobs.items() if job.active(now)}
 
     async def send(self, now: float, viewers: Collection[Viewer] | None = None) -> None:
-        """Send one heartbeat to these viewers (None: all), and away those that have lived long enough."""
+        """Send one heartbeat to these viewers (None: all), and send away those that have reached their age."""
         viewers = tuple(self._registry.viewers) if viewers is None else viewers
         seqs = await self.compare(now, set[str]().union(*(viewer.subscriptions for viewer in viewers)))
         active = self._active_jobs(now)
@@ -117,7 +121,7 @@ class Heartbeat:
         for viewer in viewers:
             self._registry.new.discard(viewer)
             if now >= viewer.leave_at:
-                self._send_away(viewer, "this stream is old enough; a fresh one is better")
+                self._send_away(viewer, "this stream has reached its maximum age")
                 continue
             if viewer in self._registry.of_all_jobs:
                 self._forget_ended(viewer, now)
@@ -130,7 +134,7 @@ class Heartbeat:
     def _heartbeat_for(
         self, job_ids: Collection[str], active: set[str], seqs: Mapping[str, int]
     ) -> tuple[bool, bytes]:
-        """The heartbeat for a stream of these jobs, and whether it promises the next one soon."""
+        """Return the heartbeat for a stream of these jobs, and whether it promises the next one soon."""
         soon = not active.isdisjoint(job_ids)
         next_s = self._config.heartbeat_s / (TICKS if soon else 1)
         return soon, sse.heartbeat(
@@ -140,14 +144,17 @@ class Heartbeat:
     async def compare(self, now: float, job_ids: Collection[str]) -> dict[str, int]:
         """Compare what the viewers of these jobs were sent with the store, and resend what is missing.
 
-        Returns the seqs of these jobs; none if the store does not answer. A heartbeat that names a seq confirms
-        it, and its clients then have no reason to poll.
+        Return the seqs of these jobs, or none if the store does not answer. A heartbeat that names a seq confirms
+        it, so its clients have no reason to poll.
         """
         try:
             async with asyncio.timeout(COMPARE_S):
                 seqs = await self._store.seqs(list(job_ids))
         except (StoreUnavailable, TimeoutError) as error:
-            log.error("viewers could not be compared with the store: %s", str(error) or "no answer in time")
+            log.error(
+                "Viewers could not be compared with the store, the next heartbeat tries again: error=%s",
+                str(error) or "no answer in time",
+            )
             return {}
         jobs = [self._registry.jobs[job_id] for job_id in job_ids if job_id in self._registry.jobs]
         if any(self._behind(job, seqs) for job in jobs):
@@ -158,15 +165,15 @@ class Heartbeat:
             elif behind := self._behind(job, seqs):
                 self._stats.rescues += behind
                 job.changed_at = now
-                log.warning("%d viewers of job %s lacked its newest state", behind, job.job_id)
+                log.warning("Viewers were behind, sending the newest state: job=%s viewers=%d", job.job_id, behind)
                 self._resend(job)
         return seqs
 
     def _behind(self, job: WatchedJob, seqs: Mapping[str, int]) -> int:
-        """Count the viewers that were not sent the newest seq and will not be without help."""
+        """Count the viewers that were not sent the newest seq, and would not be without help."""
         if job.busy:
             return 0
-        newest = seqs.get(job.job_id, 0)  # 0: there is no such job, and no viewer was shown it
+        newest = seqs.get(job.job_id, 0)  # 0: there is no such job, and no viewer was sent one
         return sum(
             not subscription.viewer.ended and subscription.newest_seq != newest
             for subscription in job.subscriptions

@@ -1,15 +1,16 @@
-"""Brings each job's newest state to all viewers that watch it.
+"""Broadcasts each job's newest state to all viewers that watch it.
+
+Must not know: HTTP; to the hub a viewer is an async iterator of bytes.
+See also: watched_job.py (what a job waits for), viewer.py (what one viewer is sent), heartbeat.py (what is due by
+time), direct.py (how it gets onto the wire).
 
 A change marks the job dirty. `interval_s` after its last event it is queued; each loop iteration serves up to
-AT_ONCE jobs of the queue. What is in the store's memory is broadcast on the spot; else one task reads the store,
-again if that fails, and the job is queued once more with what was read. What a job waits for is watched_job.py's.
-A viewer is registered before its snapshot is read, so no change can be missed in between.
+AT_ONCE jobs of the queue. What is in the store's memory is broadcast on the spot. Otherwise one task reads the
+store, again if that fails, and the job is queued once more with what was read. A viewer is registered before its
+snapshot is read, so no change can be missed in between.
 
-A viewer that reads slowly costs no memory and gets no backlog: what was not sent yet is replaced by what is newer.
-The final state is never replaced, for nothing follows it.
-
-Must not know: HTTP; to the hub a viewer is an async iterator of bytes. Read on in viewer.py (what one viewer is
-sent), heartbeat.py (what passes with time), direct.py (how it gets onto the wire).
+A viewer that reads slowly costs no memory and has no backlog: what was not sent yet is replaced by what is newer.
+The final state is never replaced, since nothing follows it.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from unstuck.streaming.watched_job import CLOSED, IDLE, SCHEDULED, Loaded, Recip
 
 log = logging.getLogger("unstuck.hub")
 
-#: Viewers that join within this time share one look: a storm of them costs a hundred looks a second.
+#: Viewers that join within this time are served together (seconds): a storm of them costs a hundred broadcasts a
+#: second.
 GATHER_S = 0.01
-#: Clients that are sent away come back spread over this time (milliseconds).
+#: Clients that are sent away reconnect after a random time in this range (milliseconds).
 RETURN_MS = (500, 3_000)
-#: Jobs served in one loop iteration, a few milliseconds of it: 500 at once kept the loop busy for 150 ms.
+#: Jobs served in one loop iteration, which takes a few milliseconds: 500 kept the loop busy for 150 ms.
 AT_ONCE = 32
 
 
@@ -64,7 +66,7 @@ class Hub:
         self._registry = Registry()
         self._queue: deque[WatchedJob] = deque()
         self._flush_scheduled = False
-        self._loop = asyncio.get_running_loop()  # kept: to ask for it is a system call each time
+        self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call
         self.heartbeat = Heartbeat(
             store, config, clock, self.stats, self._registry, resend=self._resend, send_away=self._send_away
         )
@@ -85,12 +87,19 @@ class Hub:
     async def join(
         self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
     ) -> Viewer:
-        """Add a viewer of these jobs, or of all live ones (None), until `leave`. With `ends` it ends with its
-        one job. Raises StreamsFull if there are as many as allowed; for all live jobs StoreUnavailable too."""
+        """Add a viewer of these jobs, or of all live ones (None), until `leave`.
+
+        With `ends` the stream ends when its one job does. Raises StreamsFull if the limit is reached, and for all
+        live jobs also StoreUnavailable.
+        """
         if self._most is not None and self.streams >= self._most:
             self.stats.refused += 1
             if self.stats.refused == 1:
-                log.warning("%d streams are open, and there is no room for more; refused clients poll", self._most)
+                log.warning(
+                    "Limit on streams is reached, refused clients poll instead; raise it, or the limit on open "
+                    "files: setting=max_streams limit=%d",
+                    self._most,
+                )
             raise StreamsFull(self._most)
         life = self._config.stream_life_s * random.uniform(0.75, 0.95)  # noqa: S311 – spreads, hides nothing
         viewer = Viewer(
@@ -104,7 +113,7 @@ class Hub:
         self._registry.new.add(viewer)
         try:
             if job_ids is None:
-                # Registered for new jobs before the present ones are listed, so none is missed in between.
+                # Registered for new jobs before the existing ones are listed, so none is missed in between.
                 self._registry.of_all_jobs.add(viewer)
                 job_ids = await self._store.live_ids(FINISHED_WITHIN_S)
             for job_id in job_ids:
@@ -122,13 +131,13 @@ class Hub:
         self._schedule(job)
 
     def leave(self, viewer: Viewer) -> None:
-        """Remove a viewer, whose stream has ended."""
+        """Remove a viewer whose stream has ended."""
         self._registry.remove(viewer)
 
     # -- a change comes in
 
     def on_commit(self, changed: Mapping[str, Job | None]) -> None:
-        """Bring these changes, which the store has committed, to the viewers of their jobs."""
+        """Broadcast these changes, which the store has committed, to the viewers of their jobs."""
         now = self._loop.time()
         for job_id, change in changed.items():
             job = self._registry.jobs.get(job_id)
@@ -141,14 +150,14 @@ class Hub:
                     self._join(viewer, job_id)
 
     def _resend(self, job: WatchedJob) -> None:
-        """Some viewers of this job are behind."""
+        """Broadcast the newest state of this job again, since some viewers are behind."""
         job.mark(urgent=True)
         self._schedule(job)
 
     def _schedule(self, job: WatchedJob) -> None:
-        """Queue a job that is dirty: now, or as soon as its interval is over."""
+        """Queue a dirty job: now, or as soon as its interval has passed."""
         if job.phase is not IDLE and job.phase is not SCHEDULED:
-            return  # it is looked at soon, and again if the store has been asked already
+            return  # it is served soon, and once more if the store has been asked already
         pause_s = 0.0 if job.urgent else self._config.interval_s
         due = job.broadcast_at + (min(pause_s, GATHER_S) if job.newcomers else pause_s)
         if due <= self._loop.time():
@@ -174,7 +183,7 @@ class Hub:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Serve the first jobs of the queue; the others have their turn in the next loop iterations."""
+        """Serve the first jobs of the queue, and leave the others to the next loop iterations."""
         self._flush_scheduled = False
         for _ in range(min(len(self._queue), AT_ONCE)):
             job = self._queue.popleft()
@@ -184,7 +193,7 @@ class Hub:
             self._schedule_flush()
 
     def _serve(self, job: WatchedJob) -> None:
-        """Broadcast what was read, or what is in the store's memory; else start to read."""
+        """Broadcast what was read, or what is in the store's memory; otherwise start to read."""
         loaded = job.loaded
         try:
             if loaded is None:
@@ -198,13 +207,13 @@ class Hub:
                     self._broadcast_gone(job)
                     return
                 self._broadcast(job, snapshot, items, recipients)
-        except Exception:  # noqa: BLE001 – logged; whatever broke, the viewers wait for the newest state
+        except Exception:  # noqa: BLE001 – logged; whatever failed, the viewers wait for the newest state
             self._failed(job)
         else:
             self._finish(job)
 
     def _finish(self, job: WatchedJob) -> None:
-        """Look again at once if the job changed meanwhile; else wait for its next change."""
+        """Schedule the job again if it changed meanwhile; otherwise wait for its next change."""
         job.rest()
         if job.dirty:
             self._schedule(job)
@@ -251,7 +260,7 @@ class Hub:
         """Try again after a pause, or give up: the next heartbeat finds the viewers that are behind."""
         job.failures += 1
         attempts = self._config.broadcast_attempts
-        log.exception("broadcast of job %s failed (attempt %d of %d)", job.job_id, job.failures, attempts)
+        log.exception("Broadcast failed: job=%s attempt=%d attempts=%d", job.job_id, job.failures, attempts)
         self.stats.broadcast_retries += 1
         job.to_all = True  # which viewers were left out is not known
         if job.failures < attempts:
@@ -260,7 +269,7 @@ class Hub:
             self.stats.broadcast_failures += 1
             self._finish(job)
 
-    # -- the viewers are handed the change
+    # -- the viewers are sent the change
 
     def _broadcast(
         self, job: WatchedJob, snapshot: Snapshot, items: Sequence[Item], recipients: Recipients
@@ -281,10 +290,10 @@ class Hub:
     def _recipients(self, job: WatchedJob, newest: Job, asked_for: Recipients) -> Collection[Subscription]:
         newcomers, to_all = asked_for
         if not to_all and newest.seq <= job.seq:
-            # Else all 5,000 that join together would be gone through for each of them: half of what that cost.
+            # Otherwise each of 5,000 viewers that join together would go through all of them: half of the cost.
             return job.subscriptions.intersection(newcomers)
         if job.newcomers:
-            # Viewers that joined during the read have a look of their own: this may be older than what they hold.
+            # Viewers that joined during the read are served separately: this may be older than what they have.
             return job.subscriptions.difference(job.newcomers)
         return job.subscriptions
 
@@ -297,7 +306,7 @@ class Hub:
     # -- the server stops
 
     def announce_leaving(self, reason: str) -> None:
-        """Send all viewers away, those that still come too, because the server stops."""
+        """Send away all viewers, and those that still come, because the server is stopping."""
         self.leaving = reason
         for viewer in tuple(self._registry.viewers):
             self._send_away(viewer, reason)
@@ -306,7 +315,7 @@ class Hub:
         viewer.end(sse.leaving(reason, random.randint(*RETURN_MS)))  # noqa: S311
 
     async def close(self) -> None:
-        """Ask the store for nothing more, since it is about to close."""
+        """End all reads, since the store is about to close."""
         tasks = [job.task for job in self._registry.jobs.values() if job.task is not None]
         for job in self._registry.jobs.values():
             job.close()

@@ -1,7 +1,7 @@
-"""Holds the viewers, the jobs that they watch, and the subscriptions that join the two.
+"""Holds the viewers, the jobs that they watch, and the subscriptions between them.
 
-Plain state: decides nothing. Must not know: what is sent, and when.
-Read on in watched_job.py (what one job waits for), hub.py (broadcasts), heartbeat.py (what passes with time).
+Must not know: what is sent, or when. It is plain state and decides nothing.
+See also: watched_job.py (what one job waits for), hub.py (broadcasts), heartbeat.py (what is due by time).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from unstuck.streaming.watched_job import WatchedJob
 
 
 class Registry:
-    """All viewers, those of all jobs, those without a heartbeat yet (`new`), and all watched jobs."""
+    """All viewers, those that watch all jobs, those without a heartbeat so far (`new`), and all watched jobs."""
 
     __slots__ = ("jobs", "new", "of_all_jobs", "viewers")
 
@@ -22,7 +22,7 @@ class Registry:
         self.jobs: dict[str, WatchedJob] = {}
 
     def subscribe(self, viewer: Viewer, job_id: str, now: float) -> tuple[WatchedJob, Subscription]:
-        """Subscribe the viewer to this job, which is watched from now on if it was not before."""
+        """Subscribe the viewer to this job, and watch the job from now on."""
         job = self.jobs.get(job_id)
         if job is None:
             job = self.jobs[job_id] = WatchedJob(job_id, now)
@@ -32,7 +32,7 @@ class Registry:
         return job, subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription; a job whose last it was is no longer watched."""
+        """End a subscription, and stop watching the job if that was its last one."""
         job = self.jobs.get(subscription.job_id)
         if job is None or subscription not in job.subscriptions:
             return
@@ -42,17 +42,17 @@ class Registry:
             self.forget(job)
 
     def forget(self, job: WatchedJob) -> None:
-        """Watch this job no longer."""
+        """Stop watching this job."""
         job.subscriptions.clear()
         job.close()
         del self.jobs[job.job_id]
 
     def remove(self, viewer: Viewer) -> None:
-        """Forget a viewer that left."""
+        """Forget a viewer that has left."""
         for viewers in (self.viewers, self.of_all_jobs, self.new):
             viewers.discard(viewer)
         for subscription in viewer.subscriptions.values():
             self.unsubscribe(subscription)
-        # A viewer and its subscriptions refer to each other: in a cycle they would wait for the collector.
+        # A viewer and its subscriptions refer to each other: the cycle would keep them until a garbage collection.
         viewer.subscriptions.clear()
         viewer.waiting.clear()

@@ -1,8 +1,10 @@
-"""Encodes jobs, items, heartbeats and farewells as Server-Sent Events.
+"""Encodes jobs, items, heartbeats and farewells as Server-Sent Events. Pure.
 
-Pure. Text is ASCII-escaped JSON on one `data:` line, so that no line separator, not even U+2028, can be taken for
-the end of a line. Must not know: which viewer is sent what. Read on in encoded.py (a change, encoded once for all
-its viewers) and PROTOCOL.md section 4 (the events' names and fields).
+Must not know: which viewer is sent what.
+See also: encoded.py (a change, encoded once for all its viewers), PROTOCOL.md section 4 (the events' fields).
+
+Text is ASCII-escaped JSON on one `data:` line, so that no line separator, not even U+2028, can be mistaken for the
+end of a line.
 """
 
 from __future__ import annotations
@@ -36,27 +38,27 @@ def _json(data: wire.Answer) -> bytes:
 
 
 def opening(comment: str, retry_ms: int) -> bytes:
-    """The first bytes of a stream: the delay before a reconnect, and a comment for people who read along."""
+    """Encode the start of a stream: the delay before a reconnect, and a comment for people who read along."""
     lines = "".join(f": {line}\n" for line in comment.splitlines())
     return f"retry: {retry_ms}\n{lines}\n".encode("ascii")
 
 
 def heartbeat(now: float, seqs: Mapping[str, int], next_s: float) -> bytes:
-    """The seq of every job on the stream; the next heartbeat comes after `next_s` at the latest."""
+    """Encode a heartbeat with the seq of every job on the stream; the next one comes within `next_s` seconds."""
     beat = wire.HeartbeatEvent(server_time=rfc3339(now), jobs=dict(seqs), next_s=round(next_s, 3))
     return event("heartbeat", beat)
 
 
 def leaving(reason: str, retry_ms: int) -> bytes:
-    """The server closes this stream on purpose; the client comes back after `retry_ms`."""
+    """Encode that the server closes this stream on purpose; the client reconnects after `retry_ms`."""
     return event("leaving", wire.LeavingEvent(reason=reason, retry_ms=retry_ms))
 
 
 def gone(job_id: str, code: str = "job_not_found") -> bytes:
-    """The job does not exist (any more)."""
+    """Encode that the job does not exist (any more)."""
     return event("gone", wire.GoneEvent(job_id=job_id, code=code))
 
 
 def items(job_id: str, seq: int, changed: Sequence[wire.Item], *, more: bool) -> bytes:
-    """Items that changed; with `more` there are others, to be fetched from `/items?after_seq=…`."""
+    """Encode items that changed; with `more` there are others, to be fetched from `/items?after_seq=…`."""
     return event("items", wire.ItemsEvent(job_id=job_id, seq=seq, items=list(changed), more=more))

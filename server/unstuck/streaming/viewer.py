@@ -1,11 +1,11 @@
-"""One open stream as the hub sees it: a subscription to each of its jobs, and what it is sent next.
+"""Holds one open stream as the hub sees it: a subscription to each of its jobs, and what it is sent next.
 
-The hub puts in; the response takes out, when `on_ready` is called or by iterating. A state that was put in and not
-taken out yet is replaced by a newer one, so a viewer's memory is bounded by the number of its jobs, not by what
-happens to them.
+Must not know: the store, other viewers, or how bytes get onto the wire.
+See also: encoded.py (the bytes of a change), direct.py (the response).
 
-Must not know: the store, other viewers, how bytes get onto the wire. Read on in encoded.py (the bytes of a change)
-and direct.py (the response).
+The hub puts in; the response takes out, when `on_ready` is called or by iterating. A state that was not taken out
+yet is replaced by a newer one, so a viewer's memory is bounded by the number of its jobs, not by what happens to
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from unstuck.streaming.encoded import EncodedChange
 class Subscription:
     """One viewer's subscription to one job: the seq that it was sent (0: none yet), and what it is sent next.
 
-    The hub goes through thousands of these for each change, so no method looks anything up."""
+    The hub goes through thousands of these for each change, so no method looks anything up.
+    """
 
     __slots__ = ("job_id", "pending", "sent_seq", "viewer")
 
@@ -47,7 +48,7 @@ class Subscription:
         viewer.notify()
 
     def encode_next(self) -> bytes:
-        """Take out the pending change, as the bytes that suit this viewer."""
+        """Take out the pending change, as the bytes for this viewer."""
         change, sent_seq, viewer = self.pending, self.sent_seq, self.viewer
         assert change is not None
         self.pending, self.sent_seq = None, change.seq
@@ -60,7 +61,7 @@ class Subscription:
 
 
 class Viewer:
-    """An async iterator of bytes; ends when the hub has ended it and all was taken out."""
+    """An async iterator of bytes, which ends when the hub has ended it and everything was taken out."""
 
     __slots__ = (
         "_farewell",
@@ -86,11 +87,11 @@ class Viewer:
         self.subscriptions: dict[str, Subscription] = {}
         #: Subscriptions with a pending change, the oldest first.
         self.waiting: list[Subscription] = []
-        #: Nothing more is put in.
+        #: True once nothing more is put in.
         self.ended = False
-        #: The last heartbeat promised the next one soon.
+        #: True if the last heartbeat promised the next one soon.
         self.heartbeat_soon = False
-        #: Called when there is something to take out; it must only make a note of it.
+        #: Called when there is something to take out. It must only note the fact.
         self.on_ready: Callable[[], None] | None = None
         self._gone: list[bytes] = []
         self._heartbeat = b""
@@ -98,24 +99,24 @@ class Viewer:
         self._ready: asyncio.Event | None = None
 
     def newest_seq(self, job_id: str) -> int | None:
-        """The seq of a job that the viewer was sent, or will be as soon as it reads; None before the first."""
+        """Return the seq of a job that the viewer was sent, or will be once it reads; None before the first."""
         subscription = self.subscriptions.get(job_id)
         return (subscription.newest_seq or None) if subscription is not None else None
 
     @property
     def has_begun(self) -> bool:
-        """Whether the first state of each of its jobs was sent, or will be as soon as the viewer reads."""
+        """Return whether the first state of each of its jobs was sent, or will be as soon as the viewer reads."""
         return all(subscription.newest_seq for subscription in self.subscriptions.values())
 
     # -- putting in
 
     def end_with_job(self) -> None:
-        """End with the final state of the viewer's one job, which was put in just now."""
+        """End with the final state of the viewer's one job, which has just been put in."""
         self.ended = True
         self._heartbeat = b""
 
     def put_gone(self, job_id: str, farewell: bytes) -> None:
-        """Put in that the job does not exist (any more)."""
+        """Put in `farewell`, which says that the job does not exist (any more)."""
         subscription = self.subscriptions.get(job_id)
         if self.ended or subscription is None:
             return
@@ -137,7 +138,7 @@ class Viewer:
         self.subscriptions.pop(job_id, None)
 
     def end(self, farewell: bytes) -> None:
-        """Send what is pending, then this, then nothing more."""
+        """Send what is pending, then `farewell`, then nothing more."""
         if not self.ended:
             self._farewell = farewell
             self.ended = True
@@ -154,16 +155,16 @@ class Viewer:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to take out."""
+        """Return whether there is nothing to take out."""
         return not (self.waiting or self._gone or self._heartbeat or self._farewell)
 
     @property
     def job_missing(self) -> bool:
-        """Whether the one job that the stream is for does not exist."""
+        """Return whether the one job that the stream is for does not exist."""
         return bool(self._gone) and self.ends_with is not None
 
     async def wait_ready(self) -> None:
-        """Return as soon as there is something to take out, or never will be."""
+        """Wait until there is something to take out, or never will be."""
         if self._ready is None:
             self._ready = asyncio.Event()
         while self.empty and not self.ended:
@@ -180,9 +181,9 @@ class Viewer:
         return self.take()
 
     def take(self) -> bytes:
-        """Take out all that is to be sent now, in one piece: one send costs what many events cost."""
+        """Take out everything that is pending, in one piece: one send costs as much as many events."""
         waiting, heartbeat = self.waiting, self._heartbeat
-        # Nearly always there is one thing. It is not copied, so the writer sees that it is the same for all.
+        # Nearly always there is one thing. It is not copied, so the writer sees that all viewers share it.
         if not (self._gone or self._farewell):
             if len(waiting) == 1 and not heartbeat:
                 return waiting.pop().encode_next()

@@ -1,10 +1,11 @@
-"""One watched job: its viewers, and what it waits for before they are handed the newest state.
+"""Decides what a watched job waits for before its viewers are sent the newest state.
 
-A change marks the job dirty. It is looked at once its interval is over and its turn in the queue has come. The
+Must not know: the store, the queue, or how long an interval is.
+See also: hub.py, which drives the transitions.
+
+A change marks the job dirty. It is served once its interval has passed and its turn in the queue has come. The
 mark is cleared just before the store is asked, never afterwards: a change that comes while the answer is on its
-way marks the job again, so it is looked at once more and no change is lost.
-
-Must not know: the store, the queue, how long an interval is. Read on in hub.py, which drives the transitions.
+way marks the job again, so it is served once more and no change is lost.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ ACTIVE_S = 60.0
 
 
 class Phase(StrEnum):
-    """What a watched job waits for."""
+    """The phases of a watched job, by what it waits for."""
 
-    IDLE = "idle"  # a change: its viewers have been handed all that is known
+    IDLE = "idle"  # a change: its viewers have been sent all that is known
     SCHEDULED = "scheduled"  # a timer: the interval since its last event
     QUEUED = "queued"  # its turn: one of the next loop iterations asks the store's memory
     READING = "reading"  # a task that reads the store
@@ -33,10 +34,10 @@ class Phase(StrEnum):
     CLOSED = "closed"  # nothing: it has no viewers any more, or the hub has closed
 
 
-# The members by themselves: in Python 3.11 each `Phase.IDLE` costs a call.
+# The members as globals: in Python 3.11 each `Phase.IDLE` costs a call.
 IDLE, SCHEDULED, QUEUED, READING, LOADED, CLOSED = Phase
 
-#: Where each phase may lead. All other transitions raise.
+#: For each phase, the phases that may follow. All other transitions raise.
 TRANSITIONS: Mapping[Phase, Collection[Phase]] = {
     IDLE: {SCHEDULED, QUEUED, CLOSED},
     SCHEDULED: {SCHEDULED, QUEUED, CLOSED},  # to an earlier time, or at once: the end is urgent
@@ -51,15 +52,15 @@ class WrongTransition(RuntimeError):
     """The hub took a step that `TRANSITIONS` does not allow: a defect."""
 
 
-#: For which viewers the store is asked: those that joined since it was last asked, and whether for all others too.
+#: The viewers for which the store is asked: those that joined since it was last asked, and whether all others too.
 Recipients = tuple[Sequence[Subscription], bool]
-#: What a task has read: the snapshot (None: there is no such job), the items that changed, and for which viewers.
-#: Both are plain tuples: they are made with each change, and named ones take five times as long.
+#: The result of a read: the snapshot (None: there is no such job), the items that changed, and the recipients.
+#: Both are plain tuples, since they are made with each change and named ones take five times as long.
 Loaded = tuple[Snapshot | None, Sequence[Item], Recipients]
 
 
 class WatchedJob:
-    """The methods from `mark` to `close` are the only ones that change what the job waits for."""
+    """A watched job. Only the methods from `mark` to `close` change what it waits for."""
 
     __slots__ = (
         "broadcast_at",
@@ -85,7 +86,7 @@ class WatchedJob:
         self.job_id = job_id
         self.subscriptions: set[Subscription] = set()
         self.want_items = 0  # how many of them want items
-        # What its viewers were handed last.
+        # What its viewers were sent last.
         self.seq = 0
         self.broadcast_at = 0.0
         self.changed_at = now
@@ -99,33 +100,33 @@ class WatchedJob:
         self.failures = 0  # in a row
         # What changed since the store was last asked, and for which viewers it is asked next.
         self.dirty = False
-        self.urgent = False  # the next look does not wait for the interval
+        self.urgent = False  # the next broadcast does not wait for the interval
         self.newcomers: list[Subscription] = []
         self.to_all = False
 
     @property
     def busy(self) -> bool:
-        """Whether its viewers are about to be handed something newer."""
+        """Return whether its viewers are about to be sent something newer."""
         return self.phase is not IDLE
 
     def active(self, now: float) -> bool:
-        """Whether the job is moving; its viewers then get heartbeats more often."""
+        """Return whether the job is making progress; its viewers then get heartbeats more often."""
         return self.ended_at is None and now - self.changed_at <= ACTIVE_S
 
     # -- the marks
 
     def mark(self, *, urgent: bool) -> None:
-        """The job changed: the next look is for all viewers."""
+        """Mark the job as changed: the next broadcast is for all viewers."""
         self.dirty = self.to_all = True
         self.urgent = self.urgent or urgent
 
     def mark_newcomer(self, subscription: Subscription) -> None:
-        """A viewer has joined: the next look is for it too."""
+        """Mark the job as having a new viewer: the next broadcast is for it too."""
         self.dirty = True
         self.newcomers.append(subscription)
 
     def clear(self) -> Recipients:
-        """Clear all marks, just before the store is asked, and return for which viewers it is."""
+        """Clear all marks, just before the store is asked, and return the recipients."""
         recipients = self.newcomers, self.to_all
         self.newcomers = []
         self.dirty = self.urgent = self.to_all = False
@@ -134,7 +135,7 @@ class WatchedJob:
     # -- the transitions
 
     def schedule(self, due: float, timer: asyncio.TimerHandle) -> None:
-        """Wait for this timer, which fires at `due`, instead of the one before."""
+        """Wait for this timer, which fires at `due`, instead of the previous one."""
         self._enter(SCHEDULED)
         self.due, self.timer = due, timer
 
@@ -153,13 +154,13 @@ class WatchedJob:
         self.loaded, self.task = loaded, None
 
     def rest(self) -> None:
-        """Wait for the next change: all is broadcast, or given up."""
+        """Wait for the next change: everything was broadcast, or given up."""
         self._enter(IDLE)
         self.loaded = self.task = None
         self.failures = 0
 
     def close(self) -> None:
-        """Wait for nothing more; a read under way is cancelled."""
+        """Wait for nothing more, and cancel a read in progress."""
         self._enter(CLOSED)
         if self.task is not None:
             self.task.cancel()

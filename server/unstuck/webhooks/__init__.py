@@ -1,1 +1,1 @@
-"""Delivers the end of a job to a URL."""
+"""Delivers a webhook when a job ends."""

@@ -1,10 +1,13 @@
-"""Tells receivers that a job has ended: who is told when, how often, and when it is given up.
+"""Decides when a webhook is delivered, how often that is tried, and when it is given up.
 
-    a job ends, its delivery is kept with it → taken by time → one attempt → settled: delivered, again, given up
+Must not know: HTTP, which is sender.py's part.
+See also: sender.py (one attempt), targets.py (which URLs are allowed), store/deliveries.py (what is stored).
 
-At least once: a delivery that was under way in a crash is made again, under the same `webhook-id`. What is told
-is the job as it was at its end, so every attempt has the same body. Each host has a few lanes, so that a slow
-one holds up no other. HTTP is sender.py's, and without httpx there are no webhooks.
+    a job ends, its delivery is stored with it → taken when due → one attempt → delivered, tried again, or given up
+
+Webhooks are delivered at least once: a delivery that was in progress during a crash is made again, under the same
+`webhook-id`. The body is the job as it was at its end, so it is the same for every attempt. Each host has a few
+lanes, so that a slow one does not hold up the others. Without httpx there are no webhooks.
 """
 
 from __future__ import annotations
@@ -37,22 +40,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("unstuck.webhook")
 
-#: Attempts under way at once, of all and of one host.
+#: Most attempts in progress, to all hosts and to one.
 AT_ONCE = 100
 LANES = 4
-#: Until a delivery that was taken, and of which nothing more was heard, is made again: more than an attempt takes.
+#: Time after which a delivery without an outcome is made again (seconds): longer than an attempt takes.
 HOLD_S = 20.0
-#: How long it is tried.
+#: How long a delivery is tried (seconds).
 TRY_FOR_S = 24 * 3600.0
-#: The loop looks at least so often (seconds), though a wake or a timer should never be missed.
+#: The loop checks at least this often (seconds), although no wake-up or timer should ever be missed.
 LOOK_S = 30.0
-#: The receiver wants no more.
+#: The status by which a receiver asks for no more webhooks.
 GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookConfig:
-    """How webhooks are made here. `keys` sign them; `base` is the prefix of the links, `keep_s` as for jobs."""
+    """The configuration of webhooks. `keys` sign them, `base` is the prefix of the links, `keep_s` as for jobs."""
 
     keys: Sequence[bytes] = field(default=(), repr=False)
     allowed: AllowedTargets = field(default_factory=AllowedTargets)
@@ -63,15 +66,15 @@ class WebhookConfig:
 
 
 def message_body(snapshot: Snapshot, base: str, keep_s: float | None) -> bytes:
-    """The body: the job as it was at its end."""
+    """Return the body of a webhook: the job as it was at its end."""
     job = snapshot.job
     ended = job.finished_at or job.created_at
-    seen = public(snapshot, ended, base, keep_s)
-    return msgspec.json.encode(wire.WebhookMessage(type=f"job.{job.state}", timestamp=rfc3339(ended), data=seen))
+    data = public(snapshot, ended, base, keep_s)
+    return msgspec.json.encode(wire.WebhookMessage(type=f"job.{job.state}", timestamp=rfc3339(ended), data=data))
 
 
 class Dispatcher:
-    """`start()`, then its loop delivers; `check` says whether a webhook_url can be taken at all."""
+    """Delivers webhooks in a loop that `start()` starts; `check` refuses a webhook_url that cannot be used."""
 
     def __init__(self, store: DeliveryQueue, config: WebhookConfig, sender: Sender | None = None) -> None:
         self._store = store
@@ -82,15 +85,15 @@ class Dispatcher:
 
     @property
     def unavailable(self) -> str | None:
-        """Why there are no webhooks here, and what to do; None: there are."""
+        """The reason why this server has no webhooks, and what to do about it; None if it has."""
         if not self._config.keys:
-            return f"UNSTUCK_WEBHOOK_SECRET is not set, so none can be signed. This makes a secret: {RECIPE}"
+            return f"UNSTUCK_WEBHOOK_SECRET is not set, so they cannot be signed. This makes a secret: {RECIPE}"
         if find_spec("httpx") is None:
             return "httpx is not installed: pip install 'unstuck[webhook]'"
         return None
 
     def check(self, url: str) -> None:
-        """InvalidRequest if what happens at this URL is not ours to make happen."""
+        """Raise InvalidRequest if webhooks cannot be delivered, or not to this URL."""
         if (why := self.unavailable) is not None:
             detail = f"This server delivers no webhooks: {why}. Or leave webhook_url out."
             raise InvalidRequest(detail, code="webhooks_unavailable", status=422)
@@ -100,14 +103,14 @@ class Dispatcher:
             raise InvalidRequest(str(error), code="invalid_webhook_url", status=422) from None
 
     async def start(self, supervisor: Supervisor) -> None:
-        """Begin, if there are webhooks here; what was kept for them waits otherwise."""
+        """Start delivering, if this server has webhooks; otherwise stored deliveries wait."""
         if (why := self.unavailable) is not None:
             counts = (await self._store.overview()).webhooks
             if waiting := counts["waiting"] + counts["failing"]:
-                log.warning("%d webhooks wait and cannot be delivered: %s", waiting, why)
+                log.warning("Webhooks are waiting and cannot be delivered: waiting=%d reason=%s", waiting, why)
             return
         if self._sender is None:
-            from unstuck.webhooks.sender import Sender  # here, since httpx is an extra
+            from unstuck.webhooks.sender import Sender  # here, because httpx is an extra
 
             self._sender = Sender(self._config.allowed)
         self._store.on_commit(self._on_commit)
@@ -118,7 +121,7 @@ class Dispatcher:
             self._bell.set()
 
     async def _run(self) -> None:
-        """Deliver until cancelled. Deliveries that are dropped at the end, or when this breaks, are made again."""
+        """Deliver until cancelled. Deliveries that are cut off by the end or by a failure are made again."""
         self._under_way.clear()
         async with asyncio.TaskGroup() as deliveries:
             while True:
@@ -127,20 +130,20 @@ class Dispatcher:
                     rest_s = await self._start_due(deliveries)
                 except StoreUnavailable:  # the store has logged it
                     rest_s = self._config.pause.first_s
-                # Not wait_for: in Python 3.11 it can swallow the cancellation that is to end this.
+                # Not wait_for: in Python 3.11 it can swallow the cancellation that should end this.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(rest_s):
                         await self._bell.wait()
 
     async def _start_due(self, deliveries: asyncio.TaskGroup) -> float:
-        """Begin what is due, and say how long to rest."""
+        """Start the deliveries that are due, and return how long to rest (seconds)."""
         free = AT_ONCE - len(self._under_way)
         if free == 0:
-            return LOOK_S  # whoever ends rings
+            return LOOK_S  # each attempt that ends sets the bell
         busy = Counter(self._under_way.values())
         due = await self._store.take_deliveries(free, LANES, busy, HOLD_S)
         for delivery in due.taken:
-            # A process that was stopped for long may find its own here: then it is still at it.
+            # A process that was suspended for long may find its own delivery here, still in progress.
             if delivery.job_id not in self._under_way:
                 self._under_way[delivery.job_id] = delivery.host
                 deliveries.create_task(self._deliver(delivery), name=f"webhook {delivery.job_id}")
@@ -152,11 +155,11 @@ class Dispatcher:
             if await self._store.finish_attempt(delivery, outcome) and outcome.pause_s is None:
                 _log_end(delivery, outcome)
         except JobNotFound:
-            log.info("job %s was removed before its webhook was delivered", delivery.job_id)
+            log.info("Webhook dropped because its job was removed: job=%s", delivery.job_id)
         except StoreUnavailable:  # the store has logged it
-            log.info("what came of the webhook of job %s was not kept; it is made again", delivery.job_id)
+            log.info("Webhook outcome could not be stored, delivering again: job=%s", delivery.job_id)
         except Exception:
-            log.exception("the webhook of job %s broke; it is made again", delivery.job_id)
+            log.exception("Webhook attempt failed unexpectedly, delivering again: job=%s", delivery.job_id)
         finally:
             del self._under_way[delivery.job_id]
             self._bell.set()
@@ -186,7 +189,7 @@ class Dispatcher:
         if 200 <= answer.status < 300:
             return DeliveryAttempt(f"delivered, {answer.status}")
         if answer.status == GONE:
-            why = f"answered {GONE}: the receiver wants no more"
+            why = f"answered {GONE}: the receiver wants no more webhooks"
             return DeliveryAttempt(f"given up: {why}", trouble=why)
         moved = ", and redirects are not followed" if 300 <= answer.status < 400 else ""
         return self._retry_later(delivery, f"answered {answer.status}{moved}", answer.again_in_s or 0.0)
@@ -197,13 +200,19 @@ class Dispatcher:
             return DeliveryAttempt(f"given up after {delivery.attempt} attempts: {why}", trouble=why)
         pause = self._config.pause
         rest_s = max(pause.pause_s(delivery.attempt, random.random()), min(asked_s, pause.longest_s))  # noqa: S311
-        rest_s = min(rest_s, left_s)  # the last attempt is at the end of that time
+        rest_s = min(rest_s, left_s)  # the last attempt comes at the end of that time
         again_at = rfc3339(time.time() + rest_s)
         return DeliveryAttempt(f"failed: {why}; again at {again_at}", trouble=why, pause_s=rest_s)
 
 
 def _log_end(delivery: Delivery, outcome: DeliveryAttempt) -> None:
     if outcome.trouble is None:
-        log.debug("the webhook of job %s was delivered to %s", delivery.job_id, delivery.host)
+        log.debug("Webhook delivered: job=%s host=%s", delivery.job_id, delivery.host)
     else:
-        log.error("the webhook of job %s to %s was %s", delivery.job_id, delivery.host, outcome.text)
+        log.error(
+            "Webhook given up: job=%s host=%s attempts=%d reason=%s",
+            delivery.job_id,
+            delivery.host,
+            delivery.attempt,
+            outcome.trouble,
+        )

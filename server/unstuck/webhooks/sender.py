@@ -1,8 +1,11 @@
-"""One attempt at bringing a message to a receiver over HTTP: look the host up, check, connect, ask, answer.
+"""Makes one attempt to deliver a message over HTTP: look the host up, check it, connect, send, read the answer.
 
-What was checked is what is connected to: the connection goes to the very address, with the host's name in the
-`Host` header and in TLS, so that a name which points elsewhere at a second look-up gains nothing. No proxy, no
-redirect, no cookie, no connection that two receivers share. Knows HTTP; neither jobs nor when to try again.
+Must not know: jobs, or when to try again.
+See also: targets.py (what is allowed), dispatcher.py (the only caller).
+
+The connection goes to the very address that was checked, with the host's name in the `Host` header and in TLS, so
+a name that points elsewhere at a second look-up gains nothing. There is no proxy, no redirect, no cookie, and no
+connection that two receivers share.
 """
 
 from __future__ import annotations
@@ -27,13 +30,13 @@ from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, Target, is
 #: Time for one connection, and for the whole attempt (seconds).
 CONNECT_S = 5.0
 WHOLE_S = 15.0
-#: What is read of an answer, so that its sender can end it; it is not kept (bytes, seconds).
+#: How much of an answer's body is read, so that its sender can finish; it is not kept (bytes, seconds).
 ANSWER_BYTES = 64 * 1024
 ANSWER_S = 2.0
-#: Addresses of one host that are tried.
+#: Most addresses of one host that are tried.
 ADDRESSES = 4
 
-#: The numeric addresses of a host; OSError if there are none.
+#: Returns the numeric addresses of a host and port; raises OSError if there are none.
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
@@ -43,14 +46,14 @@ class NotDelivered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a receiver said; `again_in_s` is its Retry-After."""
+    """A receiver's answer; `again_in_s` is its Retry-After (seconds)."""
 
     status: int
     again_in_s: float | None = None
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """By the system, each in a thread of its own: a slow name server holds up nobody else."""
+    """Resolve with the system's resolver, each time in a new thread: a slow name server holds up no other host."""
 
     def find() -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -60,7 +63,7 @@ async def look_up(host: str, port: int) -> list[str]:
 
 
 class Sender:
-    """`post` makes one attempt. `tls` is whom to trust; the default is what httpx trusts, and SSL_CERT_FILE."""
+    """Sends messages with `post`. `tls` says which certificates to trust; default: httpx's, or SSL_CERT_FILE."""
 
     def __init__(
         self,
@@ -75,55 +78,55 @@ class Sender:
         self._tls = tls or httpx.create_ssl_context()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """POST it; NotDelivered if there is no answer."""
+        """Send a POST request and return the answer. Raises NotDelivered if there is none."""
         try:
             async with asyncio.timeout(self._within_s):
-                whom = target(url, self._allowed)
-                return await self._ask(url, whom, await self._addresses(whom), headers, body)
+                receiver = target(url, self._allowed)
+                return await self._ask(url, receiver, await self._addresses(receiver), headers, body)
         except TimeoutError:
             raise NotDelivered(f"no answer within {self._within_s:g} s") from None
         except ForbiddenTarget as error:
             raise NotDelivered(str(error)) from None
 
-    async def _addresses(self, whom: Target) -> Sequence[str]:
+    async def _addresses(self, receiver: Target) -> Sequence[str]:
         try:
-            found = list(dict.fromkeys(await self._resolve(whom.host, whom.port)))
+            found = list(dict.fromkeys(await self._resolve(receiver.host, receiver.port)))
         except (OSError, UnicodeError) as error:
-            raise NotDelivered(f"{whom.host} has no address ({_describe(error)})") from error
-        # A name with an address of either sort is a trick or a mistake.
-        if any(is_private(address) for address in found) and not self._allowed.allows_private(whom.host):
-            raise ForbiddenTarget(refusal(whom.host))
+            raise NotDelivered(f"{receiver.host} has no address ({_describe(error)})") from error
+        # A name with both private and public addresses is a trick or a mistake.
+        if any(is_private(address) for address in found) and not self._allowed.allows_private(receiver.host):
+            raise ForbiddenTarget(refusal(receiver.host))
         return found[:ADDRESSES]
 
     async def _ask(
-        self, url: str, whom: Target, addresses: Sequence[str], headers: Mapping[str, str], body: bytes
+        self, url: str, receiver: Target, addresses: Sequence[str], headers: Mapping[str, str], body: bytes
     ) -> Response:
-        trouble = f"{whom.host} has no address"
+        trouble = f"{receiver.host} has no address"
         for address in addresses:
             try:
-                return await self._ask_one(url, whom, address, headers, body)
+                return await self._ask_one(url, receiver, address, headers, body)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                trouble = _describe(error)  # nothing was sent yet: the next address may do
+                trouble = _describe(error)  # nothing was sent: the next address may work
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise NotDelivered(_describe(error)) from error
         raise NotDelivered(trouble)
 
     async def _ask_one(
-        self, url: str, whom: Target, address: str, headers: Mapping[str, str], body: bytes
+        self, url: str, receiver: Target, address: str, headers: Mapping[str, str], body: bytes
     ) -> Response:
-        meant = httpx.URL(url)
-        own = {"host": meant.netloc.decode("ascii"), "accept": "*/*", "accept-encoding": "identity"}
+        parsed = httpx.URL(url)
+        own = {"host": parsed.netloc.decode("ascii"), "accept": "*/*", "accept-encoding": "identity"}
         request = httpx.Request(
             "POST",
-            meant.copy_with(host=address),
+            parsed.copy_with(host=address),
             headers={**headers, **own},
             content=body,
             extensions={
-                "sni_hostname": whom.host,
+                "sni_hostname": receiver.host,
                 "timeout": httpx.Timeout(WHOLE_S, connect=CONNECT_S).as_dict(),
             },
         )
-        # A transport for each attempt: a pool would hand a connection on to another host at the same address.
+        # One transport per attempt: a pool would reuse a connection for another host at the same address.
         async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
             response = await transport.handle_async_request(request)
             await _read_on(response)
@@ -132,7 +135,7 @@ class Sender:
 
 async def _read_on(response: httpx.Response) -> None:
     count = 0
-    # The status is known: whatever happens to the rest changes nothing.
+    # The status is known, so nothing that happens to the rest matters.
     with contextlib.suppress(TimeoutError, httpx.HTTPError):
         async with asyncio.timeout(ANSWER_S):
             async for chunk in response.aiter_raw():
@@ -142,7 +145,7 @@ async def _read_on(response: httpx.Response) -> None:
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds, from seconds or a date."""
+    """Convert a number of seconds or a date into seconds; None if it is neither."""
     if text is None:
         return None
     if text.isascii() and text.isdigit() and len(text) < 10:
@@ -154,13 +157,13 @@ def _retry_after(text: str | None) -> float | None:
 
 
 def _describe(error: BaseException) -> str:
-    """What the system said at the bottom of it: "connection refused" rather than "all attempts failed"."""
+    """Return the message of the deepest cause: "connection refused" rather than "all attempts failed"."""
     deepest: BaseException | None = error
-    said = ""
+    message = ""
     while deepest is not None:
-        said = _own_message(deepest) or said
+        message = _own_message(deepest) or message
         deepest = deepest.__cause__ or deepest.__context__
-    return (said or type(error).__name__)[:300].lower()
+    return (message or type(error).__name__)[:300].lower()
 
 
 def _own_message(error: BaseException) -> str:

@@ -1,7 +1,10 @@
-"""Where a webhook may go: what a URL must look like, and which addresses lie inside a network.
+"""Decides where a webhook may go: what its URL must look like, and which addresses are private. Pure.
 
-Pure: looks nothing up. A name is judged here only by what it says itself; the addresses behind it are judged
-by whoever looked them up, each time anew, since a name may point elsewhere tomorrow.
+Must not know: which addresses a name has; it looks nothing up.
+See also: sender.py, which looks a name up and has its addresses checked here.
+
+A name is judged only by its text. The addresses behind it are checked for each attempt, since a name may point
+elsewhere tomorrow.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
-#: Characters of a webhook's URL.
+#: Most characters of a webhook's URL.
 URL_LENGTH = 2_000
 
-#: IPv4 networks that are not the public internet, after IANA's registry of special addresses.
+#: IPv4 networks that are not part of the public internet, from IANA's registry of special-purpose addresses.
 _PRIVATE_4 = tuple(
     ip_network(text)
     for text in (
@@ -35,7 +38,7 @@ _PRIVATE_4 = tuple(
         "240.0.0.0/4",  # reserved, and broadcast
     )
 )
-#: Public IPv6 is this, and of it not the following.
+#: The public IPv6 addresses, but for those in the networks below.
 _PUBLIC_6 = ip_network("2000::/3")
 _PRIVATE_6 = tuple(
     ip_network(text)
@@ -46,7 +49,7 @@ _PRIVATE_6 = tuple(
         "3fff::/20",  # documentation
     )
 )
-#: NAT64: the last 32 bits are the IPv4 address that is meant.
+#: NAT64: the last 32 bits are the IPv4 address behind it.
 _NAT64 = ip_network("64:ff9b::/96")
 
 
@@ -56,19 +59,19 @@ class ForbiddenTarget(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class AllowedTargets:
-    """Which hosts may have addresses inside a network: these, or with `private` all."""
+    """The hosts that may have private addresses: those in `hosts`, or with `private` all."""
 
     private: bool = False
     hosts: Collection[str] = ()
 
     def allows_private(self, host: str) -> bool:
-        """This host may be inside."""
+        """Return whether this host may have a private address."""
         return self.private or host in self.hosts
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a URL names; `host` in lower case, without brackets and without a dot at its end."""
+    """The receiver that a URL names; `host` is in lower case, without brackets and without a trailing dot."""
 
     host: str
     port: int
@@ -76,12 +79,12 @@ class Target:
 
 
 def target(url: str, allowed: AllowedTargets) -> Target:
-    """Whom the URL names; NoTarget if a webhook must not go there, as far as the URL itself can tell."""
+    """Return the receiver that the URL names. Raises ForbiddenTarget if the URL itself rules it out."""
     if len(url) > URL_LENGTH:
-        raise ForbiddenTarget(f"A webhook_url has {URL_LENGTH:,} characters at most.")
+        raise ForbiddenTarget(f"A webhook_url may have at most {URL_LENGTH:,} characters.")
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ForbiddenTarget(
-            "A webhook_url is plain ASCII: percent-encode its path, and write its host as xn--…."
+            "A webhook_url must be plain ASCII: percent-encode its path, and write its host as xn--…."
         )
     try:
         parts = urlsplit(url)
@@ -90,12 +93,14 @@ def target(url: str, allowed: AllowedTargets) -> Target:
     except ValueError as error:
         raise ForbiddenTarget(f"The webhook_url cannot be read: {error}.") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ForbiddenTarget("A webhook_url begins with https:// (or http://) and a host.")
+        raise ForbiddenTarget("A webhook_url must begin with https:// (or http://) and a host.")
     if "@" in parts.netloc:
-        raise ForbiddenTarget("A webhook_url holds no user or password: the receiver knows us by our signature.")
+        raise ForbiddenTarget(
+            "A webhook_url must not contain a user or password: the receiver knows the server by its signature."
+        )
     if parts.fragment or port == 0 or "%" in host:
         raise ForbiddenTarget(
-            "A webhook_url has a host, perhaps a port, a path and a query; no fragment, no zone."
+            "A webhook_url may have a host, a port, a path and a query, but no fragment and no zone."
         )
     if not allowed.allows_private(host) and (host.rpartition(".")[2] == "localhost" or _is_private_literal(host)):
         raise ForbiddenTarget(refusal(host))
@@ -104,29 +109,29 @@ def target(url: str, allowed: AllowedTargets) -> Target:
 
 
 def refusal(host: str) -> str:
-    """Why a webhook does not go to this host, and what to do."""
+    """Explain why a webhook does not go to this host, and what to do."""
     return (
-        f"{host} is inside a private network, where webhooks do not go. Whoever runs this server may allow it: "
-        "UNSTUCK_WEBHOOK_HOSTS names such hosts, UNSTUCK_WEBHOOK_ALLOW_PRIVATE=1 allows all."
+        f"{host} is inside a private network, where webhooks are not sent. The server's operator can allow it: "
+        "UNSTUCK_WEBHOOK_HOSTS names allowed hosts, UNSTUCK_WEBHOOK_ALLOW_PRIVATE=1 allows all."
     )
 
 
 def is_private(address: str) -> bool:
-    """This numeric address is not of the public internet; what cannot be read as one is not either."""
+    """Return whether this numeric address is not public; one that cannot be read counts as private."""
     try:
         one = ip_address(address)
     except ValueError:
         return True
     if isinstance(one, IPv6Address):
-        meant = _meant(one)
-        if meant is None:
+        embedded = _embedded_ipv4(one)
+        if embedded is None:
             return one not in _PUBLIC_6 or any(one in network for network in _PRIVATE_6)
-        one = meant
+        one = embedded
     return any(one in network for network in _PRIVATE_4)
 
 
-def _meant(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that an IPv6 one stands for."""
+def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that an IPv6 one stands for, or None."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped
@@ -136,5 +141,5 @@ def _is_private_literal(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:
-        return False  # a name: its addresses are judged when they are known
+        return False  # a name: its addresses are checked when they are known
     return is_private(host)
