@@ -1,4 +1,4 @@
-"""`unstuck jobs`, `rescue` and `fail` as a shell runs them, on a server with jobs that are stuck."""
+"""`unstuck jobs`, `rescue` and `fail`, run as a shell runs them on a server with stuck jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hang(server: Server, gate: Path, health: str, **more: Any) -> str:
     return job_id
 
 
-def test_jobs_lists_what_is_stuck_and_what_is_known_of_it(stuck: Server, tmp_path: Path) -> None:
+def test_jobs_lists_stuck_jobs_and_their_details(stuck: Server, tmp_path: Path) -> None:
     url = ("--url", stuck.url)
     none = unstuck("jobs", "--stuck", *url)
     assert (none.returncode, none.stdout) == (0, "No job needs attention.\n")
@@ -43,10 +43,10 @@ def test_jobs_lists_what_is_stuck_and_what_is_known_of_it(stuck: Server, tmp_pat
     assert "newest 1" in unstuck("jobs", "--limit", "1", *url).stdout
 
 
-def test_rescue_says_what_it_will_do_and_what_it_did(stuck: Server, tmp_path: Path) -> None:
+def test_rescue_prints_its_plan_and_its_outcome(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=1, name="night run")
     asked = unstuck("rescue", job_id, "--url", stuck.url)
-    assert asked.returncode == 2, "nobody is there to say yes"
+    assert asked.returncode == 2, "no terminal to confirm at"
     assert "1 item is taken from the worker and tried again" in asked.stdout
     assert "say --yes" in asked.stderr
     assert stuck.job(job_id)["health"] == "stalled", "nothing was done"
@@ -63,7 +63,7 @@ def test_rescue_warns_where_no_attempt_is_left(stuck: Server, tmp_path: Path) ->
     assert "done: the job is failed, 0 items are tried again, 1 failed." in done.stdout
 
 
-def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: Path) -> None:
+def test_a_waiting_job_has_nothing_to_rescue(stuck: Server, tmp_path: Path) -> None:
     hang(stuck, tmp_path / "gate", "stalled", total=1)
     waiting = hang(stuck, tmp_path / "gate", "waiting_long", total=1)
     answer = unstuck("rescue", waiting, "--url", stuck.url)
@@ -71,7 +71,7 @@ def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: 
     assert "nothing of it runs" in answer.stdout
 
 
-def test_fail_gives_up_and_says_so(stuck: Server, tmp_path: Path) -> None:
+def test_fail_stops_the_job_and_prints_the_outcome(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=5)
     done = unstuck("fail", job_id, "--why", "the source is gone", "--url", stuck.url)
     assert done.returncode == 0, done.stderr
@@ -80,18 +80,18 @@ def test_fail_gives_up_and_says_so(stuck: Server, tmp_path: Path) -> None:
     assert (ended["error"]["code"], ended["error"]["message"]) == ("failed_by_operator", "the source is gone")
 
 
-def test_one_refusal_does_not_spare_the_others(server: Server) -> None:
+def test_after_a_refusal_the_other_jobs_are_still_failed(server: Server) -> None:
     finished = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])["id"]
-    goes_on = server.submit("rehearsal", total=1, options={"seconds": 60})["id"]
+    running = server.submit("rehearsal", total=1, options={"seconds": 60})["id"]
     url = ("--url", server.url)
-    answer = unstuck("fail", finished, str(uuid4()), "x/y", goes_on, "--why", "enough", *url)
+    answer = unstuck("fail", finished, str(uuid4()), "x/y", running, "--why", "enough", *url)
     assert answer.returncode == 2
     said = " ".join(answer.stderr.split())
     assert "is completed already" in said
     assert "There is no job" in said
     assert "is no job id" in said
-    assert server.until_done(goes_on)["state"] == "failed"
+    assert server.until_done(running)["state"] == "failed"
     assert unstuck("rescue", finished, *url).returncode == 2
-    missing = unstuck("fail", goes_on, *url)
+    missing = unstuck("fail", running, *url)
     assert missing.returncode == 2
     assert "--why" in missing.stderr
