@@ -10,7 +10,7 @@ import pytest
 from tests.support.server import Server, StartServer
 
 MIB = 1024 * 1024
-#: Returns a sparse file of 100 MiB.
+#: A kind that returns a sparse file of 100 MiB.
 KIND = """
 import unstuck
 from pathlib import Path

@@ -113,9 +113,7 @@ def full(retry_after: str) -> bytes:
     return head.encode() + body
 
 
-async def test_a_full_queue_is_retried_when_the_server_says(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_full_queue_is_retried_as_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
     async with Raw(posts=[full("1")]) as raw, Client(raw.url) as client:
         raw.posts.append(Raw.json(job_of(raw.job_id, 1)))

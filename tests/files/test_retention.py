@@ -1,4 +1,4 @@
-"""Which jobs and files are removed, when, and which must stay.
+"""Retention: which jobs and files are removed, when, and which must stay.
 
 The store and the folder are real; the test moves the clocks.
 """

@@ -25,7 +25,7 @@ def test_direct_writes_work_with_the_installed_uvicorn(
 
 
 async def wrapped_send(cycle: Any, app: Any) -> None:
-    """A uvicorn whose `send` is no longer a method of its request."""
+    """Imitate a uvicorn whose `send` is no longer a method of its request."""
 
     async def send(message: Any) -> None:
         await cycle.send(message)
@@ -34,14 +34,14 @@ async def wrapped_send(cycle: Any, app: Any) -> None:
 
 
 async def unframed(cycle: Any, app: Any) -> None:
-    """A uvicorn that no longer sends a response without a length in chunks."""
+    """Imitate a uvicorn that no longer sends a response without a length in chunks."""
     cycle.chunked_encoding = False
     cycle.expected_content_length = 2
     await run_asgi(cycle, app)
 
 
 async def renamed_transport(cycle: Any, app: Any) -> None:
-    """A uvicorn whose request calls its transport by another name."""
+    """Imitate a uvicorn whose request has another name for its transport."""
 
     class Renamed:
         scope, receive = cycle.scope, cycle.receive

@@ -90,7 +90,7 @@ async def work(store: SQLiteStore, clock: Clock) -> str:
         where = (one.job_id, one.item.index, one.item.lease)
         await store.apply([Finish(*where, ItemState.FAILED, clock.now, error=JobError("broken", "no"))])
     await store.rescue(ids[2], "to see what becomes of it")
-    await store.apply([Fail(ids[2], JobError("failed_by_operator", "nobody waits for it"))])
+    await store.apply([Fail(ids[2], JobError("failed_by_operator", "no longer needed"))])
     return ids[0]
 
 

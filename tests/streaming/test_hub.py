@@ -59,7 +59,7 @@ class LateStore(SQLiteStore):
 
 
 async def test_a_viewer_never_starts_with_a_stale_snapshot(tmp_path: Any) -> None:
-    """A snapshot read before it joined may be older than its last poll, yet a first event is trusted."""
+    """A first event is trusted, but a snapshot read before the viewer joined may be older than its last poll."""
     store = LateStore(tmp_path / "s.db")
     await store.open()
     hub = Hub(store, QUICK)

@@ -1,4 +1,4 @@
-"""Where a webhook may go, as far as can be decided without a name lookup."""
+"""Allowed targets of webhooks, as far as they can be decided without a name lookup."""
 
 from __future__ import annotations
 
