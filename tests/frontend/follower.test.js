@@ -1,11 +1,11 @@
 /*
- * The I/O around the policy: every event reaches the policy, and nothing is left open at the end.
+ * The I/O around the policy: every event reaches it, and nothing is left open at the end.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { begin, job, nothingIsLeft, settle, URL_ } from "./platform.js";
 
-test("from start to end: stream, catch-up poll, progress, done, and nothing left open", async () => {
+test("the whole way: stream, catch-up poll, progress, done, and nothing left", async () => {
   const { platform, subject, follower, seen } = begin();
   assert.equal(platform.sources[0].url, `${URL_}/events`);
   platform.say("open");
@@ -22,18 +22,18 @@ test("from start to end: stream, catch-up poll, progress, done, and nothing left
   assert.deepEqual([platform.sources.length, platform.requests.length], [1, 1]);
 });
 
-test("a known job that is done opens nothing", () => {
+test("a job that is known and done opens nothing", () => {
   const { platform, follower } = begin(job(9, { done: true }));
   assert.deepEqual([platform.sources.length, follower.link], [0, "ended"]);
   nothingIsLeft(platform);
 });
 
-test("the stream's address comes from the job's links", () => {
+test("the events' address is the one that the job names", () => {
   const { platform } = begin(job(1, { links: { events: "/elsewhere/events" } }));
   assert.equal(platform.sources[0].url, "http://host/elsewhere/events");
 });
 
-test("close() stops stream, poll, timer and listeners, and answers pending checks", async () => {
+test("close() stops all: stream, poll, timer, listeners, and pending checks are answered", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   const check = follower.check();
@@ -44,7 +44,7 @@ test("close() stops stream, poll, timer and listeners, and answers pending check
   assert.equal((await follower.check()).outcome, "closed");
 });
 
-test("an error closes the EventSource permanently, and the policy opens another", async () => {
+test("an error closes the EventSource for good, and the policy opens another", async () => {
   const { platform } = begin();
   platform.say("error");
   assert.equal(platform.sources[0].closed, true);
@@ -77,7 +77,7 @@ test("garbage on the stream breaks it; garbage from a poll is a failed poll", as
   follower.close();
 });
 
-test("a heartbeat with a higher seq causes a poll that names the reason", async () => {
+test("heartbeats are understood: a higher seq leads to a poll that says why", async () => {
   const { platform, subject } = begin();
   platform.say("open");
   platform.say("job", job(4));
@@ -109,7 +109,7 @@ test("leaving, gone and items", async () => {
   nothingIsLeft(platform);
 });
 
-test("the ETag is sent only while it belongs to the job that is held", async () => {
+test("the ETag is used while it is that of what is held", async () => {
   const { platform, follower, subject } = begin();
   platform.say("open");
   platform.requests[0].answer(200, job(4), { ETag: 'W/"4-ok"' });
@@ -125,7 +125,7 @@ test("the ETag is sent only while it belongs to the job that is held", async () 
   follower.close();
 });
 
-test("failures are distinguished: the server's 404, 401, 503 with Retry-After, no answer", async () => {
+test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no answer at all", async () => {
   for (const [answer, link, failure] of /** @type {[(request: any) => void, string, object][]} */ ([
     [
       (request) => request.answer(404, { code: "job_not_found" }),
@@ -150,7 +150,7 @@ test("failures are distinguished: the server's 404, 401, 503 with Retry-After, n
   }
 });
 
-/** Starts a follower with one unanswered poll; the next one uses the other connection pool. */
+/** One poll was not answered, and the next goes through the other pool of connections. */
 async function unanswered() {
   const begun = begin();
   begun.platform.say("open");
@@ -164,7 +164,7 @@ async function unanswered() {
   return begun;
 }
 
-test("polls alternate credentials until one is answered, and then keep its choice", async () => {
+test("of three unanswered polls two go without credentials; the next goes as the answered one did", async () => {
   const { platform, subject } = await unanswered();
   await platform.pass(14_000); // one poll is aborted, and another follows
   platform.requests[2].fail();
@@ -199,7 +199,7 @@ for (const [name, refuse] of /** @type {[string, (request: any) => void][]} */ (
   ["refused", (request) => request.answer(401, { code: "signed_out" })],
   ["failing", (request) => request.fail()],
 ]))
-  test(`a poll during silence avoids the stream's connection; if ${name}, it is repeated on it`, async () => {
+  test(`a poll in a silence avoids the stream's connection; if ${name}, it is repeated on it`, async () => {
     const { platform, subject, follower } = begin();
     platform.say("open");
     platform.say("job", job(4));
@@ -218,7 +218,7 @@ for (const [name, refuse] of /** @type {[string, (request: any) => void][]} */ (
     follower.close();
   });
 
-test("a manual check is answered whatever happens", async () => {
+test("a check by hand is answered whatever happens", async () => {
   const found = async (then) => {
     const { platform, follower } = begin();
     platform.say("open");
@@ -242,7 +242,7 @@ test("a manual check is answered whatever happens", async () => {
   assert.deepEqual(await found((platform) => platform.say("job", job(5, { done: true }))), ["news", null]);
 });
 
-test("a check during a poll waits for its own poll", async () => {
+test("a check during a poll waits for a poll of its own", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   const check = follower.check();
@@ -255,7 +255,7 @@ test("a check during a poll waits for its own poll", async () => {
   follower.close();
 });
 
-test("the page's events poll at once", async () => {
+test("the page's events ask at once", async () => {
   for (const [target, name, properties] of /** @type {[string, string, object][]} */ ([
     ["document", "visibilitychange", {}],
     ["document", "resume", {}],
@@ -274,7 +274,7 @@ test("the page's events poll at once", async () => {
   follower.close();
 });
 
-test("sleep is noticed by the clocks, and causes a poll before the stream is suspected", async () => {
+test("a machine that slept is noticed by its clocks, and asks before it doubts", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(4));
@@ -288,18 +288,18 @@ test("sleep is noticed by the clocks, and causes a poll before the stream is sus
   follower.close();
 });
 
-test("a clock that is set back does no harm", async () => {
+test("a clock that is set back harms nothing", async () => {
   const { platform, follower } = begin();
   platform.say("job", job(4));
   platform.slept = -3_600_000;
   platform.say("heartbeat", { jobs: { 7: 4 } });
   assert.ok(follower.newsAgeMs >= 0 && follower.newsAgeMs < 1_000);
   await platform.pass(36_000);
-  assert.equal(platform.sources.length, 2, "two missed heartbeats were not noticed");
+  assert.equal(platform.sources.length, 2, "two missed heartbeats are noticed all the same");
   follower.close();
 });
 
-test("there is never more than one timer, and it is at most fifteen seconds ahead", async () => {
+test("there is never more than one timer, and none that is further away than fifteen seconds", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(1));
@@ -314,7 +314,7 @@ test("there is never more than one timer, and it is at most fifteen seconds ahea
   assert.equal(platform.timers.size, 0);
 });
 
-test("the answer of another call is applied, and may be the end", () => {
+test("the answer of another call counts, and may be the end", () => {
   const { platform, follower, subject } = begin();
   platform.say("job", job(4));
   follower.applyAnswer(job(5, { cancel_requested: true }));
@@ -325,7 +325,7 @@ test("the answer of another call is applied, and may be the end", () => {
   nothingIsLeft(platform);
 });
 
-test("a change found by polling is marked until the stream reports the job again", async () => {
+test("what a watchdog poll found is marked until the stream reports the job again", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(4));
@@ -333,7 +333,7 @@ test("a change found by polling is marked until the stream reports the job again
   await settle();
   assert.equal(follower.foundByPolling, false);
   await platform.pass(20_000);
-  platform.requests[1].fail(); // sent without credentials, so it is repeated with them on the stream's connection
+  platform.requests[1].fail(); // without credentials; so it is repeated with them, on the stream's connection
   await settle();
   assert.deepEqual(
     platform.requests.map(({ init }) => [init.headers["X-Unstuck-Poll"], init.credentials]).slice(1),
@@ -351,7 +351,7 @@ test("a change found by polling is marked until the stream reports the job again
   assert.equal(follower.foundByPolling, false);
 });
 
-test("giving up reports the job and the minutes, and a check resumes watching", async () => {
+test("giving up tells the job and the minutes, and watching can go on", async () => {
   const { platform, follower } = begin();
   const errors = [];
   follower.addEventListener("timeout", (/** @type {any} */ event) => errors.push(event.detail));

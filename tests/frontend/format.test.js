@@ -1,5 +1,5 @@
 /*
- * Formatting of numbers, sizes, times and names, and of items on one line.
+ * Texts, numbers, sizes and names in words, and items in one line.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
 import { ITEM } from "./item.js";
 
-test("names are made harmless: invisible characters are escaped, and markup stays text", () => {
+test("names are made harmless: nothing invisible stays, nothing is markup", () => {
   const cases = [
     ["a\nevent: done\r\tb", "a\\nevent: done\\r\\tb"],
     ["evil\u202Egpj.exe", "evil\\u202Egpj.exe"],
@@ -30,7 +30,7 @@ test("long names are shortened in the middle, and keep their end", () => {
   );
 });
 
-test("times, rates and sizes are rounded to a useful precision", () => {
+test("times, rates and sizes are as exact as is of use", () => {
   const times = /** @type {[number, string][]} */ ([
     [0.4, "0 s"],
     [59.6, "1 min"],

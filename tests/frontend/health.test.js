@@ -1,5 +1,5 @@
 /*
- * The texts for stuck jobs and for entries of the timeline.
+ * A stuck job in words, and the entries of a job's timeline in words.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -51,7 +51,7 @@ function job(more = {}) {
   };
 }
 
-test("each kind of silence is timed from its own start", () => {
+test("each kind of silence is counted from what it began with", () => {
   assert.equal(
     healthFact(job({ state: "queued", health: "waiting_long", created_at: at(280), heartbeat_at: null }), NOW),
     "Queued for 12 min: no worker has taken it up.",
@@ -64,12 +64,12 @@ test("each kind of silence is timed from its own start", () => {
   assert.equal(healthFact(job({ health: "unresponsive" }), NOW), "No sign of the worker for 25 s.");
 });
 
-test("the dialog also gives advice, and its badge shows the trouble", () => {
+test("the dialog also says what can be done, and its badge shows it at a glance", () => {
   for (const health of ["waiting_long", "stalled", "unresponsive"]) {
     const one = job({ health });
     const shown = jobView({ job: one, link: "live", now_ms: NOW });
     assert.equal(shown.note, healthNote(one, NOW));
-    assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "the advice is missing");
+    assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "and an advice");
     assert.equal(shown.badge.tone, "warn");
     assert.doesNotMatch(shown.badge.text + shown.note, /badge_|_advice|[{}]/);
   }
@@ -88,14 +88,14 @@ test("a job that makes progress, is done or is being cancelled needs no attentio
   }
 });
 
-test("the server's time is estimated from when a job was first seen, whatever the local clock says", () => {
+test("the server's time runs on from when a job was first seen, whatever the local clock says", () => {
   const one = job();
   assert.equal(serverNow(one, 50_000), Date.parse(one.server_time));
   assert.equal(serverNow(one, 57_000), Date.parse(one.server_time) + 7_000);
   assert.equal(serverNow(job({ server_time: at(907) }), 57_000), Date.parse(at(907)));
 });
 
-test("texts of timeline entries", () => {
+test("entries of the timeline in words", () => {
   /** @param {object} more @returns {any} */
   const entry = (more) => ({
     at: at(1),

@@ -1,11 +1,11 @@
 /*
- * A request keeps its idempotency key until it is known to be done.
+ * The same key for the same request until it is known to be done.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { IdempotencyKey } from "../../frontend/client/idempotency-key.js";
 
-test("a request keeps its key until it is done, and another request gets another key", () => {
+test("the same has the same key until it was done, and something else another", () => {
   const idempotencyKey = new IdempotencyKey();
   const first = idempotencyKey.keyFor("a");
   assert.match(first, /^[0-9a-f]{32}$/);

@@ -1,5 +1,5 @@
 /*
- * An item as the server sends it; tests override the fields that matter to them.
+ * An item of a job as the server sends it, for tests that change what they are about.
  */
 
 export const ITEM = {

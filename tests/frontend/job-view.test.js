@@ -1,6 +1,6 @@
 /*
- * The texts and numbers of the dialog, a bar that never goes back, and what a translation can change.
- * It uses only the public functions of job-view.js.
+ * What the screen says and when: sentences, numbers, bars that do not go back, and what a
+ * translation can change. Through the public functions of job-view.js only.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -76,7 +76,7 @@ test("a running job in words and numbers", () => {
   assert.deepEqual([shown.link.text, shown.sentence], ["Live", ""]);
 });
 
-test("unknown values are not shown", () => {
+test("what is not known is not said", () => {
   const shown = jobView({
     job: job({ name: null }, { total: null, percent: null, eta_seconds: null, rate_per_second: null }),
     link: "live",
@@ -156,7 +156,7 @@ test("an unknown state is running until the job says that it is done", () => {
   }
 });
 
-test("a cancel request shows as cancelling and disables the button", () => {
+test("a wish to cancel shows as cancelling, and the button rests", () => {
   const shown = jobView({ job: job({ cancel_requested: true }), link: "live" });
   assert.deepEqual(
     [shown.badge.text, shown.buttons.cancel.enabled, shown.buttons.cancel.text],
@@ -166,7 +166,7 @@ test("a cancel request shows as cancelling and disables the button", () => {
   assert.equal(jobView({ job: over("completed", {}), link: "ended" }).buttons.cancel.shown, false);
 });
 
-test("troubles of the link, the worker and the work have different texts", () => {
+test("three troubles are told apart: the link, the worker, the work", () => {
   const note = (health) => jobView({ job: job({ health }), link: "live" }).note;
   assert.equal(note("ok"), "");
   assert.equal(new Set(["stalled", "unresponsive", "waiting_long"].map(note)).size, 3);
@@ -177,7 +177,7 @@ test("troubles of the link, the worker and the work have different texts", () =>
   assert.match(said(null, { browser_offline: true }), /device seems to be offline/);
 });
 
-test("every link state has a text, and every way back has a button", () => {
+test("every link state has words, and the ways back have buttons", () => {
   for (const link of /** @type {const} */ ([
     "connecting",
     "live",
@@ -204,7 +204,7 @@ test("every link state has a text, and every way back has a button", () => {
   assert.equal(jobView({ job: job(), link: "signed_out" }).buttons.sign_in.shown, true);
 });
 
-test("100 % is shown only for a finished job", () => {
+test("100 is shown only where it is done", () => {
   assert.equal(jobView({ job: job({}, { percent: 100 }), link: "live" }).percent, "99%");
   assert.equal(percentText(99.99, english), "99%");
   assert.equal(jobView({ job: over("completed", { percent: 100 }), link: "ended" }).percent, "100%");
@@ -226,10 +226,10 @@ test("the bar never goes back within an attempt", () => {
   assert.deepEqual(values, [44, 44, 50, null]);
   assert.equal(forward(floor, job({ seq: 5, attempt: 2 }, { percent: 3 })).percent, 3);
   assert.equal(forward(floor, job({ seq: 5, id: "another" }, { percent: 3 })).percent, 3);
-  assert.equal(forward(floor, job({ seq: 1 }, { percent: 3 })).percent, 3, "a restored store counts");
+  assert.equal(forward(floor, job({ seq: 1 }, { percent: 3 })).percent, 3, "a restored store is the truth");
 });
 
-test("all text from outside is made harmless", () => {
+test("all that comes from outside passes through it", () => {
   const evil = "a\u202Eb";
   const shown = jobView({
     job: job(
@@ -253,7 +253,7 @@ test("the line of current files does not grow", () => {
   assert.deepEqual(current, { names: ["a"], more: "and 3 more" });
 });
 
-test("quarters, changes of state, the link and the end are announced, and nothing twice", () => {
+test("a screen reader hears quarters, changes of state, the link, and the end, and nothing twice", () => {
   const heard = [];
   let before = null;
   const play = [
@@ -280,7 +280,7 @@ test("quarters, changes of state, the link and the end are announced, and nothin
   assert.deepEqual([announcement(before, end), announcement(end, end)], ["All 25 files are done.", ""]);
 });
 
-test("the result of a check has a text", () => {
+test("what a check found is said in words", () => {
   assert.match(checkText({ outcome: "same", status: 200 }), /nothing new/);
   assert.match(checkText({ outcome: "news", status: 200 }), /there was news/);
   assert.match(checkText({ outcome: "failed", status: null }), /did not answer/);
@@ -293,7 +293,7 @@ test("the server's own explanation comes first", () => {
   assert.equal(refusal(null, null), "the server did not answer; please try again");
 });
 
-test("a translation replaces texts, plural forms and number formats", () => {
+test("a translation replaces texts, plural forms and the way numbers are written", () => {
   const deutsch = {
     ...english,
     locale: "de",
@@ -317,11 +317,11 @@ test("a translation replaces texts, plural forms and number formats", () => {
   assert.equal(
     jobView({ job: job(), link: "live" }, { locale: "en-GB" }).badge.text,
     "Running",
-    "a missing text falls back to English",
+    "what a table lacks is said in English",
   );
 });
 
-test("a change found by polling is mentioned discreetly, also at the end", () => {
+test("what the watchdog found is said, quietly, and also at the end", () => {
   const said = (link, found_by_polling) =>
     jobView({ job: link === "ended" ? over("completed", {}) : job(), link, found_by_polling }).link.found;
   assert.deepEqual([said("live", true), said("live", false)], ["found by asking", ""]);
@@ -329,19 +329,19 @@ test("a change found by polling is mentioned discreetly, also at the end", () =>
   assert.equal(said("ended", false), "");
 });
 
-test("the age of the last news is shown once it is old, even if the link seems live", () => {
+test("the age of news is said as soon as it is old, also where the link seems to live", () => {
   const age = (link, news_age_ms) => jobView({ job: job(), link, news_age_ms }).link.age;
   assert.deepEqual([age("live", 16_000), age("live", 21_000)], ["", "Last news 21 s ago."]);
   assert.deepEqual([age("catching_up", 2_000), age("catching_up", 21_000)], ["", "Last news 21 s ago."]);
 });
 
-test("a new job is offered for a missing one if the page can create one", () => {
+test("another job is offered for one that is not there, where the page can start one", () => {
   const shown = (changes) =>
     jobView({ job: null, link: "not_found", can_create: true, ...changes }).buttons.create_new.shown;
   assert.deepEqual([shown({}), shown({ can_create: false }), shown({ link: "offline" })], [true, false, false]);
 });
 
-test("a notification is offered while a job runs, if notifications are possible", () => {
+test("a notification is offered while a job runs, and where it can be had", () => {
   const button = (notice, changes = {}) => jobView({ job: job(changes), link: "live", notice }).buttons.notify;
   assert.deepEqual(button("offer"), { shown: true, enabled: true, text: "Notify me" });
   assert.deepEqual(button("on"), { shown: true, enabled: false, text: "You will be notified" });
@@ -349,7 +349,7 @@ test("a notification is offered while a job runs, if notifications are possible"
   assert.equal(button("offer", { done: true, state: "completed" }).shown, false);
 });
 
-test("a retry of failed and cancelled files is offered once the job is done", () => {
+test("what failed or was cancelled can be tried again once the job is done, and nothing else", () => {
   const links = { retry: "/api/jobs/x/retry" };
   const button = (ended, seen = {}) => jobView({ job: ended, link: "ended", ...seen }).buttons.retry;
   const done = (state, progress) => over(state, progress, { links: { ...job().links, ...links } });
@@ -377,23 +377,23 @@ test("a retry of failed and cancelled files is offered once the job is done", ()
   assert.equal(
     button(over("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 })).shown,
     false,
-    "a server that does not support it",
+    "a server that cannot do it",
   );
   assert.equal(button(job()).shown, false);
   assert.equal(button(null).shown, false);
 });
 
-test("the duration of a stop is measured by the server's clock", () => {
+test("how long a stop takes is said by the server's clock", () => {
   const asked = job({ cancel_requested: true, cancel_requested_at: "2026-03-01T10:00:00Z" });
   const note = (seconds) =>
     jobView({ job: asked, link: "live", now_ms: Date.parse("2026-03-01T10:00:00Z") + seconds * 1_000 }).note;
   assert.equal(note(0.5), "Cancelling … Files that are done stay done.");
   assert.equal(note(12), "Cancelling … since 12 s. Files that are done stay done.");
   assert.match(note(80), /since 1 min 20 s/);
-  assert.equal(note(-5), note(0.5), "a clock that is behind does no harm");
+  assert.equal(note(-5), note(0.5), "whatever the clocks say");
   assert.equal(
     jobView({ job: job({ cancel_requested: true }), link: "live" }).note,
     note(0),
-    "a server that does not send the time",
+    "a server that does not tell since when",
   );
 });

@@ -1,5 +1,5 @@
 /*
- * The multiplexed stream without tabs: what it opens and closes as subscriptions change, and which ones fail with it.
+ * The shared stream without tabs: what it opens and closes as subscriptions change, and which fail with it.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,16 +8,16 @@ import { ALL, Browser, ID, job, say } from "./tabs.js";
 
 function oneStream() {
   const browser = new Browser();
-  const delivered = [];
+  const told = [];
   const stream = new MultiplexedStream(
     ALL,
     browser.tab("a").platform,
-    (keys, name) => keys.length && delivered.push(`${keys.join("+")} ${name}`),
+    (keys, name) => keys.length && told.push(`${keys.join("+")} ${name}`),
   );
-  return { browser, stream, delivered };
+  return { browser, stream, told };
 }
 
-test("more than a hundred jobs use the stream of all jobs", () => {
+test("more than a hundred jobs: the stream of all", () => {
   const { browser, stream } = oneStream();
   for (let number = 0; number < 101; number += 1) stream.subscribe(`a/${number}`, ID(number));
   say(browser.open[0], "job", job(0, 1));
@@ -46,21 +46,21 @@ test("a mute next stream is replaced on the next subscription; one without subsc
   assert.equal(browser.open.length, 0);
 });
 
-test("when the next stream fails, subscriptions on the current one are not affected", () => {
-  const { browser, stream, delivered } = oneStream();
+test("when the next stream fails, subscriptions on the current one do not notice", () => {
+  const { browser, stream, told } = oneStream();
   stream.subscribe("a/1", ID(1));
   say(browser.open[0], "job", job(1, 1));
   stream.subscribe("b/1", ID(2));
   say(browser.open[1], "error");
-  assert.deepEqual([delivered, browser.open.length], [["a/1 job", "b/1 error"], 1]);
+  assert.deepEqual([told, browser.open.length], [["a/1 job", "b/1 error"], 1]);
 });
 
-test("garbage is passed to every subscription, whose policy handles it", () => {
-  const { browser, stream, delivered } = oneStream();
+test("garbage reaches every subscription, since its policy knows what to do with it", () => {
+  const { browser, stream, told } = oneStream();
   stream.subscribe("a/1", ID(1));
   stream.subscribe("b/1", null);
   say(browser.open[0], "job", job(1, 1));
   say(browser.open.at(-1), "job", job(1, 1));
   browser.open[0].dispatchEvent(new MessageEvent("job", { data: "{not json" }));
-  assert.equal(delivered.at(-1), "a/1+b/1 job");
+  assert.equal(told.at(-1), "a/1+b/1 job");
 });

@@ -1,15 +1,14 @@
 /*
- * Plays the policy through random outages and checks only its promise: once the network is back, the truth is
- * shown in time, and the end is final.
- * It must not know how the policy keeps the promise.
- * Next: watchdog.test.js; tests/faults/virtual_play.py, the policy in Python against the real hub.
+ * Plays the policy through random outages and checks its promise alone: once the network is back, the truth is
+ * shown in time, and the end is final. It must not know how the policy keeps the promise.
+ * Next: watchdog.test.js; tests/faults/virtual_play.py, the Python twin against the real hub.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
 
-/** Returns a small random generator, so that a failing seed can be replayed. */
+/** A small random generator, so that a failing seed can be played again. */
 function dice(seed) {
   let value = seed >>> 0;
   return () => {
@@ -18,7 +17,7 @@ function dice(seed) {
   };
 }
 
-/** A server, a network that comes and goes, and a client, in steps of 100 ms. */
+/** A server, a network that comes and goes, and a client: in steps of 100 ms. */
 class World {
   constructor(seed) {
     this.chance = dice(seed);
@@ -65,7 +64,7 @@ class World {
     assert.ok(this.streams.size <= 2, "more than a stream and its spare");
     const { phase, wake_at } = this.state;
     if (phase === "watching") {
-      assert.ok(wake_at > this.now && wake_at <= this.now + w.CHECK_EVERY_MS, "no timer, or one too far ahead");
+      assert.ok(wake_at > this.now && wake_at <= this.now + w.CHECK_EVERY_MS, "nothing to wait for");
     } else {
       const nothingOpen = this.streams.size === 0 && this.polls.size === 0 && wake_at === null;
       assert.ok(nothingOpen, "something was left open");
@@ -86,7 +85,7 @@ class World {
   setUp(up) {
     this.up = up;
     if (up) return;
-    // An outage cuts open streams with an error, or leaves them half-open forever.
+    // An outage cuts open streams with an error, or leaves them half-open for good.
     for (const [number, stream] of [...this.streams]) {
       stream.alive = false;
       if (this.chance() < 0.4) this.on({ type: "stream_error", stream: number });
@@ -100,7 +99,7 @@ class World {
       this.on({ type: "stream_open", stream: number });
       if (!this.streams.has(number)) return;
     }
-    const lost = faults && this.chance() < 0.2; // the broadcast failed; the heartbeat will reveal it
+    const lost = faults && this.chance() < 0.2; // the server failed to broadcast it; the heartbeat will reveal it
     if (stream.sent < this.truth || this.done) {
       stream.sent = this.truth;
       const job = { seq: this.truth, done: this.done };
@@ -126,12 +125,12 @@ test("whatever breaks, the truth is shown within 45 s of the network's return, a
     world.setUp(true);
     world.truth += 1;
     world.done = true;
-    const recovered = world.now;
-    while (world.state.phase === "watching" && world.now - recovered < 120_000) world.tick(false);
+    const healed = world.now;
+    while (world.state.phase === "watching" && world.now - healed < 120_000) world.tick(false);
     assert.ok(
       world.shownDone && world.shown === world.truth,
       `seed ${seed}: shows ${world.shown}, truth ${world.truth}`,
     );
-    assert.ok(world.now - recovered <= 45_000, `seed ${seed}: ${world.now - recovered} ms`);
+    assert.ok(world.now - healed <= 45_000, `seed ${seed}: ${world.now - healed} ms`);
   }
 });

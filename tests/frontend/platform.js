@@ -1,12 +1,12 @@
 /*
- * A double of what a browser provides to the follower (EventSource, fetch, clocks, page events), controlled by the
- * test; and a check that nothing is left open.
+ * What a browser provides to the follower (EventSource, fetch, clocks, page events), driven by the test; and a
+ * check that nothing of it is left open.
  */
 import assert from "node:assert/strict";
 import { Follower } from "../../frontend/client/follower.js";
 import { JobSubject } from "../../frontend/client/job-subject.js";
 
-// Every browser has it; Node has it since version 19.
+// Every browser has it; Node only from version 19 on.
 globalThis.CustomEvent ??= /** @type {any} */ (
   class extends Event {
     constructor(type, { detail = null } = {}) {
@@ -34,7 +34,7 @@ export const job = (seq, changes = {}) => ({
   ...changes,
 });
 
-/** Everything that the follower takes from a browser, controlled by the test. */
+/** All that a browser gives, in the hands of the test. */
 export class Platform {
   time = 0;
   slept = 0;
@@ -116,7 +116,7 @@ export class Platform {
   }
 }
 
-/** Waits until all promises that can settle have settled. */
+/** Lets all promises that can settle do so. */
 export const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 export function begin(known = null) {

@@ -1,10 +1,10 @@
 /*
- * Plays events on the policy and records its actions, for tests that would be too long as scripts.
+ * Plays events on the policy one after another, and keeps the actions that followed.
  */
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
 
-/** Plays events one after another and records the actions, each with its time (`at`). */
+/** Plays events one after another and collects the actions, each with its time (`at`). */
 export class Play {
   now = 1_000_000;
   state = w.newState();
@@ -23,7 +23,7 @@ export class Play {
     this.log.push(...this.last.map((action) => ({ ...action, at: this.now })));
     return this;
   }
-  /** Lets time pass, with a tick exactly when the policy asked for it. */
+  /** Let time pass, waking exactly when the policy asked for it. */
   pass(ms) {
     const end = this.now + ms;
     while (this.state.wake_at !== null && this.state.wake_at <= end)
@@ -37,12 +37,12 @@ export class Play {
     if (this.state.poll) this.on({ type: "poll_ok", poll: this.state.poll.number, job: { seq, done: false } });
     return this;
   }
-  /** Lets time pass until a stream is opened again; polls get no answer. */
+  /** Let time pass until a stream is opened again; polls are not answered. */
   reopened() {
     while (!this.state.stream) this.on({ type: "tick" }, this.state.wake_at - this.now);
     return this;
   }
-  /** Lets time pass while all polls fail. */
+  /** Let time pass while all polls fail. */
   passFailing(ms, status = null) {
     const end = this.now + ms;
     for (;;) {

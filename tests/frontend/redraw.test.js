@@ -1,11 +1,11 @@
 /*
- * At most one redraw per animation frame; a hidden page, which has no frames, does not wait for one.
+ * At most one drawing per animation frame, and none that waits for a frame where there are none.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Redraw } from "../../frontend/element/redraw.js";
 
-/** Returns a page whose animation frames the test triggers. */
+/** A page whose frames come when they are told to. */
 function page(visibilityState = "visible") {
   const asked = new Map();
   let last = 0;
@@ -32,10 +32,10 @@ function counting() {
   };
 }
 
-test("any number of events between two frames cause one redraw, in the next frame", () => {
+test("however many events arrive between two frames, there is one drawing, in the next frame", () => {
   const { asked, next } = page();
   const { drawn, redraw } = counting();
-  for (let event = 0; event < 30; event += 1) redraw.schedule();
+  for (let heard = 0; heard < 30; heard += 1) redraw.schedule();
   assert.deepEqual([drawn.times, asked.size], [0, 1]);
   next();
   assert.deepEqual([drawn.times, asked.size], [1, 0]);
@@ -44,7 +44,7 @@ test("any number of events between two frames cause one redraw, in the next fram
   assert.equal(drawn.times, 2);
 });
 
-test("after an immediate redraw nothing is drawn in the next frame", () => {
+test("what is drawn now is not drawn again in the next frame", () => {
   const { asked } = page();
   const { drawn, redraw } = counting();
   redraw.schedule();
@@ -52,7 +52,7 @@ test("after an immediate redraw nothing is drawn in the next frame", () => {
   assert.deepEqual([drawn.times, asked.size], [1, 0]);
 });
 
-test("a hidden page does not wait for a frame", () => {
+test("a hidden page waits for no frame", () => {
   const { asked, hide } = page();
   const { drawn, redraw } = counting();
   redraw.schedule();

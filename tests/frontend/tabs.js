@@ -1,29 +1,29 @@
 /*
- * A double of a browser with several tabs: its locks, channels and EventSource, controlled by the test. They follow
- * the standards as far as the product uses them.
+ * A browser with several tabs, for tests in node: its locks, channels and EventSource, driven by the test. They do
+ * what the standards say, as far as the product uses them.
  */
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
 import { makeSharedEventSource } from "../../frontend/client/shared-event-source.js";
 
-setMaxListeners(0); // twenty tabs wait for one signal here, which is not a leak
+setMaxListeners(0); // twenty tabs wait for one signal here, and that is no leak
 
 export const API = "http://host/app/api/";
 export const ID = (number) => `00000000-0000-4000-8000-${String(number).padStart(12, "0")}`;
 export const eventsOf = (number) => `${API}jobs/${ID(number)}/events`;
 export const ALL = `${API}events/stream`;
 
-/** Waits until all pending promises and messages have arrived. */
+/** Lets all promises and messages that are under way arrive. */
 export const settle = async () => {
   for (let round = 0; round < 5; round += 1) await new Promise((resolve) => setImmediate(resolve));
 };
 
-/** The LockManager of a browser, as far as it is used: exclusive locks, granted in order, with signal and steal. */
+/** The LockManager of one browser, as far as it is used: exclusive locks, in turn, with signal and steal. */
 class Locks {
   #held = new Map();
   #queues = new Map();
   refusal = null;
-  /** Returns a tab's own view, so that a crash can free all locks of the tab. */
+  /** A tab's own view of it, so that a crash can free all that the tab holds. */
   of(tab) {
     return { request: (name, options, callback) => this.#request(tab, name, options, callback) };
   }
@@ -75,7 +75,7 @@ class Locks {
   }
 }
 
-/** A browser with tabs, in which the test controls the server's streams. */
+/** A browser with tabs, and a server's streams in the hands of the test. */
 export class Browser {
   locks = new Locks();
   sources = [];
@@ -134,15 +134,15 @@ export class Browser {
   }
   #follow(tab, url) {
     const source = new tab.Source(url);
-    const received = [];
+    const heard = [];
     const note = (name) =>
       source.addEventListener(name, (event) => {
         if (tab.dead) return;
-        received.push(event.data ? `${name} ${JSON.parse(event.data).seq ?? ""}`.trim() : name);
+        heard.push(event.data ? `${name} ${JSON.parse(event.data).seq ?? ""}`.trim() : name);
         if (name === "error") source.close();
       });
     for (const name of ["open", "error", "job", "items", "heartbeat", "leaving", "gone"]) note(name);
-    return { source, received, close: () => source.close() };
+    return { source, heard, close: () => source.close() };
   }
   #channel(name, tab) {
     const channel = new EventTarget();
@@ -190,7 +190,7 @@ export class Browser {
   }
 }
 
-/** Sends an event from the server on a stream. */
+/** The server says something on a stream; all streams that are open unless told otherwise. */
 export function say(source, name, data) {
   source.dispatchEvent(
     data === undefined ? new Event(name) : new MessageEvent(name, { data: JSON.stringify(data) }),
@@ -198,8 +198,8 @@ export function say(source, name, data) {
 }
 export const job = (number, seq) => ({ id: ID(number), seq });
 
-/** Opens the newest stream and sends the current state of these jobs on it. */
-export async function openNewest(browser, ...jobs) {
+/** The newest stream opens, and tells the truth about these jobs. */
+export async function begins(browser, ...jobs) {
   await settle();
   const source = browser.open.at(-1);
   say(source, "open");

@@ -1,7 +1,7 @@
 /*
- * Plays the scripts of tests/vectors on the browser's policy.
- * It must not know what is right: that is up to the scripts.
- * Next: tests/vectors/README.md, the format; tests/client/vectors.py, the same in Python.
+ * Plays the scripts of tests/vectors on the browser's policy; its twin in Python plays the same ones.
+ * It must not know what is right: the scripts say it.
+ * Next: tests/vectors/README.md, their format; tests/client/vectors.py, the same in Python.
  */
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";

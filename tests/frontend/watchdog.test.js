@@ -1,6 +1,6 @@
 /*
- * The policy over long times: growing pauses, bounds, and sequences too long for a script.
- * It must not repeat the scripts of tests/vectors, which vectors.test.js plays.
+ * The policy over stretches of time: pauses that grow, bounds, and sequences too long for a script.
+ * It must not repeat what a script of tests/vectors says; those are played in vectors.test.js.
  * Next: PROTOCOL.md, section 5; outages.test.js, which plays random outages.
  */
 import assert from "node:assert/strict";
@@ -31,14 +31,14 @@ test("a heartbeat that does not name the job keeps the stream live, but confirms
   );
 });
 
-test("the highest seq is kept", () => {
+test("the highest seq is held", () => {
   const play = new Play().live(5).on({ type: "job", stream: 1, job: { seq: 4, done: false } });
   assert.deepEqual([types(play.last), play.state.seq], [[], 5]);
   play.on({ type: "job_answered", job: { seq: 3, done: false } });
   assert.equal(play.state.seq, 5);
 });
 
-test("the first job of a connection is accepted even if its seq is lower", () => {
+test("the first job of a connection is believed even if its seq is lower", () => {
   const play = new Play().live(50).on({ type: "stream_error", stream: 1 }).pass(5_000);
   play.on({ type: "job", stream: 2, job: { seq: 7, done: false } });
   assert.deepEqual([play.state.seq, types(play.last).includes("show")], [7, true]);
@@ -46,7 +46,7 @@ test("the first job of a connection is accepted even if its seq is lower", () =>
   assert.equal(play.state.seq, 7);
 });
 
-test("a lower seq from a poll is accepted if it says done, or twice in a row", () => {
+test("a lower seq from a poll is believed if it says done, or twice in a row", () => {
   const lower = (done) => ({ type: "poll_ok", poll: 0, job: { seq: 7, done } });
   const ask = (play, event) => play.on({ type: "manual_check" }).on({ ...event, poll: play.state.next_poll - 1 });
   const play = new Play().live(50);
@@ -105,7 +105,7 @@ test("two missed heartbeats: poll, open a spare, and close the old stream at the
   assert.deepEqual([play.state.stream.number, play.state.spare], [2, null]);
 });
 
-test("when the old stream sends an event again, the spare is closed", () => {
+test("an old stream that sends an event again makes the spare needless", () => {
   const play = new Play().live().passFailing(2 * w.HEARTBEAT_DEFAULT_MS + 8_000);
   play.on({ type: "heartbeat", stream: 1, seq: 5 });
   assert.deepEqual(
@@ -130,7 +130,7 @@ test("while polls are refused, the old stream is kept and spares are tried with 
   assert.equal(play.state.stream.number, 1);
 });
 
-test("a broken stream is reopened with full jitter, and polling continues meanwhile", () => {
+test("a broken stream is reopened with full jitter, and polls go on meanwhile", () => {
   for (const [random, pause] of [
     [0, 500],
     [1, 1_000],
@@ -144,7 +144,7 @@ test("a broken stream is reopened with full jitter, and polling continues meanwh
   const play = new Play(null, 1).live();
   for (let failure = 0; failure < 20; failure += 1)
     play.passFailing(40_000).on({ type: "stream_error", stream: play.state.stream?.number ?? 0 });
-  assert.ok(play.did("open_stream").length > 5, "it stopped trying");
+  assert.ok(play.did("open_stream").length > 5, "it never stops trying");
 });
 
 test("a stream that lasted for a while resets the back-off; one that broke at once does not", () => {
@@ -193,7 +193,7 @@ test("no poll is aborted before ten seconds, and the next one follows within fou
   });
 });
 
-test("the network's return ends the pause between polls", () => {
+test("a sign that the network is back ends the pause", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(11_000);
   assert.equal(play.did("abort_poll").length, 1);
   play.on({ type: "online" }, 100);
@@ -224,7 +224,7 @@ test("without a stream, polls keep the pace that the server asks for, within bou
   }
 });
 
-test("the server's own 404 ends the watch; a manual check starts it again", () => {
+test("the server's own 404 ends the watch; a check begins it again", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
   play.on({ type: "poll_failed", poll: 1, status: 404, code: "job_not_found" });
   assert.deepEqual(
@@ -239,7 +239,7 @@ test("the server's own 404 ends the watch; a manual check starts it again", () =
   assert.equal(gone.state.link, "not_found");
 });
 
-test("a proxy's 404 counts only the third time, and is polled again like any failure", () => {
+test("a 404 of a proxy is believed only the third time, and polled again like any trouble", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 });
   for (const wanted of ["offline", "offline", "not_found"]) {
     while (!play.state.poll) play.on({ type: "tick" }, play.state.wake_at - play.now);
@@ -260,7 +260,11 @@ test("signed out: shown, and polled every minute without opening streams", () =>
     .on({ type: "poll_failed", poll: 1, status: 401 });
   assert.equal(play.state.link, "signed_out");
   play.passFailing(5 * 60_000, 401);
-  assert.equal(play.did("open_stream").length, 2, "one at the start, and one before the sign-out was noticed");
+  assert.equal(
+    play.did("open_stream").length,
+    2,
+    "the one at the start, and one before the sign-in was known to be over",
+  );
   assert.ok(play.did("poll").length >= 5 && play.did("poll").length <= 7);
   play
     .on({ type: "page_shown" })
@@ -268,7 +272,7 @@ test("signed out: shown, and polled every minute without opening streams", () =>
   assert.deepEqual([play.state.signed_out, types(play.last).includes("open_stream")], [false, true]);
 });
 
-test("page shown and online poll at once; offline only changes the display", () => {
+test("page shown and online poll at once; offline only changes what is shown", () => {
   const play = new Play().live().on({ type: "page_shown" });
   assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "wake" }]);
   const other = new Play().live().on({ type: "stream_error", stream: 1 }).on({ type: "offline" });
@@ -302,14 +306,14 @@ test("thirty minutes without a confirmation: give up, close everything, and offe
   }
 });
 
-test("an unknown event throws", () => {
+test("an unknown event is a mistake of the caller, and says so", () => {
   assert.throws(
     () => step(w.newState(), /** @type {any} */ ({ type: "nonsense" }), 0, 0),
     /no event 'nonsense'.*heartbeat/,
   );
 });
 
-test("a state is plain data, and step does not mutate it", () => {
+test("a state is plain data, and step changes nothing that it was given", () => {
   const before = new Play().live().state;
   const copy = structuredClone(before);
   assert.deepEqual(JSON.parse(JSON.stringify(before)), before);
