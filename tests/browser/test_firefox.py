@@ -34,7 +34,7 @@ PATIENCE_S = 60.0
 #: Items of a job that is still running at the end of a test, even on a busy machine.
 LONG = 900
 BADGES = {"cancelled": "Cancelled", "completed": "Done", "completed_with_errors": "Done, with errors"}
-#: Messages that Firefox itself writes to the console when a stream breaks; pages cannot prevent them.
+#: What Firefox itself writes on the console when a stream breaks; pages cannot keep it from doing so.
 ABOUT_A_STREAM = re.compile(
     r"(Firefox can’t establish a connection to the server at|The connection to) http\S+/api/events/stream"
 )

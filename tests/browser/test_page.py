@@ -38,14 +38,14 @@ def job_in(page: Page, server: Server) -> dict[str, Any]:
     return server.job(page.url.split("#job=")[1])
 
 
-def wait_quiet(page: Page, log: Log) -> None:
+def calm(page: Page, log: Log) -> None:
     """Wait until no stream or request is open, and no timer is left that could start one."""
     eventually(lambda: not page.evaluate(HELD) and not log.open)
 
 
-def test_streams_timers_and_requests_of_a_page_are_noticed(open_page: OpenPage, server: Server) -> None:
+def test_what_a_page_still_holds_is_seen(open_page: OpenPage, server: Server) -> None:
     page, log = open_page("/static/words.js")
-    wait_quiet(page, log)
+    calm(page, log)
     held = page.evaluate(f"""() => {{
         setInterval(() => {{}}, 1234);
         new EventSource("/api/events/stream");
@@ -77,7 +77,7 @@ def test_25_real_files_from_the_file_chooser_to_the_end(
     assert shown == sorted(shown)
     assert shown[-1] == 100
     assert dialog.locator("progress").get_attribute("value") == "100"
-    wait_quiet(page, log)
+    calm(page, log)
     assert log.errors == []
 
 
@@ -103,7 +103,7 @@ def test_40_csv_files_of_which_3_are_broken(open_page: OpenPage, server: Server,
         row = dialog.locator("li", has_text=f"table-{number:02d}.csv")
         expect(row).to_contain_text(f"line {line}")
     assert dialog.locator(".problems li").count() == 3
-    wait_quiet(page, log)
+    calm(page, log)
     assert log.count("/events/stream") >= 1, "the list had no stream"
     assert log.errors == []
     with page.expect_download() as download:
@@ -143,7 +143,7 @@ def test_cancel_from_the_dialog(open_page: OpenPage, server: Server) -> None:
     finished(page, "Cancelled")
     assert server.job(job["id"])["state"] == "cancelled"
     expect(dialog.get_by_role("button", name="Cancel")).to_be_hidden()
-    wait_quiet(page, log)
+    calm(page, log)
 
 
 def test_a_job_submitted_elsewhere_appears_in_the_list(open_page: OpenPage, server: Server) -> None:
@@ -182,7 +182,7 @@ def test_an_unknown_job_is_reported(open_page: OpenPage) -> None:
     dialog = page.locator("job-progress")
     expect(dialog).to_contain_text("1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b", timeout=PATIENCE_MS)
     expect(dialog.get_by_role("button", name="Close")).to_be_visible()
-    wait_quiet(page, log)
+    calm(page, log)
 
 
 def test_refusals_are_shown_before_anything_is_sent(
@@ -196,7 +196,7 @@ def test_refusals_are_shown_before_anything_is_sent(
     assert log.count("POST") == 0
 
 
-def test_a_custom_kind_gets_a_form(open_page: OpenPage, start_server: StartServer, tmp_path: Path) -> None:
+def test_a_kind_of_ones_own_gets_a_form(open_page: OpenPage, start_server: StartServer, tmp_path: Path) -> None:
     app = tmp_path / "mine.py"
     app.write_text(
         "from typing import Literal\nfrom pathlib import Path\nimport unstuck\n"
@@ -255,7 +255,7 @@ def test_the_element_works_alone_on_any_page(open_page: OpenPage, server: Server
         job["links"]["self"],
     )
     eventually(lambda: page.evaluate("window.ended === 'completed'"))
-    wait_quiet(page, log)
+    calm(page, log)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

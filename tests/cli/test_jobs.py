@@ -43,10 +43,10 @@ def test_jobs_lists_stuck_jobs_and_their_details(stuck: Server, tmp_path: Path) 
     assert "newest 1" in unstuck("jobs", "--limit", "1", *url).stdout
 
 
-def test_rescue_prints_its_plan_and_its_outcome(stuck: Server, tmp_path: Path) -> None:
+def test_rescue_says_what_it_will_do_and_what_it_did(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=1, name="night run")
     asked = unstuck("rescue", job_id, "--url", stuck.url)
-    assert asked.returncode == 2, "no terminal to confirm at"
+    assert asked.returncode == 2, "nobody is there to say yes"
     assert "1 item is taken from the worker and tried again" in asked.stdout
     assert "say --yes" in asked.stderr
     assert stuck.job(job_id)["health"] == "stalled", "nothing was done"
@@ -82,16 +82,16 @@ def test_fail_stops_the_job_and_prints_the_outcome(stuck: Server, tmp_path: Path
 
 def test_after_a_refusal_the_other_jobs_are_still_failed(server: Server) -> None:
     finished = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])["id"]
-    running = server.submit("rehearsal", total=1, options={"seconds": 60})["id"]
+    goes_on = server.submit("rehearsal", total=1, options={"seconds": 60})["id"]
     url = ("--url", server.url)
-    answer = unstuck("fail", finished, str(uuid4()), "x/y", running, "--why", "enough", *url)
+    answer = unstuck("fail", finished, str(uuid4()), "x/y", goes_on, "--why", "enough", *url)
     assert answer.returncode == 2
     said = " ".join(answer.stderr.split())
     assert "is completed already" in said
     assert "There is no job" in said
     assert "is no job id" in said
-    assert server.until_done(running)["state"] == "failed"
+    assert server.until_done(goes_on)["state"] == "failed"
     assert unstuck("rescue", finished, *url).returncode == 2
-    missing = unstuck("fail", running, *url)
+    missing = unstuck("fail", goes_on, *url)
     assert missing.returncode == 2
     assert "--why" in missing.stderr

@@ -86,7 +86,7 @@ def test_the_protocol_lists_the_events() -> None:
     assert documented == {found(r"event: (\w+)", one.decode()) for one in made}
 
 
-def test_error_codes_are_words() -> None:
+def test_error_codes_of_the_code_are_words() -> None:
     text = "".join(path.read_text() for path in (ROOT / "server").rglob("*.py"))
     codes = re.findall(r'code="(.*?)"', text)
     assert codes
@@ -99,11 +99,11 @@ def test_every_setting_is_documented() -> None:
         assert f"{PREFIX}{one.name.upper()}" in OPERATING, one.name
 
 
-def test_every_flag_of_serve_is_in_the_readme() -> None:
-    help_text = subprocess.check_output(
+def test_every_flag_of_serve_stands_in_the_readme() -> None:
+    told = subprocess.check_output(
         [sys.executable, "-m", "unstuck", "serve", "--help"], text=True, env={"COLUMNS": "200", "TERM": "dumb"}
     )
-    flags = set(re.findall(r"(--[a-z-]+)", help_text)) - {"--help"}
+    flags = set(re.findall(r"(--[a-z-]+)", told)) - {"--help"}
     assert "--port" in flags
     assert {flag for flag in flags if flag not in README} == set()
 
@@ -127,7 +127,7 @@ def test_the_version_is_in_the_changelog() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_kind_in_the_readme_works(tmp_path: Path) -> None:
+def test_what_the_readme_shows_as_a_kind_of_ones_own_works(tmp_path: Path) -> None:
     from unstuck.kinds import load
 
     code = next(

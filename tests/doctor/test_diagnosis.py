@@ -88,7 +88,7 @@ def test_faults(about: str, level: str, says: str, changed: dict[str, Any]) -> N
         ("HTTP/2", "over HTTPS only", {"protocol": None}),
         ("HTTP/2", "not offered", {"protocol": "http/1.1"}),
         ("clocks", "no time", {"clock_s": None}),
-        # A difference within the error of the measurement does not count.
+        # A difference that the measurement cannot tell from its own error is none.
         ("clocks", "Together", {"clock_s": 2.5, "clock_unsure_s": 1.0}),
         ("compression", "Not compressed", {"headers": {**AS_SENT, "content-encoding": "identity"}}),
     ],

@@ -94,14 +94,14 @@ def test_a_limit_is_a_number_of_seconds(limit_s: Any) -> None:
 
 
 @pytest.mark.parametrize("transient", [5, "TimeoutError", (OSError, "x"), [OSError], KeyboardInterrupt, OSError()])
-def test_transient_takes_exception_types(transient: Any) -> None:
+def test_passing_failures_are_exceptions(transient: Any) -> None:
     with pytest.raises(TypeError, match="transient takes exceptions"):
         unstuck.kind("mistaken", transient=transient)(every_option)
     assert "mistaken" not in declared
 
 
 @pytest.mark.parametrize("name", ["", "Resize", "re_size", "ré", "a" * 41, "a/b", "a\n", 5])
-def test_invalid_names(name: Any) -> None:
+def test_a_name_has_a_form(name: Any) -> None:
     with pytest.raises(ValueError, match="must be 1 to 40 of a-z, 0-9 and -"):
         unstuck.kind(name)(lambda file, report: None)
 

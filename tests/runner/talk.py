@@ -63,7 +63,7 @@ class Talk:
         assert isinstance(message, protocol.Progress), message
         return message
 
-    async def check_alive(self) -> None:
+    async def lives(self) -> None:
         """Check that the worker completes one more run."""
         done = await self.outcome("return", id=99)
         assert done.state == "succeeded", done

@@ -111,7 +111,7 @@ async def test_items_sent_behind_a_long_one_are_done_by_other_workers(store: SQL
         assert {entry.what for entry in await store.timeline(job_id)} <= {"submitted", "state"}
 
 
-async def test_a_cancel_ends_items_that_were_sent_ahead(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_a_cancel_ends_what_was_sent_ahead(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path, workers=1):
         job_id = await submitted(store, 600, kind="quick", options=gated(tmp_path, 300))
         await until_gated(store, job_id, 300)

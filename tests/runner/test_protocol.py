@@ -19,7 +19,7 @@ async def test_prints_go_to_the_log(worker: Talk) -> None:
     assert done.result == {"stdin": "", "descriptor": ""}
     for text in ('{"type":"done","id":1', "ünïcödé", "to descriptor 1", "to the first stdout", "from a child"):
         assert text in worker.log
-    await worker.check_alive()
+    await worker.lives()
 
 
 async def test_closed_streams_do_not_silence_the_log(worker: Talk) -> None:
@@ -27,7 +27,7 @@ async def test_closed_streams_do_not_silence_the_log(worker: Talk) -> None:
     assert done.error is not None
     assert "into the log, nevertheless" in done.error.message
     assert "into the log, nevertheless" in worker.log
-    await worker.check_alive()
+    await worker.lives()
 
 
 async def test_items_are_run_in_order(worker: Talk) -> None:
@@ -85,7 +85,7 @@ async def test_a_leftover_thread_is_silenced_and_stopped(worker: Talk, tmp_path:
     note = tmp_path / "note"
     assert (await worker.outcome(f"thread {note}")).state == "succeeded"
     await soon(note.exists)
-    await worker.check_alive()
+    await worker.lives()
 
 
 async def test_process_pools_and_event_loops_work(worker: Talk) -> None:

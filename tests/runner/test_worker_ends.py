@@ -61,7 +61,7 @@ async def test_results_that_are_not_json_objects(worker: Talk, odd: str) -> None
     done = await worker.outcome(f"odd {odd}")
     assert done.error is not None
     assert done.error.code == "bad_result"
-    await worker.check_alive()
+    await worker.lives()
 
 
 async def test_nan_becomes_null(worker: Talk) -> None:
@@ -119,7 +119,7 @@ async def test_exceptions(worker: Talk, name: str, message: str) -> None:
     assert done.error.code == "exception"
     assert done.error.message.startswith(message)
     assert not done.error.transient
-    await worker.check_alive()
+    await worker.lives()
     assert f"failed on {name!r}" in worker.log
     assert "behaviour.py" in worker.log
 
@@ -187,7 +187,7 @@ async def test_a_crash_leaves_its_traceback_in_the_log(worker: Talk) -> None:
 async def test_out_of_memory_has_an_exit_code(start: Start) -> None:
     worker = await start("--app", str(Path(__file__).with_name("behaviour.py")), "--memory", "300")
     await worker.receive()
-    await worker.check_alive()
+    await worker.lives()
     await worker.run("eat")
     assert await worker.receive() is None
     assert await worker.exit_code() == protocol.WORKER_OUT_OF_MEMORY
@@ -218,7 +218,7 @@ async def test_a_fork_does_not_hide_the_end(worker: Talk) -> None:
 async def test_only_one_of_two_processes_answers(worker: Talk) -> None:
     done = await worker.outcome("stray_fork")
     assert done.result == {"who": "parent"}
-    await worker.check_alive()
+    await worker.lives()
 
 
 async def test_a_malformed_message_ends_the_worker(worker: Talk) -> None:

@@ -23,7 +23,7 @@ async def test_the_running_item_is_stopped(worker: Talk, name: str) -> None:
         await worker.receive()
     await worker.send(protocol.Stop(id=1))
     assert await worker.done() == CANCELLED
-    await worker.check_alive()
+    await worker.lives()
 
 
 async def test_an_exception_while_stopping_is_in_the_log(worker: Talk) -> None:
@@ -83,7 +83,7 @@ async def test_a_waiting_item_can_be_recalled_while_another_runs(worker: Talk, t
 async def test_stops_for_ended_or_unknown_items_are_ignored(worker: Talk) -> None:
     await worker.outcome("none")
     await worker.send(protocol.Stop(id=1), protocol.Stop(id=77))
-    await worker.check_alive()
+    await worker.lives()
     assert (await worker.outcome("none", id=1)).state == "succeeded"
 
 

@@ -166,7 +166,7 @@ def resident(server: Server) -> int:
 
 def test_readers_that_never_read_are_disconnected_without_affecting_others(start_server: StartServer) -> None:
     server = start_server("--workers", "2", send_timeout_s="2", interval_s="0")
-    # Long item names and many failures make events of some 10 KB.
+    # Long names of running items and many failures make events of some 10 KB.
     names = ["n" * 900 for _ in range(1000)]
     job = server.submit("rehearsal", items=names, options={"seconds": 0.02, "failures": 0.5})
     lazy = [open_and_never_read(server, job["id"]) for _ in range(10)]
@@ -181,7 +181,7 @@ def test_readers_that_never_read_are_disconnected_without_affecting_others(start
     eventually(lambda: server.get("/api/health")["streams"]["opened"] == 100)
     before = resident(server)
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 90)
-    assert not server.job(job["id"])["done"], "the job ended before the lazy readers were disconnected"
+    assert not server.job(job["id"])["done"], "the others were served meanwhile"
     sizes = [before]
 
     def over() -> bool:
@@ -193,7 +193,7 @@ def test_readers_that_never_read_are_disconnected_without_affecting_others(start
         reader.join(30)
     assert len(ends) == 90
     assert all(end["done"] for end in ends)
-    # Each of 100 viewers has one pending change and a send buffer; a backlog would be 600 events of 20 KB each.
+    # 100 viewers with one pending change and a send buffer each; a backlog would be 600 events of 20 KB for each.
     assert max(sizes) - before < 60 * 1024 * 1024
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
     for one in lazy:

@@ -23,7 +23,7 @@ class Unexpected(Exception):
     """An error that the server itself never raises."""
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "unstuck.supervision"]
 
 
@@ -80,7 +80,7 @@ async def test_a_broken_loop_is_logged_counted_and_restarted(
         assert not supervisor.troubles
         assert not flaky.ended
     assert flaky.ended
-    (record,) = logged(caplog)
+    (record,) = told(caplog)
     assert record.levelno == logging.ERROR
     assert "'flaky' broke and starts again in" in record.getMessage()
     assert record.exc_info is not None
@@ -115,7 +115,7 @@ async def test_pauses_grow_with_each_failure_and_start_over_after_a_good_run(
         await soon(lambda: time.monotonic() > began + 0.16)
         broken.set()
         await soon(lambda: loop.restarts == 4)
-    pauses = [float(record.args[2]) for record in logged(caplog) if isinstance(record.args, tuple)]  # type: ignore[arg-type]
+    pauses = [float(record.args[2]) for record in told(caplog) if isinstance(record.args, tuple)]  # type: ignore[arg-type]
     limits = [0.04, 0.08, 0.16, 0.04]
     assert len(pauses) == len(limits)
     assert all(limit / 2 <= pause <= limit for pause, limit in zip(pauses, limits, strict=True)), pauses
@@ -150,7 +150,7 @@ async def test_a_cancelled_future_does_not_end_a_loop(caplog: pytest.LogCaptureF
         waits[0].cancel()
         await soon(lambda: len(waits) == 2)
     assert loop.restarts == 1
-    assert len(logged(caplog)) == 1
+    assert len(told(caplog)) == 1
 
 
 async def swallow(started: Callable[[], None]) -> None:
@@ -183,7 +183,7 @@ async def test_a_cancellation_ends_a_loop_even_if_it_swallows_it(
         if body.__name__ == break_at_the_end.__name__
         else []
     )
-    assert [record.getMessage() for record in logged(caplog)] == errors
+    assert [record.getMessage() for record in told(caplog)] == errors
 
 
 async def test_a_thread_that_breaks_at_the_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -197,7 +197,7 @@ async def test_a_thread_that_breaks_at_the_end_is_logged(caplog: pytest.LogCaptu
     async with supervising(QUICK, SETTLED_S) as supervisor:
         supervisor.run_in_thread("stubborn", run)
         await soon(running.is_set)
-    assert [record.getMessage() for record in logged(caplog)] == [
+    assert [record.getMessage() for record in told(caplog)] == [
         "the loop 'stubborn' broke while it was being ended"
     ]
 

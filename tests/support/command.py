@@ -12,7 +12,7 @@ def unstuck(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def refused_to_start(*arguments: str, **environ: str) -> str:
-    """Run `unstuck …`, expect exit code 2 and one sentence on stderr, and return stderr."""
+    """Run `unstuck …`, expect exit code 2 and one sentence; returns it."""
     clean = {name: text for name, text in os.environ.items() if not name.startswith("UNSTUCK_")}
     done = subprocess.run(
         [sys.executable, "-m", "unstuck", *arguments], capture_output=True, text=True, timeout=30,

@@ -164,7 +164,7 @@ async def test_ends_while_no_dispatcher_ran_are_delivered(store: SQLiteStore, re
     assert sorted(verified(one)["data"]["id"] for one in receiver.received) == sorted(jobs)
 
 
-async def test_a_410_ends_the_attempts(
+async def test_gone_is_taken_at_its_word(
     store: SQLiteStore, receive: Receive, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = receive(410)
