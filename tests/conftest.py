@@ -1,4 +1,4 @@
-"""Fixtures that many rooms share: a store on a real file, and real servers in processes of their own."""
+"""Fixtures for all rooms: a store on a real file, and real servers in their own processes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
-    one = SQLiteStore(tmp_path / "unstuck.db", clock=clock)
-    await one.open()
-    yield one
-    await one.close()
+    store = SQLiteStore(tmp_path / "unstuck.db", clock=clock)
+    await store.open()
+    yield store
+    await store.close()
 
 
 @pytest.fixture
 async def store_in_real_time(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
-    """A store with the clocks of the server; a room that works in real time makes it its `store`."""
-    one = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
-    await one.open()
-    yield one
-    await one.close()
+    """A store with the server's clocks; a room that works in real time makes it its `store`."""
+    store = SQLiteStore(tmp_path / "unstuck.db", steady=time.monotonic)
+    await store.open()
+    yield store
+    await store.close()
 
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers, each on the test's own data folder unless told otherwise, and ends them."""
+    """Start servers, on the test's own data folder unless `data` names another; stop them after the test."""
     started: list[Server] = []
 
     def start(*arguments: str, data: str = "data", **environ: str) -> Server:
@@ -53,8 +53,8 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 
 @pytest.fixture(autouse=True)
-def _left_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Ends the jobs that a test leaves on the server of all: pages of later tests would go on following them."""
+def _end_leftover_jobs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End the jobs that a test leaves on the shared server: pages of later tests would follow them."""
     server: Server | None = request.getfixturevalue("server") if "server" in request.fixturenames else None
     yield
     if server is not None and server.process is not None and server.process.poll() is None:
@@ -64,7 +64,7 @@ def _left_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests that leave it as they found it, but for their jobs."""
-    one = Server(tmp_path_factory.mktemp("server") / "data", "--workers", "2").start()
-    yield one
-    one.stop()
+    """One server shared by all tests that leave nothing behind but jobs."""
+    server = Server(tmp_path_factory.mktemp("server") / "data", "--workers", "2").start()
+    yield server
+    server.stop()

@@ -1,4 +1,4 @@
-"""Looking at jobs over real HTTP, as curl does."""
+"""Read, list, cancel and remove jobs over real HTTP, as curl does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_status_codes_of_one_job(server: Server) -> None:
 @pytest.mark.parametrize(
     "job_id", ["1", "..%2f..", "' OR 1=1--", "%7B1b4e28ba2fa14d3ba3f5ef19b5a7633b%7D", "9" * 5000]
 )
-def test_what_is_no_id(server: Server, job_id: str, path: str) -> None:
+def test_malformed_ids(server: Server, job_id: str, path: str) -> None:
     answer = httpx.get(f"{server.url}/api/jobs/{job_id}{path}")
     assert answer.status_code in (400, 404)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -42,14 +42,14 @@ def test_what_is_no_id(server: Server, job_id: str, path: str) -> None:
 
 def test_unknown_ids(server: Server) -> None:
     problem(httpx.get(f"{server.url}/api/jobs/not-a-uuid"), 400, "invalid_job_id")
-    nobody = f"{server.url}/api/jobs/{uuid4()}"
+    unknown = f"{server.url}/api/jobs/{uuid4()}"
     for path in ("", "/items", "/events", "/results", "/items/0/result"):
-        problem(httpx.get(f"{nobody}{path}"), 404, "job_not_found")
-    problem(httpx.post(f"{nobody}/cancel"), 404, "job_not_found")
-    problem(httpx.delete(nobody), 404, "job_not_found")
+        problem(httpx.get(f"{unknown}{path}"), 404, "job_not_found")
+    problem(httpx.post(f"{unknown}/cancel"), 404, "job_not_found")
+    problem(httpx.delete(unknown), 404, "job_not_found")
 
 
-def test_no_such_page_and_no_such_method(server: Server) -> None:
+def test_unknown_page_and_method(server: Server) -> None:
     problem(httpx.get(f"{server.url}/nowhere"), 404, "not_found")
     problem(httpx.put(f"{server.url}/api/jobs"), 405, "method_not_allowed")
 
@@ -120,7 +120,7 @@ def test_results_as_files_and_as_a_zip(server: Server) -> None:
 
     picture = io.BytesIO()
     Image.new("RGB", (800, 600), "navy").save(picture, "PNG")
-    files = {"../a.png": picture.getvalue(), "b.png": b"no picture"}
+    files = {"../a.png": picture.getvalue(), "b.png": b"not a picture"}
     job = server.until_done(server.submit("thumbnail", files, options={"width": 64})["id"])
     assert job["state"] == "completed_with_errors"
     good, bad = server.items(job["id"])

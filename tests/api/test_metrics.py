@@ -1,4 +1,4 @@
-"""The server in numbers: /metrics as Prometheus reads it, and /api/health."""
+"""/metrics as Prometheus reads it, and /api/health."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLE = re.compile(r'(unstuck_[a-z_]+)(?:\{([a-z]+)="([^"\\\n]*)"\})? ([0-9.e+]
 
 
 def scrape(server: Server) -> dict[str, dict[str, float]]:
-    """{metric: {label value: number}}, read strictly: HELP, TYPE, then the samples, and no family twice."""
+    """Return {metric: {label value: number}}, read strictly: HELP, TYPE, samples, and each family once."""
     answer = httpx.get(f"{server.url}/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -27,7 +27,7 @@ def scrape(server: Server) -> dict[str, dict[str, float]]:
     for line in answer.text.splitlines():
         if line.startswith("# HELP "):
             name = line.split()[2]
-            assert name not in found, "a family comes once"
+            assert name not in found, "each family comes once"
             found[name] = {}
         elif line.startswith("# TYPE "):
             assert line.split()[2:] == [name, "counter" if name.endswith("_total") else "gauge"]
@@ -39,7 +39,7 @@ def scrape(server: Server) -> dict[str, dict[str, float]]:
     return found
 
 
-def test_numbers_follow_what_happens(server: Server) -> None:
+def test_numbers_count_jobs_streams_and_polls(server: Server) -> None:
     before = scrape(server)
     job = server.until_done(server.submit("rehearsal", total=2, options={"seconds": 0})["id"])
     httpx.get(f"{server.url}{job['links']['self']}", headers={"X-Unstuck-Poll": "watchdog"})
@@ -59,11 +59,11 @@ def test_numbers_follow_what_happens(server: Server) -> None:
 
 def test_the_protocol_names_every_metric_and_no_other(server: Server) -> None:
     rows = [line for line in section(7).splitlines() if line.startswith("| `")]
-    told = {name for row in rows for name in re.findall(r"`(unstuck_\w+)`", row)}
-    assert told == set(scrape(server))
+    named = {name for row in rows for name in re.findall(r"`(unstuck_\w+)`", row)}
+    assert named == set(scrape(server))
 
 
-async def test_a_store_that_cannot_be_read_shows_and_hides_nothing_else(tmp_path: Path) -> None:
+async def test_an_unreadable_store_hides_only_its_own_metrics(tmp_path: Path) -> None:
     app = create_app(Settings(data=str(tmp_path), workers=1))
     transport = httpx.ASGITransport(app)
     async with running(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
@@ -78,10 +78,10 @@ async def test_a_store_that_cannot_be_read_shows_and_hides_nothing_else(tmp_path
     assert left_out == set(re.findall(r"`(unstuck_\w+)` †", section(7)))
 
 
-def test_health_tells_the_details(server: Server) -> None:
-    told = server.get("/api/health")
-    assert told["status"] == "ok"
-    assert told["troubles"] == []
-    assert told["version"]
-    assert told["workers"]["alive"] == 2
-    assert set(told["queue"]) == {"waiting_items", "running_items", "oldest_wait_seconds"}
+def test_health_details(server: Server) -> None:
+    health = server.get("/api/health")
+    assert health["status"] == "ok"
+    assert health["troubles"] == []
+    assert health["version"]
+    assert health["workers"]["alive"] == 2
+    assert set(health["queue"]) == {"waiting_items", "running_items", "oldest_wait_seconds"}

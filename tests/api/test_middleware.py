@@ -1,4 +1,4 @@
-"""Host names, other sites' pages, and the headers that every answer carries."""
+"""The Host check, requests from other sites, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def host_of(server: Server) -> str:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1@evil", "localhost.evil.example", "", "[::1", "a:b:c"])
-def test_foreign_hosts_are_not_answered(server: Server, host: str) -> None:
+def test_foreign_hosts_are_refused(server: Server, host: str) -> None:
     for path in ("/", "/api/jobs", "/api/events/stream"):
         answer = httpx.get(f"{server.url}{path}", headers={"Host": host})
         assert answer.status_code in (400, 421)
 
 
-def test_two_hosts_are_none(server: Server) -> None:
+def test_two_host_headers_are_refused(server: Server) -> None:
     answer = raw(server, "GET /api/jobs HTTP/1.1\nHost: localhost\nHost: evil.example\n\n")
     assert answer.split()[1] in (b"400", b"421")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8765"])
-def test_loopback_is(server: Server, host: str) -> None:
+def test_loopback_hosts_are_allowed(server: Server, host: str) -> None:
     assert httpx.get(f"{server.url}/api/jobs", headers={"Host": host}).status_code == 200
 
 
@@ -55,14 +55,14 @@ def test_other_sites_change_nothing(server: Server, headers: dict[str, str], con
     assert len(server.get("/api/jobs?limit=200")["jobs"]) == count
 
 
-def test_our_own_page_may(server: Server) -> None:
+def test_the_servers_own_page_may_submit(server: Server) -> None:
     headers = {"Origin": f"http://{host_of(server)}", "Sec-Fetch-Site": "same-origin"}
     body = {"kind": "rehearsal", "total": 1, "options": {"seconds": 0}}
     assert httpx.post(f"{server.url}/api/jobs", json=body, headers=headers).status_code == 202
 
 
 @pytest.mark.parametrize("path", ["/", "/static/define.js", "/api/jobs", "/nowhere"])
-def test_every_answer_binds_the_browser(server: Server, path: str) -> None:
+def test_every_response_has_the_security_headers(server: Server, path: str) -> None:
     answer = httpx.get(f"{server.url}{path}")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -71,7 +71,7 @@ def test_every_answer_binds_the_browser(server: Server, path: str) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_the_page_holds_no_inline_code(server: Server) -> None:
+def test_the_page_has_no_inline_code(server: Server) -> None:
     page = httpx.get(f"{server.url}/").text
     assert "<script>" not in page
     assert "style=" not in page

@@ -1,4 +1,4 @@
-"""A job that is stuck: found, tried again, given up."""
+"""An operator finds a stuck job, rescues it, or fails it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def timeline(server: Server, job: dict[str, Any]) -> list[tuple[str, str | None]
     return [(one["what"], one["text"]) for one in server.get(job["links"]["timeline"])["entries"]]
 
 
-def test_a_hanging_job_is_found_and_what_it_works_on_tried_again(
-    start_server: StartServer, tmp_path: Path
-) -> None:
+def test_a_hanging_job_is_found_and_its_running_item_is_rescued(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server("--workers", "1", *hanging.APP, **SOON)
     stuck, behind = hang(server, tmp_path, total=1), server.submit("rehearsal", total=1, options={"seconds": 0})
     server.until(stuck["id"], lambda job: job["health"] == "stalled")
@@ -45,7 +43,7 @@ def test_a_hanging_job_is_found_and_what_it_works_on_tried_again(
     answer = post(server, stuck, "rescue")
     assert (answer.status_code, answer.json()["health"]) == (202, "ok")
     done = server.until_done(stuck["id"])
-    # The worker that hung is killed and replaced at once, and not when its lease would have been renewed.
+    # The hanging worker is killed and replaced at once, not only when its lease is next renewed.
     assert done["state"] == "completed"
     assert server.until_done(behind["id"])["state"] == "completed"
     assert server.items(stuck["id"])[0]["result"] == {"attempt": 2}
@@ -55,7 +53,7 @@ def test_a_hanging_job_is_found_and_what_it_works_on_tried_again(
     assert ("attempt_failed", "Attempt 1 failed: An operator asked for another attempt.") in told
 
 
-def test_nothing_to_rescue_changes_nothing(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_rescue_of_a_waiting_job_changes_nothing(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server("--workers", "1", *hanging.APP)
     first = hang(server, tmp_path, total=2)
     server.until(first["id"], lambda job: job["state"] == "running")
@@ -64,9 +62,7 @@ def test_nothing_to_rescue_changes_nothing(start_server: StartServer, tmp_path: 
     assert (answer.status_code, answer.json()["seq"]) == (202, waiting["seq"])
 
 
-def test_an_item_without_an_attempt_left_fails_when_it_is_rescued(
-    start_server: StartServer, tmp_path: Path
-) -> None:
+def test_a_rescued_item_without_an_attempt_left_fails(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server("--workers", "1", *hanging.APP)
     options = {"gate": str(tmp_path / "gate")}
     job = server.submit("hang", total=1, options=options, max_attempts=1)
@@ -75,7 +71,7 @@ def test_an_item_without_an_attempt_left_fails_when_it_is_rescued(
     assert (answer["state"], answer["item_errors"][0]["code"]) == ("failed", "worker_lost")
 
 
-def test_a_job_is_given_up_by_force(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_stubborn_job_is_failed_by_force(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server("--workers", "1", *hanging.APP, **SOON)
     job = hang(server, tmp_path, total=5, stubborn=True)
     server.until(job["id"], lambda job: bool(job["progress"]["current"]))
@@ -95,7 +91,7 @@ def test_a_job_is_given_up_by_force(start_server: StartServer, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("what", ["rescue", "fail"])
-def test_what_is_finished_stays_so(server: Server, what: str) -> None:
+def test_a_finished_job_is_neither_rescued_nor_failed(server: Server, what: str) -> None:
     job = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])
     answer = post(server, job, what, why="late")
     assert (answer.status_code, answer.json()["code"]) == (409, "job_finished")

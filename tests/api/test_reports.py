@@ -1,4 +1,4 @@
-"""Work that runs elsewhere and reports over HTTP: one report, a stream of them, and who falls silent."""
+"""External work that reports over HTTP: single reports, streams of reports, and silent reporters."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_job_of_named_items_from_its_first_report_to_its_end(server: Server) -
     assert report(server, job, state="completed_with_errors").status_code == 200, "the same end is no news"
 
 
-def test_a_job_that_is_only_counted(server: Server) -> None:
+def test_a_job_with_counts_only(server: Server) -> None:
     job = submit(server)
     assert (job["progress"]["total"], job["progress"]["percent"], job["name"]) == (None, None, "import")
     assert report(server, job, processed=500).json()["progress"]["percent"] is None
@@ -78,14 +78,14 @@ def test_a_job_that_is_only_counted(server: Server) -> None:
     assert (done["state"], done["progress"]["succeeded"]) == ("completed_with_errors", 999_998)
 
 
-def test_a_misspelt_kind_is_told_and_so_is_what_would_help(server: Server) -> None:
+def test_a_misspelt_kind_is_answered_with_suggestions(server: Server) -> None:
     answer = httpx.post(f"{server.url}/api/jobs", json={"kind": "checksun", "total": 3})
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_kind")
     assert "checksum" in answer.json()["detail"]
     assert '"external": true' in answer.json()["detail"]
 
 
-def test_files_are_not_taken_for_work_elsewhere(server: Server) -> None:
+def test_external_work_takes_no_files(server: Server) -> None:
     form = {"kind": "import", "external": "true"}
     answer = httpx.post(f"{server.url}/api/jobs", data=form, files=[("files", ("a", b"x"))])
     assert (answer.status_code, answer.json()["code"]) == (422, "files_not_taken")
@@ -112,7 +112,7 @@ def test_files_are_not_taken_for_work_elsewhere(server: Server) -> None:
         ({"items": [{"index": 0, "state": "succeeded", "result": {"x": "y" * 70_000}}]}, 413, "result_too_large"),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(
+def test_an_invalid_report_is_refused_and_changes_nothing(
     server: Server, said: dict[str, Any], status: int, code: str
 ) -> None:
     job = submit(server, items=["a", "twice", "twice"])
@@ -136,10 +136,10 @@ def test_a_stream_of_reports(server: Server) -> None:
     body = lines(*({"items": [{"index": n, "state": "succeeded"}]} for n in range(999)))
     seen = stream(server, job, body + b"\r\n\n" + lines({"message": "one left"})).json()
     assert (seen["progress"]["processed"], seen["progress"]["message"]) == (999, "one left")
-    assert stream(server, job, b'{"processed": 1000}').json()["state"] == "completed", "without a line's end"
+    assert stream(server, job, b'{"processed": 1000}').json()["state"] == "completed", "the newline may be missing"
 
 
-def test_a_bad_line_is_named_and_what_came_before_it_stays(server: Server) -> None:
+def test_a_bad_line_is_named_and_the_lines_before_it_count(server: Server) -> None:
     good = [{"items": [{"index": n, "state": "succeeded"}]} for n in range(300)]
     for bad, status, code in (
         (b"{oops\n", 400, "invalid_json"),
@@ -155,7 +155,7 @@ def test_a_bad_line_is_named_and_what_came_before_it_stays(server: Server) -> No
         assert server.job(job["id"])["progress"]["processed"] == 300
 
 
-def test_how_far_it_came_does_not_depend_on_what_came_together(server: Server) -> None:
+def test_the_number_of_accepted_lines_does_not_depend_on_batching(server: Server) -> None:
     words = [{"message": f"{n}"} for n in range(50)]
     body = lines(*words, {"processed": 2}, {"processed": 11}, *words)
     job = submit(server, total=10)
@@ -164,7 +164,7 @@ def test_how_far_it_came_does_not_depend_on_what_came_together(server: Server) -
     assert server.job(job["id"])["progress"]["processed"] == 2
 
 
-def test_a_cancel_is_learnt_from_the_answer_and_heeded(server: Server) -> None:
+def test_a_reporter_learns_of_a_cancel_from_the_answer(server: Server) -> None:
     job = submit(server, total=5)
     report(server, job, processed=2)
     asked = httpx.post(f"{server.url}{job['links']['cancel']}")
@@ -185,7 +185,7 @@ def test_a_reporter_that_ignores_a_cancel_is_cut_off(start_server: StartServer) 
     assert report(server, job, processed=3).status_code == 409
 
 
-def test_an_operator_ends_it_and_cannot_rescue_it(server: Server) -> None:
+def test_an_operator_can_fail_external_work_but_not_rescue_it(server: Server) -> None:
     job = submit(server, total=2)
     report(server, job, items=[{"index": 0}])
     rescue = httpx.post(f"{server.url}/api/jobs/{job['id']}/rescue")
@@ -195,7 +195,7 @@ def test_an_operator_ends_it_and_cannot_rescue_it(server: Server) -> None:
     assert {item["state"] for item in server.items(job["id"])} == {"cancelled"}
 
 
-def test_a_retry_is_work_elsewhere_again(server: Server) -> None:
+def test_a_retry_of_external_work_is_external(server: Server) -> None:
     job = submit(server, items=["a", "b"])
     report(server, job, items=[{"index": 0, "state": "succeeded"}, {"index": 1, "state": "failed", "error": "no"}])
     again = httpx.post(f"{server.url}/api/jobs/{job['id']}/retry").json()
@@ -209,7 +209,7 @@ def test_a_retry_is_work_elsewhere_again(server: Server) -> None:
     assert httpx.post(f"{server.url}/api/jobs/{again['id']}/retry").json()["code"] == "nothing_to_retry"
 
 
-def test_the_runner_never_takes_it(server: Server) -> None:
+def test_the_runner_never_claims_external_work(server: Server) -> None:
     theirs = server.submit("rehearsal", external=True, total=3, options={"seconds": "whatever"})
     ours = server.until_done(server.submit("rehearsal", total=5, options={"seconds": 0})["id"])
     assert ours["state"] == "completed"
@@ -217,7 +217,7 @@ def test_the_runner_never_takes_it(server: Server) -> None:
     httpx.post(f"{server.url}{theirs['links']['cancel']}")
 
 
-def test_a_viewer_sees_what_is_reported(server: Server) -> None:
+def test_a_viewer_sees_reports(server: Server) -> None:
     job = submit(server, items=["a", "b"])
     seen: list[dict[str, Any]] = []
 
@@ -237,8 +237,8 @@ def test_a_viewer_sees_what_is_reported(server: Server) -> None:
     assert (seen[-1]["state"], seen[-1]["progress"]["succeeded"]) == ("completed", 2)
 
 
-class Open:
-    """A stream of reports in one request that stays open."""
+class OpenStream:
+    """A stream of reports in one request, which stays open."""
 
     def __init__(self, server: Server, job: dict[str, Any]) -> None:
         where = urlsplit(server.url)
@@ -262,21 +262,21 @@ def has_processed(count: int, job: dict[str, Any]) -> bool:
     return bool(job["progress"]["processed"] == count)
 
 
-def test_each_line_is_taken_when_it_comes(server: Server) -> None:
+def test_each_line_is_applied_when_it_arrives(server: Server) -> None:
     job = submit(server, total=5)
-    reporter = Open(server, job)
+    reporter = OpenStream(server, job)
     for count in (1, 2, 3):
         reporter.say(lines({"processed": count}))
         server.until(job["id"], partial(has_processed, count))
     reporter.say(b'{"processed"')
-    reporter.socket.close()  # it vanished in the middle of a line
+    reporter.socket.close()  # the reporter dies in the middle of a line
     assert report(server, job).json()["progress"]["processed"] == 3
 
 
-def test_a_reporter_that_falls_silent_is_let_go(start_server: StartServer) -> None:
+def test_a_silent_reporter_is_disconnected(start_server: StartServer) -> None:
     server = start_server("--workers", "1", reporter_silence_s="0.3")
     job = submit(server, total=5)
-    reporter = Open(server, job)
+    reporter = OpenStream(server, job)
     reporter.say(lines({"processed": 1}, {"processed": 2}))
     answer = reporter.answer()
     assert b" 408 " in answer.splitlines()[0]
@@ -284,7 +284,7 @@ def test_a_reporter_that_falls_silent_is_let_go(start_server: StartServer) -> No
     assert b"reporter_silent" in answer
 
 
-def test_what_was_acknowledged_outlives_the_server(start_server: StartServer) -> None:
+def test_acknowledged_reports_survive_a_kill(start_server: StartServer) -> None:
     server = start_server("--workers", "1")
     job = submit(server, total=2000)
     acknowledged = 0
@@ -311,6 +311,6 @@ def test_what_was_acknowledged_outlives_the_server(start_server: StartServer) ->
     kept = server.job(job["id"])["progress"]["processed"]
     assert kept >= acknowledged
     assert kept == sum(item["state"] == "succeeded" for item in server.items(job["id"]))
-    # Whoever was not answered says it all again.
+    # A reporter that got no answer sends all of it again.
     ends = ({"items": [{"index": n, "state": "succeeded"}]} for n in range(2000))
     assert stream(server, job, lines(*ends, {"state": "completed"})).json()["state"] == "completed"

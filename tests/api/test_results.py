@@ -1,4 +1,4 @@
-"""What a job left behind goes out in constant memory, however much it is and however slowly it is taken."""
+"""Results are sent in constant memory, however large they are and however slowly they are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.support.server import Server, StartServer
 
 MIB = 1024 * 1024
-#: Leaves a file of 100 MiB that takes no room on the disk.
+#: A kind that returns a sparse file of 100 MiB.
 KIND = """
 import unstuck
 from pathlib import Path
@@ -31,7 +31,7 @@ def peak(server: Server) -> int:
 
 
 @pytest.mark.parametrize("what", ["the ZIP of all", "one file"])
-def test_downloads_are_never_whole_in_memory(start_server: StartServer, tmp_path: Path, what: str) -> None:
+def test_downloads_are_never_held_in_memory(start_server: StartServer, tmp_path: Path, what: str) -> None:
     app = tmp_path / "mine.py"
     app.write_text(KIND)
     server = start_server("--workers", "2", "--app", str(app))
@@ -45,7 +45,7 @@ def test_downloads_are_never_whole_in_memory(start_server: StartServer, tmp_path
         assert answer.status_code == 200
         pieces = answer.iter_raw(MIB)
         taken += len(next(pieces))
-        # Nobody reads on while these are answered: what was sent ahead lies in the server or in the kernel.
+        # The download is not read meanwhile: whatever was sent ahead is buffered in the server or in the kernel.
         for _ in range(20):
             server.job(job["id"])
         taken += sum(map(len, pieces))

@@ -1,4 +1,4 @@
-"""Finished jobs done over: as new jobs that share the old one's files; and how full a queue may be."""
+"""Retries of finished jobs, which share the old job's files, and the limit on waiting jobs."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def picky(file: Path, report: unstuck.Report, *, strict: bool = True) -> dict:
 
 @pytest.fixture(scope="module")
 def picky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose kind of work fails on some files."""
+    """A server with a kind that fails on some files."""
     folder = tmp_path_factory.mktemp("picky")
     (folder / "picky_work.py").write_text(PICKY)
-    one = Server(folder / "data", "--workers", "2", "--app", str(folder / "picky_work.py")).start()
-    yield one
-    one.stop()
+    server = Server(folder / "data", "--workers", "2", "--app", str(folder / "picky_work.py")).start()
+    yield server
+    server.stop()
 
 
 def retry(server: Server, job: dict[str, Any], body: Any = None, key: str | None = None) -> httpx.Response:
@@ -67,12 +67,12 @@ def inputs(server: Server, job: dict[str, Any]) -> list[Path]:
 
 
 def mixed(server: Server, **fields: Any) -> dict[str, Any]:
-    """A finished job of two good files and two bad ones."""
+    """Submit two good files and two bad ones; return the finished job."""
     files = {"a.csv": b"fine", "b.csv": b"bad", "c": b"good", "d.csv": b"bad"}
     return server.until_done(server.submit("picky", files, **fields)["id"])
 
 
-def test_what_failed_is_done_over_as_a_new_job(picky: Server) -> None:
+def test_failed_items_are_retried_as_a_new_job(picky: Server) -> None:
     fields = {"name": "mine", "priority": 4, "max_attempts": 2, "max_errors": 7, "options": {"strict": False}}
     old = mixed(picky, **fields)
     assert (old["state"], old["links"]["retry"]) == ("completed_with_errors", f"{old['links']['self']}/retry")
@@ -87,12 +87,12 @@ def test_what_failed_is_done_over_as_a_new_job(picky: Server) -> None:
     assert [(one["index"], one["name"]) for one in picky.items(new["id"])] == [(0, "b.csv"), (1, "d.csv")]
     first = picky.get(f"{new['links']['self']}/timeline")["entries"][0]
     assert first["text"] == f"retry of {old['id']}"
-    assert picky.job(old["id"])["seq"] == old["seq"], "the old one is as it was"
+    assert picky.job(old["id"])["seq"] == old["seq"], "the old job is unchanged"
     again = retry(picky, done).json()
     assert again["retry_of"] == new["id"]
 
 
-def test_all_of_it_is_done_over_when_asked_for(picky: Server) -> None:
+def test_all_items_are_retried_on_request(picky: Server) -> None:
     old = mixed(picky)
     new = picky.until_done(retry(picky, old, {"only": "all"}).json()["id"])
     assert new["progress"]["total"] == 4
@@ -112,7 +112,7 @@ def test_files_are_shared_and_removing_either_job_leaves_the_other_whole(picky: 
     assert [path.read_text() for path in inputs(picky, new)] == ["fine", "bad", "good", "bad"]
 
 
-def test_what_was_cancelled_is_done_over_too(picky: Server) -> None:
+def test_cancelled_items_are_retried_too(picky: Server) -> None:
     files = {"0": b"bad"} | {f"{n}": b"slow" for n in range(1, 6)}
     job = picky.submit("picky", files)
     problem(retry(picky, job), 409, "job_not_done")
@@ -126,7 +126,7 @@ def test_what_was_cancelled_is_done_over_too(picky: Server) -> None:
     picky.until_done(new["id"])
 
 
-def test_what_cannot_be_done_over_is_said_and_leaves_nothing(picky: Server) -> None:
+def test_a_refused_retry_leaves_nothing_behind(picky: Server) -> None:
     good = picky.until_done(picky.submit("picky", {"a": b"fine"})["id"])
     before = folders(picky)
     assert '{"only": "all"}' in problem(retry(picky, good), 409, "nothing_to_retry")
@@ -140,7 +140,7 @@ def test_what_cannot_be_done_over_is_said_and_leaves_nothing(picky: Server) -> N
     assert folders(picky) == before
 
 
-def test_files_that_are_gone(picky: Server) -> None:
+def test_a_retry_without_its_files_is_refused(picky: Server) -> None:
     old = mixed(picky)
     inputs(picky, old)[3].unlink()
     before = folders(picky)
@@ -150,7 +150,7 @@ def test_files_that_are_gone(picky: Server) -> None:
     assert folders(picky) == before - {old["id"]}
 
 
-def test_work_without_files(picky: Server) -> None:
+def test_a_retry_of_work_without_files(picky: Server) -> None:
     options = {"seconds": 0, "failures": 1}
     old = picky.until_done(picky.submit("rehearsal", total=3, options=options)["id"])
     new = picky.until_done(retry(picky, old).json()["id"])
@@ -158,7 +158,7 @@ def test_work_without_files(picky: Server) -> None:
     assert not (picky.data / "files" / new["id"] / "in").exists()
 
 
-def test_asked_twice_under_one_key_is_one_job(picky: Server) -> None:
+def test_retries_with_one_key_are_one_job(picky: Server) -> None:
     old = mixed(picky)
     before = folders(picky)
     with ThreadPoolExecutor(8) as many:
@@ -166,12 +166,12 @@ def test_asked_twice_under_one_key_is_one_job(picky: Server) -> None:
     assert {answer.status_code for answer in answers} == {202}
     (new_id,) = {answer.json()["id"] for answer in answers}
     picky.until_done(new_id)
-    assert retry(picky, old, key="again").json()["id"] == new_id, "an empty body says the same"
+    assert retry(picky, old, key="again").json()["id"] == new_id, "an empty body means the same"
     problem(retry(picky, old, {"only": "all"}, key="again"), 422, "idempotency_key_reused")
     assert folders(picky) == before | {new_id}
 
 
-def test_the_span_of_a_deadline_counts_anew(picky: Server) -> None:
+def test_a_retry_gets_the_whole_span_of_the_deadline(picky: Server) -> None:
     old = mixed(picky, deadline_seconds=3600, item_limit_seconds=50)
 
     def span(job: dict[str, Any]) -> float:
@@ -189,7 +189,7 @@ def test_the_span_of_a_deadline_counts_anew(picky: Server) -> None:
     assert [one["item_errors"][0]["code"] for one in (limited, again)] == ["time_limit_exceeded"] * 2
 
 
-def test_ten_thousand_files(picky: Server) -> None:
+def test_a_retry_of_ten_thousand_items(picky: Server) -> None:
     options = {"seconds": 0, "failures": 1}
     old = picky.submit("rehearsal", total=10_000, options=options)
     httpx.post(f"{picky.url}{old['links']['cancel']}")
@@ -200,7 +200,7 @@ def test_ten_thousand_files(picky: Server) -> None:
     picky.until_done(new["id"])
 
 
-def test_a_kind_that_is_gone(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_retry_of_a_kind_that_is_gone_is_refused(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "once_work.py").write_text(PICKY)
     server = start_server("--workers", "1", "--app", str(tmp_path / "once_work.py"))
     old = mixed(server)
@@ -226,10 +226,10 @@ def test_files_are_copied_where_they_cannot_be_linked(tmp_path: Path) -> None:
         folder.close()
 
 
-# -- how full a queue may be
+# -- the limit on waiting jobs
 
 
-def test_a_full_queue_refuses_what_is_new_and_nothing_else(start_server: StartServer) -> None:
+def test_a_full_queue_refuses_only_new_jobs(start_server: StartServer) -> None:
     server = start_server("--workers", "1", max_waiting_jobs="2")
     failed = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0, "failures": 1})["id"])
     long = {"kind": "rehearsal", "total": 1, "options": {"seconds": 60}}
@@ -245,14 +245,14 @@ def test_a_full_queue_refuses_what_is_new_and_nothing_else(start_server: StartSe
     files = [("files", ("a", b"x" * 100_000))]
     problem(httpx.post(f"{server.url}/api/jobs", data={"kind": "checksum"}, files=files), 429, "queue_full")
     problem(retry(server, failed), 429, "queue_full")
-    assert send("1").json()["id"] == first["id"], "what was taken before is told again"
+    assert send("1").json()["id"] == first["id"], "a repeated submission is answered as before"
     assert folders(server) == before
     httpx.post(f"{server.url}{first['links']['cancel']}")
     server.until_done(first["id"])
     assert send("3").status_code == 202
 
 
-def test_many_at_once_never_overfill_the_queue(start_server: StartServer) -> None:
+def test_concurrent_submissions_never_exceed_the_limit(start_server: StartServer) -> None:
     server = start_server("--workers", "1", max_waiting_jobs="5")
     long = {"kind": "rehearsal", "total": 1, "options": {"seconds": 60}}
     with ThreadPoolExecutor(16) as many:
@@ -261,22 +261,22 @@ def test_many_at_once_never_overfill_the_queue(start_server: StartServer) -> Non
     eventually(lambda: len(server.get("/api/jobs")["jobs"]) == 5)
 
 
-def test_all_that_was_asked_for_goes_along_with_a_retry(start_server: StartServer) -> None:
+def test_a_retry_keeps_all_settings_of_the_job(start_server: StartServer) -> None:
     environ = {"webhook_secret": f"whsec_{base64.b64encode(bytes(32)).decode()}"}
     server = start_server("--workers", "1", **environ)
-    wishes: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "max_errors": 3,
         "item_limit_seconds": 7.5,
         "webhook_url": "https://example.invalid/hook?a=1",
     }
     failing = {"seconds": 0, "failures": 1}
-    old = server.until_done(server.submit("rehearsal", total=2, options=failing, **wishes)["id"])
+    old = server.until_done(server.submit("rehearsal", total=2, options=failing, **fields)["id"])
     new = server.until_done(retry(server, old).json()["id"])
     with contextlib.closing(sqlite3.connect(server.data / "unstuck.db")) as database:
         sql = "SELECT options, max_errors, item_limit_s, webhook_url FROM jobs ORDER BY n"
         first, second = database.execute(sql).fetchall()
     assert first == second
-    assert second[1:] == tuple(wishes.values())
+    assert second[1:] == tuple(fields.values())
     server.stop()
     server = start_server("--workers", "1")
     before = folders(server)

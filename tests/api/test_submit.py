@@ -1,4 +1,4 @@
-"""Submissions over real HTTP: what is kept, and what every bad one is told; nothing of a bad one stays."""
+"""Submissions over real HTTP: what is kept, how bad ones are refused, and that these leave nothing behind."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TINY = {"max_files": "3", "max_file_bytes": "2000", "max_job_bytes": "5000", "up
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with limits that a test can reach."""
+    """A server with limits low enough to reach in a test."""
     environ = {f"UNSTUCK_{name.upper()}": text for name, text in TINY.items()}
-    one = Server(tmp_path_factory.mktemp("tiny") / "data", "--workers", "1", environ=environ).start()
-    yield one
-    one.stop()
+    server = Server(tmp_path_factory.mktemp("tiny") / "data", "--workers", "1", environ=environ).start()
+    yield server
+    server.stop()
 
 
 def form(*files: tuple[str, bytes], **fields: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def test_files_small_and_large_are_kept_byte_for_byte(tiny: Server) -> None:
     assert tiny.until_done(job["id"])["state"] == "completed"
 
 
-def test_a_job_is_accepted_with_its_address(tiny: Server) -> None:
+def test_the_answer_has_the_location_of_the_job(tiny: Server) -> None:
     answer = httpx.post(f"{tiny.url}/api/jobs", **form(("a", b"x")))
     job = answer.json()
     assert answer.status_code == 202
@@ -70,7 +70,7 @@ def test_names_are_labels_and_never_paths(tiny: Server, name: str) -> None:
     (stored,) = (tiny.data / "files" / job_id / "in").iterdir()
     assert stored.name.startswith("00000")
     assert stored.read_bytes() == b"content"
-    # A form writes line ends and quotes in names as %0A and %22; the rest comes back as it went.
+    # A form encodes line ends and quotes in names as %0A and %22; the rest comes back unchanged.
     shown = tiny.items(job_id)[0]["name"]
     assert shown.rsplit("\\")[-1] == name.replace("\n", "%0A").replace('"', "%22").rsplit("\\")[-1]
     for entry in tiny.data.rglob("*"):
@@ -106,7 +106,7 @@ def test_limits(tiny: Server) -> None:
     refused(tiny, 413, "too_many_fields", **form(("a", small), **{f"f{n}": "x" for n in range(40)}))
 
 
-def test_what_is_wrong_is_named(tiny: Server) -> None:
+def test_a_refusal_names_the_fault(tiny: Server) -> None:
     file = ("a", b"x")
     assert "checksum" in refused(tiny, 422, "unknown_kind", **form(file, kind="chekcsum"))
     assert "widht" in refused(tiny, 422, "invalid_options", **form(file, options='{"widht": 3}'))
@@ -143,7 +143,7 @@ def test_the_same_submission_twice_is_one_job(tiny: Server) -> None:
     before = traces(tiny)
     again = send(b"x")
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
-    assert again.json()["state"] == "completed", "its newest truth"
+    assert again.json()["state"] == "completed", "the job's current state"
     for other in (send(b"z"), send(b"x", name="another")):
         assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert traces(tiny) == before
@@ -185,10 +185,10 @@ PART = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r
         (413, "too_many_files", (PART + b"x\r\n") * 10_000 + b"--B--\r\n", FORM_TYPE),
     ],
 )
-def test_bodies_that_cannot_be(
+def test_malformed_bodies_are_refused(
     tiny: Server, status: int, code: str, content: bytes, headers: dict[str, str]
 ) -> None:
-    # In pieces, so that what was asked for has to be told in the middle of the body too.
+    # Sent in pieces, so that a refusal may come in the middle of the body.
     def pieces() -> Iterator[bytes]:
         for start in range(0, len(content), 65536):
             yield content[start : start + 65536]
@@ -201,7 +201,7 @@ def test_bodies_that_cannot_be(
     ["Content-Length: -1", "Content-Length: 5\nContent-Length: 6", "Content-Length: 5\nTransfer-Encoding: chunked",
      "Content-Length: x", "Content-Length: 99999999999999999999999"],
 )  # fmt: skip
-def test_lengths_that_smuggle(tiny: Server, lengths: str) -> None:
+def test_smuggled_lengths_are_refused(tiny: Server, lengths: str) -> None:
     before = traces(tiny)
     type_ = "multipart/form-data; boundary=B"
     head = f"POST /api/jobs HTTP/1.1\nHost: localhost\nContent-Type: {type_}\n{lengths}\n\n"
@@ -210,7 +210,7 @@ def test_lengths_that_smuggle(tiny: Server, lengths: str) -> None:
     assert traces(tiny) == before
 
 
-def test_a_sender_that_hangs_up_leaves_nothing(tiny: Server) -> None:
+def test_an_upload_that_breaks_off_leaves_nothing(tiny: Server) -> None:
     before = traces(tiny)
     where = urlsplit(tiny.url)
     with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
@@ -221,17 +221,17 @@ def test_a_sender_that_hangs_up_leaves_nothing(tiny: Server) -> None:
     eventually(lambda: traces(tiny) == before)
 
 
-def test_a_large_upload_is_never_whole_in_memory(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_large_upload_is_never_held_in_memory(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server("--workers", "1")
     assert server.process is not None
     size = 300 * 1024 * 1024
     source = tmp_path / "large"
     with source.open("wb") as sparse:
         sparse.truncate(size)
-    status_of_it = Path(f"/proc/{server.process.pid}/status")
+    status_file = Path(f"/proc/{server.process.pid}/status")
 
     def peak() -> int:
-        status = status_of_it.read_text()
+        status = status_file.read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
     before = peak()
@@ -244,8 +244,8 @@ def test_a_large_upload_is_never_whole_in_memory(start_server: StartServer, tmp_
     assert server.until_done(answer.json()["id"])["state"] == "completed"
 
 
-def test_no_room_on_the_disk(start_server: StartServer, tmp_path: Path) -> None:
-    """The uploads' folder on a small file system of its own."""
+def test_a_full_disk(start_server: StartServer, tmp_path: Path) -> None:
+    """The folder for uploads is on its own small file system."""
     small = tmp_path / "small"
     with mounted(small, "size=1m"):
         server = start_server("--workers", "1")
@@ -257,7 +257,7 @@ def test_no_room_on_the_disk(start_server: StartServer, tmp_path: Path) -> None:
         assert server.until_done(server.submit("checksum", {"a": b"fits"})["id"])["state"] == "completed"
 
 
-def test_kinds_tell_what_can_be_submitted(server: Server) -> None:
+def test_kinds_and_limits_are_listed(server: Server) -> None:
     told = server.get("/api/kinds")
     assert {kind["name"] for kind in told["kinds"]} >= {"checksum", "csv-profile", "thumbnail", "rehearsal"}
     assert told["limits"]["max_files"] == 10_000

@@ -1,4 +1,4 @@
-"""What happened to a job, as the timeline tells it."""
+"""The timeline of a job over HTTP."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def timeline(server: Server, job: dict[str, Any], query: str = "") -> dict[str, 
     return dict(server.get(f"{job['links']['timeline']}{query}"))
 
 
-def lines(told: dict[str, Any]) -> list[Line]:
-    return [(one["what"], one["text"], one["item"] and one["item"]["index"]) for one in told["entries"]]
+def lines(page: dict[str, Any]) -> list[Line]:
+    return [(one["what"], one["text"], one["item"] and one["item"]["index"]) for one in page["entries"]]
 
 
 def test_the_life_of_a_small_job(server: Server) -> None:
@@ -45,7 +45,7 @@ def test_the_life_of_a_small_job(server: Server) -> None:
     assert about["worker"] == server.items(job["id"])[1]["worker"] != ""
 
 
-def test_a_large_job_tells_of_failures_and_not_of_every_item(server: Server) -> None:
+def test_a_large_job_lists_failures_only(server: Server) -> None:
     options = {"seconds": 0, "failures": 0.05}
     job = server.until_done(server.submit("rehearsal", total=300, options=options)["id"])
     told = timeline(server, job)
@@ -57,14 +57,14 @@ def test_a_large_job_tells_of_failures_and_not_of_every_item(server: Server) -> 
     assert newest["entries"] == told["entries"][-2:]
 
 
-def test_a_large_job_tells_what_runs_now(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_large_job_lists_what_is_running_now(start_server: StartServer, tmp_path: Path) -> None:
     server = start_server("--workers", "1", *hanging.APP)
     job = server.submit("hang", total=101, options={"gate": str(tmp_path / "gate")})
     server.until(job["id"], lambda job: bool(job["progress"]["current"]))
     assert lines(timeline(server, job))[-1] == ("item_started", None, 0)
 
 
-def test_what_cannot_be_told(server: Server) -> None:
+def test_refused_requests(server: Server) -> None:
     assert httpx.get(f"{server.url}/api/jobs/{uuid4()}/timeline").json()["code"] == "job_not_found"
     job = server.submit("rehearsal", total=1, options={"seconds": 0})
     for limit in ("0", "2001", "x"):

@@ -1,4 +1,4 @@
-"""Many small files, written in groups while more arrive: all of them or none, and hashed only where asked."""
+"""Uploads of many small files: written in groups while more arrive, all or none, and hashed on request."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ async def test_every_file_is_kept_as_it_came(tmp_path: Path, digests: bool) -> N
     folder = tmp_path / "job" / "inputs"
     upload = Upload(folder, b"B", LIMITS, digests=digests)
     contents = [b"%d" % index * (index % 700) for index in range(GROUP_FILES * 2 + 7)]
-    contents[3] = b"x" * 200_000  # it goes to the disk piece by piece
+    contents[3] = b"x" * 200_000  # large enough to be written piece by piece
     await upload.receive(pieces([*(HEAD % n + one + b"\r\n" for n, one in enumerate(contents)), b"--B--\r\n"]))
     assert [(folder / one.file).read_bytes() for one in upload.files] == contents
     digest = [hashlib.sha256(one).hexdigest() if digests else "" for one in contents]
     assert [one.digest for one in upload.files] == digest
 
 
-async def test_what_is_cut_off_while_a_group_is_being_written_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_upload_cut_off_during_a_group_write_leaves_nothing(tmp_path: Path) -> None:
     upload = Upload(tmp_path / "job" / "inputs", b"B", LIMITS)
     with pytest.raises(InvalidRequest):
         await upload.receive(pieces(files(GROUP_FILES + 1)))
-    assert asyncio.all_tasks() == {asyncio.current_task()}, "nobody writes any more"
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "a write is still running"
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_disk_that_fails_in_the_background_is_told(tmp_path: Path) -> None:
+async def test_a_background_write_error_is_raised(tmp_path: Path) -> None:
     folder = tmp_path / "job" / "inputs"
     upload = Upload(folder, b"B", LIMITS)
 

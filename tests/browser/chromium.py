@@ -1,4 +1,4 @@
-"""A real Chromium, the one that scripts/test found (variable CHROMIUM), or the first on the path."""
+"""A real Chromium: the one that the variable CHROMIUM names (scripts/test sets it), or the first on the path."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ QUIET = [
 
 
 def executable() -> str | None:
-    """The path of a Chromium; None leaves it to Playwright."""
+    """Return the path of a Chromium, or None to let Playwright choose."""
     names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A headless browser, closed at the end."""
+    """Run a headless browser for the length of the block."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable(), args=QUIET)
         try:

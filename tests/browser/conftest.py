@@ -1,4 +1,4 @@
-"""Pages of a real Chromium that keep what they asked the network for, and what went wrong in them."""
+"""Pages of a real Chromium, with a log of their requests and errors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.server import Server
 expect.set_options(timeout=60_000)
 
 
-@pytest.fixture(scope="module")  # no longer: while it is open, its event loop is in every other test's way
+@pytest.fixture(scope="module")  # no longer, because its event loop disturbs the tests of other modules
 def chromium() -> Iterator[Browser]:
-    with browser() as one:
-        yield one
+    with browser() as chromium:
+        yield chromium
 
 
-#: Runs in the page from the start: keeps every value that the bar of a dialog showed, frame by frame.
+#: Runs in the page from the start: records every value that the dialog's progress bar shows, frame by frame.
 WATCH_BAR = """
   window.shown = [];
   const look = () => {

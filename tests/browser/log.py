@@ -1,4 +1,4 @@
-"""What a page did on the network, and what went wrong in it."""
+"""Records the requests and errors of a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Dialog, Page, Request
 
 @dataclass
 class Log:
-    """What a page did on the network, and its errors."""
+    """The requests of a page, those still open, and its errors."""
 
     requests: list[str] = field(default_factory=list)
     open: set[str] = field(default_factory=set)
@@ -39,5 +39,5 @@ class Log:
         return sum(part in request for request in self.requests)
 
 
-#: What the fixture `open_page` gives.
+#: The type of the fixture `open_page`.
 OpenPage = Callable[..., tuple[Page, Log]]

@@ -1,4 +1,4 @@
-"""What an operator sees of jobs that do not get on, and does about them; and what happened to a job."""
+"""The list of stuck jobs, as an operator uses it, and the timeline of a job in its dialog."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def row(page: Page, name: str) -> Any:
     return page.locator("#attention li", has=page.get_by_role("link", name=name))
 
 
-def test_stuck_jobs_are_told_and_mended_by_keyboard(open_page: OpenPage, slow: Server, tmp_path: Path) -> None:
+def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow: Server, tmp_path: Path) -> None:
     gate = {"gate": str(tmp_path / "gate")}
     stuck = slow.submit("hang", items=["a.csv"], name="night run", options=gate)
     queue = slow.submit("hang", total=4, name="the next", options=gate)
@@ -62,21 +62,19 @@ def test_stuck_jobs_are_told_and_mended_by_keyboard(open_page: OpenPage, slow: S
     assert slow.until_done(stuck["id"])["state"] == "completed"
     expect(row(page, "night run")).to_have_count(0)
     expect(page.locator("#jobs .badge.good")).to_have_count(1, timeout=PATIENCE_MS)
-    assert page.evaluate("document.activeElement !== document.body"), "the keyboard is not thrown off the page"
+    assert page.evaluate("document.activeElement !== document.body"), "the focus was lost"
     expect(section).to_be_hidden(timeout=PATIENCE_MS)
     assert log.errors == []
 
 
-def test_the_dialog_says_what_is_the_matter_and_what_happened(
-    open_page: OpenPage, slow: Server, tmp_path: Path
-) -> None:
+def test_the_dialog_shows_the_trouble_and_the_timeline(open_page: OpenPage, slow: Server, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     job = slow.submit("hang", items=["<i>a</i>\u202e.csv"], name="night run", options={"gate": str(gate)})
     page, log = open_page(f"/#job={job['id']}", on=slow)
     dialog = page.locator("job-progress")
     expect(dialog.locator(".note")).to_contain_text("No progress for", timeout=PATIENCE_MS)
     expect(dialog.locator(".badge")).to_have_text("No progress")
-    assert log.count("/timeline?") == 0, "it is asked for when somebody wants it"
+    assert log.count("/timeline?") == 0, "the timeline is loaded on demand"
     dialog.locator("summary", has_text="Details").click()
     entries = dialog.get_by_role("list", name="Details").get_by_role("listitem")
     expect(entries.first).to_contain_text("Submitted")
@@ -84,7 +82,7 @@ def test_the_dialog_says_what_is_the_matter_and_what_happened(
     expect(entries.last).to_contain_text("No progress for long")
     expect(entries.last.locator("time")).to_have_attribute("datetime", stalled_at(slow, job))
     assert dialog.locator("i").count() == 0
-    gate.touch()  # and what happens while it is open appears by itself
+    gate.touch()  # new entries appear by themselves
     expect(entries.last).to_contain_text("Done", timeout=PATIENCE_MS)
     expect(entries.filter(has_text="Getting on again")).to_have_count(1)
     assert log.count("/timeline?") <= 4
@@ -92,6 +90,6 @@ def test_the_dialog_says_what_is_the_matter_and_what_happened(
 
 
 def stalled_at(server: Server, job: dict[str, Any]) -> str:
-    """When the server says that it was stalled."""
+    """Return the time at which the job stalled, according to the server."""
     entries = server.get(job["links"]["timeline"])["entries"]
     return str(next(one["at"] for one in entries if one["text"] == "stalled"))

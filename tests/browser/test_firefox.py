@@ -1,5 +1,7 @@
-"""The job page in a real Firefox, with the fault proxy between it and a real server: a stream that is cut, one
-that is refused, a server that is killed, and tabs that share a stream."""
+"""The job page in a real Firefox, with the fault proxy in front of a real server.
+
+A stream is cut or refused, the server is killed, and tabs share a stream.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ pytestmark = [
     needs(executable() or "firefox-esr", "firefox-esr"),
 ]
 
-#: A busy machine, and the policy's longest pause between two attempts (30 s).
+#: Covers a busy machine, and the policy's longest pause between two attempts (30 s).
 PATIENCE_S = 60.0
-#: Items of a job that is still at work when the test comes to its end, on a busy machine too.
+#: Items of a job that is still running at the end of a test, even on a busy machine.
 LONG = 900
 BADGES = {"cancelled": "Cancelled", "completed": "Done", "completed_with_errors": "Done, with errors"}
 #: What Firefox itself writes on the console when a stream breaks; pages cannot keep it from doing so.
@@ -37,7 +39,7 @@ ABOUT_A_STREAM = re.compile(
     r"(Firefox can’t establish a connection to the server at|The connection to) http\S+/api/events/stream"
 )
 
-#: What a person reads in the dialog, and every value that its bar had.
+#: The texts of the dialog, and every value that its progress bar has shown.
 SCREEN = """() => {
   const dialog = document.querySelector("job-progress");
   if (!dialog) return null;
@@ -79,33 +81,33 @@ class Scene:
         return await asyncio.to_thread(self.server.submit, "rehearsal", total=total, options=options)
 
     async def open(self, job: dict[str, Any]) -> Tab:
-        """The job's page, by its link, and live."""
+        """Open the job's page by its link; return its tab once it is live."""
         tab = await self.session.new_tab()
         await tab.goto(f"{self.proxy.url}/#job={job['id']}")
         await tab.call(WATCH_BAR)
         await until(tab, lambda screen: "Live" in screen["link"])
         return tab
 
-    async def live_again(self, *tabs: Tab) -> None:
-        """The dialogs say so, and move."""
+    async def until_live(self, *tabs: Tab) -> None:
+        """Wait until the dialogs are live and receive changes again."""
         for tab in tabs:
             live = await until(tab, lambda screen: "Live" in screen["link"])
             await until(tab, partial(newer, live["seq"]))
 
     async def streams(self) -> int:
-        """How many the server has open."""
+        """Return the number of streams that the server has open."""
         health = await asyncio.to_thread(self.server.get, "/api/health")
         return int(health["streams"]["open"])
 
     def asked(self, path: str) -> int:
         return sum(asked.path == path for asked in self.proxy.asked)
 
-    async def cancelled_in_the_truth(self, job: dict[str, Any], *tabs: Tab) -> None:
+    async def check_cancel(self, job: dict[str, Any], *tabs: Tab) -> None:
         await asyncio.to_thread(httpx.post, f"{self.server.url}{job['links']['cancel']}")
-        await self.ends_in_the_truth(job, *tabs)
+        await self.check_end(job, *tabs)
 
-    async def ends_in_the_truth(self, job: dict[str, Any], *tabs: Tab) -> None:
-        """The screens say what the server says, never went back, and nothing is left in flight."""
+    async def check_end(self, job: dict[str, Any], *tabs: Tab) -> None:
+        """Check that all dialogs show the job's end, their bars never went back, and no request is left open."""
         truth = await asyncio.to_thread(self.server.until_done, job["id"])
         for tab in tabs:
             screen = await until(tab, partial(over, job["id"]))
@@ -128,7 +130,7 @@ def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 async def scene(firefox: str, start_server: StartServer) -> AsyncIterator[Scene]:
-    arguments = ("--workers", "2", "--port", str(free_port()))  # the same one when it is started again
+    arguments = ("--workers", "2", "--port", str(free_port()))  # keep the port over restarts
     server = await asyncio.to_thread(start_server, *arguments, lease_s="3", interval_s="0.2")
     async with Proxy(urlsplit(server.url).port or 0) as proxy, Session.opened(firefox) as session:
         yield Scene(server, proxy, session)
@@ -139,12 +141,12 @@ def newer(seq: int, screen: dict[str, Any]) -> bool:
 
 
 def over(job_id: str, screen: dict[str, Any]) -> bool:
-    """The end of this job is shown, and at least one frame was drawn."""
+    """Return whether the screen shows the end of this job and has drawn at least one frame."""
     return bool(screen["job"] == job_id and screen["sentence"] and screen["bars"])
 
 
 async def until(tab: Tab, check: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first screen, from now on, that passes."""
+    """Wait for a screen that passes, and return it."""
 
     async def passing() -> dict[str, Any] | None:
         screen: dict[str, Any] | None = await tab.call(SCREEN)
@@ -153,18 +155,18 @@ async def until(tab: Tab, check: Callable[[dict[str, Any]], bool]) -> dict[str, 
     return await soon(passing, PATIENCE_S)
 
 
-async def test_a_stream_that_is_cut_is_opened_again(scene: Scene) -> None:
+async def test_a_cut_stream_is_reopened(scene: Scene) -> None:
     job = await scene.submit(LONG, 0.3)
     tab = await scene.open(job)
     before = scene.asked(STREAM)
-    await scene.proxy.set(Mode(Trouble.CUT, 300), STREAM)  # in the middle of an event, each time
+    await scene.proxy.set(Mode(Trouble.CUT, 300), STREAM)  # in the middle of an event
     await soon(lambda: scene.asked(STREAM) >= before + 2, PATIENCE_S)
     await scene.proxy.set(PASS)
-    await scene.live_again(tab)
-    await scene.cancelled_in_the_truth(job, tab)
+    await scene.until_live(tab)
+    await scene.check_cancel(job, tab)
 
 
-async def test_a_refused_stream_is_made_up_for_by_polls(scene: Scene) -> None:
+async def test_polls_replace_a_refused_stream(scene: Scene) -> None:
     job = await scene.submit(LONG, 0.3)
     tab = await scene.open(job)
     await scene.proxy.set(Mode(Trouble.ANSWER, answer="503"), STREAM)
@@ -172,31 +174,31 @@ async def test_a_refused_stream_is_made_up_for_by_polls(scene: Scene) -> None:
     await until(tab, partial(newer, polling["seq"]))
     assert await scene.streams() == 0
     await scene.proxy.set(PASS)
-    await scene.live_again(tab)
-    await scene.cancelled_in_the_truth(job, tab)
+    await scene.until_live(tab)
+    await scene.check_cancel(job, tab)
 
 
-async def test_a_server_that_is_killed_and_started_again(scene: Scene) -> None:
+async def test_the_page_recovers_from_a_kill_of_the_server(scene: Scene) -> None:
     job = await scene.submit(LONG, 0.3)
     tab = await scene.open(job)
     await asyncio.to_thread(scene.server.stop, signal.SIGKILL)
     await until(tab, lambda screen: "No answer from the server" in screen["link"])
     await asyncio.to_thread(scene.server.start)
-    await scene.live_again(tab)
-    await scene.cancelled_in_the_truth(job, tab)
+    await scene.until_live(tab)
+    await scene.check_cancel(job, tab)
     short = await scene.submit(6, 0.1)
     await tab.call("(id) => { location.hash = `job=${id}`; }", short["id"])
-    await scene.ends_in_the_truth(short, tab)
+    await scene.check_end(short, tab)
 
 
 async def test_three_tabs_share_a_stream_and_hand_it_over(scene: Scene) -> None:
     job = await scene.submit(LONG, 0.3)
-    holder = await scene.open(job)  # the first one that is there has it
+    holder = await scene.open(job)  # the first tab holds the stream
     others = [await scene.open(job), await scene.open(job)]
     assert await scene.streams() == 1
     before = scene.asked(STREAM)
     await holder.close()
     await soon(lambda: scene.asked(STREAM) > before, PATIENCE_S)
-    await scene.live_again(*others)
+    await scene.until_live(*others)
     assert await scene.streams() == 1
-    await scene.cancelled_in_the_truth(job, *others)
+    await scene.check_cancel(job, *others)

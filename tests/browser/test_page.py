@@ -1,4 +1,4 @@
-"""The batch page and the dialog in a real Chromium, on real files and a real server."""
+"""The batch page and the dialog in a real Chromium, with real files and a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose(page: Page, kind: str, files: list[Path]) -> None:
 
 
 def finished(page: Page, words: str) -> Any:
-    """The dialog that tells, in its closing sentence, what happened."""
+    """Wait until the dialog's closing sentence contains these words, and return the dialog."""
     dialog = page.locator("job-progress")
     expect(dialog.locator(".sentence")).to_contain_text(words, timeout=PATIENCE_MS)
     return dialog
@@ -39,7 +39,7 @@ def job_in(page: Page, server: Server) -> dict[str, Any]:
 
 
 def calm(page: Page, log: Log) -> None:
-    """Nothing streams and nothing will: no request is open, and no timer is left that could make one."""
+    """Wait until no stream or request is open, and no timer is left that could start one."""
     eventually(lambda: not page.evaluate(HELD) and not log.open)
 
 
@@ -104,7 +104,7 @@ def test_40_csv_files_of_which_3_are_broken(open_page: OpenPage, server: Server,
         expect(row).to_contain_text(f"line {line}")
     assert dialog.locator(".problems li").count() == 3
     calm(page, log)
-    assert log.count("/events/stream") >= 1, "the list was live"
+    assert log.count("/events/stream") >= 1, "the list had no stream"
     assert log.errors == []
     with page.expect_download() as download:
         dialog.get_by_role("link", name="Download").click()
@@ -131,7 +131,7 @@ def test_names_are_shown_as_text(open_page: OpenPage, server: Server, name: str)
     assert "\u202e" not in text
     assert "\u2028" not in text
     assert not [error for error in log.errors if "404" not in error]
-    # Nothing is wider than the screen, whatever the name.
+    # No name makes the page wider than the screen.
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -156,7 +156,7 @@ def test_a_job_submitted_elsewhere_appears_in_the_list(open_page: OpenPage, serv
     expect(page.locator("#jobs li", has_text="the first one")).to_contain_text("Cancelled", timeout=PATIENCE_MS)
 
 
-def test_the_server_restarts_under_an_open_dialog(open_page: OpenPage, start_server: StartServer) -> None:
+def test_an_open_dialog_survives_a_restart_of_the_server(open_page: OpenPage, start_server: StartServer) -> None:
     first = start_server("--workers", "2")
     port = first.url.rsplit(":", 1)[1]
     job = first.submit("rehearsal", total=12, options={"seconds": 0.5})
@@ -169,7 +169,7 @@ def test_the_server_restarts_under_an_open_dialog(open_page: OpenPage, start_ser
     assert shown == sorted(shown)
 
 
-def test_a_reload_finds_the_dialog_again(open_page: OpenPage, server: Server) -> None:
+def test_a_reload_reopens_the_dialog(open_page: OpenPage, server: Server) -> None:
     job = server.submit("rehearsal", total=10, options={"seconds": 0.4})
     page, _ = open_page(f"/#job={job['id']}")
     eventually(lambda: page.evaluate("window.shown.at(-1) > 10"))
@@ -177,7 +177,7 @@ def test_a_reload_finds_the_dialog_again(open_page: OpenPage, server: Server) ->
     finished(page, "All 10")
 
 
-def test_an_unknown_job_says_so(open_page: OpenPage) -> None:
+def test_an_unknown_job_is_reported(open_page: OpenPage) -> None:
     page, log = open_page("/#job=1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b")
     dialog = page.locator("job-progress")
     expect(dialog).to_contain_text("1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b", timeout=PATIENCE_MS)
@@ -219,7 +219,7 @@ def test_a_kind_of_ones_own_gets_a_form(open_page: OpenPage, start_server: Start
     assert item["result"] == {"text": "draft", "size": 30, "bold": True, "corner": "right"}
 
 
-def test_the_keyboard_is_enough(open_page: OpenPage, server: Server) -> None:
+def test_the_page_works_by_keyboard(open_page: OpenPage, server: Server) -> None:
     page, _ = open_page()
     page.locator("input[name=kind][value=rehearsal]").focus()
     page.keyboard.press("Space")
@@ -244,7 +244,7 @@ def test_the_dialog_speaks_to_screen_readers(open_page: OpenPage, server: Server
 
 def test_the_element_works_alone_on_any_page(open_page: OpenPage, server: Server) -> None:
     job = server.submit("rehearsal", total=3, options={"seconds": 0.2})
-    page, log = open_page("/static/define.js")  # a page of the same origin that is not ours
+    page, log = open_page("/static/define.js")  # any page of the same origin
     page.evaluate(
         """(src) => import("/static/define.js").then(() => {
             const element = document.createElement("job-progress");
@@ -260,7 +260,7 @@ def test_the_element_works_alone_on_any_page(open_page: OpenPage, server: Server
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_the_screen(open_page: OpenPage, server: Server, scheme: str, width: int) -> None:
+def test_page_and_dialog_fit_the_screen(open_page: OpenPage, server: Server, scheme: str, width: int) -> None:
     options = {"seconds": 0, "failures": 0.5, "seed": 1}
     job = server.submit("rehearsal", items=[f"{'long-name-' * 12}{n}.csv" for n in range(30)], options=options)
     server.until_done(job["id"])

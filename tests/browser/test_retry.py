@@ -1,4 +1,4 @@
-"""The button that has a finished job's failed files done over, in a real Chromium."""
+"""The button that retries the failed files of a finished job, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ RETRY = "**/retry"
 
 
 def failed_job(server: Server, **options: Any) -> dict[str, Any]:
-    """Of eight items, some fail, and will fail again."""
-    wanted = {"seconds": 0, "failures": 0.5, "seed": 1, **options}
-    job = server.until_done(server.submit("rehearsal", total=8, name="fragile", options=wanted)["id"])
+    """Return a finished job in which some of eight items failed, and would fail again."""
+    merged = {"seconds": 0, "failures": 0.5, "seed": 1, **options}
+    job = server.until_done(server.submit("rehearsal", total=8, name="fragile", options=merged)["id"])
     assert job["state"] == "completed_with_errors"
     return job
 
@@ -34,7 +34,7 @@ def retries_of(server: Server, job: dict[str, Any]) -> list[dict[str, Any]]:
     return [one for one in server.get("/api/jobs?limit=200")["jobs"] if one["retry_of"] == job["id"]]
 
 
-def test_the_dialog_goes_on_with_the_new_job(open_page: OpenPage, server: Server) -> None:
+def test_the_dialog_continues_with_the_new_job(open_page: OpenPage, server: Server) -> None:
     old = failed_job(server)
     page, log = open_page(f"/#job={old['id']}")
     button(page, old).dblclick()
@@ -44,7 +44,7 @@ def test_the_dialog_goes_on_with_the_new_job(open_page: OpenPage, server: Server
     assert page.locator("job-progress").count() == 1
     dialog = page.locator("job-progress")
     expect(dialog.locator(".answer")).to_contain_text("new job")
-    # What fails follows from the names, so all of them fail again.
+    # Whether an item fails depends on its name, so all of them fail again.
     expect(dialog.locator(".sentence")).to_contain_text("Failed: All", timeout=PATIENCE_MS)
     expect(dialog.locator(".amount")).to_have_text(
         f"{old['progress']['failed']} of {old['progress']['failed']} files"
@@ -53,20 +53,20 @@ def test_the_dialog_goes_on_with_the_new_job(open_page: OpenPage, server: Server
         "href", f"#job={new['id']}"
     )
     page.go_back()
-    # By what it says: the dialog that closes goes one task after the other has come.
+    # Found by its text, because the closing dialog is removed one task after the other has appeared.
     said = f"{old['progress']['succeeded']} of 8 files are done"
     expect(page.locator("job-progress .sentence", has_text=said)).to_be_visible()
     expect(page.locator("job-progress")).to_have_count(1)
     assert log.errors == []
 
 
-def test_an_answer_that_is_lost_makes_one_job(open_page: OpenPage, server: Server) -> None:
+def test_a_retry_whose_answer_is_lost_makes_one_job(open_page: OpenPage, server: Server) -> None:
     old = failed_job(server)
     page, _ = open_page(f"/#job={old['id']}")
     retry = button(page, old)
 
     def lose(route: Route) -> None:
-        route.fetch()  # the server does it, and nobody hears of it
+        route.fetch()  # the server creates the job, but its answer is lost
         route.abort()
 
     page.route(RETRY, lose)
@@ -81,7 +81,7 @@ def test_an_answer_that_is_lost_makes_one_job(open_page: OpenPage, server: Serve
     assert len(retries_of(server, old)) == 1
 
 
-def test_while_it_is_asked_the_button_is_busy_and_a_refusal_is_said(
+def test_the_button_is_busy_during_the_request_and_a_refusal_is_shown(
     open_page: OpenPage, start_server: StartServer
 ) -> None:
     server = start_server("--workers", "1", max_waiting_jobs="1")
@@ -105,7 +105,7 @@ def test_while_it_is_asked_the_button_is_busy_and_a_refusal_is_said(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_the_screen(open_page: OpenPage, server: Server, scheme: str, width: int) -> None:
+def test_the_button_fits_the_screen(open_page: OpenPage, server: Server, scheme: str, width: int) -> None:
     old = failed_job(server)
     page, _ = open_page(f"/#job={old['id']}", color_scheme=scheme, viewport={"width": width, "height": 740})
     box = button(page, old).bounding_box()

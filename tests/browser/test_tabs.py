@@ -1,4 +1,4 @@
-"""Many tabs of one browser on HTTP/1.1: one stream for all of them, and a new holder when its tab goes."""
+"""Many tabs of one browser on HTTP/1.1 share one stream; when the tab that holds it closes, another takes over."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000
 
-#: What is promised; the machine that runs the tests may be busy with twenty pages.
+#: The promise, and slack for a machine that is busy with twenty pages.
 HANDED_OVER_S = 2.0
 SLACK_S = 6.0
 
-#: In every page from the start: when each new state of the job reached its dialog.
+#: Runs in every page from the start: records when each new state of the job reaches its dialog.
 WATCH_NEWS = """
   window.news = [];
   addEventListener("progress", (event) => {
@@ -31,7 +31,7 @@ WATCH_NEWS = """
   }, { capture: true });
 """
 
-#: Whether this page is the one that holds the stream, as the browser's own table of locks says.
+#: Returns whether this page holds the stream, according to the browser's table of locks.
 HOLDS_THE_STREAM = """async () => {
   const holder = (await navigator.locks.query()).held.find(({ name }) => name.endsWith("/api/"));
   const me = `me ${Math.random()}`;
@@ -44,10 +44,10 @@ HOLDS_THE_STREAM = """async () => {
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
-    one = chromium.new_context(reduced_motion="reduce")  # twenty pages that move would be a test of the machine
-    one.add_init_script(WATCH_NEWS)
-    yield one
-    one.close()
+    context = chromium.new_context(reduced_motion="reduce")  # twenty animated pages would only test the machine
+    context.add_init_script(WATCH_NEWS)
+    yield context
+    context.close()
 
 
 def open_tabs(context: BrowserContext, server: Server, job: dict[str, Any], count: int) -> list[Page]:
@@ -61,7 +61,7 @@ def open_tabs(context: BrowserContext, server: Server, job: dict[str, Any], coun
     return tabs
 
 
-def one_stream(server: Server) -> None:
+def until_one_stream(server: Server) -> None:
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 1)
 
 
@@ -72,16 +72,16 @@ def holder(tabs: list[Page]) -> Page:
 
 
 def news_since(page: Page, moment: float) -> float | None:
-    """Seconds from `moment` (wall clock) to the first news after it, None before there is any."""
+    """Return the seconds from `moment` (wall clock) to the first news after it, or None before there is any."""
     at = page.evaluate("(from) => window.news.find(({ at }) => at > from)?.at ?? null", moment * 1_000)
     return None if at is None else at / 1_000 - moment
 
 
 def handed_over(tabs: list[Page], since: float, server: Server) -> None:
-    """Everybody has news again, soon, and there is one stream."""
+    """Check that all tabs soon receive news again, over a single stream."""
     took = [eventually(partial(news_since, page, since)) for page in tabs]
     assert max(took) < HANDED_OVER_S + SLACK_S
-    one_stream(server)
+    until_one_stream(server)
     for page in tabs:
         expect(page.locator("job-progress .link")).to_contain_text("Live", timeout=PATIENCE_MS)
 
@@ -94,7 +94,7 @@ def test_twenty_tabs_are_live_with_one_stream(context: BrowserContext, start_ser
     server = start_server("--workers", "2", interval_s="0.5")
     job = long_job(server)
     tabs = open_tabs(context, server, job, 20)
-    one_stream(server)
+    until_one_stream(server)
     since = time.time()
     for page in tabs:
         eventually(partial(news_since, page, since))
@@ -114,7 +114,7 @@ def test_a_crashed_tab_hands_over(context: BrowserContext, start_server: StartSe
     rest = [page for page in tabs if page is not gone]
     since = time.time()
     with suppress(Error):
-        gone.goto("chrome://crash", timeout=5_000)  # no answer comes from a page that is gone
+        gone.goto("chrome://crash", timeout=5_000)  # a crashed page does not answer
     handed_over(rest, since, server)
 
 
@@ -122,20 +122,20 @@ def test_a_frozen_page_hands_over_and_comes_back(context: BrowserContext, start_
     server = start_server("--workers", "2", interval_s="0.5")
     tabs = open_tabs(context, server, long_job(server), 3)
     frozen, since = holder(tabs), time.time()
-    # Playwright keeps every page visible, so the browser itself would not freeze it.
+    # Playwright keeps every page visible, so the browser itself does not freeze any.
     frozen.evaluate("document.dispatchEvent(new Event('freeze'))")
     handed_over([page for page in tabs if page is not frozen], since, server)
     frozen.evaluate("document.dispatchEvent(new Event('resume'))")
     handed_over(tabs, time.time(), server)
 
 
-def test_tabs_with_jobs_of_their_own_share_too(context: BrowserContext, start_server: StartServer) -> None:
+def test_tabs_with_different_jobs_share_a_stream_too(context: BrowserContext, start_server: StartServer) -> None:
     server = start_server("--workers", "2", interval_s="0.5")
     jobs = [server.submit("rehearsal", total=10_000, options={"seconds": 1}) for _ in range(8)]
     tabs = []
     for job in jobs:
         page = context.new_page()
-        page.goto(f"{server.url}/static/define.js")  # no list here: only what is named is on the stream
+        page.goto(f"{server.url}/static/define.js")  # a page without a list, so the stream has these jobs only
         page.evaluate(
             """(src) => import("/static/define.js").then(() => {
                 const element = document.createElement("job-progress");
@@ -147,11 +147,11 @@ def test_tabs_with_jobs_of_their_own_share_too(context: BrowserContext, start_se
         tabs.append(page)
     for page in tabs:
         expect(page.locator("job-progress .link")).to_contain_text("Live", timeout=PATIENCE_MS)
-    one_stream(server)
+    until_one_stream(server)
     assert server.get("/api/health")["streams"]["jobs_watched"] == len(jobs)
 
 
-def test_after_the_end_nothing_is_left(context: BrowserContext, start_server: StartServer) -> None:
+def test_no_stream_or_lock_is_left_after_the_end(context: BrowserContext, start_server: StartServer) -> None:
     server = start_server("--workers", "2", interval_s="0.5")
     job = long_job(server)
     tabs = open_tabs(context, server, job, 3)

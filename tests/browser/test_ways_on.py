@@ -1,4 +1,4 @@
-"""What people are offered when something is missing, and when they do not want to wait: in a real Chromium."""
+"""Offers of the dialog in a real Chromium: to create a missing job again, and to notify the user at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.browser
 PATIENCE_MS = 60_000
 
-#: In the page from the start: what notifications are shown, and how often permission was asked for.
+#: Runs in the page from the start: records notifications, and how often permission was requested.
 WATCH_NOTICES = """
   window.notices = [];
   window.asked = 0;
@@ -33,7 +33,7 @@ WATCH_NOTICES = """
 """
 
 
-def test_a_job_that_is_gone_is_made_again_with_the_same_files(
+def test_a_missing_job_is_created_again_with_the_same_files(
     open_page: OpenPage, server: Server, tmp_path: Path
 ) -> None:
     for name in ("a.csv", "b.csv"):
@@ -67,7 +67,7 @@ def test_a_job_that_is_gone_is_made_again_with_the_same_files(
     assert not [error for error in log.errors if "404" not in error]
 
 
-def test_a_notification_at_the_end_though_the_dialog_is_closed(open_page: OpenPage, server: Server) -> None:
+def test_a_notification_at_the_end_although_the_dialog_is_closed(open_page: OpenPage, server: Server) -> None:
     job = server.submit("rehearsal", total=500, name="long", options={"seconds": 1})
     page, log = open_page(permissions=["notifications"])
     page.add_init_script(WATCH_NOTICES)
@@ -89,7 +89,7 @@ def test_a_notification_at_the_end_though_the_dialog_is_closed(open_page: OpenPa
     assert log.errors == []
 
 
-def test_no_button_where_notifications_are_denied(open_page: OpenPage, server: Server) -> None:
+def test_no_button_if_notifications_are_denied(open_page: OpenPage, server: Server) -> None:
     job = server.submit("rehearsal", total=500, options={"seconds": 1})
     page, _ = open_page()
     page.add_init_script("Object.defineProperty(Notification, 'permission', { get: () => 'denied' });")

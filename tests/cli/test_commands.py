@@ -1,4 +1,4 @@
-"""`unstuck submit` and `unstuck watch` as a shell runs them."""
+"""`unstuck submit`, `watch` and `retry`, run as a shell runs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unstuck.cli.commands import cli
 from unstuck.client import watch_state as w
 
 
-def test_submit_prints_the_id_and_watch_the_end(server: Server, tmp_path: Path) -> None:
+def test_submit_prints_the_id_and_watch_prints_the_outcome(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     submitted = unstuck("submit", "checksum", str(tmp_path / "a.txt"), "--name", "[bold]one", "--url", server.url)
     assert submitted.returncode == 0, submitted.stderr
@@ -28,7 +28,7 @@ def test_submit_prints_the_id_and_watch_the_end(server: Server, tmp_path: Path) 
     assert "[bold]one: 1 of 1" in watched.stderr
 
 
-def test_what_did_not_end_well_exits_with_1_and_says_why(server: Server) -> None:
+def test_a_failed_job_exits_with_1_and_a_reason(server: Server) -> None:
     options = ("--option", "seconds=0", "--option", "failures=1")
     submitted = unstuck("submit", "rehearsal", "--total", "2", *options, "--url", server.url)
     watched = unstuck("watch", submitted.stdout.strip(), "--url", server.url)
@@ -38,8 +38,8 @@ def test_what_did_not_end_well_exits_with_1_and_says_why(server: Server) -> None
 
 
 def test_retry_prints_the_id_of_the_new_job(server: Server) -> None:
-    wishes = ("--max-attempts", "2", "--deadline-seconds", "60", "--item-limit-seconds", "5", "--priority", "1")
-    options = ("--total", "2", "--option", "seconds=0", "--option", "failures=1", *wishes, "--url", server.url)
+    limits = ("--max-attempts", "2", "--deadline-seconds", "60", "--item-limit-seconds", "5", "--priority", "1")
+    options = ("--total", "2", "--option", "seconds=0", "--option", "failures=1", *limits, "--url", server.url)
     old = server.until_done(unstuck("submit", "rehearsal", *options).stdout.strip())
     assert (old["max_attempts"], old["priority"], old["deadline_at"] is None) == (2, 1, False)
     again = unstuck("retry", old["id"], "--url", server.url)

@@ -1,4 +1,4 @@
-"""`unstuck jobs`, `rescue` and `fail` as a shell runs them, on a server with jobs that are stuck."""
+"""`unstuck jobs`, `rescue` and `fail`, run as a shell runs them on a server with stuck jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hang(server: Server, gate: Path, health: str, **more: Any) -> str:
     return job_id
 
 
-def test_jobs_lists_what_is_stuck_and_what_is_known_of_it(stuck: Server, tmp_path: Path) -> None:
+def test_jobs_lists_stuck_jobs_and_their_details(stuck: Server, tmp_path: Path) -> None:
     url = ("--url", stuck.url)
     none = unstuck("jobs", "--stuck", *url)
     assert (none.returncode, none.stdout) == (0, "No job needs attention.\n")
@@ -129,7 +129,7 @@ def test_rescue_warns_where_no_attempt_is_left(stuck: Server, tmp_path: Path) ->
     assert "rescued: 0 items will be tried again, 1 failed; the job is failed." in done.stdout
 
 
-def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: Path) -> None:
+def test_a_waiting_job_has_nothing_to_rescue(stuck: Server, tmp_path: Path) -> None:
     hang(stuck, tmp_path / "gate", "stalled", total=1)
     waiting = hang(stuck, tmp_path / "gate", "waiting_long", total=1)
     answer = unstuck("rescue", waiting, "--url", stuck.url)
@@ -137,7 +137,7 @@ def test_where_nothing_runs_there_is_nothing_to_rescue(stuck: Server, tmp_path: 
     assert "no item is running, so there is nothing to rescue" in answer.stdout
 
 
-def test_fail_gives_up_and_says_so(stuck: Server, tmp_path: Path) -> None:
+def test_fail_stops_the_job_and_prints_the_outcome(stuck: Server, tmp_path: Path) -> None:
     job_id = hang(stuck, tmp_path / "gate", "stalled", total=5)
     done = unstuck("fail", job_id, "--why", "the source is gone", "--url", stuck.url)
     assert done.returncode == 0, done.stderr
@@ -146,7 +146,7 @@ def test_fail_gives_up_and_says_so(stuck: Server, tmp_path: Path) -> None:
     assert (ended["error"]["code"], ended["error"]["message"]) == ("failed_by_operator", "the source is gone")
 
 
-def test_one_refusal_does_not_spare_the_others(server: Server) -> None:
+def test_after_a_refusal_the_other_jobs_are_still_failed(server: Server) -> None:
     finished = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])["id"]
     goes_on = server.submit("rehearsal", total=1, options={"seconds": 60})["id"]
     url = ("--url", server.url)

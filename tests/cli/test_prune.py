@@ -1,4 +1,4 @@
-"""`unstuck prune` as a shell runs it, and the list that it asks for."""
+"""`unstuck prune`, run as a shell runs it, and the list of finished jobs that it requests."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from unstuck.errors import InvalidRequest
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose jobs nobody else counts."""
-    one = Server(tmp_path_factory.mktemp("prune") / "data", "--workers", "2").start()
-    yield one
-    one.stop()
+    """A server for this module alone, so that its jobs can be counted."""
+    server = Server(tmp_path_factory.mktemp("prune") / "data", "--workers", "2").start()
+    yield server
+    server.stop()
 
 
 def rehearsed(server: Server, count: int, failures: float = 0) -> list[str]:
@@ -31,18 +31,18 @@ def rehearsed(server: Server, count: int, failures: float = 0) -> list[str]:
     return ids
 
 
-def listed(server: Server, **wanted: str) -> list[str]:
+def listed(server: Server, **params: str) -> list[str]:
     found: list[str] = []
     while True:
-        answer = httpx.get(f"{server.url}/api/jobs", params={"limit": 2, **wanted})
+        answer = httpx.get(f"{server.url}/api/jobs", params={"limit": 2, **params})
         assert answer.status_code == 200, answer.text
         found += [job["id"] for job in answer.json()["jobs"]]
         if answer.json()["next"] is None:
             return found
-        wanted["cursor"] = answer.json()["next"]
+        params["cursor"] = answer.json()["next"]
 
 
-def test_the_list_by_end(own: Server) -> None:
+def test_jobs_are_listed_by_end(own: Server) -> None:
     ids = rehearsed(own, 5)
     running = own.submit("rehearsal", total=1, options={"seconds": 60})["id"]
     ends = {job_id: own.job(job_id)["finished_at"] for job_id in ids}
@@ -102,8 +102,8 @@ def test_mistakes_exit_with_2_and_one_sentence(own: Server) -> None:
         assert "Traceback" not in answer.stderr
 
 
-class _Elder(http.server.BaseHTTPRequestHandler):
-    """A server that does not know the filter: it lists a job that has finished just now."""
+class _OldServer(http.server.BaseHTTPRequestHandler):
+    """A server that ignores the filter, and so lists a job that finished a second ago."""
 
     asked: list[str] = []  # noqa: RUF012
 
@@ -126,13 +126,13 @@ class _Elder(http.server.BaseHTTPRequestHandler):
 
 
 def test_a_server_that_does_not_know_the_filter_loses_nothing() -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Elder) as elder:
-        threading.Thread(target=elder.serve_forever, daemon=True).start()
-        answer = unstuck("prune", "--older-than", "1h", "--url", f"http://127.0.0.1:{elder.server_port}")
-        elder.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _OldServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        answer = unstuck("prune", "--older-than", "1h", "--url", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
     assert answer.returncode == 2
     assert "upgrade the server" in " ".join(answer.stderr.split())
-    assert _Elder.asked == []
+    assert _OldServer.asked == []
 
 
 def test_durations_and_states() -> None:

@@ -1,7 +1,7 @@
 /*
- * Plays sequences of [event, now_ms, random] from stdin on frontend/client/watchdog.js; prints [state, actions] of each.
+ * Plays sequences of [event, now_ms, random] from stdin on the JavaScript watchdog; prints [state, actions] per step.
  * It must not know what is right.
- * Next: test_watchdog_vectors.py, which compares the twins with it.
+ * Next: test_watchdog_vectors.py, which compares this output with the Python watchdog's.
  */
 import { readFileSync } from "node:fs";
 import { newState } from "../../frontend/client/watch-state.js";

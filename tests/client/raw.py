@@ -1,4 +1,4 @@
-"""A server made of a socket: it answers streams, polls and submissions with exactly the bytes it is given."""
+"""A raw socket server that answers streams, polls and submissions with exactly the bytes that a test gives it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def job_event(job: dict[str, Any]) -> str:
 
 
 class Raw:
-    """`None` is silence: the connection stays open, and nothing is said. b"" closes it without a word."""
+    """The server. An answer of None keeps the connection open in silence; b"" closes it without an answer."""
 
     def __init__(
         self, *, stream: bytes | None = b"", poll: bytes | None = b"", posts: list[bytes] | None = None
@@ -76,7 +76,7 @@ class Raw:
             self.polls += 1
             answer = self.poll
         if answer is None:
-            await reader.read()  # until the client goes
+            await reader.read()  # returns when the client closes the connection
             return
         for start in range(0, len(answer), self.cut):
             writer.write(answer[start : start + self.cut])

@@ -1,4 +1,4 @@
-"""The Python client against real servers, and against one that answers whatever the test wants."""
+"""The Python client against real servers, and against a raw server that answers whatever a test wants."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def watched(client: Client, job_id: str, links: list[str] | None = None) -
 # --- a real server
 
 
-async def test_submit_watch_and_the_end(server: Server) -> None:
+async def test_a_job_is_watched_from_submission_to_its_end(server: Server) -> None:
     links: list[str] = []
     async with Client(server.url) as client:
         job = await client.submit("rehearsal", total=4, options={"seconds": 0.2}, name="four")
@@ -66,7 +66,7 @@ async def test_files_by_path_and_by_content(server: Server, tmp_path: Path) -> N
     ]
 
 
-async def test_a_file_that_is_missing_is_said_before_anything_is_sent(server: Server, tmp_path: Path) -> None:
+async def test_a_missing_file_is_reported_before_anything_is_sent(server: Server, tmp_path: Path) -> None:
     async with Client(server.url) as client:
         with pytest.raises(FileNotFoundError):
             await client.submit("checksum", files=[tmp_path / "none"])
@@ -95,12 +95,12 @@ async def test_retry(server: Server) -> None:
             await client.retry(str(uuid4()))
 
 
-async def test_limits_and_wishes_of_a_submission(server: Server) -> None:
-    wishes: dict[str, Any] = {"priority": 3, "max_attempts": 2, "deadline_seconds": 60.5, "item_limit_seconds": 9}
+async def test_optional_fields_of_a_submission(server: Server) -> None:
+    fields: dict[str, Any] = {"priority": 3, "max_attempts": 2, "deadline_seconds": 60.5, "item_limit_seconds": 9}
     async with Client(server.url) as client:
         contents: list[dict[str, Any]] = [{"total": 1}, {"files": [("a", b"x")]}]
         for content in contents:
-            job = await client.submit("rehearsal", **content, **wishes)
+            job = await client.submit("rehearsal", **content, **fields)
             assert (job["priority"], job["max_attempts"], job["deadline_at"] is None) == (3, 2, False)
         with pytest.raises(ServerRefused) as caught:
             await client.submit("rehearsal", total=1, webhook_url="https://example.org/hook")
@@ -113,7 +113,7 @@ def full(retry_after: str) -> bytes:
     return head.encode() + body
 
 
-async def test_a_full_queue_is_waited_for_as_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_queue_is_retried_as_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
     async with Raw(posts=[full("1")]) as raw, Client(raw.url) as client:
         raw.posts.append(Raw.json(job_of(raw.job_id, 1)))
@@ -123,7 +123,7 @@ async def test_a_full_queue_is_waited_for_as_the_server_asks(monkeypatch: pytest
     assert len(set(raw.keys)) == 1
 
 
-async def test_a_queue_that_stays_full_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_queue_that_stays_full_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
     async with Raw(posts=[full("0")] * SUBMIT_ATTEMPTS) as raw, Client(raw.url) as client:
         with pytest.raises(ServerRefused, match="3 unfinished jobs") as caught:
@@ -131,7 +131,7 @@ async def test_a_queue_that_stays_full_is_said(monkeypatch: pytest.MonkeyPatch) 
     assert (caught.value.code, caught.value.status) == ("queue_full", 429)
 
 
-async def test_refusals_say_what_the_server_said(server: Server) -> None:
+async def test_errors_carry_the_servers_message(server: Server) -> None:
     async with Client(server.url) as client:
         with pytest.raises(ServerRefused, match="no kind of work 'nonsense'") as caught:
             await client.submit("nonsense", total=1)
@@ -146,7 +146,7 @@ async def test_refusals_say_what_the_server_said(server: Server) -> None:
             await client.wait("not-a-uuid")
 
 
-async def test_a_server_that_restarts_in_the_middle(start_server: StartServer) -> None:
+async def test_a_watch_survives_a_restart_of_the_server(start_server: StartServer) -> None:
     server = start_server("--workers", "1")
     port = server.url.rpartition(":")[2]
     async with Client(server.url) as client:
@@ -170,7 +170,7 @@ def test_plain_functions(server: Server) -> None:
     assert plain.cancel(job["id"], url=server.url)["state"] == "completed"
 
 
-def test_a_loop_that_is_left_early_leaves_nothing_behind(server: Server) -> None:
+def test_a_loop_left_early_closes_its_stream(server: Server) -> None:
     job = plain.submit("rehearsal", url=server.url, total=50, options={"seconds": 60})
     for _ in plain.watch(job["id"], url=server.url):
         break
@@ -181,7 +181,7 @@ def test_a_loop_that_is_left_early_leaves_nothing_behind(server: Server) -> None
     plain.wait(job["id"], url=server.url)
 
 
-async def test_no_server_there() -> None:
+async def test_no_server() -> None:
     async with Client("http://127.0.0.1:1") as client:
         with pytest.raises(NoAnswer, match=r"127\.0\.0\.1:1"):
             await client.job(str(uuid4()))
@@ -190,10 +190,10 @@ async def test_no_server_there() -> None:
             await client.submit("checksum", total=1)
 
 
-# --- a server that answers whatever the test wants
+# --- a raw server
 
 
-async def test_wait_gives_up_with_the_id_and_the_job_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wait_gives_up_while_the_job_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(w, "GIVE_UP_MS", 300)
     async with Raw(stream=None, poll=None) as raw, Client(raw.url) as client:
         with pytest.raises(JobTimeoutError, match="goes on") as caught:
@@ -209,7 +209,7 @@ async def test_wait_gives_up_with_the_id_and_the_job_goes_on(monkeypatch: pytest
      b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n<h1>",
      b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"seq":1,"done":"yes"}'],
 )  # fmt: skip
-async def test_garbage_from_both_ends_is_outlasted(garbage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_watch_survives_garbage(garbage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 20)
     async with Raw(stream=garbage, poll=garbage) as raw, Client(raw.url) as client:
         links: list[str] = []
@@ -221,7 +221,7 @@ async def test_garbage_from_both_ends_is_outlasted(garbage: bytes, monkeypatch: 
         await soon(lambda: raw.open == 0)
 
 
-async def test_without_any_stream_polls_bring_the_end() -> None:
+async def test_polls_alone_bring_the_end() -> None:
     async with (
         Raw(stream=b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as raw,
         Client(raw.url) as client,
@@ -236,7 +236,7 @@ async def test_without_any_stream_polls_bring_the_end() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000_000])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-async def test_a_stream_is_read_right_however_its_bytes_are_cut(size: int, ending: str) -> None:
+async def test_a_stream_is_read_correctly_however_it_is_split(size: int, ending: str) -> None:
     async with Raw(poll=None) as raw, Client(raw.url) as client:
         tricky = "ä\u2028\u2029\u0085\x0b\x0c\x1c😀"
         events = job_event(job_of(raw.job_id, 1, name=tricky)) + ": comment\n\n" + "event: strange\ndata: x\n\n"
@@ -247,7 +247,7 @@ async def test_a_stream_is_read_right_however_its_bytes_are_cut(size: int, endin
     assert [(job["seq"], job["name"]) for job in news] in ([(1, tricky), (2, tricky)], [(2, tricky)])
 
 
-async def test_a_submission_whose_answer_is_lost_is_repeated_with_the_same_key(
+async def test_a_submission_without_an_answer_is_repeated_with_the_same_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
@@ -263,13 +263,13 @@ async def test_a_submission_whose_answer_is_lost_is_repeated_with_the_same_key(
     assert all(b"of bytes" in body and b"of a file" in body for body in raw.bodies)
 
 
-async def test_something_else_at_the_address_is_said() -> None:
+async def test_an_answer_from_something_else_is_reported() -> None:
     async with Raw(poll=b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>") as raw, Client(raw.url) as client:
         with pytest.raises(ServerRefused, match="not as unstuck does"):
             await client.job(raw.job_id)
 
 
-async def test_a_sign_in_page_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sign_in_page_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Raw(stream=b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n") as raw, Client(raw.url) as client:
         raw.poll = b"HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
         links: list[str] = []

@@ -1,4 +1,4 @@
-"""The Python reporter: with asyncio and without, through an outage, and told to stop."""
+"""The Python reporter: with and without asyncio, through an outage, and after the job has ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unstuck.client.client import Client
 from unstuck.errors import JobNotFound, ServerRefused
 
 
-async def test_items_and_counts_end_with_the_block(server: Server) -> None:
+async def test_leaving_the_block_completes_the_job(server: Server) -> None:
     async with Client(server.url) as client:
         job = await client.submit("import", external=True, items=["a", "b", "c"])
         async with client.report(job["id"]) as report:
@@ -44,7 +44,7 @@ def test_without_asyncio(server: Server) -> None:
         pass
 
 
-def test_an_exception_fails_the_job_and_goes_on(server: Server) -> None:
+def test_an_exception_fails_the_job_and_propagates(server: Server) -> None:
     job = plain.submit("import", url=server.url, external=True, total=2)
 
     def work() -> None:
@@ -59,7 +59,7 @@ def test_an_exception_fails_the_job_and_goes_on(server: Server) -> None:
     assert done["progress"]["processed"] == 1
 
 
-async def test_it_is_told_to_stop(server: Server) -> None:
+async def test_the_reporter_learns_that_the_job_is_over(server: Server) -> None:
     async with Client(server.url) as client:
         for how in ("cancel", "fail"):
             job = await client.submit("import", external=True, total=5)
@@ -73,7 +73,7 @@ async def test_it_is_told_to_stop(server: Server) -> None:
             assert (await client.job(job["id"]))["state"] == ("cancelled" if how == "cancel" else "failed")
 
 
-async def test_what_is_refused_is_raised(server: Server) -> None:
+async def test_a_refused_report_raises(server: Server) -> None:
     async with Client(server.url) as client:
         job = await client.submit("import", external=True, total=5)
 
@@ -86,7 +86,7 @@ async def test_what_is_refused_is_raised(server: Server) -> None:
             await work()
 
 
-async def test_reports_outlive_an_outage(start_server: StartServer) -> None:
+async def test_reports_survive_an_outage(start_server: StartServer) -> None:
     server = start_server("--workers", "1")
     port = server.url.rpartition(":")[2]
     async with Client(server.url) as client:

@@ -1,4 +1,4 @@
-"""What the client returns has types: a type checker finds a misspelt field, and any version's answer is read."""
+"""The client returns typed objects: a type checker finds misspelt fields, and answers of any version are read."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def checked(path: Path, code: str) -> tuple[int, str]:
     return found.returncode, found.stdout + found.stderr
 
 
-def test_a_type_checker_passes_what_is_right_and_finds_what_is_wrong(tmp_path: Path) -> None:
+def test_a_type_checker_accepts_valid_code_and_finds_misspelt_fields(tmp_path: Path) -> None:
     assert checked(tmp_path / "right.py", RIGHT) == (0, "")
     lines = ["from unstuck.client import report, wait", *WRONG.values()]
-    status, told = checked(tmp_path / "wrong.py", "\n".join(lines) + "\n")
+    status, output = checked(tmp_path / "wrong.py", "\n".join(lines) + "\n")
     assert status == 1
-    assert [int(line.split(":")[1]) for line in told.splitlines()] == [2, 3, 4, 5], told
+    assert [int(line.split(":")[1]) for line in output.splitlines()] == [2, 3, 4, 5], output
     for name in ("sate", "pecent"):
-        assert f'has no attribute "{name}"' in told
+        assert f'has no attribute "{name}"' in output
 
 
 def test_fields_are_keys_as_well() -> None:
@@ -83,7 +83,7 @@ def test_fields_are_keys_as_well() -> None:
             job[name]
 
 
-def test_what_an_item_does_not_have_is_no_key() -> None:
+def test_a_missing_field_of_an_item_is_not_a_key() -> None:
     item = Item(index=0, name="a", state="pending")
     assert "links" not in item
     assert item.get("links") is None
@@ -105,14 +105,14 @@ def test_what_an_item_does_not_have_is_no_key() -> None:
         (None, False),
     ],
 )
-def test_what_is_a_job_whichever_version_sent_it(sent: Any, good: bool) -> None:
+def test_jobs_of_any_version_are_read(sent: Any, good: bool) -> None:
     job = read_job(json.loads(json.dumps(sent)))
     assert (job is not None) == good
     if job is not None and isinstance(sent, dict):
         assert (job.id, job.seq, job.state) == ("j", 3, sent.get("state", ""))
 
 
-async def test_a_page_that_is_none_is_refused() -> None:
+async def test_a_malformed_page_is_refused() -> None:
     async with Raw(poll=Raw.json({"jobs": [{"id": "j"}], "items": 3})) as raw, Client(raw.url) as client:
         for call in (client.jobs(), client.items(raw.job_id)):
             with pytest.raises(ServerRefused, match="not as unstuck does"):

@@ -1,8 +1,8 @@
-"""Takes one duty after the other out of the policy; each time some script of tests/vectors must fail.
+"""Removes one duty after another from the policy; each time, some script of tests/vectors must fail.
 
-So the scripts hold every duty of PROTOCOL.md, section 5, and not only the code as it happens to be. A mutation
-names a constant, a timer, a handler, or an expression inside a function; it must be found exactly once there.
-Next: tests/vectors; `python -m tests.client.test_watchdog_mutations` prints which script notices which loss.
+So the scripts cover every duty of PROTOCOL.md, section 5, whatever the code looks like. A mutation names a
+constant, a timer, a handler, or an expression in a function, which must be found there exactly once.
+Next: tests/vectors; `python -m tests.client.test_watchdog_mutations` prints which script notices which mutation.
 """
 
 # ruff: noqa: E501 – one row, one line: a table is read across
@@ -32,7 +32,7 @@ Trees = dict[str, ast.Module]
 
 @dataclass(frozen=True)
 class Constant:
-    """The module-level constant `name` has another value."""
+    """Give the module-level constant `name` another value."""
 
     name: str
     value: int
@@ -47,7 +47,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class NoTimer:
-    """TIMERS has no row for this deadline."""
+    """Remove the row for this deadline from TIMERS."""
 
     deadline: str
 
@@ -58,7 +58,7 @@ class NoTimer:
 
 @dataclass(frozen=True)
 class NoHandler:
-    """HANDLERS ignores this event in this phase."""
+    """Make HANDLERS ignore this event in this phase."""
 
     event: str
     phase: str
@@ -71,7 +71,7 @@ class NoHandler:
 
 @dataclass(frozen=True)
 class MoreHandler:
-    """HANDLERS handles this event in one phase more, as while watching."""
+    """Make HANDLERS handle this event in one more phase, as while watching."""
 
     event: str
     phase: str
@@ -84,7 +84,7 @@ class MoreHandler:
 
 @dataclass(frozen=True)
 class Change:
-    """Inside a function, or a method of Step, `code` (one expression or statement) is replaced."""
+    """Replace `code` (one expression or statement) in a function, or in a method of Step."""
 
     function: str
     code: str
@@ -103,7 +103,7 @@ class Change:
 
 
 class Replace(ast.NodeTransformer):
-    """Replace the one node that means the same as `old`, however it is formatted."""
+    """Replaces the one node that equals `old`, however it is formatted."""
 
     def __init__(self, old: ast.AST, new: Any, mutation: object) -> None:
         self.old, self.new, self.mutation, self.found = ast.dump(old), new, mutation, 0
@@ -122,7 +122,7 @@ class Replace(ast.NodeTransformer):
 
 Mutation = Constant | NoTimer | NoHandler | MoreHandler | Change
 
-#: What is lost → how.
+#: {the duty that is lost: the mutation that removes it}
 LOST: dict[str, Mutation] = {
     # a stream (re)opens
     "no catch-up poll when a stream opens": Change("on_stream_open", 'step.request_poll("reconnect")'),
@@ -131,7 +131,7 @@ LOST: dict[str, Mutation] = {
     # no first byte
     "a mute stream is waited for": NoTimer("stream_timeout_at"),
     "a mute spare is waited for": NoTimer("spare_timeout_at"),
-    "an open stream counts as one that has sent an event": Change("first_event_due_at", "stream.first_event_at is not None", "stream.opened_at is not None"),
+    "an open stream counts as if it had sent an event": Change("first_event_due_at", "stream.first_event_at is not None", "stream.opened_at is not None"),
     "slow headers are charged to the events": Change("first_event_due_at", "stream.requested_at if stream.opened_at is None else stream.opened_at", "stream.requested_at"),
     # a heartbeat shows a higher seq
     "a higher seq in a heartbeat is ignored": Change("on_heartbeat", 'step.request_poll("behind")'),
@@ -139,17 +139,17 @@ LOST: dict[str, Mutation] = {
     # a heartbeat missed
     "a missed heartbeat does not poll": NoTimer("late_poll_at"),
     "a missed heartbeat polls again and again": Change("poll_needed_at", "state.confirmed_at is not None and state.confirmed_at >= at", "False"),
-    "a missed heartbeat adds polls to those that fail": Change("poll_needed_at", "state.poll or state.poll_at is not None or at is None", "state.poll or at is None"),
+    "a missed heartbeat adds polls to failing ones": Change("poll_needed_at", "state.poll or state.poll_at is not None or at is None", "state.poll or at is None"),
     "a change that the stream did not bring opens no spare": Change("on_poll_answered", "step.suspect_stream()"),
     "a change that any poll brings opens a spare": Change("on_poll_answered", "w.is_late(state, step.now)", "w.is_live(state, step.now)"),
     "an old answer to a missed heartbeat opens a spare": Change("on_poll_answered", 'job["seq"] > state.seq and w.is_late(state, step.now)', "w.is_late(state, step.now)"),
     "not modified after a missed heartbeat opens a spare": Change("on_poll_answered", "stream_missed_it = False", "stream_missed_it = w.is_late(state, step.now)"),
-    "a stream that is proven dead counts as live": Change("suspect_stream", "if stream := self.state.stream:\n    stream.suspect_at = self.now", "self.open_stream(even_if_live=True)"),
-    "the promise of a heartbeat does not count": Change("on_heartbeat", 'w.heartbeat_interval(event.get("next_ms"))', "w.HEARTBEAT_DEFAULT_MS"),
-    "the promise of an earlier heartbeat counts on": Change("on_heartbeat", 'w.heartbeat_interval(event.get("next_ms"))', 'w.heartbeat_interval(event["next_ms"]) if event.get("next_ms") else stream.heartbeat_ms'),
-    "a heartbeat may promise the next one for no time": Constant("HEARTBEAT_MIN_MS", 0),
-    "a heartbeat may promise the next one for ever": Constant("HEARTBEAT_MAX_MS", 10**12),
-    "all that miss a heartbeat poll at the same moment": Change("touch_stream", "self.random", "0.5"),
+    "a stream proven dead counts as live": Change("suspect_stream", "if stream := self.state.stream:\n    stream.suspect_at = self.now", "self.open_stream(even_if_live=True)"),
+    "the interval that a heartbeat promises is ignored": Change("on_heartbeat", 'w.heartbeat_interval(event.get("next_ms"))', "w.HEARTBEAT_DEFAULT_MS"),
+    "the interval of an earlier heartbeat stays in force": Change("on_heartbeat", 'w.heartbeat_interval(event.get("next_ms"))', 'w.heartbeat_interval(event["next_ms"]) if event.get("next_ms") else stream.heartbeat_ms'),
+    "a heartbeat may promise an interval of zero": Constant("HEARTBEAT_MIN_MS", 0),
+    "a heartbeat may promise an endless interval": Constant("HEARTBEAT_MAX_MS", 10**12),
+    "all clients that miss a heartbeat poll at the same moment": Change("touch_stream", "self.random", "0.5"),
     "after a wake-up a missed heartbeat counts at once": Change("wake", "stream.late_at = grace_ends_at if network_back else max(stream.late_at, grace_ends_at)"),
     # two heartbeats missed
     "a silent stream is never suspected": NoTimer("replace_stream_at"),
@@ -166,18 +166,18 @@ LOST: dict[str, Mutation] = {
     "heartbeats that do not name the job confirm it": Change("on_heartbeat", 'step.touch_stream(event) is None or event["seq"] is None', 'step.touch_stream(event) is None or (event["seq"] is None and (step.confirm() or True))'),
     "heartbeats that name the job confirm nothing": Change("on_heartbeat", "step.confirm()"),
     "silence is found after five minutes": Constant("SILENCE_LIMIT_MS", 300_000),
-    "timers are set far ahead": Constant("CHECK_EVERY_MS", 10**12),
-    "silence polls know no back-off": Change("silence_poll_at", "poll_needed_at(state, silent_since + SILENCE_LIMIT_MS)", "None if state.poll else silent_since + SILENCE_LIMIT_MS"),
+    "timers are set too far ahead": Constant("CHECK_EVERY_MS", 10**12),
+    "silence polls have no back-off": Change("silence_poll_at", "poll_needed_at(state, silent_since + SILENCE_LIMIT_MS)", "None if state.poll else silent_since + SILENCE_LIMIT_MS"),
     # a stream is refused or breaks
     "a broken stream is not followed by a poll": Change("lose_stream", 'self.plan_poll(self.random * w.BREAK_SPREAD_MS, "fallback")'),
     "a broken stream is not reopened after a pause": Change("lose_stream", "state.reopen_at = now + w.stream_pause(state, self.random)"),
-    "in an outage streams are tried as often as ever": Change("stream_pause", "last_poll_unanswered(state)", "False"),
-    "in an outage all streams are tried at the same time": Change("stream_pause", "0.75 + random / 4", "1"),
-    "a stream waits on after the network is back": Change("on_poll_answered", "w.last_poll_unanswered(state)", "False"),
+    "in an outage streams are opened as often as before": Change("stream_pause", "last_poll_unanswered(state)", "False"),
+    "in an outage all streams are opened at the same time": Change("stream_pause", "0.75 + random / 4", "1"),
+    "a stream still waits after the server is back": Change("on_poll_answered", "w.last_poll_unanswered(state)", "False"),
     "any trouble that ends brings the stream back at once": Change("on_poll_answered", "w.last_poll_unanswered(state)", "state.poll_failures > 0"),
-    "nothing restores a stream that is missing": Change("ensure_retry_planned", "state.reopen_at = now"),
+    "a missing stream is not restored": Change("ensure_retry_planned", "state.reopen_at = now"),
     "pauses between streams do not grow": Change("stream_backoff", "2 ** min(failures, 10)", "2"),
-    "pauses between streams grow for ever": Constant("STREAM_BACKOFF_MAX_MS", 10**12),
+    "pauses between streams grow forever": Constant("STREAM_BACKOFF_MAX_MS", 10**12),
     "no jitter between streams": Change("stream_backoff", "random", "1"),
     "no spread of the polls after a break": Change("lose_stream", "self.random * w.BREAK_SPREAD_MS", "w.BREAK_SPREAD_MS"),
     "a stream that lasted does not reset the back-off": Change("lose_stream", "1 if settled else state.stream_failures + 1", "state.stream_failures + 1"),
@@ -186,19 +186,19 @@ LOST: dict[str, Mutation] = {
     "the server's pace is not kept": Change("ensure_retry_planned", "state.poll_after_ms", "w.POLL_AFTER_DEFAULT_MS"),
     "the server's pace has no upper bound": Constant("POLL_AFTER_MAX_MS", 10**12),
     "the server's pace has no lower bound": Constant("POLL_AFTER_MIN_MS", 0),
-    "polls go on beside a live stream": Change("ensure_retry_planned", "not w.is_live(state, now)", "True"),
+    "polls continue beside a live stream": Change("ensure_retry_planned", "not w.is_live(state, now)", "True"),
     "a planned poll survives a confirmation": Change("confirm", "state.poll_at = None"),
     "leaving is an error like any other": Change("on_leaving", "retry_ms * (1 + step.random)", "500"),
-    "leaving brings all back at once": Change("on_leaving", "retry_ms * (1 + step.random)", "retry_ms"),
-    "leaving may be for ever": Constant("LEAVING_MAX_MS", 10**15),
-    "leaving may be for no time": Change("on_leaving", 'max(w.STREAM_BACKOFF_MIN_MS, event["retry_ms"] or 0)', 'event["retry_ms"] or 0'),
+    "after leaving, all clients come back at once": Change("on_leaving", "retry_ms * (1 + step.random)", "retry_ms"),
+    "leaving may ask for an endless pause": Constant("LEAVING_MAX_MS", 10**15),
+    "leaving may ask for no pause": Change("on_leaving", 'max(w.STREAM_BACKOFF_MIN_MS, event["retry_ms"] or 0)', 'event["retry_ms"] or 0'),
     # page shown, network back, sleep
     "a page shown again does not poll": NoHandler("page_shown", "watching"),
     "the network's return does not poll": NoHandler("online", "watching"),
     "the network's return does not reopen": Change("wake", "state.reopen_at = now"),
     "sleep is not noticed": Change("step", "state.wake_at is not None and now_ms > state.wake_at + w.TIMER_LATE_MAX_MS", "False"),
     "a late timer of a hidden page is taken for sleep": Constant("TIMER_LATE_MAX_MS", 20_000),
-    "false alarm after a sleep": Change("wake", "max(stream.suspect_at, grace_ends_at)", "stream.suspect_at"),
+    "a stream is suspected right after a sleep": Change("wake", "max(stream.suspect_at, grace_ends_at)", "stream.suspect_at"),
     "waking shortens a stream's life": Change("wake", "max(stream.suspect_at, grace_ends_at)", "grace_ends_at"),
     "waking proves that the stream is live": Constant("WAKE_GRACE_MS", 10**6),
     "a stream from before the network came back is trusted": Change("wake", "grace_ends_at if network_back else max(stream.suspect_at, grace_ends_at)", "max(stream.suspect_at, grace_ends_at)"),
@@ -208,38 +208,38 @@ LOST: dict[str, Mutation] = {
     # the status cannot be had
     "a failed poll is not repeated": Change("on_poll_failed", 'step.plan_poll(max(pause, asked), "fallback")'),
     "a failed poll is not repeated while a stream is live": Change("on_poll_failed", 'step.plan_poll(max(pause, asked), "fallback")', 'w.is_live(state, step.now) or step.plan_poll(max(pause, asked), "fallback")'),
-    "failed polls are repeated at one pace": Change("poll_backoff", "2 ** min(failures - 1, 10)", "1"),
-    "pauses between polls grow for ever": Constant("POLL_BACKOFF_MAX_MS", 10**12),
+    "failed polls are repeated at a constant pace": Change("poll_backoff", "2 ** min(failures - 1, 10)", "1"),
+    "pauses between polls grow forever": Constant("POLL_BACKOFF_MAX_MS", 10**12),
     "no jitter between polls": Change("poll_backoff", "0.75 + random / 4", "1"),
     "trouble is not shown": Change("link_of", "state.browser_offline or state.poll_failures > 0", "state.browser_offline"),
     "Retry-After is ignored": Change("on_poll_failed", 'event.get("retry_after_ms") or 0', "0"),
-    "Retry-After may be for ever": Constant("RETRY_AFTER_MAX_MS", 10**12),
+    "Retry-After may ask for an endless pause": Constant("RETRY_AFTER_MAX_MS", 10**12),
     "Retry-After may shorten the pause": Change("on_poll_failed", "max(pause, asked)", "asked or pause"),
     "an answer does not end the back-off": Change("confirm", "state.poll_failures = 0"),
     # 404
-    "a job that is not found is polled for ever": Change("on_poll_failed", 'code in ("job_not_found", "invalid_job_id")', "False"),
-    "an invalid id is polled for ever": Change("on_poll_failed", 'code in ("job_not_found", "invalid_job_id")', 'code == "job_not_found"'),
+    "a job that is not found is polled forever": Change("on_poll_failed", 'code in ("job_not_found", "invalid_job_id")', "False"),
+    "an invalid id is polled forever": Change("on_poll_failed", 'code in ("job_not_found", "invalid_job_id")', 'code == "job_not_found"'),
     "gone is ignored": Change("on_gone", 'step.end("not_found")'),
-    "one 404 of a proxy is believed": Constant("NOT_FOUND_ANSWERS", 1),
+    "a single 404 of a proxy is believed": Constant("NOT_FOUND_ANSWERS", 1),
     "a 404 of a proxy is never shown": Change("on_poll_failed", "state.not_found_answers += 1"),
     "no way back from not found": NoHandler("manual_check", "not_found"),
     # 401, 403
     "signed out is not noticed": Change("on_poll_failed", "state.signed_out = status in (401, 403)"),
-    "403 is taken for a passing trouble": Change("on_poll_failed", "status in (401, 403)", "status == 401"),
+    "a 403 counts as a temporary failure": Change("on_poll_failed", "status in (401, 403)", "status == 401"),
     "streams are opened while signed out": Change("ensure_retry_planned", "state.stream is None and state.reopen_at is None and not state.signed_out", "state.stream is None and state.reopen_at is None"),
     "a refused stream is reopened while signed out": Change("lose_stream", "none_requested and not state.signed_out", "none_requested"),
     "a planned stream is opened while signed out": Change("on_poll_failed", "state.reopen_at = None"),
     "a suspected stream gets spares while signed out": Change("replace_stream_at", "state.spare or state.reopen_at is not None or state.signed_out", "state.spare or state.reopen_at is not None"),
     "signed out is polled as often as any trouble": Constant("SIGNED_OUT_POLL_MS", 10_000),
-    "signed out for ever": Change("confirm", "state.signed_out = False"),
+    "signed out is never left": Change("confirm", "state.signed_out = False"),
     # the overall limit
     "never gives up": NoTimer("give_up_at"),
     "a confirmation does not move the limit": Change("confirm", "state.give_up_at = self.now + w.GIVE_UP_MS"),
-    "slept time counts": Change("wake", "state.give_up_at = now + w.GIVE_UP_MS"),
+    "time asleep counts towards the limit": Change("wake", "state.give_up_at = now + w.GIVE_UP_MS"),
     "giving up is not reported": Change("end", 'self.actions.append({"type": "end", "reason": phase, "elapsed_minutes": minutes})'),
     "after giving up, showing the page changes nothing": NoHandler("page_shown", "gave_up"),
     "after giving up, the network's return changes nothing": NoHandler("online", "gave_up"),
-    "after giving up, a person can change nothing": NoHandler("manual_check", "gave_up"),
+    "after giving up, a manual check changes nothing": NoHandler("manual_check", "gave_up"),
     "the minutes round half to even": Change("round_half_up", "return whole + (x - whole >= 0.5)", "return round(x)"),
     # done
     "done does not end the watch": Change("accept_job", 'self.end("ended")'),
@@ -251,12 +251,12 @@ LOST: dict[str, Mutation] = {
     # the truth
     "a lower seq of a stream is believed": Change("on_job", 'first_and_nothing_newer or job["seq"] >= seq or job["done"]', "True"),
     "the first job of a connection is not believed": Change("on_job", 'first_and_nothing_newer or job["seq"] >= seq or job["done"]', 'job["seq"] >= seq or job["done"]'),
-    "the first job of a connection is believed against a newer one": Change("on_job", "stream.seq_at_request == seq", "stream.seq_at_request is not None"),
+    "the first job of a connection replaces a newer one": Change("on_job", "stream.seq_at_request == seq", "stream.seq_at_request is not None"),
     "a lower seq of a poll is believed": Constant("LOWER_SEQ_ANSWERS", 1),
     "a lower seq of a poll is never believed": Change("on_poll_answered", "state.lower_seq_answers += 1"),
-    "lower answers need not follow each other": Change("accept_job", "state.lower_seq_answers = 0"),
+    "lower answers need not be consecutive": Change("accept_job", "state.lower_seq_answers = 0"),
     "a final answer with a lower seq is not believed": Change("on_poll_answered", 'job["seq"] >= state.seq or job["done"] or state.lower_seq_answers >= w.LOWER_SEQ_ANSWERS', 'job["seq"] >= state.seq or state.lower_seq_answers >= w.LOWER_SEQ_ANSWERS'),
-    "the answer of another call is not shown": Change("on_job_answered", 'step.accept_job(event["job"])'),
+    "the answer of another call is ignored": Change("on_job_answered", 'step.accept_job(event["job"])'),
     "events of a closed stream are believed": Change("touch_stream", "w.stream_of(state, event)", "w.stream_of(state, event) or state.stream"),
     "the answer of an aborted poll is believed": Change("is_in_flight", 'state.poll is not None and state.poll.number == event["poll"]', "True"),
     "not modified confirms nothing": Change("on_poll_answered", "step.confirm()"),
@@ -272,19 +272,19 @@ LOST: dict[str, Mutation] = {
 
 
 def the_only(found: list[Any], mutation: object) -> Any:
-    """Fail loudly if what a mutation names does not exist, or exists twice."""
+    """Return the only element; fail if what a mutation names does not exist, or exists twice."""
     assert len(found) == 1, f"{mutation}: found {len(found)} times"
     return found[0]
 
 
 def table(trees: Trees, name: str) -> Any:
-    """The literal that is assigned to a table of watchdog.py."""
+    """Return the literal that is assigned to this table in watchdog.py."""
     assignments = [node for node in trees["watchdog"].body if isinstance(node, ast.AnnAssign)]
     return the_only([node.value for node in assignments if ast.unparse(node.target) == name], name)
 
 
 def handlers_of(trees: Trees, event: str, mutation: object) -> Any:
-    """The phases of an event in HANDLERS, with their handlers."""
+    """Return the phases of an event in HANDLERS, with their handlers."""
     handlers = table(trees, "HANDLERS")
     rows = zip(handlers.keys, handlers.values, strict=True)
     return the_only([phases for key, phases in rows if ast.literal_eval(key) == event], mutation)
@@ -297,7 +297,7 @@ def source_trees() -> Trees:
 
 
 def mutated(mutation: Mutation) -> tuple[Callable[[], Any], Any]:
-    """(WatchState, step) of a policy with this mutation; the policy itself stays as it is."""
+    """Return (WatchState, step) of a policy with this mutation; the policy itself is left alone."""
     trees = copy.deepcopy(source_trees())
     mutation.apply(trees)
     modules = {name: types.ModuleType(f"unstuck.client.{name}") for name in MODULES}
@@ -310,7 +310,7 @@ def mutated(mutation: Mutation) -> tuple[Callable[[], Any], Any]:
 
 
 def noticed_by(mutation: Mutation) -> str | None:
-    """The first script that fails with this mutation, or None."""
+    """Return the name of the first script that fails with this mutation, or None."""
     new_state, step = mutated(mutation)
     for script in scripts():
         if play(script, new_state(), step) is not None:
@@ -319,7 +319,7 @@ def noticed_by(mutation: Mutation) -> str | None:
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_it_is_noticed(lost: str) -> None:
+def test_a_script_notices(lost: str) -> None:
     script = noticed_by(LOST[lost])
     print(f"{lost}: noticed by “{script}”")
     assert script is not None, f"no script fails although {lost}"

@@ -1,4 +1,4 @@
-"""However the server fails, and however quickly, the policy never storms it and never falls asleep."""
+"""However and however quickly the server fails, the policy neither storms it nor stops asking."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from unstuck.client.watch_state import CHECK_EVERY_MS, HEARTBEAT_DEFAULT_MS, Wat
 from unstuck.client.watchdog import step
 
 MINUTES = 10
-#: Streams in ten minutes; the pauses allow about forty-five.
+#: Most streams opened in ten minutes; the pauses allow about forty-five.
 STREAMS_OPENED = 90
-#: Polls that are refused: one every 8.75 s once the pauses have grown, and some that streams cause.
+#: Most polls that are refused: one every 8.75 s once the pauses have grown, and some that streams cause.
 REFUSED = 130
-#: Polls that get no answer: one every 3.5 s on average, and some that streams cause.
+#: Most polls that get no answer: one every 3.5 s on average, and some that streams cause.
 UNANSWERED = 220
 STREAMS = ("refused", "breaks", "mute", "silent", "heartbeats without the job")
 POLLS = (None, 200, 401, 404, 429, 503)
 
 
 class World:
-    """A server that fails at once and always in the same way, after one stream that may have worked first."""
+    """A server that always fails at once and in the same way; its first stream may work."""
 
     def __init__(self, streams: str, polls: int | None, *, lived: bool) -> None:
         self.streams, self.polls = streams, polls

@@ -1,4 +1,4 @@
-"""The policy of a watching client does what the scripts say, and the same as its twin in JavaScript."""
+"""The client's policy does what the scripts say, and does the same in Python and JavaScript."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_script(script: dict[str, Any]) -> None:
     assert play(script, WatchState(), step) is None
 
 
-def test_every_duty_of_the_protocol_has_scripts_and_no_name_is_used_twice() -> None:
+def test_every_duty_has_scripts_and_script_names_are_unique() -> None:
     table = (ROOT / "PROTOCOL.md").read_text().split("\n## 5. ")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (?!situation|---)(.*?) \|", table, re.MULTILINE)
     assert {script["duty"] for script in scripts()} == {*rows, "the truth", "patience"}
@@ -37,12 +37,12 @@ def test_every_duty_of_the_protocol_has_scripts_and_no_name_is_used_twice() -> N
     assert all(script["why"] for script in scripts())
 
 
-def test_an_unknown_event_is_a_mistake_of_the_caller() -> None:
+def test_an_unknown_event_raises() -> None:
     with pytest.raises(ValueError, match=r"no event 'nonsense'.*heartbeat"):
         step(WatchState(), {"type": "nonsense"}, 0, 0)
 
 
-def test_a_state_is_plain_data_and_step_changes_nothing_that_it_was_given() -> None:
+def test_a_state_is_plain_data_and_step_does_not_mutate_it() -> None:
     state, _ = step(WatchState(), {"type": "start"}, 0, 0.5)
     state, _ = step(state, {"type": "job", "stream": 1, "job": {"seq": 1, "done": False}}, 1, 0.5)
     before = copy.deepcopy(state)
@@ -52,7 +52,7 @@ def test_a_state_is_plain_data_and_step_changes_nothing_that_it_was_given() -> N
         assert state == before
 
 
-def test_both_twins_go_by_the_same_figures() -> None:
+def test_both_languages_have_the_same_constants() -> None:
     source = (ROOT / "frontend/client/watch-state.js").read_text()
     theirs = dict(re.findall(r"^export const ([A-Z_]+) = (.*?);", source, re.MULTILINE))
     ours = {name: value for name, value in vars(watch_state).items() if name.isupper()}
@@ -61,11 +61,11 @@ def test_both_twins_go_by_the_same_figures() -> None:
         assert eval(value, dict(ours)) == ours[name], name
 
 
-# --- the same in both languages, whatever happens
+# --- the same in both languages for any sequence of events
 
 
 class Fate:
-    """Draws what happens next: mostly what fits the state, sometimes what comes too late or never should."""
+    """Draws random events: mostly ones that fit the state, some that come too late or never should."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -73,7 +73,7 @@ class Fate:
         self.seq = 1
 
     def next(self, state: WatchState) -> tuple[dict[str, Any], int, float]:
-        """An event, its time, and the random number of the step."""
+        """Return an event, its time, and the random number for the step."""
         pick = self.chance.random()
         if pick < 0.35 and state.wake_at is not None:
             self.now = max(self.now, state.wake_at)
@@ -114,7 +114,7 @@ class Fate:
         return {"seq": seq, "done": self.chance.random() < 0.01, "poll_after_ms": after}
 
 
-def test_both_twins_agree_on_thousands_of_random_steps() -> None:
+def test_both_languages_agree_on_thousands_of_random_steps() -> None:
     played: list[tuple[list[tuple[dict[str, Any], int, float]], list[Any]]] = []
     for seed in range(150):
         fate, state, steps, seen = Fate(seed), WatchState(), [], []

@@ -1,7 +1,7 @@
-"""Plays the scripts of tests/vectors on a Python watchdog.
+"""Plays the scripts of tests/vectors on the Python watchdog.
 
-It must not know what is right: the scripts say it.
-Next: tests/vectors/README.md, their format; tests/frontend/vectors.test.js, the same in JavaScript.
+It must not know what is right: that is up to the scripts.
+Next: tests/vectors/README.md, the format; tests/frontend/vectors.test.js, the same in JavaScript.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Makes what the documents show: `python -m tests.docs.make`, by scripts/docs.
+"""Generates the parts of documents that follow from code; scripts/docs runs `python -m tests.docs.make`.
 
-The state diagram comes from the tables of decide.py, the types of the JavaScript client from unstuck.wire; the
-pictures from a real browser on a real server.
+The state diagrams come from the tables of decide.py, the types of the JavaScript client from unstuck.wire, and
+the pictures from a real browser on a real server.
+Next: typescript.py, which writes the types; test_docs.py, which fails if any of it is out of date.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from unstuck.jobs.decide import ITEM_NEXT, NEXT
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-#: What stands between them in frontend/wire.d.ts is made here.
+#: Markers in frontend/wire.d.ts; the types between them are generated.
 TYPES_BEGIN = "// --- from the server: made by scripts/docs from unstuck.wire"
 TYPES_END = "// --- the watching policy"
 
 
 def diagram() -> str:
-    """Both tables as Mermaid."""
+    """Return the state diagrams of jobs and items in Mermaid."""
     return f"{_states('job', NEXT)}\n\n{_states('item', ITEM_NEXT)}"
 
 
 def _states(what: str, table: Mapping[Any, frozenset[Any]]) -> str:
     first = next(iter(table))
     lines = [f"    [*] --> {first}"]
-    for state in type(first):  # in the order of their declaration; the tables hold sets
+    for state in type(first):  # in the order of declaration; the tables hold sets
         following = table[state]
         lines += [f"    {state} --> {one}" for one in sorted(following)]
         if not following:
@@ -53,7 +54,7 @@ def write_types() -> None:
 
 
 def take_pictures() -> None:
-    """The dialog in the middle of a job with an error, light and dark."""
+    """Take pictures of the dialog in the middle of a job with an error, light and dark."""
     from tests.browser.chromium import browser
     from tests.support.server import Server
 
@@ -84,5 +85,5 @@ if __name__ == "__main__":
     write_types()
     take_pictures()
     print(
-        "made: the diagram in ARCHITECTURE.md, frontend/wire.d.ts, and in tests/docs both pictures of the dialog"
+        "made: the diagrams in ARCHITECTURE.md, frontend/wire.d.ts, and both pictures of the dialog in tests/docs"
     )

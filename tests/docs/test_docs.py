@@ -1,4 +1,4 @@
-"""Documents and code say the same: endpoints, fields, events, settings, flags."""
+"""The documents agree with the code: endpoints, fields, events, settings, flags."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ JOB = Job(id="j", kind="k", name="n", total=1, waiting=0, leased=1, created_at=0
 
 
 def found(pattern: str, text: str) -> str:
-    """What the pattern's group stands for."""
+    """Return the group of the first match."""
     match = re.search(pattern, text)
     assert match, pattern
     return match.group(1)
 
 
-def test_every_endpoint_is_in_the_protocol_and_the_other_way_round() -> None:
+def test_the_protocol_lists_exactly_the_served_endpoints() -> None:
     served = set()
     for route in create_app(Settings()).routes:
         if isinstance(route, Route):
             path = route.path.replace("{job_id}", "{id}")
             served |= {f"{method} {path}" for method in route.methods or () if method != "HEAD"}
     calls = re.findall(r"^\| (`(?:GET|POST|DELETE) /.*?) \|", section(3), re.MULTILINE)
-    told = set()
+    documented = set()
     for call in calls:
         method = call.strip("`").split()[0]
-        told |= {f"{method} {path}" for path in re.findall(r"(/[\w/{}.]*)", call.split("?")[0])}
-    assert told == served
+        documented |= {f"{method} {path}" for path in re.findall(r"(/[\w/{}.]*)", call.split("?")[0])}
+    assert documented == served
 
 
-def test_the_job_object_has_the_fields_that_the_protocol_tells() -> None:
+def test_the_protocol_lists_the_fields_of_a_job() -> None:
     rows = re.findall(r"^\| (`[a-z_`, ]+`)(?:)? \|", section(2), re.MULTILINE)
-    told = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    documented = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
     seen = public(Snapshot(JOB, [(0, "a")], [ITEM]), 1.0, "")
-    assert told == set(seen)
+    assert documented == set(seen)
     example = json.loads(found(r'`(\{"total".*?\})`', section(2)))
     assert set(example) == set(seen["progress"])
     for name in ("self", "events", "items", "cancel", "retry", "results"):
@@ -67,27 +67,27 @@ def test_the_job_object_has_the_fields_that_the_protocol_tells() -> None:
     assert set(seen["item_errors"][0]) == {"index", "name", "code", "message"}
 
 
-def test_the_item_object_too() -> None:
-    told = found(r"An item: `\{(.*?)\}`", section(2))
+def test_the_protocol_lists_the_fields_of_an_item() -> None:
+    documented = found(r"An item: `\{(.*?)\}`", section(2))
     seen = public_item(ITEM, "j", "")
-    assert set(re.findall(r'"(\w+)"', told)) | {"links"} == set(seen)
+    assert set(re.findall(r'"(\w+)"', documented)) | {"links"} == set(seen)
 
 
-def test_states_and_poll_reasons() -> None:
+def test_the_protocol_lists_states_and_poll_reasons() -> None:
     for state in (*State, *ItemState):
         assert f"`{state}`" in PROTOCOL
     assert {"completed", "completed_with_errors", "failed", "cancelled"} == FINAL
-    told = found(r"X-Unstuck-Poll: (.*?)`", PROTOCOL)
-    assert set(told.split(" | ")) == jobs.POLL_REASONS
+    documented = found(r"X-Unstuck-Poll: (.*?)`", PROTOCOL)
+    assert set(documented.split(" | ")) == jobs.POLL_REASONS
 
 
-def test_events() -> None:
-    told = set(re.findall(r"^\| `(\w+)` \|", section(4), re.MULTILINE))
+def test_the_protocol_lists_the_events() -> None:
+    documented = set(re.findall(r"^\| `(\w+)` \|", section(4), re.MULTILINE))
     made = [
         sse.event("job", public(Snapshot(JOB), 1.0, "")), sse.items("j", 1, [], more=False),
         sse.heartbeat(0.0, {}, 15.0), sse.leaving("x", 1), sse.gone("j"),
     ]  # fmt: skip
-    assert told == {found(r"event: (\w+)", one.decode()) for one in made}
+    assert documented == {found(r"event: (\w+)", one.decode()) for one in made}
 
 
 def codes() -> set[str]:
@@ -154,7 +154,7 @@ def test_every_dependency_is_justified() -> None:
             assert f"`{name}`" in DECISIONS, name
 
 
-def test_the_version_stands_in_the_changelog() -> None:
+def test_the_version_is_in_the_changelog() -> None:
     from unstuck import __version__
 
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
@@ -166,7 +166,7 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_links_between_the_documents_lead_somewhere() -> None:
+def test_links_between_documents_are_not_broken() -> None:
     links = [
         (document, *target.partition("#")[::2])
         for document in ROOT.glob("*.md")
@@ -188,10 +188,10 @@ def test_the_tree_names_every_module() -> None:
     assert len(ARCHITECTURE.split()) <= 1_200
 
 
-def test_the_types_of_the_javascript_client_are_those_of_the_wire() -> None:
+def test_the_types_of_the_javascript_client_are_up_to_date() -> None:
     types = (ROOT / "frontend" / "wire.d.ts").read_text()
     assert f"{TYPES_BEGIN}\n\n{interfaces()}\n\n{TYPES_END}" in types, "run scripts/docs"
 
 
-def test_the_diagram_is_that_of_the_tables() -> None:
+def test_the_diagram_is_up_to_date() -> None:
     assert diagram() in ARCHITECTURE, "run scripts/docs"

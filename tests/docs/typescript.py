@@ -1,7 +1,8 @@
-"""Writes the structs of unstuck.wire as TypeScript, for the types in the comments of frontend/*.js.
+"""Writes the structs of unstuck.wire as TypeScript, for the type comments in frontend/*.js.
 
-A later server may send a word that is not in a list, so the lists of what it sends are open; those of what it
-takes are closed. Must not know: what the fields mean.
+A later server may send a word that is not listed, so enumerations in answers are open; those in requests are
+closed.
+It must not know what the fields mean.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from unstuck import wire
 from unstuck.wire.mapping import Answer
 from unstuck.wire.schema import schemas
 
-#: As prettier breaks lines, so that what is made passes `scripts/check`.
+#: Prettier's line length, so that the output passes `scripts/check`.
 LONGEST = 115
 PRIMITIVES = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
 
 def interfaces() -> str:
-    """All of them, one after the other."""
+    """Return all interfaces, separated by blank lines."""
     return "\n\n".join(_interface(name, schema) for name, schema in schemas("{name}").items())
 
 
@@ -41,7 +42,7 @@ def _field(head: str, arms: list[str]) -> str:
 
 
 def _union(schema: Mapping[str, Any], sent: bool) -> list[str]:
-    """The types that a value may have."""
+    """Return the types that a value may have."""
     if "$ref" in schema:
         return [schema["$ref"]]
     if "anyOf" in schema:

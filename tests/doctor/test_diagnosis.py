@@ -1,4 +1,4 @@
-"""What measurements mean, without any network."""
+"""The diagnosis: findings from given measurements, without any network."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ AS_SENT = {
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",
 }
-#: A rehearsal for a while, then a beat each 15 s.
+#: A rehearsal of six seconds, then a heartbeat every 15 s.
 EVENTS = [
     *(Event(0.2 + n / 5, "job", 0.01) for n in range(30)),
     Event(13.0, "heartbeat", 0.01),
     Event(28.0, "heartbeat", 0.01),
 ]
-#: What was made over four seconds and arrived in one moment.
+#: Events sent over four seconds that all arrived at once.
 BURST = [Event(5.0, "job", 4.01 - n / 5) for n in range(20)]
 HEALTHY = Measured(
     url="https://example.org", api=True, rehearsed=True, status=200, headers=AS_SENT, headers_s=0.05,
@@ -33,7 +33,7 @@ def found(**changed: Any) -> dict[str, Finding]:
     return {finding.about: finding for finding in judge(replace(HEALTHY, **changed))}
 
 
-def test_a_healthy_path_has_nothing_to_mend() -> None:
+def test_a_healthy_path_needs_no_advice() -> None:
     findings = judge(HEALTHY)
     assert {finding.level for finding in findings} == {Level.OK}
     assert not any(finding.mend for finding in findings)
@@ -69,13 +69,13 @@ def test_a_healthy_path_has_nothing_to_mend() -> None:
         ("clocks", "attention", "ahead of", {"clock_s": 3600.0}),
     ],
 )  # fmt: skip
-def test_what_is_to_be_mended(about: str, level: str, says: str, changed: dict[str, Any]) -> None:
+def test_faults(about: str, level: str, says: str, changed: dict[str, Any]) -> None:
     measured = replace(HEALTHY, **changed)
     finding = found(**changed)[about]
     assert finding.level == level
     assert says in finding.says
     assert exit_code(measured, judge(measured)) == 1
-    # Whoever is told of a fault is told what to write, and where; a server's own troubles say it themselves.
+    # Each fault comes with what to change and where; the server's own troubles say so themselves.
     assert finding.mend or about == "server"
 
 
@@ -93,31 +93,31 @@ def test_what_is_to_be_mended(about: str, level: str, says: str, changed: dict[s
         ("compression", "Not compressed", {"headers": {**AS_SENT, "content-encoding": "identity"}}),
     ],
 )  # fmt: skip
-def test_what_is_fine_as_it_is(about: str, says: str, changed: dict[str, Any]) -> None:
+def test_no_fault(about: str, says: str, changed: dict[str, Any]) -> None:
     finding = found(**changed)[about]
     assert finding.level is Level.OK
     assert says in finding.says
 
 
-def test_a_clock_that_is_wrong_is_not_taken_for_a_buffer() -> None:
-    """Where the clocks are known badly, only differences between events count."""
+def test_a_wrong_clock_is_not_taken_for_buffering() -> None:
+    """Where the offset of the clocks is unknown, only differences between events count."""
     hour_off = [replace(event, age_s=(event.age_s or 0.0) + 3600.0) for event in EVENTS]
     measured = replace(HEALTHY, events=hour_off, clock_s=None, clock_unsure_s=0.0)
     assert held_back(measured) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_heartbeats_that_come_sooner_than_announced_are_fine() -> None:
+def test_heartbeats_sooner_than_announced_are_fine() -> None:
     finding = found(events=[Event(at, "heartbeat", None, 15.0) for at in (1.0, 3.0, 18.0)])["heartbeats"]
     assert (finding.level, finding.says.split(":")[0]) == (Level.OK, "As announced")
 
 
-def test_the_heartbeat_that_would_do_is_said() -> None:
+def test_the_advice_names_a_heartbeat_interval_that_would_do() -> None:
     cut = {"cut": True, "watched_s": 40.0}
     assert found(**cut, last_byte_s=30.0)["idle"].mend["or unstuck"] == "UNSTUCK_HEARTBEAT_S=5"
     assert "or unstuck" not in found(**cut, last_byte_s=39.0)["idle"].mend
 
 
-def test_a_limit_on_the_whole_answer_is_not_mended_by_a_longer_idle_limit() -> None:
+def test_a_limit_on_the_whole_response_is_not_fixed_by_an_idle_limit() -> None:
     mend = found(cut=True, last_byte_s=39.9, watched_s=40.0)["idle"].mend
     assert "write 0" in mend["Caddy"]
     assert "nginx" not in mend
@@ -127,7 +127,7 @@ def test_silence_at_the_end_counts_as_a_pause() -> None:
     assert longest_pause(replace(HEALTHY, events=EVENTS[:30], watched_s=40.0)) == pytest.approx(34.0)
 
 
-def test_where_nothing_can_be_measured() -> None:
+def test_nothing_could_be_measured() -> None:
     for measured in (Measured("http://x", unreachable="It cannot be reached."), Measured("http://x")):
         findings = judge(measured)
         assert [finding.level for finding in findings] == [Level.BAD]

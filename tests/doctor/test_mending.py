@@ -1,4 +1,4 @@
-"""What the doctor prints is true: each line, applied as it stands on the screen, makes its finding go away."""
+"""The doctor's advice works: each printed line, applied as it is, makes its finding go away."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.doctor.way import caddy, needs_caddy, needs_nginx, nginx
 from tests.support.server import Server, StartServer
 from unstuck.cli.doctor import doctor
 
-#: A rehearsal of a second, and a few beats.
+#: A rehearsal of one second, and a few heartbeats.
 SECONDS = 4.0
-#: Enough to see a limit of 2.5 s on silence, with a beat only every 5 s.
+#: Enough to notice an idle limit of 2.5 s, with a heartbeat only every 5 s.
 QUIET_SECONDS, SELDOM_S = 8.0, "5"
-#: nginx that keeps everything until it is over, and lets browsers keep it for an hour.
+#: Makes nginx hold back the whole response, and lets browsers cache it for an hour.
 HOARDS = """gzip on;
 gzip_types text/event-stream;
 gzip_proxied any;
@@ -30,21 +30,21 @@ expires 1h;"""
 
 @pytest.fixture(scope="module")
 def brisk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that beats each second."""
+    """A server with a heartbeat every second."""
     environ = {"UNSTUCK_HEARTBEAT_S": "1"}
-    one = Server(tmp_path_factory.mktemp("mending") / "data", "--workers", "1", environ=environ).start()
-    yield one
-    one.stop()
+    server = Server(tmp_path_factory.mktemp("mending") / "data", "--workers", "1", environ=environ).start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
 def seldom(start_server: StartServer) -> Server:
-    """A server that beats more rarely than the proxies of these tests like it."""
+    """A server whose heartbeats are rarer than the idle limits of the proxies in these tests."""
     return start_server("--workers", "1", heartbeat_s=SELDOM_S)
 
 
 def screen(way: AbstractContextManager[str], seconds: float = SECONDS) -> str:
-    """What the doctor prints about a way."""
+    """Return what the doctor prints about a path."""
     command = typer.Typer()
     command.command()(doctor)
     with way as url:
@@ -60,7 +60,7 @@ def troubles(text: str) -> list[str]:
 
 
 def line_for(proxy: str, about: str, text: str) -> str:
-    """What is printed for this kind of proxy under this finding, copied from the screen as a person would."""
+    """Return the advice for this proxy under this finding, copied from the screen as a user would."""
     under = re.search(rf"^(?:✗ bad|! attention) +{about} (?:.*\n)((?: .*\n)+)", text, re.MULTILINE)
     assert under, f"nothing is wrong with {about}:\n{text}"
     label = f"{proxy:>24}  "
@@ -74,20 +74,20 @@ def line_for(proxy: str, about: str, text: str) -> str:
 
 
 def mended(configuration: str, line: str) -> str:
-    """The configuration with what was printed, in place of what it said on the same matter."""
+    """Return the configuration with the printed lines in place of those about the same matter."""
     new, old = statements(line), statements(configuration)
     matters = {one.split()[0] for one in new}
     return "\n".join([*(one for one in old if one.split()[0] not in matters), *new])
 
 
 def statements(text: str) -> list[str]:
-    """Each with its block: a statement begins where a line is not indented."""
+    """Return each statement with its block; a statement starts at a line that is not indented."""
     return re.findall(r"^[^\s}].*(?:\n[\s}].*)*", text, re.MULTILINE)
 
 
 @needs_nginx
-def test_the_lines_for_nginx(tmp_path: Path, brisk: Server) -> None:
-    """Compression and headers can be seen only when something comes through: the lines are added in turn."""
+def test_the_advice_for_nginx(tmp_path: Path, brisk: Server) -> None:
+    """The lines are added in turn: compression and headers show only once something comes through."""
     text = screen(nginx(tmp_path, brisk.url, HOARDS))
     assert "stream" in troubles(text), text
     passes = mended(HOARDS, line_for("nginx", "stream", text))
@@ -100,7 +100,7 @@ def test_the_lines_for_nginx(tmp_path: Path, brisk: Server) -> None:
 
 
 @needs_nginx
-def test_an_idle_limit_of_nginx_is_raised_or_kept_from_striking(
+def test_an_idle_limit_of_nginx_is_raised_or_avoided_by_heartbeats(
     tmp_path: Path, seldom: Server, start_server: StartServer
 ) -> None:
     configuration = "proxy_read_timeout 2500ms;"
@@ -116,8 +116,8 @@ def test_an_idle_limit_of_nginx_is_raised_or_kept_from_striking(
 
 
 @needs_nginx
-def test_what_is_no_fault_is_not_called_one(tmp_path: Path, brisk: Server) -> None:
-    """HTTP/1.0 to the server, and buffering as the server wishes it: streams pass."""
+def test_harmless_settings_are_not_faults(tmp_path: Path, brisk: Server) -> None:
+    """HTTP/1.0 to the server and `proxy_buffering on` let streams through."""
     text = screen(nginx(tmp_path, brisk.url, "proxy_http_version 1.0;\nproxy_buffering on;"))
     assert all(fine(text, about) for about in ("stream", "compression", "headers", "idle")), text
 
@@ -127,7 +127,7 @@ def test_what_is_no_fault_is_not_called_one(tmp_path: Path, brisk: Server) -> No
     ("site", "about"),
     [
         ("reverse_proxy HOST:PORT {\n\tbuffer_responses\n}", "stream"),
-        # Caddy obeys no-transform, and leaves small pieces alone; it compresses only where it is made to.
+        # Caddy obeys no-transform and does not compress small chunks, so it has to be forced to compress.
         (
             "reverse_proxy HOST:PORT {\n\theader_down -Cache-Control\n}\nencode {\n\tgzip\n\tminimum_length 1\n}",
             "compression",
@@ -135,7 +135,7 @@ def test_what_is_no_fault_is_not_called_one(tmp_path: Path, brisk: Server) -> No
         ("reverse_proxy HOST:PORT\nheader {\n\tCache-Control max-age=60\n\tdefer\n}", "headers"),
     ],
 )
-def test_the_line_for_caddy(tmp_path: Path, brisk: Server, site: str, about: str) -> None:
+def test_the_advice_for_caddy(tmp_path: Path, brisk: Server, site: str, about: str) -> None:
     place = brisk.url.removeprefix("http://")
     before = screen(caddy(tmp_path, site.replace("HOST:PORT", place)))
     assert about in troubles(before), before
@@ -145,7 +145,7 @@ def test_the_line_for_caddy(tmp_path: Path, brisk: Server, site: str, about: str
 
 
 @needs_caddy
-def test_limits_of_caddy_on_silence_and_on_the_whole_answer(tmp_path: Path, seldom: Server) -> None:
+def test_idle_and_total_limits_of_caddy(tmp_path: Path, seldom: Server) -> None:
     place = seldom.url.removeprefix("http://")
     site = "reverse_proxy HOST:PORT {\n\ttransport http {\n\t\tread_timeout 2500ms\n\t}\n}"
     before = screen(caddy(tmp_path, site.replace("HOST:PORT", place)), QUIET_SECONDS)

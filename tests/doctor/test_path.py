@@ -1,4 +1,4 @@
-"""The doctor on real paths: straight to a server, and through what spoils a stream."""
+"""The doctor on real paths: straight to a server, and through proxies that spoil a stream."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from unstuck.cli.doctor import doctor
 from unstuck.doctor.diagnosis import Finding, Level, Measured, exit_code, judge
 from unstuck.doctor.measure import base_of, measure
 
-#: Two heartbeats of a second each, and some.
+#: Long enough for a few heartbeats, one a second.
 SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
 def brisk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that beats each second."""
+    """A server with a heartbeat every second."""
     environ = {"UNSTUCK_HEARTBEAT_S": "1"}
-    one = Server(tmp_path_factory.mktemp("doctor") / "data", "--workers", "1", environ=environ).start()
-    yield one
-    one.stop()
+    server = Server(tmp_path_factory.mktemp("doctor") / "data", "--workers", "1", environ=environ).start()
+    yield server
+    server.stop()
 
 
 def found(measured: Measured) -> dict[str, Finding]:
@@ -47,7 +47,7 @@ async def test_a_straight_path(brisk: Server) -> None:
     assert brisk.get("/api/jobs")["jobs"] == [], "the rehearsal was left behind"
 
 
-async def test_a_path_that_lets_bytes_go_in_bursts(brisk: Server) -> None:
+async def test_a_path_that_sends_bursts(brisk: Server) -> None:
     async with spoiled(brisk.url, hold_s=3) as url:
         measured = await measure(url, 10)
     finding = found(measured)["buffering"]
@@ -56,7 +56,7 @@ async def test_a_path_that_lets_bytes_go_in_bursts(brisk: Server) -> None:
     assert exit_code(measured, judge(measured)) == 1
 
 
-async def test_a_path_that_cuts_what_is_idle(start_server: StartServer) -> None:
+async def test_a_path_that_cuts_idle_streams(start_server: StartServer) -> None:
     async with spoiled(start_server("--workers", "1").url, cut_after_s=2) as url:
         measured = await measure(url, 20)
     finding = found(measured)["idle"]
@@ -88,7 +88,7 @@ def test_nginx_that_buffers_and_compresses(tmp_path: Path, brisk: Server) -> Non
 
 
 @needs_nginx
-def test_nginx_that_cuts_what_is_idle(tmp_path: Path, start_server: StartServer) -> None:
+def test_nginx_that_cuts_idle_streams(tmp_path: Path, start_server: StartServer) -> None:
     with nginx(tmp_path, start_server("--workers", "1").url, "proxy_read_timeout 2s;") as url:
         findings = found(asyncio.run(measure(url, 20)))
     assert findings["idle"].level is Level.BAD
@@ -103,7 +103,7 @@ def test_https(tmp_path: Path, start_server: StartServer) -> None:
     assert measured.protocol in ("h2", "http/1.1")  # h2 where zttp is installed
 
 
-async def test_no_server_there() -> None:
+async def test_no_server() -> None:
     measured = await measure("http://127.0.0.1:9", 2)
     assert exit_code(measured, judge(measured)) == 2
     assert "Nothing listens on port 9 of 127.0.0.1. Start the server" in judge(measured)[0].says
@@ -122,19 +122,19 @@ async def test_no_server_there() -> None:
         ("http://[::1", "is not a valid address"),
     ],
 )
-async def test_an_address_that_leads_nowhere(address: str, says: str) -> None:
+async def test_bad_addresses(address: str, says: str) -> None:
     measured = await measure(address, 2)
     assert exit_code(measured, judge(measured)) == 2
     assert says in judge(measured)[0].says
 
 
-async def test_https_where_there_is_none(brisk: Server) -> None:
+async def test_https_to_a_server_without_tls(brisk: Server) -> None:
     measured = await measure(brisk.url.replace("http:", "https:"), 2)
     assert "does not speak TLS" in judge(measured)[0].says
     assert "http:// instead" in judge(measured)[0].says
 
 
-async def test_something_that_speaks_no_http() -> None:
+async def test_a_server_that_does_not_speak_http() -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-greeting\r\n")
         await writer.drain()
@@ -156,7 +156,7 @@ async def test_something_that_speaks_no_http() -> None:
         ("421 Misdirected Request", '{"detail": "Allow it with --allowed-host NAME."}', "--allowed-host"),
     ],
 )
-async def test_something_else_answers(head: str, body: str, says: str) -> None:
+async def test_a_server_that_is_not_unstuck(head: str, body: str, says: str) -> None:
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
@@ -191,5 +191,5 @@ def test_the_command(brisk: Server) -> None:
         ("https://example.org:8443/api", "https://example.org:8443"),
     ],
 )
-def test_any_address_of_a_server_will_do(given: str, base: str) -> None:
+def test_the_base_is_found_in_any_address_of_a_server(given: str, base: str) -> None:
     assert base_of(given) == base

@@ -1,4 +1,4 @@
-"""Ways between the doctor and a server that spoil a stream: a proxy of our own, a real nginx, a real Caddy."""
+"""Proxies between the doctor and a server that spoil a stream: our own, a real nginx, a real Caddy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_caddy = needs("caddy", "caddy")
 async def spoiled(
     server_url: str, *, hold_s: float | None = None, cut_after_s: float | None = None
 ) -> AsyncIterator[str]:
-    """A proxy that holds a stream's bytes back and lets them go in bursts, or cuts it when it is idle."""
+    """Run a proxy that forwards a stream in bursts, or cuts it when it is idle; yield its URL."""
     target = urlsplit(server_url)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -30,13 +30,13 @@ async def spoiled(
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        streams = asyncio.Event()  # this connection carries a stream now
+        streams = asyncio.Event()  # set while this connection carries a stream
         above, upstream = await asyncio.open_connection(target.hostname, target.port)
         up = asyncio.create_task(pass_up(reader, upstream, streams))
         try:
             await pass_down(above, writer, streams)
         except (asyncio.CancelledError, ConnectionError):
-            pass  # the end of the test, or of the client
+            pass  # the test ended, or the client disconnected
         finally:
             up.cancel()
             await asyncio.gather(up, return_exceptions=True)
@@ -62,7 +62,7 @@ async def spoiled(
             if not some:
                 return
             if streams.is_set() and hold_s is not None:
-                await asyncio.sleep(hold_s)  # the fault itself: what comes meanwhile waits in the socket
+                await asyncio.sleep(hold_s)  # the fault itself: bytes wait in the socket meanwhile
             sink.write(some)
             await sink.drain()
 
@@ -76,7 +76,7 @@ async def spoiled(
 
 @contextmanager
 def nginx(folder: Path, server_url: str, directives: str) -> Iterator[str]:
-    """A real nginx in front of the server, with these directives in its location."""
+    """Run nginx in front of the server, with these directives in its location; yield its URL."""
     port = _free_port()
     (folder / "nginx.conf").write_text(f"""
         daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
@@ -101,7 +101,7 @@ def nginx(folder: Path, server_url: str, directives: str) -> Iterator[str]:
 
 @contextmanager
 def caddy(folder: Path, site: str, options: str = "") -> Iterator[str]:
-    """A real Caddy with these lines in its site, and these in its options."""
+    """Run Caddy with these lines in its site and these global options; yield its URL."""
     port = _free_port()
     (folder / "Caddyfile").write_text(
         f"{{\nadmin off\nauto_https off\nlog {{\nlevel ERROR\n}}\n{options}\n}}\n"
@@ -113,7 +113,7 @@ def caddy(folder: Path, site: str, options: str = "") -> Iterator[str]:
 
 @contextmanager
 def _runs(command: list[str], port: int, home: Path | None = None) -> Iterator[None]:
-    """The program, from when it listens on to its end."""
+    """Run the program for the length of the block, which starts once it listens."""
     environ = {**os.environ, **({"HOME": str(home), "XDG_DATA_HOME": str(home)} if home else {})}
     process = subprocess.Popen(command, env=environ)
     try:

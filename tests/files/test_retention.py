@@ -1,4 +1,7 @@
-"""What goes, when, and what must not: on a real store and a real folder, with clocks that the test moves."""
+"""Retention: which jobs and files are removed, when, and which must stay.
+
+The store and the folder are real; the test moves the clocks.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ KEEP_S = 7 * 86_400.0
 
 @pytest.fixture
 def folder(tmp_path: Path) -> DataFolder:
-    one = DataFolder(tmp_path)
-    one.files.mkdir()
-    return one
+    folder = DataFolder(tmp_path)
+    folder.files.mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def pass_time(seconds: float, *clocks: Clock) -> None:
 
 
 async def uploaded(store: SQLiteStore, folder: DataFolder, total: int) -> str:
-    """A job with inputs, as a submission leaves it."""
+    """Create a job with inputs, as a submission does; return its id."""
     job_id = str(uuid4())
     items = [Item(index=n, name=f"{n}.csv", file=f"{n:05d}.csv") for n in range(total)]
     folder.inputs(job_id).mkdir(parents=True)
@@ -64,7 +67,7 @@ def inputs(folder: DataFolder, job_id: str) -> list[str]:
     return sorted(path.name for path in folder.inputs(job_id).iterdir())
 
 
-async def test_only_what_finished_long_enough_ago_goes(
+async def test_only_jobs_that_finished_long_enough_ago_expire(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
     keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
@@ -81,7 +84,7 @@ async def test_only_what_finished_long_enough_ago_goes(
             await store.snapshot(job_id)
 
 
-async def test_more_than_one_batch_goes_in_one_look(
+async def test_one_run_removes_more_than_one_batch(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(r, "BATCH", 3)
@@ -93,7 +96,7 @@ async def test_more_than_one_batch_goes_in_one_look(
     assert folder.job_folders() == []
 
 
-async def test_zero_keeps_for_ever(store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock) -> None:
+async def test_zero_keeps_forever(store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock) -> None:
     keeping = Retention(store, folder, None, wall=clock, steady=steady)
     job_id = await finished(store, folder)
     pass_time(KEEP_S * 1000, clock, steady)
@@ -101,7 +104,7 @@ async def test_zero_keeps_for_ever(store: SQLiteStore, folder: DataFolder, clock
     assert folder.job_folders() == [job_id]
 
 
-async def test_a_clock_that_is_wrong_for_a_while_costs_nothing(
+async def test_a_clock_that_is_wrong_for_a_while_removes_nothing(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
     keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
@@ -112,7 +115,7 @@ async def test_a_clock_that_is_wrong_for_a_while_costs_nothing(
             assert await keeping.expire() == 0
             assert await keeping.remove_leftovers() is None
             pass_time(60, clock, steady)
-    # A clock that stays where it was set is believed after an hour.
+    # After an hour, a clock that was set is trusted.
     clock.now += KEEP_S
     assert await keeping.expire() == 0
     pass_time(3_599, clock, steady)
@@ -122,10 +125,10 @@ async def test_a_clock_that_is_wrong_for_a_while_costs_nothing(
     assert job_id not in folder.job_folders()
 
 
-async def test_litter_goes_and_an_upload_under_way_stays(
+async def test_orphans_are_removed_and_an_upload_in_progress_stays(
     store: SQLiteStore, folder: DataFolder, steady: Clock
 ) -> None:
-    """The times of files are the machine's, so the wall clock is too."""
+    """Files have the machine's times, so this test uses the machine's clock too."""
     keeping = Retention(store, folder, KEEP_S, wall=time.time, steady=time.monotonic)
     job_id = await finished(store, folder)
     begun = time.time() - 3 * r.DAY_S
@@ -141,15 +144,15 @@ async def test_litter_goes_and_an_upload_under_way_stays(
     for name in ("link", "stray"):
         os.utime(folder.files / name, (begun, begun), follow_symlinks=False)
     os.utime(folder.inputs("writing") / "00000.csv")  # a large file that takes days
-    os.utime(folder.inputs("starting"))  # files of another job were given to it just now
+    os.utime(folder.inputs("starting"))  # another job's files were just linked into it
     assert await keeping.remove_leftovers() == 3
     assert set(folder.job_folders()) == {job_id, "writing", "starting"}
     assert (folder.root / "elsewhere").is_dir()
-    await remove_orphans(folder, store)  # the start knows that nothing is under way
+    await remove_orphans(folder, store)  # at startup no upload is in progress
     assert folder.job_folders() == [job_id]
 
 
-async def test_inputs_go_with_their_job_unless_it_is_said(
+async def test_inputs_are_kept_by_default(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
     keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
@@ -159,7 +162,7 @@ async def test_inputs_go_with_their_job_unless_it_is_said(
     assert len(inputs(folder, job_id)) == 3
 
 
-async def test_inputs_of_what_succeeded_go_and_others_wait_for_a_retry(
+async def test_inputs_of_succeeded_items_are_removed_and_others_wait_for_a_retry(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(r, "BATCH", 2)
@@ -171,7 +174,7 @@ async def test_inputs_of_what_succeeded_go_and_others_wait_for_a_retry(
     bad = JobError("bad", "no good")
     await store.apply([finish(one) for one in claimed[:4]] + [finish(claimed[4], "failed", bad)])
     await keeping.remove_inputs()
-    assert len(inputs(folder, job_id)) == 8, "the job is not over"
+    assert len(inputs(folder, job_id)) == 8, "the job is not done"
     await store.apply([finish(claimed[5], "skipped"), Cancel(job_id)])
     await soon(lambda: keeping._finished)
     await keeping.remove_inputs()
@@ -179,7 +182,7 @@ async def test_inputs_of_what_succeeded_go_and_others_wait_for_a_retry(
     assert shared.read_text() == "a"
 
 
-async def test_inputs_that_a_crash_left_behind_go_with_the_daily_look(
+async def test_inputs_left_behind_by_a_crash_are_removed_daily(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
     job_id = await finished(store, folder, 3)
@@ -190,7 +193,7 @@ async def test_inputs_that_a_crash_left_behind_go_with_the_daily_look(
     assert len(inputs(folder, at_work)) == 3
 
 
-async def test_no_file_goes_before_its_job_is_gone_for_good(
+async def test_no_file_is_removed_before_its_job_is_deleted(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
     keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
@@ -207,10 +210,10 @@ async def test_no_file_goes_before_its_job_is_gone_for_good(
     assert folder.job_folders() == []
 
 
-async def test_what_cannot_be_removed_is_told_and_stops_nothing(
+async def test_a_folder_that_cannot_be_removed_is_logged_and_stops_nothing(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mount point in a job's folder can be removed by nobody, root included."""
+    """Not even root can remove a mount point in a job's folder."""
     job_id, other = await finished(store, folder, 1), await finished(store, folder, 1)
     pinned = folder.job(job_id) / "out"
     with mounted(pinned):
@@ -226,7 +229,7 @@ async def test_what_cannot_be_removed_is_told_and_stops_nothing(
     assert other not in folder.job_folders()
 
 
-async def test_the_task_outlives_a_store_that_fails(folder: DataFolder, tmp_path: Path) -> None:
+async def test_the_task_survives_a_failing_store(folder: DataFolder, tmp_path: Path) -> None:
     closed = SQLiteStore(tmp_path / "closed.db")
     looks = []
 
@@ -236,7 +239,7 @@ async def test_the_task_outlives_a_store_that_fails(folder: DataFolder, tmp_path
 
     task = asyncio.create_task(Retention(closed, folder, 0.5, steady=steady).run())
     try:
-        await soon(lambda: len(looks) > 10)  # the store is not open yet, and every look fails
+        await soon(lambda: len(looks) > 10)  # the store is not open, so every attempt fails
         await closed.open()
         job_id = await finished(closed, folder, 1)
         await soon(lambda: job_id not in folder.job_folders())

@@ -1,4 +1,4 @@
-"""Retention in a real server: what goes, what viewers see of it, and what a kill in the middle leaves."""
+"""Retention in a real server: what is removed, what viewers see of it, and what a kill leaves behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 def kept(server: Server) -> tuple[set[str], set[str]]:
-    """The ids of jobs in the database, and of folders."""
+    """Return the ids of all jobs in the database, and the names of all job folders."""
     with sqlite3.connect(f"file:{server.data / 'unstuck.db'}?mode=ro", uri=True) as look:
         rows = {row[0] for row in look.execute("SELECT id FROM jobs")}
     return rows, {path.name for path in (server.data / "files").iterdir()}
@@ -30,19 +30,19 @@ def until_fewer(server: Server, count: int) -> None:
     eventually(lambda: len(kept(server)[0]) < count)
 
 
-def test_jobs_go_when_they_said_and_their_viewers_are_told(start_server: StartServer) -> None:
+def test_a_job_expires_and_its_viewers_are_notified(start_server: StartServer) -> None:
     server = start_server("--workers", "1", retention_s="3")
     job = server.until_done(server.submit("checksum", {"a": b"x"})["id"])
     assert job["expires_at"] > job["finished_at"]
     with httpx.stream("GET", f"{server.url}/api/events/stream?job={job['id']}", timeout=30) as answer:
-        told = next(data for name, data in events(answer.iter_lines()) if name == "gone")
-        assert told["job_id"] == job["id"]
+        gone = next(data for name, data in events(answer.iter_lines()) if name == "gone")
+        assert gone["job_id"] == job["id"]
     eventually(lambda: kept(server) == (set(), set()))
     assert httpx.get(f"{server.url}{job['links']['self']}").json()["code"] == "job_not_found"
     assert server.until_done(server.submit("checksum", {"a": b"x"})["id"])["state"] == "completed"
 
 
-def test_a_sweep_that_is_killed_leaves_nothing_that_stays(start_server: StartServer) -> None:
+def test_a_killed_sweep_is_finished_by_later_ones(start_server: StartServer) -> None:
     first = start_server("--workers", "2")
     ids = set(many(first, 30))
     assert kept(first) == (ids, ids)
@@ -52,9 +52,9 @@ def test_a_sweep_that_is_killed_leaves_nothing_that_stays(start_server: StartSer
         until_fewer(sweeping, len(ids))
         sweeping.stop(signal.SIGKILL)
         rows, folders = kept(sweeping)
-        assert rows <= folders, "a job that is still there has its files"
+        assert rows <= folders, "a remaining job has its files"
         ids = rows or ids
-    # As if it had been killed between a row and its files.
+    # As if it had been killed after a row was deleted and before its files were.
     (first.data / "files" / "11111111-1111-4111-8111-111111111111" / "in").mkdir(parents=True)
     calm = start_server("--workers", "1")
     rows, folders = kept(calm)
@@ -64,7 +64,7 @@ def test_a_sweep_that_is_killed_leaves_nothing_that_stays(start_server: StartSer
     eventually(lambda: kept(first) == (set(), set()))
 
 
-def test_inputs_that_are_not_kept(start_server: StartServer) -> None:
+def test_inputs_are_removed_if_not_kept(start_server: StartServer) -> None:
     server = start_server("--workers", "1", keep_inputs="0")
     good = server.until_done(server.submit("checksum", {"a": b"x"})["id"])
     mixed = server.submit("csv-profile", {"good.csv": b"a,b\n1,2\n", "bad.csv": b'a,b\n1,2\n3,"'})

@@ -1,6 +1,6 @@
 /*
  * Checks that frontend/eslint.config.mjs refuses the imports and impurities that it forbids, and no others.
- * It must not be skipped: scripts/check, which installs eslint, runs it and expects exit code 0.
+ * scripts/check, which installs eslint, runs it and expects exit code 0.
  * Next: frontend/eslint.config.mjs.
  */
 import assert from "node:assert/strict";
@@ -13,13 +13,13 @@ const eslint = new ESLint({
   overrideConfigFile: "frontend/eslint.config.mjs",
 });
 
-/** The rules that a file of this path and text breaks. */
+/** Returns the rules that a file with this path and text breaks. */
 async function broken(filePath, text) {
   const [result] = await eslint.lintText(text, { filePath });
   return result.messages.map(({ ruleId }) => ruleId);
 }
 
-/** By importing file: what it may import, and what it may not. */
+/** For each importing file: what it may import, and what it may not. */
 const ARROWS = {
   "frontend/define.js": [["./element/job-progress.js"], ["./page/batch.js", "./client/follower.js"]],
   "frontend/page/batch.js": [

@@ -1,5 +1,8 @@
-"""The layout holds: what is pure, what reads the environment, what starts tasks. Who may import whom stands in
-pyproject.toml, where import-linter holds it, and in frontend/eslint.config.mjs, where eslint does."""
+"""Checks which modules are pure, which one reads the environment, and which may start tasks.
+
+Which room may import which is checked elsewhere: by import-linter, with the contracts in pyproject.toml, and by
+eslint, with frontend/eslint.config.mjs.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "server" / "unstuck"
 
-#: Modules without I/O: the standard library, each other, and msgspec, which only turns values into bytes; no
-#: clock, no chance, no environment, no log.
+#: Modules without I/O, clock, randomness, environment or log. They import the standard library, each other, and
+#: msgspec, which only converts values.
 PURE = {"errors", "supervision.backoff", "jobs.labels", "jobs.job", "jobs.decide", "jobs.external", "jobs.health",
         "jobs.rate", "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
         "client.watch_state", "client.watch_step", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
@@ -23,8 +26,8 @@ PURE = {"errors", "supervision.backoff", "jobs.labels", "jobs.job", "jobs.decide
         "wire.schema"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
 
-#: Tasks and threads that no supervisor keeps running, each with the one that waits for it. A loop of the server
-#: is run by supervision/supervisor.py.
+#: Modules whose tasks or threads need no supervisor, and what waits for each of them. The server's loops run under
+#: supervision/supervisor.py.
 SHORT_LIVED = {
     "api.reports": "one write; the request waits for it",
     "api.uploads": "one write; the request waits for it",
@@ -32,7 +35,7 @@ SHORT_LIVED = {
     "streaming.hub": "one read; close() waits for it",
     "webhooks.dispatcher": "one delivery; the task group of its loop waits for it",
 }
-#: Not in the server's process.
+#: Modules that run outside the server's process.
 ELSEWHERE = {"client.follower", "client.reporter", "doctor.measure", "runner.worker"}
 
 
@@ -77,7 +80,7 @@ def test_only_settings_reads_the_environment() -> None:
 
 
 def starts_tasks(path: Path) -> bool:
-    """Whether it starts tasks or threads; those that asyncio lends for one call do not count."""
+    """Return whether the module starts tasks or threads, other than asyncio's own for the length of one call."""
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     names = {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
     return not names.isdisjoint({"create_task", "ensure_future", "start_soon", "Task", "Thread", "Timer"})
@@ -95,24 +98,24 @@ def sources() -> list[Path]:
     return [ROOT / line for line in listed.splitlines() if (ROOT / line).is_file()]
 
 
-def test_every_module_opens_with_what_it_decides() -> None:
+def test_every_module_has_a_docstring() -> None:
     for path in [path for path in sources() if path.is_relative_to(PACKAGE) and path.suffix == ".py"]:
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
-def test_names_that_say_nothing_are_avoided() -> None:
+def test_empty_names_are_avoided() -> None:
     bad = re.compile(r"\bclass \w*(Manager|Handler|Service|Impl|Base)\b|^class Base", re.MULTILINE)
     for path in [path for path in sources() if path.suffix in {".py", ".js"} and "tests" not in path.parts]:
         assert not bad.search(path.read_text()), path
         assert path.stem not in {"utils", "util", "common", "helpers", "models", "types", "base"}
 
 
-def test_tests_borrow_from_support_and_never_from_one_another() -> None:
-    borrowed = {
+def test_test_modules_do_not_import_one_another() -> None:
+    imported = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in sources()
         if path.is_relative_to(ROOT / "tests") and path.suffix == ".py"
         for name in imports(path)
         if name.startswith("tests.") and re.match(r"test_|conftest$", name.rsplit(".", 1)[-1])
     }
-    assert borrowed == set()
+    assert imported == set()

@@ -1,7 +1,7 @@
-"""Names: coined words that gave way to the wire's and the field's terms do not come back; the public names stay.
+"""Keeps coined words from coming back as names, and freezes the public names.
 
-Decides: which words are no names of modules, classes, functions, methods or attributes, and what an application
-may import. Reads the sources of the package and of the browser's modules.
+The tables list the words that are not used for modules, classes, functions, methods or attributes, and the names
+that an application may import. Sources are read from server/unstuck and frontend.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ CLASSES = {
     "WIRE", "Watch", "Wire", "Wish", "WorkElsewhere",
 }  # fmt: skip
 
-#: Where such a name is the field's own term: a problem document (RFC 9457).
+#: Rooms in which a word above is the field's own term: the problem document of RFC 9457.
 FIELD_TERMS = {"wire": {"Problem"}}
 
-#: Names of functions, methods and attributes; "" stands for every room.
+#: Names of functions, methods and attributes, by room; "" stands for every room.
 FUNCTIONS = {
     "": {
         "advanced", "deed", "discard", "distrust", "ended_early", "give_back", "hear", "heard", "keep_time",
@@ -68,7 +68,10 @@ def python_files() -> list[Path]:
 
 
 def definitions(path: Path) -> Iterator[tuple[str, str]]:
-    """Each class and constant, and each function, method and attribute that the file defines, with its sort."""
+    """Yield ("class" or "function", name) for each name that the file defines.
+
+    Constants count as classes, attributes and methods as functions.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.ClassDef(name=name):
@@ -82,7 +85,7 @@ def definitions(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_coined_word_is_a_name(path: Path) -> None:
+def test_no_definition_has_a_coined_name(path: Path) -> None:
     room = path.relative_to(PACKAGE).parts[0]
     coined = {
         "class": CLASSES - FIELD_TERMS.get(room, set()),
@@ -96,7 +99,7 @@ def test_no_module_has_a_coined_name() -> None:
     assert stems & MODULES == set()
 
 
-def test_no_coined_word_is_a_name_in_javascript() -> None:
+def test_no_javascript_definition_has_a_coined_name() -> None:
     for path in (ROOT / "frontend").rglob("*.js"):
         text = path.read_text()
         for word in JAVASCRIPT:
@@ -131,7 +134,7 @@ def test_the_app_has_its_public_names() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    """It is imported by every worker process."""
+    """Every worker process imports the package."""
     script = "import sys, json, unstuck; print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
     loaded = set(json.loads(subprocess.check_output([sys.executable, "-c", script], text=True)))
     assert not loaded & {

@@ -1,4 +1,4 @@
-"""The gate under any sequence of commands that Hypothesis thinks of."""
+"""`decide` under any sequence of commands that Hypothesis generates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from unstuck.jobs.job import (
 
 
 class AnySequence(RuleBasedStateMachine):
-    """Commands in any order, from runners that hold right, wrong and old leases."""
+    """Commands in any order, from runners with current and outdated leases."""
 
     @initialize(total=st.integers(1, 5), attempts=st.integers(1, 3), errors=st.none() | st.integers(0, 2))
     def submit(self, total: int, attempts: int, errors: int | None) -> None:
@@ -112,7 +112,7 @@ class AnySequence(RuleBasedStateMachine):
         self.percent = job.percent
 
     @invariant()
-    def what_rests_is_held_by_nobody(self) -> None:
+    def a_pausing_item_is_not_leased(self) -> None:
         assert all(item.not_before is None or item.lease_until is None for item in self.bench.items)
 
     @invariant()
@@ -123,7 +123,7 @@ class AnySequence(RuleBasedStateMachine):
             self.final = self.bench.job
 
     def teardown(self) -> None:
-        """Whatever happened, the job can still end."""
+        """Check that the job can still end, whatever happened."""
         bench = self.bench
         for index, item in enumerate(bench.items):
             if item.lease_until is not None:

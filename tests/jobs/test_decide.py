@@ -1,4 +1,4 @@
-"""The gate: single commands, and the rules in prose of decide.py."""
+"""`decide`: single commands, and the rules that decide.py states in prose."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from unstuck.jobs.job import (
 
 @pytest.mark.parametrize("health", [Health.OK, Health.WAITING_LONG])
 @pytest.mark.parametrize("before", [0, 1])
-def test_many_claims_at_once_are_as_one_for_each(health: Health, before: int) -> None:
+def test_a_claim_of_many_items_equals_single_claims(health: Health, before: int) -> None:
     one_by_one, together = Bench(4), Bench(4)
     for bench in (one_by_one, together):
-        for _ in range(before):  # the job runs, and one of its items was tried before
+        for _ in range(before):  # the job is running, and one item has had an attempt
             bench.work(1, "failed", PASSING)
         bench.job = replace(bench.job, health=health)
     for index in range(4):
@@ -45,7 +45,7 @@ def test_many_claims_at_once_are_as_one_for_each(health: Health, before: int) ->
     assert change.visible == (change.job.seq > together.job.seq)
 
 
-def test_of_many_claims_one_that_is_refused_refuses_all() -> None:
+def test_a_claim_of_many_items_is_refused_as_a_whole() -> None:
     bench = Bench(3)
     bench.claim(1)
     with pytest.raises(LeaseLost):
@@ -79,7 +79,7 @@ def test_some_failed_is_completed_with_errors() -> None:
 
 
 @pytest.mark.parametrize("other", ["failed", "skipped"])
-def test_failed_where_nothing_succeeded(other: str) -> None:
+def test_nothing_succeeded_is_failed(other: str) -> None:
     bench = Bench(2)
     bench.work(0, other, BROKEN if other == "failed" else None)
     bench.work(1, "failed", BROKEN)
@@ -88,7 +88,7 @@ def test_failed_where_nothing_succeeded(other: str) -> None:
     assert bench.job.error.code == "all_items_failed"
 
 
-def test_the_only_item_says_why() -> None:
+def test_the_error_of_a_single_item_is_the_jobs_error() -> None:
     bench = Bench(1)
     bench.work(0, "failed", BROKEN)
     assert bench.job.error == JobError("all_items_failed", BROKEN.message)
@@ -148,12 +148,12 @@ def test_a_release_costs_no_attempt() -> None:
     bench.take(Report("j", 0, 1, 100.0, 0.5))
     bench.take(Release("j", 0, 1))
     assert (bench.items[0].attempt, bench.items[0].state, bench.job.partial) == (0, ItemState.PENDING, 0.0)
-    assert bench.job.percent == 50.0, "what was shown is never taken back"
+    assert bench.job.percent == 50.0, "the percentage shown never decreases"
     bench.work(0)
     assert bench.job.state is State.COMPLETED
 
 
-def test_cancel_ends_what_waits_at_once_and_the_rest_when_it_stopped() -> None:
+def test_cancel_ends_waiting_items_at_once_and_running_ones_when_they_stop() -> None:
     bench = Bench(3)
     bench.work(0)
     bench.claim(1)
@@ -184,7 +184,7 @@ def test_cancel_of_a_queued_job_is_final_at_once() -> None:
     assert (bench.job.state, bench.job.cancelled) == (State.CANCELLED, 2)
 
 
-def test_what_was_worked_off_before_the_stop_is_finished_not_cancelled() -> None:
+def test_items_that_end_despite_the_cancel_count_as_finished() -> None:
     bench = Bench(1)
     bench.claim(0)
     bench.take(Cancel("j"))
@@ -221,7 +221,7 @@ def test_too_many_errors_stop_the_job() -> None:
     assert (bench.job.succeeded, bench.job.failed, bench.job.cancelled) == (1, 2, 7)
 
 
-def test_claims_and_renewals_are_not_seen() -> None:
+def test_claims_and_renewals_are_not_visible() -> None:
     bench = Bench(2)
     bench.claim(0)
     seq = bench.job.seq
@@ -231,7 +231,7 @@ def test_claims_and_renewals_are_not_seen() -> None:
     assert bench.items[0].lease_until == 160.0
 
 
-def test_progress_within_an_item_moves_the_bar_and_never_back() -> None:
+def test_progress_within_an_item_only_moves_the_bar_forward() -> None:
     bench = Bench(1)
     bench.claim(0)
     shown = []
@@ -244,18 +244,18 @@ def test_progress_within_an_item_moves_the_bar_and_never_back() -> None:
     assert (bench.job.percent, bench.job.partial) == (100.0, 0.0)
 
 
-def test_a_lease_lapses_only_when_it_has_run_out_or_is_forced_to() -> None:
+def test_a_lease_lapses_only_when_it_has_expired_or_is_forced() -> None:
     bench = Bench(1)
     bench.claim(0)
     with pytest.raises(Refused):
         bench.take(Lapse("j", 0, 1, "silent"))
     bench.now += 31
-    bench.take(Renew("j", 0, 1, 30.0))  # late, and nobody has taken it away yet
+    bench.take(Renew("j", 0, 1, 30.0))  # late, but the item was not taken away yet
     bench.take(Lapse("j", 0, 1, "an operator says so", forced=True))
-    assert (bench.items[0].attempt, bench.job.waiting) == (0, 1), "it was never begun"
+    assert (bench.items[0].attempt, bench.job.waiting) == (0, 1), "the attempt never began"
 
 
-def test_the_last_attempt_that_is_lost_fails_the_item() -> None:
+def test_losing_the_last_attempt_fails_the_item() -> None:
     bench = Bench(1, max_attempts=2)
     for lease in (1, 2):
         bench.claim(0)
@@ -278,7 +278,7 @@ def test_a_deadline_does_not_turn_a_cancelled_job_into_a_failed_one() -> None:
     assert bench.job.state is State.CANCELLED
 
 
-def test_the_first_reason_to_fail_stays() -> None:
+def test_the_first_reason_to_fail_is_kept() -> None:
     bench = Bench(2)
     bench.claim(0)
     bench.take(Fail("j", JobError("failed_by_operator", "broken input")))

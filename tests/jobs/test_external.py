@@ -1,4 +1,4 @@
-"""Work that runs elsewhere: single reports, and any sequence of them that Hypothesis thinks of."""
+"""External work: single reports, and any sequence of reports that Hypothesis generates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ALARMS = HealthLimits(expiry_s=2_000.0)
 
 
 class Desk:
-    """One job whose work runs elsewhere, as a store would keep it. No total: it is only counted."""
+    """An external job, kept as a store would keep it. Without a total it has counts only, and no items."""
 
     def __init__(self, total: int | None, **more: Any) -> None:
         counted = total is None
@@ -47,8 +47,8 @@ class Desk:
         self.now = 100.0
 
     def apply_report(self, *reports: ExternalReport) -> None:
-        for told in reports:
-            self.keep(apply_report(self.job, told, self.now, lambda at: dict(enumerate(self.items)).get(at)))
+        for report in reports:
+            self.keep(apply_report(self.job, report, self.now, lambda at: dict(enumerate(self.items)).get(at)))
 
     def take(self, command: Command) -> None:
         self.keep([decide(self.job, command, self.now)])
@@ -68,8 +68,8 @@ class Desk:
                 self.items[item.index] = replace(item, state=ItemState.CANCELLED)
 
 
-def items(*told: tuple[int, ItemState]) -> ExternalReport:
-    return ExternalReport(items=tuple(ItemReport(index, state) for index, state in told))
+def items(*states: tuple[int, ItemState]) -> ExternalReport:
+    return ExternalReport(items=tuple(ItemReport(index, state) for index, state in states))
 
 
 def test_the_last_item_ends_the_job() -> None:
@@ -82,7 +82,7 @@ def test_the_last_item_ends_the_job() -> None:
     assert (desk.job.state, desk.job.percent) == (State.COMPLETED_WITH_ERRORS, 100.0)
 
 
-def test_an_end_told_again_is_no_news_and_another_one_is_refused() -> None:
+def test_a_repeated_end_changes_nothing_and_a_different_one_is_refused() -> None:
     desk = Desk(2)
     desk.apply_report(items((0, S)))
     seq = desk.job.seq
@@ -92,7 +92,7 @@ def test_an_end_told_again_is_no_news_and_another_one_is_refused() -> None:
         desk.apply_report(items((0, F)))
 
 
-def test_a_report_holds_as_a_whole_or_not_at_all() -> None:
+def test_a_report_is_applied_as_a_whole_or_not_at_all() -> None:
     desk = Desk(2)
     desk.apply_report(items((0, S)))
     before = desk.job
@@ -103,7 +103,7 @@ def test_a_report_holds_as_a_whole_or_not_at_all() -> None:
     assert desk.job == before
 
 
-def test_processed_means_that_those_of_which_nothing_was_told_succeeded() -> None:
+def test_processed_counts_unreported_items_as_succeeded() -> None:
     desk = Desk(5)
     desk.apply_report(items((0, F), (4, ItemState.RUNNING)), ExternalReport(processed=3))
     assert [item.state for item in desk.items] == [F, S, S, ItemState.PENDING, ItemState.RUNNING]
@@ -113,14 +113,14 @@ def test_processed_means_that_those_of_which_nothing_was_told_succeeded() -> Non
     assert (desk.job.state, desk.job.succeeded) == (State.COMPLETED_WITH_ERRORS, 4)
 
 
-def test_without_items_it_is_counted_and_the_total_may_come_late() -> None:
+def test_without_items_only_counts_matter_and_the_total_may_come_late() -> None:
     desk = Desk(None)
     desk.apply_report(ExternalReport(processed=7, failed=2))
     assert (desk.job.known_total, desk.job.percent, desk.job.succeeded) == (None, None, 5)
     desk.apply_report(ExternalReport(total=10))
     assert (desk.job.known_total, desk.job.percent) == (10, 70.0)
     desk.apply_report(ExternalReport(total=20), ExternalReport(processed=10))
-    assert desk.job.percent == 70.0, "what was shown is never taken back"
+    assert desk.job.percent == 70.0, "the percentage shown never decreases"
     with pytest.raises(Refused):
         desk.apply_report(ExternalReport(processed=21))
     desk.apply_report(ExternalReport(processed=20))
@@ -128,22 +128,22 @@ def test_without_items_it_is_counted_and_the_total_may_come_late() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "state", "percent"),
+    ("reported", "state", "percent"),
     [
         ("completed", State.COMPLETED, 100.0),
         ("failed", State.FAILED, None),
         ("cancelled", State.CANCELLED, None),
     ],
 )
-def test_with_an_open_end_only_a_state_ends_it(told: str, state: State, percent: float | None) -> None:
+def test_without_a_total_only_a_state_ends_the_job(reported: str, state: State, percent: float | None) -> None:
     desk = Desk(None)
     desk.apply_report(ExternalReport(processed=7))
     assert not desk.job.done
-    desk.apply_report(ExternalReport(state=State(told)))
+    desk.apply_report(ExternalReport(state=State(reported)))
     assert (desk.job.state, desk.job.percent, desk.job.succeeded) == (state, percent, 7)
 
 
-def test_completed_says_that_the_rest_succeeded_and_not_more_than_the_counts() -> None:
+def test_completed_means_that_the_rest_succeeded() -> None:
     desk = Desk(4)
     desk.apply_report(items((0, F), (1, ItemState.RUNNING)), ExternalReport(state=State.COMPLETED))
     assert (desk.job.state, desk.job.succeeded, desk.job.partial) == (State.COMPLETED_WITH_ERRORS, 3, 0.0)
@@ -154,30 +154,30 @@ def test_completed_says_that_the_rest_succeeded_and_not_more_than_the_counts() -
     assert desk.job.state is State.COMPLETED_WITH_ERRORS
 
 
-def test_failed_ends_what_is_left() -> None:
+def test_failed_cancels_the_remaining_items() -> None:
     desk = Desk(3)
     desk.apply_report(items((0, S), (1, ItemState.RUNNING)), ExternalReport(state=State.FAILED, error=BROKEN))
     assert (desk.job.state, desk.job.cancelled, desk.job.error) == (State.FAILED, 2, BROKEN)
 
 
-def test_the_same_end_again_is_no_news_and_anything_else_is_refused() -> None:
+def test_a_finished_job_accepts_only_the_same_end_again() -> None:
     desk = Desk(2)
     desk.apply_report(items((0, S), (1, S)), ExternalReport(state=State.COMPLETED))
     assert desk.job.state is State.COMPLETED
-    for told in (
+    for report in (
         ExternalReport(),
         ExternalReport(processed=2),
         ExternalReport(state=State.FAILED),
         ExternalReport(state=State.COMPLETED, message="x"),
     ):
         with pytest.raises(JobFinished):
-            desk.apply_report(told)
+            desk.apply_report(report)
 
 
-def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> None:
+def test_a_cancel_waits_for_the_reporter_until_the_grace_time_ends() -> None:
     desk = Desk(3)
     desk.take(Cancel("j"))
-    assert desk.job.state is State.CANCELLED, "nobody had taken it up"
+    assert desk.job.state is State.CANCELLED, "no reporter had started on it"
     desk = Desk(3)
     desk.apply_report(items((0, S)))
     desk.take(Cancel("j"))
@@ -188,7 +188,7 @@ def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> No
     desk.apply_report(ExternalReport(processed=1))
     desk.take(Cancel("j"))
     desk.now += 29
-    desk.apply_report(ExternalReport(processed=2))  # he goes on
+    desk.apply_report(ExternalReport(processed=2))  # the reporter continues
     desk.take(CheckHealth("j", ALARMS))
     assert not desk.job.done
     desk.now += 1
@@ -196,7 +196,7 @@ def test_a_cancel_is_a_wish_until_it_is_heeded_or_the_grace_time_is_over() -> No
     assert desk.job.state is State.CANCELLED
 
 
-def test_whatever_else_ends_it_cuts_the_reporter_off_at_once() -> None:
+def test_failures_limits_and_deadlines_end_external_work_at_once() -> None:
     for command in (Fail("j", BROKEN), CheckHealth("j", ALARMS)):
         desk = Desk(2, deadline_at=110.0)
         desk.apply_report(items((0, ItemState.RUNNING)))
@@ -209,7 +209,7 @@ def test_whatever_else_ends_it_cuts_the_reporter_off_at_once() -> None:
     assert (desk.job.error.code, desk.job.cancelled) == ("too_many_errors", 2)
 
 
-def test_health_silence_and_standing_still() -> None:
+def test_a_silent_reporter_is_unresponsive_and_a_job_without_progress_is_stalled() -> None:
     desk = Desk(3)
     desk.apply_report(ExternalReport(processed=1))
     desk.now += 61
@@ -226,7 +226,7 @@ def test_health_silence_and_standing_still() -> None:
     assert (still, desk.job.health) == (Health.STALLED, Health.OK)
 
 
-def test_ours_and_theirs_are_kept_apart() -> None:
+def test_external_reports_and_runner_commands_do_not_mix() -> None:
     with pytest.raises(NotExternal):
         apply_report(job_of(1), ExternalReport(), 0.0, lambda _: None)
     with pytest.raises(Refused, match="elsewhere"):
@@ -246,12 +246,12 @@ passing = st.builds(
 
 
 @given(st.lists(passing, max_size=8), st.booleans())
-def test_what_stands_for_a_run_of_reports_means_the_same(run: list[ExternalReport], named: bool) -> None:
+def test_conflated_reports_mean_the_same(run: list[ExternalReport], named: bool) -> None:
     each, together = (Desk(5) if named else Desk(None) for _ in range(2))
     if not named:
-        run = [replace(told, items=()) for told in run]
+        run = [replace(report, items=()) for report in run]
     each.apply_report(*run)
-    together.apply_report(*(told for _, told in conflate(run)))
+    together.apply_report(*(report for _, report in conflate(run)))
     assert [replace(item, seq=0) for item in each.items] == [replace(item, seq=0) for item in together.items]
     for name in ("state", "waiting", "leased", "succeeded", "percent", "message", "total"):
         assert getattr(each.job, name) == getattr(together.job, name), name
@@ -273,20 +273,20 @@ def test_ends_are_never_conflated() -> None:
 
 
 class AnyReports(RuleBasedStateMachine):
-    """Reports in any order, true or not; cancels, ends and time between them."""
+    """Reports in any order, true or false, with cancels, ends and pauses between them."""
 
     @initialize(total=st.none() | st.integers(1, 5), errors=st.none() | st.integers(0, 2))
     def submit(self, total: int | None, errors: int | None) -> None:
         self.desk = Desk(total, max_errors=errors)
         self.seen = self.desk.job, list(self.desk.items)
 
-    @rule(told=reports)
-    def report(self, told: ExternalReport) -> None:
+    @rule(report=reports)
+    def report(self, report: ExternalReport) -> None:
         if self.desk.job.counted:
-            told = replace(told, items=())
+            report = replace(report, items=())
         before = self.desk.job
         try:
-            self.desk.apply_report(told)
+            self.desk.apply_report(report)
         except Refused:
             assert self.desk.job is before, "all or nothing"
 
@@ -333,7 +333,7 @@ class AnyReports(RuleBasedStateMachine):
         assert job.done or (job.percent or 0.0) < 100
 
     def teardown(self) -> None:
-        """Whatever happened, the job can still end, also if nobody ever reports again."""
+        """Check that the job can still end, whatever happened, even if no report ever comes again."""
         if not self.desk.job.done:
             self.desk.take(Cancel("j"))
         self.desk.now += 31

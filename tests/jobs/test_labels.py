@@ -1,4 +1,4 @@
-"""Labels of every sort become file names that can do no harm."""
+"""Labels of any text become harmless file names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_any_text(name: str) -> None:
     assert stem(name)
 
 
-def test_half_a_surrogate_pair() -> None:
+def test_a_lone_surrogate() -> None:
     assert harmless("\ud800.csv") == "_.csv"
 
 

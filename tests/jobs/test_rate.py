@@ -1,4 +1,4 @@
-"""Rate, ETA and percent, on made-up clocks."""
+"""Rate, ETA and percentage, with given times."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_a_steady_rate_is_right_from_the_start(seconds: int) -> None:
     assert rate(steady(3.0, seconds), 1000.0 + seconds) == pytest.approx(3.0, rel=0.06)
 
 
-def test_nothing_is_said_before_anything_is_known() -> None:
+def test_there_is_no_rate_before_any_progress() -> None:
     assert rate(Meter(), 5.0) is None
     assert rate(advance(Meter(), 0, 1.0), 1.1) is None
     assert rate(advance(Meter(), 0, 1.0), 100.0) is None
 
 
-def test_the_rate_follows_a_change_and_sinks_in_silence() -> None:
+def test_the_rate_follows_changes_and_decays_in_silence() -> None:
     meter = steady(10.0, 60)
     for second in range(1, 41):
         meter = advance(meter, 1.0, 1060.0 + second)
@@ -44,7 +44,7 @@ def test_a_clock_set_back_does_no_harm() -> None:
     assert 1.5 < found < 2.5
 
 
-def test_eta_waits_until_it_is_more_than_a_guess() -> None:
+def test_no_eta_before_it_is_more_than_a_guess() -> None:
     meter = steady(2.0, 10)
     assert eta_seconds(meter, done=20, total=100, elapsed_s=10, now=1010.0) == pytest.approx(40, abs=3)
     assert eta_seconds(meter, done=20, total=100, elapsed_s=2.9, now=1010.0) is None

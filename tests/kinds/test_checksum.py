@@ -1,4 +1,4 @@
-"""The checksum is that of hashlib, and the report follows the bytes."""
+"""The checksum equals that of hashlib, and progress follows the bytes read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands: words without a shell, results, failures, and that nothing of them survives."""
+"""Command kinds: words without a shell, results and failures, and no process that outlives its item."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report(output: Path) -> Report:
     return Report("my film.mkv", output)
 
 
-def test_the_file_that_is_left_is_the_result(tmp_path: Path, report: Report) -> None:
+def test_the_output_file_is_the_result(tmp_path: Path, report: Report) -> None:
     file = tmp_path / "input"
     file.write_text("text")
     made = command_kind("copy=cp {input} {output}.bak").work(file, report)
@@ -42,13 +42,13 @@ def test_the_file_that_is_left_is_the_result(tmp_path: Path, report: Report) -> 
     assert made.read_text() == "text"
 
 
-def test_without_a_file_what_it_printed_is_the_result(tmp_path: Path, report: Report) -> None:
+def test_without_a_file_stdout_is_the_result(tmp_path: Path, report: Report) -> None:
     file = tmp_path / "input"
     file.write_text("one\ntwo\n")
     assert command_kind("lines=wc -l {input}").work(file, report) == {"stdout": f"2 {file}"}
 
 
-def test_silence_is_no_result(report: Report) -> None:
+def test_no_output_is_no_result(report: Report) -> None:
     assert command_kind("nothing=true").work(None, report) is None
 
 
@@ -85,7 +85,7 @@ def test_malformed(text: str, message: str) -> None:
         command_kind(text)
 
 
-def test_what_is_published_of_a_command_is_its_program_only() -> None:
+def test_only_the_program_of_a_command_is_published() -> None:
     info = command_kind("send=curl --user me:secret {input}").info if Path("/usr/bin/curl").exists() else None
     info = info or command_kind("send=cp --user me:secret {input}").info
     assert "secret" not in info.description
@@ -94,7 +94,7 @@ def test_what_is_published_of_a_command_is_its_program_only() -> None:
 
 
 def test_labels_are_never_code(output: Path) -> None:
-    """Each label arrives as one harmless word, and one that looks like a placeholder stays as it is."""
+    """Each label arrives as one harmless word, and one that looks like a placeholder is not expanded."""
     show = command_kind("show=" + python("import sys; print(sys.argv[1:])") + " {name} x{output}")
     for label in ("$(touch /tmp/x)", "; rm -rf /", "--help", "{input}", "a b", "`id`", "../../x", "\n"):
         result = show.work(Path("/nowhere"), Report(label, output))
@@ -105,7 +105,7 @@ def test_labels_are_never_code(output: Path) -> None:
         assert Path(stem.removeprefix("x")).parent == output
 
 
-def test_a_failure_says_the_end_of_stderr(report: Report) -> None:
+def test_a_failure_quotes_the_end_of_stderr(report: Report) -> None:
     noisy = command_kind(
         "noisy="
         + python(
@@ -121,14 +121,14 @@ def test_a_failure_says_the_end_of_stderr(report: Report) -> None:
     assert len(message) <= STDERR_KEPT + 20
 
 
-def test_a_failure_without_stderr_says_stdout(report: Report) -> None:
+def test_a_failure_without_stderr_quotes_stdout(report: Report) -> None:
     with pytest.raises(Failed, match=r"^exit code 1: sorry$"):
         command_kind("f=sh -c 'echo sorry; exit 1'").work(None, report)
     with pytest.raises(Failed, match=r"^exit code 1: it printed nothing$"):
         command_kind("f=false").work(None, report)
 
 
-def test_a_signal_has_a_name(report: Report) -> None:
+def test_a_signal_is_named(report: Report) -> None:
     with pytest.raises(Failed, match=r"^killed by SIGSEGV"):
         command_kind("f=sh -c 'kill -SEGV $$'").work(None, report)
 
@@ -153,13 +153,13 @@ def test_stdin_is_empty(report: Report) -> None:
     assert command_kind("read=cat").work(None, report) is None
 
 
-def test_closed_outputs_do_not_end_the_watch(report: Report) -> None:
+def test_closed_outputs_do_not_end_the_item(report: Report) -> None:
     quiet = command_kind("quiet=sh -c 'exec >&- 2>&-; sleep 0.3; exit 4'")
     with pytest.raises(Failed, match="exit code 4"):
         quiet.work(None, report)
 
 
-def test_what_stays_behind_in_the_background_is_killed_and_not_waited_for(tmp_path: Path, report: Report) -> None:
+def test_background_processes_are_killed_and_not_waited_for(tmp_path: Path, report: Report) -> None:
     note = tmp_path / "pid"
     left = command_kind(f"left=sh -c 'sleep 1000 & echo $! > {note}; echo done'")
     assert left.work(None, report) == {"stdout": "done"}
@@ -193,7 +193,7 @@ def test_a_stop_kills_the_whole_group(tmp_path: Path, report: Report, code: str)
     eventually(lambda: all_dead(pids))
 
 
-def test_a_program_that_vanished_since(tmp_path: Path, report: Report) -> None:
+def test_a_program_that_has_disappeared(tmp_path: Path, report: Report) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
@@ -203,7 +203,7 @@ def test_a_program_that_vanished_since(tmp_path: Path, report: Report) -> None:
         made.work(None, report)
 
 
-def test_a_relative_program_is_found_wherever_the_worker_stands(
+def test_a_relative_program_is_found_from_any_working_directory(
     tmp_path: Path, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "program"

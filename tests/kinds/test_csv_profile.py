@@ -1,4 +1,4 @@
-"""Profiles of real files, and the line of everything that can be broken in one."""
+"""Profiles of real files, and the line number of whatever is malformed in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Delimiter = Literal[",", ";", "|", "tab"]
 @pytest.fixture
 def profile(tmp_path: Path) -> Any:
     def profile(content: bytes | str, delimiter: Delimiter = ",", has_header: bool = True) -> dict[str, Any]:
-        file = tmp_path / "input[1]*.csv"  # a name that is no pattern
+        file = tmp_path / "input[1]*.csv"  # must not be read as a glob pattern
         file.write_bytes(content.encode() if isinstance(content, str) else content)
         return csv_profile(file, Report("a.csv", tmp_path), delimiter=delimiter, has_header=has_header)
 
@@ -50,7 +50,7 @@ def test_every_type(profile: Any) -> None:
 
 
 def test_a_type_is_decided_by_the_whole_file(profile: Any) -> None:
-    """One late value that the sample does not hold turns integers into numbers, numbers into text."""
+    """One value beyond the sample turns integers into numbers, or numbers into text."""
     rows = "".join("1,1,\n" for _ in range(SAMPLE + 5))
     seen = profile(f"a,b,c\n{rows}2.5,x,7\n")
     assert [column["type"] for column in seen["columns"]] == ["number", "text", "integer"]
@@ -114,7 +114,7 @@ def test_a_header_alone(profile: Any) -> None:
 
 
 def test_blank_lines(profile: Any) -> None:
-    """They are counted apart, except where they may be the missing values of an only column."""
+    """Blank lines are counted separately, except in a single column, where they are missing values."""
     seen = profile("a,b\n1,2\n\n3,4\r\n\r\n\n")
     assert (seen["rows"], seen["blank_lines"], seen["columns"][0]["nulls"]) == (2, 3, 0)
     seen = profile("a\n1\n\n3\n")
@@ -176,7 +176,7 @@ def test_a_wide_table_fits_into_a_result(profile: Any) -> None:
     assert all(len(column["name"]) <= 60 and len(column["max"]) <= 40 for column in seen["columns"])
 
 
-def test_it_reports_while_it_reads_and_stops(tmp_path: Path) -> None:
+def test_progress_is_reported_while_reading_and_a_stop_is_obeyed(tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_text("a,b\n" + "1,2\n" * 100_000)
     said: list[float] = []
@@ -193,14 +193,14 @@ def test_it_reports_while_it_reads_and_stops(tmp_path: Path) -> None:
         csv_profile(file, report)
 
 
-def test_without_polars_it_says_what_to_install(profile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_polars_the_error_says_what_to_install(profile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(Failed, match=r"pip install 'unstuck\[csv\]'"):
         profile("a\n1\n")
 
 
 def test_random_tables_are_counted_as_written(profile: Any) -> None:
-    """Well-formed tables of nasty fields: rows and nulls as written, whatever the quoting."""
+    """Rows and nulls of well-formed tables with nasty fields are counted, whatever the quoting."""
     import csv
     import io
 

@@ -1,4 +1,4 @@
-"""What an author may declare, and what he is told about a mistake."""
+"""Declarations of kinds, and the errors for mistakes in them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_options_come_from_the_annotations() -> None:
     )
 
 
-def test_the_description_is_made_of_what_is_there() -> None:
+def test_title_and_description_come_from_the_function() -> None:
     info = declared["every-option"].info
     assert (info.name, info.title, info.description) == ("every-option", "Every option", "Takes everything.")
     assert (info.accept, info.needs_file) == ("image/*", True)
@@ -77,7 +77,7 @@ def test_a_name_is_taken_once() -> None:
         unstuck.kind("every-option")(lambda file, report: None)
 
 
-def test_limits_and_passing_failures() -> None:
+def test_limits_and_transient_failures() -> None:
     @unstuck.kind("limited", limit_s=60, transient=(ConnectionError, TimeoutError))
     def limited(file: Path, report: unstuck.Report) -> None: ...
 
@@ -152,7 +152,7 @@ def _generator(file: Path, report: unstuck.Report) -> Any:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_mistake_is_told_at_the_definition(work: Callable[..., object], message: str) -> None:
+def test_a_mistake_raises_at_the_definition(work: Callable[..., object], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         unstuck.kind("mistaken")(work)
     assert "mistaken" not in declared

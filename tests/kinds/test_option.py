@@ -1,4 +1,4 @@
-"""Whether options fit a kind, and what a person is told when they do not."""
+"""Options are checked against a kind, and an error says what would fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INFO = KindInfo(
 )
 
 
-def test_defaults_are_filled_in_in_the_order_of_the_kind() -> None:
+def test_defaults_are_filled_in_and_ordered_as_declared() -> None:
     options = check_options(INFO, {"upscale": True, "width": 10})
     assert list(options.items()) == [
         ("width", 10),
@@ -85,12 +85,12 @@ def test_refused(given: object, message: str) -> None:
     assert str(refused.value) == message
 
 
-def test_a_kind_without_options_says_so() -> None:
+def test_the_error_for_a_kind_without_options() -> None:
     with pytest.raises(InvalidOptions, match="unknown option 'x'; plain has no options"):
         check_options(KindInfo(name="plain", title="Plain"), {"x": 1})
 
 
-def test_a_long_value_is_not_repeated_whole() -> None:
+def test_a_long_value_is_not_quoted_in_full() -> None:
     with pytest.raises(InvalidOptions) as refused:
         check_options(INFO, {"width": "x" * 100_000})
     assert len(str(refused.value)) < 120

@@ -1,4 +1,4 @@
-"""A rehearsal is the same every time, and fails as often as it is told."""
+"""A rehearsal is reproducible, and fails as often as its options say."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def outcomes(tmp_path: Path, **options: float) -> list[str]:
     return [outcome(tmp_path, f"item {index}", **options) for index in range(400)]
 
 
-def test_the_same_seed_rehearses_the_same(tmp_path: Path) -> None:
+def test_a_seed_makes_a_rehearsal_reproducible(tmp_path: Path) -> None:
     first = outcomes(tmp_path, failures=0.3, skips=0.1, seed=7)
     assert first == outcomes(tmp_path, failures=0.3, skips=0.1, seed=7)
     assert first != outcomes(tmp_path, failures=0.3, skips=0.1, seed=8)
 
 
-def test_the_shares(tmp_path: Path) -> None:
+def test_failures_and_skips_occur_at_the_given_rates(tmp_path: Path) -> None:
     seen = outcomes(tmp_path, failures=0.3, skips=0.1)
     assert 80 < seen.count("Failed") < 160
     assert 15 < seen.count("Skip") < 70
@@ -38,7 +38,7 @@ def test_the_shares(tmp_path: Path) -> None:
     assert set(outcomes(tmp_path, skips=1)) == {"Skip"}
 
 
-def test_it_reports_its_way(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     report = Report("a", tmp_path)
     assert rehearsal(None, report, seconds=0.12) == {"seconds": 0.12}
     assert report.fraction == 1

@@ -1,4 +1,4 @@
-"""When a report is passed on, and when it raises."""
+"""A report is passed on at limited intervals, and raises after a stop."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ class Reported(list[tuple[float | None, str | None]]):
 
 
 @pytest.fixture
-def heard() -> Reported:
+def received() -> Reported:
     return Reported()
 
 
 @pytest.fixture
-def report(heard: Reported, clock: Clock) -> Report:
-    return Report("a.csv", Path("/nowhere"), send=heard, clock=clock)
+def report(received: Reported, clock: Clock) -> Report:
+    return Report("a.csv", Path("/nowhere"), send=received, clock=clock)
 
 
-def test_the_first_is_passed_on_at_once(report: Report, heard: Reported) -> None:
+def test_the_first_report_is_passed_on_at_once(report: Report, received: Reported) -> None:
     report(1, 4, "reading")
-    assert heard == [(0.25, "reading")]
+    assert received == [(0.25, "reading")]
 
 
-def test_what_comes_too_early_is_kept_and_passed_on_later(report: Report, heard: Reported, clock: Clock) -> None:
+def test_an_early_report_is_kept_and_passed_on_later(report: Report, received: Reported, clock: Clock) -> None:
     report(0.1)
     report(0.2, message="uploading")
     report(0.3)
     report.pass_on()
-    assert heard == [(0.1, None)]
+    assert received == [(0.1, None)]
     clock.now += 0.11
     report.pass_on()
     report.pass_on()
-    assert heard == [(0.1, None), (0.3, "uploading")]
+    assert received == [(0.1, None), (0.3, "uploading")]
 
 
-def test_after_a_while_the_next_is_passed_on_at_once(report: Report, heard: Reported, clock: Clock) -> None:
+def test_a_report_after_a_while_is_passed_on_at_once(report: Report, received: Reported, clock: Clock) -> None:
     report(0.1)
     clock.now += 0.11
     report(0.2)
-    assert heard == [(0.1, None), (0.2, None)]
+    assert received == [(0.1, None), (0.2, None)]
 
 
 @pytest.mark.parametrize(
@@ -67,35 +67,33 @@ def test_after_a_while_the_next_is_passed_on_at_once(report: Report, heard: Repo
     ],
 )
 def test_fractions(
-    report: Report, heard: Reported, done: float, total: float | None, fraction: float | None
+    report: Report, received: Reported, done: float, total: float | None, fraction: float | None
 ) -> None:
     report(done, total)
-    assert heard == [(fraction, None)]
-    assert type(heard[0][0]) in (float, type(None))
+    assert received == [(fraction, None)]
+    assert type(received[0][0]) in (float, type(None))
 
 
 @pytest.mark.parametrize("done", ["1", [], object()])
-def test_what_is_no_number_is_a_mistake_of_the_caller(report: Report, done: float) -> None:
+def test_a_fraction_that_is_not_a_number_raises(report: Report, done: float) -> None:
     with pytest.raises(TypeError):
         report(done)
 
 
-def test_a_stop_is_raised_by_every_report(report: Report, heard: Reported) -> None:
+def test_every_report_raises_after_a_stop(report: Report, received: Reported) -> None:
     report.cancel()
     assert report.cancelled
     for _ in range(2):
         with pytest.raises(Cancelled):
             report(0.5)
-    assert heard == []
+    assert received == []
 
 
 def test_except_exception_does_not_catch_a_stop() -> None:
     assert not issubclass(Cancelled, Exception)
 
 
-def test_a_closed_report_is_silent_and_stops_a_caller_that_goes_on(
-    report: Report, heard: Reported, clock: Clock
-) -> None:
+def test_a_closed_report_is_silent_and_stops_its_caller(report: Report, received: Reported, clock: Clock) -> None:
     report(0.1)
     report(0.2)
     report.close()
@@ -103,20 +101,18 @@ def test_a_closed_report_is_silent_and_stops_a_caller_that_goes_on(
     report.pass_on()
     with pytest.raises(Cancelled):
         report(0.3)
-    assert heard == [(0.1, None)]
+    assert received == [(0.1, None)]
 
 
-def test_without_a_receiver_it_remembers(tmp_path: Path) -> None:
+def test_without_a_receiver_the_report_keeps_its_values(tmp_path: Path) -> None:
     report = Report("a.csv", tmp_path)
     report(1, 2, "half")
     assert (report.fraction, report.message, report.attempt, report.cancelled) == (0.5, "half", 1, False)
 
 
-def test_however_many_there_are_one_is_passed_on_per_interval(
-    report: Report, heard: Reported, clock: Clock
-) -> None:
+def test_one_report_is_passed_on_per_interval(report: Report, received: Reported, clock: Clock) -> None:
     for tenth in range(3):
         clock.now = 2_000_000.0 + 0.11 * tenth
         for done in range(10_000):
             report(done, 10_000)
-    assert heard == [(0.0, None)] * 3
+    assert received == [(0.0, None)] * 3

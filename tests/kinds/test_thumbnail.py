@@ -1,4 +1,4 @@
-"""Thumbnails of real pictures, and of files that only look like pictures."""
+"""Thumbnails of real images, and of files that only look like images."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ def test_never_larger_than_the_picture(shrink: Any) -> None:
     assert shrink(picture(size=(10, 5)), width=4096, height=4096).size == (10, 5)
 
 
-def test_a_line_of_pixels_keeps_one(shrink: Any) -> None:
+def test_a_side_of_one_pixel_is_kept(shrink: Any) -> None:
     assert shrink(picture(size=(10_000, 1)), width=10, height=10).size == (10, 1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("source", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_pictures_stand_upright(shrink: Any, orientation: int, source: str) -> None:
-    """A red top left quarter, stored in each of the eight ways, is at the top left again."""
+    """A red top left quarter, stored in any of the eight orientations, ends up at the top left."""
     scene = Image.new("RGB", (80, 40), "white")
     scene.paste("red", (0, 0, 40, 20))
-    stored_by = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that undoes the viewer's turn
+    stored_by = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transpose that a viewer undoes
     stored = scene.transpose(Image.Transpose(stored_by[orientation])) if orientation > 1 else scene
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -98,7 +98,7 @@ def test_pictures_stand_upright(shrink: Any, orientation: int, source: str) -> N
 
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
-def test_metadata_stays_behind(shrink: Any, format: Format) -> None:
+def test_metadata_is_removed(shrink: Any, format: Format) -> None:
     exif = Image.Exif()
     exif[0x010E] = "secret place"
     small = shrink(picture(format="JPEG", exif=exif, comment=b"secret"), format=format)
@@ -106,15 +106,15 @@ def test_metadata_stays_behind(shrink: Any, format: Format) -> None:
     assert "comment" not in small.info
 
 
-def test_what_is_seen_through_becomes_white_or_stays(shrink: Any) -> None:
-    seen_through = picture("RGBA", color=(255, 0, 0, 0))
-    assert shrink(seen_through, format="jpeg").getpixel((5, 5)) == (255, 255, 255)
-    assert shrink(seen_through, format="png").getpixel((5, 5))[3] == 0
-    assert shrink(seen_through, format="webp").getpixel((5, 5))[3] == 0
+def test_transparency_becomes_white_or_is_kept(shrink: Any) -> None:
+    transparent = picture("RGBA", color=(255, 0, 0, 0))
+    assert shrink(transparent, format="jpeg").getpixel((5, 5)) == (255, 255, 255)
+    assert shrink(transparent, format="png").getpixel((5, 5))[3] == 0
+    assert shrink(transparent, format="webp").getpixel((5, 5))[3] == 0
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims to be this large."""
+    """Return a small PNG that claims to be this large."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -125,7 +125,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(50_000, 50_000), (2**31 - 1, 2**31 - 1), (200_000_001, 1)])
-def test_bombs_are_refused_before_they_are_decoded(shrink: Any, size: tuple[int, int]) -> None:
+def test_bombs_are_refused_before_decoding(shrink: Any, size: tuple[int, int]) -> None:
     with pytest.raises(Failed, match="more than 200 million pixels") as failed:
         shrink(bomb(*size))
     assert failed.value.code == "image_too_large"
@@ -139,15 +139,15 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(pwned
     [b"", b"text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", EPS, b"%PDF-1.7", bytes(100), b"GIF89a", b"BM"],
     ids=["empty", "text", "svg", "eps", "pdf", "zeros", "gif head", "bmp head"],
 )
-def test_what_is_no_picture(shrink: Any, content: bytes) -> None:
+def test_files_that_are_not_images(shrink: Any, content: bytes) -> None:
     with pytest.raises(Failed, match="no picture of a kind that is read here") as failed:
         shrink(content)
     assert failed.value.code == "not_an_image"
 
 
 @pytest.mark.parametrize("source", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
-def test_what_is_cut_off_or_scrambled_fails_cleanly(shrink: Any, source: str) -> None:
-    """Every cut is either a clean failure or still a picture; nothing else is raised."""
+def test_truncated_and_scrambled_images_fail_cleanly(shrink: Any, source: str) -> None:
+    """Each truncated or scrambled image is still readable, or raises Failed and nothing else."""
     noise = Image.effect_noise((64, 64), 80).convert("RGB")
     buffer = io.BytesIO()
     noise.save(buffer, format=source)
@@ -159,13 +159,13 @@ def test_what_is_cut_off_or_scrambled_fails_cleanly(shrink: Any, source: str) ->
                 shrink(content)
 
 
-def test_without_pillow_it_says_what_to_install(shrink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pillow_the_error_says_what_to_install(shrink: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     content = picture()
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(Failed, match=r"pip install 'unstuck\[thumbnail\]'"):
         shrink(content)
 
 
-def test_names_do_no_harm(shrink: Any) -> None:
+def test_names_of_results_are_harmless(shrink: Any) -> None:
     assert shrink(picture(), name="../../etc/pass wd.png").filename == "pass_wd-thumb.jpg"
     assert shrink(picture(), name="").filename == "file-thumb.jpg"

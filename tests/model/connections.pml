@@ -1,26 +1,26 @@
 /*
- * TABS tabs of one browser, which opens POOL connections to one origin and lets everything else wait in
- * a queue, without an error (HTTP/1.1). The job has ended, and every open stream has died without a word,
- * so that only a poll finds out. Is the end shown in every tab?
+ * TABS tabs of one browser, which opens POOL connections to one origin and queues all other requests
+ * without an error (HTTP/1.1). The job has ended, and every open stream has died silently, so that only
+ * a poll finds out. Is the end shown in every tab?
  *
- * Tabs are alike, so they are counted and not named. Left out: that a stream lives ten minutes at most,
- * which frees its connection in the end (the promise is seconds), and polls that are aborted while they
- * queue, which frees none.
+ * All tabs are alike, so they are only counted. Left out: the end of a stream after at most ten minutes,
+ * which frees its connection in the end (but the promise is seconds), and the abort of a queued poll,
+ * which frees none.
  *
- * The design: one stream for all tabs. A tab that is closed, or shows the end, gives its connections up;
- * if it held the stream, another tab opens one. While a stream is doubted, a spare one is tried.
- * Switch STREAM_PER_TAB: each tab has a stream of its own.
+ * The design: one stream for all tabs. A tab that is closed, or shows the end, gives up its connections;
+ * if it held the stream, another tab opens one. While a stream is suspected, a spare one is tried.
+ * Switch STREAM_PER_TAB: each tab has its own stream.
  */
 #ifndef TABS
 #define TABS 20
 #endif
 #define POOL 6
 
-byte tabs = TABS;          /* that do not show the end yet */
-byte asking = 0;           /* polls in flight, one for each tab at most */
+byte tabs = TABS;          /* tabs that do not show the end yet */
+byte asking = 0;           /* polls in flight, at most one per tab */
 byte streams = 0;
-byte spares = 0;           /* second streams, one for each stream at most */
-bool closable = true;      /* one tab may be closed in the middle of it */
+byte spares = 0;           /* spare streams, at most one per stream */
+bool closable = true;      /* one tab may be closed at any time */
 
 #define USED (asking + streams + spares)
 #ifdef STREAM_PER_TAB
@@ -29,7 +29,7 @@ bool closable = true;      /* one tab may be closed in the middle of it */
 #define STREAMS (tabs > 0)
 #endif
 
-/* One tab fewer; it may have been one that held a stream. */
+/* One tab less; it may have held a stream. */
 inline part() {
     tabs--;
     if :: streams > STREAMS -> streams-- :: streams > 0 -> streams-- :: streams <= STREAMS fi;
@@ -41,7 +41,7 @@ active proctype Streams() {
     do
     :: atomic { streams < STREAMS && USED < POOL -> streams++ }
     :: atomic { spares < streams && USED < POOL -> spares++ }
-    :: atomic { spares > 0 -> spares-- }           /* nothing came from it either */
+    :: atomic { spares > 0 -> spares-- }           /* it was silent, too */
     od
 }
 

@@ -1,17 +1,17 @@
 /*
- * One job of two items, worked on by two runners that may pause for any time, or die: what the model of
- * watching takes for granted of the store. An item ends once, nobody writes after its item went to another
- * runner, the counts add up, seq rises, and a finished job is never written to.
+ * One job of two items and two runners, which may pause for any time, or die. This checks what watching.pml
+ * assumes of the store: an item ends once, no runner writes after its item went to another, the counts add
+ * up, seq rises, and a finished job is never written to.
  *
- * A runner that is paused is one that Spin does not let run, which it may do for as long as it likes. The
- * store's clock may find a lease run out at any moment (Rescue), whether its runner is dead, paused or only
- * slow. Each claim is an attempt; an item that loses its last one has failed.
+ * A paused runner is one that Spin does not schedule, for as long as it likes. A lease may expire at any
+ * moment (Rescue), whether its runner is dead, paused or only slow. Each claim is an attempt; an item that
+ * loses its last attempt has failed.
  *
- * Switches take a rule of decide() away:
- *   NO_LEASE_CHECK   a command is taken whatever its lease number is
- *   NO_FINAL_CHECK   an item or a job that ended may change again
- *   NO_RESCUE        nobody takes back what a dead runner holds
- *   TWO_WRITERS      a report is read, decided and written with others in between
+ * Switches remove a rule of decide():
+ *   NO_LEASE_CHECK   a command is accepted whatever its lease number
+ *   NO_FINAL_CHECK   an item or a job that has ended may change again
+ *   NO_RESCUE        items of a dead runner are never taken back
+ *   TWO_WRITERS      other writes may come between the read and the write of a report
  */
 #define ITEMS 2
 #define ATTEMPTS 3
@@ -20,16 +20,16 @@ mtype:state = { Pending, Running, Succeeded, Failed, Cancelled };
 
 typedef Item {
     mtype:state state = Pending;
-    byte lease = 0;        /* raised by every claim, so it counts the attempts, too */
-    bool held = false;     /* until the lease runs out or the item ends */
-    byte holder = 0;       /* ghosts: the design goes by the number alone */
+    byte lease = 0;        /* raised by every claim, so it also counts attempts */
+    bool held = false;     /* until the lease expires or the item ends */
+    byte holder = 0;       /* ghosts: the design only has the lease number */
     bool ended = false
 }
 Item item[ITEMS];
 byte waiting = ITEMS;
 byte leased = 0;
-byte over = 0;             /* items that ended */
-bool stopping = false;     /* cancelling is a wish */
+byte over = 0;             /* items that have ended */
+bool stopping = false;     /* a cancel was requested */
 bool done = false;
 byte seq = 0;
 bool dead[3];              /* runners are 1 and 2 */
@@ -53,7 +53,7 @@ bool fell = false;
 #define ACCEPTED (LEASE_COUNTS && MAY_CHANGE)
 #define CLAIMABLE(i) (!done && !stopping && item[i].state == Pending && !item[i].held)
 
-/* A change that viewers see, and the seq that it gets. */
+/* A change that viewers see, with its seq. */
 inline change(new_seq) {
     if :: done -> disturbed = true :: else fi;
     if :: new_seq <= seq -> fell = true :: else fi;
@@ -78,13 +78,13 @@ inline claim(i) {
     waiting--; leased++
 }
 
-/* Whose item is it? The model knows; the store has only the number. */
+/* Whose item is it? The model knows; the store only has the lease number. */
 inline look_who_writes() {
     if :: item[mine_i].holder != me -> intruded = true :: else fi
 }
 
 proctype Runner(byte me) {
-    byte mine_i = 0, mine = 0;                     /* the item in hand and its lease; 0: none */
+    byte mine_i = 0, mine = 0;                     /* the current item and its lease; 0: none */
 #ifdef TWO_WRITERS
     byte read = 0;
 #endif
@@ -93,7 +93,7 @@ proctype Runner(byte me) {
     :: atomic { !dead[me] && mine == 0 && CLAIMABLE(1) -> claim(1) }
 
     :: atomic { !dead[me] && mine != 0 && ACCEPTED && item[mine_i].state == Pending ->
-        look_who_writes();                         /* its first report; the others only repeat it */
+        look_who_writes();                         /* the first report; later ones change nothing here */
 #ifdef TWO_WRITERS
         read = seq }
         atomic { change(read + 1); read = 0;
@@ -117,7 +117,7 @@ proctype Runner(byte me) {
 }
 
 #ifndef NO_RESCUE
-/* A lease ran out. What it held waits again, or ends where no attempt is left or a stop was asked for. */
+/* A lease has expired. Its item waits again, or ends if no attempt is left or a cancel was requested. */
 inline rescue(i) {
     if
     :: stopping -> finish(i, Cancelled)
@@ -138,7 +138,7 @@ active proctype Rescue() {
 }
 #endif
 
-/* Somebody may cancel, once, at any time: what waits ends at once, what runs when it has stopped. */
+/* A user may cancel once, at any time: waiting items end at once, running ones when they have stopped. */
 active proctype Person() {
     byte i;
     if
@@ -159,7 +159,7 @@ active proctype Killer() {
     if :: dead[1] = true :: true fi
 }
 
-/* Always something to do: Spin would take a run that stops for one that need not be judged. */
+/* Runs forever, because Spin judges liveness only on endless runs. */
 active proctype Tick() {
     bit side;
     do :: side = 1 - side od

@@ -1,8 +1,9 @@
-"""The design as a model: Spin tries every order of events, the worst ones too.
+"""Models of the design, in which Spin tries every order of events.
 
-What must hold, holds for the whole design. And each part that was put in for a reason is taken out once:
-then something must break, or the model would prove nothing. Where nothing breaks although a part is
-missing, that is said, too: it is how the nets under a completion are shown to work alone.
+Every property must hold for the whole design. Then each part of the design is removed in turn: some property must
+break, or the model would prove nothing. Where another part alone upholds the property, it must still hold: this
+shows that each safety net works by itself.
+Next: watching.pml, connections.pml and runners.pml, the models.
 """
 
 from __future__ import annotations
@@ -19,30 +20,30 @@ import pytest
 from tests.support.machine import needs
 
 MODELS = Path(__file__).parent
-#: Steps in a row that Spin follows; what is deeper is an error here, not a silent gap.
+#: Steps in a row that Spin follows; a deeper search fails a test here, and is not silently cut short.
 DEPTH = 200_000
 MEMORY_MIB = 1_000
-#: The longest search takes five seconds of an idle core, and the machine may not be idle.
+#: The longest search takes five seconds on an idle core, but the machine may be busy.
 PATIENCE_S = 300
 
 pytestmark = [needs("spin", "spin"), needs("cc", "gcc")]
 
 
-#: A search to the end pays for the compiler's optimiser; one that soon finds what is broken does not.
+#: A search to the end is worth the compiler's optimizer; one that soon finds an error is not.
 LONG, SHORT = "-O1", "-O0"
-#: Model and switches (and the effort) → the program that searches it.
+#: (model, switches, effort) → the program that searches it.
 Build = Callable[..., Path]
 
 
 @dataclass(frozen=True)
 class Verdict:
     errors: int
-    said: str
+    output: str
 
 
 @pytest.fixture(scope="session")
 def verifier(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Makes the program that searches one variant of a model, once for all its properties."""
+    """Build the program that searches a variant of a model, once for all its properties."""
 
     @functools.cache
     def build(model: str, without: str, effort: str = LONG) -> Path:
@@ -64,15 +65,15 @@ def _build(folder: Path, model: str, without: str, effort: str) -> Path:
 
 
 def search(pan: Path, claim: str) -> Verdict:
-    """What Spin says of one property."""
-    said = _run(pan.parent, str(pan), "-a", "-f", "-N", claim, f"-m{DEPTH}")
-    assert f"ltl formula {claim}" in said, said
-    # A search that was cut short has proved nothing.
+    """Let Spin check one property."""
+    output = _run(pan.parent, str(pan), "-a", "-f", "-N", claim, f"-m{DEPTH}")
+    assert f"ltl formula {claim}" in output, output
+    # A search that was cut short proves nothing.
     for gap in ("max search depth too small", "reached -DMEMLIM bound", "aborted", "out of memory"):
-        assert gap not in said, said
-    found = re.search(r"errors: (\d+)", said)
-    assert found, said
-    return Verdict(int(found.group(1)), said)
+        assert gap not in output, output
+    found = re.search(r"errors: (\d+)", output)
+    assert found, output
+    return Verdict(int(found.group(1)), output)
 
 
 def _run(folder: Path, *command: str) -> str:
@@ -102,23 +103,23 @@ def _run(folder: Path, *command: str) -> str:
 )
 def test_the_design_holds(verifier: Build, model: str, claim: str) -> None:
     verdict = search(verifier(model, ""), claim)
-    assert verdict.errors == 0, verdict.said
+    assert verdict.errors == 0, verdict.output
 
 
 @pytest.mark.parametrize(
     ("model", "claim", "without"),
     [
-        # No watchdog: one refused stream, or one that dies without a word, and the dialog is stuck.
+        # Without a watchdog, one refused stream, or one that dies silently, leaves the dialog stuck.
         ("watching", "truth", "NO_POLL NO_REOPEN"),
         ("watching", "truth", "NO_POLL NO_HEARTBEAT"),
-        # The bell is hung before the read: with nothing else to rely on, the other order loses the end.
+        # The dirty mark is cleared before the read; without any other net, the other order loses the end.
         ("watching", "truth", "NO_POLL NO_HEARTBEAT CLEAR_AFTER_READ FAULTS=0"),
-        # An old answer that arrives late, or the first event of a connection that a poll has overtaken.
+        # A stale answer arrives late, or a poll overtakes the first event of a connection.
         ("watching", "never_back", "STALE_BELIEVED"),
         ("watching", "never_back", "FIRST_BELIEVED"),
         ("watching", "never_back", "ANY_AUDIENCE"),
         ("watching", "terminal_sticks", "STALE_BELIEVED NOT_ENDED"),
-        # Six streams leave no connection for the poll.
+        # Six streams leave no connection for a poll.
         ("connections", "everywhere", "STREAM_PER_TAB TABS=7"),
         ("runners", "no_write_after_takeover", "NO_LEASE_CHECK"),
         ("runners", "one_row_each", "NO_LEASE_CHECK NO_FINAL_CHECK"),
@@ -127,31 +128,31 @@ def test_the_design_holds(verifier: Build, model: str, claim: str) -> None:
         ("runners", "seq_rises", "TWO_WRITERS"),
     ],
 )
-def test_it_breaks_without(verifier: Build, model: str, claim: str, without: str) -> None:
+def test_a_property_breaks_without_a_part(verifier: Build, model: str, claim: str, without: str) -> None:
     verdict = search(verifier(model, without, SHORT), claim)
-    assert verdict.errors == 1, verdict.said
+    assert verdict.errors == 1, verdict.output
     reason = "acceptance cycle" if claim in ("truth", "everywhere", "ends") else "assertion violated"
-    assert reason in verdict.said, verdict.said
+    assert reason in verdict.output, verdict.output
 
 
 @pytest.mark.parametrize(
     ("model", "claim", "without"),
     [
-        # Each net alone. Without polls, all that is left has to bring the end over a stream.
+        # Each safety net alone. Without polls, the end must come over a stream.
         ("watching", "truth", "NO_HEARTBEAT NO_POLL FAULTS=0"),
         ("watching", "truth", "NO_BROADCAST NO_POLL"),
         ("watching", "truth", "NO_BROADCAST NO_HEARTBEAT"),
         ("watching", "truth", "NO_STREAM"),
-        # Two locks on one door: comparing the seq, and listening to nothing after the end.
+        # Two guards for the same thing: comparing seqs, and ignoring everything after the end.
         ("watching", "terminal_sticks", "STALE_BELIEVED"),
         ("watching", "terminal_sticks", "NOT_ENDED"),
-        # A wake lost in the hub is found by the heartbeat or the poll.
+        # The heartbeat or the poll makes up for a wake that the hub has lost.
         ("watching", "truth", "CLEAR_AFTER_READ FAULTS=1"),
-        # An item's lease ends with it; and final states have no way out, whoever writes.
+        # The lease ends with the item, and final states cannot be left, whichever process writes.
         ("runners", "one_row_each", "NO_FINAL_CHECK"),
         ("runners", "one_row_each", "NO_LEASE_CHECK"),
     ],
 )
-def test_it_holds_even_without(verifier: Build, model: str, claim: str, without: str) -> None:
+def test_a_property_holds_even_without_a_part(verifier: Build, model: str, claim: str, without: str) -> None:
     verdict = search(verifier(model, without), claim)
-    assert verdict.errors == 0, verdict.said
+    assert verdict.errors == 0, verdict.output

@@ -1,25 +1,25 @@
 /*
- * One job, watched by one client over a network that breaks: does the screen always end in the truth?
+ * One job, watched by one client over a faulty network: does the screen always end up showing the truth?
  *
  *   Worker → store → Hub → slot → Stream → wire → client        the broadcast
  *                     ↑ Beat: compares what the viewer was sent with the store
  *   store ← Poll ← client                                       the watchdog
  *
- * A job is its seq: 0 at the start, N when it is final. Time is left out: whatever takes time may happen
- * at any moment, or much later. Faults come at the worst moments, FAULTS of them; then everything heals.
- * (Two by default, so that the search takes seconds. With three it takes longer and finds nothing else.)
- * Not in here: several viewers, several jobs (they share nothing but the store), and a store that was
- * restored from a backup (where going back is right).
+ * A job is only its seq: 0 at the start, N when it is final. Time is left out: anything that takes time may
+ * happen at any moment, or much later. FAULTS faults happen at the worst moments; then everything recovers.
+ * (Two by default, so that the search takes seconds. With three it takes longer and finds nothing more.)
+ * Left out: several viewers, several jobs (they share only the store), and a store that was restored from
+ * a backup (where going back is right).
  *
- * Switches take one part of the design away; test_model.py lists which may go and which may not.
- *   NO_BROADCAST     a change wakes nobody          NO_STREAM         no stream ever opens
+ * Switches remove a part of the design; test_model.py lists which may go and which may not.
+ *   NO_BROADCAST     a change does not wake the hub  NO_STREAM        no stream ever opens
  *   NO_HEARTBEAT     no comparison, and silence cannot be told from a dead stream
- *   NO_POLL          the client never asks          NO_REOPEN         it leaves reopening to the browser
+ *   NO_POLL          the client never polls          NO_REOPEN        the client leaves reopening to the browser
  *   CLEAR_AFTER_READ the hub clears the dirty mark after the read instead of before
- *   STALE_BELIEVED   an answer is believed without comparing its seq
- *   FIRST_BELIEVED   the first event of a connection is believed, also when newer news came in meanwhile
- *   ANY_AUDIENCE     what was read is also handed to viewers that joined during the read
- *   NOT_ENDED        the client goes on listening after the final state
+ *   STALE_BELIEVED   an answer is trusted without comparing its seq
+ *   FIRST_BELIEVED   the first event of a connection is trusted even if something newer came in meanwhile
+ *   ANY_AUDIENCE     a snapshot is also sent to viewers that joined during its read
+ *   NOT_ENDED        the client keeps listening after the final state
  */
 #ifndef N
 #define N 2
@@ -29,29 +29,29 @@
 #endif
 #define NOTHING 99
 
-mtype:link = { Retrying, Open, HalfOpen, Refused };  /* Refused: 4xx, 5xx: the browser gives up for good */
+mtype:link = { Retrying, Open, HalfOpen, Refused };  /* Refused: 4xx, 5xx: the browser gives up permanently */
 mtype:poll = { Idle, Asked, Answered };
 
 /* the server */
-byte store = 0;            /* committed to the disk: outlives a kill */
+byte store = 0;            /* committed to disk: survives a kill */
 bool up = true;
-bool bell = false;         /* the job is dirty: the store must be asked */
-bool reading = false;      /* it is between its read and its handing out */
+bool bell = false;         /* the job is dirty: the hub must read the store */
+bool reading = false;      /* the hub is between a read and its broadcast */
 bool registered = false;   /* there is a viewer */
-bool audience = false;     /* and it was there before the read that is under way began */
-byte held = NOTHING;       /* the newest seq it was handed */
-byte slot = NOTHING;       /* handed to it and not sent yet; the newer replaces the older */
+bool audience = false;     /* and it had joined before the current read began */
+byte held = NOTHING;       /* the newest seq handed to the viewer */
+byte slot = NOTHING;       /* handed to it but not sent yet; a newer one replaces an older one */
 
-/* the way */
+/* the network */
 bool net = true;
 mtype:link link = Retrying;
-byte wire = NOTHING;       /* sent and not arrived yet */
+byte wire = NOTHING;       /* sent but not arrived yet */
 byte faults = FAULTS;
 
 /* the client */
 byte shown = 0;            /* what is on the screen */
-bool first = false;        /* this connection has brought no event yet */
-byte before = 0;           /* what was shown when it was asked for */
+bool first = false;        /* this connection has not brought an event yet */
+byte before = 0;           /* shown when the connection was requested */
 bool ended = false;        /* the final state was shown: everything is closed */
 mtype:poll poll = Idle;
 byte answer = NOTHING;
@@ -98,7 +98,7 @@ active proctype Hub() {
 #else
            :: reading && audience && (held == NOTHING || truth > held) -> slot = truth; held = truth
 #endif
-           :: else                                 /* killed meanwhile, nobody there, or nothing new */
+           :: else                                 /* killed meanwhile, no viewer, or nothing new */
            fi;
            reading = false; audience = false; truth = 0
        }
@@ -114,7 +114,7 @@ active proctype Beat() {
 #endif
 
 #ifndef NO_STREAM
-/* A viewer is registered first and read for afterwards, so that nothing falls between. */
+/* A viewer is registered before its snapshot is read, so that no change is missed in between. */
 active proctype Connect() {
     do
     :: atomic { !ended && link == Retrying && net && up ->
@@ -157,7 +157,7 @@ active proctype Reopen() {
 #endif
 
 #ifndef NO_POLL
-/* At most one in flight. Its answer may travel for as long as it likes. */
+/* At most one poll is in flight. Its answer may take any time to arrive. */
 active proctype Poll() {
     do
     :: atomic { !ended && poll == Idle -> poll = Asked }
@@ -186,7 +186,7 @@ active proctype Faults() {
     :: atomic { faults > 0 && link == Open -> link = HalfOpen; wire = NOTHING; faults-- }
     :: atomic { faults > 0 && link == Retrying && net -> link = Refused; faults-- }
     :: atomic { faults > 0 && bell -> bell = false; faults-- }                   /* a broadcast failed */
-    :: atomic { faults > 0 && link == Open && net ->                             /* reset on the way */
+    :: atomic { faults > 0 && link == Open && net ->                             /* a reset */
         link = Retrying; registered = false; audience = false; held = NOTHING; slot = NOTHING; wire = NOTHING;
         faults-- }
     :: break
@@ -197,7 +197,7 @@ active proctype Heal() {
     do :: !net -> net = true :: !up -> up = true od
 }
 
-/* Always something to do: Spin would take a run that stops for one that need not be judged. */
+/* Runs forever, because Spin judges liveness only on endless runs. */
 active proctype Tick() {
     bit side;
     do :: side = 1 - side od

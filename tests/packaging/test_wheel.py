@@ -1,4 +1,4 @@
-"""The wheel as a user gets it: installed into an empty environment, outside the checkout, and served from."""
+"""The wheel, installed into an empty environment outside the checkout, as a user would."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_it_holds_the_browser_files_and_no_tests(wheel: Path) -> None:
+def test_the_wheel_holds_the_browser_files_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {"unstuck/frontend/index.html", "unstuck/frontend/define.js", "unstuck/py.typed"} <= set(names)
     assert not [name for name in names if "test" in name]
@@ -35,7 +35,7 @@ def test_it_holds_the_browser_files_and_no_tests(wheel: Path) -> None:
 
 
 def loaded(url: str, page: str) -> set[str]:
-    """The addresses that the page loads: what it names itself, and whatever its modules import."""
+    """Load all files that the page names and its modules import; return their addresses."""
     waiting = [f"{url}/{name}" for name in re.findall(r"static/[\w./-]+", page)]
     found: set[str] = set()
     while waiting:
@@ -50,7 +50,7 @@ def loaded(url: str, page: str) -> set[str]:
     return found
 
 
-def test_it_serves_the_page_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_serves_the_page_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     bin_ = tmp_path / "venv" / "bin"
     subprocess.run([bin_ / "pip", "install", "--quiet", str(wheel)], check=True, cwd=tmp_path)
@@ -67,7 +67,7 @@ def test_it_serves_the_page_from_an_empty_environment(wheel: Path, tmp_path: Pat
         assert len(loaded(url, page.text)) > 20
         kinds = {kind["name"] for kind in httpx.get(f"{url}/api/kinds").json()["kinds"]}
         assert "checksum" in kinds
-        # Without its extra a kind says what to install.
+        # Without its extra, a kind fails and says what to install.
         answer = httpx.post(f"{url}/api/jobs", data={"kind": "thumbnail"}, files={"files": ("a.png", b"x")})
         address = f"{url}{answer.json()['links']['self']}"
         with httpx.stream("GET", f"{address}/events", timeout=30) as stream:

@@ -1,4 +1,4 @@
-"""User code of every sort, good and bad: `behave` does what the first word of the item's name says."""
+"""User code that behaves well or badly: the first word of an item's name says what `behave` does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Unreadable(Exception):
         raise RuntimeError("no words")
 
 
-def stop_is_heard(report: unstuck.Report) -> None:
+def report_until_stopped(report: unstuck.Report) -> None:
     report(None, message="running")
     while True:
         report(0.5)
@@ -91,7 +91,7 @@ def do_litter(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
 
 
 def do_large(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
-    report.output.stat()  # its folder is there from now on
+    report.output.stat()  # creates the folder
     return {"text": "x" * number}
 
 
@@ -197,12 +197,12 @@ def do_report(report: unstuck.Report, rest: str, number: int) -> None:
 
 
 def do_passing(report: unstuck.Report, rest: str, number: int) -> None:
-    """Over long before anybody could have seen the report."""
+    """Return long before the report could have been passed on."""
     report(0.5, message="passing")
 
 
 def do_burst(report: unstuck.Report, rest: str, number: int) -> None:
-    """Many reports at once, and then a long silence: the newest must be heard during the silence."""
+    """Report many times at once, then fall silent; the newest report must arrive during the silence."""
     for done in range(number):
         report(done, number, f"step {done}")
     wait_for_stop(report)
@@ -216,27 +216,27 @@ def do_flood(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
 
 
 def do_thread(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
-    """Leave a thread behind that goes on reporting and does not end by itself."""
+    """Leave a thread behind that keeps reporting and does not end by itself."""
 
-    def go_on() -> None:
+    def keep_reporting() -> None:
         try:
-            stop_is_heard(report)
+            report_until_stopped(report)
         finally:
             Path(rest).write_text("stopped")
 
-    threading.Thread(target=go_on).start()
+    threading.Thread(target=keep_reporting).start()
     return {}
 
 
 def do_fork(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
-    """A forked child that outlives the item and holds every descriptor that it got."""
+    """Fork a child that outlives the item and holds every descriptor that it inherited."""
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
     child.start()
     return {"pid": child.pid}
 
 
 def do_stray_fork(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
-    """Both processes return from here; only one may answer."""
+    """Return in two processes, only one of which may answer."""
     child = os.fork()
     if child == 0:
         return {"who": "child"}
@@ -259,12 +259,12 @@ def do_grandchild(report: unstuck.Report, rest: str, number: int) -> None:
 
 
 def do_stop(report: unstuck.Report, rest: str, number: int) -> None:
-    stop_is_heard(report)
+    report_until_stopped(report)
 
 
 def do_clean_up(report: unstuck.Report, rest: str, number: int) -> None:
     try:
-        stop_is_heard(report)
+        report_until_stopped(report)
     finally:
         Path(rest).write_text("cleaned up")
 
@@ -276,7 +276,7 @@ def do_look(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
 
 def do_swallow(report: unstuck.Report, rest: str, number: int) -> None:
     try:
-        stop_is_heard(report)
+        report_until_stopped(report)
     except BaseException:
         raise ValueError("in the middle") from None
 
@@ -287,7 +287,7 @@ def do_skip_when_stopped(report: unstuck.Report, rest: str, number: int) -> None
 
 
 def do_burn(report: unstuck.Report, rest: str, number: int) -> None:
-    """Pure Python without a pause: the listening thread still gets its turn."""
+    """Run pure Python without a pause, during which the listening thread must still get its turn."""
     report(None, message="running")
     count = 0
     while True:

@@ -1,4 +1,4 @@
-"""Worker processes that a test speaks to, and a store in real time for runners."""
+"""Worker processes for tests to talk to, and a store with real clocks for runners."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unstuck.store.sqlite import SQLiteStore
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Start workers; `await start(...)` gives one that has not said anything yet."""
+    """Start workers with `await start(...)`, which returns before the worker has sent anything."""
     started: list[Talk] = []
 
     async def start(*arguments: str, **environ: str) -> Talk:
@@ -46,15 +46,15 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     for talk in started:
         talk.hang_up()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(talk.process.pid, signal.SIGKILL)  # also what a dead worker left behind
-        await talk.process.communicate()  # what nobody read, or the pipe stays open
+            os.killpg(talk.process.pid, signal.SIGKILL)  # and whatever a dead worker left behind
+        await talk.process.communicate()  # reads the rest, or the pipe stays open
 
 
 @pytest.fixture
 async def worker(start: Start, tmp_path: Path) -> Talk:
-    """One that has loaded tests/runner/behaviour.py and said hello."""
+    """A worker that has loaded tests/runner/behaviour.py and sent its hello."""
     talk = await start("--app", str(Path(__file__).with_name("behaviour.py")))
-    hello = await talk.hear()
+    hello = await talk.receive()
     assert isinstance(hello, protocol.Hello), hello
     return talk
 

@@ -1,4 +1,4 @@
-"""A real worker process, spoken to over its pipes."""
+"""A real worker process, and messages to and from it over its pipes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from unstuck.runner import protocol
 
 
 class Talk:
-    """What a runner does with a worker."""
+    """A worker process as a runner uses it."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path, outputs: Path) -> None:
         self.process = process
         self.outputs = outputs
         self._log = log
-        self.heard: list[protocol.Progress] = []
+        self.reports: list[protocol.Progress] = []
 
     @property
     def log(self) -> str:
@@ -27,7 +27,7 @@ class Talk:
     def output(self, run_id: int) -> Path:
         return self.outputs / str(run_id)
 
-    async def say(self, *messages: protocol.ToWorker) -> None:
+    async def send(self, *messages: protocol.ToWorker) -> None:
         await self.write(protocol.encode(*messages))
 
     async def write(self, lines: bytes) -> None:
@@ -36,35 +36,35 @@ class Talk:
         await self.process.stdin.drain()
 
     async def run(self, name: str, kind: str = "behave", id: int = 1, **fields: Any) -> None:
-        await self.say(protocol.Run(id=id, kind=kind, name=name, output=str(self.output(id)), **fields))
+        await self.send(protocol.Run(id=id, kind=kind, name=name, output=str(self.output(id)), **fields))
 
-    async def hear(self) -> protocol.ToRunner | None:
-        """The next message, None at the end."""
+    async def receive(self) -> protocol.ToRunner | None:
+        """Return the next message, or None at the end of the stream."""
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)
         return protocol.decode_for_runner(line)[0] if line else None
 
     async def done(self, id: int = 1) -> protocol.Done:
-        """The end of this run; the progress before it is in `heard`."""
+        """Wait for the end of this run and return it; keep the progress before it in `reports`."""
         while True:
-            message = await self.hear()
+            message = await self.receive()
             assert isinstance(message, (protocol.Progress, protocol.Done)), message
             assert message.id == id
             if isinstance(message, protocol.Done):
                 return message
-            self.heard.append(message)
+            self.reports.append(message)
 
     async def outcome(self, name: str, kind: str = "behave", **fields: Any) -> protocol.Done:
         await self.run(name, kind, **fields)
         return await self.done(fields.get("id", 1))
 
     async def progress(self) -> protocol.Progress:
-        message = await self.hear()
+        message = await self.receive()
         assert isinstance(message, protocol.Progress), message
         return message
 
     async def lives(self) -> None:
-        """It answers to one more run."""
+        """Check that the worker completes one more run."""
         done = await self.outcome("return", id=99)
         assert done.state == "succeeded", done
 

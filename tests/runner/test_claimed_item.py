@@ -1,4 +1,4 @@
-"""A claimed item: each transition of the table, each one that it refuses, and wishes in each state."""
+"""A claimed item: each transition that the table allows or refuses, and requests in each state."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from unstuck.store.protocol import WorkItem
 
 DONE = Outcome(ItemState.SUCCEEDED, message="well")
 
-#: Every way to change a state: what it does, and where it leads.
-WAYS: dict[str, tuple[Callable[[ClaimedItem], object], str]] = {
-    "send": (lambda item: item.send(7, Asked()), "sent"),
+#: Every transition: the call that makes it, and the state it leads to.
+TRANSITIONS: dict[str, tuple[Callable[[ClaimedItem], object], str]] = {
+    "send": (lambda item: item.send(7, RecordingWorker()), "sent"),
     "start": (lambda item: item.start(1.0, 1_000.0), "running"),
     "take_back": (lambda item: item.take_back(), "claimed"),
     "end": (lambda item: item.end(DONE, 2_000.0), "ended"),
     "release": (lambda item: item.release(), "released"),
     "lose": (lambda item: item.lose(), "lost"),
 }
-#: From each state, the ways that are allowed.
+#: The transitions that are allowed from each state.
 ALLOWED = {
     "claimed": {"send", "end", "release", "lose"},
     "sent": {"start", "take_back", "release", "lose"},
@@ -37,8 +37,8 @@ ALLOWED = {
 }
 
 
-class Asked(list[tuple[str, int]]):
-    """A worker that only remembers what it was asked for."""
+class RecordingWorker(list[tuple[str, int]]):
+    """A worker that only records requests."""
 
     def stop(self, run_id: int) -> None:
         self.append(("stop", run_id))
@@ -51,14 +51,14 @@ def claimed() -> ClaimedItem:
     return ClaimedItem(WorkItem("job", "checksum", {}, Item(index=3, name="a", size=0, lease=2)))
 
 
-def in_state(state: str, worker: Asked | None = None) -> ClaimedItem:
+def in_state(state: str, worker: RecordingWorker | None = None) -> ClaimedItem:
     item = claimed()
     if state != "claimed":
-        item.send(7, Asked() if worker is None else worker)
+        item.send(7, RecordingWorker() if worker is None else worker)
     if state in ("running", "ended"):
         item.start(1.0, 1_000.0)
     if state in ("ended", "released", "lost"):
-        WAYS[{"ended": "end", "released": "release", "lost": "lose"}[state]][0](item)
+        TRANSITIONS[{"ended": "end", "released": "release", "lost": "lose"}[state]][0](item)
     assert item.state == state
     if worker is not None:
         worker.clear()
@@ -70,11 +70,11 @@ def values(item: ClaimedItem) -> list[object]:
 
 
 @pytest.mark.parametrize("state", ALLOWED)
-@pytest.mark.parametrize("way", WAYS)
-def test_a_way_leads_where_the_table_says_or_is_refused(state: str, way: str) -> None:
-    item, (go, target) = in_state(state), WAYS[way]
+@pytest.mark.parametrize("transition", TRANSITIONS)
+def test_a_transition_follows_the_table_or_is_refused(state: str, transition: str) -> None:
+    item, (go, target) = in_state(state), TRANSITIONS[transition]
     before = values(item)
-    if way in ALLOWED[state]:
+    if transition in ALLOWED[state]:
         go(item)
         assert item.state == target
     else:
@@ -85,7 +85,7 @@ def test_a_way_leads_where_the_table_says_or_is_refused(state: str, way: str) ->
 
 def test_the_table_has_a_row_for_each_state() -> None:
     assert set(NEXT) == set(ClaimState)
-    assert {state: {WAYS[way][1] for way in ways} for state, ways in ALLOWED.items()} == NEXT
+    assert {state: {TRANSITIONS[name][1] for name in names} for state, names in ALLOWED.items()} == NEXT
 
 
 @pytest.mark.parametrize(("state", "held"), [(state, bool(ALLOWED[state])) for state in ALLOWED])
@@ -98,7 +98,7 @@ def test_each_command_carries_the_lease() -> None:
     assert in_state("running").release() == Release("job", 3, 2)
     end = in_state("running").end(DONE, 2_000.0, 1.5)
     assert end == Finish("job", 3, 2, ItemState.SUCCEEDED, 1_000.0, message="well", pause_s=1.5)
-    assert claimed().end(DONE, 2_000.0).started_at == 2_000.0, "it never started, so it starts where it ends"
+    assert claimed().end(DONE, 2_000.0).started_at == 2_000.0, "an item that never started starts when it ends"
 
 
 @pytest.mark.parametrize("state", sorted(set(ALLOWED) - {"running"}))
@@ -107,7 +107,7 @@ def test_only_a_running_item_reports(state: str) -> None:
         in_state(state).report(0.5)
 
 
-def test_an_item_that_comes_back_can_be_sent_again() -> None:
+def test_a_returned_item_can_be_sent_again() -> None:
     item = in_state("running")
     item.report()
     item.exceed_limit(1.0)
@@ -116,13 +116,13 @@ def test_an_item_that_comes_back_can_be_sent_again() -> None:
     assert (item.reported, item.exceeded_limit_s, item.worker, item.run_id) == (False, None, None, 0)
     assert (item.began_at, item.started_at) == (0.0, 0.0)
     assert item.overtaken
-    other = Asked()
+    other = RecordingWorker()
     item.send(8, other)
     item.stop()
     assert other == [("stop", 8)]
 
 
-# -- wishes
+# -- requests
 
 
 @pytest.mark.parametrize(
@@ -136,27 +136,27 @@ def test_an_item_that_comes_back_can_be_sent_again() -> None:
         ("lost", []),
     ],
 )
-def test_a_stop_asks_the_worker_that_has_the_item_once(state: str, asked: list[tuple[str, int]]) -> None:
-    worker = Asked()
+def test_a_stop_is_requested_once_of_the_items_worker(state: str, asked: list[tuple[str, int]]) -> None:
+    worker = RecordingWorker()
     item = in_state(state, worker)
     item.stop()
     item.stop()
     assert worker == asked
     assert item.stopped is item.held
-    assert item.state == state, "a wish changes no state"
+    assert item.state == state, "a request does not change the state"
 
 
 @pytest.mark.parametrize(
     ("state", "asked"), [("claimed", []), ("sent", [("drop", 7)]), ("running", [("drop", 7)])]
 )
-def test_the_loss_of_an_item_makes_its_worker_drop_it(state: str, asked: list[tuple[str, int]]) -> None:
-    worker = Asked()
+def test_a_lost_item_is_dropped_by_its_worker(state: str, asked: list[tuple[str, int]]) -> None:
+    worker = RecordingWorker()
     in_state(state, worker).lose()
     assert worker == asked
 
 
-def test_a_time_limit_stops_what_runs_and_is_not_being_stopped() -> None:
-    worker = Asked()
+def test_a_time_limit_stops_only_a_running_item_that_is_not_stopping() -> None:
+    worker = RecordingWorker()
     running, stopped, sent = in_state("running", worker), in_state("running"), in_state("sent")
     stopped.stop()
     for item in (running, stopped, sent):
@@ -169,37 +169,37 @@ def test_a_time_limit_stops_what_runs_and_is_not_being_stopped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "done", "death"),
+    ("cause", "done", "death"),
     [
         ("none", ("failed", "exception", False), ("failed", "worker_lost", True)),
         ("stop", ("cancelled", None, None), ("cancelled", None, None)),
         ("limit", ("failed", "time_limit_exceeded", False), ("failed", "time_limit_exceeded", False)),
     ],
 )
-def test_how_an_end_by_cancel_or_death_is_called(
-    wish: str, done: tuple[object, ...], death: tuple[object, ...]
+def test_outcomes_of_a_cancelled_run_and_of_a_death(
+    cause: str, done: tuple[object, ...], death: tuple[object, ...]
 ) -> None:
     item = in_state("running")
-    if wish == "stop":
+    if cause == "stop":
         item.stop()
-    elif wish == "limit":
+    elif cause == "limit":
         item.exceed_limit(0.25)
     ends = outcome.of_done(item, protocol.Done(id=7, state="cancelled")), outcome.of_death(item, "It crashed.")
     assert [(end.state, end.error and end.error.code, end.error and end.error.transient) for end in ends] == [
         done,
         death,
     ]
-    assert ends[1].message == ("Stopped by force." if wish == "stop" else None)
+    assert ends[1].message == ("Stopped by force." if cause == "stop" else None)
 
 
-def test_what_ended_although_it_was_to_stop_has_ended() -> None:
+def test_an_item_that_ends_despite_a_stop_keeps_its_outcome() -> None:
     item = in_state("running")
     item.stop()
     done = protocol.Done(id=7, state="succeeded", result={"n": 1}, file="a.txt", message="all of it")
     assert outcome.of_done(item, done) == Outcome(ItemState.SUCCEEDED, None, "all of it", {"n": 1}, "a.txt")
 
 
-def test_no_other_file_changes_an_item() -> None:
+def test_only_claimed_item_changes_an_item() -> None:
     own = {field.name for field in fields(ClaimedItem)} - {"worker"}
     changed = []
     for file in Path(unstuck.runner.__file__).parent.glob("*.py"):

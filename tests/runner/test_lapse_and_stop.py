@@ -1,4 +1,4 @@
-"""A lapse and a stop, while an item is prefetched, sent or running: with real workers and a real store."""
+"""A lapse or a stop while an item is prefetched, sent or running, with real workers and a real store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ run_ids = itertools.count(1)
 
 @pytest.fixture
 async def given(tmp_path: Path) -> AsyncIterator[Given]:
-    """`await given(*names)`: a worker with such items, the first of them begun; see behaviour.py."""
+    """Start workers: `await given(*names)` returns an assignment with these items, the first of them running.
+
+    behaviour.py says what the names mean.
+    """
     made: list[Assignment] = []
 
     async def given(*names: str, grace_s: float = 0.2, limit_s: float | None = None):  # type: ignore[no-untyped-def]
@@ -60,7 +63,7 @@ def assign(assignment: Assignment, *names: str) -> list[ClaimedItem]:
 
 
 async def next_message(assignment: Assignment, wanted: type[Message] | None = None) -> Message:
-    """The next message, of this type."""
+    """Return the next message of this type."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             for message in await assignment.process.read_messages():
@@ -69,7 +72,7 @@ async def next_message(assignment: Assignment, wanted: type[Message] | None = No
 
 
 def lapse(item: ClaimedItem) -> None:
-    """As the lease keeper does after the store refused a renewal."""
+    """Lose the item as the lease keeper does after the store has refused a renewal."""
     registry = ItemRegistry(30.0)
     registry.add([item])
     registry.lose([Renew(*item.key, 30.0)])
@@ -91,7 +94,7 @@ async def prefetching(store: SQLiteStore) -> AsyncIterator[tuple[Prefetch, ItemR
 # -- lapses
 
 
-async def test_a_prefetched_item_that_is_lost_is_not_given_out(store: SQLiteStore) -> None:
+async def test_a_lost_prefetched_item_is_not_given_out(store: SQLiteStore) -> None:
     async with prefetching(store) as (prefetch, items, _):
         await submitted(store, 4)
         first = await prefetch.next()
@@ -99,18 +102,18 @@ async def test_a_prefetched_item_that_is_lost_is_not_given_out(store: SQLiteStor
         items.lose([Renew(*second.key, 30.0)])
         assert await prefetch.next() is third
         prefetch.put_back([first, second])
-        assert await prefetch.next() is first, "a lost one does not come back"
+        assert await prefetch.next() is first, "a lost item does not come back"
 
 
-async def test_a_sent_item_that_is_lost_costs_no_worker(given: Given) -> None:
+async def test_a_lost_sent_item_costs_no_worker(given: Given) -> None:
     assignment, (_, sent) = await given("stop", "return")
     lapse(sent)
     message = await next_message(assignment, protocol.Returned)
-    assert assignment.take_back(message.id) == [], "it is not given to another worker"
+    assert assignment.take_back(message.id) == [], "the item is not given to another worker"
     assert (sent.state, assignment.process.alive) == ("lost", True)
 
 
-async def test_a_running_item_that_is_lost_ends_with_its_worker(given: Given) -> None:
+async def test_a_lost_running_item_ends_with_its_worker(given: Given) -> None:
     assignment, (running, sent) = await given("stop", "return")
     lapse(running)
     with pytest.raises(WorkerDiedError):
@@ -119,13 +122,13 @@ async def test_a_running_item_that_is_lost_ends_with_its_worker(given: Given) ->
     assert (running.state, sent.state) == ("lost", "claimed")
 
 
-async def test_a_lost_item_that_its_worker_comes_to_ends_with_it_after_the_grace(given: Given) -> None:
-    """The recall came too late; the worker is held here, so that it answers to none."""
+async def test_a_lost_item_that_its_worker_reaches_ends_with_it_after_the_grace(given: Given) -> None:
+    """The recall came too late; the worker is suspended, so that it answers no recall."""
     assignment, (_, sent) = await given("stop", "stop")
     os.kill(assignment.process.pid, signal.SIGSTOP)
     lapse(sent)
-    assignment.finish_current()  # as if its end had been read
-    assert (assignment.current, sent.state) == (sent, "lost"), "it is not started"
+    assignment.finish_current()  # as if the end of the current item had been read
+    assert (assignment.current, sent.state) == (sent, "lost"), "the item is not started"
     with pytest.raises(WorkerDiedError):
         await next_message(assignment, protocol.Done)
 
@@ -133,7 +136,7 @@ async def test_a_lost_item_that_its_worker_comes_to_ends_with_it_after_the_grace
 # -- stops
 
 
-async def test_prefetched_items_of_a_job_that_is_stopped_go_back_to_the_store(store: SQLiteStore) -> None:
+async def test_prefetched_items_of_a_stopped_job_go_back_to_the_store(store: SQLiteStore) -> None:
     async with prefetching(store) as (prefetch, items, writes):
         job_id = await submitted(store, 4)
         first = await prefetch.next()
@@ -141,7 +144,7 @@ async def test_prefetched_items_of_a_job_that_is_stopped_go_back_to_the_store(st
         job = (await store.snapshot(job_id)).job
         prefetch.on_commit(job_id, job)
         assert items.held() == [first]
-        assert len(items.renewals()) == 4, "until it is written"
+        assert len(items.renewals()) == 4, "renewed until the release is written"
         prefetch.put_back([first])
         assert items.held() == []
         await writes.flush()
@@ -149,8 +152,8 @@ async def test_prefetched_items_of_a_job_that_is_stopped_go_back_to_the_store(st
         assert (job.state, job.cancelled) == ("cancelled", 4)
 
 
-async def test_items_that_are_claimed_while_their_job_is_stopped_go_back_to_the_store(store: SQLiteStore) -> None:
-    """The stop is heard of before the claim that was committed first."""
+async def test_items_claimed_while_their_job_is_stopped_go_back_to_the_store(store: SQLiteStore) -> None:
+    """The stop is noticed before the claim, although the claim was committed first."""
     async with prefetching(store) as (prefetch, items, writes):
         job_id = await submitted(store, 4)
         job = (await store.snapshot(job_id)).job
@@ -172,7 +175,7 @@ async def test_items_that_are_claimed_while_their_job_is_stopped_go_back_to_the_
         waiting.cancel()
 
 
-async def test_a_sent_item_that_is_stopped_comes_back_unbegun(given: Given) -> None:
+async def test_a_stopped_sent_item_comes_back_unstarted(given: Given) -> None:
     assignment, (running, sent) = await given("stop", "return")
     sent.stop()
     message = await next_message(assignment, protocol.Returned)
@@ -180,7 +183,7 @@ async def test_a_sent_item_that_is_stopped_comes_back_unbegun(given: Given) -> N
     assert (sent.state, sent.stopped, running.state) == ("claimed", True, "running")
 
 
-async def test_a_running_item_that_is_stopped_is_cancelled(given: Given) -> None:
+async def test_a_stopped_running_item_is_cancelled(given: Given) -> None:
     assignment, (running,) = await given("stop")
     running.stop()
     done = await next_message(assignment, protocol.Done)
@@ -198,12 +201,12 @@ async def test_a_running_item_that_does_not_stop_is_stopped_by_force(given: Give
     assert outcome.of_death(running, str(death.value)).message == "Stopped by force."
 
 
-async def test_a_stopped_item_that_its_worker_comes_to_late_is_stopped_by_force(given: Given) -> None:
+async def test_a_stopped_item_that_its_worker_reaches_late_is_stopped_by_force(given: Given) -> None:
     assignment, (_, sent) = await given("stop", "stop", grace_s=0.05)
     os.kill(assignment.process.pid, signal.SIGSTOP)
     sent.stop()
     await asyncio.sleep(0.15)  # three times the grace
-    assert assignment.process.alive, "it is not at this item yet"
+    assert assignment.process.alive, "the worker has not reached the item"
     assignment.finish_current()
     with pytest.raises(WorkerDiedError):
         await next_message(assignment, protocol.Done)
@@ -235,20 +238,20 @@ async def test_a_time_limit_counts_for_each_item(given: Given) -> None:
     await next_message(assignment, protocol.Done)
     assignment.finish_current()
     await asyncio.sleep(0.6)
-    assert third.exceeded_limit_s is None, "it ended in time"
+    assert third.exceeded_limit_s is None, "the item ended in time"
 
 
 # -- the end of the runner
 
 
 async def test_a_cancel_at_the_moment_of_a_timeout_is_not_lost(store: SQLiteStore) -> None:
-    """The loop stands still until both are due, so that they meet in one of its turns."""
+    """The event loop is blocked until both are due, so that both happen in one iteration."""
     items = ItemRegistry(30.0)
     writes = WriteBuffer(store, items, 0.2)
     prefetch = Prefetch(store, items, writes, workers=2, worker="us")
     writing, claiming = asyncio.create_task(writes.run()), asyncio.create_task(prefetch.run())
     waiting = asyncio.create_task(prefetch.next())
-    await asyncio.sleep(0.1)  # it has found nothing to claim
+    await asyncio.sleep(0.1)  # prefetch has found nothing to claim
     await writes.wait_written()
     loop = asyncio.get_running_loop()
     loop.call_later(REST_S, writing.cancel)
@@ -258,15 +261,15 @@ async def test_a_cancel_at_the_moment_of_a_timeout_is_not_lost(store: SQLiteStor
     waiting.cancel()
 
 
-@pytest.mark.parametrize("turns", range(5))
-async def test_a_cancel_at_the_moment_of_a_wake_is_not_lost(store: SQLiteStore, turns: int) -> None:
-    """The wake takes a few turns of the loop; the cancel falls into each of them."""
+@pytest.mark.parametrize("iterations", range(5))
+async def test_a_cancel_at_the_moment_of_a_wake_is_not_lost(store: SQLiteStore, iterations: int) -> None:
+    """The wake takes a few iterations of the event loop; the cancel falls into each of them in turn."""
     writes = WriteBuffer(store, ItemRegistry(30.0), 0.2)
     writing = asyncio.create_task(writes.run())
     await writes.wait_written()
-    await asyncio.sleep(0)  # it rests
+    await asyncio.sleep(0)  # the buffer waits again
     waking = asyncio.create_task(writes.wait_written())
-    for _ in range(turns):
+    for _ in range(iterations):
         await asyncio.sleep(0)
     writing.cancel()
     await soon(writing.cancelled)

@@ -1,4 +1,4 @@
-"""Leases: limits, lapses, and runners that only believe that they hold an item."""
+"""Leases: time limits, lapses, and runners that wrongly believe that they hold an item."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def until_running(store: SQLiteStore, job_id: str, attempt: int = 1) -> It
     return item
 
 
-async def test_an_item_that_takes_too_long_is_stopped_by_force(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_an_item_beyond_its_time_limit_is_stopped_by_force(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path, cancel_grace_s=0.1):
         job_id = await submitted(store, 1, kind="hang", item_limit_s=0.3)
         job = await until_done(store, job_id)
@@ -85,17 +85,17 @@ async def test_an_item_that_takes_too_long_is_stopped_by_force(store: SQLiteStor
         assert item.error is not None
         assert (item.error.code, item.error.transient) == ("time_limit_exceeded", False)
         again = await submitted(store, 1, kind="write")
-        assert (await until_done(store, again)).state == "completed", "another worker took its place"
+        assert (await until_done(store, again)).state == "completed", "the worker was replaced"
 
 
-async def test_a_passing_failure_is_tried_again_after_a_pause(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_a_transient_failure_is_retried_after_a_pause(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path):
         job_id = await submitted(store, 1, kind="flaky")
         assert (await until_done(store, job_id)).state == "completed"
         assert (await item_of(store, job_id)).result == {"attempt": 3}
 
 
-async def test_a_runner_that_was_given_up_on_drops_its_work(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_a_runner_drops_an_item_whose_lease_has_lapsed(store: SQLiteStore, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.mkdir()
     async with running(store, tmp_path) as runner:
@@ -104,7 +104,7 @@ async def test_a_runner_that_was_given_up_on_drops_its_work(store: SQLiteStore, 
         await store.apply([Lapse(job_id, 0, first.lease, "an operator says so", forced=True)])
         second = await until_running(store, job_id, attempt=2)
         assert second.lease == first.lease + 1
-        (gate / "1").touch()  # the first one would go on now, if it were still there
+        (gate / "1").touch()  # the first attempt would continue now if it were still running
         (gate / "2").touch()
         assert (await until_done(store, job_id)).state == "completed"
         item = await item_of(store, job_id)
@@ -114,12 +114,12 @@ async def test_a_runner_that_was_given_up_on_drops_its_work(store: SQLiteStore, 
 
 
 async def test_leases_are_renewed_while_the_loop_is_blocked(store: SQLiteStore, tmp_path: Path) -> None:
-    """As it is where unstuck is mounted in an app that computes in its event loop."""
+    """An app that unstuck is mounted in may block the event loop with its own work."""
     async with running(store, tmp_path, lease_s=0.9, limits=HealthLimits(unresponsive_s=600.0)):
         job_id = await submitted(store, 1, kind="hang")
         before = (await until_running(store, job_id)).lease_until
         assert before is not None
-        time.sleep(2.0)  # this is the point
+        time.sleep(2.0)  # blocks the event loop on purpose
         item = await item_of(store, job_id)
         assert (item.attempt, item.lease) == (1, 1)
         assert item.lease_until is not None
@@ -137,7 +137,7 @@ async def test_two_runners_share_one_large_job(store: SQLiteStore, tmp_path: Pat
         assert {(item.attempt, item.lease) for item in items} == {(1, 1)}
 
 
-async def test_the_runner_says_when_it_keeps_no_leases(
+async def test_a_runner_that_cannot_renew_leases_is_not_alive(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(store, tmp_path) as runner:
@@ -148,7 +148,7 @@ async def test_the_runner_says_when_it_keeps_no_leases(
         await soon(lambda: runner.alive)
 
 
-async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_path: Path) -> None:
+async def test_a_server_that_was_suspended_between_renewals_loses_nothing(tmp_path: Path) -> None:
     clock = Clock(time.time())
     store = SQLiteStore(tmp_path / "unstuck.db", clock=clock)
     await store.open()
@@ -156,7 +156,7 @@ async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_
         job_id = await submitted(store, 1, kind="hang")
         before = await until_running(store, job_id)
         for _ in range(2):
-            # Whichever sweep comes next, it knows what is ours.
+            # Any sweep that follows knows which items this runner holds.
             clock.now += 40
             while (item := await item_of(store, job_id)).lease_until == before.lease_until:
                 await asyncio.sleep(0.01)
@@ -166,8 +166,8 @@ async def test_a_server_that_stood_still_between_two_renewals_loses_nothing(tmp_
     await store.close()
 
 
-async def test_an_end_that_cannot_be_written_for_long_is_kept(tmp_path: Path) -> None:
-    """The disk is full for longer than a lease lasts: the work is not done over, nor said to be lost."""
+async def test_an_end_that_cannot_be_written_is_kept(tmp_path: Path) -> None:
+    """A store that is unwritable for longer than a lease causes neither a second attempt nor a lost item."""
     clock = Clock(time.time())
     store = SQLiteStore(tmp_path / "unstuck.db", clock=clock)
     await store.open()

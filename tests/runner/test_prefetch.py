@@ -1,4 +1,4 @@
-"""Short items are claimed by the handful and sent ahead: quick, and yet no other job has to wait for it."""
+"""Short items are claimed in batches and sent ahead, without delaying other jobs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def gated(tmp_path: Path, at: int) -> dict[str, object]:
 
 
 async def until_gated(store: SQLiteStore, job_id: str, at: int) -> Item:
-    """The item that waits at the gate; all that can be done beside it is done."""
+    """Wait until the item `at` waits at the gate, and return it."""
     while (item := await store.item(job_id, at)) is None or item.message is None:
         await asyncio.sleep(0.01)
     return item
@@ -108,7 +108,7 @@ async def test_results_that_fill_a_pipe_get_through(store: SQLiteStore, tmp_path
         assert runner.deaths == 0
 
 
-async def test_few_fail_beyond_what_may_though_all_went_well_before(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_few_items_fail_beyond_max_errors_after_a_good_start(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path):
         job_id = await submitted(store, 2_000, kind="quick", options={"bad_from": 500}, max_errors=3)
         job = await until_done(store, job_id)
@@ -117,9 +117,7 @@ async def test_few_fail_beyond_what_may_though_all_went_well_before(store: SQLit
         assert 3 < job.failed < 20
 
 
-async def test_what_lies_behind_an_item_that_proves_long_is_done_by_others(
-    store: SQLiteStore, tmp_path: Path
-) -> None:
+async def test_items_sent_behind_a_long_one_are_done_by_other_workers(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path):
         job_id = await submitted(store, 600, kind="quick", options=gated(tmp_path, 300))
         while await processed(store, job_id) < 599:
@@ -146,7 +144,7 @@ async def test_a_cancel_ends_what_was_sent_ahead(
         assert (await until_done(store, other)).state == "completed"
 
 
-async def test_a_worker_that_dies_costs_only_the_item_that_it_was_at(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_a_dying_worker_costs_its_current_item_an_attempt(store: SQLiteStore, tmp_path: Path) -> None:
     async with running(store, tmp_path, workers=1) as runner:
         job_id = await submitted(store, 400, kind="quick", options=gated(tmp_path, 200))
         item = await until_gated(store, job_id, 200)
@@ -158,7 +156,7 @@ async def test_a_worker_that_dies_costs_only_the_item_that_it_was_at(store: SQLi
         assert runner.deaths == 1
 
 
-async def test_a_small_job_goes_before_what_is_in_reserve_of_a_large_one(
+async def test_a_small_job_overtakes_the_prefetched_items_of_a_large_one(
     store: SQLiteStore, tmp_path: Path
 ) -> None:
     async with running(store, tmp_path):
@@ -168,14 +166,14 @@ async def test_a_small_job_goes_before_what_is_in_reserve_of_a_large_one(
         small = await submitted(store, 3, kind="quick")
         before = await processed(store, large)
         assert (await until_done(store, small)).state == "completed"
-        # What was sent ahead and what is written together: far from all that there is. It takes 0.06 s, in which
-        # a thousand are done.
+        # Only items that were sent ahead, or are written in the same batch, come first. It takes 0.06 s, in which
+        # a thousand items are done.
         assert await processed(store, large) - before < 2_500
         await store.apply([Cancel(large)])
         await until_done(store, large)
 
 
-async def test_only_short_items_are_claimed_by_the_handful(store: SQLiteStore) -> None:
+async def test_only_short_items_are_claimed_in_batches(store: SQLiteStore) -> None:
     held = ItemRegistry(30.0)
     prefetch = Prefetch(store, held, WriteBuffer(store, held, 0.2), workers=2, worker="us")
     claiming = asyncio.create_task(prefetch.run())
@@ -184,24 +182,24 @@ async def test_only_short_items_are_claimed_by_the_handful(store: SQLiteStore) -
         await prefetch.next()
         job = (await store.snapshot(job_id)).job
         prefetch.on_commit(job_id, job)
-        assert len(held) == 4, "nobody knows yet"
+        assert len(held) == 4, "the duration is not known"
         assert prefetch.take_ahead(job_id, 0) == []
         prefetch.record_duration(job_id, 1.0)
         for _ in range(4):
             await prefetch.next()
-        assert len(held) == 8, "they take long"
+        assert len(held) == 8, "the items take long"
         prefetch.record_duration(job_id, 0.0005, 60)
         for _ in range(4):
             await prefetch.next()
         assert len(held) == 8 + 2 * 128
         ahead = prefetch.take_ahead(job_id, 0)
         assert 50 < len(ahead) <= 60
-        assert prefetch.take_ahead(job_id, 31) == [], "it has enough"
+        assert prefetch.take_ahead(job_id, 31) == [], "the worker has enough"
         prefetch.put_back(ahead)
         assert await prefetch.next() is ahead[0]
         assert prefetch.take_ahead("another", 0) == []
         prefetch.on_commit(job_id, replace(job, max_errors=5))
-        assert len(prefetch.take_ahead(job_id, 0)) == 5, "as many as may fail"
+        assert len(prefetch.take_ahead(job_id, 0)) == 5, "as many as are allowed to fail"
         prefetch.on_commit(job_id, replace(job, max_errors=0))
         assert prefetch.take_ahead(job_id, 0) == []
         renewals = held.renewals()

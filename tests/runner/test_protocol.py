@@ -1,4 +1,4 @@
-"""What runner and worker say to each other survives whatever user code does around it."""
+"""Messages between runner and worker survive whatever user code does to the process."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def test_closed_streams_do_not_silence_the_log(worker: Talk) -> None:
     await worker.lives()
 
 
-async def test_items_are_worked_on_in_their_order(worker: Talk) -> None:
-    await worker.say(
+async def test_items_are_run_in_order(worker: Talk) -> None:
+    await worker.send(
         *[
             protocol.Run(
                 id=id, kind="behave", name="return", output=str(worker.output(id)), options={"number": id}
@@ -51,44 +51,44 @@ async def test_each_item_starts_in_the_same_folder(worker: Talk, tmp_path: Path)
 async def test_a_report_is_cut_and_cleaned(worker: Talk) -> None:
     await worker.run("report")
     progress = await worker.progress()
-    await worker.say(protocol.Stop(id=1))
+    await worker.send(protocol.Stop(id=1))
     assert progress.fraction == 0.25
     assert progress.message is not None
     assert progress.message.startswith("ab?xxx")
-    assert len(progress.message) == protocol.MESSAGE_LIMIT - 1  # a character that nobody can store is gone
+    assert len(progress.message) == protocol.MESSAGE_LIMIT - 1  # the lone surrogate is removed
 
 
-async def test_of_a_short_item_only_the_end_is_said(worker: Talk) -> None:
+async def test_a_short_item_sends_only_its_end(worker: Talk) -> None:
     for id in range(1, 21):
         await worker.outcome("passing", id=id)
-    assert len(worker.heard) < 20, "an item that was put aside for longer than a moment may have been heard of"
+    assert len(worker.reports) < 20, "only an item that the system paused may have reported"
 
 
-async def test_the_newest_of_many_reports_is_heard_in_the_silence_after_them(worker: Talk) -> None:
+async def test_the_newest_of_many_reports_arrives_in_the_silence_after_them(worker: Talk) -> None:
     await worker.run("burst", options={"number": 50_000})
     while True:
         progress = await worker.progress()
         if progress.message == "running":
             break
-    await worker.say(protocol.Stop(id=1))
+    await worker.send(protocol.Stop(id=1))
     await worker.done()
-    assert len(worker.heard) < 5
+    assert len(worker.reports) < 5
 
 
-async def test_reports_are_few_however_many_there_are(worker: Talk) -> None:
+async def test_few_of_many_reports_are_sent(worker: Talk) -> None:
     done = await worker.outcome("flood " + "x" * 400, options={"number": 500_000})
     assert done.result is not None
-    assert 1 <= len(worker.heard) <= done.result["seconds"] / REPORT_INTERVAL + 2
+    assert 1 <= len(worker.reports) <= done.result["seconds"] / REPORT_INTERVAL + 2
 
 
-async def test_a_thread_that_is_left_behind_is_silent_and_stopped(worker: Talk, tmp_path: Path) -> None:
+async def test_a_leftover_thread_is_silenced_and_stopped(worker: Talk, tmp_path: Path) -> None:
     note = tmp_path / "note"
     assert (await worker.outcome(f"thread {note}")).state == "succeeded"
     await soon(note.exists)
     await worker.lives()
 
 
-async def test_pools_and_loops_work_as_anywhere(worker: Talk) -> None:
+async def test_process_pools_and_event_loops_work(worker: Talk) -> None:
     assert (await worker.outcome("pool")).result == {"sum": 3}
     assert (await worker.outcome("asyncio", id=2)).result == {"asyncio": "ran"}
 
@@ -101,7 +101,7 @@ async def test_labels_of_any_text(worker: Talk, label: str) -> None:
 
 
 @given(st.text(st.characters(), max_size=600), st.integers(1, 500))
-def test_what_is_fitted_can_be_sent(text: str, limit: int) -> None:
+def test_fitted_text_can_be_sent(text: str, limit: int) -> None:
     fitted = protocol.fit_text(text, limit)
     assert len(fitted) <= limit
     assert "\0" not in fitted
@@ -110,7 +110,7 @@ def test_what_is_fitted_can_be_sent(text: str, limit: int) -> None:
     assert protocol.decode_for_runner(line) == [protocol.Progress(id=1, message=fitted)]
 
 
-def test_each_end_reads_only_what_is_meant_for_it() -> None:
+def test_each_end_accepts_only_messages_meant_for_it() -> None:
     run = protocol.Run(id=1, kind="a", name="b", output="/c", options={"x": None})
     done = protocol.Done(id=1, state="failed", error=protocol.ItemError(code="c", message="m"), result={"a": [1]})
     assert protocol.decode_for_worker(protocol.encode(run, run)) == [run, run]

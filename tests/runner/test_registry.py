@@ -1,4 +1,4 @@
-"""The runner's leases: what is renewed from the claim until the end is written, and what a refused lease does."""
+"""The registry of claimed items: leases are renewed until the end is written; a refused lease loses its item."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_lease_is_renewed_until_the_end_of_its_item_is_written() -> None:
     assert registry.renewals() == []
 
 
-def test_a_refused_lease_is_lost_once_and_only_with_its_own_number() -> None:
+def test_a_refused_lease_loses_its_item_once_and_only_its_own() -> None:
     registry, item = ItemRegistry(30.0), claimed()
     registry.add([item])
     registry.lose([Renew("job", 0, 2, 30.0), Renew("other", 0, 1, 30.0)])
@@ -44,7 +44,7 @@ def test_a_refused_lease_is_lost_once_and_only_with_its_own_number() -> None:
         assert (item.state, len(registry), registry.renewals()) == ("lost", 0, [])
 
 
-def test_a_lease_that_is_refused_after_the_end_changes_nothing() -> None:
+def test_a_lease_refused_after_the_end_changes_nothing() -> None:
     """The end was written between the list of renewals and the sweep."""
     registry, item = ItemRegistry(30.0), claimed()
     registry.add([item])
@@ -70,7 +70,7 @@ def hasty_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_no_moment_shows_an_ended_item_as_not_ours() -> None:
+def test_an_ended_item_is_renewed_until_its_end_is_written() -> None:
     registry, missing, over = ItemRegistry(30.0), 0, threading.Event()
     registry.add([claimed(0)])
 

@@ -1,4 +1,4 @@
-"""The runner's own code breaks once while items are in hand: its loops start again, and no item is lost."""
+"""The runner's own code breaks once while it holds items: its loops restart, and no item is lost."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def working(store: SQLiteStore, tmp_path: Path, **more: Any) -> AsyncItera
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:
-    """Make the method raise at this call."""
+    """Make the method raise at its `call`-th call."""
     whole = getattr(owner, name)
     calls = 0
 
@@ -76,7 +76,7 @@ def break_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int)
         *((name, call) for name in ("_report_start", "_on_messages") for call in (1, 2)),  # for many at once
     ],
 )
-async def test_a_worker_whose_task_breaks_gives_its_items_back(
+async def test_a_broken_worker_task_gives_its_items_back(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int
 ) -> None:
     break_at(monkeypatch, Runner, name, call)
@@ -91,7 +91,7 @@ async def test_a_worker_whose_task_breaks_gives_its_items_back(
     assert again <= {1, 2}
 
 
-async def test_an_item_on_which_the_runner_always_breaks_does_not_go_on_for_ever(
+async def test_an_item_that_always_breaks_the_runner_fails_in_the_end(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Runner, held: Any) -> Any:
@@ -118,7 +118,7 @@ async def test_an_item_on_which_the_runner_always_breaks_does_not_go_on_for_ever
         *(("prefetch", "claim", call) for call in (1, 2, 3)),
     ],
 )
-async def test_a_write_or_a_claim_that_breaks_is_made_again(
+async def test_a_broken_write_or_claim_is_repeated(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str, name: str, call: int
 ) -> None:
     break_at(monkeypatch, SQLiteStore, name, call)

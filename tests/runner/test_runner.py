@@ -1,4 +1,4 @@
-"""Workers that crash, exit, eat memory, or never stop; and the server that goes on as if nothing were."""
+"""Workers that crash, exit, run out of memory or never stop, and a server that carries on unaffected."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def server(start_server: StartServer, tmp_path: Path) -> Server:
 
 
 class Heartbeats(threading.Thread):
-    """Listens on the stream of all jobs, and keeps how long it had to wait for each heartbeat."""
+    """Reads the stream of all jobs, and records how long each heartbeat took to come."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
@@ -94,7 +94,7 @@ def by_name(server: Server, job_id: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.alone
-def test_whatever_user_code_does_the_others_never_notice(server: Server) -> None:
+def test_misbehaving_code_does_not_affect_other_items(server: Server) -> None:
     beats = Heartbeats(server)
     bad = ["segfault", "exit", "eat", "raise", "exitcode"]
     names = [*bad, "skip", "flaky", *(f"good {n}" for n in range(20))]
@@ -125,17 +125,17 @@ def test_whatever_user_code_does_the_others_never_notice(server: Server) -> None
     assert (items["flaky"]["state"], items["flaky"]["result"]["attempt"]) == ("succeeded", 3)
     assert health == [200] * 5
     beats.stopped = True
-    # A heartbeat a second: none was late by more than another one.
+    # With one heartbeat a second, none may be late by more than a second.
     assert max(beats.gaps) < 2.0
 
 
-def test_workers_live_long(server: Server) -> None:
+def test_workers_are_reused(server: Server) -> None:
     job = server.until_done(server.submit("behave", items=[f"good {n}" for n in range(12)])["id"])
     assert job["state"] == "completed"
     assert len({item["result"]["pid"] for item in server.items(job["id"])}) <= 2
 
 
-def test_cancel_takes_along_what_user_code_started(server: Server) -> None:
+def test_cancel_kills_processes_that_user_code_started(server: Server) -> None:
     job = server.submit("behave", items=["child"])
     item = eventually(lambda: [i for i in server.items(job["id"]) if i["message"]])[0]
     pid = int(item["message"])
@@ -172,7 +172,7 @@ def both_workers(server: Server) -> list[int]:
 
 
 def test_a_worker_killed_from_outside_is_replaced(server: Server) -> None:
-    # Long items: that one has started may wait 0.2 s to be written, and is not written if it ends before.
+    # Long items, because a start is written within 0.2 s, and not at all if the item ends before.
     job = server.submit("behave", items=[f"good {n}" for n in range(6)], options={"seconds": 1.0})
     server.until(job["id"], lambda job: bool(job["progress"]["current"]))
     for pid in workers_of(server):
@@ -191,7 +191,7 @@ def test_workers_that_die_idle_cost_no_attempt(server: Server) -> None:
     assert server.until_done(job["id"])["state"] == "completed"
 
 
-def test_no_worker_outlives_a_server_that_is_killed(server: Server) -> None:
+def test_no_worker_outlives_a_killed_server(server: Server) -> None:
     job = server.submit("behave", items=["child", "good"], options={"seconds": 60})
     server.until(job["id"], lambda job: len(job["progress"]["current"]) == 2)
     pids = workers_of(server)

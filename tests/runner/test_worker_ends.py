@@ -1,4 +1,4 @@
-"""Every way in which the code of a kind can end, and what the runner hears of it."""
+"""Every way in which a kind's code can end, and what the worker reports to the runner."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_path_is_the_result_file(worker: Talk) -> None:
         "OUT/../1/folder",
     ],
 )
-async def test_a_path_that_is_no_result_file(worker: Talk, path: str) -> None:
+async def test_paths_that_are_not_result_files(worker: Talk, path: str) -> None:
     done = await worker.outcome(f"path {path}")
     assert done.file is None
     assert done.error is not None
@@ -51,13 +51,13 @@ async def test_a_path_that_is_no_result_file(worker: Talk, path: str) -> None:
     assert not done.error.transient
 
 
-async def test_a_file_name_that_is_no_text(worker: Talk, tmp_path: Path) -> None:
-    done = await worker.outcome("path OUT/\\udcff")  # escaped by JSON, and so as the label has it
+async def test_a_file_name_that_is_not_text(worker: Talk, tmp_path: Path) -> None:
+    done = await worker.outcome("path OUT/\\udcff")  # JSON escapes it, so the label has the surrogate
     assert done.state == "failed"
 
 
 @pytest.mark.parametrize("odd", ["text", "list", "object", "surrogate", "keys", "loop"])
-async def test_a_result_that_is_no_json_object(worker: Talk, odd: str) -> None:
+async def test_results_that_are_not_json_objects(worker: Talk, odd: str) -> None:
     done = await worker.outcome(f"odd {odd}")
     assert done.error is not None
     assert done.error.code == "bad_result"
@@ -112,7 +112,7 @@ async def test_failed_on_purpose(worker: Talk) -> None:
     ],
 )
 async def test_exceptions(worker: Talk, name: str, message: str) -> None:
-    """They fail the item, their traceback is in the log, and the worker lives on."""
+    """An exception fails the item and is logged with its traceback, and the worker lives on."""
     done = await worker.outcome(name)
     assert done.state == "failed"
     assert done.error is not None
@@ -131,7 +131,7 @@ async def test_a_long_message_is_cut(worker: Talk) -> None:
     assert re.search(r"x… \(behaviour\.py, line \d+\)$", done.error.message)
 
 
-async def test_what_the_server_should_have_refused(worker: Talk) -> None:
+async def test_runs_that_the_server_should_have_refused(worker: Talk) -> None:
     async def code(**fields: Any) -> str:
         done = await worker.outcome("return", **fields)
         assert done.error is not None
@@ -143,7 +143,7 @@ async def test_what_the_server_should_have_refused(worker: Talk) -> None:
     assert await code(options={"numbre": 1}) == "invalid_options"
 
 
-async def test_the_code_gets_what_it_should_know(worker: Talk) -> None:
+async def test_the_code_gets_file_attempt_and_label(worker: Talk) -> None:
     done = await worker.outcome("label", kind="needs-file", input="/some/where.csv", attempt=3)
     assert done.result == {"name": "where.csv", "attempt": 3, "label": "label"}
 
@@ -156,29 +156,29 @@ async def test_the_output_folder_is_made_private_and_emptied(worker: Talk) -> No
     assert again.result is not None
     assert again.result["left"] == []
     assert stat.S_IMODE(again.result["mode"]) == 0o700
-    assert worker.outputs.exists()  # the link that pointed there was removed, not followed
+    assert worker.outputs.exists()  # the link to it was removed, not followed
 
 
-async def test_an_output_folder_that_cannot_be_had_is_worth_another_attempt(worker: Talk) -> None:
+async def test_an_unusable_output_folder_is_a_transient_failure(worker: Talk) -> None:
     worker.outputs.write_text("in the way")
-    assert (await worker.outcome("return")).state == "succeeded", "it needs none"
+    assert (await worker.outcome("return")).state == "succeeded", "no output folder is needed"
     done = await worker.outcome("litter")
     assert done.error is not None
     assert (done.error.code, done.error.transient) == ("output_unusable", True)
 
 
-# -- ways that nothing can answer for
+# -- ends without an answer
 
 
 async def test_the_process_may_exit(worker: Talk) -> None:
     await worker.run("exit")
-    assert await worker.hear() is None
+    assert await worker.receive() is None
     assert await worker.exit_code() == 7
 
 
 async def test_a_crash_leaves_its_traceback_in_the_log(worker: Talk) -> None:
     await worker.run("segfault")
-    assert await worker.hear() is None
+    assert await worker.receive() is None
     assert await worker.exit_code() == -11
     assert "Segmentation fault" in worker.log
     assert "in do_segfault" in worker.log
@@ -186,30 +186,30 @@ async def test_a_crash_leaves_its_traceback_in_the_log(worker: Talk) -> None:
 
 async def test_out_of_memory_has_an_exit_code(start: Start) -> None:
     worker = await start("--app", str(Path(__file__).with_name("behaviour.py")), "--memory", "300")
-    await worker.hear()
+    await worker.receive()
     await worker.lives()
     await worker.run("eat")
-    assert await worker.hear() is None
+    assert await worker.receive() is None
     assert await worker.exit_code() == protocol.WORKER_OUT_OF_MEMORY
 
 
 async def test_a_command_that_is_out_of_memory_fails_alone(start: Start) -> None:
-    """The limit holds for each process of its own."""
+    """The memory limit applies to each process separately."""
     eat = "import sys; x = b'x' * 500_000_000"
     worker = await start("--memory", "300", "--command", f'eat=python3 -c "{eat}"')
-    await worker.hear()
+    await worker.receive()
     done = await worker.outcome("a", kind="eat")
     assert done.error is not None
     assert "MemoryError" in done.error.message
 
 
 async def test_a_fork_does_not_hide_the_end(worker: Talk) -> None:
-    """A forked child lives on after its worker died; the pipe is closed all the same."""
+    """The pipe is closed when the worker dies, even if a forked child lives on."""
     forked = await worker.outcome("fork")
     assert forked.result is not None
     try:
         await worker.run("exit")
-        assert await worker.hear() is None
+        assert await worker.receive() is None
         assert Path(f"/proc/{forked.result['pid']}").exists()
     finally:
         os.kill(forked.result["pid"], 9)
@@ -221,7 +221,7 @@ async def test_only_one_of_two_processes_answers(worker: Talk) -> None:
     await worker.lives()
 
 
-async def test_the_runner_speaks_nonsense(worker: Talk) -> None:
+async def test_a_malformed_message_ends_the_worker(worker: Talk) -> None:
     await worker.write(b'{"type":"dance"}\n')
     assert await worker.exit_code() == protocol.WORKER_MISUNDERSTOOD
     await soon(lambda: "Line from the runner is not a message: worker=" in worker.log)

@@ -1,4 +1,4 @@
-"""How a worker starts: what it says, and what it says when its kinds cannot be loaded."""
+"""The start of a worker: its hello, or its refusal when its kinds cannot be loaded."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ KIND = "import unstuck\n@unstuck.kind('mine')\ndef mine(file, report): ...\n"
 
 
 async def hello(start: Start, *arguments: str) -> protocol.Hello:
-    said = await (await start(*arguments)).hear()
+    said = await (await start(*arguments)).receive()
     assert isinstance(said, protocol.Hello), said
     return said
 
 
 async def refusal(start: Start, *arguments: str) -> str:
     worker = await start(*arguments)
-    said = await worker.hear()
+    said = await worker.receive()
     assert isinstance(said, protocol.LoadFailed), said
-    assert await worker.hear() is None
+    assert await worker.receive() is None
     assert await worker.exit_code() == protocol.WORKER_LOAD_FAILED
     assert "\n" not in said.message
     return said.message
@@ -36,7 +36,7 @@ def names(hello: protocol.Hello) -> list[str]:
 
 async def test_the_built_in_kinds(start: Start) -> None:
     worker = await start()
-    said = await worker.hear()
+    said = await worker.receive()
     assert isinstance(said, protocol.Hello)
     assert said.pid == worker.process.pid
     assert names(said) == ["checksum", "csv-profile", "thumbnail", "rehearsal"]
@@ -90,7 +90,7 @@ async def test_a_file_that_cannot_be_loaded(start: Start, tmp_path: Path, conten
 async def test_the_traceback_of_a_failed_import_is_in_the_log(start: Start, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("def inner():\n    raise ValueError('deep')\ninner()\n")
     worker = await start("--app", "app.py")
-    await worker.hear()
+    await worker.receive()
     await worker.exit_code()
     assert "line 2, in inner" in worker.log
 
@@ -109,16 +109,16 @@ async def test_the_traceback_of_a_failed_import_is_in_the_log(start: Start, tmp_
         (["--command", "a=true", "--command", "a=true"], "there is already a kind 'a'"),
     ],
 )
-async def test_what_cannot_be_had(start: Start, arguments: list[str], message: str) -> None:
+async def test_arguments_that_cannot_be_loaded(start: Start, arguments: list[str], message: str) -> None:
     assert message in await refusal(start, *arguments)
 
 
-async def test_a_file_is_not_named_like_a_module_that_others_need(start: Start, tmp_path: Path) -> None:
+async def test_a_file_named_like_a_standard_module_is_refused(start: Start, tmp_path: Path) -> None:
     (tmp_path / "statistics.py").write_text(KIND)
     assert "has the name of the Python module 'statistics'" in await refusal(start, "--app", "statistics.py")
 
 
-async def test_descriptions_beyond_a_line_are_refused(start: Start, tmp_path: Path) -> None:
+async def test_descriptions_that_are_too_long_to_send_are_refused(start: Start, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(KIND.replace("'mine'", "'mine', description='x' * 2_000_000"))
     assert "descriptions" in await refusal(start, "--app", "app.py")
 
@@ -127,9 +127,9 @@ async def test_a_module_that_prints_does_not_disturb(worker: Talk) -> None:
     assert "printed while the module was loaded" in worker.log
 
 
-async def test_it_starts_without_loading_what_only_some_kinds_need(start: Start) -> None:
+async def test_a_worker_loads_no_heavy_modules_at_the_start(start: Start) -> None:
     worker = await start(PYTHONVERBOSE="1")
-    await worker.hear()
+    await worker.receive()
     loaded = {line.split()[1].strip("'") for line in worker.log.splitlines() if line.startswith("import ")}
     assert "unstuck.kinds.thumbnail" in loaded
     heavy = {"polars", "PIL", "subprocess", "asyncio", "csv", "starlette", "sqlite3"}
@@ -138,7 +138,7 @@ async def test_it_starts_without_loading_what_only_some_kinds_need(start: Start)
 
 async def test_limits_and_signals(start: Start) -> None:
     worker = await start("--memory", "700")
-    await worker.hear()
+    await worker.receive()
     pid = worker.process.pid
     limit = 700 * 1024 * 1024
     assert resource.prlimit(pid, resource.RLIMIT_DATA) == (limit, limit)

@@ -1,4 +1,4 @@
-"""More viewers than the process may have open files: some get no stream, and all get the truth."""
+"""More viewers than the process may open files: some get no stream, but all see the job end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from unstuck.wire import Job
 
 
 class Cramped(Server):
-    """A server that may have 100 open files, whatever the machine allows."""
+    """A server that may open only 100 files, whatever the machine allows."""
 
     under = ("prlimit", "--nofile=100:100")
 
 
 @pytest.fixture
 def cramped(tmp_path: Path) -> Iterator[Server]:
-    one = Cramped(tmp_path / "data", "--workers", "1").start()
-    yield one
-    one.stop()
+    server = Cramped(tmp_path / "data", "--workers", "1").start()
+    yield server
+    server.stop()
 
 
 def opened(server: Server, path: str) -> socket.socket:
@@ -39,7 +39,7 @@ def opened(server: Server, path: str) -> socket.socket:
     return connection
 
 
-def test_a_viewer_without_a_stream_is_told_and_polls_are_answered(cramped: Server) -> None:
+def test_viewers_beyond_the_limit_are_refused_and_polls_are_answered(cramped: Server) -> None:
     job = cramped.submit("rehearsal", items=["a"], options={"seconds": 600})
     with contextlib.ExitStack() as crowd:
         answers = []
@@ -60,7 +60,7 @@ def test_a_viewer_without_a_stream_is_told_and_polls_are_answered(cramped: Serve
         assert viewer.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_a_viewer_without_a_stream_sees_the_end_all_the_same(start_server: StartServer) -> None:
+def test_a_client_without_a_stream_still_sees_the_end(start_server: StartServer) -> None:
     server = start_server("--workers", "1", max_streams="1")
     job = server.submit("rehearsal", items=["a", "b"], options={"seconds": 1.0})
     ends: list[Job] = []
@@ -77,7 +77,7 @@ def test_a_viewer_without_a_stream_sees_the_end_all_the_same(start_server: Start
     assert server.get("/api/health")["streams"]["refused"] >= 3
 
 
-def test_the_limit_is_raised_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_the_limit_on_open_files_is_raised_to_the_hard_limit(tmp_path: Path) -> None:
     class Timid(Server):
         under = ("prlimit", "--nofile=256:4096")
 
@@ -90,11 +90,11 @@ def test_the_limit_is_raised_as_far_as_it_goes(tmp_path: Path) -> None:
         one.stop()
 
 
-def test_there_is_always_room_for_some() -> None:
+def test_there_is_always_room_for_a_stream() -> None:
     assert 1 <= room_for_streams() < ENOUGH
 
 
-def test_a_limit_of_ones_own(start_server: StartServer) -> None:
+def test_max_streams_limits_the_streams(start_server: StartServer) -> None:
     server = start_server("--workers", "1", max_streams="2")
     job = server.submit("rehearsal", items=["a"], options={"seconds": 600})
     path = f"/api/jobs/{job['id']}/events"

@@ -1,4 +1,4 @@
-"""Each background loop of a running server breaks once: that is seen from outside, and the server recovers."""
+"""Each background loop of a running server breaks once: health and metrics show it, and the server recovers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from unstuck.streaming.heartbeat import Heartbeat
 from unstuck.supervision.supervisor import Supervisor
 from unstuck.webhooks.dispatcher import Dispatcher
 
-#: Of each loop: a method that its body calls when a job is submitted and watched, or a moment later.
+#: For each loop, a method that it calls when a job is submitted and watched, or shortly after.
 BREAKS: dict[str, tuple[type, str]] = {
     "first heartbeat": (Heartbeat, "_first_heartbeat"),
     "heartbeat": (Heartbeat, "tick"),
@@ -45,11 +45,11 @@ BREAKS: dict[str, tuple[type, str]] = {
 
 
 class Unexpected(Exception):
-    """Nothing in the server raises it."""
+    """An error that the server itself never raises."""
 
 
 class BreakOnce:
-    """Makes a method raise once, at its first call after `now()`, and counts its calls since then."""
+    """Makes a method raise at its first call after `now()`, and counts the calls since then."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
         self.calls = -math.inf
@@ -68,7 +68,7 @@ class BreakOnce:
 
 
 class Running:
-    """A server in this process, and a client of it."""
+    """A server in this process, with a client."""
 
     def __init__(self, supervisor: Supervisor, http: httpx.AsyncClient, receiver: Receiver) -> None:
         self.supervisor = supervisor
@@ -87,7 +87,7 @@ class Running:
         return next(float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} "))
 
     async def complete_a_job(self) -> None:
-        """Submit a job as a client does, which tries again, and see it complete and its webhook delivered."""
+        """Submit a job, again if refused, as a client does; wait until it completes and its webhook arrives."""
         order = {"kind": "rehearsal", "total": 3, "options": {"seconds": 0}, "webhook_url": self._receiver.url()}
         while (answer := await self._http.post("/api/jobs", json=order)).status_code == 503:
             await asyncio.sleep(0.02)
@@ -99,12 +99,15 @@ class Running:
         await soon(lambda: f"msg_{job['id']}" in {one.headers["webhook-id"] for one in self._receiver.received})
 
     async def watch_until(self, check: Callable[[], bool]) -> None:
-        """Open one stream after the other: a viewer that a tick reaches first is not greeted."""
-        while not check():
-            await self.hear_heartbeats(1)
+        """Open streams, one after another, until `check()` holds.
 
-    async def hear_heartbeats(self, count: int) -> None:
-        """Hear so many heartbeats on a new stream."""
+        One may not be enough: a viewer that a tick reaches first gets no first heartbeat.
+        """
+        while not check():
+            await self.receive_heartbeats(1)
+
+    async def receive_heartbeats(self, count: int) -> None:
+        """Receive `count` heartbeats on a new stream."""
         async with self._http.stream("GET", "/api/events/stream") as answer:
             async for line in answer.aiter_lines():
                 count -= line == "event: heartbeat"
@@ -115,9 +118,9 @@ class Running:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    one = Receiver()
-    yield one
-    one.close()
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
 
 
 @asynccontextmanager
@@ -143,20 +146,20 @@ async def serving(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Running]:
                 server.should_exit = True
 
 
-async def test_all_loops_of_a_server_are_broken_below(tmp_path: Path, receiver: Receiver) -> None:
+async def test_every_loop_has_an_entry_in_breaks(tmp_path: Path, receiver: Receiver) -> None:
     async with serving(tmp_path, receiver) as server:
         assert set(server.supervisor.loops) == set(BREAKS)
 
 
 @pytest.mark.parametrize("name", sorted(BREAKS))
-async def test_a_loop_that_breaks_is_seen_and_recovers(
+async def test_a_broken_loop_is_reported_and_recovers(
     tmp_path: Path,
     receiver: Receiver,
     name: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    broken = BreakOnce(monkeypatch, *BREAKS[name])  # before anything holds the method
+    broken = BreakOnce(monkeypatch, *BREAKS[name])  # before any object binds the method
     async with asyncio.timeout(2 * PATIENCE_S), serving(tmp_path, receiver) as server:
         assert await server.ready() == (200, [])
         broken.now()
@@ -181,7 +184,7 @@ async def test_a_loop_that_breaks_is_seen_and_recovers(
         for one in BREAKS:
             assert await server.metric(f'unstuck_loop_restarts_total{{loop="{one}"}}') == (one == name)
         await server.complete_a_job()
-        await server.hear_heartbeats(3)
+        await server.receive_heartbeats(3)
         await soon(lambda: broken.calls > 1)
     (record,) = [one for one in caplog.records if one.name == "unstuck.supervision"]
     assert record.levelno == logging.ERROR

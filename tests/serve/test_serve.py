@@ -1,4 +1,4 @@
-"""The command `unstuck serve`: starts that cannot be, the end by signal, and going on after it."""
+"""The command `unstuck serve`: refused starts, the end by a signal, and restarts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_second_server_on_the_same_folder(start_server: StartServer) -> None:
     assert first.get("/api/health/ready")["status"] == "ok"
 
 
-def test_folders_that_cannot_be(tmp_path: Path) -> None:
+def test_unusable_folders(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("x")
     assert "data folder" in refused_to_start("serve", "--port", "0", "--data", str(blocked / "below"))
@@ -50,7 +50,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
         assert "Read-only" in refused_to_start("serve", "--port", "0", "--data", str(locked))
 
 
-def test_databases_that_cannot_be(tmp_path: Path) -> None:
+def test_unusable_databases(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     (folder / "files").mkdir(parents=True)
     database = folder / "unstuck.db"
@@ -71,7 +71,7 @@ def test_databases_that_cannot_be(tmp_path: Path) -> None:
     assert "not a database of unstuck" in refused_to_start("serve", "--port", "0", "--data", str(folder))
 
 
-def test_settings_that_cannot_be(tmp_path: Path) -> None:
+def test_invalid_settings(tmp_path: Path) -> None:
     data = ("--data", str(tmp_path / "data"))
     assert "whole number" in refused_to_start("serve", *data, UNSTUCK_MAX_FILES="many")
     assert "no setting" in refused_to_start("serve", *data, UNSTUCK_MAX_FLIES="1")
@@ -116,9 +116,9 @@ class Watcher(threading.Thread):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_time_and_the_next_start_goes_on(start_server: StartServer, sig: int) -> None:
+def test_a_signal_ends_the_server_and_the_next_start_continues(start_server: StartServer, sig: int) -> None:
     server = start_server("--workers", "2")
-    # Ten seconds of work: it must not end while so many watchers come, however busy the machine is.
+    # Ten seconds of work, so that it does not end before all watchers are there, even on a busy machine.
     job = server.submit("rehearsal", total=40, options={"seconds": 0.5})
     watchers = [Watcher(server, job["id"]) for _ in range(20)]
     lazy = [open_and_never_read(server, job["id"]) for _ in range(5)]
@@ -127,7 +127,7 @@ def test_a_signal_ends_it_in_time_and_the_next_start_goes_on(start_server: Start
     code = server.stop(sig)
     took = time.monotonic() - asked
     assert code == 0, server.log.read_text()
-    assert took < 10, "it waited for readers that never read"
+    assert took < 10, "the server waited for readers that never read"
     for watcher in watchers:
         watcher.join(PATIENCE_S)
         assert watcher.events[-1][0] == "leaving"
@@ -140,10 +140,10 @@ def test_a_signal_ends_it_in_time_and_the_next_start_goes_on(start_server: Start
     assert found["progress"]["succeeded"] >= 2
     done = again.until_done(job["id"])
     assert (done["state"], done["progress"]["succeeded"]) == ("completed", 40)
-    assert max(item["attempt"] for item in again.items(job["id"])) == 1, "being stopped costs no attempt"
+    assert max(item["attempt"] for item in again.items(job["id"])) == 1, "a shutdown costs no attempt"
 
 
-def test_a_killed_server_goes_on_too(start_server: StartServer) -> None:
+def test_the_start_after_a_kill_continues_too(start_server: StartServer) -> None:
     server = start_server("--workers", "2")
     job = server.submit("rehearsal", total=8, options={"seconds": 0.3})
     server.until(job["id"], lambda job: job["progress"]["processed"] >= 2)
@@ -157,19 +157,19 @@ def test_a_killed_server_goes_on_too(start_server: StartServer) -> None:
     assert (done["state"], done["progress"]["succeeded"]) == ("completed", 8)
 
 
-def test_the_start_sweeps_what_uploads_left_behind(start_server: StartServer) -> None:
+def test_the_start_removes_unfinished_uploads(start_server: StartServer) -> None:
     server = start_server("--workers", "1")
     job = server.submit("checksum", {"a": b"x"})
     server.until_done(job["id"])
     server.stop()
-    litter = server.data / "files" / "00000000-0000-0000-0000-000000000000" / "in"
-    litter.mkdir(parents=True)
-    (litter / "00000").write_text("half")
+    unfinished = server.data / "files" / "00000000-0000-0000-0000-000000000000" / "in"
+    unfinished.mkdir(parents=True)
+    (unfinished / "00000").write_text("half")
     again = start_server("--workers", "1")
     assert [path.name for path in (again.data / "files").iterdir()] == [job["id"]]
 
 
-def test_a_failing_store_is_told_everywhere_and_heals(start_server: StartServer) -> None:
+def test_a_failing_store_is_reported_everywhere_and_recovers(start_server: StartServer) -> None:
     server = start_server("--workers", "1")
     foreign = sqlite3.connect(server.data / "unstuck.db", isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""The direct path reaches into uvicorn: the start checks that it may; if not, streams take the plain path."""
+"""Direct writes rely on uvicorn's internals: a check at the start decides, and the plain path is the fallback."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from unstuck.serve import direct_writes_work
 from unstuck.settings import Settings, load
 
 
-def test_the_uvicorn_that_is_installed_is_built_as_the_direct_path_expects(
+def test_direct_writes_work_with_the_installed_uvicorn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert direct_writes_work(), "streaming/direct.py says what it rests on; this uvicorn changed some of it"
+    assert direct_writes_work(), "this uvicorn differs from what streaming/direct.py relies on"
     assert not caplog.records
 
 
 async def wrapped_send(cycle: Any, app: Any) -> None:
-    """A uvicorn whose `send` is no longer a method of its request."""
+    """Imitate a uvicorn whose `send` is no longer a method of its request."""
 
     async def send(message: Any) -> None:
         await cycle.send(message)
@@ -34,14 +34,14 @@ async def wrapped_send(cycle: Any, app: Any) -> None:
 
 
 async def unframed(cycle: Any, app: Any) -> None:
-    """A uvicorn that no longer sends a response without a length in chunks."""
+    """Imitate a uvicorn that no longer sends a response without a length in chunks."""
     cycle.chunked_encoding = False
     cycle.expected_content_length = 2
     await run_asgi(cycle, app)
 
 
 async def renamed_transport(cycle: Any, app: Any) -> None:
-    """A uvicorn whose request calls its transport by another name."""
+    """Imitate a uvicorn whose request has another name for its transport."""
 
     class Renamed:
         scope, receive = cycle.scope, cycle.receive
@@ -55,9 +55,7 @@ async def renamed_transport(cycle: Any, app: Any) -> None:
 run_asgi = RequestResponseCycle.run_asgi
 
 
-def test_a_uvicorn_that_cannot_be_asked_is_found_out_too(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_check_that_fails_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(serve, "ServerState", None)
     assert not direct_writes_work()
     (record,) = [one for one in caplog.records if one.name == "unstuck"]
@@ -65,7 +63,7 @@ def test_a_uvicorn_that_cannot_be_asked_is_found_out_too(
 
 
 @pytest.mark.parametrize("other", [wrapped_send, unframed, renamed_transport])
-def test_a_uvicorn_that_is_built_otherwise_is_found_out(
+def test_a_uvicorn_with_other_internals_is_detected(
     other: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(RequestResponseCycle, "run_asgi", other)
@@ -81,14 +79,14 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.mark.parametrize("works", [True, False])
-def test_streams_take_the_direct_path_only_where_it_works(
+def test_streams_are_direct_only_where_the_check_passes(
     works: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = []
     monkeypatch.setattr(serve, "direct_writes_work", lambda: works)
     monkeypatch.setattr(serve.Server, "run", lambda server, _: served.append(server.config.app))
     nothing = SimpleNamespace(collect=int, freeze=int, set_threshold=lambda *_: None)
-    monkeypatch.setattr(serve, "gc", nothing)  # this process is not the server's own
+    monkeypatch.setattr(serve, "gc", nothing)  # leave this process's collector alone
     app = create_app(settings)
     with serve.listen(settings) as listener:
         serve.run(app, settings, listener)

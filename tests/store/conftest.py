@@ -1,4 +1,4 @@
-"""A store whose clock is set while time passes steadily: as when an operator sets the clock of a machine."""
+"""A store whose wall clock tests can set, as an operator sets a machine's clock, while time passes steadily."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from unstuck.store.sqlite import SQLiteStore
 
 @pytest.fixture
 def steady() -> Clock:
-    """Time that passes, whatever `clock` is set to."""
+    """A monotonic clock, independent of `clock`."""
     return Clock(5.0)
 
 
 @pytest.fixture
 async def store_set(tmp_path: Path, clock: Clock, steady: Clock) -> AsyncIterator[SQLiteStore]:
-    """A store that sees a jump of `clock` for what it is: `steady` did not move with it."""
-    one = SQLiteStore(tmp_path / "unstuck.db", clock=clock, steady=steady)
-    await one.open()
-    yield one
-    await one.close()
+    """A store that recognizes a jump of `clock`, because `steady` does not move with it."""
+    store = SQLiteStore(tmp_path / "unstuck.db", clock=clock, steady=steady)
+    await store.open()
+    yield store
+    await store.close()

@@ -1,8 +1,8 @@
-"""The real store under any history that Hypothesis thinks of: several runners, time, crashes, in any order.
+"""The real store under any history that Hypothesis generates: runners, time and crashes, in any order.
 
-Nothing is predicted here. What is read after each step is compared with what was read, and acknowledged, before;
-the rules of such a comparison are those that people rely on. A crash is a copy of the files as they lie there,
-in the middle of a write or right after it, that is opened anew: what a killed process leaves behind.
+Nothing is predicted. Each reading is compared with what was read and acknowledged before it, by the rules that
+users rely on (truths.py). A crash is a copy of the files, taken in the middle of a write or right after it, that
+is then opened: exactly what a killed process leaves behind.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ ALARMS = HealthLimits(waiting_long_s=60.0, stalled_s=40.0, unresponsive_s=20.0, 
 BROKEN = JobError("exception", "ValueError: no")
 PASSING = JobError("busy", "not now", transient=True)
 RUNNERS = ("alpha/1", "beta/2", "gamma/3")
-#: A disk in memory where there is one: what counts here is the order of things, not the disk.
+#: A disk in memory if there is one: the order of events matters here, not the disk.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-#: What may be another in the public job though nothing happened: it moves with the clock, or with signs of life.
+#: Fields of the public job that may change although nothing happened: with the clock, or with signs of life.
 PASSING_FIELDS = {"server_time", "heartbeat_at", "attempt", "progress"}
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """One store, its jobs, and everybody who ever held an item."""
+    """A store, its jobs, and every runner that ever held an item."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,9 +74,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.files = 0
         self.ids = 0
         self.held: list[WorkItem] = []
-        self.owner: dict[tuple[str, int], int] = {}  # the newest lease that was handed out
+        self.owner: dict[tuple[str, int], int] = {}  # {(job id, index): the newest lease}
         self.seen: dict[str, Seen] = {}
-        self.told: dict[tuple[str, int], dict[str, Any]] = {}  # what was shown under a job's seq
+        self.shown: dict[tuple[str, int], dict[str, Any]] = {}  # {(job id, seq): the public job}
         self.removed: set[str] = set()
         self.store = self.open(self.folder / "0.db")
 
@@ -101,13 +101,13 @@ class AnyHistory(RuleBasedStateMachine):
     async def read_all(self) -> dict[str, Seen]:
         jobs = await self.store.jobs(JobFilter(), before=None, limit=100)
         for _, snapshot in jobs:
-            assert await self.store.snapshot(snapshot.job.id) == snapshot, "what is in memory is what is read"
+            assert await self.store.snapshot(snapshot.job.id) == snapshot, "the cached snapshot is wrong"
         return {snapshot.job.id: await self.read(snapshot.job.id) for _, snapshot in jobs}
 
     def live(self) -> list[str]:
         return [job_id for job_id, one in self.seen.items() if not one.job.done]
 
-    # -- people
+    # -- submissions and operators
 
     def new_job(self, total: int, **more: Any) -> tuple[Job, list[Item]]:
         self.ids += 1
@@ -123,7 +123,7 @@ class AnyHistory(RuleBasedStateMachine):
         return job, [Item(index=index, name=f"{index}") for index in range(total)]
 
     @initialize()
-    def one_to_begin_with(self) -> None:
+    def submit_first_job(self) -> None:
         self.submit_some(3)
 
     @rule(
@@ -139,7 +139,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.submit_some(total, priority=priority, max_attempts=attempts, max_errors=errors, deadline_at=at)
 
     @rule(total=st.integers(0, 3), errors=st.none() | st.integers(0, 1))
-    def submit_work_elsewhere(self, total: int, errors: int | None) -> None:
+    def submit_external(self, total: int, errors: int | None) -> None:
         if len(self.seen) < 4:
             percent = 0.0 if total else None
             more = {"external": True, "counted": not total, "open_end": not total, "percent": percent}
@@ -152,20 +152,20 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(data=st.data())
     @precondition(lambda self: self.seen)
-    def of_a_job(self, data: st.DataObject) -> None:
+    def job_command(self, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.seen)))
         commands: list[Command] = [Cancel(job_id), Fail(job_id, BROKEN), CheckHealth(job_id, ALARMS)]
         self.attempt(data.draw(st.sampled_from(commands)))
 
-    @rule(data=st.data(), told=st.lists(reports, min_size=1, max_size=5))
+    @rule(data=st.data(), run=st.lists(reports, min_size=1, max_size=5))
     @precondition(lambda self: self.seen)
-    def reported(self, data: st.DataObject, told: list[ExternalReport]) -> None:
-        """Of whichever job, in one transaction: as far as it is taken, as if it had come one by one."""
+    def report(self, data: st.DataObject, run: list[ExternalReport]) -> None:
+        """Send reports to any job in one transaction."""
         job_id = data.draw(st.sampled_from(sorted(self.seen)))
         before = self.seen[job_id].job
-        heard = self.run(self.store.report(job_id, told))
-        assert (heard.refusal is None) == (heard.accepted == len(told))
-        assert before.external or isinstance(heard.refusal, NotExternal)
+        result = self.run(self.store.report(job_id, run))
+        assert (result.refusal is None) == (result.accepted == len(run))
+        assert before.external or isinstance(result.refusal, NotExternal)
         assert not before.done or self.run(self.read(job_id)) == self.seen[job_id]
 
     @rule(data=st.data())
@@ -175,7 +175,7 @@ class AnyHistory(RuleBasedStateMachine):
         done = self.seen[job_id].job.done
         try:
             self.run(self.store.remove(job_id))
-            assert done, "only what is finished is removed"
+            assert done, "an unfinished job was removed"
             self.removed.add(job_id)
         except JobNotDone:
             assert not done
@@ -183,7 +183,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: any(one.job.done for one in self.seen.values()))
     def all_at_once(self, data: st.DataObject) -> None:
-        """A removal, a submission and a claim in one commit; the new job may take the old one's row."""
+        """Remove, submit and claim in one commit, in which the new job may take the old one's row."""
         old = data.draw(st.sampled_from(sorted(one.job.id for one in self.seen.values() if one.job.done)))
         job, items = self.new_job(2)
 
@@ -215,24 +215,24 @@ class AnyHistory(RuleBasedStateMachine):
             key = (one.job_id, one.item.index)
             before = self.seen.get(one.job_id)
             if before is not None:
-                assert before.items[one.item.index].lease_until is None, "it was somebody's"
+                assert before.items[one.item.index].lease_until is None, "the item was leased already"
             assert one.item.lease > self.owner.get(key, 0)
             self.owner[key] = one.item.lease
         self.held += claimed
 
     @rule(data=st.data())
     @precondition(lambda self: self.held)
-    def runner_says(self, data: st.DataObject) -> None:
-        """Whoever ever held an item, in time or long after."""
-        self.attempt(self.say(data))
+    def runner_command(self, data: st.DataObject) -> None:
+        """Apply a command of any runner that ever held an item, in time or long after."""
+        self.attempt(self.any_command(data))
 
     @rule(data=st.data(), count=st.integers(2, 6))
     @precondition(lambda self: self.held)
-    def runners_say_at_once(self, data: st.DataObject, count: int) -> None:
-        commands = [self.say(data) for _ in range(count)]
+    def runner_commands_at_once(self, data: st.DataObject, count: int) -> None:
+        commands = [self.any_command(data) for _ in range(count)]
         self.run(self.store.apply(commands))
 
-    def say(self, data: st.DataObject) -> Command:
+    def any_command(self, data: st.DataObject) -> Command:
         one = data.draw(st.sampled_from(self.held[-8:]))
         job_id, index, lease, now = one.job_id, one.item.index, one.item.lease, self.clock.now
         if data.draw(st.booleans()):
@@ -263,7 +263,7 @@ class AnyHistory(RuleBasedStateMachine):
         if isinstance(outcome, UnstuckError):
             assert (after.job, after.items) == (before.job, before.items), "a refusal changes nothing"
         else:
-            assert after.job == outcome, "what was acknowledged is what is kept"
+            assert after.job == outcome, "the acknowledged job differs from the stored one"
 
     # -- time, and ends
 
@@ -282,13 +282,13 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(acknowledged=st.booleans())
     def killed(self, acknowledged: bool) -> None:
-        """SIGKILL in the middle of a write, or right after its answer."""
+        """Crash in the middle of a write, or right after its answer."""
         job, items = self.new_job(3)
         copies: list[Path] = []
 
         def in_the_middle() -> Iterator[Item]:
             yield items[0]
-            copies.append(self.copied())  # in the writer's thread, with its transaction open
+            copies.append(self.copied())  # in the writer's thread, in its open transaction
             yield from items[1:]
 
         self.run(self.store.create(job, in_the_middle()))
@@ -300,7 +300,7 @@ class AnyHistory(RuleBasedStateMachine):
         assert found is None or [item.name for item in found.items] == ["0", "1", "2"]
 
     def copied(self) -> Path:
-        """The database and its log as they lie there, the log first: what is appended meanwhile is cut off."""
+        """Copy the database and its log; the log first, so that anything appended meanwhile is left out."""
         self.files += 1
         copy = self.folder / f"{self.files}.db"
         for end in ("-wal", ""):
@@ -312,7 +312,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.run(self.store.close())
         self.store = self.open(self.store.path)
 
-    # -- what must be true
+    # -- invariants
 
     @invariant()
     def nothing_is_undone(self) -> None:
@@ -323,7 +323,7 @@ class AnyHistory(RuleBasedStateMachine):
                 continue
             follows(before, now[job_id])
         for job_id, one in now.items():
-            assert self.told.setdefault((job_id, one.job.seq), one.shown) == one.shown, "a seq means one thing"
+            assert self.shown.setdefault((job_id, one.job.seq), one.shown) == one.shown, "one seq, two states"
         self.seen = now
 
     @invariant()
@@ -336,20 +336,20 @@ class AnyHistory(RuleBasedStateMachine):
         for job_id, one in self.seen.items():
             for item in one.items:
                 if item.lease_until is not None:
-                    assert item.lease == self.owner[job_id, item.index], "held under the newest lease alone"
+                    assert item.lease == self.owner[job_id, item.index], "the item is held under an old lease"
 
     @invariant()
     def the_timeline_knows_each_state(self) -> None:
         for job_id, one in self.seen.items():
-            told = [entry for entry in self.run(self.store.timeline(job_id)) if entry.index is None]
-            states = [entry.text for entry in told if entry.what == "state"]
-            assert told[0].what == "submitted"
+            entries = [entry for entry in self.run(self.store.timeline(job_id)) if entry.index is None]
+            states = [entry.text for entry in entries if entry.what == "state"]
+            assert entries[0].what == "submitted"
             assert (states or ["queued"])[-1] == one.job.state
             assert ("running" in states) == (one.job.started_at is not None)
-            assert any(entry.what == "cancel_requested" for entry in told) == one.job.cancel_requested
+            assert any(entry.what == "cancel_requested" for entry in entries) == one.job.cancel_requested
 
     def teardown(self) -> None:
-        """Whatever happened: every job can still end."""
+        """Check that every job can still end, whatever happened."""
         self.store.sweep(ALARMS, everything=True)
         self.clock.now += 60.0  # longer than any pause
         while claimed := self.run(self.store.claim(100, LEASE_S, "the last one")):
@@ -359,7 +359,7 @@ class AnyHistory(RuleBasedStateMachine):
             assert all(isinstance(outcome, Job) for outcome in self.run(self.store.apply(ends)))
         for job_id, one in self.run(self.read_all()).items():
             if not one.job.done:
-                assert one.job.external, "a runner would have got its items"
+                assert one.job.external, "the last runner could not claim its items"
                 assert self.run(self.store.report(job_id, [ExternalReport(state=State.COMPLETED)])).refusal is None
         ended = self.run(self.read_all())
         assert all(one.job.done for one in ended.values())
@@ -370,7 +370,7 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
-#: The same histories each time, so that a failure is the change's; `scripts/crash --histories` takes others.
+#: The same histories every time, so that a failure is due to a change; `scripts/crash --histories` takes others.
 TestAnyHistory.settings = settings(
     max_examples=int(os.environ.get("HISTORIES", "25")),
     derandomize="HISTORIES" not in os.environ,

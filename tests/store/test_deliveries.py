@@ -1,4 +1,4 @@
-"""Deliveries in a store: made with the end of a job, taken by time, settled once, gone with the job."""
+"""Deliveries in a store: created when a job ends, taken when due, finished once, removed with their job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def take(store: SQLiteStore, limit: int = 100, lanes: int = 4, **busy: int
     )
 
 
-async def test_every_end_of_a_job_with_a_url_makes_one(store: SQLiteStore) -> None:
+async def test_every_end_of_a_job_with_a_url_creates_a_delivery(store: SQLiteStore) -> None:
     await store.apply([Cancel(await submitted(store, 1))])
     assert await take(store) == DueDeliveries([], None)
     finished = await submitted(store, 1, webhook_url="https://a.example/1")
@@ -44,7 +44,7 @@ async def test_every_end_of_a_job_with_a_url_makes_one(store: SQLiteStore) -> No
     ]  # fmt: skip
 
 
-async def test_what_was_taken_and_never_settled_is_due_again(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_delivery_that_was_taken_and_never_finished_is_due_again(store: SQLiteStore, clock: Clock) -> None:
     job_id = await ended(store)
     (first,) = (await take(store)).taken
     assert await take(store) == DueDeliveries([], 20.0)
@@ -53,13 +53,13 @@ async def test_what_was_taken_and_never_settled_is_due_again(store: SQLiteStore,
     clock.now += 1.0
     (second,) = (await take(store)).taken
     assert (second.job_id, second.attempt, second.age_s) == (job_id, 2, 20.0)
-    # The first was slow, not dead: what it has to say comes too late.
+    # The first attempt was slow, not dead, and its outcome comes too late.
     assert not await store.finish_attempt(first, FAILED)
     assert await store.finish_attempt(second, DELIVERED)
     assert not await store.finish_attempt(second, FAILED)
 
 
-async def test_counts_follow_what_becomes_of_it(store: SQLiteStore, clock: Clock) -> None:
+async def test_counts_follow_a_delivery(store: SQLiteStore, clock: Clock) -> None:
     async def counts() -> tuple[int, ...]:
         found = (await store.overview()).webhooks
         return found["waiting"], found["failing"], found["given_up"]
@@ -78,11 +78,11 @@ async def test_counts_follow_what_becomes_of_it(store: SQLiteStore, clock: Clock
     assert await take(store) == DueDeliveries([], None)
     told = [(entry.text, entry.attempt) for entry in await store.timeline(job_id) if entry.what is What.WEBHOOK]
     assert told == [("failed: no; again", 1), ("given up: no", 2)]
-    # The job itself is final: nothing of it changed.
+    # The job itself is final and does not change.
     assert (await store.snapshot(job_id)).job == before
 
 
-async def test_no_host_has_more_than_its_lanes(store: SQLiteStore, clock: Clock) -> None:
+async def test_no_host_gets_more_deliveries_than_lanes(store: SQLiteStore, clock: Clock) -> None:
     slow = [await ended(store, "slow.example") for _ in range(10)]
     clock.now += 1
     other = await ended(store, "other.example")
@@ -93,7 +93,7 @@ async def test_no_host_has_more_than_its_lanes(store: SQLiteStore, clock: Clock)
     assert [one.job_id for one in (await take(store, limit=2, lanes=4)).taken] == slow[5:7]
 
 
-async def test_it_goes_with_its_job(store: SQLiteStore) -> None:
+async def test_a_delivery_is_removed_with_its_job(store: SQLiteStore) -> None:
     job_id = await ended(store)
     (one,) = (await take(store)).taken
     await store.remove(job_id)
@@ -103,14 +103,14 @@ async def test_it_goes_with_its_job(store: SQLiteStore) -> None:
     assert (await store.overview()).webhooks == {"waiting": 0, "failing": 0, "given_up": 0}
 
 
-async def test_a_url_that_cannot_be_read_does_not_keep_a_job_from_ending(store: SQLiteStore) -> None:
+async def test_a_malformed_url_does_not_keep_a_job_from_ending(store: SQLiteStore) -> None:
     job_id = await submitted(store, 1, webhook_url="https://[")
     await store.apply([Cancel(job_id)])
     assert (await store.snapshot(job_id)).job.done
     assert [one.host for one in (await take(store)).taken] == [""]
 
 
-async def test_a_clock_that_is_set_moves_no_delivery(store_set: SQLiteStore, clock: Clock, steady: Clock) -> None:
+async def test_setting_the_clock_moves_no_delivery(store_set: SQLiteStore, clock: Clock, steady: Clock) -> None:
     await ended(store_set)
     (one,) = (await take(store_set)).taken
     await store_set.finish_attempt(one, FAILED)

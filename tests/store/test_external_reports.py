@@ -1,4 +1,4 @@
-"""Reports of work that runs elsewhere, as the store keeps them."""
+"""The store applies reports of external work."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def item(index: int, state: ItemState) -> ExternalReport:
     return ExternalReport(items=(ItemReport(index, state),))
 
 
-async def test_processed_takes_what_waits_and_the_end_takes_all(store: SQLiteStore) -> None:
+async def test_processed_ends_waiting_items_and_completed_ends_the_rest(store: SQLiteStore) -> None:
     job_id = await made(store, 5)
-    heard = await store.report(job_id, [item(0, RUNNING), item(1, FAILED), ExternalReport(processed=3)])
-    assert (heard.accepted, heard.refusal) == (3, None)
+    result = await store.report(job_id, [item(0, RUNNING), item(1, FAILED), ExternalReport(processed=3)])
+    assert (result.accepted, result.refusal) == (3, None)
     assert await states(store, job_id) == ["running", "failed", "succeeded", "succeeded", "pending"]
     assert (await store.items(job_id))[2].finished_at == 1_000_000.0
     await store.report(job_id, [ExternalReport(state=State.COMPLETED)])
@@ -44,19 +44,19 @@ async def test_processed_takes_what_waits_and_the_end_takes_all(store: SQLiteSto
     assert (await store.snapshot(job_id)).job.state is State.COMPLETED_WITH_ERRORS
 
 
-async def test_a_refusal_keeps_what_came_before_and_nothing_of_its_own(store: SQLiteStore) -> None:
+async def test_reports_before_a_refused_one_are_kept(store: SQLiteStore) -> None:
     job_id = await made(store, 5)
     bad = ExternalReport(items=(ItemReport(1, SUCCEEDED), ItemReport(0, FAILED)), message="no")
-    heard = await store.report(
+    result = await store.report(
         job_id, [item(0, SUCCEEDED), ExternalReport(message="yes"), bad, item(2, SUCCEEDED)]
     )
-    assert heard.accepted == 2
-    assert isinstance(heard.refusal, ItemFinished)
+    assert result.accepted == 2
+    assert isinstance(result.refusal, ItemFinished)
     assert await states(store, job_id) == ["succeeded", *["pending"] * 4]
     assert (await store.snapshot(job_id)).job.message == "yes"
 
 
-async def test_the_end_cuts_off_what_runs(store: SQLiteStore, clock: Clock) -> None:
+async def test_after_the_grace_time_a_cancel_ends_running_items(store: SQLiteStore, clock: Clock) -> None:
     job_id = await made(store, 3)
     await store.report(job_id, [item(0, SUCCEEDED), item(1, RUNNING)])
     await store.apply([Cancel(job_id)])
@@ -68,7 +68,7 @@ async def test_the_end_cuts_off_what_runs(store: SQLiteStore, clock: Clock) -> N
     assert await states(store, job_id) == ["succeeded", "cancelled", "cancelled"]
 
 
-async def test_a_restart_takes_nothing_from_a_reporter(store: SQLiteStore) -> None:
+async def test_a_restart_does_not_release_items_of_external_work(store: SQLiteStore) -> None:
     job_id = await made(store, 2)
     await store.report(job_id, [item(0, RUNNING)])
     await asyncio.to_thread(lambda: store.sweep(HealthLimits(), everything=True))
@@ -76,7 +76,7 @@ async def test_a_restart_takes_nothing_from_a_reporter(store: SQLiteStore) -> No
     assert await store.claim(10, 30.0) == []
 
 
-async def test_silence_is_written_and_not_more_often_than_it_changes(store: SQLiteStore, clock: Clock) -> None:
+async def test_silence_is_written_once(store: SQLiteStore, clock: Clock) -> None:
     job_id = await made(store, 2)
     await store.report(job_id, [ExternalReport(processed=1)])
     seqs = []
@@ -89,13 +89,13 @@ async def test_silence_is_written_and_not_more_often_than_it_changes(store: SQLi
     assert len(set(seqs)) == 1
 
 
-async def test_reports_of_jobs_that_take_none_are_refused(store: SQLiteStore) -> None:
-    ours = await made(store, 1, external=False)
-    assert isinstance((await store.report(ours, [ExternalReport()])).refusal, NotExternal)
+async def test_reports_for_other_jobs_are_refused(store: SQLiteStore) -> None:
+    job_id = await made(store, 1, external=False)
+    assert isinstance((await store.report(job_id, [ExternalReport()])).refusal, NotExternal)
     with pytest.raises(JobNotFound):
         await store.report(str(uuid4()), [ExternalReport()])
 
 
-async def test_names_are_found_however_many_have_them(store: SQLiteStore) -> None:
+async def test_items_are_found_by_name(store: SQLiteStore) -> None:
     job_id = await made(store, 3)
     assert await store.indexes_of(job_id, ["2.csv", "0.csv", "other"]) == [("0.csv", 0), ("2.csv", 2)]

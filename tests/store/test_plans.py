@@ -1,6 +1,6 @@
-"""Nothing that is asked of the store reads all jobs or all items: whatever SQL runs is shown to the planner.
+"""No statement of the store reads all jobs or all items: SQLite's planner is asked about each.
 
-What the store does is recorded as it is done, so that a new query is looked at without being listed here.
+The statements are recorded while the store runs, so a new query is checked without being listed here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from unstuck.jobs.job import (
 from unstuck.store.protocol import JobFilter
 from unstuck.store.sqlite import SQLiteStore
 
-#: Indexes that hold only what is not done, or waits to be delivered: reading all of one is no scan of all.
+#: Indexes of unfinished work and waiting deliveries only; reading all of one is cheap.
 SMALL = ("jobs_live", "jobs_to_claim", "items_leased", "items_claimable", "deliveries_due", "deliveries_by_host",
          "deliveries_given_up")  # fmt: skip
 TABLES = ("jobs", "items", "timeline", "deliveries", "due")
@@ -38,7 +38,7 @@ STATES: tuple[tuple[str, ...], ...] = ((), ("failed",), ("failed", "running", "c
 
 
 class Plans:
-    """Every statement that a store runs, with what the planner makes of it."""
+    """Records every statement that a store runs, and asks the planner about it."""
 
     def __init__(self, store: SQLiteStore) -> None:
         self.statements: set[str] = set()
@@ -48,17 +48,17 @@ class Plans:
         assert store._writer is not None
         for connection in (*readers, store._writer._connection):
             connection.set_trace_callback(self.statements.add)
-        self._look = sqlite3.connect(store.path)
+        self._planner = sqlite3.connect(store.path)
 
     def steps(self) -> list[tuple[str, str]]:
-        """Each statement (shortened) with each step of its plan."""
+        """Return each statement, without line breaks, with each step of its plan."""
         found = []
         for sql in sorted(self.statements):
             if re.match(r"\s*(SELECT|UPDATE|DELETE|INSERT|WITH)", sql):
-                sql = sql.replace("-Inf", "-9e999")  # as SQLite reads it
-                rows = self._look.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+                sql = sql.replace("-Inf", "-9e999")  # SQLite's own literal
+                rows = self._planner.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
                 found += [(" ".join(sql.split()), row[3]) for row in rows]
-        self._look.close()
+        self._planner.close()
         return found
 
 
@@ -68,12 +68,12 @@ def reads_all(step: str) -> bool:
 
 
 def newest_first(sql: str) -> bool:
-    """The list without a filter goes along the table itself, and stops at its limit."""
+    """Return whether this lists jobs without a filter, which scans the table only up to its limit."""
     return bool(re.search(r"FROM jobs (WHERE n < \d+ )?ORDER BY n DESC LIMIT \d+$", sql))
 
 
-async def lived(store: SQLiteStore, clock: Clock) -> str:
-    """A life with everything that happens in one; the id of a job that is not done."""
+async def work(store: SQLiteStore, clock: Clock) -> str:
+    """Run jobs through everything that can happen to them; return the id of one that is not done."""
     ids = [str(uuid4()) for _ in range(3)]
     for job_id in ids:
         url = "http://example.org/hook"
@@ -90,12 +90,12 @@ async def lived(store: SQLiteStore, clock: Clock) -> str:
         where = (one.job_id, one.item.index, one.item.lease)
         await store.apply([Finish(*where, ItemState.FAILED, clock.now, error=JobError("broken", "no"))])
     await store.rescue(ids[2], "to see what becomes of it")
-    await store.apply([Fail(ids[2], JobError("failed_by_operator", "nobody waits for it"))])
+    await store.apply([Fail(ids[2], JobError("failed_by_operator", "no longer needed"))])
     return ids[0]
 
 
-async def asked(store: SQLiteStore, clock: Clock, job_id: str) -> None:
-    """Everything that reads, with every filter and page."""
+async def read_everything(store: SQLiteStore, clock: Clock, job_id: str) -> None:
+    """Call every method that reads, with every filter and page."""
     for states, kind, before in itertools.product(STATES, (None, "checksum"), (None, 7)):
         await store.jobs(JobFilter(states, kind), before=before, limit=3)
         await store.jobs(JobFilter(states, kind, (Health.STALLED, Health.OK)), before=before, limit=3)
@@ -114,9 +114,9 @@ async def asked(store: SQLiteStore, clock: Clock, job_id: str) -> None:
 
 async def test_nothing_reads_all_jobs_or_all_items(store_set: SQLiteStore, clock: Clock) -> None:
     plans = Plans(store_set)
-    job_id = await lived(store_set, clock)
-    await asked(store_set, clock, job_id)
-    clock.now += 100  # set, so that all is moved along
+    job_id = await work(store_set, clock)
+    await read_everything(store_set, clock, job_id)
+    clock.now += 100  # the clock is set, so that all times are moved
     item = (await store_set.items(job_id, limit=1))[0]
     await store_set.check_writable()
     await sweep(store_set, HealthLimits(expiry_s=1.0), [Renew(job_id, 0, item.lease, 30.0)])
@@ -137,8 +137,8 @@ async def sweep(store: SQLiteStore, limits: HealthLimits, held: Sequence[Renew] 
     await anyio.to_thread.run_sync(store.sweep, limits, held)
 
 
-async def test_the_tally_is_what_one_would_count(store: SQLiteStore, clock: Clock) -> None:
-    await lived(store, clock)
+async def test_the_counts_by_state_equal_the_rows(store: SQLiteStore, clock: Clock) -> None:
+    await work(store, clock)
     assert await counted(store) == {"running": 2, "failed": 1}
     for _, snapshot in await store.jobs(JobFilter((State.FAILED,)), before=None, limit=1):
         await store.remove(snapshot.job.id)
@@ -146,8 +146,8 @@ async def test_the_tally_is_what_one_would_count(store: SQLiteStore, clock: Cloc
 
 
 async def counted(store: SQLiteStore) -> dict[str, int]:
-    """What there is, which is what the store says that there is."""
-    with sqlite3.connect(store.path) as look:
-        found = dict(look.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
+    """Count the jobs by state, and check that the store reports the same counts."""
+    with sqlite3.connect(store.path) as connection:
+        found = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
     assert (await store.overview()).by_state == found
     return found

@@ -1,4 +1,4 @@
-"""What the writer remembers of rows is what stands in them, whatever happens."""
+"""The writer's cached rows always equal the rows in the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unstuck.store.sqlite import SQLiteStore
 from unstuck.store.transaction import Transaction
 
 
-async def test_a_foreign_write_is_seen(store: SQLiteStore) -> None:
+async def test_a_foreign_write_is_noticed(store: SQLiteStore) -> None:
     await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     foreign = sqlite3.connect(store.path)
@@ -27,7 +27,7 @@ async def test_a_foreign_write_is_seen(store: SQLiteStore) -> None:
     assert isinstance(refusal, LeaseLost)
 
 
-async def test_what_was_rolled_back_is_not_remembered(store: SQLiteStore) -> None:
+async def test_rolled_back_changes_are_not_cached(store: SQLiteStore) -> None:
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
 
@@ -44,7 +44,7 @@ async def test_what_was_rolled_back_is_not_remembered(store: SQLiteStore) -> Non
     assert job.done
 
 
-async def test_a_cancel_and_what_follows_it_in_the_same_commit(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_cancel_and_later_commands_in_one_commit(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 3)
     one, two = await store.claim(2, 30.0)
     said = Report(job_id, 1, two.item.lease, clock.now, 0.5, "so far")
@@ -53,13 +53,13 @@ async def test_a_cancel_and_what_follows_it_in_the_same_commit(store: SQLiteStor
     assert [type(outcome) for outcome in outcomes] == [Job] * 4
     items = await store.items(job_id)
     assert [item.state for item in items] == ["succeeded", "cancelled", "cancelled"]
-    assert items[1].message is None, "its end said nothing, so what was said before is gone"
+    assert items[1].message is None, "the end had no message, so the earlier message is gone"
     assert (await store.snapshot(job_id)).job == outcomes[-1]
 
 
-async def test_only_what_moved_is_written_and_all_of_it(store: SQLiteStore, clock: Clock) -> None:
+async def test_all_changed_columns_are_written(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 2)
-    (claimed,) = await store.claim(1, 30.0, "somebody")
+    (claimed,) = await store.claim(1, 30.0, "a worker")
     for fraction, message in ((0.25, "a"), (0.25, None), (0.5, "b")):
         clock.now += 1
         await store.apply([Report(job_id, 0, claimed.item.lease, clock.now, fraction, message)])
@@ -69,7 +69,7 @@ async def test_only_what_moved_is_written_and_all_of_it(store: SQLiteStore, cloc
     assert item.state == "running"
 
 
-def test_it_forgets_what_is_over_and_all_when_it_is_full() -> None:
+def test_ended_items_are_dropped_and_a_full_cache_is_cleared() -> None:
     known = RowCache()
     held = Item(index=1, name="1", lease_until=1.0)
     known.update({}, {(1, 1): held, (1, 2): Item(index=2, name="2")})

@@ -1,4 +1,4 @@
-"""What is written of a job or an item that moved is all that moved, whichever columns these are."""
+"""An update writes every changed column of a job or an item, whichever columns changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
 
 JOB = Job(id="1", kind="checksum", name="", total=3, waiting=3, created_at=1.0)
 ITEM = Item(index=4, name="4.csv", size=1, file="4")
-#: Another value for everything that may move, as a column of its type takes it.
+#: A different value for every field that may change.
 JOB_MOVES: dict[str, Any] = {
     "total": 7, "waiting": 2, "state": State.RUNNING, "health": Health.STALLED, "seq": 2, "attempt": 2,
     "open_end": True, "leased": 1, "succeeded": 1, "failed": 1, "skipped": 1, "cancelled": 1, "partial": 0.1,
@@ -35,28 +35,28 @@ FIXED = {"id", "kind", "name", "created_at", "options", "priority", "max_attempt
 
 @pytest.fixture
 def connection() -> Iterator[sqlite3.Connection]:
-    found = sqlite3.connect(":memory:", isolation_level=None)
-    schema.migrate(found)
-    found.execute(rows.INSERT_JOB, rows.job_values(JOB))
-    found.execute(rows.INSERT_ITEM, rows.item_values(1, ITEM))
-    yield found
-    found.close()
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(connection)
+    connection.execute(rows.INSERT_JOB, rows.job_values(JOB))
+    connection.execute(rows.INSERT_ITEM, rows.item_values(1, ITEM))
+    yield connection
+    connection.close()
 
 
-def test_all_that_may_move_is_tried() -> None:
+def test_every_changeable_field_is_covered() -> None:
     assert set(Job.__struct_fields__) - FIXED == set(JOB_MOVES)
     assert set(Item.__struct_fields__) - FIXED == set(ITEM_MOVES)
 
 
-def tried(moves: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each alone, each with a passing one, and all."""
+def combinations(moves: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each change alone, each with a change of `seq`, and all together."""
     return [*({name: moves[name]} for name in moves), *({"seq": 2, name: moves[name]} for name in moves), moves]
 
 
-@pytest.mark.parametrize("moves", tried(JOB_MOVES), ids=lambda moves: "+".join(moves))
-def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
+@pytest.mark.parametrize("moves", combinations(JOB_MOVES), ids=lambda moves: "+".join(moves))
+def test_a_changed_job_is_read_as_it_was_written(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
     job = JOB
-    for after in (replace(JOB, **moves), JOB):  # there, and back to what it was
+    for after in (replace(JOB, **moves), JOB):  # changed, and changed back
         updates = RowUpdates()
         updates.add(JOBS, 1, job, after)
         updates.execute(connection)
@@ -64,8 +64,8 @@ def test_a_job_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves
         job = after
 
 
-@pytest.mark.parametrize("moves", tried(ITEM_MOVES), ids=lambda moves: "+".join(moves))
-def test_an_item_that_moved_is_read_as_it_is(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
+@pytest.mark.parametrize("moves", combinations(ITEM_MOVES), ids=lambda moves: "+".join(moves))
+def test_a_changed_item_is_read_as_it_was_written(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
     item = ITEM
     for after in (replace(ITEM, **moves), ITEM):
         updates = RowUpdates()

@@ -1,4 +1,4 @@
-"""What a look finds in memory is what a read would find, whatever was committed; and what is kept is bounded."""
+"""A cached snapshot always equals what a read would find, and the cache is bounded."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ BROKEN = JobError("exception", "ValueError: no")
 
 
 async def read(store: SQLiteStore, job_id: str) -> Snapshot:
-    """From the database, past what is in memory."""
+    """Read the snapshot from the database, bypassing the cache."""
     return await store._read(lambda connection: queries.snapshot(connection, *queries.job(connection, job_id)))
 
 
-async def test_a_second_look_reads_nothing_and_knows_what_was_committed(
+async def test_a_second_lookup_reads_nothing_and_follows_commits(
     store: SQLiteStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await submitted(store, 3)
     await store.snapshot(job_id)
 
     async def no_read(*_: Any) -> None:
-        raise AssertionError("this is in memory")
+        raise AssertionError("the snapshot is cached")
 
     monkeypatch.setattr(store, "_read", no_read)
     one, two = await store.claim(2, 30.0)
@@ -49,7 +49,7 @@ async def test_a_second_look_reads_nothing_and_knows_what_was_committed(
     assert (found.job, found.running) == (job, ((1, "1.csv"),))
     assert [item.error for item in found.item_errors] == [BROKEN]
     await store.apply([Cancel(job_id), Release(job_id, 1, two.item.lease)])
-    with pytest.raises(AssertionError):  # what is done is not kept
+    with pytest.raises(AssertionError):  # a finished job is not kept
         await store.snapshot(job_id)
     monkeypatch.undo()
     assert (await store.snapshot(job_id)).job.done
@@ -60,9 +60,9 @@ async def test_a_second_look_reads_nothing_and_knows_what_was_committed(
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_of_more_that_run_and_fail_than_are_known(store: SQLiteStore, seed: int) -> None:
-    """Items begin and end in any order; a look is a read each time, and mostly costs none."""
-    chance, looked, most = random.Random(seed), 0, 0
+async def test_more_running_and_failed_items_than_are_kept(store: SQLiteStore, seed: int) -> None:
+    """Items begin and end in any order; each snapshot equals a read, and many need none."""
+    chance, cached, most = random.Random(seed), 0, 0
     total = RUNNING_KNOWN + 80
     job_id = await submitted(store, external=True, total=total)
     for _ in range(200):
@@ -76,19 +76,19 @@ async def test_of_more_that_run_and_fail_than_are_known(store: SQLiteStore, seed
         await store.report(
             job_id, [ExternalReport((one,)) for one in items] + [ExternalReport(processed=processed)]
         )
-        looked += store._snapshots.get(job_id) is not None
+        cached += store._snapshots.get(job_id) is not None
         assert await store.snapshot(job_id) == await read(store, job_id)
         most = max(most, (await store.snapshot(job_id)).job.leased)
     last = await store.snapshot(job_id)
     assert len(last.item_errors) == ITEM_ERRORS_SHOWN
     assert most > RUNNING_KNOWN
-    assert looked > 50
+    assert cached > 50
     assert (await store.report(job_id, [ExternalReport(processed=total)])).refusal is None
     assert await store.snapshot(job_id) == await read(store, job_id)
 
 
 @pytest.mark.parametrize("ends", ["cancelled by its reporter", "failed by an operator"])
-async def test_what_sql_ends_runs_no_more(store: SQLiteStore, ends: str) -> None:
+async def test_items_that_sql_ends_are_not_running(store: SQLiteStore, ends: str) -> None:
     job_id = await submitted(store, external=True, total=3)
     await store.report(job_id, [ExternalReport((ItemReport(1),))])
     assert (await store.snapshot(job_id)).running == ((1, "1.csv"),)
@@ -103,7 +103,7 @@ async def test_what_sql_ends_runs_no_more(store: SQLiteStore, ends: str) -> None
     assert found == await read(store, job_id)
 
 
-async def test_looks_beside_commits_are_never_older_than_what_was_acknowledged(
+async def test_lookups_during_commits_are_never_older_than_acknowledged_changes(
     store: SQLiteStore, clock: Clock
 ) -> None:
     job_ids = [await submitted(store, 4) for _ in range(3)]
@@ -120,7 +120,7 @@ async def test_looks_beside_commits_are_never_older_than_what_was_acknowledged(
                 assert not isinstance(outcome, UnstuckError)
                 acknowledged[outcome.id] = max(acknowledged[outcome.id], outcome.seq)
             if chance.random() < 0.3:
-                store._snapshots.clear()  # so that reads go on beside the commits all the time
+                store._snapshots.clear()  # so that reads keep happening during commits
 
     async def look() -> None:
         held = dict.fromkeys(job_ids, 0)
@@ -139,7 +139,7 @@ async def test_looks_beside_commits_are_never_older_than_what_was_acknowledged(
         assert await store.snapshot(job_id) == await read(store, job_id)
 
 
-async def test_a_commit_that_failed_leaves_nothing_behind(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_failed_commit_leaves_nothing_behind(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 1)
     before = await store.snapshot(job_id)
 
@@ -153,7 +153,7 @@ async def test_a_commit_that_failed_leaves_nothing_behind(store: SQLiteStore, cl
     assert store._snapshots.get(job_id) == before
 
 
-async def test_a_foreign_write_is_seen_after_the_next_commit(store: SQLiteStore) -> None:
+async def test_a_foreign_write_is_noticed_at_the_next_commit(store: SQLiteStore) -> None:
     job_id = await submitted(store, 1)
     await store.check_writable()
     await store.snapshot(job_id)
@@ -165,7 +165,7 @@ async def test_a_foreign_write_is_seen_after_the_next_commit(store: SQLiteStore)
     assert (await store.snapshot(job_id)).job.seq == 7
 
 
-async def test_a_clock_that_is_set_moves_what_is_shown(store_set: SQLiteStore, clock: Clock) -> None:
+async def test_setting_the_clock_moves_the_times_shown(store_set: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store_set, 1)
     before = await store_set.snapshot(job_id)
     clock.now += 100.0
@@ -175,8 +175,8 @@ async def test_a_clock_that_is_set_moves_what_is_shown(store_set: SQLiteStore, c
     assert found == await read(store_set, job_id)
 
 
-async def test_the_comparison_mends_what_is_wrong(store: SQLiteStore) -> None:
-    """However it came to be: the net under the streams is one under this too."""
+async def test_comparing_seqs_repairs_a_wrong_snapshot(store: SQLiteStore) -> None:
+    """The heartbeat's comparison is a safety net for this cache too."""
     job_id = await submitted(store, 1)
     right = await store.snapshot(job_id)
     store._snapshots.end_commit([replace(right.job, seq=5)], {}, ())
@@ -185,19 +185,19 @@ async def test_the_comparison_mends_what_is_wrong(store: SQLiteStore) -> None:
     assert await store.snapshot(job_id) == right
 
 
-async def test_a_look_waits_for_a_commit_but_not_for_long(
+async def test_a_lookup_waits_for_a_commit_but_not_for_long(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await submitted(store, 1)
     right = await store.snapshot(job_id)
-    store._snapshots.begin_commit({job_id})  # as the writer says it
-    assert await store.snapshot(job_id) == right, "it never ends, so it was read"
+    store._snapshots.begin_commit({job_id})  # as the writer does
+    assert await store.snapshot(job_id) == right, "the commit never ends, so the snapshot was read"
     monkeypatch.setattr("unstuck.store.sqlite.COMMIT_S", 3600.0)
     looking = asyncio.create_task(store.snapshot(job_id))
     await asyncio.sleep(0)
     assert not looking.done()
     monkeypatch.setattr(store._snapshots, "load", None)
-    await store.check_writable()  # the commit is over
+    await store.check_writable()  # ends the commit
     assert await looking == right
 
 
@@ -206,71 +206,71 @@ def a_job(number: int, **more: Any) -> Job:
 
 
 @pytest.mark.parametrize("meanwhile", ["committed", "unclear", "forgotten"])
-def test_what_changed_while_it_was_read_is_not_kept(meanwhile: str) -> None:
-    shown, old = SnapshotCache(), Snapshot(a_job(1))
+def test_a_snapshot_that_changed_during_its_read_is_not_kept(meanwhile: str) -> None:
+    cache, old = SnapshotCache(), Snapshot(a_job(1))
 
     def reading() -> Snapshot:
         if meanwhile == "committed":
-            shown.end_commit([a_job(1, seq=2)], {}, ())
+            cache.end_commit([a_job(1, seq=2)], {}, ())
         elif meanwhile == "unclear":
-            shown.end_commit([], {}, ["1"])
+            cache.end_commit([], {}, ["1"])
         else:
-            shown.clear()
+            cache.clear()
         return old
 
-    assert shown.load("1", reading) is old
-    assert shown.get("1") is None
-    assert shown.load("1", lambda: old) is shown.get("1") is old
+    assert cache.load("1", reading) is old
+    assert cache.get("1") is None
+    assert cache.load("1", lambda: old) is cache.get("1") is old
 
 
-def test_while_a_commit_is_under_way_its_jobs_are_read() -> None:
-    """Else who has read what it wrote would be told less right after."""
-    shown = SnapshotCache()
+def test_jobs_of_a_commit_in_progress_are_read() -> None:
+    """A viewer that has read what the commit wrote must not be shown older data right after."""
+    cache = SnapshotCache()
     for number in (1, 2):
-        shown.load(f"{number}", partial(Snapshot, a_job(number)))
-    shown.begin_commit({"1"})
+        cache.load(f"{number}", partial(Snapshot, a_job(number)))
+    cache.begin_commit({"1"})
     newer = Snapshot(a_job(1, seq=2))
-    assert shown.get("1") is None
-    assert shown.get("2") is not None
-    assert shown.load("1", lambda: newer) is newer
-    shown.end_commit([newer.job], {}, ())
-    assert shown.get("1") == newer
+    assert cache.get("1") is None
+    assert cache.get("2") is not None
+    assert cache.load("1", lambda: newer) is newer
+    cache.end_commit([newer.job], {}, ())
+    assert cache.get("1") == newer
 
 
-def test_a_read_that_fails_leaves_no_trace() -> None:
-    shown = SnapshotCache()
+def test_a_failed_read_leaves_nothing_behind() -> None:
+    cache = SnapshotCache()
 
     def broken() -> Snapshot:
         raise JobNotFound("1")
 
     with pytest.raises(JobNotFound):
-        shown.load("1", broken)
-    assert shown._kept == {}
+        cache.load("1", broken)
+    assert cache._kept == {}
 
 
-def test_what_is_kept_is_bounded_in_bytes_and_so_in_number() -> None:
-    shown = SnapshotCache()
+def test_the_cache_is_bounded_in_bytes_and_in_number() -> None:
+    cache = SnapshotCache()
     heavy = a_job(0, options={"text": "x" * HEAVIEST})
-    shown.load("0", lambda: Snapshot(heavy))
-    assert shown.get("0") is None
+    cache.load("0", lambda: Snapshot(heavy))
+    assert cache.get("0") is None
     most = MOST_BYTES // JOB_BYTES
     for number in range(1, most + 100):
-        shown.load(f"{number}", partial(Snapshot, a_job(number)))
-    assert most * 0.9 < len(shown._kept) <= most
-    assert shown.get("1") is None
-    assert shown.get(f"{most + 99}") is not None
-    # One that grows pushes others out, and is itself let go when it is too heavy.
+        cache.load(f"{number}", partial(Snapshot, a_job(number)))
+    assert most * 0.9 < len(cache._kept) <= most
+    assert cache.get("1") is None
+    assert cache.get(f"{most + 99}") is not None
+    # A growing snapshot evicts others, and is dropped itself when it becomes too heavy.
     last, items = f"{most + 99}", {}
     for index in range(HEAVIEST // 10_000 + 1):
         items[index] = Item(index=index, name="x" * 10_000, state=ItemState.FAILED)
-        shown.end_commit([a_job(most + 99, seq=index + 2)], {last: items}, ())
-        assert shown._bytes <= MOST_BYTES
-    assert shown.get(last) is None
-    shown.clear()
-    assert (shown._bytes, shown._kept) == (0, {})
+        cache.end_commit([a_job(most + 99, seq=index + 2)], {last: items}, ())
+        assert cache._bytes <= MOST_BYTES
+    assert cache.get(last) is None
+    cache.clear()
+    assert (cache._bytes, cache._kept) == (0, {})
 
 
-async def test_the_list_is_read_and_says_the_same(store: SQLiteStore) -> None:
+async def test_the_list_returns_the_same_snapshots(store: SQLiteStore) -> None:
     job_id = await submitted(store, 2)
     await store.claim(1, 30.0)
     ((_, listed),) = await store.jobs(JobFilter(), before=None, limit=10)

@@ -1,4 +1,4 @@
-"""What every store must do; run on SQLite, with a real file."""
+"""The contract of every store, tested on SQLite with a real file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unstuck.store.protocol import IdempotencyKey, JobFilter
 from unstuck.store.sqlite import SQLiteStore
 
 
-async def test_a_job_comes_back_as_it_was_kept(store: SQLiteStore) -> None:
+async def test_a_job_is_read_as_it_was_created(store: SQLiteStore) -> None:
     job_id = await submitted(store, 3, priority=5, max_errors=2, options={"a": [1, None]})
     job = (await store.snapshot(job_id)).job
     assert (job.id, job.total, job.priority, job.max_errors) == (job_id, 3, 5, 2)
@@ -29,7 +29,7 @@ async def test_a_job_comes_back_as_it_was_kept(store: SQLiteStore) -> None:
     assert [item.name for item in await store.items(job_id)] == ["0.csv", "1.csv", "2.csv"]
 
 
-async def test_it_survives_a_restart(tmp_path: Path) -> None:
+async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
     first = SQLiteStore(tmp_path / "s.db")
     await first.open()
     job_id = await submitted(first, 2)
@@ -44,7 +44,7 @@ async def test_it_survives_a_restart(tmp_path: Path) -> None:
     await second.close()
 
 
-async def test_a_whole_life(store: SQLiteStore, clock: Clock) -> None:
+async def test_the_life_of_a_job(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 3)
     claimed = await store.claim(10, 30.0)
     assert [one.item.index for one in claimed] == [0, 1, 2]
@@ -63,7 +63,7 @@ async def test_a_whole_life(store: SQLiteStore, clock: Clock) -> None:
     assert snapshot.job == outcomes[-1]
 
 
-async def test_a_refused_command_spoils_nothing_beside_it(store: SQLiteStore) -> None:
+async def test_a_refused_command_does_not_affect_others(store: SQLiteStore) -> None:
     job_id = await submitted(store, 2)
     one, two = await store.claim(2, 30.0)
     stale = Renew(job_id, 0, one.item.lease + 1, 30.0)
@@ -83,7 +83,7 @@ async def test_many_writers_share_commits_and_lose_nothing(store: SQLiteStore) -
     assert max(seqs) == job.seq
 
 
-async def test_cancel_ends_all_that_waits(store: SQLiteStore) -> None:
+async def test_cancel_ends_all_waiting_items(store: SQLiteStore) -> None:
     job_id = await submitted(store, 50)
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([Cancel(job_id)])
@@ -105,16 +105,16 @@ async def test_claims_go_by_priority_then_fairly(store: SQLiteStore) -> None:
     assert {one.job_id for one in second} == {urgent, large, small}
 
 
-async def test_wakes_tell_of_each_visible_commit(store: SQLiteStore) -> None:
-    heard: list[Mapping[str, Job | None]] = []
-    store.on_commit(heard.append)
+async def test_listeners_are_called_for_each_visible_commit(store: SQLiteStore) -> None:
+    commits: list[Mapping[str, Job | None]] = []
+    store.on_commit(commits.append)
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([Renew(job_id, 0, 1, 30.0)])
     await store.apply([finish(claimed)])
     await store.remove(job_id)
-    await soon(lambda: heard and heard[-1] == {job_id: None})
-    states = [job and job.state for job in (changed[job_id] for changed in heard)]
+    await soon(lambda: commits and commits[-1] == {job_id: None})
+    states = [job and job.state for job in (changed[job_id] for changed in commits)]
     assert states == ["queued", "running", "completed", None]
 
 
@@ -144,22 +144,22 @@ async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, cl
     assert set(await store.live_ids(60)) == set(ids) - {ids[2]}
 
 
-async def test_a_list_by_end_begins_with_the_oldest_end(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_list_by_end_starts_with_the_oldest_end(store: SQLiteStore, clock: Clock) -> None:
     ids = [await submitted(store, 1) for _ in range(6)]
-    await submitted(store, 1)  # goes on
+    await submitted(store, 1)  # not done
     ends = [ids[3], ids[0], ids[5], ids[1], ids[2]]
     for job_id in ends:
         await store.apply([Cancel(job_id)])
         clock.now += 0.0 if job_id == ids[0] else 10.25  # two ended in one instant
-    wanted = JobFilter(finished_before=clock.now)
-    page = await store.jobs(wanted, before=None, limit=2)
+    job_filter = JobFilter(finished_before=clock.now)
+    page = await store.jobs(job_filter, before=None, limit=2)
     last_n, last = page[-1]
     assert last.job.finished_at is not None
-    await store.remove(last.job.id)  # what was listed may be gone when the next page is asked for
-    wanted = replace(wanted, finished_after=(last.job.finished_at, last_n))
-    rest = await store.jobs(wanted, before=None, limit=10)
+    await store.remove(last.job.id)  # a listed job may be gone when the next page is requested
+    job_filter = replace(job_filter, finished_after=(last.job.finished_at, last_n))
+    rest = await store.jobs(job_filter, before=None, limit=10)
     assert [one.job.id for _, one in page + rest] == ends
-    assert await store.jobs(replace(wanted, states=["failed"]), before=None, limit=10) == []
+    assert await store.jobs(replace(job_filter, states=["failed"]), before=None, limit=10) == []
     before = JobFilter(finished_before=last.job.finished_at, states=["cancelled", "failed"])
     assert [one.job.id for _, one in await store.jobs(before, before=None, limit=10)] == [ends[0]]
 
@@ -183,7 +183,7 @@ async def test_seqs_of_many_in_one_query(store: SQLiteStore) -> None:
     assert await store.seqs([]) == {}
 
 
-async def test_an_answer_that_is_no_longer_awaited_does_no_harm(store: SQLiteStore) -> None:
+async def test_callers_that_stop_waiting_do_no_harm(store: SQLiteStore) -> None:
     job_id = await submitted(store, 50)
     claimed = await store.claim(50, 30.0)
     asked = [asyncio.ensure_future(store.apply([finish(one)])) for one in claimed]
@@ -196,13 +196,13 @@ async def test_an_answer_that_is_no_longer_awaited_does_no_harm(store: SQLiteSto
     assert job.succeeded >= 25
 
 
-async def test_a_foreign_lock_is_told_and_passes(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_foreign_lock_is_reported_and_passes(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = await submitted(store, 1)
     foreign = sqlite3.connect(store.path, isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="locked"):
         await store.apply([Cancel(job_id)])
-    assert (await store.snapshot(job_id)).job.state is State.QUEUED, "reads go on meanwhile"
+    assert (await store.snapshot(job_id)).job.state is State.QUEUED, "reads still work"
     foreign.execute("ROLLBACK")
     foreign.close()
     await store.check_writable()
@@ -211,12 +211,12 @@ async def test_a_foreign_lock_is_told_and_passes(store: SQLiteStore, monkeypatch
 
 
 async def opened(path: Path) -> None:
-    one = SQLiteStore(path)
-    await one.open()
-    await one.close()
+    store = SQLiteStore(path)
+    await store.open()
+    await store.close()
 
 
-async def test_it_refuses_what_is_not_its_own_and_leaves_it_alone(tmp_path: Path) -> None:
+async def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "unstuck.db"
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE theirs (a)")
@@ -228,7 +228,7 @@ async def test_it_refuses_what_is_not_its_own_and_leaves_it_alone(tmp_path: Path
     assert path.read_bytes() == before
 
 
-async def test_it_refuses_a_newer_schema(tmp_path: Path) -> None:
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "unstuck.db"
     await opened(path)
     newer = sqlite3.connect(path)
@@ -239,7 +239,7 @@ async def test_it_refuses_a_newer_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 4096])
-async def test_it_refuses_a_damaged_database(tmp_path: Path, offset: int) -> None:
+async def test_a_damaged_database_is_refused(tmp_path: Path, offset: int) -> None:
     path = tmp_path / "unstuck.db"
     store = SQLiteStore(path)
     await store.open()
@@ -254,7 +254,7 @@ async def test_it_refuses_a_damaged_database(tmp_path: Path, offset: int) -> Non
     assert path.read_bytes() == damaged
 
 
-async def test_a_store_that_is_full_takes_nothing_new(store: SQLiteStore) -> None:
+async def test_a_full_store_takes_no_new_jobs(store: SQLiteStore) -> None:
     def job(total: int = 1) -> Job:
         return Job(id=str(uuid4()), kind="k", name="n", total=total, waiting=total, created_at=1.0)
 
@@ -264,24 +264,24 @@ async def test_a_store_that_is_full_takes_nothing_new(store: SQLiteStore) -> Non
     await store.create(job(), items, most=2)
     assert not await store.has_room(2)
     assert not await store.has_room(2, "another")
-    assert await store.has_room(2, "one"), "what was taken before is taken again"
+    assert await store.has_room(2, "one"), "a repeated submission is not refused"
     assert (await store.create(job(), items, IdempotencyKey("one", "f"), most=2)).id == first.id
     with pytest.raises(QueueFull):
         await store.create(job(), items, most=2)
-    # Side by side, in one commit: as many as there is room for.
+    # Of concurrent submissions in one commit, only as many are taken as there is room for.
     outcomes = await asyncio.gather(
         *(store.create(job(), items, most=5) for _ in range(9)), return_exceptions=True
     )
     assert sum(isinstance(one, QueueFull) for one in outcomes) == 6
     await store.apply([Cancel(first.id)])
-    assert await store.has_room(5), "what is done takes no room"
+    assert await store.has_room(5), "finished jobs take no room"
     await store.create(job(), items, most=5)
 
 
-async def test_a_first_start_that_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+async def test_a_killed_first_start_does_not_prevent_the_next(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     sqlite3.connect(path).execute("PRAGMA journal_mode = WAL").connection.close()
-    assert path.stat().st_size > 0, "it is more than an empty file"
+    assert path.stat().st_size > 0, "the file is not empty"
     store = SQLiteStore(path)
     await store.open()
     await submitted(store, 1)

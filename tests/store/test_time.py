@@ -1,4 +1,4 @@
-"""What the passing of time does to jobs in a store: leases lapse, items rest, alarms go off, clocks are set."""
+"""Time passes for jobs in a store: leases lapse, items pause, health changes, clocks are set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def sweep(store: SQLiteStore, *held: Renew, everything: bool = False, **li
     return await asyncio.to_thread(store.sweep, HealthLimits(**limits), held, everything=everything)
 
 
-async def test_a_lease_that_ran_out_gives_the_item_to_another(store: SQLiteStore, clock: Clock) -> None:
+async def test_an_expired_lease_gives_the_item_to_another_runner(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 2)
     begun, waiting = await store.claim(2, 30.0, "first")
     await store.apply([Report(job_id, 0, begun.item.lease, clock.now, 0.5)])
@@ -32,14 +32,14 @@ async def test_a_lease_that_ran_out_gives_the_item_to_another(store: SQLiteStore
     assert list((await sweep(store)).lapsed) == [(job_id, 0), (job_id, 1)]
     again = await store.claim(2, 30.0, "second")
     assert [(one.item.index, one.item.lease, one.item.attempt) for one in again] == [(0, 2, 2), (1, 2, 1)]
-    # Who comes back from the dead is refused, and changes nothing.
+    # The old runner comes back too late: it is refused and changes nothing.
     late = await store.apply([finish(begun), finish(waiting), Renew(job_id, 0, begun.item.lease, 30.0)])
     assert [type(one) for one in late] == [LeaseLost] * 3
     assert (await store.snapshot(job_id)).job.processed == 0
 
 
-async def test_what_is_renewed_in_the_same_sweep_is_kept(store: SQLiteStore, clock: Clock) -> None:
-    """A server that was stopped for a while renews first: it has lost nothing."""
+async def test_leases_renewed_in_the_same_sweep_are_kept(store: SQLiteStore, clock: Clock) -> None:
+    """A server that was suspended for a while renews first, and so loses nothing."""
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     clock.now += 3600
@@ -50,14 +50,14 @@ async def test_what_is_renewed_in_the_same_sweep_is_kept(store: SQLiteStore, clo
     assert kept.done
 
 
-async def test_all_leases_of_a_server_that_ended_lapse_at_once(store: SQLiteStore) -> None:
+async def test_all_leases_of_an_ended_server_lapse_at_once(store: SQLiteStore) -> None:
     job_id = await submitted(store, 3)
     await store.claim(2, 30.0)
     assert list((await sweep(store, everything=True)).lapsed) == [(job_id, 0), (job_id, 1)]
     assert len(await store.claim(3, 30.0)) == 3
 
 
-async def test_an_item_rests_before_its_next_attempt_and_others_do_not_wait(
+async def test_an_item_pauses_before_its_next_attempt_without_delaying_others(
     store: SQLiteStore, clock: Clock
 ) -> None:
     first, second = await submitted(store, 1), await submitted(store, 1)
@@ -97,7 +97,7 @@ async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, 
     assert told == changed[1:]
 
 
-async def test_a_job_that_lost_all_workers_waits_and_is_not_stalled(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_job_without_workers_is_waiting_and_not_stalled(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 10_000.0)
     clock.now += 301
@@ -114,7 +114,7 @@ async def test_a_job_that_lost_all_workers_waits_and_is_not_stalled(store: SQLit
     assert await now() == "waiting_long"
 
 
-async def test_a_rescue_takes_all_that_is_held_and_nothing_else(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_rescue_takes_the_leased_items_of_the_job_only(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 4)
     other = await submitted(store, 1, priority=-1)
     done, begun, unbegun = await store.claim(3, 30.0, "host/1")
@@ -152,7 +152,7 @@ async def test_a_deadline_and_the_queue_limit_end_a_job(store: SQLiteStore, cloc
     assert stopping.error.code == "deadline_exceeded"
 
 
-async def test_a_clock_that_is_set_ends_no_lease_and_no_pause(
+async def test_setting_the_clock_ends_no_lease_and_no_pause(
     store_set: SQLiteStore, clock: Clock, steady: Clock
 ) -> None:
     job_id = await submitted(store_set, 2, deadline_at=clock.now + 7200)
@@ -169,7 +169,7 @@ async def test_a_clock_that_is_set_ends_no_lease_and_no_pause(
     clock.now += 11
     steady.now += 11
     assert list((await sweep(store_set)).lapsed) == [(job_id, 0)]
-    clock.now += 3600 * 4  # the deadline is a time of day that people were told: there the clock decides
+    clock.now += 3600 * 4  # the deadline is a wall-clock time that was promised, so here the clock decides
     await sweep(store_set)
     error = (await store_set.snapshot(job_id)).job.error
     assert error is not None
@@ -177,7 +177,7 @@ async def test_a_clock_that_is_set_ends_no_lease_and_no_pause(
     assert claimed.item.lease == 1
 
 
-async def test_the_timeline_tells_what_was_out_of_the_ordinary(store: SQLiteStore, clock: Clock) -> None:
+async def test_the_timeline_records_unusual_events(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 3)
     one, two, _ = await store.claim(3, 30.0, "host/1")
     busy = JobError("busy", "not now", transient=True)
@@ -199,7 +199,7 @@ async def test_the_timeline_tells_what_was_out_of_the_ordinary(store: SQLiteStor
     ]
 
 
-async def test_a_timeline_stays_short_where_everything_fails(store: SQLiteStore) -> None:
+async def test_the_timeline_stays_short_if_everything_fails(store: SQLiteStore) -> None:
     job_id = await submitted(store, rows.ITEM_ENTRIES_KEPT + 50)
     claimed = await store.claim(rows.ITEM_ENTRIES_KEPT + 50, 30.0)
     await store.apply([finish(one, ItemState.FAILED, JobError("bad", "no good")) for one in claimed])
@@ -208,7 +208,7 @@ async def test_a_timeline_stays_short_where_everything_fails(store: SQLiteStore)
     assert [entry.text for entry in entries if entry.what is What.STATE] == ["running", "failed"]
 
 
-async def test_the_age_of_a_wish_to_cancel_survives_a_clock_that_is_set(
+async def test_setting_the_clock_keeps_the_age_of_a_cancel_request(
     store_set: SQLiteStore, clock: Clock, steady: Clock
 ) -> None:
     job_id = await submitted(store_set, 1)

@@ -1,4 +1,4 @@
-"""A database that an older version left in the middle of its work is taken over whole, or left as it was."""
+"""A database that an older version left in the middle of its work is upgraded as a whole, or left unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ITEMS = (DONE, HELD, Item(index=2, name="waits"))
 
 
 def made_by(version: int, path: Path) -> None:
-    """A database of that version, with a job under way: whatever of it the version knew."""
+    """Create a database of that version with a running job, as far as the version had columns for it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.executescript("".join(schema.MIGRATIONS[:version]))
         old.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
@@ -46,7 +46,7 @@ def put(connection: sqlite3.Connection, table: str, values: dict[str, object]) -
 
 
 @pytest.mark.parametrize("version", range(1, schema.VERSION))
-async def test_work_under_way_goes_on(version: int, tmp_path: Path, clock: Clock) -> None:
+async def test_unfinished_work_continues(version: int, tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "unstuck.db"
     made_by(version, path)
     store = SQLiteStore(path, clock=clock)
@@ -67,7 +67,7 @@ async def test_work_under_way_goes_on(version: int, tmp_path: Path, clock: Clock
 
 
 @pytest.mark.parametrize("version", range(1, schema.VERSION))
-def test_an_old_database_becomes_what_a_new_one_is(version: int, tmp_path: Path) -> None:
+def test_an_upgraded_database_has_the_schema_of_a_new_one(version: int, tmp_path: Path) -> None:
     made_by(version, tmp_path / "old.db")
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
 
@@ -77,11 +77,11 @@ def shape(path: Path) -> list[tuple[str, ...]]:
         return connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
-def test_an_upgrade_that_fails_leaves_the_old_one_whole(tmp_path: Path) -> None:
+def test_a_failed_upgrade_leaves_the_old_database_intact(tmp_path: Path) -> None:
     path = tmp_path / "unstuck.db"
     made_by(1, path)
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.execute("CREATE TABLE deliveries (in_the_way INTEGER)")  # comes last of all in the second step
+        old.execute("CREATE TABLE deliveries (in_the_way INTEGER)")  # created last in the second step
     with pytest.raises(CannotStart, match="deliveries"):
         open_checked(path)
     with closing(sqlite3.connect(path)) as old:

@@ -1,4 +1,4 @@
-"""The writer's thread breaks where no caller's work is to blame: all that wait are answered, and it goes on."""
+"""The writer's thread breaks outside of any caller's work: all waiting callers get an answer, and it restarts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unstuck.supervision.backoff import Backoff
 
 @pytest.fixture
 def break_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes the writer's method of this name raise, once."""
+    """Make the writer's method of this name raise once."""
 
     def prepare(name: str) -> None:
         whole = getattr(Writer, name)
@@ -35,7 +35,7 @@ def break_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return prepare
 
 
-async def test_what_is_committed_is_not_done_over_when_the_rest_breaks(
+async def test_a_commit_is_not_repeated_when_the_publishing_breaks(
     store: SQLiteStore, break_once: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await submitted(store)
@@ -53,10 +53,10 @@ async def test_what_is_committed_is_not_done_over_when_the_rest_breaks(
     assert store.trouble is None
 
 
-async def test_all_that_wait_are_refused_and_those_that_come_while_it_is_down(
+async def test_waiting_and_new_callers_are_refused_while_the_writer_is_down(
     store: SQLiteStore, break_once: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "BATCH", 1)  # so that some are in hand, and others still queued
+    monkeypatch.setattr(writer, "BATCH", 1)  # so that some requests are being served and others still queued
     monkeypatch.setattr(store.writer_loop, "_pause", Backoff(2.0, 2.0))
     job_id = await submitted(store)
     held = threading.Event()
@@ -72,13 +72,13 @@ async def test_all_that_wait_are_refused_and_those_that_come_while_it_is_down(
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 4
     with pytest.raises(StoreUnavailable, match="nothing was changed"):
         await store.apply([Cancel(job_id)])
-    assert store.writer_loop.restarts == 0, "refused at once"
+    assert store.writer_loop.restarts == 0, "the refusal did not wait for the restart"
     await soon(lambda: store.writer_loop.restarts == 1)
     await store.apply([Cancel(job_id)])
     assert (await store.snapshot(job_id)).job.seq == 2
 
 
-async def test_a_store_whose_writer_is_down_can_be_closed(
+async def test_a_store_with_a_broken_writer_can_be_closed(
     store: SQLiteStore, break_once: Callable[[str], None]
 ) -> None:
     break_once("_serve")

@@ -1,4 +1,4 @@
-"""What must be true of a job as it was read, and of two readings, whatever happened between them."""
+"""Checks that must hold for any reading of a job, and for two readings, whatever happened in between."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unstuck.jobs.job import ITEM_FINAL, Item, ItemState, Job
 
 @dataclass(frozen=True)
 class Seen:
-    """One job as it was read at one moment."""
+    """A job as it was read at one moment."""
 
     job: Job
     items: tuple[Item, ...]
@@ -24,13 +24,13 @@ def follows(before: Seen, after: Seen) -> None:
     for was, item in zip(before.items, after.items, strict=True):
         assert item.lease >= was.lease
         if was.state in ITEM_FINAL:
-            assert item == was, "an item's end and its result stay"
+            assert item == was, "an item's end and result are final"
         elif item.state is not was.state:
             assert item.seq > was.seq
 
 
 def counts_equal_the_items(one: Seen) -> None:
-    """Of its own items, also where they are only counted."""
+    """Check the counts of a job against its items; a job that is only counted has none."""
     job, items = one.job, one.items
     if job.counted:
         assert job.waiting + job.processed + job.cancelled == job.total

@@ -14,6 +14,6 @@ from unstuck.streaming.hub import Hub
 
 @pytest.fixture
 async def hub(store: SQLiteStore, clock: Clock) -> AsyncIterator[Hub]:
-    one = Hub(store, QUICK, clock=clock)
-    yield one
-    await one.close()
+    hub = Hub(store, QUICK, clock=clock)
+    yield hub
+    await hub.close()

@@ -1,4 +1,4 @@
-"""Live jobs in memory instead of a store: a test decides what is cached, and when a read answers or fails."""
+"""Jobs in memory in place of a store: a test decides what is cached, and when a read answers or fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unstuck.store.protocol import CommitListener
 
 
 class MemoryJobs:
-    """As LiveJobs of store/protocol.py. Reads wait for `gate`, and the next `failures` of them fail."""
+    """Implements LiveJobs of store/protocol.py. Reads wait for `gate`, and the next `failures` of them fail."""
 
     def __init__(self, *job_ids: str) -> None:
         self.jobs = {one: Job(id=one, kind="k", name=one, total=9, waiting=9, created_at=1.0) for one in job_ids}
@@ -26,11 +26,11 @@ class MemoryJobs:
         self._listeners: list[CommitListener] = []
 
     def commit(self, *job_ids: str, done: bool = False) -> None:
-        """Change these jobs, and say so."""
+        """Change these jobs and notify the listeners."""
         self.publish(self.change(*job_ids, done=done))
 
     def change(self, *job_ids: str, done: bool = False) -> dict[str, Job | None]:
-        """Change these jobs, and say nothing yet."""
+        """Change these jobs without notifying the listeners; return what to `publish`."""
         changed: dict[str, Job | None] = {}
         for job_id in job_ids:
             before = self.jobs[job_id]
@@ -39,7 +39,7 @@ class MemoryJobs:
         return changed
 
     def remove(self, job_id: str) -> None:
-        """Forget this job, and say so."""
+        """Remove this job and notify the listeners."""
         del self.jobs[job_id]
         self.publish({job_id: None})
 
@@ -54,13 +54,13 @@ class MemoryJobs:
         return Snapshot(self.jobs[job_id]) if job_id in self.cached and job_id in self.jobs else None
 
     async def snapshot(self, job_id: str) -> Snapshot:
-        """Read first and answer later, so that what is answered may be old."""
+        """Read at once and answer later, so that the answer may be stale."""
         self.reads.append(job_id)
         job = self.jobs.get(job_id)
         await self.gate.wait()
         if self.failures:
             self.failures -= 1
-            raise OSError("this read was told to fail")
+            raise OSError("the test makes this read fail")
         if job is None:
             raise JobNotFound(job_id)
         return Snapshot(job)

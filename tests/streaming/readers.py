@@ -1,4 +1,4 @@
-"""Viewers of a hub that read to the end of their stream and keep what they got."""
+"""Viewers of a hub that read their stream to the end and keep the events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def events_in(data: bytes) -> list[tuple[str, dict[str, Any]]]:
 
 
 class Reader:
-    """Reads a viewer to its end in the background and keeps what it got."""
+    """Reads a viewer's stream to its end in the background and keeps the events."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []

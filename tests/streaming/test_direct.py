@@ -1,4 +1,4 @@
-"""The direct path, called as uvicorn does: a `send` that finishes at once, or only when its buffer has room."""
+"""The direct path, called as uvicorn calls it: `send` finishes at once, or only when the buffer has room."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from unstuck.streaming.hub import Hub
 
 
 class UvicornDouble:
-    """What uvicorn gives an app: `send` waits while the buffer is full, `receive` until the client goes."""
+    """A double of uvicorn: `send` waits while the buffer is full, `receive` until the client disconnects."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -77,9 +77,9 @@ class UvicornDouble:
 
 @pytest.fixture
 async def hub(store: SQLiteStore) -> AsyncIterator[Hub]:
-    one = Hub(store, QUICK)
-    yield one
-    await one.close()
+    hub = Hub(store, QUICK)
+    yield hub
+    await hub.close()
 
 
 @asynccontextmanager
@@ -105,7 +105,7 @@ async def connected(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_stream_from_its_start_to_its_end(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with connected(hub, job_id, FlushQueue()) as one:
         await soon(lambda: one.events)
@@ -119,11 +119,11 @@ async def test_from_the_opening_to_the_end(store: SQLiteStore, hub: Hub) -> None
     assert one.most == BACKLOG_BYTES
     assert [name for name, _ in one.events] == ["job", "items", "job"]
     assert [job["state"] for job in jobs(one)] == ["queued", "cancelled"]
-    assert [message["more_body"] for message in one.sent[1:]] == [True, True, False], "one send for each change"
+    assert [message["more_body"] for message in one.sent[1:]] == [True, True, False], "each change is sent once"
     assert hub.streams == 0
 
 
-async def test_a_reader_whose_buffer_was_full_gets_the_newest_state(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_viewer_whose_buffer_was_full_gets_the_newest_state(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store, 50)
     flush = FlushQueue()
     async with connected(hub, job_id, flush) as slow, connected(hub, job_id, flush) as quick:
@@ -143,7 +143,7 @@ async def test_a_reader_whose_buffer_was_full_gets_the_newest_state(store: SQLit
     assert seqs == sorted(set(seqs))
 
 
-async def test_a_reader_that_does_not_read_is_disconnected(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_viewer_that_never_reads_is_disconnected(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with connected(hub, job_id, FlushQueue(), limit_s=0.05) as one:
         await soon(lambda: one.events)
@@ -153,7 +153,7 @@ async def test_a_reader_that_does_not_read_is_disconnected(store: SQLiteStore, h
     assert hub.streams == 0
 
 
-async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_client_disconnects_while_its_buffer_is_full(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with connected(hub, job_id, FlushQueue()) as one:
         await soon(lambda: one.events)
@@ -165,12 +165,12 @@ async def test_a_client_that_goes_while_its_buffer_is_full(store: SQLiteStore, h
     assert not one.aborted
 
 
-async def test_a_broken_connection_hurts_no_other(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_broken_connection_does_not_affect_others(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     flush = FlushQueue()
     async with connected(hub, job_id, flush) as broken, connected(hub, job_id, flush) as whole:
         await soon(lambda: broken.events and whole.events)
-        broken.sent = cast("list[dict[str, Any]]", None)  # what is written to it next raises
+        broken.sent = cast("list[dict[str, Any]]", None)  # the next write to it raises
         (claimed,) = await store.claim(1, 30.0)
         await soon(lambda: len(jobs(whole)) == 2 and broken.aborted)
         await store.apply([Cancel(job_id), finish(claimed)])
@@ -178,10 +178,10 @@ async def test_a_broken_connection_hurts_no_other(store: SQLiteStore, hub: Hub) 
     assert jobs(whole)[-1]["state"] == "cancelled"
 
 
-def test_thousands_of_connections_that_break_together_hurt_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_thousands_of_broken_connections_do_not_affect_others(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(UvicornDouble):
         def write(self, chunk: bytes) -> None:
-            raise OSError("this connection was told to break")
+            raise OSError("the test breaks this connection")
 
     broken, whole = [Broken() for _ in range(2_000)], UvicornDouble()
     _write([(one, b"1\r\na\r\n") for one in (*broken, whole)])  # type: ignore[misc]
@@ -191,10 +191,10 @@ def test_thousands_of_connections_that_break_together_hurt_no_other(caplog: pyte
 
 
 async def test_a_closed_connection_leaves_no_reference_cycle() -> None:
-    """A cycle waits for the collector, which seldom comes: thousands of viewers that left would stay in memory."""
+    """A cycle waits for the collector, which runs rarely: thousands of closed viewers would stay in memory."""
 
     class Cycle:
-        """As uvicorn's: it knows the scope, and the scope our Connection, which knows its `send`."""
+        """A double of uvicorn's request, which holds the scope, which holds the Connection, which holds `send`."""
 
         transport = asyncio.Transport()
 
@@ -224,17 +224,17 @@ async def test_a_closed_connection_leaves_no_reference_cycle() -> None:
         gc.enable()
 
 
-async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) -> None:
-    """One flush of all of them at once would block the loop."""
+async def test_many_viewers_do_not_block_the_event_loop(store: SQLiteStore, hub: Hub) -> None:
+    """Flushing all of them at once would block the event loop."""
     job_id = await submitted(store)
     flush = FlushQueue()
-    turns = 0
+    iterations = 0
 
     class Counted:
         queued = False
 
         def next_chunk(self) -> bytes:
-            seen.append(turns)
+            seen.append(iterations)
             return b""
 
     seen: list[int] = []
@@ -242,7 +242,7 @@ async def test_many_viewers_leave_the_loop_room(store: SQLiteStore, hub: Hub) ->
         flush.add(Counted())  # type: ignore[arg-type]
     while len(seen) < WRITES_AT_ONCE * 2 + 1:
         await asyncio.sleep(0)
-        turns += 1
+        iterations += 1
     assert len(set(seen)) == 3
     assert (await store.snapshot(job_id)).job.seq == 1
 

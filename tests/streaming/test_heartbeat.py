@@ -1,4 +1,4 @@
-"""Which streams get a heartbeat and when, what it says, and what the comparison that goes with it finds."""
+"""Heartbeats: which streams get one and when, what it contains, and what its comparison of seqs finds."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from unstuck.streaming.watched_job import IDLE
 
 
 async def heartbeats_at(hub: Hub, reader: Reader, tick: int, after_s: float) -> list[float]:
-    """The `next_s` of the heartbeats of this tick, `after_s` from now."""
+    """Run this tick as if `after_s` had passed; return the `next_s` of its heartbeats."""
     before = len(reader.of("heartbeat"))
     await hub.heartbeat.tick(tick, asyncio.get_running_loop().time() + after_s)
     await soon(lambda: hub._registry.viewers and all(viewer.empty for viewer in hub._registry.viewers))
     return [heartbeat["next_s"] for heartbeat in reader.of("heartbeat")[before:]]
 
 
-async def test_a_new_viewer_is_told_at_once_when_the_next_heartbeat_comes(store: SQLiteStore, hub: Hub) -> None:
-    """Else a stream that dies before its first heartbeat is trusted for the longest time."""
+async def test_a_new_viewer_gets_a_heartbeat_at_once(store: SQLiteStore, hub: Hub) -> None:
+    """Otherwise a stream that dies before its first heartbeat would be trusted for the longest interval."""
     one, two = await submitted(store), await submitted(store)
     greeting = asyncio.create_task(hub.heartbeat.greet_new_viewers())
     async with reading(hub, one, two, ends=False) as reader:
@@ -38,12 +38,12 @@ async def test_a_new_viewer_is_told_at_once_when_the_next_heartbeat_comes(store:
     assert reader.of("heartbeat")[0]["next_s"] == 5
 
 
-async def test_heartbeats_come_soon_while_a_job_is_active(store: SQLiteStore, hub: Hub) -> None:
+async def test_heartbeats_are_frequent_while_a_job_is_active(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
         assert await heartbeats_at(hub, reader, 1, 30.0) == [5]
-        # A minute without a change: what was promised is kept, and then there is more time.
+        # After a minute without a change, the promised heartbeat still comes; the ones after it are rarer.
         assert await heartbeats_at(hub, reader, 2, 65.0) == [15]
         assert await heartbeats_at(hub, reader, 4, 70.0) == []
         assert await heartbeats_at(hub, reader, 6, 80.0) == [15]
@@ -52,7 +52,7 @@ async def test_heartbeats_come_soon_while_a_job_is_active(store: SQLiteStore, hu
         assert await heartbeats_at(hub, reader, 7, 1.0) == [5]
 
 
-async def test_one_active_job_is_enough_for_its_stream_and_no_other(store: SQLiteStore, hub: Hub) -> None:
+async def test_one_active_job_makes_only_its_own_stream_active(store: SQLiteStore, hub: Hub) -> None:
     still, moving = await submitted(store), await submitted(store)
     async with reading(hub, still) as quiet, reading(hub, still, moving, ends=False) as busy:
         await soon(lambda: quiet.events and len(busy.events) == 2)
@@ -61,7 +61,7 @@ async def test_one_active_job_is_enough_for_its_stream_and_no_other(store: SQLit
         hub._registry.jobs[moving].changed_at += 65.0
         assert await heartbeats_at(hub, busy, 4, 65.0) == [5]
         assert len(quiet.of("heartbeat")) == 1
-        assert busy.of("heartbeat")[-1]["jobs"] == {still: 1, moving: 1}, "also those that do not move"
+        assert busy.of("heartbeat")[-1]["jobs"] == {still: 1, moving: 1}, "the inactive job is included"
 
 
 async def test_a_job_that_has_ended_is_not_active(store: SQLiteStore, hub: Hub) -> None:
@@ -71,11 +71,11 @@ async def test_a_job_that_has_ended_is_not_active(store: SQLiteStore, hub: Hub) 
         assert await heartbeats_at(hub, reader, 1, 1.0) == [5]
         await store.apply([Cancel(job_id)])
         await soon(lambda: len(reader.of("job")) == 2)
-        assert await heartbeats_at(hub, reader, 2, 6.0) == [15], "as it was promised"
+        assert await heartbeats_at(hub, reader, 2, 6.0) == [15], "the promised heartbeat comes"
         assert await heartbeats_at(hub, reader, 4, 11.0) == []
 
 
-async def test_what_an_active_stream_lacks_is_found_at_the_next_tick(
+async def test_a_lost_change_on_an_active_stream_is_found_at_the_next_tick(
     store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await submitted(store)
@@ -91,7 +91,7 @@ async def test_what_an_active_stream_lacks_is_found_at_the_next_tick(
     assert hub.stats.rescues == 1
 
 
-async def test_heartbeats_tell_what_the_stream_holds(store: SQLiteStore, hub: Hub) -> None:
+async def test_heartbeats_name_the_seqs_that_the_stream_has_sent(store: SQLiteStore, hub: Hub) -> None:
     one, two = await submitted(store), await submitted(store)
     async with reading(hub, one, two, ends=False) as reader:
         await soon(lambda: len(reader.of("job")) == 2)
@@ -100,10 +100,10 @@ async def test_heartbeats_tell_what_the_stream_holds(store: SQLiteStore, hub: Hu
         assert reader.of("heartbeat")[0]["jobs"] == {one: 1, two: 1}
 
 
-async def test_a_heartbeat_sends_what_a_viewer_lacks(
+async def test_a_heartbeat_sends_a_change_that_a_viewer_has_missed(
     store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broadcast that does nothing and says nothing: the heartbeat finds out."""
+    """The heartbeat notices a broadcast that silently did nothing."""
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
@@ -118,13 +118,13 @@ async def test_a_heartbeat_sends_what_a_viewer_lacks(
     assert hub.stats.rescues == 1
 
 
-async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(store: SQLiteStore) -> None:
-    """Else every client of a busy job would ask for what it is about to be sent."""
+async def test_a_heartbeat_does_not_name_a_change_that_is_still_queued(store: SQLiteStore) -> None:
+    """Otherwise every client of a busy job would poll for a change that it is about to be sent."""
     changed: list[Any] = []
     store.on_commit(changed.append)
     hub = Hub(store, StreamConfig(interval_s=3600.0))
     job_id = await submitted(store)
-    await soon(lambda: changed)  # else that commit could mark the job again
+    await soon(lambda: changed)  # or that commit could mark the job again
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events and not hub._registry.jobs[job_id].busy)
         await store.claim(1, 30.0)
@@ -137,7 +137,7 @@ async def test_a_heartbeat_names_what_was_handed_out_while_more_is_on_its_way(st
     await hub.close()
 
 
-async def test_a_commit_that_the_hub_never_heard_of_is_found_too(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_commit_without_a_notification_is_found_too(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)

@@ -1,4 +1,4 @@
-"""The hub over a real store: joining, conflation, slow readers, the end, retries, farewells."""
+"""The hub on a real store: joining, conflation, slow viewers, the end of jobs, retries, shutdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unstuck.streaming.hub import Hub
 from unstuck.streaming.viewer import Subscription, Viewer
 
 
-async def test_from_the_first_event_to_the_last(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_stream_from_its_first_event_to_its_last(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
@@ -41,7 +41,7 @@ async def test_from_the_first_event_to_the_last(store: SQLiteStore, hub: Hub) ->
 
 
 class LateStore(SQLiteStore):
-    """Keeps what it has read to itself until `answer` is set."""
+    """A store that reads at once but answers only when `answer` is set."""
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
@@ -59,7 +59,7 @@ class LateStore(SQLiteStore):
 
 
 async def test_a_viewer_never_starts_with_a_stale_snapshot(tmp_path: Any) -> None:
-    """A snapshot read before it joined may be older than what a poll told it, and a first event is believed."""
+    """A first event is trusted, but a snapshot read before the viewer joined may be older than its last poll."""
     store = LateStore(tmp_path / "s.db")
     await store.open()
     hub = Hub(store, QUICK)
@@ -75,7 +75,7 @@ async def test_a_viewer_never_starts_with_a_stale_snapshot(tmp_path: Any) -> Non
     await store.close()
 
 
-async def test_the_very_same_object_as_a_poll(store: SQLiteStore, hub: Hub, clock: Clock) -> None:
+async def test_an_event_has_the_same_object_as_a_poll(store: SQLiteStore, hub: Hub, clock: Clock) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
@@ -83,8 +83,8 @@ async def test_the_very_same_object_as_a_poll(store: SQLiteStore, hub: Hub, cloc
     assert msgspec.to_builtins(public(snapshot, clock.now, "")) == reader.of("job")[0]
 
 
-async def test_every_viewer_sees_the_end_whatever_the_moment_of_joining(store: SQLiteStore, hub: Hub) -> None:
-    """No commit during a read may be lost: many jobs, viewers that join all the time."""
+async def test_every_viewer_sees_the_end_whenever_it_joins(store: SQLiteStore, hub: Hub) -> None:
+    """No commit during a read is lost, with many jobs and viewers joining all the time."""
     for _ in range(20):
         job_id = await submitted(store, 5)
         readers: list[Reader] = []
@@ -107,29 +107,29 @@ async def test_every_viewer_sees_the_end_whatever_the_moment_of_joining(store: S
 async def test_a_new_viewer_costs_the_others_nothing(
     store: SQLiteStore, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a thousand that join one after the other cost half a million looks."""
-    shown: list[Viewer] = []
+    """Otherwise a thousand viewers that join one after another would cost half a million offers."""
+    offered: list[Viewer] = []
     offer = Subscription.offer
 
-    def noted(to: Subscription, *what: Any) -> Any:
-        shown.append(to.viewer)
+    def recorded(to: Subscription, *what: Any) -> Any:
+        offered.append(to.viewer)
         return offer(to, *what)
 
-    monkeypatch.setattr(Subscription, "offer", noted)
+    monkeypatch.setattr(Subscription, "offer", recorded)
     job_id = await submitted(store)
     viewers = [await hub.join([job_id], base="")]
     await viewers[0].wait_ready()
     await soon(lambda: not hub._registry.jobs[job_id].busy)
-    shown.clear()
+    offered.clear()
     for _ in range(20):
         viewers.append(await hub.join([job_id], base=""))
         await viewers[-1].wait_ready()
-    assert shown == viewers[1:]
+    assert offered == viewers[1:]
     await store.apply([Cancel(job_id)])
     await soon(lambda: all(viewer.newest_seq(job_id) == 2 for viewer in viewers))
 
 
-async def test_a_slow_reader_gets_the_newest_state_and_no_backlog(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_slow_viewer_gets_the_newest_state_and_no_backlog(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store, 50)
     slow = await hub.join([job_id], base="", ends=True)
     async with reading(hub, job_id) as quick:
@@ -147,7 +147,7 @@ async def test_a_slow_reader_gets_the_newest_state_and_no_backlog(store: SQLiteS
             await anext(slow)
 
 
-async def test_changes_within_the_interval_are_one_event_but_the_end_is_at_once(store: SQLiteStore) -> None:
+async def test_changes_within_the_interval_are_one_event_but_the_end_is_immediate(store: SQLiteStore) -> None:
     hub = Hub(store, StreamConfig(interval_s=3600.0))
     job_id = await submitted(store, 2)
     async with reading(hub, job_id) as reader:
@@ -161,7 +161,7 @@ async def test_changes_within_the_interval_are_one_event_but_the_end_is_at_once(
     await hub.close()
 
 
-async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
+async def test_an_old_stream_is_told_to_leave(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as reader:
         await soon(lambda: reader.events)
@@ -171,7 +171,7 @@ async def test_an_old_stream_is_sent_away(store: SQLiteStore, hub: Hub) -> None:
     assert 0 < reader.events[-1][1]["retry_ms"] <= 3000
 
 
-async def test_every_viewer_gets_a_farewell_when_the_server_stops(store: SQLiteStore, hub: Hub) -> None:
+async def test_every_viewer_gets_leaving_when_the_server_stops(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     async with reading(hub, job_id) as early:
         await soon(lambda: early.events)
@@ -182,7 +182,7 @@ async def test_every_viewer_gets_a_farewell_when_the_server_stops(store: SQLiteS
     assert early.events[-1][0] == late.events[-1][0] == "leaving"
 
 
-async def test_a_stream_of_all_jobs_hears_of_new_ones(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_stream_of_all_jobs_shows_new_ones(store: SQLiteStore, hub: Hub) -> None:
     old = await submitted(store)
     async with reading(hub, all_jobs=True) as reader:
         await soon(lambda: reader.of("job"))
@@ -198,7 +198,7 @@ async def test_a_stream_of_all_jobs_hears_of_new_ones(store: SQLiteStore, hub: H
         await soon(lambda: set(reader.of("heartbeat")[-1]["jobs"]) == {old})
 
 
-async def test_a_removed_job_is_gone(store: SQLiteStore, hub: Hub) -> None:
+async def test_a_removed_job_sends_gone(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store)
     await store.apply([Cancel(job_id)])
     async with reading(hub, job_id, ends=False) as reader:
@@ -209,7 +209,7 @@ async def test_a_removed_job_is_gone(store: SQLiteStore, hub: Hub) -> None:
     assert hub.watched == 0
 
 
-async def test_a_store_that_does_not_answer_stops_no_heartbeat(tmp_path: Any) -> None:
+async def test_a_failing_store_does_not_stop_heartbeats(tmp_path: Any) -> None:
     store = FailingStore(tmp_path / "s.db")
     await store.open()
     hub = Hub(store, QUICK)
@@ -219,14 +219,14 @@ async def test_a_store_that_does_not_answer_stops_no_heartbeat(tmp_path: Any) ->
         store.seqs_fail = True
         await hub.heartbeat.send(0.0)
         await soon(lambda: reader.of("heartbeat"))
-        # A heartbeat that named a seq would confirm it, and no client would poll any more.
+        # A heartbeat that named a seq would confirm it, and clients would stop polling.
         assert reader.of("heartbeat")[-1]["jobs"] == {}
     await hub.close()
     await store.close()
 
 
 class FailingStore(SQLiteStore):
-    """The real store, whose reads fail as often as the test says."""
+    """The real store, but the next `failures` reads fail."""
 
     failures = 0
     seqs_fail = False
@@ -247,7 +247,7 @@ class FailingStore(SQLiteStore):
 
 
 @pytest.mark.parametrize(("failures", "given_up"), [(2, 0), (3, 1)])
-async def test_a_failed_broadcast_is_logged_counted_and_made_good(
+async def test_a_failed_broadcast_is_logged_counted_and_repeated(
     tmp_path: Any, failures: int, given_up: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FailingStore(tmp_path / "s.db")

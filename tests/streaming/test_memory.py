@@ -1,4 +1,4 @@
-"""Memory is given back when many have left, and only then."""
+"""Memory is trimmed when many viewers have disconnected, and only then."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from unstuck.streaming.memory import MANY, trim_periodically
 
 
 class Ring:
-    """Only the collector gets rid of it."""
+    """A reference cycle, which only the collector frees."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
-async def test_what_lies_in_rings_goes_when_most_have_left() -> None:
-    viewers, looks = 3 * MANY, 0
+async def test_reference_cycles_are_freed_when_most_viewers_have_left() -> None:
+    viewers, counts = 3 * MANY, 0
 
     def count() -> int:
-        nonlocal looks
-        looks += 1
+        nonlocal counts
+        counts += 1
         return viewers
 
     async def seen(now: int) -> None:
-        nonlocal viewers, looks
-        viewers, looks = now, 0
-        await soon(lambda: looks > 3)
+        nonlocal viewers, counts
+        viewers, counts = now, 0
+        await soon(lambda: counts > 3)
 
     ring = weakref.ref(Ring())
     gc.disable()
-    giving_back = asyncio.create_task(trim_periodically(count, 0.001))
+    trimming = asyncio.create_task(trim_periodically(count, 0.001))
     try:
         await seen(3 * MANY)
         await seen(2 * MANY)
-        assert ring() is not None, "too few have left"
+        assert ring() is not None, "too few viewers have left"
         await seen(MANY)
         assert ring() is None
         other = weakref.ref(Ring())
         await seen(MANY)
-        assert other() is not None, "nobody has left since"
+        assert other() is not None, "no viewer has left since"
     finally:
         gc.enable()
-        giving_back.cancel()
+        trimming.cancel()

@@ -1,4 +1,4 @@
-"""Inside a host app, behind middleware that we do not know: streams work there too."""
+"""Streams work inside a host app, behind middleware that unstuck does not know."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from unstuck.settings import load
 
 
 class Stamped(BaseHTTPMiddleware):
-    """Hands every body through a queue of its own, as much middleware does."""
+    """Middleware that passes every response body through its own queue, as much middleware does."""
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         response = await call_next(request)

@@ -1,4 +1,4 @@
-"""The hub's queue: so many jobs in each loop iteration, no change lost, whatever happens and in which order."""
+"""The hub's queue: a few jobs in each loop iteration, and no change lost, whatever the order of events."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ JOB = "job"
 
 
 async def settled(hub: Hub) -> None:
-    """Return when the hub has nothing left to do."""
+    """Wait until the hub has nothing left to do."""
     while any(job.busy for job in hub._registry.jobs.values()):
         await asyncio.sleep(0.01)
 
 
 class Broadcasts(Hub):
-    """Notes at which loop iteration each job was broadcast."""
+    """A hub that records the loop iteration of each broadcast."""
 
     def __init__(self, *of: Any) -> None:
         super().__init__(*of)
@@ -40,10 +40,10 @@ class Broadcasts(Hub):
 
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("wants_items", [True, False])
-async def test_a_loop_iteration_serves_a_few_jobs_in_the_order_of_their_changes(
+async def test_an_iteration_serves_a_few_jobs_in_the_order_of_their_changes(
     cached: bool, wants_items: bool
 ) -> None:
-    """500 at once kept the loop from everything else for 150 ms, those above all that waited for one commit."""
+    """Serving 500 jobs at once, as when one commit releases them all, blocked the loop for 150 ms."""
     job_ids = [f"{number:03}" for number in range(AT_ONCE * 3 + 1)]
     store = MemoryJobs(*job_ids)
     hub = Broadcasts(store, QUICK)
@@ -65,7 +65,7 @@ async def test_a_loop_iteration_serves_a_few_jobs_in_the_order_of_their_changes(
     assert max(iterations.count(one) for one in iterations) == AT_ONCE
 
 
-async def test_a_change_while_the_job_is_read_is_looked_at_again() -> None:
+async def test_a_job_that_changes_during_its_read_is_read_again() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
     viewer = await hub.join([JOB], base="")
@@ -85,7 +85,7 @@ async def test_a_change_while_the_job_is_read_is_looked_at_again() -> None:
     assert viewer.newest_seq(JOB) == 3
 
 
-async def test_a_change_while_what_was_read_is_queued_is_looked_at_again() -> None:
+async def test_a_job_that_changes_after_its_read_is_read_again() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
     viewer = await hub.join([JOB], base="")
@@ -102,9 +102,12 @@ async def test_a_change_while_what_was_read_is_queued_is_looked_at_again() -> No
     assert viewer.newest_seq(JOB) == 3
 
 
-async def test_what_is_found_for_a_new_viewer_is_sent_to_all_if_it_is_newer() -> None:
-    """A commit may be seen before the hub is told of it. Were it sent to the new viewer alone, the others would be
-    behind what the hub has broadcast, and would get no items of it."""
+async def test_a_newer_snapshot_read_for_a_new_viewer_is_sent_to_all() -> None:
+    """A read may see a commit before the hub is notified of it.
+
+    If it were sent to the new viewer alone, the others would be behind what the hub has broadcast, and would get
+    none of its items.
+    """
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
     viewer = await hub.join([JOB], base="")
@@ -119,7 +122,7 @@ async def test_what_is_found_for_a_new_viewer_is_sent_to_all_if_it_is_newer() ->
     assert [name for name, _ in events_in(viewer.take())] == ["items", "job"]
 
 
-async def test_changes_before_the_store_is_asked_cost_one_look() -> None:
+async def test_changes_before_a_broadcast_cost_one_broadcast() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
     await hub.join([JOB], base="", wants_items=False)
@@ -132,7 +135,7 @@ async def test_changes_before_the_store_is_asked_cost_one_look() -> None:
     assert hub.stats.broadcasts == before + 1
 
 
-async def test_a_job_whose_viewers_left_while_it_was_queued_is_not_looked_at() -> None:
+async def test_a_queued_job_whose_viewers_have_left_is_not_read() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
     hub.leave(await hub.join([JOB], base=""))
@@ -141,7 +144,7 @@ async def test_a_job_whose_viewers_left_while_it_was_queued_is_not_looked_at() -
     assert (hub.stats.broadcasts, hub.watched, store.reads) == (0, 0, [])
 
 
-async def test_the_end_cancels_the_wait_for_the_interval() -> None:
+async def test_the_end_of_a_job_does_not_wait_for_the_interval() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, StreamConfig(interval_s=3600.0))
     viewer = await hub.join([JOB], base="", ends=True)
@@ -151,7 +154,7 @@ async def test_the_end_cancels_the_wait_for_the_interval() -> None:
     assert job.phase is SCHEDULED
     timer = job.timer
     store.commit(JOB)
-    assert job.timer is timer, "a change meanwhile needs no other timer"
+    assert job.timer is timer, "a second change needs no other timer"
     store.commit(JOB, done=True)
     assert job.phase is QUEUED
     assert timer is not None
@@ -160,46 +163,46 @@ async def test_the_end_cancels_the_wait_for_the_interval() -> None:
     assert viewer.ended
 
 
-def test_viewers_that_join_do_not_wait_for_the_interval_but_share_a_look() -> None:
-    """A storm of thousands would else cost a look for each, or make them wait."""
+def test_new_viewers_do_not_wait_for_the_interval_but_share_a_broadcast() -> None:
+    """Otherwise a storm of thousands would cost a broadcast for each, or make them wait."""
 
     async def play() -> None:
         store = MemoryJobs(JOB)
         hub = Hub(store, StreamConfig(interval_s=3600.0))
         first = await hub.join([JOB], base="")
         await first.wait_ready()
-        looks = hub.stats.broadcasts
+        broadcasts = hub.stats.broadcasts
         loop = asyncio.get_running_loop()
         start = loop.time()
         viewers = [await hub.join([JOB], base="") for _ in range(50)]
         for viewer in viewers:
             await viewer.wait_ready()
         assert loop.time() - start == pytest.approx(GATHER_S)
-        assert hub.stats.broadcasts == looks + 1
+        assert hub.stats.broadcasts == broadcasts + 1
 
     virtual_time.run(play())
 
 
-def test_a_failed_read_is_tried_again_after_a_pause() -> None:
+def test_a_failed_read_is_repeated_after_a_pause() -> None:
     async def play() -> None:
         store = MemoryJobs(JOB)
         hub = Hub(store, StreamConfig(broadcast_attempts=3, broadcast_pause_s=0.5))
         store.cached.clear()
         store.failures = 2
-        await asyncio.sleep(GATHER_S)  # now no interval delays the first attempt
+        await asyncio.sleep(GATHER_S)  # so that no interval delays the first attempt
         start = asyncio.get_running_loop().time()
         viewer = await hub.join([JOB], base="")
         await viewer.wait_ready()
         assert asyncio.get_running_loop().time() - start == pytest.approx(1.0)
         assert hub.stats.broadcast_retries == 2
         await settled(hub)
-        assert hub._registry.jobs[JOB].failures == 0, "the next failure has all its attempts"
+        assert hub._registry.jobs[JOB].failures == 0, "the next failure gets all attempts again"
 
     virtual_time.run(play())
 
 
-async def test_a_closed_hub_waits_for_no_interval() -> None:
-    """When it is over the store would be closed, and the log would say so three times."""
+async def test_closing_the_hub_cancels_its_timers() -> None:
+    """Otherwise the store would be closed when the interval ends, and three errors would be logged."""
     store = MemoryJobs(JOB)
     hub = Hub(store, StreamConfig(interval_s=3600.0))
     await hub.join([JOB], base="")
@@ -211,7 +214,7 @@ async def test_a_closed_hub_waits_for_no_interval() -> None:
     assert timer.cancelled()
 
 
-async def test_a_closed_hub_asks_for_nothing_more() -> None:
+async def test_a_closed_hub_reads_no_more() -> None:
     store = MemoryJobs("queued", "read")
     hub = Hub(store, QUICK)
     store.cached.clear()
@@ -232,15 +235,15 @@ async def test_a_closed_hub_asks_for_nothing_more() -> None:
 
 
 class Play:
-    """Random events at a hub, and what must be true after each of them and when all is over."""
+    """Random events at a hub, and checks after each of them and at the end."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.store = MemoryJobs(*"abc")
-        every = 10**9  # attempts: what was given up is the heartbeat's, and there is none here
-        self.config = StreamConfig(interval_s=0.1, broadcast_attempts=every, broadcast_pause_s=0.05)
+        endless = 10**9  # attempts, because there is no heartbeat here to repair a broadcast that was given up
+        self.config = StreamConfig(interval_s=0.1, broadcast_attempts=endless, broadcast_pause_s=0.05)
         self.hub = Hub(self.store, self.config)
-        #: Each viewer with the seqs that its jobs had when it joined, and the ones that it was handed.
+        #: {viewer: (the seqs of its jobs when it joined, the seqs that it has been sent)}
         self.viewers: dict[Viewer, tuple[dict[str, int], dict[str, list[int]]]] = {}
 
     async def run(self, events: int) -> None:
@@ -289,17 +292,17 @@ class Play:
     def check(self) -> None:
         for job in self.hub._registry.jobs.values():
             assert job.subscriptions, "a job without viewers is not watched"
-            assert not (job.phase is IDLE and job.dirty), "a change waits for another one"
-            assert job.dirty or job.phase not in (SCHEDULED, QUEUED), "a look for nothing"
+            assert not (job.phase is IDLE and job.dirty), "an idle job is dirty"
+            assert job.dirty or job.phase not in (SCHEDULED, QUEUED), "a broadcast without a change"
             assert (job.timer is not None) == (job.phase is SCHEDULED)
             assert (job.task is not None) == (job.phase is READING)
             assert (job.loaded is not None) == (job.phase is LOADED)
             assert (job in self.hub._queue) == (job.phase in (QUEUED, LOADED))
-        for viewer, (at_first, handed) in self.viewers.items():
-            for job_id, seqs in handed.items():
+        for viewer, (at_first, sent) in self.viewers.items():
+            for job_id, seqs in sent.items():
                 newest = viewer.newest_seq(job_id)
                 if newest is not None and newest != (seqs or [0])[-1]:
-                    assert newest >= at_first[job_id], "older than what was known when the viewer joined"
+                    assert newest >= at_first[job_id], "older than the job was when the viewer joined"
                     assert not seqs or newest > seqs[-1]
                     seqs.append(newest)
 

@@ -1,4 +1,4 @@
-"""What goes over the wire and onto the disk: events as bytes, names made harmless."""
+"""Bytes of events, and labels made harmless for headers and file names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_an_event_is_one_event_whatever_it_carries(name: str) -> None:
+def test_any_text_stays_inside_its_event(name: str) -> None:
     data = sse.event("gone", wire.GoneEvent(job_id="j", code=name), 7)
     assert data.isascii()
     assert data.count(b"\n") == 4
@@ -37,17 +37,17 @@ def test_an_event_is_one_event_whatever_it_carries(name: str) -> None:
     head, event, body, *rest = data.split(b"\n")
     assert (head, event, rest) == (b"id: 7", b"event: gone", [b"", b""])
     assert json.loads(body.removeprefix(b"data: ")) == {"job_id": "j", "code": name}
-    # A client that splits lines at every line separator of Unicode sees the same lines.
+    # A client that splits lines at any Unicode line separator gets the same lines.
     assert data.decode().splitlines() == data.decode().split("\n")[:-1]
 
 
 @given(st.floats(0, 2**33) | st.integers(0, 2**33) | st.integers(0, 2**33).map(lambda whole: whole + 0.9999996))
-def test_times_are_written_as_datetime_writes_them(at: float) -> None:
+def test_times_are_formatted_as_by_datetime(at: float) -> None:
     iso = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     assert rfc3339(at) == iso.replace("+00:00", "Z")
 
 
-def test_a_heartbeat_moves_no_last_event_id() -> None:
+def test_a_heartbeat_does_not_set_the_last_event_id() -> None:
     assert b"id:" not in sse.heartbeat(0.0, {"a": 1}, 5.0).split(b"data:")[0]
 
 
@@ -59,7 +59,7 @@ def test_only_a_plain_ending_is_kept(name: str, suffix: str) -> None:
     assert names.suffix(name) == suffix
 
 
-def test_labels_stay_as_they_are_but_never_empty() -> None:
+def test_labels_are_unchanged_but_never_empty() -> None:
     assert names.label("Bericht \u202e (1).csv") == "Bericht \u202e (1).csv"
     assert names.label("") == names.label("  \n") == "unnamed"
     assert names.label("a\ud800b") == "a?b"

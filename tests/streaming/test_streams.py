@@ -1,4 +1,4 @@
-"""Streams on a real server over real sockets, read as curl and as EventSource read them."""
+"""Streams of a real server over real sockets, read as curl and EventSource read them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import PATIENCE_S, eventually
 
 
 def follow(server: Server, job_id: str, query: str = "") -> list[Event]:
-    """All events of a stream until it ends by itself."""
+    """Return all events of a stream that ends by itself."""
     with httpx.stream("GET", f"{server.url}/api/jobs/{job_id}/events{query}", timeout=30) as answer:
         assert answer.status_code == 200, answer.read()
         return list(events(answer.iter_lines()))
@@ -45,7 +45,7 @@ def test_headers_and_first_bytes(server: Server) -> None:
             pass
 
 
-def test_a_head_request_is_answered_and_holds_no_stream(server: Server) -> None:
+def test_a_head_request_opens_no_stream(server: Server) -> None:
     job = rehearse(server, total=1, seconds=30)
     for path in (job["links"]["events"], f"/api/events/stream?job={job['id']}"):
         answer = httpx.head(server.url + path)
@@ -70,7 +70,7 @@ def test_a_stream_opens_with_the_newest_state_and_ends_with_the_job(server: Serv
 
 
 def test_items_follow_the_first_job_event_unless_unwanted(server: Server) -> None:
-    job = rehearse(server, total=6, seconds=0.5)  # it goes on when the stream is there
+    job = rehearse(server, total=6, seconds=0.5)  # still running when the stream opens
     seen = follow(server, job["id"])
     changed = {item["index"] for name, data in seen if name == "items" for item in data["items"]}
     assert changed
@@ -98,7 +98,7 @@ def test_curl_shows_events_from_the_first_instant_and_ends(server: Server) -> No
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
         assert curl.stdout is not None
         first = [curl.stdout.readline() for _ in range(6)]
-        assert not server.job(job["id"])["done"], "the first lines came while the job ran"
+        assert not server.job(job["id"])["done"], "the first lines came only after the job had ended"
         rest = curl.stdout.read()
     assert first[0].startswith("retry:")
     assert first[1].startswith(": unstuck")
@@ -134,7 +134,7 @@ def test_several_jobs_on_one_stream(server: Server) -> None:
     assert (done, gone) == ({one["id"], two["id"]}, {unknown})
 
 
-def test_the_stream_of_all_hears_of_new_jobs(server: Server) -> None:
+def test_the_stream_of_all_jobs_shows_new_ones(server: Server) -> None:
     with httpx.stream("GET", f"{server.url}/api/events/stream", timeout=30) as answer:
         lines = answer.iter_lines()
         next(lines)
@@ -143,14 +143,14 @@ def test_the_stream_of_all_hears_of_new_jobs(server: Server) -> None:
         assert any(data["done"] for data in news), "the stream ended before the job did"
 
 
-def test_bad_streams(server: Server) -> None:
+def test_bad_requests_for_streams(server: Server) -> None:
     assert httpx.get(f"{server.url}/api/events/stream?job=x").status_code == 400
     many = "&".join(f"job={uuid4()}" for _ in range(101))
     answer = httpx.get(f"{server.url}/api/events/stream?{many}")
     assert (answer.status_code, answer.json()["code"]) == (413, "too_many_jobs")
 
 
-def test_a_stream_that_is_old_enough_leaves(start_server: StartServer) -> None:
+def test_an_old_stream_sends_leaving(start_server: StartServer) -> None:
     server = start_server("--workers", "1", stream_life_s="2", heartbeat_s="1")
     job = server.submit("rehearsal", total=1, options={"seconds": 60})
     seen = follow(server, job["id"])
@@ -164,7 +164,7 @@ def resident(server: Server) -> int:
         return int(status.read().split("VmRSS:")[1].split()[0]) * 1024
 
 
-def test_readers_that_never_read_harm_no_other_and_are_disconnected(start_server: StartServer) -> None:
+def test_readers_that_never_read_are_disconnected_without_affecting_others(start_server: StartServer) -> None:
     server = start_server("--workers", "2", send_timeout_s="2", interval_s="0")
     # Long names of running items and many failures make events of some 10 KB. The items last longer than the test:
     # the job ends when it is cancelled.
@@ -209,8 +209,8 @@ def test_readers_that_never_read_harm_no_other_and_are_disconnected(start_server
         one.close()
 
 
-def test_the_passing_of_time_is_broadcast_too(start_server: StartServer, tmp_path: Path) -> None:
-    """Without any report, viewers are told that a job has stalled, and that it moves again."""
+def test_changes_of_health_are_broadcast(start_server: StartServer, tmp_path: Path) -> None:
+    """Viewers learn that a job has stalled, which no report causes, and that it is moving again."""
     server = start_server("--workers", "1", *hanging.APP, stalled_s="0.4", waiting_long_s="0.4")
     gate = tmp_path / "gate"
     hangs = server.submit("hang", total=1, options={"gate": str(gate)})
@@ -235,6 +235,6 @@ def test_the_passing_of_time_is_broadcast_too(start_server: StartServer, tmp_pat
         after = healths[len(healths) - 1 - healths[::-1].index(alarm) + 1 :]
         assert after[0] in ("ok", None), "its next report ended the alarm"
         seqs = [one["seq"] for one in told[job_id]]
-        assert seqs == sorted(set(seqs)), "each change of health has a seq of its own"
+        assert seqs == sorted(set(seqs)), "each change of health has its own seq"
     timeline = server.get(hangs["links"]["timeline"])["entries"]
     assert [one["text"] for one in timeline if one["what"] == "health"] == ["stalled", "ok"]

@@ -1,4 +1,4 @@
-"""What a watched job waits for: which transitions are allowed, which raise, and what each of them undoes."""
+"""The phases of a watched job: which transitions are allowed, which raise, and what each of them cleans up."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ ALLOWED = {
     (LOADED, IDLE),
     *((phase, CLOSED) for phase in Phase),
 }
-#: From a new job to each phase.
-WAYS: dict[Phase, list[Phase]] = {
+#: The steps that take a new job to each phase.
+STEPS: dict[Phase, list[Phase]] = {
     IDLE: [],
     SCHEDULED: [SCHEDULED],
     QUEUED: [QUEUED],
@@ -69,7 +69,7 @@ def take(job: WatchedJob, phase: Phase, task: asyncio.Task[None]) -> None:
 
 def in_phase(phase: Phase, task: asyncio.Task[None]) -> WatchedJob:
     job = WatchedJob("1", 0.0)
-    for step in WAYS[phase]:
+    for step in STEPS[phase]:
         take(job, step, task)
     assert job.phase is phase
     return job
@@ -97,14 +97,14 @@ async def test_a_timer_does_not_outlive_its_phase(after: Phase, task: asyncio.Ta
     assert (job.timer is None) == (job.due == inf) == (after is not SCHEDULED)
 
 
-async def test_a_job_that_is_closed_is_read_no_further(task: asyncio.Task[None]) -> None:
+async def test_closing_a_job_cancels_its_read(task: asyncio.Task[None]) -> None:
     in_phase(READING, task).close()
     await asyncio.wait([task], timeout=30.0)
     assert task.cancelled()
 
 
 @pytest.mark.parametrize("after", [READING, IDLE])
-async def test_what_was_read_does_not_outlive_its_phase(after: Phase, task: asyncio.Task[None]) -> None:
+async def test_a_loaded_snapshot_does_not_outlive_its_phase(after: Phase, task: asyncio.Task[None]) -> None:
     job = in_phase(LOADED, task)
     assert job.loaded is not None
     assert job.task is None
@@ -117,7 +117,7 @@ async def test_a_job_is_busy_unless_it_waits_for_a_change(phase: Phase, task: as
     assert in_phase(phase, task).busy == (phase is not IDLE)
 
 
-async def test_marks_gather_until_they_are_cleared() -> None:
+async def test_marks_accumulate_until_cleared() -> None:
     job = WatchedJob("1", 0.0)
     viewer = Viewer(base="", wants_items=True, ends_with=None, leave_at=0.0)
     newcomer = Subscription(viewer, "1")
@@ -126,7 +126,7 @@ async def test_marks_gather_until_they_are_cleared() -> None:
     assert job.clear() == ([newcomer], False)
     job.mark(urgent=True)
     job.mark(urgent=False)
-    assert (job.dirty, job.urgent) == (True, True), "the end stays urgent whatever follows"
+    assert (job.dirty, job.urgent) == (True, True), "the mark stays urgent"
     assert job.clear() == ([], True)
     assert (job.dirty, job.urgent) == (False, False)
     assert job.clear() == ([], False)

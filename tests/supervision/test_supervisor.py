@@ -1,4 +1,4 @@
-"""Loops that break, end by themselves or are ended: what is logged, when they run again, what health is told."""
+"""Loops that break, return or are cancelled: what is logged, when they restart, what health reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTLED_S = 0.1
 
 
 class Unexpected(Exception):
-    """Nothing in the server raises it."""
+    """An error that the server itself never raises."""
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -28,7 +28,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 class Flaky:
-    """A body that raises at its first `failures` runs, and then runs until it is ended."""
+    """A loop body that raises in its first `failures` runs, and then runs until it is cancelled."""
 
     def __init__(self, failures: int) -> None:
         self.runs = 0
@@ -60,7 +60,7 @@ def started(supervisor: Supervisor, flaky: Flaky, thread: bool) -> Loop:
 
 
 @pytest.mark.parametrize("thread", [False, True])
-async def test_a_loop_that_breaks_is_logged_counted_and_started_again(
+async def test_a_broken_loop_is_logged_counted_and_restarted(
     caplog: pytest.LogCaptureFixture, thread: bool
 ) -> None:
     flaky = Flaky(1)
@@ -88,7 +88,7 @@ async def test_a_loop_that_breaks_is_logged_counted_and_started_again(
 
 
 @pytest.mark.parametrize("thread", [False, True])
-async def test_pauses_grow_with_each_failure_and_begin_anew_after_a_good_run(
+async def test_pauses_grow_with_each_failure_and_start_over_after_a_good_run(
     caplog: pytest.LogCaptureFixture, thread: bool
 ) -> None:
     flaky = Flaky(3)
@@ -121,7 +121,7 @@ async def test_pauses_grow_with_each_failure_and_begin_anew_after_a_good_run(
     assert all(limit / 2 <= pause <= limit for pause, limit in zip(pauses, limits, strict=True)), pauses
 
 
-async def test_a_loop_that_returns_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_loop_that_returns_is_restarted(caplog: pytest.LogCaptureFixture) -> None:
     runs = 0
 
     async def run() -> None:
@@ -136,8 +136,8 @@ async def test_a_loop_that_returns_is_started_again(caplog: pytest.LogCaptureFix
     assert "Loop returned and will be restarted: loop='short'" in caplog.text
 
 
-async def test_a_cancelled_future_is_not_taken_for_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """What a loop waits for may be cancelled by others; the loop itself was not."""
+async def test_a_cancelled_future_does_not_end_a_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """A loop whose awaited future is cancelled was not cancelled itself."""
     waits: list[asyncio.Future[None]] = []
 
     async def run() -> None:
@@ -170,7 +170,7 @@ async def break_at_the_end(started: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("body", [swallow, break_at_the_end])
-async def test_a_cancellation_ends_a_loop_whatever_the_loop_makes_of_it(
+async def test_a_cancellation_ends_a_loop_even_if_it_swallows_it(
     caplog: pytest.LogCaptureFixture, body: Callable[[Callable[[], None]], asyncio.Future[None]]
 ) -> None:
     runs: list[None] = []
@@ -203,7 +203,7 @@ async def test_a_thread_that_breaks_at_the_end_is_logged(caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("thread", [False, True])
-async def test_the_end_does_not_wait_for_a_pause(thread: bool) -> None:
+async def test_shutdown_does_not_wait_for_a_pause(thread: bool) -> None:
     flaky = Flaky(1)
     began = time.monotonic()
     async with supervising(Backoff(60.0, 60.0), SETTLED_S) as supervisor:
@@ -237,18 +237,18 @@ async def test_leaving_waits_until_all_loops_have_ended() -> None:
     assert events == ["begun", "begun", "ended", "ended"]
 
 
-async def test_a_thread_is_started_again_while_the_event_loop_is_blocked() -> None:
+async def test_a_thread_is_restarted_while_the_event_loop_is_blocked() -> None:
     flaky = Flaky(1)
     async with supervising(QUICK, SETTLED_S) as supervisor:
         supervisor.run_in_thread("flaky", flaky.run_in_thread)
         await soon(lambda: flaky.runs)
         end = time.monotonic() + 20.0
         while flaky.runs < 2 and time.monotonic() < end:
-            time.sleep(0.005)  # this is the point
+            time.sleep(0.005)  # blocks the event loop on purpose
         assert flaky.runs == 2
 
 
-async def test_an_error_inside_comes_out_as_it_is_and_ends_the_loops() -> None:
+async def test_an_error_in_the_block_propagates_and_ends_the_loops() -> None:
     flaky = Flaky(0)
 
     async def serve() -> None:
@@ -278,7 +278,7 @@ async def test_a_cancellation_from_outside_ends_the_loops() -> None:
     assert flaky.ended
 
 
-async def test_a_name_stands_for_one_loop() -> None:
+async def test_loop_names_are_unique() -> None:
     async with supervising() as supervisor:
         loop = supervisor.run("flaky", Flaky(0).run)
         with pytest.raises(ValueError, match="already a loop 'flaky'"):

@@ -1,4 +1,8 @@
-"""One job under the rules alone, as a store would keep it, without a store."""
+"""A job that changes through `decide` alone, without a store.
+
+It must not know SQLite, clocks or processes.
+Next: unstuck/jobs/decide.py.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ def job_of(total: int, **more: Any) -> Job:
 
 
 class Bench:
-    """One job and its items, changed by `decide` alone, as a store would."""
+    """A job and its items, kept as a store would keep them."""
 
     def __init__(self, total: int, **more: Any) -> None:
         self.job = job_of(total, **more)

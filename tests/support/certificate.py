@@ -1,4 +1,4 @@
-"""A certificate that nobody trusts, for servers that have to speak TLS."""
+"""A self-signed certificate for servers that speak TLS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def make_certificate(folder: Path) -> tuple[str, str]:
-    """The paths of a certificate that signs itself, and of its key, in this folder."""
+    """Write a self-signed certificate and its key into this folder; return both paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)

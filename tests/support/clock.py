@@ -1,10 +1,10 @@
-"""A clock that tests set."""
+"""A clock that tests set by hand."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """A clock that moves only when told."""
+    """A clock that moves only when a test sets `now`."""
 
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now

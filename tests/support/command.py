@@ -1,4 +1,4 @@
-"""The command `unstuck`, run as a shell runs it."""
+"""Runs the command `unstuck` as a shell does."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refused_to_start(*arguments: str, **environ: str) -> str:
         env={**environment(), **environ, "COLUMNS": "200"}, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    if "--app" not in arguments:  # there the author of the kinds wants to see where his file broke
+    if "--app" not in arguments:  # the author of an app file needs the traceback
         assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("unstuck: ")
     return done.stderr

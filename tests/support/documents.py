@@ -1,4 +1,4 @@
-"""The documents, as tests read them."""
+"""The documents, for tests that compare them with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read streams of events as a client does, or do not read them."""
+"""Event streams: one way to read them, and one that never reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any report of work that runs elsewhere, for Hypothesis."""
+"""Hypothesis strategies for reports of external work."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from unstuck.jobs.job import ItemState, State
 
 counts = st.none() | st.integers(0, 7)
 states = st.sampled_from([*ItemState, ItemState.RUNNING, ItemState.RUNNING]).filter(lambda s: s != "pending")
-told_items = st.builds(
+item_reports = st.builds(
     ItemReport, st.integers(0, 4), states, st.none() | st.floats(0, 1), st.none() | st.just("m")
 )
 reports = st.builds(
     ExternalReport,
-    items=st.lists(told_items, max_size=3).map(tuple),
+    items=st.lists(item_reports, max_size=3).map(tuple),
     processed=counts,
     failed=st.none() | st.integers(0, 2),
     skipped=st.none() | st.integers(0, 1),

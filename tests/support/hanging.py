@@ -1,6 +1,6 @@
-"""A kind of work that hangs, and reports nothing, until its gate stands open: a file of that name.
+"""A kind that hangs and reports nothing until its gate is open, that is, until the file `gate` exists.
 
-For tests of what is said of work that gets nowhere. Its second attempt does not wait.
+For tests of stuck work. A second attempt does not wait, unless `stubborn`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ APP = ("--app", __file__)
 
 @unstuck.kind("hang", description="Hangs.", needs_file=False)
 def hang(file: Path | None, report: unstuck.Report, *, gate: str, stubborn: bool = False) -> dict[str, int]:
-    """{"attempt": which one got through}."""
+    """Return {"attempt": the attempt that got through}."""
     while not Path(gate).exists() and (stubborn or report.attempt == 1):
         time.sleep(0.02)
     report(1, 2)

@@ -1,8 +1,11 @@
-"""Counts in a page what it holds: streams, timers, requests. A page that holds nothing asks for nothing more."""
+"""Tracks the streams, timers and requests that a page holds.
+
+A page that holds none of them will ask the server for nothing more.
+"""
 
 from __future__ import annotations
 
-#: Runs in the page before anything else does.
+#: To be run in the page before any other script.
 COUNT = """() => {
   const now = () => (performance.timeOrigin + performance.now()) / 1000;
   const held = window.held = { streams: new Set(), timers: new Map(), fetches: new Set(), asked: [] };
@@ -29,7 +32,7 @@ COUNT = """() => {
   };
 }"""
 
-#: What the page could still ask for by itself, in words.
+#: Lists everything through which the page could still ask the server for something.
 HELD = """() => {
   const { streams, timers, fetches } = window.held;
   return [

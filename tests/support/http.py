@@ -1,4 +1,4 @@
-"""Requests that a server refuses, and requests that no HTTP library sends."""
+"""Requests that a server refuses, and raw requests that no HTTP library would send."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.support.server import Server
 
 
 def traces(server: Server) -> tuple[list[str], list[str]]:
-    """All jobs and all folders."""
+    """Return the ids of all jobs, and the names of all folders."""
     jobs = [job["id"] for job in server.get("/api/jobs?limit=200")["jobs"]]
     return jobs, sorted(entry.name for entry in (server.data / "files").iterdir())
 
 
 def refused(server: Server, status: int, code: str, **request: Any) -> str:
-    """POST, expect this problem and no trace; returns what it tells."""
+    """Submit, expect this problem and no new job or folder, and return the problem's detail."""
     before = traces(server)
     answer = httpx.post(f"{server.url}/api/jobs", timeout=60, **request)
     body = answer.json()
@@ -32,7 +32,7 @@ def refused(server: Server, status: int, code: str, **request: Any) -> str:
 
 
 def raw(server: Server, head: str, body: bytes = b"") -> bytes:
-    """Bytes as they are, for what no HTTP library sends."""
+    """Send these bytes and return the answer's head and whatever of its body came with it."""
     where = urlsplit(server.url)
     with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode() + body)

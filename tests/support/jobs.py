@@ -1,4 +1,4 @@
-"""Submit jobs straight into a store, and end their items."""
+"""Put jobs into a store without a server, and finish their items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unstuck.store.sqlite import SQLiteStore
 
 
 async def submitted(store: SQLiteStore, total: int = 3, *, kind: str = "checksum", **more: Any) -> str:
-    """The id of a new job with so many items, `0.csv` and so on; `more` are fields of the job."""
+    """Create a job with `total` items named `0.csv`, `1.csv`, …; return its id. `more` are fields of the job."""
     fields = {"created_at": 1_000_000.0, **more}
     job = Job(id=str(uuid4()), kind=kind, name=f"{total} files", total=total, waiting=total, **fields)
     await store.create(job, [Item(index=index, name=f"{index}.csv", size=index) for index in range(total)])
@@ -20,7 +20,7 @@ async def submitted(store: SQLiteStore, total: int = 3, *, kind: str = "checksum
 
 
 async def until_done(store: SQLiteStore, job_id: str) -> Job:
-    """The job when it is done."""
+    """Wait until the job is done, and return it."""
 
     async def done() -> Job | None:
         job = (await store.snapshot(job_id)).job
@@ -32,7 +32,7 @@ async def until_done(store: SQLiteStore, job_id: str) -> Job:
 def finish(
     claimed: WorkItem, state: str = "succeeded", error: JobError | None = None, pause_s: float = 0.0
 ) -> Finish:
-    """The command that ends this item, with its index as the result."""
+    """Return the command that ends this item with its index as the result."""
     item = claimed.item
     result = {"n": item.index}
     return Finish(

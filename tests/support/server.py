@@ -1,4 +1,4 @@
-"""`unstuck serve` in a process of its own, and what a client asks of it."""
+"""`unstuck serve` in its own process, with the requests that tests make of it most."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.waiting import PATIENCE_S, eventually
 
 
 class Server:
-    """`unstuck serve` in a process of its own, on a free port."""
+    """`unstuck serve` in its own process, on a free port."""
 
-    #: The module that is run; another one takes the same arguments.
+    #: The module to run; a subclass may name another that takes the same arguments.
     program = "unstuck"
-    #: What the command is run under, such as prlimit.
+    #: A command to run the server under, such as prlimit.
     under: tuple[str, ...] = ()
 
     def __init__(self, data: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
@@ -45,14 +45,14 @@ class Server:
                 env={**environ, **self._environ, "COLUMNS": "200"},
             )
         assert self.process.stdout is not None
-        said = ""
+        output = ""
         for line in self.process.stdout:
-            said += line
+            output += line
             if found := re.search(r"serves (https?://\S+)", line):
                 self.url = found.group(1)
             if "curl" in line:
                 return self
-        raise AssertionError(f"the server did not start:\n{said}\n{self.log.read_text()}")
+        raise AssertionError(f"the server did not start:\n{output}\n{self.log.read_text()}")
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -66,10 +66,10 @@ class Server:
             if self.process.stdout is not None:
                 self.process.stdout.close()
 
-    # -- what a client does
+    # -- requests
 
     def submit(self, kind: str, files: dict[str, bytes] | None = None, **fields: Any) -> dict[str, Any]:
-        """A job; with `files` as a form, without as JSON."""
+        """Submit a job, as a form if there are `files` and as JSON otherwise; return the answer."""
         if files is None:
             answer = httpx.post(f"{self.url}/api/jobs", json={"kind": kind, **fields}, timeout=60)
         else:
@@ -101,5 +101,5 @@ class Server:
         return list(self.get(f"/api/jobs/{job_id}/items?limit=1000")["items"])
 
 
-#: What the fixture `start_server` gives: arguments of the command, settings as keywords.
+#: The type of the fixture `start_server`: takes arguments of the command, and settings as keywords.
 StartServer = Callable[..., Server]

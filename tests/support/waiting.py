@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar, overload
 
 T = TypeVar("T")
-#: What a check says until its condition holds.
+#: What a check returns until its condition holds.
 Falsy = Literal[False] | None
 
-#: Far beyond what anything here takes; a test that waits so long has failed.
+#: Far longer than anything here takes; a test that waits this long has failed.
 PATIENCE_S = 30.0
 
 
 def eventually(check: Callable[[], T | Falsy], patience_s: float = PATIENCE_S) -> T:
-    """The first true value of `check()`; fails after `patience_s`."""
+    """Return the first true value of `check()`; fail after `patience_s`."""
     end = time.monotonic() + patience_s
     while True:
         if value := check():
@@ -30,7 +30,7 @@ async def soon(check: Callable[[], Awaitable[T | Falsy]], patience_s: float = PA
 @overload
 async def soon(check: Callable[[], T | Falsy], patience_s: float = PATIENCE_S) -> T: ...
 async def soon(check: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """As `eventually`, without blocking the loop; the check may be awaitable itself."""
+    """Do as `eventually` does, without blocking the event loop; `check` may be a coroutine function."""
     end = time.monotonic() + patience_s
     while True:
         value = check()

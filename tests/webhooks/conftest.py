@@ -1,4 +1,4 @@
-"""Receivers that are closed at the end of their test, and a certificate for one."""
+"""Receivers that are closed after their test, and a certificate for one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.webhooks.receiver import Receive, Receiver, Say, Tls
+from tests.webhooks.receiver import Answer, Receive, Receiver, Tls
 from unstuck.store.sqlite import SQLiteStore
 
 
 @pytest.fixture
 def receive() -> Iterator[Receive]:
-    """Starts receivers."""
+    """Start receivers; close them after the test."""
     started: list[Receiver] = []
 
-    def start(*answers: int | Say, tls: ssl.SSLContext | None = None, port: int = 0) -> Receiver:
+    def start(*answers: int | Answer, tls: ssl.SSLContext | None = None, port: int = 0) -> Receiver:
         started.append(Receiver(*answers, tls=tls, port=port))
         return started[-1]
 

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server in threads, which answers as it was told and keeps what came."""
+"""A receiver of webhooks: a real HTTP server in threads, which answers as a test says and keeps the requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.documents import PROTOCOL
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
-#: In place of a status: take the request, and never answer.
+#: In place of a status: take the request and never answer.
 SILENCE = 0
 
 
@@ -28,8 +28,8 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Say:
-    """An answer; `forever`: its body never ends."""
+class Answer:
+    """An answer to give; with `forever` its body never ends."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -38,22 +38,22 @@ class Say:
 
 @dataclass(frozen=True)
 class Tls:
-    """Both ends of TLS: the receiver `hook.example` with a certificate, and one that trusts who signed it."""
+    """TLS contexts for the receiver `hook.example`, and for a client that trusts its certificate."""
 
     receiver: ssl.SSLContext
     trusting: ssl.SSLContext
 
 
 class Receiver:
-    """Answers with each of `answers` in turn, and then on with the last. Close it."""
+    """Gives each of `answers` in turn, and then the last one again and again. Must be closed."""
 
-    def __init__(self, *answers: int | Say, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+    def __init__(self, *answers: int | Answer, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.received: list[Received] = []
-        self.names: list[str | None] = []  # that TLS asked for
-        self.sent = 0  # bytes of endless bodies
-        self._answers = [one if isinstance(one, Say) else Say(one) for one in answers or (200,)]
+        self.names: list[str | None] = []  # server names requested in TLS handshakes
+        self.sent = 0  # bytes sent of endless bodies
+        self._answers = [one if isinstance(one, Answer) else Answer(one) for one in answers or (200,)]
         self._closed = threading.Event()
-        self._server = _Server(("127.0.0.1", port), self._one())
+        self._server = _Server(("127.0.0.1", port), self._handler())
         self._tls = tls is not None
         if tls is not None:
             tls.sni_callback = lambda _, name, __: self.names.append(name)
@@ -76,37 +76,37 @@ class Receiver:
         self._server.server_close()
         self._thread.join()
 
-    def _one(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self
 
-        class One(BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             timeout = 30
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): text for name, text in self.headers.items()}
                 receiver.received.append(Received(self.path, headers, body))
-                say = receiver._answers[min(len(receiver.received), len(receiver._answers)) - 1]
-                if say.status == SILENCE:
+                answer = receiver._answers[min(len(receiver.received), len(receiver._answers)) - 1]
+                if answer.status == SILENCE:
                     receiver._closed.wait()
                     return
-                self.send_response(say.status)
-                for name, text in say.headers.items():
+                self.send_response(answer.status)
+                for name, text in answer.headers.items():
                     self.send_header(name, text)
-                if not say.forever:
+                if not answer.forever:
                     self.send_header("Content-Length", "0")
                 self.end_headers()
-                while say.forever and not receiver._closed.is_set():
+                while answer.forever and not receiver._closed.is_set():
                     self.wfile.write(b"x" * 1024)
                     receiver.sent += 1024
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        return One
+        return Handler
 
 
-#: What the fixture `receive` gives.
+#: The type of the fixture `receive`.
 Receive = Callable[..., Receiver]
 
 
@@ -115,18 +115,18 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, *_: object) -> None:
-        pass  # who asked is gone: that is what some tests want
+        pass  # some tests disconnect on purpose
 
 
 def closed_port() -> int:
-    """A port where nobody listens."""
+    """Return a port on which nothing listens."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def verified(received: Received, secret: str = SECRET) -> dict[str, Any]:
-    """The message, as the example in PROTOCOL.md reads it."""
+    """Verify and return the message with the example code in PROTOCOL.md."""
     (code,) = (one for one in re.findall(r"```python\n(.*?)```", PROTOCOL, re.DOTALL) if "def message" in one)
     names: dict[str, Any] = {}
     exec(code, names)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
-from tests.webhooks.receiver import SECRET, SILENCE, Receive, Received, Say, closed_port, verified
+from tests.webhooks.receiver import SECRET, SILENCE, Answer, Receive, Received, closed_port, verified
 from unstuck.errors import InvalidRequest
 from unstuck.jobs.job import Cancel, Job
 from unstuck.jobs.snapshot import public
@@ -44,7 +44,7 @@ async def delivering(store: SQLiteStore, sender: Sender | None = None, **terms: 
 
 
 async def ended(store: SQLiteStore, url: str, *states: str) -> str:
-    """A job that ended: its items as `states` say, or cancelled."""
+    """Return the id of a job that has ended, with its items in `states`, or cancelled if there are none."""
     job_id = await submitted(store, max(len(states), 1), webhook_url=url)
     if not states:
         await store.apply([Cancel(job_id)])
@@ -54,14 +54,14 @@ async def ended(store: SQLiteStore, url: str, *states: str) -> str:
     return job_id
 
 
-async def counted(store: SQLiteStore, **wanted: int) -> None:
-    """Wait until the store counts so many webhooks."""
-    counts = {"waiting": 0, "failing": 0, "given_up": 0, **wanted}
+async def counted(store: SQLiteStore, **expected: int) -> None:
+    """Wait until the store has these counts of webhooks."""
+    counts = {"waiting": 0, "failing": 0, "given_up": 0, **expected}
 
-    async def so_many() -> bool:
+    async def as_expected() -> bool:
         return (await store.overview()).webhooks == counts
 
-    await soon(so_many)
+    await soon(as_expected)
 
 
 async def told(store: SQLiteStore, job_id: str) -> list[str]:
@@ -77,7 +77,7 @@ async def told(store: SQLiteStore, job_id: str) -> list[str]:
         ([], "job.cancelled"),
     ],
 )
-async def test_every_end_is_told_and_signed(
+async def test_every_end_is_delivered_and_signed(
     store: SQLiteStore, receive: Receive, states: list[str], kind: str
 ) -> None:
     receiver = receive()
@@ -99,14 +99,14 @@ async def test_every_end_is_told_and_signed(
     assert await told(store, job_id) == ["delivered, 200"]
 
 
-async def test_what_was_tampered_with_does_not_verify(store: SQLiteStore, receive: Receive) -> None:
+async def test_a_tampered_message_does_not_verify(store: SQLiteStore, receive: Receive) -> None:
     receiver = receive()
     other = "whsec_" + base64.b64encode(b"o" * 32).decode()
     async with delivering(store, keys=keys(f"{other} {SECRET}")):
         await ended(store, receiver.url())
         await soon(lambda: receiver.received)
     (one,) = receiver.received
-    assert verified(one, SECRET) == verified(one, other)  # while one secret follows another, both will do
+    assert verified(one, SECRET) == verified(one, other)  # during a change of secrets, both verify
     wrong = "whsec_" + base64.b64encode(b"w" * 32).decode()
     old = {**one.headers, "webhook-timestamp": str(int(one.headers["webhook-timestamp"]) - 3600)}
     for received, secret in (
@@ -119,9 +119,9 @@ async def test_what_was_tampered_with_does_not_verify(store: SQLiteStore, receiv
             verified(received, secret)
 
 
-async def test_it_is_tried_again_and_is_the_same_message(store: SQLiteStore, receive: Receive) -> None:
+async def test_each_attempt_sends_the_same_message(store: SQLiteStore, receive: Receive) -> None:
     inner = receive()
-    receiver = receive(500, 404, Say(302, {"Location": inner.url()}), 503, 202)
+    receiver = receive(500, 404, Answer(302, {"Location": inner.url()}), 503, 202)
     async with delivering(store):
         job_id = await ended(store, receiver.url(), "succeeded")
         await counted(store)
@@ -141,7 +141,7 @@ async def test_it_is_tried_again_and_is_the_same_message(store: SQLiteStore, rec
     assert re.search(r"; again at 20\d\d-.*Z$", said[0])
 
 
-async def test_a_new_loop_goes_on_where_an_old_one_ended(store: SQLiteStore, receive: Receive) -> None:
+async def test_a_new_dispatcher_continues_where_an_old_one_ended(store: SQLiteStore, receive: Receive) -> None:
     port = closed_port()
     async with delivering(store):
         job_id = await ended(store, f"http://127.0.0.1:{port}/hook")
@@ -156,7 +156,7 @@ async def test_a_new_loop_goes_on_where_an_old_one_ended(store: SQLiteStore, rec
     assert said[-1] == "delivered, 200"
 
 
-async def test_what_ended_while_no_loop_ran_is_delivered(store: SQLiteStore, receive: Receive) -> None:
+async def test_ends_while_no_dispatcher_ran_are_delivered(store: SQLiteStore, receive: Receive) -> None:
     receiver = receive()
     jobs = [await ended(store, receiver.url()) for _ in range(3)]
     async with delivering(store):
@@ -183,7 +183,7 @@ async def test_gone_is_taken_at_its_word(
     assert errors(caplog) == [f"Webhook given up: job={job_id} host=127.0.0.1 attempts=1 reason={why}"]
 
 
-async def test_it_is_given_up_in_the_end(
+async def test_a_delivery_is_given_up_in_the_end(
     tmp_path: Path, receive: Receive, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = receive(500)
@@ -202,8 +202,8 @@ async def test_it_is_given_up_in_the_end(
     await store.close()
 
 
-async def test_a_receiver_may_ask_for_more_time_within_bounds(store: SQLiteStore, receive: Receive) -> None:
-    patient = receive(Say(503, {"Retry-After": "1000"}))
+async def test_retry_after_is_obeyed_within_bounds(store: SQLiteStore, receive: Receive) -> None:
+    patient = receive(Answer(503, {"Retry-After": "1000"}))
     async with delivering(store, pause=Backoff(0.01, 500.0)):
         job_id = await ended(store, patient.url())
         await counted(store, failing=1)
@@ -214,7 +214,7 @@ async def test_a_receiver_may_ask_for_more_time_within_bounds(store: SQLiteStore
     assert len(await told(store, job_id)) == 1
 
 
-async def test_a_slow_host_holds_up_no_other(store: SQLiteStore, receive: Receive) -> None:
+async def test_a_slow_host_does_not_delay_others(store: SQLiteStore, receive: Receive) -> None:
     slow = receive(SILENCE)
     quick = receive()
     async with delivering(store):
@@ -224,7 +224,7 @@ async def test_a_slow_host_holds_up_no_other(store: SQLiteStore, receive: Receiv
         job_id = await ended(store, quick.url())
         await soon(lambda: quick.received)
         assert verified(quick.received[0])["data"]["id"] == job_id
-        assert len(slow.received) == LANES  # it has no more at once
+        assert len(slow.received) == LANES  # no more at a time
 
 
 async def test_a_receiver_that_never_answers(store: SQLiteStore, receive: Receive) -> None:
@@ -238,7 +238,7 @@ async def test_a_receiver_that_never_answers(store: SQLiteStore, receive: Receiv
     assert said[-1] == "delivered, 200"
 
 
-async def test_an_address_inside_is_refused_at_each_delivery(store: SQLiteStore, receive: Receive) -> None:
+async def test_a_private_address_is_refused_at_each_delivery(store: SQLiteStore, receive: Receive) -> None:
     receiver = receive()
     async with delivering(store, allowed=AllowedTargets(hosts=["hook.example"])):
         job_id = await ended(store, receiver.url())
@@ -247,18 +247,18 @@ async def test_an_address_inside_is_refused_at_each_delivery(store: SQLiteStore,
     assert "private network" in (await told(store, job_id))[0]
 
 
-async def test_a_job_that_is_removed_takes_its_delivery_along(store: SQLiteStore, receive: Receive) -> None:
+async def test_a_delivery_is_removed_with_its_job(store: SQLiteStore, receive: Receive) -> None:
     receiver = receive(500)
     async with delivering(store):
         job_id = await ended(store, receiver.url())
         await soon(lambda: receiver.received)
         await store.remove(job_id)
         await counted(store)
-        other = await ended(store, receiver.url())  # and the loop goes on
+        other = await ended(store, receiver.url())  # the loop keeps running
         await soon(lambda: receiver.received[-1].headers["webhook-id"] == f"msg_{other}")
 
 
-async def test_a_store_that_cannot_write_for_a_while(store: SQLiteStore, receive: Receive, tmp_path: Path) -> None:
+async def test_deliveries_survive_a_locked_store(store: SQLiteStore, receive: Receive, tmp_path: Path) -> None:
     receiver = receive(500, 200)
     job_id = await ended(store, receiver.url())
     with sqlite3.connect(tmp_path / "unstuck.db", isolation_level=None) as foreign:
@@ -271,7 +271,7 @@ async def test_a_store_that_cannot_write_for_a_while(store: SQLiteStore, receive
     assert (await told(store, job_id))[-1] == "delivered, 200"
 
 
-async def test_without_a_secret_nothing_starts_and_what_waits_is_told(
+async def test_without_a_secret_waiting_deliveries_are_only_logged(
     store: SQLiteStore, receive: Receive, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = receive()
@@ -285,7 +285,7 @@ async def test_without_a_secret_nothing_starts_and_what_waits_is_told(
     assert receiver.received == []
 
 
-async def test_urls_are_checked_when_they_come(store: SQLiteStore) -> None:
+async def test_urls_are_checked_on_submission(store: SQLiteStore) -> None:
     webhooks = Dispatcher(store, WebhookConfig(keys=keys(SECRET)))
     webhooks.check("https://hook.example/path?query")
     for url in ("http://10.1.2.3/", "nonsense", "https://localhost/"):
@@ -294,17 +294,17 @@ async def test_urls_are_checked_when_they_come(store: SQLiteStore) -> None:
         assert (refused.value.code, refused.value.status) == ("invalid_webhook_url", 422)
 
 
-def rung(bell: asyncio.Event, _: Mapping[str, Job | None]) -> None:
-    bell.set()
+def set_event(event: asyncio.Event, _: Mapping[str, Job | None]) -> None:
+    event.set()
 
 
-async def test_it_can_be_stopped_at_the_very_moment_of_a_wake(store: SQLiteStore) -> None:
-    """In which a wait may end and be cancelled at once; then the cancellation must win."""
-    for turns in range(8):
+async def test_the_dispatcher_can_be_stopped_at_the_moment_of_a_wake(store: SQLiteStore) -> None:
+    """A wait may end and be cancelled at the same time; then the cancellation must win."""
+    for iterations in range(8):
         async with asyncio.timeout(10), delivering(store):
             changed = asyncio.Event()
-            store.on_commit(partial(rung, changed))
+            store.on_commit(partial(set_event, changed))
             await ended(store, "https://hook.invalid/")
             await changed.wait()
-            for _ in range(turns):
+            for _ in range(iterations):
                 await asyncio.sleep(0)

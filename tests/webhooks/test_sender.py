@@ -1,4 +1,4 @@
-"""One attempt over a real connection: whom it goes to, what it says, and what it does not follow."""
+"""A single attempt over a real connection: where it connects, what it sends, and what it refuses or ignores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.webhooks.receiver import SILENCE, Receive, Say, Tls, closed_port
+from tests.webhooks.receiver import SILENCE, Answer, Receive, Tls, closed_port
 from unstuck.webhooks.sender import ANSWER_BYTES, NotDelivered, Resolve, Response, Sender
 from unstuck.webhooks.targets import AllowedTargets
 
@@ -15,7 +15,7 @@ ALL = AllowedTargets(private=True)
 
 
 def pointing(*addresses: str) -> tuple[Resolve, list[str]]:
-    """A name server for which every name has these addresses, and the names that it was asked for."""
+    """Return a resolver that gives every name these addresses, and the list of names it was asked for."""
     asked: list[str] = []
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -25,13 +25,13 @@ def pointing(*addresses: str) -> tuple[Resolve, list[str]]:
     return resolve, asked
 
 
-async def refused(poster: Sender, url: str) -> str:
-    with pytest.raises(NotDelivered) as told:
-        await poster.post(url, {}, b"{}")
-    return str(told.value)
+async def refused(sender: Sender, url: str) -> str:
+    with pytest.raises(NotDelivered) as caught:
+        await sender.post(url, {}, b"{}")
+    return str(caught.value)
 
 
-async def test_a_message_arrives_as_it_was_given(receive: Receive) -> None:
+async def test_a_message_arrives_unchanged(receive: Receive) -> None:
     receiver = receive(204)
     answer = await Sender(ALL).post(receiver.url("/a%20b?c=d&e"), {"webhook-id": "1"}, b"body")
     assert answer == Response(204)
@@ -45,7 +45,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked(receive: Rece
     receiver = receive()
     resolve, asked = pointing("127.0.0.1")
     await Sender(ALL, resolve).post(receiver.url(host="Hook.Example"), {}, b"{}")
-    assert asked == ["hook.example"]  # once: nothing can point elsewhere a second time
+    assert asked == ["hook.example"]  # only once, so a second lookup cannot return another address
     assert receiver.received[0].headers["host"] == f"hook.example:{receiver.port}"
 
 
@@ -53,29 +53,29 @@ async def test_the_connection_goes_to_the_address_that_was_checked(receive: Rece
     "addresses",
     [["127.0.0.1"], ["::1"], ["169.254.169.254"], ["::ffff:127.0.0.1"], ["1.1.1.1", "127.0.0.1"], ["nonsense"]],
 )
-async def test_a_name_that_points_inside_is_refused(receive: Receive, addresses: list[str]) -> None:
+async def test_a_name_with_a_private_address_is_refused(receive: Receive, addresses: list[str]) -> None:
     receiver = receive()
     resolve, _ = pointing(*addresses)
-    told = await refused(Sender(AllowedTargets(), resolve), receiver.url(host="hook.example"))
-    assert "private network" in told
+    error = await refused(Sender(AllowedTargets(), resolve), receiver.url(host="hook.example"))
+    assert "private network" in error
     assert receiver.received == []
 
 
-async def test_a_name_that_points_elsewhere_at_every_look_up(receive: Receive) -> None:
-    """It is public when it is submitted and private when it is delivered to; and the other way round."""
+async def test_a_name_that_changes_its_address(receive: Receive) -> None:
+    """A name may be public when a job is submitted and private at the delivery, or the other way round."""
     receiver = receive()
     addresses = iter(["127.0.0.1", "203.0.113.1"])
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         return [next(addresses)]
 
-    poster = Sender(AllowedTargets(), resolve)
-    assert "private" in await refused(poster, receiver.url(host="hook.example"))
-    assert "private" in await refused(poster, receiver.url(host="hook.example"))
+    sender = Sender(AllowedTargets(), resolve)
+    assert "private" in await refused(sender, receiver.url(host="hook.example"))
+    assert "private" in await refused(sender, receiver.url(host="hook.example"))
     assert receiver.received == []
 
 
-async def test_numbers_that_the_system_reads_as_addresses_are_looked_up_and_refused(receive: Receive) -> None:
+async def test_numbers_that_the_system_reads_as_addresses_are_refused(receive: Receive) -> None:
     receiver = receive()
     for host in ("2130706433", "0x7f.1", "127.1"):
         assert "private" in await refused(Sender(AllowedTargets()), receiver.url(host=host))
@@ -85,33 +85,33 @@ async def test_numbers_that_the_system_reads_as_addresses_are_looked_up_and_refu
 async def test_a_host_that_is_allowed_by_name(receive: Receive) -> None:
     receiver = receive()
     resolve, _ = pointing("127.0.0.1")
-    poster = Sender(AllowedTargets(hosts=["hook.example"]), resolve)
-    assert (await poster.post(receiver.url(host="hook.example"), {}, b"{}")).status == 200
-    assert "private" in await refused(poster, receiver.url(host="other.example"))
+    sender = Sender(AllowedTargets(hosts=["hook.example"]), resolve)
+    assert (await sender.post(receiver.url(host="hook.example"), {}, b"{}")).status == 200
+    assert "private" in await refused(sender, receiver.url(host="other.example"))
 
 
-async def test_the_next_address_is_tried_where_none_listens(receive: Receive) -> None:
+async def test_the_next_address_is_tried_if_one_does_not_answer(receive: Receive) -> None:
     receiver = receive()
     resolve, _ = pointing("127.0.0.9", "127.0.0.1")
     assert (await Sender(ALL, resolve).post(receiver.url(host="hook.example"), {}, b"{}")).status == 200
 
 
-async def test_a_redirect_is_an_answer_and_not_followed(receive: Receive) -> None:
+async def test_a_redirect_is_not_followed(receive: Receive) -> None:
     inner = receive()
-    outer = receive(Say(307, {"Location": inner.url()}))
+    outer = receive(Answer(307, {"Location": inner.url()}))
     assert (await Sender(ALL).post(outer.url(), {}, b"{}")).status == 307
     assert inner.received == []
 
 
-async def test_what_keeps_it_from_arriving_is_told_in_words(receive: Receive) -> None:
-    poster = Sender(ALL)
-    assert await refused(poster, f"http://127.0.0.1:{closed_port()}/") == "connection refused"
-    assert "no address" in await refused(poster, "http://no.such.host.invalid/")
+async def test_errors_say_why_a_message_was_not_delivered(receive: Receive) -> None:
+    sender = Sender(ALL)
+    assert await refused(sender, f"http://127.0.0.1:{closed_port()}/") == "connection refused"
+    assert "no address" in await refused(sender, "http://no.such.host.invalid/")
     assert await refused(Sender(ALL, within_s=0.3), receive(SILENCE).url()) == "no answer within 0.3 s"
-    assert "TLS failed".lower() in await refused(poster, receive().url().replace("http:", "https:"))
+    assert "TLS failed".lower() in await refused(sender, receive().url().replace("http:", "https:"))
 
 
-async def test_what_speaks_no_http(receive: Receive) -> None:
+async def test_a_receiver_that_does_not_speak_http(receive: Receive) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"SSH-2.0-hello\r\n\r\n")
@@ -124,10 +124,10 @@ async def test_what_speaks_no_http(receive: Receive) -> None:
         assert await refused(Sender(ALL), f"http://127.0.0.1:{port}/")
 
 
-async def test_an_answer_without_end_is_let_go(receive: Receive) -> None:
-    receiver = receive(Say(200, forever=True))
+async def test_an_endless_answer_is_cut_off(receive: Receive) -> None:
+    receiver = receive(Answer(200, forever=True))
     assert (await Sender(ALL).post(receiver.url(), {}, b"{}")).status == 200
-    assert receiver.sent < ANSWER_BYTES + 8 * 1024 * 1024  # the rest fitted into the system's buffers
+    assert receiver.sent < ANSWER_BYTES + 8 * 1024 * 1024  # more fits into the system's buffers
 
 
 @pytest.mark.parametrize(
@@ -135,17 +135,17 @@ async def test_an_answer_without_end_is_let_go(receive: Receive) -> None:
     [("120", 120.0), ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0), ("soon", None), ("-1", None), ("9" * 20, None)],
 )
 async def test_retry_after(receive: Receive, text: str, seconds: float | None) -> None:
-    receiver = receive(Say(503, {"Retry-After": text}))
+    receiver = receive(Answer(503, {"Retry-After": text}))
     assert await Sender(ALL).post(receiver.url(), {}, b"{}") == Response(503, seconds)
 
 
-async def test_tls_is_spoken_to_the_name_at_the_checked_address(receive: Receive, tls: Tls) -> None:
+async def test_tls_verifies_the_name_at_the_checked_address(receive: Receive, tls: Tls) -> None:
     receiver = receive(tls=tls.receiver)
     resolve, asked = pointing("127.0.0.1")
     url = receiver.url(host="hook.example")
     assert (await Sender(ALL, resolve, tls.trusting).post(url, {}, b"{}")).status == 200
     assert asked == receiver.names == ["hook.example"]
-    # An unknown signer, another name, another address: each is refused before anything was sent.
+    # An unknown signer, another name, another address: each is refused before anything is sent.
     assert "certificate refused" in await refused(Sender(ALL, resolve), url)
     other = receiver.url(host="other.example")
     assert "certificate refused" in await refused(Sender(ALL, resolve, tls.trusting), other)

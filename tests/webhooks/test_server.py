@@ -1,4 +1,4 @@
-"""Webhooks of a real server: what it refuses, what it tells, and what it delivers after it was killed."""
+"""Webhooks of a real server: what it refuses, what its timeline shows, and what it delivers after a kill."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_a_server_without_a_secret_takes_no_webhook(start_server: StartServer) -
     refused(server, 422, "webhooks_unavailable", **form)
 
 
-def test_a_server_sends_nothing_inside_unless_allowed(start_server: StartServer) -> None:
+def test_private_targets_are_refused_unless_allowed(start_server: StartServer) -> None:
     server = start_server("--workers", "1", webhook_secret=SECRET, webhook_hosts="allowed.example, 10.0.0.1")
     for url in ("http://127.0.0.1:1/", "http://[::ffff:a9fe:a9fe]/", "http://localhost/", "mailto:a@b.c"):
         refused(server, 422, "invalid_webhook_url", **asking(url))
     server.submit("rehearsal", total=1, options={"seconds": 0}, webhook_url="http://10.0.0.1:1/")
 
 
-def test_from_the_submission_to_the_receiver(start_server: StartServer, receive: Receive) -> None:
+def test_a_webhook_from_submission_to_delivery(start_server: StartServer, receive: Receive) -> None:
     receiver = receive(500, 200)
     server = start_server("--workers", "1", webhook_secret=SECRET, webhook_allow_private="1")
     job = server.submit("checksum", {"a": b"x"}, webhook_url=receiver.url())
@@ -56,9 +56,7 @@ def test_from_the_submission_to_the_receiver(start_server: StartServer, receive:
     assert server.job(job["id"])["seq"] == before["seq"]
 
 
-def test_a_server_that_is_killed_between_the_end_and_the_delivery(
-    start_server: StartServer, receive: Receive
-) -> None:
+def test_a_webhook_is_delivered_after_a_kill(start_server: StartServer, receive: Receive) -> None:
     port = closed_port()
     settings = {"webhook_secret": SECRET, "webhook_allow_private": "1"}
     server = start_server("--workers", "1", **settings)
@@ -73,7 +71,7 @@ def test_a_server_that_is_killed_between_the_end_and_the_delivery(
     eventually(lambda: "delivered, 200" in told(again, job["id"]))
 
 
-def test_secrets_that_are_none_and_secrets_that_stay_so(tmp_path: Path) -> None:
+def test_bad_secrets_are_refused_and_good_ones_never_shown(tmp_path: Path) -> None:
     said = refused_to_start("serve", "--port", "0", "--data", str(tmp_path), UNSTUCK_WEBHOOK_SECRET="whsec_short")
     assert "openssl rand" in said
     assert "whsec_short" not in said
@@ -86,7 +84,7 @@ def test_secrets_that_are_none_and_secrets_that_stay_so(tmp_path: Path) -> None:
     assert SECRET not in listed
 
 
-def test_work_does_not_see_the_secret(start_server: StartServer) -> None:
+def test_workers_do_not_see_the_secret(start_server: StartServer) -> None:
     server = start_server("--workers", "1", "--command", "show=env", webhook_secret=SECRET, log_level="debug")
     job = server.submit("show", {"a": b"x"})
     server.until_done(job["id"])

@@ -1,4 +1,4 @@
-"""Signatures: a vector that implementations of the convention share, and secrets that are none."""
+"""Signatures: the test vector of Standard Webhooks, and malformed secrets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from unstuck.webhooks.signature import keys, sign
 
-#: The test vector of the convention's own libraries.
+#: The test vector of the libraries of Standard Webhooks.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ID, TIMESTAMP, BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
 SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_the_vector() -> None:
+def test_the_shared_vector() -> None:
     assert sign(keys(SECRET), ID, TIMESTAMP, BODY) == SIGNATURE
 
 
@@ -38,7 +38,7 @@ def test_no_secret_gives_no_key() -> None:
         "whsec_" + base64.b64encode(b"k" * 23).decode(), "whsec_" + base64.b64encode(b"k" * 65).decode(),
     ],
 )  # fmt: skip
-def test_secrets_that_are_none(secret: str) -> None:
+def test_malformed_secrets(secret: str) -> None:
     with pytest.raises(ValueError, match="openssl rand") as refused:
         keys(f"{SECRET} {secret}")
     assert "Secret 2" in str(refused.value)

@@ -1,4 +1,4 @@
-"""Where a webhook may go, as far as can be told without asking anybody."""
+"""Allowed targets of webhooks, as far as they can be decided without a name lookup."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_addresses_inside_a_network(address: str) -> None:
+def test_private_addresses(address: str) -> None:
     assert is_private(address)
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
-def test_addresses_of_the_internet(address: str) -> None:
+def test_public_addresses(address: str) -> None:
     assert not is_private(address)
 
 
@@ -42,7 +42,7 @@ def test_addresses_of_the_internet(address: str) -> None:
         "https://[fe80::1%25eth0]/",
     ],
 )  # fmt: skip
-def test_urls_that_are_none(url: str) -> None:
+def test_malformed_urls(url: str) -> None:
     with pytest.raises(ForbiddenTarget) as refused:
         target(url, AllowedTargets(private=True))
     assert len(str(refused.value)) > 20
@@ -59,11 +59,11 @@ def test_private_hosts_are_refused_unless_allowed(host: str) -> None:
     assert target(url, AllowedTargets(hosts=[host.strip("[].").lower()]))
 
 
-def test_whom_a_url_names() -> None:
+def test_host_and_port_of_a_url() -> None:
     assert target("https://Example.org./a?b=c", AllowedTargets()) == Target("example.org", 443, tls=True)
     assert target("http://8.8.8.8:81", AllowedTargets()) == Target("8.8.8.8", 81, tls=False)
     assert target("https://[2606:4700::1111]:8443/", AllowedTargets()) == Target("2606:4700::1111", 8443, tls=True)
-    # A number that only a look-up reads as an address is judged by what the look-up says.
+    # A number that only a lookup reads as an address is judged by the result of the lookup.
     assert target("http://2130706433/", AllowedTargets()).host == "2130706433"
     assert host_of("https://Example.org./a") == "example.org"
     assert host_of("https://[") == host_of("nothing") == ""

@@ -1,6 +1,6 @@
 """The JSON of jobs, items and entries, byte for byte.
 
-golden.json holds what PROTOCOL.md promises, for jobs and items made by hand and at random.
+golden.json holds the bytes that PROTOCOL.md promises, for jobs and items made by hand and at random.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unstuck.webhooks.dispatcher import message_body
 GOLDEN: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parent / "golden.json").read_text())
 
 
-#: Of what has no case there: the fields, in the order in which they are sent.
+#: For the answers without a case in golden.json: the fields, in the order in which they are sent.
 SENT: dict[type[wire.Answer], str] = {
     wire.Jobs: "jobs next",
     wire.Items: "items next",
@@ -51,7 +51,7 @@ def test_the_order_of_the_fields(kind: type[wire.Answer]) -> None:
     assert " ".join(kind.__struct_fields__) == SENT[kind]
 
 
-def test_what_is_unset_is_not_sent() -> None:
+def test_unset_fields_are_not_sent() -> None:
     problem = wire.Problem(title="t", status=409, detail="d", code="c")
     sent = '{"type":"about:blank","title":"t","status":409,"detail":"d","code":"c"}'
     assert msgspec.json.encode(problem).decode() == sent
