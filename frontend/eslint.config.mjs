@@ -1,6 +1,6 @@
 /*
- * Configures eslint: its recommended rules, a few that find real bugs, the imports that each room may have, and the
- * purity of the pure files.
+ * Configures eslint: its recommended rules, a few that find real bugs, the imports that each room may have, and
+ * the purity of the pure files.
  * It must not repeat the checks of tsc (undefined names) or the work of prettier (format).
  * See also: scripts/check, which runs it; tests/house/arrows.mjs, which checks that the arrows hold.
  */
@@ -24,7 +24,7 @@ const onlyImports = (...allowed) => ({
     "error",
     {
       patterns: [
-        { regex: `^(?!(?:${allowed.join("|")}))`, message: "This import is not among the arrows of frontend/eslint.config.mjs." },
+        { regex: `^(?!(?:${allowed.join("|")}))`, message: "frontend/eslint.config.mjs has no such arrow." },
       ],
     },
   ],

@@ -17,7 +17,7 @@ import { step } from "./watchdog.js";
  * @property {string} streamUrl
  * @property {() => Standing | null} standing the standing of the state held at the start
  * @property {(body: any) => Standing | null} readPoll reads a poll; null if the body is not the server's
- * @property {(data: any) => Standing | null} readJob reads a `job` event of the stream; null if it is not the server's
+ * @property {(data: any) => Standing | null} readJob reads a `job` event; null if it is not the server's
  * @property {(data: any) => number | null} readHeartbeat the seq in a heartbeat; null if it names none
  * @property {(data: any) => boolean} readGone reads a `gone` event; true if nothing is left to follow
  * @property {() => void} accept makes the state that was read last the one that is shown */
@@ -58,8 +58,8 @@ export class JobTimeoutError extends Error {
 }
 
 /**
- * Follows a subject. Dispatches `change` when there is something new to show, `items` with the data of such an event,
- * and `timeout` with a JobTimeoutError.
+ * Follows a subject. Dispatches `change` when there is something new to show, `items` with the data of such an
+ * event, and `timeout` with a JobTimeoutError.
  */
 export class Follower extends EventTarget {
   #subject;
@@ -281,9 +281,9 @@ export class Follower extends EventTarget {
     const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
     if (this.#etag && this.#etag.seq === this.#state.seq) headers["If-None-Match"] = this.#etag.tag;
     // Browsers use separate connections for requests without credentials. After an outage the connections with
-    // credentials, which streams use too, can hang in TCP's back-off for a minute while the others work; so after an
-    // unanswered poll two of three are sent without. When a stream falls silent, a poll with credentials would use the
-    // same silent connection over HTTP/2 and wait 10 s in vain (measured).
+    // credentials, which streams use too, can hang in TCP's back-off for a minute while the others work; so after
+    // an unanswered poll two of three are sent without. When a stream falls silent, a poll with credentials would
+    // use the same silent connection over HTTP/2, and wait 10 s in vain (measured).
     try {
       const credentials = bare ? "omit" : "same-origin";
       const response = await this.#platform.fetch(this.#subject.pollUrl, {

@@ -1,6 +1,6 @@
 /*
- * Shares one EventSource among a changing set of subscriptions, each to one job or to all jobs (null), and delivers
- * each event to the subscriptions that it concerns.
+ * Shares one EventSource among a changing set of subscriptions, each to one job or to all jobs (null), and
+ * delivers each event to the subscriptions that it concerns.
  * It must not know tabs, locks or the policy: the subscriber decides when to subscribe again after an error.
  * See also: shared-event-source.js, which decides which tab holds the stream.
  *
@@ -8,11 +8,14 @@
  *     subscriptions made before the first event of that stream share it.
  *  2. Make before break: the old stream stays open until the new one has sent an event, so none is missed.
  *  3. A broken stream is an error for the subscriptions that it served or that waited for it, and for no others.
- *  4. No timer is set: subscribers judge silence by their own clocks, and subscribing again replaces a mute stream.
+ *  4. No timer is set: subscribers judge silence by their own clocks, and subscribing again replaces a mute
+ *     stream.
  */
 
 /** @typedef {(new (url: string) => EventTarget & {close(): void})} Source */
-/** @typedef {{source: EventTarget & {close(): void}, all: boolean, keys: Set<string>, requested_at: number}} Stream */
+/**
+ * @typedef {{source: EventTarget & {close(): void}, all: boolean, keys: Set<string>, requested_at: number}} Stream
+ */
 /** @typedef {{job: string | null, on: Stream | null}} Subscription */
 /** @typedef {(keys: string[], name: string, data: string | null) => void} Deliver */
 

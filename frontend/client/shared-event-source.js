@@ -7,19 +7,20 @@
  * Why: browsers allow six HTTP/1.1 connections per origin, over all tabs. A seventh stream hangs without an error,
  * and so does the poll that should rescue it.
  *
- * How: the tabs queue for a Web Lock. The tab that holds it, the leader, opens the stream and broadcasts its events
- * on a BroadcastChannel. All browsers have had both since 2022, on phones too; Chrome for Android long lacked
- * SharedWorker, and a SharedWorker does not notice that a tab has crashed. The browser passes the lock on the moment
- * its tab is closed or crashes, without a timer, so hidden tabs take over just as fast. Locks need a secure context
- * (https or localhost): on plain http from another machine, the visible tab has its own stream and hidden tabs poll.
+ * How: the tabs queue for a Web Lock. The tab that holds it, the leader, opens the stream and broadcasts its
+ * events on a BroadcastChannel. All browsers have had both since 2022, on phones too; Chrome for Android long
+ * lacked SharedWorker, and a SharedWorker does not notice that a tab has crashed. The browser passes the lock on
+ * the moment its tab is closed or crashes, without a timer, so hidden tabs take over just as fast. Locks need a
+ * secure context (https or localhost): on plain http from another machine, the visible tab has its own stream and
+ * hidden tabs poll.
  *
  *  1. A tab takes part while it has sources. After the last one is closed it holds nothing: no lock, no channel,
  *     no listener, no stream.
  *  2. A new leader announces itself, and every tab sends its subscriptions again, so none is lost in the change.
  *  3. A page that is frozen or put into the back/forward cache leaves first and comes back as a new tab.
  *  4. If the leader fails to acknowledge a subscription twice, its lock is stolen.
- *  5. Each tab holds a second lock for as long as it lives. The leader queues for that lock: when it is granted, the
- *     tab is gone, and its subscriptions are dropped.
+ *  5. Each tab holds a second lock for as long as it lives. The leader queues for that lock: when it is granted,
+ *     the tab is gone, and its subscriptions are dropped.
  */
 import { EVENTS, MultiplexedStream, withoutItems } from "./multiplexed-stream.js";
 
@@ -56,15 +57,15 @@ export function parseStreamUrl(url) {
   return ofAll ? { base: ofAll, job: null } : null;
 }
 
-/** This tab, as one of the tabs that follow jobs of one server. */
+/** One of the tabs that follow jobs of a server: this one. */
 class Tab {
   /** @type {Map<string, Listener>} */ #listeners = new Map();
   /** The timers of subscriptions that no leader has acknowledged yet. @type {Map<string, any>} */ #unanswered =
     new Map();
   /** @type {MultiplexedStream | null} */ #stream = null;
-  /** As the leader: the tabs whose locks it is queued for. @type {Set<string>} */ #tabs = new Set();
+  /** The tabs whose locks the leader is queued for. @type {Set<string>} */ #tabs = new Set();
   /** Aborted when this tab leaves, which ends its locks and listeners. */ #membership = new AbortController();
-  /** As the leader: aborted when the stream is released. @type {AbortController | null} */ #hold = null;
+  /** Aborted when the leader releases the stream. @type {AbortController | null} */ #hold = null;
   /** @type {BroadcastChannel | null} */ #channel = null;
   #id = "";
   #count = 0;
@@ -236,7 +237,8 @@ class Tab {
       this.#tabs.delete(tab);
       this.#stream?.unsubscribeWhere((one) => one.startsWith(`${tab}/`));
     };
-    this.#platform.locks?.request(`${this.#name} ${tab}`, { signal }, gone).catch(() => {}); // aborted: no longer the leader
+    const lock = this.#platform.locks?.request(`${this.#name} ${tab}`, { signal }, gone);
+    lock?.catch(() => {}); // aborted: no longer the leader
   }
 
   #subscribeAll() {
@@ -260,7 +262,9 @@ class Tab {
   }
 
   /**
-   * Subscribe again, or the second time steal the lock: once may mean that this tab slept, twice that the leader hangs.
+   * Subscribe again, or the second time steal the lock.
+   *
+   * Once may mean that this tab slept; twice means that the leader hangs.
    * @param {string} key
    * @param {string | null} job
    * @param {boolean} again
@@ -324,9 +328,10 @@ export function makeSharedEventSource(platform) {
     }
 
     /**
-     * Open a stream for this tab alone, and close it when the tab is hidden, to leave the connection to other tabs.
+     * Open a stream for this tab alone, and close it when the tab is hidden.
      *
-     * The policy then sees a broken stream, polls, and opens another stream when the tab is shown.
+     * This leaves the connection to other tabs. The policy sees a broken stream, polls, and opens another stream
+     * when the tab is shown.
      * @param {string} url
      */
     #openWhileVisible(url) {

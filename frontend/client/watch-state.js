@@ -2,7 +2,8 @@
  * Holds the state of a client that watches a job: its fields, its deadlines, and what they mean. The fields are in
  * snake_case, as in tests/vectors.
  * It must not decide anything, nor know a clock, randomness or the network.
- * See also: watch-step.js and watchdog.js, which change it; server/unstuck/client/watch_state.py, its twin in Python.
+ * See also: watch-step.js and watchdog.js, which change it; server/unstuck/client/watch_state.py, its twin in
+ * Python.
  */
 
 /** @import { WatchState, WatchStream, Link } from "../wire" */
@@ -16,7 +17,7 @@ export const HEARTBEAT_SPREAD_MS = 2 * SECOND_MS; // when a path dies, its viewe
 export const FIRST_EVENT_TIMEOUT_MS = 10 * SECOND_MS; // after the request (or opening) of a stream
 export const STREAM_BACKOFF_MIN_MS = 500;
 export const STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS;
-export const STREAM_PAUSE_UNANSWERED_MS = 60 * SECOND_MS; // while polls get no answer: they need the connections more
+export const STREAM_PAUSE_UNANSWERED_MS = 60 * SECOND_MS; // while polls are unanswered: they need the connections
 export const STREAM_SETTLED_MS = 10 * SECOND_MS; // a stream that lasted this long resets the back-off
 export const LEAVING_MAX_MS = 60 * SECOND_MS; // a server may not send a client away for longer
 export const FIRST_POLL_MS = 1 * SECOND_MS; // the first stream is usually faster
@@ -24,7 +25,7 @@ export const BREAK_SPREAD_MS = 1 * SECOND_MS; // when a server dies, its viewers
 export const POLL_TIMEOUT_MS = 10 * SECOND_MS; // shorter timeouts made outages longer (measured)
 export const POLL_BACKOFF_MIN_MS = 2 * SECOND_MS;
 export const POLL_BACKOFF_MAX_MS = 10 * SECOND_MS;
-export const POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS; // no server has to be spared, and only an attempt finds it again
+export const POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS; // no load on a server; only an attempt finds it
 export const POLL_AFTER_MIN_MS = 1 * SECOND_MS; // bounds for the server's poll_after_ms
 export const POLL_AFTER_MAX_MS = 60 * SECOND_MS;
 export const POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS;
@@ -32,7 +33,7 @@ export const RETRY_AFTER_MAX_MS = 120 * SECOND_MS; // a server may not silence a
 export const SIGNED_OUT_POLL_MS = 60 * SECOND_MS;
 export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
 export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
-export const TIMER_LATE_MAX_MS = 75 * SECOND_MS; // timers of hidden pages fire up to 60 s late; later means that it slept
+export const TIMER_LATE_MAX_MS = 75 * SECOND_MS; // timers of hidden pages are up to 60 s late; later: sleep
 export const WAKE_GRACE_MS = 5 * SECOND_MS; // events that arrived during sleep are delivered within this time
 export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without a confirmation of the job's state; sleep does not count
 export const NOT_FOUND_ANSWERS = 3; // a proxy without a backend also answers 404, so one is not believed
@@ -85,12 +86,14 @@ export function newStream(number, requested_at, seq_at_request) {
 }
 
 // --- streams
-/** Return the time at which the stream in use has missed two heartbeats. @param {WatchState} state @returns {number | null} */
+/** Return the time at which the stream in use has missed two heartbeats.
+ * @param {WatchState} state @returns {number | null} */
 export function suspectAt(state) {
   return state.stream && state.stream.suspect_at;
 }
 
-/** Return the time at which the stream in use has missed one heartbeat. @param {WatchState} state @returns {number | null} */
+/** Return the time at which the stream in use has missed one heartbeat.
+ * @param {WatchState} state @returns {number | null} */
 export function lateAt(state) {
   return state.stream && state.stream.late_at;
 }
@@ -119,7 +122,8 @@ export function streamOf(state, event) {
 }
 
 // --- polls
-/** Return whether the poll is in flight: the answer to an aborted one does not count. @param {WatchState} state @param {{poll: number}} event */
+/** Return whether the poll is in flight: the answer to an aborted one does not count.
+ * @param {WatchState} state @param {{poll: number}} event */
 export function isInFlight(state, event) {
   return state.poll !== null && state.poll.number === event.poll;
 }

@@ -1,25 +1,26 @@
 /*
  * Decides what a client that watches a job does next: PROTOCOL.md, section 5, as a state machine.
  * It must not know a clock, randomness, the DOM or the network: (state, event, now, random) → [state, actions].
- * See also: watch-step.js and watch-state.js; server/unstuck/client/watchdog.py, its twin in Python; tests/vectors.
+ * See also: watch-step.js and watch-state.js; server/unstuck/client/watchdog.py, its twin in Python;
+ * tests/vectors.
  *
  * The rules in prose:
  *  1. While it watches, there is a stream or a time at which one will be opened; without a live stream there is a
  *     poll in flight or a time for the next one. `ensureRetryPlanned` enforces both after every event, so no
  *     sequence of events can leave a client waiting for nothing.
- *  2. The highest `seq` is held. A lower one is believed in three cases only: it is in the first job of a stream, and
- *     nothing was accepted since that stream was requested; it comes with `done` (nothing follows a final state, so
- *     the state held comes from a history that no longer exists); or two polls in a row return it.
+ *  2. The highest `seq` is held. A lower one is believed in three cases only: it is in the first job of a stream,
+ *     and nothing was accepted since that stream was requested; it comes with `done` (nothing follows a final
+ *     state, so the state held comes from a history that no longer exists); or two polls in a row return it.
  *  3. `done` ends everything at once: streams, poll, timer. Nothing can undo it.
  *  4. A stream is live from its first named event; being open proves nothing, because a proxy may hold back its
  *     bytes. A stream without an event after 10 s is broken.
  *  5. A heartbeat says when the next one is due. A missed one is a reason to poll. If that poll returns what the
  *     stream did not send, or a second heartbeat is missed, the stream is suspected of being dead and a spare is
  *     opened. The suspect stays until the spare has sent an event, because it often recovers first.
- *  6. At most one poll is in flight, and none is aborted before 10 s. A poll without any answer is repeated after 2
- *     to 4 s, since only a new attempt notices soon that the network is back. Streams are tried less often then, and
- *     at once when a poll is answered. A poll that is requested during another follows it at once, whether that one
- *     was answered or failed, since it may be older than the reason for the new one.
+ *  6. At most one poll is in flight, and none is aborted before 10 s. A poll without any answer is repeated after
+ *     2 to 4 s, since only a new attempt notices soon that the network is back. Streams are tried less often then,
+ *     and at once when a poll is answered. A poll that is requested during another follows it at once, whether
+ *     that one was answered or failed, since it may be older than the reason for the new one.
  *  7. A page that is shown again, or an event long after the timer was due, means that the machine slept: poll at
  *     once, suspect no stream for 5 s (events that arrived meanwhile are delivered only now), and restart the
  *     give-up limit. When the network is back, older streams are not trusted: a spare is opened at once, and they
@@ -84,7 +85,8 @@ export function step(state, event, now_ms, random) {
   const handler = handlers[state.phase];
   const slept = state.wake_at !== null && now_ms > state.wake_at + w.TIMER_LATE_MAX_MS;
   if (handler) handler(current, event);
-  if (slept && handler !== wake && after.phase === "watching") wake(current, event); // any event may be the first after sleep
+  // Any event may be the first after sleep.
+  if (slept && handler !== wake && after.phase === "watching") wake(current, event);
   runTimers(current);
   if (after.wake_at !== state.wake_at) current.actions.push({ type: "wake_at", at_ms: after.wake_at });
   return [after, current.actions];
@@ -134,7 +136,8 @@ function onStart(step, event) {
   step.planPoll(w.FIRST_POLL_MS, "fallback");
 }
 
-/** Accept the job from the answer to another request, such as cancel. @param {Step} step @param {{job: Standing}} event */
+/** Accept the job from the answer to another request, such as cancel.
+ * @param {Step} step @param {{job: Standing}} event */
 function onJobAnswered(step, event) {
   if (event.job.seq >= step.state.seq || event.job.done) step.acceptJob(event.job);
 }
@@ -241,7 +244,8 @@ function replaceStream(step) {
 }
 
 // --- polls
-/** Accept the job of a poll; `job` is missing if it was not modified. @param {Step} step @param {{poll: number, job?: Standing}} event */
+/** Accept the job of a poll; `job` is missing if it was not modified.
+ * @param {Step} step @param {{poll: number, job?: Standing}} event */
 function onPollAnswered(step, event) {
   const { state } = step;
   if (!w.isInFlight(state, event)) return;

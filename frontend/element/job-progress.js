@@ -1,6 +1,6 @@
 /*
- * Defines <job-progress src="/api/jobs/ID">, which shows one job live until it is done: as a card on the page or, with
- * `modal` or showModal(), as a dialog.
+ * Defines <job-progress src="/api/jobs/ID">, which shows one job live until it is done: as a card on the page or,
+ * with `modal` or showModal(), as a dialog.
  * It must not decide when to poll (../client/follower.js does) or what to say (../view/job-view.js does).
  * See also: template.js for the nodes; ../define.js, which registers the element.
  *
@@ -111,7 +111,7 @@ export class JobProgress extends HTMLElement {
 
   /** Show the job in a modal dialog. Throws an Error if the element is not in the document. */
   showModal() {
-    if (!this.isConnected) throw new Error("job-progress: add the element to the document before calling showModal()");
+    if (!this.isConnected) throw new Error("job-progress: add the element to the document before showModal()");
     this.toggleAttribute("modal", true);
     this.#dialog.append(this.#card.card);
     if (!this.#dialog.open) this.#dialog.showModal();

@@ -24,7 +24,8 @@ let unsupported = false;
  */
 export function notificationState(url) {
   if (waiting.has(url)) return "on";
-  return typeof Notification === "undefined" || Notification.permission === "denied" || unsupported ? "none" : "offer";
+  if (typeof Notification === "undefined" || Notification.permission === "denied" || unsupported) return "none";
+  return "offer";
 }
 
 /** Request a notification; call this on a click only. Resolves to false if none can be shown.

@@ -1,6 +1,6 @@
 /*
- * Builds the nodes of a job's card and draws a view on them. It decides the layout, touches a node only if something
- * changed, and bounds every list, so that a job of 10,000 files costs as much as one of 10.
+ * Builds the nodes of a job's card and draws a view on them. It decides the layout, touches a node only if
+ * something changed, and bounds every list, so that a job of 10,000 files costs as much as one of 10.
  * It must not know what is said (../view/job-view.js does) or what a button does (job-progress.js does).
  * See also: styles.js; dom.js.
  */

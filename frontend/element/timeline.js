@@ -1,6 +1,6 @@
 /*
- * Shows what happened to a job: the list under "Details" in its card. The list is loaded when it is opened and, while
- * it is open, after changes of the job, at most every few seconds; it has at most a few hundred rows.
+ * Shows what happened to a job: the list under "Details" in its card. The list is loaded when it is opened and,
+ * while it is open, after changes of the job, at most every few seconds; it has at most a few hundred rows.
  * It must not know streams or the rest of the card.
  * See also: PROTOCOL.md for the timeline endpoint; ../view/locale/en.js for the texts (tl_…).
  */

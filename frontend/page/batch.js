@@ -1,6 +1,6 @@
 /*
- * Puts the batch page together: the form for a new job, the list of jobs, and the dialog of one of them. The address
- * decides which dialog is open (#job=ID), so that a link, the back button and a reload lead to the same one.
+ * Puts the batch page together: the form for a new job, the list of jobs, and the dialog of one of them. The
+ * address decides which dialog is open (#job=ID), so a link, the back button and a reload lead to the same one.
  * It must not know what the parts show.
  * See also: new-job.js, job-list.js, stuck-jobs.js; ../index.html for the nodes.
  */

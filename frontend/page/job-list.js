@@ -1,6 +1,6 @@
 /*
- * Holds and draws the list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for all
- * jobs, merged so that no job goes back. It is done when every job in it is done. JobRows draws it.
+ * Holds and draws the list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for
+ * all jobs, merged so that no job goes back. It is done when every job in it is done. JobRows draws it.
  * It must not know streams, timers or the texts of a row (../view/job-view.js decides).
  * See also: batch.js, which follows the list.
  */
@@ -19,8 +19,7 @@ export const MAX_ROWS = 200;
 export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
-  /** Ids that heartbeats name but no poll returns: jobs older than those listed. @type {Set<string>} */ #unlisted =
-    new Set();
+  /** Ids that heartbeats name but no poll returns: older jobs. @type {Set<string>} */ #unlisted = new Set();
   /** @type {string[]} */ #missing = [];
   #version = 0;
   #limit = PAGE;
@@ -88,8 +87,8 @@ export class JobList {
   /**
    * Return the list's seq, or the next one if the list is behind.
    *
-   * A heartbeat names every job that is not done: the list is behind if one is unknown, ahead or missing. A heartbeat
-   * that names none comes from a server whose store does not answer at the moment; it confirms nothing.
+   * A heartbeat names every job that is not done: the list is behind if one is unknown, ahead or missing. A
+   * heartbeat that names none comes from a server whose store does not answer at the moment; it confirms nothing.
    * @param {any} data
    */
   readHeartbeat(data) {

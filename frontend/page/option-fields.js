@@ -1,6 +1,6 @@
 /*
- * Makes the form fields for a kind's options from their declarations, and reads the values back. The browser checks
- * them (required, min, max, step), and the server checks again.
+ * Makes the form fields for a kind's options from their declarations, and reads the values back. The browser
+ * checks them (required, min, max, step), and the server checks again.
  * It must not know any kind by name.
  * See also: new-job.js; PROTOCOL.md for the declarations.
  */

@@ -39,8 +39,8 @@ export class StuckJobs {
   #focusFallback;
 
   /**
-   * @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page `focusFallback` takes the focus
-   *   when the section disappears
+   * @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page `focusFallback` takes the
+   *   focus when the section disappears
    */
   constructor({ section, focusFallback, words = english }) {
     this.#section = section;
@@ -246,7 +246,8 @@ function makeRow(job, words) {
   };
   parts.confirm.setAttribute("aria-describedby", `${id}-what`);
   parts.whyField.append(make("label", { for: `${id}-why` }, say(words, "give_up_why")), parts.why);
-  parts.ask.append(parts.consequence, parts.whyField, make("p", { class: "choices" }, parts.confirm, parts.keepWaiting));
+  const choices = make("p", { class: "choices" }, parts.confirm, parts.keepWaiting);
+  parts.ask.append(parts.consequence, parts.whyField, choices);
   const item = make(
     "li",
     {},
@@ -272,7 +273,8 @@ function drawRow(row, job, now_ms, words) {
   setText(row.consequence, row.what === "rescue" ? rescueText(job, items, words) : giveUpText(job, items, words));
 }
 
-/** Return what is known of the work: the last heartbeat, the worker, the files. @param {Running} running @param {Words} words */
+/** Return what is known of the work: the last heartbeat, the worker, the files.
+ * @param {Running} running @param {Words} words */
 function knownText({ job, items }, words) {
   const parts = [];
   const life = job?.heartbeat_at ? serverNow(job, performance.now()) - Date.parse(job.heartbeat_at) : null;

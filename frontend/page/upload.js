@@ -74,7 +74,8 @@ async function send(request, { kind, options, name, files, total }, signal) {
   // Fields go first, so that the server can refuse a wrong one before receiving gigabytes of files.
   for (let next = 0; next < files.length; next += FILES_PER_SLICE) {
     for (const { file, name: path } of files.slice(next, next + FILES_PER_SLICE)) form.append("files", file, path);
-    if (next + FILES_PER_SLICE < files.length) await new Promise((resolve) => setTimeout(resolve)); // let the page draw
+    const more = next + FILES_PER_SLICE < files.length;
+    if (more) await new Promise((resolve) => setTimeout(resolve)); // let the page draw
   }
   if (!signal.aborted) request.send(form);
 }

@@ -1,6 +1,6 @@
 /*
- * Decides what the screen shows for a job: (job, link, …) → texts, numbers, bar, badge, buttons. Names and messages
- * from outside are made harmless here.
+ * Decides what the screen shows for a job: (job, link, …) → texts, numbers, bar, badge, buttons. Names and
+ * messages from outside are made harmless here.
  * It must not know the DOM, a clock or the network: everything that depends on time comes in as an argument.
  * See also: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
  */
@@ -138,7 +138,8 @@ export function badge(job, words = english, linkState = "live") {
   return { text: say(words, state), tone: TONES[state] ?? "quiet" };
 }
 
-/** Return percent from 0 to 100 (100 only once done), or null if unknown. @param {Job} job @param {number} [floor] */
+/** Return percent from 0 to 100 (100 only once done), or null if unknown.
+ * @param {Job} job @param {number} [floor] */
 export function barValue(job, floor = 0) {
   if (job.done)
     return job.progress.percent ?? (job.state === "completed" || job.state === "completed_with_errors" ? 100 : 0);
@@ -260,7 +261,8 @@ function kept(job, now_ms, words) {
   return say(words, "kept_until", { date, time });
 }
 
-/** Return the indicator of the connection. @param {ViewInput} seen @param {Words} words @returns {JobView["link"]} */
+/** Return the indicator of the connection.
+ * @param {ViewInput} seen @param {Words} words @returns {JobView["link"]} */
 function link(seen, words) {
   const { link: state, job, failure, news_age_ms: age = null } = seen;
   const found = seen.found_by_polling

@@ -1,7 +1,8 @@
 /*
  * Every text of <job-progress> and of the batch page, in English.
  * It must not know when a text is shown or how its values are formatted.
- * See also: ../job-view.js, which chooses the texts; ../format.js, which fills in {name} and picks a plural by {count}.
+ * See also: ../job-view.js, which chooses the texts; ../format.js, which fills in {name} and picks a plural by
+ * {count}.
  *
  * A translation is a copy of this table with its own texts, its own `locale`, and the plural forms that
  * Intl.PluralRules names for that locale. English fills in whatever it leaves out.
