@@ -31,7 +31,7 @@ pytestmark = [
 PATIENCE_S = 60.0
 #: Items of a job that is still at work when the test comes to its end, on a busy machine too.
 LONG = 900
-BADGES = {"cancelled": "Cancelled", "completed": "Done", "completed_with_errors": "Done, with errors"}
+BADGES = {"cancelled": "Cancelled", "completed": "Done", "completed_with_errors": "Done with errors"}
 #: What Firefox itself writes on the console when a stream breaks; pages cannot keep it from doing so.
 ABOUT_A_STREAM = re.compile(
     r"(Firefox can’t establish a connection to the server at|The connection to) http\S+/api/events/stream"
@@ -168,7 +168,7 @@ async def test_a_refused_stream_is_made_up_for_by_polls(scene: Scene) -> None:
     job = await scene.submit(LONG, 0.3)
     tab = await scene.open(job)
     await scene.proxy.set(Mode(Trouble.ANSWER, answer="503"), STREAM)
-    polling = await until(tab, lambda screen: "asking every few seconds" in screen["link"])
+    polling = await until(tab, lambda screen: "checking every few seconds" in screen["link"])
     await until(tab, partial(newer, polling["seq"]))
     assert await scene.streams() == 0
     await scene.proxy.set(PASS)
@@ -180,7 +180,7 @@ async def test_a_server_that_is_killed_and_started_again(scene: Scene) -> None:
     job = await scene.submit(LONG, 0.3)
     tab = await scene.open(job)
     await asyncio.to_thread(scene.server.stop, signal.SIGKILL)
-    await until(tab, lambda screen: "No answer from the server" in screen["link"])
+    await until(tab, lambda screen: "No response from the server" in screen["link"])
     await asyncio.to_thread(scene.server.start)
     await scene.live_again(tab)
     await scene.cancelled_in_the_truth(job, tab)

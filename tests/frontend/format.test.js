@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { byteSize, duration, harmless, rateText } from "../../frontend/view/format.js";
+import { byteSize, duration, etaText, harmless, rateText } from "../../frontend/view/format.js";
 import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
 import { ITEM } from "./item.js";
@@ -59,6 +59,21 @@ test("times, rates and sizes are as exact as is of use", () => {
     assert.equal(byteSize(bytes, english).replace(/\s/g, " "), wanted);
 });
 
+test("a forecast is no more exact than it can be", () => {
+  for (const [seconds, expected] of /** @type {[number, string][]} */ ([
+    [0.2, "about 1 s left"],
+    [59, "about 59 s left"],
+    [59.6, "about 1 min left"],
+    [242, "about 4 min left"],
+    [590, "about 10 min left"],
+    [754, "about 15 min left"],
+    [3_700, "about 1 h left"],
+    [11_100, "about 3 h 5 min left"],
+    [400_000, "about 5 days left"],
+  ]))
+    assert.equal(etaText(seconds, english), expected);
+});
+
 test("small results fit on a line", () => {
   const line = itemLine({
     ...ITEM,
@@ -73,7 +88,7 @@ test("small results fit on a line", () => {
 test("every placeholder in the table is known to the code", () => {
   const known = new Set(
     `kind processed total rate duration n m count attempt max name succeeded failed message state status id from to
-    reason percent size date accept value minimum maximum sent text time what worker names more stops`.split(
+    reason percent size date types value minimum maximum sent text time what worker names more stops`.split(
       /\s+/,
     ),
   );

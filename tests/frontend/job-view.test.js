@@ -91,8 +91,8 @@ test("what is not known is not said", () => {
 test("nothing is forecast while there is no contact", () => {
   const shown = jobView({ job: job(), link: "offline", news_age_ms: 12_000 });
   assert.deepEqual([shown.eta, shown.rate, shown.percent], ["", "", "44%"]);
-  assert.match(shown.link.text, /No answer from the server/);
-  assert.equal(shown.link.age, "Last news 12 s ago.");
+  assert.match(shown.link.text, /No response from the server/);
+  assert.equal(shown.link.age, "Last update 12 s ago.");
 });
 
 test("each end has its own sentence", () => {
@@ -102,11 +102,11 @@ test("each end has its own sentence", () => {
     [over("completed", { total: 0, processed: 0, succeeded: 0, failed: 0 }), "Done. There was nothing to do."],
     [
       over("completed", { processed: 25, succeeded: 22, failed: 0, skipped: 3 }),
-      "All 25 files are done, 3 were skipped.",
+      "All 25 files are done, 3 of them skipped.",
     ],
     [
       over("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }),
-      "37 of 40 files are done, 3 failed.",
+      "37 of 40 files are done; 3 failed.",
     ],
     [over("cancelled", { total: 40, processed: 12 }), "Cancelled after 12 of 40 files."],
     [over("cancelled", { total: null, processed: 12 }), "Cancelled after 12 files."],
@@ -136,11 +136,11 @@ test("how long a finished job is kept", () => {
   assert.equal(kept("2026-11-29T14:05:00Z"), "Kept until 29 November, 14:05.");
   assert.equal(kept("2027-01-02T14:05:00Z"), "Kept until 2 January 2027, 14:05.");
   assert.equal(kept("2026-11-23T12:00:00Z"), "Kept until 23 November, 12:00.");
-  assert.equal(kept("2026-11-23T11:59:00Z"), "Removed in 23 hours, at 11:59.");
-  assert.equal(kept("2026-11-22T13:30:00Z"), "Removed in 1 hour, at 13:30.");
-  assert.equal(kept("2026-11-22T12:59:59Z"), "Removed in 59 minutes, at 12:59.");
-  assert.equal(kept("2026-11-22T12:00:30Z"), "Removed in 1 minute, at 12:00.");
-  assert.equal(kept("2026-11-22T11:00:00Z"), "Its time is over: it is removed soon.");
+  assert.equal(kept("2026-11-23T11:59:00Z"), "Will be removed in 23 hours, at 11:59.");
+  assert.equal(kept("2026-11-22T13:30:00Z"), "Will be removed in 1 hour, at 13:30.");
+  assert.equal(kept("2026-11-22T12:59:59Z"), "Will be removed in 59 minutes, at 12:59.");
+  assert.equal(kept("2026-11-22T12:00:30Z"), "Will be removed in 1 minute, at 12:00.");
+  assert.equal(kept("2026-11-22T11:00:00Z"), "Expired; it will be removed soon.");
   assert.deepEqual(
     [kept(null), kept(undefined), kept("2026-11-29T14:05:00Z", { done: false, state: "running" })],
     ["", "", ""],
@@ -160,7 +160,7 @@ test("a wish to cancel shows as cancelling, and the button rests", () => {
   const shown = jobView({ job: job({ cancel_requested: true }), link: "live" });
   assert.deepEqual(
     [shown.badge.text, shown.buttons.cancel.enabled, shown.buttons.cancel.text],
-    ["Cancelling …", false, "Cancelling …"],
+    ["Cancelling…", false, "Cancelling…"],
   );
   assert.equal(jobView({ job: job(), link: "live", cancelling: true }).buttons.cancel.enabled, false);
   assert.equal(jobView({ job: over("completed", {}), link: "ended" }).buttons.cancel.shown, false);
@@ -173,7 +173,7 @@ test("three troubles are told apart: the link, the worker, the work", () => {
   const said = (failure, more = {}) => jobView({ job: job(), link: "offline", failure, ...more }).link.text;
   assert.match(said({ status: 503, code: null }), /error \(503\)/);
   assert.match(said({ status: 200, code: "not_our_answer" }), /did not come from the progress server/);
-  assert.match(said({ status: null, code: "timeout" }), /No answer/);
+  assert.match(said({ status: null, code: "timeout" }), /No response/);
   assert.match(said(null, { browser_offline: true }), /device seems to be offline/);
 });
 
@@ -196,10 +196,10 @@ test("every link state has words, and the ways back have buttons", () => {
   assert.match(lost.link.text, /no job abc\. It may have been removed/);
   const tired = jobView({ job: job(), link: "gave_up", news_age_ms: 30 * 60_000 });
   assert.equal(tired.buttons.keep_watching.shown, true);
-  assert.match(tired.link.text, /No news of job 8f14e45f-[\w-]+ for 30 min.*job itself goes on/);
+  assert.match(tired.link.text, /No updates on job 8f14e45f-[\w-]+ for 30 min.*job itself is not affected/);
   assert.match(
     jobView({ job: null, link: "gave_up", news_age_ms: 30 * 60_000 }).link.text,
-    /No news for 30 min.*jobs themselves go on/,
+    /No updates for 30 min.*jobs themselves are not affected/,
   );
   assert.equal(jobView({ job: job(), link: "signed_out" }).buttons.sign_in.shown, true);
 });
@@ -270,7 +270,7 @@ test("a screen reader hears quarters, changes of state, the link, and the end, a
     heard.push(announcement(before, seen));
     before = seen;
   }
-  assert.deepEqual(heard, ["Running", "", "26% done.", "", "77% done.", "Cancelling …"]);
+  assert.deepEqual(heard, ["Running", "", "26% done.", "", "77% done.", "Cancelling…"]);
   const lost = { ...before, link: "offline" };
   assert.equal(announcement(before, lost), "Connection lost; trying again.");
   assert.equal(announcement(lost, lost), "");
@@ -282,15 +282,15 @@ test("a screen reader hears quarters, changes of state, the link, and the end, a
 
 test("what a check found is said in words", () => {
   assert.match(checkText({ outcome: "same", status: 200 }), /nothing new/);
-  assert.match(checkText({ outcome: "news", status: 200 }), /there was news/);
-  assert.match(checkText({ outcome: "failed", status: null }), /did not answer/);
+  assert.match(checkText({ outcome: "news", status: 200 }), /updated/);
+  assert.match(checkText({ outcome: "failed", status: null }), /no response/);
   assert.match(checkText({ outcome: "failed", status: 502 }), /502/);
 });
 
 test("the server's own explanation comes first", () => {
   assert.equal(refusal({ detail: "a.csv has 3 GB." }, 413), "a.csv has 3 GB.");
-  assert.equal(refusal(null, 413), "the server answered with an error (413)");
-  assert.equal(refusal(null, null), "the server did not answer; please try again");
+  assert.equal(refusal(null, 413), "the server responded with an error (413)");
+  assert.equal(refusal(null, null), "the server did not respond; please try again");
 });
 
 test("a translation replaces texts, plural forms and the way numbers are written", () => {
@@ -324,15 +324,15 @@ test("a translation replaces texts, plural forms and the way numbers are written
 test("what the watchdog found is said, quietly, and also at the end", () => {
   const said = (link, found_by_polling) =>
     jobView({ job: link === "ended" ? over("completed", {}) : job(), link, found_by_polling }).link.found;
-  assert.deepEqual([said("live", true), said("live", false)], ["found by asking", ""]);
-  assert.match(said("ended", true), /Found by asking/);
+  assert.deepEqual([said("live", true), said("live", false)], ["updated by a status check", ""]);
+  assert.match(said("ended", true), /Found by a status check/);
   assert.equal(said("ended", false), "");
 });
 
 test("the age of news is said as soon as it is old, also where the link seems to live", () => {
   const age = (link, news_age_ms) => jobView({ job: job(), link, news_age_ms }).link.age;
-  assert.deepEqual([age("live", 16_000), age("live", 21_000)], ["", "Last news 21 s ago."]);
-  assert.deepEqual([age("catching_up", 2_000), age("catching_up", 21_000)], ["", "Last news 21 s ago."]);
+  assert.deepEqual([age("live", 16_000), age("live", 21_000)], ["", "Last update 21 s ago."]);
+  assert.deepEqual([age("catching_up", 2_000), age("catching_up", 21_000)], ["", "Last update 21 s ago."]);
 });
 
 test("another job is offered for one that is not there, where the page can start one", () => {
@@ -356,19 +356,19 @@ test("what failed or was cancelled can be tried again once the job is done, and 
   const cases = [
     [
       done("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }),
-      "Try 3 failed files again",
+      "Retry 3 failed files",
     ],
-    [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Try the failed file again"],
-    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Try 28 files again"],
-    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Try the file again"],
-    [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Try 11,990 files again"],
+    [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Retry the failed file"],
+    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run 28 unfinished files"],
+    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Run the unfinished file"],
+    [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Run 11,990 unfinished files"],
   ];
   for (const [ended, wanted] of cases)
     assert.deepEqual(button(ended), { shown: true, enabled: true, text: wanted });
   assert.deepEqual(button(cases[0][0], { retrying: true }), {
     shown: true,
     enabled: false,
-    text: "Starting again …",
+    text: "Starting…",
   });
   assert.equal(
     button(done("completed", { total: 25, processed: 25, succeeded: 20, failed: 0, skipped: 5 })).shown,
@@ -387,9 +387,9 @@ test("how long a stop takes is said by the server's clock", () => {
   const asked = job({ cancel_requested: true, cancel_requested_at: "2026-03-01T10:00:00Z" });
   const note = (seconds) =>
     jobView({ job: asked, link: "live", now_ms: Date.parse("2026-03-01T10:00:00Z") + seconds * 1_000 }).note;
-  assert.equal(note(0.5), "Cancelling … Files that are done stay done.");
-  assert.equal(note(12), "Cancelling … since 12 s. Files that are done stay done.");
-  assert.match(note(80), /since 1 min 20 s/);
+  assert.equal(note(0.5), "Cancelling… Finished files are kept.");
+  assert.equal(note(12), "Cancelling for 12 s. Finished files are kept.");
+  assert.match(note(80), /for 1 min 20 s/);
   assert.equal(note(-5), note(0.5), "whatever the clocks say");
   assert.equal(
     jobView({ job: job({ cancel_requested: true }), link: "live" }).note,

@@ -28,9 +28,9 @@ def rehearsal(
     report: Report,
     *,
     seconds: Annotated[float, Meta(ge=0, le=600, description="How long each item takes")] = 1.0,
-    failures: Annotated[Share, Meta(description="Share of the items that fail, 0 to 1")] = 0.0,
-    skips: Annotated[Share, Meta(description="Share of the items that are skipped, 0 to 1")] = 0.0,
-    seed: Annotated[int, Meta(description="Another number makes other items fail")] = 1,
+    failures: Annotated[Share, Meta(description="Share of the items that fail")] = 0.0,
+    skips: Annotated[Share, Meta(description="Share of the items that are skipped")] = 0.0,
+    seed: Annotated[int, Meta(description="Another seed makes other items fail")] = 1,
 ) -> dict[str, object]:
     """{"seconds": what was slept}. One draw decides, so failures and skips together are at most everything."""
     chance = random.Random(f"{seed} {report.name}")  # noqa: S311 (no secret)

@@ -58,8 +58,8 @@ def thumbnail(
     file: Path,
     report: Report,
     *,
-    width: Annotated[Side, Meta(description="At most, in pixels")] = 320,
-    height: Annotated[Side, Meta(description="At most, in pixels")] = 320,
+    width: Annotated[Side, Meta(description="Maximum, in pixels")] = 320,
+    height: Annotated[Side, Meta(description="Maximum, in pixels")] = 320,
     format: Literal["jpeg", "png", "webp"] = "jpeg",
 ) -> Path:
     """The picture, upright, within width × height, in its own proportions, never enlarged, without metadata."""
