@@ -1,5 +1,5 @@
 /*
- * A stuck job in words, and the entries of a job's timeline in words.
+ * Tests the texts about a stuck job, and those of the entries in a job's timeline.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -51,7 +51,7 @@ function job(more = {}) {
   };
 }
 
-test("each kind of silence is counted from what it began with", () => {
+test("each kind of silence is counted from its own beginning", () => {
   assert.equal(
     healthFact(job({ state: "queued", health: "waiting_long", created_at: at(280), heartbeat_at: null }), NOW),
     "Waiting for 12 min: no worker has picked it up yet.",
@@ -67,12 +67,12 @@ test("each kind of silence is counted from what it began with", () => {
   assert.equal(healthFact(job({ health: "unresponsive" }), NOW), "The worker has not responded for 25 s.");
 });
 
-test("the dialog also says what can be done, and its badge shows it at a glance", () => {
+test("the dialog also says what to do, and its badge names the trouble", () => {
   for (const health of ["waiting_long", "stalled", "unresponsive"]) {
     const one = job({ health });
     const shown = jobView({ job: one, link: "live", now_ms: NOW });
     assert.equal(shown.note, healthNote(one, NOW));
-    assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "and an advice");
+    assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "with advice");
     assert.equal(shown.badge.tone, "warn");
     assert.doesNotMatch(shown.badge.text + shown.note, /badge_|_advice|[{}]/);
   }
@@ -104,14 +104,14 @@ test("a job that makes progress, is done or is being cancelled needs no attentio
   }
 });
 
-test("the server's time runs on from when a job was first seen, whatever the local clock says", () => {
+test("the server's time is counted from when a job was received, whatever the local clock says", () => {
   const one = job();
   assert.equal(serverNow(one, 50_000), Date.parse(one.server_time));
   assert.equal(serverNow(one, 57_000), Date.parse(one.server_time) + 7_000);
   assert.equal(serverNow(job({ server_time: at(907) }), 57_000), Date.parse(at(907)));
 });
 
-test("entries of the timeline in words", () => {
+test("entries of the timeline are described", () => {
   /** @param {object} more @returns {any} */
   const entry = (more) => ({
     at: at(1),
@@ -144,5 +144,5 @@ test("entries of the timeline in words", () => {
     about: "attempt 2 · host/1",
   });
   assert.equal(entryLine(entry({ what: "item_started", item: { index: 3, name: null }, attempt: 1 })).name, "4");
-  assert.equal(entryLine(entry({ what: "something_new", text: "told" })).text, "something_new told");
+  assert.equal(entryLine(entry({ what: "something_new", text: "here" })).text, "something_new here");
 });
