@@ -1,8 +1,7 @@
 /*
- * Registers <job-progress>, unless it is registered already: loading this file twice, or a second copy of it, is
- * safe. It must not know what the element does; a page that extends the class imports element/job-progress.js
- * instead.
- * Next: element/job-progress.js. The address /static/define.js is in people's pages, so this file stays here.
+ * Registers <job-progress>, unless it is registered already: it is safe to load this file, or a copy of it, twice.
+ * It must not know what the element does. Pages load it as /static/define.js, so it must stay here.
+ * See also: element/job-progress.js, which a page imports instead to extend the class.
  */
 import { JobProgress } from "./element/job-progress.js";
 

@@ -1,14 +1,15 @@
 /*
- * What eslint checks: its recommended rules, a few that find real bugs, which room may import which, and that the
- * pure files are pure. It must not repeat what tsc knows (undefined names) or what prettier does (format).
- * Next: scripts/check, which runs it; tests/house/arrows.mjs, which checks that the arrows hold.
+ * Configures eslint: its recommended rules, a few that find real bugs, the imports that each room may have, and
+ * the purity of the pure files.
+ * It must not repeat the checks of tsc (undefined names) or the work of prettier (format).
+ * See also: scripts/check, which runs it; tests/house/arrows.mjs, which checks that the arrows hold.
  */
 import { createRequire } from "node:module";
 
-// scripts/check installs the tools there.
+// scripts/check installs the tools here.
 const js = createRequire(new URL("../.cache/js/", import.meta.url))("@eslint/js");
 
-/** The arrows: the imports that a room may have besides its own files. */
+/** The arrows: the imports that a room may have in addition to its own files. */
 const ROOMS = {
   client: [],
   view: [],
@@ -17,13 +18,13 @@ const ROOMS = {
 };
 const PURE = ["frontend/view/**/*.js", "frontend/client/watch*.js"];
 
-/** Forbid every import but those that start with one of these, as regular expressions. */
+/** Forbid every import that does not match one of these regular expressions at its start. */
 const onlyImports = (...allowed) => ({
   "no-restricted-imports": [
     "error",
     {
       patterns: [
-        { regex: `^(?!(?:${allowed.join("|")}))`, message: "Not an arrow of frontend/eslint.config.mjs." },
+        { regex: `^(?!(?:${allowed.join("|")}))`, message: "frontend/eslint.config.mjs has no such arrow." },
       ],
     },
   ],
@@ -34,8 +35,8 @@ export default [
   {
     linterOptions: { reportUnusedDisableDirectives: "error" },
     rules: {
-      "no-undef": "off", // tsc's
-      "no-control-regex": "off", // control characters are what `harmless` looks for
+      "no-undef": "off", // tsc checks it
+      "no-control-regex": "off", // `harmless` looks for control characters
       "array-callback-return": "error",
       eqeqeq: ["error", "always", { null: "ignore" }],
       "no-constructor-return": "error",

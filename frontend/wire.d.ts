@@ -1,7 +1,7 @@
 /*
- * The shapes that cross a border: what the server sends, and what the watching policy takes and returns.
- * Checked by tsc, never loaded by a browser; it must not decide anything.
- * Next: PROTOCOL.md, sections 2 to 4; client/watchdog.js.
+ * Declares the types of what the server sends, and of what the watching policy takes and returns.
+ * It must not hold code: tsc checks it, and no browser loads it.
+ * See also: PROTOCOL.md, sections 2 to 4; client/watchdog.js.
  */
 
 // --- from the server: made by scripts/docs from unstuck.wire
@@ -396,7 +396,7 @@ export interface FailRequest {
 
 // --- the watching policy
 
-/** The part of a job that the policy reads. */
+/** What the policy reads of a job. */
 export interface Standing {
   seq: number;
   done: boolean;
@@ -415,15 +415,15 @@ export interface WatchStream {
   seq_at_request: number | null;
   opened_at: number | null;
   first_event_at: number | null;
-  /** The next heartbeat is promised within this time. */
+  /** The next heartbeat is due within this time. */
   heartbeat_ms: number;
-  /** A heartbeat counts as missed from here on; null before the first event. */
+  /** From then on a heartbeat counts as missed; null before the first event. */
   late_at: number | null;
-  /** And a second one. */
+  /** From then on a second one does. */
   suspect_at: number | null;
 }
 
-/** All that the policy remembers. Times are milliseconds of the caller's clock. */
+/** Everything that the policy remembers. Times are milliseconds of the caller's clock. */
 export interface WatchState {
   phase: Phase;
   link: Link;
@@ -431,11 +431,11 @@ export interface WatchState {
   seq: number;
   done: boolean;
   started_at: number;
-  /** When the job's state was last confirmed, by whatever means. */
+  /** The time at which the job's state was last confirmed, by a stream or a poll. */
   confirmed_at: number | null;
   give_up_at: number;
   wake_at: number | null;
-  /** The stream in use, and the one that replaces it with its first event. */
+  /** The stream in use, and the spare that replaces it with its first event. */
   stream: WatchStream | null;
   spare: WatchStream | null;
   next_stream: number;
@@ -446,13 +446,13 @@ export interface WatchState {
   next_poll: number;
   poll_at: number | null;
   poll_reason: PollReason;
-  /** Why another poll was requested while one is in flight. */
+  /** The reason for which another poll was requested while one is in flight. */
   poll_wanted: PollReason | null;
   poll_failures: number;
   poll_after_ms: number;
-  /** The last poll was answered, and no stream has sent an event since. */
+  /** True if the last poll was answered and no stream has sent an event since. */
   polling: boolean;
-  /** Why the last poll failed; `status` is null if it got no answer. */
+  /** The failure of the last poll; `status` is null if there was no answer. */
   failure: { status: number | null; code: string | null } | null;
   browser_offline: boolean;
   signed_out: boolean;
@@ -475,7 +475,7 @@ export type WatchEvent =
       code?: string | null;
       retry_after_ms?: number | null;
     }
-  /** Another call, such as cancel, was answered with the job. */
+  /** The answer to another request, such as cancel, holds the job. */
   | { type: "job_answered"; job: Standing }
   | { type: "page_shown" | "online" | "offline" | "manual_check" | "tick" };
 

@@ -1,8 +1,8 @@
 /*
  * Follows one subject (a job, or the list of jobs) until it is done: the I/O around watchdog.js. It owns the
- * EventSource, the fetch and the one timer. It must not decide when to ask or to give up, and must not know texts
- * or DOM elements. Everything that the browser provides can be passed in, so that tests run it in node.
- * Next: watchdog.js, which decides; shared-event-source.js, which it uses as its EventSource.
+ * streams, the polls and the one timer. Everything that the browser provides can be passed in, for tests in Node.
+ * It must not decide when to poll or to give up, and must not know texts or DOM elements.
+ * See also: watchdog.js, which decides; shared-event-source.js, which it uses as its EventSource.
  */
 import { SharedEventSource } from "./shared-event-source.js";
 import { newState } from "./watch-state.js";
@@ -12,15 +12,15 @@ import { step } from "./watchdog.js";
 /** @import { Source } from "./multiplexed-stream.js" */
 
 /** @typedef {object} Subject
- * @property {string} id for people; empty where the subject is not one job
+ * @property {string} id for error messages; empty if the subject is not one job
  * @property {string} pollUrl
  * @property {string} streamUrl
- * @property {() => Standing | null} standing of what is held at the start
- * @property {(body: any) => Standing | null} readPoll null if the body is not the server's
- * @property {(data: any) => Standing | null} readJob a `job` event of the stream
- * @property {(data: any) => number | null} readHeartbeat the seq in a heartbeat
- * @property {(data: any) => boolean} readGone whether nothing is left to follow
- * @property {() => void} accept show what was read last */
+ * @property {() => Standing | null} standing the standing of the state held at the start
+ * @property {(body: any) => Standing | null} readPoll reads a poll; null if the body is not the server's
+ * @property {(data: any) => Standing | null} readJob reads a `job` event; null if it is not the server's
+ * @property {(data: any) => number | null} readHeartbeat the seq in a heartbeat; null if it names none
+ * @property {(data: any) => boolean} readGone reads a `gone` event; true if nothing is left to follow
+ * @property {() => void} accept makes the state that was read last the one that is shown */
 
 /** @typedef {object} Platform
  * @property {Source} eventSource
@@ -34,22 +34,22 @@ import { step } from "./watchdog.js";
  * @property {Window | null} window */
 
 /**
- * The result of a check that a person asked for.
+ * The result of a check that the user requested.
  * @typedef {{outcome: "news" | "same" | "failed" | "closed", status: number | null, code: string | null}}
  *   CheckResult
  */
 
-const SLEPT_MS = 2_000; // wall clock ahead of the steady one by more than this: the machine slept
-const SILENT_STREAM_REASONS = new Set(["late", "watchdog"]); // reasons of a poll while the stream is silent
+const SLEPT_MS = 2_000; // the machine slept if the wall clock gains more than this on the steady one
+const SILENT_STREAM_REASONS = new Set(["late", "watchdog"]); // of polls that are made because the stream is silent
 const STREAM_EVENTS = ["job", "items", "heartbeat", "leaving", "gone"];
 
-/** Watching stopped without an outcome; the job itself goes on. */
+/** The end of watching without an outcome. The job itself continues. */
 export class JobTimeoutError extends Error {
-  /** @param {string} jobId @param {number} elapsedMinutes of watching, the last 30 of them without any news */
+  /** @param {string} jobId @param {number} elapsedMinutes of watching, the last 30 of them without any update */
   constructor(jobId, elapsedMinutes) {
     super(
-      `job ${jobId}: no more news, so watching stopped after ${elapsedMinutes} minutes. ` +
-        "The job itself goes on, and can be watched again.",
+      `job ${jobId}: no more updates, so watching stopped after ${elapsedMinutes} minutes. ` +
+        "The job itself is not affected and can be watched again.",
     );
     this.name = "JobTimeoutError";
     this.jobId = jobId;
@@ -57,6 +57,10 @@ export class JobTimeoutError extends Error {
   }
 }
 
+/**
+ * Follows a subject. Dispatches `change` when there is something new to show, `items` with the data of such an
+ * event, and `timeout` with a JobTimeoutError.
+ */
 export class Follower extends EventTarget {
   #subject;
   /** @type {Platform} */ #platform;
@@ -65,7 +69,7 @@ export class Follower extends EventTarget {
   /** @type {AbortController | null} */ #polling = null;
   /** @type {{poll: number | null, resolve: (found: CheckResult) => void}[]} */ #checks = [];
   /** @type {{tag: string, seq: number} | null} */ #etag = null;
-  #unanswered = 0; // polls in a row; decides which polls go without credentials, see #request
+  #unanswered = 0; // polls in a row; it decides which polls are sent without credentials, see #request
   /** @type {any} */ #timer = null;
   #listening = new AbortController();
   #closed = false;
@@ -88,21 +92,22 @@ export class Follower extends EventTarget {
     return this.#state.link;
   }
 
-  /** Why the last poll failed; null after any later success. */
+  /** The reason why the last poll failed, or null after any later success. */
   get failure() {
     return this.#state.failure;
   }
 
-  /** Whether the newest state came from a watchdog poll rather than from the stream. */
+  /** True if the newest state came from a watchdog poll rather than from the stream. */
   get foundByPolling() {
     return this.#foundByPolling;
   }
 
-  /** Milliseconds since the state was last confirmed; null before the first time. */
+  /** Milliseconds since the state was last confirmed, or null before the first time. */
   get newsAgeMs() {
     return this.#state.confirmed_at === null ? null : this.#readClock() - this.#state.confirmed_at;
   }
 
+  /** Open a stream, or end at once if the subject is done already. */
   start() {
     this.#listenToPage();
     this.#handle({ type: "start", job: this.#subject.standing() });
@@ -110,7 +115,7 @@ export class Follower extends EventTarget {
     return this;
   }
 
-  /** Stop all streams, polls and timers. The job itself goes on. */
+  /** Stop all streams, polls and timers. The job itself continues. */
   close() {
     if (this.#closed) return;
     this.#closed = true;
@@ -122,7 +127,7 @@ export class Follower extends EventTarget {
     this.#answerChecks(null, this.#checkResult("closed"));
   }
 
-  /** Poll now, on a person's request. @returns {Promise<CheckResult>} */
+  /** Poll now, at the user's request. @returns {Promise<CheckResult>} */
   check() {
     if (this.#closed || this.#state.done) return Promise.resolve(this.#checkResult("closed"));
     return new Promise((resolve) => {
@@ -132,7 +137,7 @@ export class Follower extends EventTarget {
     });
   }
 
-  /** Take in the answer of another call, such as cancel. @param {any} body */
+  /** Apply the answer of another request, such as cancel. @param {any} body */
   applyAnswer(body) {
     const job = this.#subject.readPoll(body);
     if (job) this.#handle({ type: "job_answered", job });
@@ -183,7 +188,7 @@ export class Follower extends EventTarget {
     if (this.#timer === null && this.#state.wake_at !== null) this.#setTimer(this.#state.wake_at);
   }
 
-  /** A steady clock that also counts the time the machine slept. */
+  /** Read a steady clock that also counts the time for which the machine slept. */
   #readClock() {
     const [wall, steady] = [this.#platform.wall(), this.#platform.steady()];
     const [byWall, bySteady] = [wall - this.#lastWall, steady - this.#lastSteady];
@@ -199,7 +204,7 @@ export class Follower extends EventTarget {
     document?.addEventListener("visibilitychange", () => document.visibilityState === "visible" && shown(), {
       signal,
     });
-    document?.addEventListener("resume", shown, { signal }); // after a freeze; the freeze itself needs nothing
+    document?.addEventListener("resume", shown, { signal }); // after a freeze
     window?.addEventListener("pageshow", (event) => event.persisted && shown(), { signal });
     window?.addEventListener("online", () => this.#handle({ type: "online" }), { signal });
     window?.addEventListener("offline", () => this.#handle({ type: "offline" }), { signal });
@@ -228,7 +233,7 @@ export class Follower extends EventTarget {
     const data = parse(/** @type {MessageEvent} */ (event).data);
     const job = name === "job" && data ? this.#subject.readJob(data) : null;
     if (!data || (name === "job" && !job))
-      this.#handle({ type: "stream_error", stream }); // garbage: treat the stream as broken
+      this.#handle({ type: "stream_error", stream }); // not the server's: treat the stream as broken
     else if (job) this.#handle({ type: "job", stream, job });
     else if (name === "heartbeat")
       this.#handle({
@@ -275,10 +280,10 @@ export class Follower extends EventTarget {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", "X-Unstuck-Poll": reason };
     if (this.#etag && this.#etag.seq === this.#state.seq) headers["If-None-Match"] = this.#etag.tag;
-    // A browser uses separate connections for requests without credentials. After an outage the connections with
-    // credentials, which streams use too, can hang in TCP's back-off for a minute while the others get through; so
-    // after unanswered polls two of three go without. When a stream falls silent, over HTTP/2 a poll with
-    // credentials would use that same silent connection: the first such poll waited 10 s for nothing.
+    // Browsers use separate connections for requests without credentials. After an outage the connections with
+    // credentials, which streams use too, can hang in TCP's back-off for a minute while the others work; so after
+    // an unanswered poll two of three are sent without. When a stream falls silent, a poll with credentials would
+    // use the same silent connection over HTTP/2, and wait 10 s in vain (measured).
     try {
       const credentials = bare ? "omit" : "same-origin";
       const response = await this.#platform.fetch(this.#subject.pollUrl, {
@@ -291,12 +296,12 @@ export class Follower extends EventTarget {
       const body = parse(await response.text());
       const job = response.ok && body ? this.#subject.readPoll(body) : null;
       if (bare && !job) {
-        // perhaps only refused for lack of credentials
+        // possibly refused only for lack of credentials
         this.#unanswered = 0;
         return await this.#request(poll, reason, signal, false);
       }
       if (!response.ok) return pollFailure(poll, response, body);
-      // HTML after a redirect is most likely a sign-in page.
+      // After a redirect, HTML is most likely a sign-in page.
       if (!job)
         return {
           type: "poll_failed",
@@ -308,10 +313,10 @@ export class Follower extends EventTarget {
       this.#etag = tag ? { tag, seq: job.seq } : null;
       return { type: "poll_ok", poll, job };
     } catch {
-      // A redirect to another site's sign-in page fails like this too; a poll that hung was aborted.
+      // A redirect to the sign-in page of another site fails like this too. A poll that hung was aborted instead.
       if (bare && this.#unanswered === 0 && !signal.aborted) return this.#request(poll, reason, signal, false);
       this.#unanswered += 1;
-      return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown as connection trouble
+      return { type: "poll_failed", poll, status: null, code: "no_answer" }; // shown as a lost connection
     }
   }
 
@@ -331,7 +336,7 @@ export class Follower extends EventTarget {
     };
   }
 
-  /** @param {number | null} poll null answers all @param {CheckResult} found */
+  /** @param {number | null} poll null for all @param {CheckResult} found */
   #answerChecks(poll, found) {
     const answered = this.#checks.filter((check) => poll === null || check.poll === poll);
     this.#checks = this.#checks.filter((check) => !answered.includes(check));
@@ -352,18 +357,18 @@ function pollFailure(poll, response, body) {
   };
 }
 
-/** Milliseconds until the next heartbeat, if this one says so. @param {any} heartbeat @returns {number | null} */
+/** Return the milliseconds until the next heartbeat, or null. @param {any} heartbeat @returns {number | null} */
 function nextHeartbeatMs(heartbeat) {
   return typeof heartbeat.next_s === "number" ? heartbeat.next_s * 1_000 : null;
 }
 
-/** An object, or null for anything else. @param {string} text */
+/** Parse an object; return null for anything else. @param {string} text */
 function parse(text) {
   try {
     const value = JSON.parse(text);
     return value !== null && typeof value === "object" ? value : null;
   } catch {
-    return null; // callers treat it as a broken answer
+    return null; // the caller treats it as a broken answer
   }
 }
 

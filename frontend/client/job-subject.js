@@ -1,11 +1,12 @@
 /*
- * One job as the subject of a follower: its addresses, and how to read what comes from them.
- * It must not know when anything is asked for, nor the DOM.
- * Next: follower.js, which follows it; ../page/job-list.js, the other subject.
+ * Makes one job the subject of a follower: its addresses, and how to read the answers.
+ * It must not know when requests are sent, nor the DOM.
+ * See also: follower.js, which follows it; ../page/job-list.js, the other subject.
  */
 
 /** @import { Job, Standing } from "../wire" */
 
+/** One job, as the subject of a follower. */
 export class JobSubject {
   /** @type {Job | null} */ job = null;
   /** @type {any} */ #read = null;

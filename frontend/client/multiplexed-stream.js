@@ -1,32 +1,35 @@
 /*
  * Shares one EventSource among a changing set of subscriptions, each to one job or to all jobs (null), and
- * delivers each event to the subscriptions that it concerns. It must not know tabs, locks or the policy; the
- * subscriber decides when to subscribe again after an error.
+ * delivers each event to the subscriptions that it concerns.
+ * It must not know tabs, locks or the policy: the subscriber decides when to subscribe again after an error.
+ * See also: shared-event-source.js, which decides which tab holds the stream.
  *
- *  1. A new subscription gets a new stream, since a stream starts with the current state of every job on it. All
- *     that subscribe before that stream has spoken share it.
- *  2. Make before break: the old stream stays until the new one has spoken, so no event is missed in between.
+ *  1. A new subscription needs a new stream, since a stream starts with the current state of every job on it. All
+ *     subscriptions made before the first event of that stream share it.
+ *  2. Make before break: the old stream stays open until the new one has sent an event, so none is missed.
  *  3. A broken stream is an error for the subscriptions that it served or that waited for it, and for no others.
- *  4. It sets no timer: subscribers judge silence by their own clocks; subscribing again replaces a mute stream.
- *
- * Next: shared-event-source.js, which decides which tab holds the stream.
+ *  4. No timer is set: subscribers judge silence by their own clocks, and subscribing again replaces a mute
+ *     stream.
  */
 
 /** @typedef {(new (url: string) => EventTarget & {close(): void})} Source */
-/** @typedef {{source: EventTarget & {close(): void}, all: boolean, keys: Set<string>, asked_at: number}} Stream */
+/**
+ * @typedef {{source: EventTarget & {close(): void}, all: boolean, keys: Set<string>, requested_at: number}} Stream
+ */
 /** @typedef {{job: string | null, on: Stream | null}} Subscription */
 /** @typedef {(keys: string[], name: string, data: string | null) => void} Deliver */
 
 export const EVENTS = ["job", "items", "heartbeat", "leaving", "gone"];
 export const MAX_NAMED_JOBS = 100; // the server's limit; beyond it, the stream of all jobs is used
-const SPEAK_WITHIN_MS = 10_000; // the policy's limit for a requested stream
+const FIRST_EVENT_WITHIN_MS = 10_000; // as in the policy (FIRST_EVENT_TIMEOUT_MS)
 
-/** The stream's address without `items` events: no page draws them live, and for large jobs they are most of the
- * bytes. @param {string} url */
+/** Return the address of a stream without `items` events: no page draws them, and they are most of the bytes.
+ * @param {string} url */
 export function withoutItems(url) {
   return `${url}${url.includes("?") ? "&" : "?"}items=0`;
 }
 
+/** One EventSource, shared by many subscriptions. */
 export class MultiplexedStream {
   /** @type {Map<string, Subscription>} */ #subscriptions = new Map();
   /** @type {Stream | null} */ #current = null;
@@ -48,7 +51,8 @@ export class MultiplexedStream {
     this.#deliver = deliver;
   }
 
-  /** @param {string} key of the subscription; subscribing it again changes nothing @param {string | null} job */
+  /** Subscribe to a job, or to all jobs. A known key stays as it is, but replaces a mute stream.
+   * @param {string} key of the subscription @param {string | null} job */
   subscribe(key, job) {
     if (!this.#subscriptions.has(key)) this.#subscriptions.set(key, { job, on: null });
     this.#advance();
@@ -69,7 +73,7 @@ export class MultiplexedStream {
     this.unsubscribeWhere(() => true);
   }
 
-  /** Open the stream that is missing, close those without subscriptions. */
+  /** Open a stream if one is missing, and close those without subscriptions. */
   #advance() {
     if (this.#subscriptions.size === 0) {
       this.#drop(this.#next);
@@ -86,10 +90,10 @@ export class MultiplexedStream {
     return waiting || (this.#current !== null && this.#current.all && !this.#needsAll());
   }
 
-  /** Whether the next stream still has subscriptions and may still speak in time. @param {Stream} next */
+  /** Return whether the next stream still has subscriptions and time for its first event. @param {Stream} next */
   #isAwaited(next) {
     return (
-      this.#steady() - next.asked_at < SPEAK_WITHIN_MS &&
+      this.#steady() - next.requested_at < FIRST_EVENT_WITHIN_MS &&
       [...next.keys].some((key) => this.#subscriptions.has(key))
     );
   }
@@ -108,7 +112,7 @@ export class MultiplexedStream {
     const all = this.#needsAll();
     const query = all ? "" : `?${[...this.#jobs()].map((job) => `job=${job}`).join("&")}`;
     const source = new this.#eventSource(withoutItems(`${this.#url}${query}`));
-    const stream = { source, all, keys: new Set(this.#subscriptions.keys()), asked_at: this.#steady() };
+    const stream = { source, all, keys: new Set(this.#subscriptions.keys()), requested_at: this.#steady() };
     source.addEventListener("open", () => this.#deliver(this.#keysWaitingFor(stream), "open", null));
     source.addEventListener("error", () => this.#fail(stream));
     for (const name of EVENTS)
@@ -142,7 +146,7 @@ export class MultiplexedStream {
     this.#advance();
   }
 
-  /** Make the stream that has spoken the current one, for all it was opened for. @param {Stream} stream */
+  /** Make the next stream the current one, for all subscriptions that it was opened for. @param {Stream} stream */
   #promote(stream) {
     this.#drop(this.#current);
     this.#current = stream;
@@ -174,7 +178,7 @@ export class MultiplexedStream {
   }
 }
 
-/** The id of the job that an event is about; null if it concerns all, or cannot be told.
+/** Return the id of the job that an event is about, or null if it concerns all jobs or cannot be read.
  * @param {string} name @param {string} data @returns {string | null} */
 function jobOf(name, data) {
   if (name === "heartbeat" || name === "leaving") return null;

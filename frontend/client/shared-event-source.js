@@ -1,27 +1,26 @@
 /*
- * One stream per browser: a drop-in EventSource through which all tabs and all jobs of a server share one
- * connection. It decides which tab holds the stream. It must not know what is on the stream (multiplexed-stream.js
- * does), and it does not judge silence: every tab keeps its own watchdog.
+ * Gives a browser one stream: a drop-in EventSource through which all tabs and all jobs of a server share one
+ * connection. It decides which tab holds the stream.
+ * It must not know what is on the stream, and does not judge silence: every tab keeps its own watchdog.
+ * See also: multiplexed-stream.js; follower.js, which uses this class in place of EventSource.
  *
- * Why: HTTP/1.1 allows six connections per origin, over all tabs. A seventh stream hangs without an error, and so
- * does the poll that should rescue it.
+ * Why: browsers allow six HTTP/1.1 connections per origin, over all tabs. A seventh stream hangs without an error,
+ * and so does the poll that should rescue it.
  *
- * How: the tabs queue for a Web Lock. The tab that gets it, the leader, holds the stream and broadcasts its events
- * on a BroadcastChannel. All browsers have had both since 2022, on phones too; Chrome for Android lacked
- * SharedWorker for long, and a SharedWorker cannot tell that a tab has crashed. The browser passes a lock on the
- * moment its tab is closed or crashes, without a timer, so hidden tabs take over just as fast. Locks need a secure
- * context (https or localhost): on plain http from another machine only the visible tab has a stream, its own, and
- * hidden ones poll.
+ * How: the tabs queue for a Web Lock. The tab that holds it, the leader, opens the stream and broadcasts its
+ * events on a BroadcastChannel. All browsers have had both since 2022, on phones too; Chrome for Android long
+ * lacked SharedWorker, and a SharedWorker does not notice that a tab has crashed. The browser passes the lock on
+ * the moment its tab is closed or crashes, without a timer, so hidden tabs take over just as fast. Locks need a
+ * secure context (https or localhost): on plain http from another machine, the visible tab has its own stream and
+ * hidden tabs poll.
  *
  *  1. A tab takes part while it has sources. After the last one is closed it holds nothing: no lock, no channel,
  *     no listener, no stream.
  *  2. A new leader announces itself, and every tab sends its subscriptions again, so none is lost in the change.
  *  3. A page that is frozen or put into the back/forward cache leaves first and comes back as a new tab.
- *  4. If the leader leaves a subscription unanswered twice, its lock is stolen.
- *  5. Each tab holds a second lock for as long as it lives; when the leader is granted that lock, the tab is gone,
- *     and its subscriptions are dropped.
- *
- * Next: multiplexed-stream.js; follower.js, which uses this class in place of EventSource.
+ *  4. If the leader fails to acknowledge a subscription twice, its lock is stolen.
+ *  5. Each tab holds a second lock for as long as it lives. The leader queues for that lock: when it is granted,
+ *     the tab is gone, and its subscriptions are dropped.
  */
 import { EVENTS, MultiplexedStream, withoutItems } from "./multiplexed-stream.js";
 
@@ -45,11 +44,11 @@ import { EVENTS, MultiplexedStream, withoutItems } from "./multiplexed-stream.js
 
 /** @typedef {{job: string | null, onEvent: (name: string, data: string | null) => void}} Listener */
 
-const ANSWER_WITHIN_MS = 1_500; // a tab answers within milliseconds; after twice this it is hung
+const ANSWER_WITHIN_MS = 1_500; // a tab answers within milliseconds; after twice this time it hangs
 const ONE_JOB = /^(.*\/)jobs\/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\/events$/i;
 const ALL_JOBS = /^(.*\/)events\/stream$/;
 
-/** The job and the API's base in a stream's address; null if that stream cannot be shared.
+/** Return the API's base and the job in a stream's address, or null if that stream cannot be shared.
  * @param {string} url @returns {{base: string, job: string | null} | null} */
 export function parseStreamUrl(url) {
   const [, ofOne, job] = ONE_JOB.exec(url) ?? [];
@@ -58,15 +57,15 @@ export function parseStreamUrl(url) {
   return ofAll ? { base: ofAll, job: null } : null;
 }
 
-/** This tab among all tabs that follow jobs of one server. */
+/** One of the tabs that follow jobs of a server: this one. */
 class Tab {
   /** @type {Map<string, Listener>} */ #listeners = new Map();
-  /** @type {Map<string, any>} the timers of subscriptions that no leader has acknowledged yet */ #unanswered =
+  /** The timers of subscriptions that no leader has acknowledged yet. @type {Map<string, any>} */ #unanswered =
     new Map();
   /** @type {MultiplexedStream | null} */ #stream = null;
-  /** As leader: the tabs whose end is waited for. @type {Set<string>} */ #tabs = new Set();
-  /** Aborted when this tab leaves; ends its locks and listeners. */ #membership = new AbortController();
-  /** As leader: aborted when the stream is released. @type {AbortController | null} */ #hold = null;
+  /** The tabs whose locks the leader is queued for. @type {Set<string>} */ #tabs = new Set();
+  /** Aborted when this tab leaves, which ends its locks and listeners. */ #membership = new AbortController();
+  /** Aborted when the leader releases the stream. @type {AbortController | null} */ #hold = null;
   /** @type {BroadcastChannel | null} */ #channel = null;
   #id = "";
   #count = 0;
@@ -80,7 +79,7 @@ class Tab {
   /**
    * @param {string} base
    * @param {SharedPlatform} platform
-   * @param {(error: unknown) => void} onRefused called if this page may not use locks
+   * @param {(error: unknown) => void} onRefused called if this page is not allowed to use locks
    */
   constructor(base, platform, onRefused) {
     this.#base = base;
@@ -127,7 +126,7 @@ class Tab {
   }
 
   /**
-   * Only now, with its own lock granted, may this tab subscribe: the leader waits for that lock.
+   * Subscribe. Not before this tab holds its own lock: a leader that is granted that lock drops the subscriptions.
    * @param {AbortSignal} signal
    */
   #onAlive(signal) {
@@ -194,7 +193,7 @@ class Tab {
     return aborted(hold.signal);
   }
 
-  /** Stop being the leader, if this tab is: close the stream and release its lock. */
+  /** Close the stream and release its lock, if this tab is the leader. */
   #release() {
     this.#stream?.close();
     this.#stream = null;
@@ -205,7 +204,7 @@ class Tab {
 
   /** @param {any} error @param {AbortSignal} membership */
   #onRefusal(error, membership) {
-    if (membership.aborted) return; // aborted by this tab itself
+    if (membership.aborted) return; // this tab has left
     this.#onRefused(error);
     this.#interrupt();
   }
@@ -238,7 +237,8 @@ class Tab {
       this.#tabs.delete(tab);
       this.#stream?.unsubscribeWhere((one) => one.startsWith(`${tab}/`));
     };
-    this.#platform.locks?.request(`${this.#name} ${tab}`, { signal }, gone).catch(() => {}); // aborted: no leader now
+    const lock = this.#platform.locks?.request(`${this.#name} ${tab}`, { signal }, gone);
+    lock?.catch(() => {}); // aborted: no longer the leader
   }
 
   #subscribeAll() {
@@ -262,7 +262,9 @@ class Tab {
   }
 
   /**
-   * Once may be this tab's own sleep; twice is a leader that hangs.
+   * Subscribe again, or the second time steal the lock.
+   *
+   * Once may mean that this tab slept; twice means that the leader hangs.
    * @param {string} key
    * @param {string | null} job
    * @param {boolean} again
@@ -287,7 +289,7 @@ class Tab {
   }
 }
 
-/** Make the class that stands in for EventSource.
+/** Make the class that is used in place of EventSource.
  * @param {SharedPlatform} platform */
 export function makeSharedEventSource(platform) {
   /** @type {Map<string, Tab>} */
@@ -299,8 +301,8 @@ export function makeSharedEventSource(platform) {
     const tab =
       tabs.get(base) ??
       new Tab(base, platform, () => {
-        possible = false;
-      }); // refused, e.g. in a sandboxed frame
+        possible = false; // e.g. in a sandboxed frame
+      });
     tabs.set(base, tab);
     return tab;
   };
@@ -326,8 +328,10 @@ export function makeSharedEventSource(platform) {
     }
 
     /**
-     * Open a stream for this tab alone, and close it when the tab is hidden, to leave the connection to other
-     * tabs: the policy sees a broken stream, polls, and opens another when the tab is shown.
+     * Open a stream for this tab alone, and close it when the tab is hidden.
+     *
+     * This leaves the connection to other tabs. The policy sees a broken stream, polls, and opens another stream
+     * when the tab is shown.
      * @param {string} url
      */
     #openWhileVisible(url) {

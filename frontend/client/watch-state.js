@@ -1,29 +1,31 @@
 /*
- * The state of a client that watches a job: its fields, its deadlines, and what they mean.
- * Plain data, in snake_case as in tests/vectors: no clock, randomness or network, and it decides nothing.
- * Next: watch-step.js and watchdog.js, which change it; server/unstuck/client/watch_state.py, the same in Python.
+ * Holds the state of a client that watches a job: its fields, its deadlines, and what they mean. The fields are in
+ * snake_case, as in tests/vectors.
+ * It must not decide anything, nor know a clock, randomness or the network.
+ * See also: watch-step.js and watchdog.js, which change it; server/unstuck/client/watch_state.py, its twin in
+ * Python.
  */
 
 /** @import { WatchState, WatchStream, Link } from "../wire" */
 
 export const SECOND_MS = 1_000;
-export const HEARTBEAT_DEFAULT_MS = 15 * SECOND_MS; // until the next heartbeat, unless the last one said otherwise
-export const HEARTBEAT_MIN_MS = 1 * SECOND_MS; // bounds for what a heartbeat may say
+export const HEARTBEAT_DEFAULT_MS = 15 * SECOND_MS; // until the next heartbeat, unless the last one says otherwise
+export const HEARTBEAT_MIN_MS = 1 * SECOND_MS; // bounds for the interval that a heartbeat announces
 export const HEARTBEAT_MAX_MS = 30 * SECOND_MS;
-export const HEARTBEAT_SLACK_MS = 2 * SECOND_MS; // what a slow network may add to each heartbeat
+export const HEARTBEAT_SLACK_MS = 2 * SECOND_MS; // for a slow network
 export const HEARTBEAT_SPREAD_MS = 2 * SECOND_MS; // when a path dies, its viewers must not all poll at once
-export const FIRST_EVENT_TIMEOUT_MS = 10 * SECOND_MS; // requested (or open) and no event yet: broken or buffered
+export const FIRST_EVENT_TIMEOUT_MS = 10 * SECOND_MS; // after the request (or opening) of a stream
 export const STREAM_BACKOFF_MIN_MS = 500;
 export const STREAM_BACKOFF_MAX_MS = 30 * SECOND_MS;
-export const STREAM_PAUSE_UNANSWERED_MS = 60 * SECOND_MS; // while polls need the connections more
+export const STREAM_PAUSE_UNANSWERED_MS = 60 * SECOND_MS; // while polls are unanswered: they need the connections
 export const STREAM_SETTLED_MS = 10 * SECOND_MS; // a stream that lasted this long resets the back-off
 export const LEAVING_MAX_MS = 60 * SECOND_MS; // a server may not send a client away for longer
-export const FIRST_POLL_MS = 1 * SECOND_MS; // the first stream is usually quicker; if not, poll
+export const FIRST_POLL_MS = 1 * SECOND_MS; // the first stream is usually faster
 export const BREAK_SPREAD_MS = 1 * SECOND_MS; // when a server dies, its viewers must not all poll at once
-export const POLL_TIMEOUT_MS = 10 * SECOND_MS; // aborting sooner made outages longer (measured)
+export const POLL_TIMEOUT_MS = 10 * SECOND_MS; // shorter timeouts made outages longer (measured)
 export const POLL_BACKOFF_MIN_MS = 2 * SECOND_MS;
 export const POLL_BACKOFF_MAX_MS = 10 * SECOND_MS;
-export const POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS; // no server to spare, and only an attempt finds it
+export const POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS; // no load on a server; only an attempt finds it
 export const POLL_AFTER_MIN_MS = 1 * SECOND_MS; // bounds for the server's poll_after_ms
 export const POLL_AFTER_MAX_MS = 60 * SECOND_MS;
 export const POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS;
@@ -31,13 +33,13 @@ export const RETRY_AFTER_MAX_MS = 120 * SECOND_MS; // a server may not silence a
 export const SIGNED_OUT_POLL_MS = 60 * SECOND_MS;
 export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
 export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
-export const TIMER_LATE_MAX_MS = 75 * SECOND_MS; // hidden pages: timers ring up to 60 s late; beyond, sleep
+export const TIMER_LATE_MAX_MS = 75 * SECOND_MS; // timers of hidden pages are up to 60 s late; later: sleep
 export const WAKE_GRACE_MS = 5 * SECOND_MS; // events that arrived during sleep are delivered within this time
-export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without any confirmation of the job's state, sleep not counted
+export const GIVE_UP_MS = 30 * 60 * SECOND_MS; // without a confirmation of the job's state; sleep does not count
 export const NOT_FOUND_ANSWERS = 3; // a proxy without a backend also answers 404, so one is not believed
 export const LOWER_SEQ_ANSWERS = 2;
 
-/** @returns {WatchState} */
+/** Return the state before the first event. @returns {WatchState} */
 export function newState() {
   return {
     phase: "new",
@@ -84,31 +86,33 @@ export function newStream(number, requested_at, seq_at_request) {
 }
 
 // --- streams
-/** When the stream in use has missed two heartbeats. @param {WatchState} state @returns {number | null} */
+/** Return the time at which the stream in use has missed two heartbeats.
+ * @param {WatchState} state @returns {number | null} */
 export function suspectAt(state) {
   return state.stream && state.stream.suspect_at;
 }
 
-/** When the stream in use has missed one heartbeat. @param {WatchState} state @returns {number | null} */
+/** Return the time at which the stream in use has missed one heartbeat.
+ * @param {WatchState} state @returns {number | null} */
 export function lateAt(state) {
   return state.stream && state.stream.late_at;
 }
 
-/** Whether the stream in use has sent an event and is not suspected of being dead.
+/** Return whether the stream in use has sent an event and is not suspected of being dead.
  * @param {WatchState} state @param {number} now */
 export function isLive(state, now) {
   const at = suspectAt(state);
   return at !== null && now < at;
 }
 
-/** Whether a heartbeat was missed and the stream is not suspected yet.
+/** Return whether the stream in use has missed one heartbeat but is not suspected of being dead yet.
  * @param {WatchState} state @param {number} now */
 export function isLate(state, now) {
   const at = lateAt(state);
   return at !== null && at <= now && isLive(state, now);
 }
 
-/** The stream that an event came from, or null if it was closed before.
+/** Return the stream that an event came from, or null if it was closed before.
  * @param {WatchState} state @param {{stream: number}} event @returns {WatchStream | null} */
 export function streamOf(state, event) {
   for (const stream of [state.stream, state.spare]) {
@@ -118,17 +122,18 @@ export function streamOf(state, event) {
 }
 
 // --- polls
-/** False for the answer to a poll that was aborted. @param {WatchState} state @param {{poll: number}} event */
+/** Return whether the poll is in flight: the answer to an aborted one does not count.
+ * @param {WatchState} state @param {{poll: number}} event */
 export function isInFlight(state, event) {
   return state.poll !== null && state.poll.number === event.poll;
 }
 
-/** Whether the last poll got no answer at all, not even an error. @param {WatchState} state */
+/** Return whether the last poll got no answer at all, not even an error. @param {WatchState} state */
 export function lastPollUnanswered(state) {
   return state.failure !== null && state.failure.status === null;
 }
 
-// --- deadlines: when each timer of the policy rings, null while it is not set
+// --- deadlines: the time at which each timer of the policy is due, or null while it is not set
 /** @param {WatchState} state */
 export function giveUpAt(state) {
   return state.give_up_at;
@@ -149,7 +154,7 @@ export function spareTimeoutAt(state) {
   return firstEventDueAt(state.spare);
 }
 
-/** When a stream that has sent no event counts as broken. Slow headers are not charged to its events.
+/** Return the time at which a stream without an event counts as broken. It restarts when the stream opens.
  * @param {WatchStream | null} stream */
 function firstEventDueAt(stream) {
   if (stream === null || stream.first_event_at !== null) return null;
@@ -161,14 +166,14 @@ export function reopenAt(state) {
   return state.reopen_at;
 }
 
-/** When a spare must be opened, unless there is one, one is planned, or it would be refused.
+/** Return the time to open a spare, or null if there is one, one is planned, or it would be refused.
  * @param {WatchState} state */
 export function replaceStreamAt(state) {
   if (state.spare || state.reopen_at !== null || state.signed_out) return null;
   return suspectAt(state);
 }
 
-/** When a missed heartbeat is a reason to poll. @param {WatchState} state */
+/** Return the time at which a missed heartbeat is a reason to poll. @param {WatchState} state */
 export function latePollAt(state) {
   return pollNeededAt(state, lateAt(state));
 }
@@ -178,13 +183,13 @@ export function plannedPollAt(state) {
   return state.poll ? null : state.poll_at;
 }
 
-/** When the silence limit is reached. @param {WatchState} state */
+/** Return the time at which the silence limit is reached. @param {WatchState} state */
 export function silencePollAt(state) {
   const silentSince = Math.max(state.started_at, state.confirmed_at ?? 0);
   return pollNeededAt(state, silentSince + SILENCE_LIMIT_MS);
 }
 
-/** This time, unless a poll is in flight or planned, or the job's state was confirmed since.
+/** Return the time, or null if a poll is in flight or planned, or the job's state was confirmed since.
  * @param {WatchState} state @param {number | null} at */
 function pollNeededAt(state, at) {
   if (state.poll || state.poll_at !== null || at === null) return null;
@@ -208,27 +213,27 @@ export function linkOf(state, now) {
 }
 
 // --- pauses and intervals, milliseconds
-/** The time until the next heartbeat, as the last one promised it, within bounds.
+/** Return the time until the next heartbeat, as the last one announced it, within bounds.
  * @param {number | null | undefined} nextMs */
 export function heartbeatInterval(nextMs) {
   if (nextMs == null) return HEARTBEAT_DEFAULT_MS;
   return Math.round(Math.min(HEARTBEAT_MAX_MS, Math.max(HEARTBEAT_MIN_MS, nextMs)));
 }
 
-/** The pause before the next stream is tried. @param {WatchState} state @param {number} random */
+/** Return the pause before the next stream is tried. @param {WatchState} state @param {number} random */
 export function streamPause(state, random) {
   if (lastPollUnanswered(state)) return Math.round(STREAM_PAUSE_UNANSWERED_MS * (0.75 + random / 4));
   return streamBackoff(state.stream_failures, random);
 }
 
-/** Full jitter: anything between the shortest pause and a limit that doubles.
+/** Return a pause with full jitter, between the shortest pause and a limit that doubles.
  * @param {number} failures @param {number} random */
 function streamBackoff(failures, random) {
   const limit = Math.min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** Math.min(failures, 10));
   return Math.round(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS));
 }
 
-/** 2, 4, 8 … seconds up to the limit, each up to a quarter shorter.
+/** Return 2, 4, 8 … seconds up to the limit, each shortened by up to a quarter.
  * @param {number} failures @param {number} limit @param {number} random */
 export function pollBackoff(failures, limit, random) {
   const pause = Math.min(limit, POLL_BACKOFF_MIN_MS * 2 ** Math.min(failures - 1, 10));

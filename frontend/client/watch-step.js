@@ -1,13 +1,13 @@
 /*
- * The moves of the watching policy: what one step can do to the state, and the actions that follow.
+ * Makes the moves of the watching policy: the changes that one step can make to the state, and their actions.
  * It must not know which event or timer calls for a move, nor a clock, randomness, the DOM or the network.
- * Next: watchdog.js, which decides; watch-state.js; server/unstuck/client/watch_step.py, the same in Python.
+ * See also: watchdog.js, which decides; watch-state.js; server/unstuck/client/watch_step.py, its twin in Python.
  */
 import * as w from "./watch-state.js";
 
 /** @import { WatchState, WatchAction, WatchStream, Standing, PollReason } from "../wire" */
 
-/** One call of `step` in watchdog.js: the state that it changes, and the actions decided so far. */
+/** One call of `step` in watchdog.js: the state that it changes, and the actions so far. */
 export class Step {
   /** @type {WatchAction[]} */ actions = [];
 
@@ -20,7 +20,7 @@ export class Step {
 
   // --- beginning and ending
 
-  /** Watch from now on, with every count of failures at zero. */
+  /** Start watching, with every count of failures at zero. */
   beginWatching() {
     const { state } = this;
     state.phase = "watching";
@@ -35,7 +35,7 @@ export class Step {
     state.browser_offline = false;
   }
 
-  /** Close everything and say why. @param {"ended" | "not_found" | "gave_up"} phase */
+  /** Stop watching: close everything. @param {"ended" | "not_found" | "gave_up"} phase */
   end(phase) {
     const { state } = this;
     if (state.stream) this.closeStream(state.stream);
@@ -54,7 +54,7 @@ export class Step {
 
   // --- the job
 
-  /** Hold this job and show it. @param {Standing} job */
+  /** Make this the job held, and show it. @param {Standing} job */
   acceptJob(job) {
     const { state } = this;
     state.seq = job.seq;
@@ -69,7 +69,7 @@ export class Step {
     }
   }
 
-  /** The state held is the job's state now: cancel the planned poll, and count failures anew. */
+  /** Record that the state held is current: cancel the planned poll and reset the counts of failures. */
   confirm() {
     const { state } = this;
     state.confirmed_at = this.now;
@@ -83,7 +83,7 @@ export class Step {
 
   // --- streams
 
-  /** Open a stream, as a spare if there is one; not while another has yet to send its first event. */
+  /** Open a stream, as a spare if one is in use, unless another has yet to send its first event. */
   openStream({ evenIfLive = false } = {}) {
     const { state } = this;
     state.reopen_at = null;
@@ -102,7 +102,7 @@ export class Step {
     this.actions.push({ type: "close_stream", stream: stream.number });
   }
 
-  /** A stream has sent an event: it is the one in use from now on. Null if it was closed before.
+  /** Record an event of a stream, which is the one in use from now on. Return null if it was closed before.
    * @param {{stream: number}} event */
   touchStream(event) {
     const { state, now } = this;
@@ -125,7 +125,7 @@ export class Step {
     return stream;
   }
 
-  /** A stream broke, was refused, or never sent an event: reopen it after a pause, and poll meanwhile.
+  /** Drop a stream that broke, was refused or never sent an event: reopen it after a pause, and poll meanwhile.
    * @param {WatchStream | null} lost */
   loseStream(lost) {
     const { state, now } = this;
@@ -141,7 +141,7 @@ export class Step {
     if (wasInUse && state.poll_failures === 0) this.planPoll(this.random * w.BREAK_SPREAD_MS, "fallback");
   }
 
-  /** A poll brought what the late stream should have brought: do not wait for a second missed heartbeat. */
+  /** Suspect the late stream now: a poll returned what the stream should have sent. */
   suspectStream() {
     if (this.state.stream) this.state.stream.suspect_at = this.now;
     this.openStream();
@@ -149,7 +149,7 @@ export class Step {
 
   // --- polls
 
-  /** Poll now, or as soon as the poll in flight is over. @param {PollReason} reason */
+  /** Poll now, or as soon as the poll in flight has ended. @param {PollReason} reason */
   requestPoll(reason) {
     const { state } = this;
     state.poll_at = null;
@@ -172,7 +172,7 @@ export class Step {
     state.poll_reason = reason;
   }
 
-  /** The poll in flight is over. Return the reason for another, if one was requested meanwhile. */
+  /** End the poll in flight. Return the reason for another, if one was requested meanwhile, else null. */
   finishPoll() {
     const wanted = this.state.poll_wanted;
     this.state.poll = null;

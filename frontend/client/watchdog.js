@@ -1,29 +1,31 @@
 /*
  * Decides what a client that watches a job does next: PROTOCOL.md, section 5, as a state machine.
  * It must not know a clock, randomness, the DOM or the network: (state, event, now, random) → [state, actions].
- * Next: watch-step.js and watch-state.js; server/unstuck/client/watchdog.py, the same in Python; tests/vectors.
+ * See also: watch-step.js and watch-state.js; server/unstuck/client/watchdog.py, its twin in Python;
+ * tests/vectors.
  *
  * The rules in prose:
  *  1. While it watches, there is a stream or a time at which one will be opened; without a live stream there is a
  *     poll in flight or a time for the next one. `ensureRetryPlanned` enforces both after every event, so no
  *     sequence of events can leave a client waiting for nothing.
- *  2. The highest `seq` is held. A lower one is believed in three cases only: it is the first job of a connection
- *     and nothing was accepted since that was requested; it says `done` (nothing follows a final state, so the
- *     state held comes from a history that no longer exists); or two polls in a row say so.
+ *  2. The highest `seq` is held. A lower one is believed in three cases only: it is in the first job of a stream,
+ *     and nothing was accepted since that stream was requested; it comes with `done` (nothing follows a final
+ *     state, so the state held comes from a history that no longer exists); or two polls in a row return it.
  *  3. `done` ends everything at once: streams, poll, timer. Nothing can undo it.
  *  4. A stream is live from its first named event; being open proves nothing, because a proxy may hold back its
  *     bytes. A stream without an event after 10 s is broken.
- *  5. A heartbeat says when the next one comes. A missed one is a reason to poll. If that brings what the stream
- *     did not, or a second heartbeat is missed, the stream is suspected of being dead, and a spare is opened. The
- *     suspect stays until the spare has sent an event, because it is often the first to heal (make before break).
- *  6. At most one poll is in flight, and none is aborted before 10 s. One without any answer is repeated after 2
- *     to 4 s, since only a new attempt notices soon that the network is back; streams are tried less often then,
- *     and at once when a poll is answered. A poll that is requested during another follows it at once, answered or
- *     failed, since the first may be older than the reason for the second.
- *  7. A page that is shown again, or an event long after the timer was due, means sleep: poll at once, suspect
- *     nothing for 5 s (events that arrived meanwhile are delivered only now), and start the give-up limit anew. A
- *     stream from before the network's return is not relied upon: a spare at once, and a suspect after those 5 s.
- *  8. Giving up, an expired sign-in and an unknown job are told apart, and each has a way back.
+ *  5. A heartbeat says when the next one is due. A missed one is a reason to poll. If that poll returns what the
+ *     stream did not send, or a second heartbeat is missed, the stream is suspected of being dead and a spare is
+ *     opened. The suspect stays until the spare has sent an event, because it often recovers first.
+ *  6. At most one poll is in flight, and none is aborted before 10 s. A poll without any answer is repeated after
+ *     2 to 4 s, since only a new attempt notices soon that the network is back. Streams are tried less often then,
+ *     and at once when a poll is answered. A poll that is requested during another follows it at once, whether
+ *     that one was answered or failed, since it may be older than the reason for the new one.
+ *  7. A page that is shown again, or an event long after the timer was due, means that the machine slept: poll at
+ *     once, suspect no stream for 5 s (events that arrived meanwhile are delivered only now), and restart the
+ *     give-up limit. When the network is back, older streams are not trusted: a spare is opened at once, and they
+ *     are suspected after those 5 s.
+ *  8. Giving up, an expired sign-in and an unknown job are different ends, and each has a way back.
  */
 import * as w from "./watch-state.js";
 import { Step } from "./watch-step.js";
@@ -31,7 +33,7 @@ import { Step } from "./watch-step.js";
 /** @import { Phase, PollReason, Standing, WatchAction, WatchEvent, WatchState } from "../wire" */
 /** @typedef {(step: Step, event: any) => void} Handler */
 
-/** Event → phase → its handler. In a phase that is not listed, the event is ignored.
+/** Event → phase → handler. In a phase that is not listed, the event is ignored.
  * @type {Record<WatchEvent["type"], Partial<Record<Phase, Handler>>>} */
 const HANDLERS = {
   start: { new: onStart },
@@ -50,10 +52,10 @@ const HANDLERS = {
   online: { watching: wake, gave_up: resumeOnWake },
   offline: { watching: onOffline },
   manual_check: { watching: onManualCheck, gave_up: resumeOnRequest, not_found: resumeOnRequest },
-  tick: {}, // the timers alone
+  tick: {}, // runs the timers only
 };
 
-/** Deadline → its handler, in this order. Every handler moves its own deadline.
+/** Deadline → handler, in this order. Every handler moves its own deadline.
  * @type {[due: (state: WatchState) => number | null, handler: (step: Step) => void][]} */
 const TIMERS = [
   [w.giveUpAt, giveUp],
@@ -67,14 +69,14 @@ const TIMERS = [
   [w.silencePollAt, pollSilence],
 ];
 
-/** Return the next state and the actions that follow from an event; `state` itself is not changed.
+/** Return the next state and the actions that follow from an event. `state` itself is not changed.
  * @param {WatchState} state @param {WatchEvent} event @param {number} now_ms @param {number} random from 0 to 1
  * @returns {[WatchState, WatchAction[]]} */
 export function step(state, event, now_ms, random) {
   const handlers = HANDLERS[event.type];
   if (!handlers) {
     const known = Object.keys(HANDLERS).join(", ");
-    throw new Error(`watchdog: there is no event '${event.type}'; it knows ${known}`);
+    throw new Error(`watchdog: unknown event '${event.type}'; the known ones are ${known}`);
   }
   const stream = state.stream && { ...state.stream };
   const spare = state.spare && { ...state.spare };
@@ -83,13 +85,14 @@ export function step(state, event, now_ms, random) {
   const handler = handlers[state.phase];
   const slept = state.wake_at !== null && now_ms > state.wake_at + w.TIMER_LATE_MAX_MS;
   if (handler) handler(current, event);
-  if (slept && handler !== wake && after.phase === "watching") wake(current, event); // any event may be the first
+  // Any event may be the first after sleep.
+  if (slept && handler !== wake && after.phase === "watching") wake(current, event);
   runTimers(current);
   if (after.wake_at !== state.wake_at) current.actions.push({ type: "wake_at", at_ms: after.wake_at });
   return [after, current.actions];
 }
 
-/** Run the timers that are due, and set the time at which the next one is. @param {Step} step */
+/** Run the timers that are due, and set the time of the next one. @param {Step} step */
 function runTimers(step) {
   const { state, now } = step;
   let ran = true;
@@ -100,7 +103,7 @@ function runTimers(step) {
       const at = state.phase === "watching" ? due(state) : null;
       if (at !== null && at <= now) {
         handler(step);
-        ran = true; // what one timer does may make another due
+        ran = true; // a timer may make another one due
       }
     }
   }
@@ -122,7 +125,7 @@ function ensureRetryPlanned(step) {
 }
 
 // --- beginning and ending
-/** `job`: one that the caller already holds, such as the answer to its submission.
+/** Start watching. `job` is one that the caller already holds, such as the answer to its submission.
  * @param {Step} step @param {{job?: Standing | null}} event */
 function onStart(step, event) {
   step.state.started_at = step.now;
@@ -133,7 +136,8 @@ function onStart(step, event) {
   step.planPoll(w.FIRST_POLL_MS, "fallback");
 }
 
-/** Another call, such as cancel, was answered with the job. @param {Step} step @param {{job: Standing}} event */
+/** Accept the job from the answer to another request, such as cancel.
+ * @param {Step} step @param {{job: Standing}} event */
 function onJobAnswered(step, event) {
   if (event.job.seq >= step.state.seq || event.job.done) step.acceptJob(event.job);
 }
@@ -148,7 +152,7 @@ function resumeOnRequest(step) {
   resume(step, "manual");
 }
 
-/** Watch again after the watch had ended without the job being done.
+/** Watch again, after watching had ended although the job was not done.
  * @param {Step} step @param {PollReason} reason */
 function resume(step, reason) {
   step.beginWatching();
@@ -186,7 +190,7 @@ function onItems(step, event) {
   step.touchStream(event);
 }
 
-/** `seq`: this job's, null if the heartbeat does not name it; `next_ms`: until the next one, if it says so.
+/** Confirm the state, or poll if it is behind. `seq` is this job's, or null if the heartbeat does not name it.
  * @param {Step} step @param {{stream: number, seq: number | null, next_ms?: number | null}} event */
 function onHeartbeat(step, event) {
   const stream = w.streamOf(step.state, event);
@@ -196,7 +200,7 @@ function onHeartbeat(step, event) {
   if (event.seq > step.state.seq) step.requestPoll("behind");
 }
 
-/** The server closes the stream: come back after `retry_ms`, spread to twice that.
+/** Close a stream that the server is about to close, and reopen it after `retry_ms` to twice that time.
  * @param {Step} step @param {{stream: number, retry_ms: number}} event */
 function onLeaving(step, event) {
   const stream = step.touchStream(event);
@@ -233,14 +237,15 @@ function reopenStream(step) {
   step.openStream();
 }
 
-/** Two heartbeats were missed. @param {Step} step */
+/** Replace a stream that has missed two heartbeats. @param {Step} step */
 function replaceStream(step) {
   step.requestPoll("watchdog");
   step.openStream();
 }
 
 // --- polls
-/** `job` is missing if nothing was modified. @param {Step} step @param {{poll: number, job?: Standing}} event */
+/** Accept the job of a poll; `job` is missing if it was not modified.
+ * @param {Step} step @param {{poll: number, job?: Standing}} event */
 function onPollAnswered(step, event) {
   const { state } = step;
   if (!w.isInFlight(state, event)) return;
@@ -261,7 +266,7 @@ function onPollAnswered(step, event) {
   if (wanted) step.requestPoll(wanted);
 }
 
-/** `status` is null if there was no answer; `code` and `retry_after_ms` may be missing.
+/** Plan another poll. `status` is null if there was no answer; `code` and `retry_after_ms` may be missing.
  * @param {Step} step
  * @param {{poll: number, status: number | null, code?: string | null, retry_after_ms?: number | null}} event */
 function onPollFailed(step, event) {
@@ -306,13 +311,13 @@ function pollAsPlanned(step) {
   step.requestPoll(step.state.poll_reason);
 }
 
-/** A stream may be live and yet never mention this job. @param {Step} step */
+/** Poll after silence: a live stream may never mention this job. @param {Step} step */
 function pollSilence(step) {
   step.requestPoll("watchdog");
 }
 
-// --- the page and the person
-/** Rule 7: the page was shown, the network is back, or the machine slept.
+// --- the page and the user
+/** Apply rule 7: the page was shown, the network is back, or the machine slept.
  * @param {Step} step @param {{type: string}} event */
 function wake(step, event) {
   const { state, now } = step;

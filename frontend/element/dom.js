@@ -1,12 +1,14 @@
 /*
- * Makes DOM nodes: text from outside becomes text, never markup, and styles come from style sheets only, so that a
- * strict Content-Security-Policy holds. It must not know jobs.
- * Next: template.js, which builds the element's nodes with it.
+ * Makes DOM nodes: text from outside becomes text, never markup, and styles come from style sheets only, as a
+ * strict Content-Security-Policy demands.
+ * It must not know jobs.
+ * See also: template.js, which builds the element's nodes with it.
  */
 
 /** @typedef {Node | string | null | undefined | false} Child */
 
 /**
+ * Make an element.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {Record<string, string | boolean | null | undefined>} [attributes] true sets an empty attribute; false,
@@ -30,13 +32,13 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** @param {Element} node @param {boolean} shown */
+/** Show or hide a node. @param {Element} node @param {boolean} shown */
 export function setShown(node, shown) {
   if (node.hasAttribute("hidden") === shown) node.toggleAttribute("hidden", !shown);
 }
 
 const SVG = "http://www.w3.org/2000/svg";
-/** One stroke each, in a box of 16 by 16. The shape says the same as the colour. @type {Record<string, string>} */
+/** One path per icon, in a box of 16 by 16. The shape alone tells the state. @type {Record<string, string>} */
 const STROKES = {
   quiet: "M8 2.5a5.5 5.5 0 1 0 0 11a5.5 5.5 0 1 0 0-11 M8 5v3.2l2 1.6",
   busy: "M8 2.5a5.5 5.5 0 1 1-5.5 5.5",
@@ -51,7 +53,7 @@ const STROKES = {
   remove: "M4 4l8 8 M12 4l-8 8",
 };
 
-/** A decorative icon; the text is always beside it. @param {string} name */
+/** Make a decorative icon; text always stands beside it. @param {string} name */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const path = document.createElementNS(SVG, "path");
@@ -63,7 +65,7 @@ export function icon(name) {
   return svg;
 }
 
-/** Show a state as text and icon, never by colour alone. Touches the DOM only if the badge changed.
+/** Show a state as text and icon, never by colour alone. The DOM changes only if the badge did.
  * @param {HTMLElement} node @param {{text: string, tone: string}} badge */
 export function setBadge(node, badge) {
   if (node.textContent === badge.text && node.classList.contains(badge.tone)) return;

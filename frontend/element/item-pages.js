@@ -1,7 +1,7 @@
 /*
- * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document, however many files
- * the job has. It must not know streams or jobs, only the items endpoint and its cursor.
- * Next: ../view/job-view.js (`itemLine`) for the text of a row.
+ * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document.
+ * It must not know streams or jobs, only the items endpoint and its cursor.
+ * See also: ../view/item-line.js for the text of a row.
  */
 import { say } from "../view/format.js";
 import { itemLine } from "../view/item-line.js";
@@ -13,6 +13,7 @@ import { make, setShown, setText } from "./dom.js";
 
 const ROWS = 50;
 
+/** A list of items with buttons to turn pages. */
 export class ItemPages {
   root = make("div", { class: "items" });
   #list = make("ul", { class: "list", tabindex: "0" });
@@ -45,7 +46,7 @@ export class ItemPages {
     this.root.append(this.#list, make("div", { class: "pager" }, this.#place, this.#first, this.#next));
   }
 
-  /** Update the total count. @param {number} count */
+  /** Update the number of items. @param {number} count */
   recount(count) {
     if (count === this.#count) return;
     this.#count = count;
@@ -98,7 +99,7 @@ export class ItemPages {
   }
 
   #drawPlace() {
-    if (this.root.hasAttribute("aria-busy")) return; // drawn again when the page is loaded
+    if (this.root.hasAttribute("aria-busy")) return; // drawn once the page is loaded
     const [rows, to] = [this.#list.childElementCount, this.#from + this.#list.childElementCount];
     const values = { from: this.#from + 1, to, count: Math.max(this.#count, to) };
     setText(this.#place, rows > 0 ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));

@@ -1,11 +1,12 @@
 /*
- * <job-progress src="/api/jobs/ID">: shows one job, live, until it is done: as a modal dialog with `modal` (or
- * showModal()), else as a card on the page.
- * It must not decide when to ask (../client/follower.js does) or what to say (../view/job-view.js does).
- * Next: template.js for the nodes; define.js, which registers it.
+ * Defines <job-progress src="/api/jobs/ID">, which shows one job live until it is done: as a card on the page or,
+ * with `modal` or showModal(), as a dialog.
+ * It must not decide when to poll (../client/follower.js does) or what to say (../view/job-view.js does).
+ * See also: template.js for the nodes; ../define.js, which registers the element.
  *
- * Attributes: src, modal, label (a title), signin (where to sign in), create (where another job is started).
- * Events: progress, done, timeout, create (cancel it to start the job in another way), retry, close.
+ * Attributes: src, modal, label (a title), signin (address of the sign-in page), create (address of a page that
+ * starts jobs).
+ * Events: progress, done, timeout, create (cancelable: cancel it to start the job in another way), retry, close.
  * Override request() or fetch() to change requests, for instance to add a header; replace `words` to translate.
  */
 import { Follower } from "../client/follower.js";
@@ -27,11 +28,12 @@ import { Timeline } from "./timeline.js";
 /** @import { ViewInput } from "../view/job-view.js" */
 
 const AGE_EVERY_MS = 1_000;
-const CALM = ["ended", "gave_up", "not_found"]; // no growing age is shown
+const AGELESS = ["ended", "gave_up", "not_found"]; // the age of the state is not shown
 
+/** The element <job-progress>. */
 export class JobProgress extends HTMLElement {
   static observedAttributes = ["src", "label", "signin", "create"];
-  /** The texts of all elements; assign a translation before they are connected. @type {Words} */
+  /** The texts of all elements. Assign a translation before the first one is connected. @type {Words} */
   static words = english;
 
   #card = makeCard();
@@ -78,7 +80,7 @@ export class JobProgress extends HTMLElement {
     this.setAttribute("src", value);
   }
 
-  /** The newest state shown. Set it before `src` if the caller has it already. */
+  /** The newest state of the job. Set it before `src` if the page has it already. */
   get job() {
     return this.#subject?.job ?? this.#known;
   }
@@ -107,9 +109,9 @@ export class JobProgress extends HTMLElement {
     else this.#render();
   }
 
+  /** Show the job in a modal dialog. Throws an Error if the element is not in the document. */
   showModal() {
-    if (!this.isConnected)
-      throw new Error("job-progress: put the element into the document before you call showModal()");
+    if (!this.isConnected) throw new Error("job-progress: add the element to the document before showModal()");
     this.toggleAttribute("modal", true);
     this.#dialog.append(this.#card.card);
     if (!this.#dialog.open) this.#dialog.showModal();
@@ -117,12 +119,12 @@ export class JobProgress extends HTMLElement {
     this.#restart();
   }
 
-  /** Close the dialog. The job goes on. */
+  /** Close the dialog. The job continues. */
   close() {
     if (this.#dialog.open) this.#dialog.close();
   }
 
-  /** Check the state now, and say what was found. */
+  /** Poll now and show the result. */
   async check() {
     if (!this.#follower || this.#checking) return;
     const follower = this.#follower;
@@ -143,6 +145,7 @@ export class JobProgress extends HTMLElement {
       focused.focus();
   }
 
+  /** Request that the job be cancelled. */
   async cancel() {
     const job = this.job;
     if (!job || job.done || this.#cancelling) return;
@@ -156,7 +159,7 @@ export class JobProgress extends HTMLElement {
     this.#render();
   }
 
-  /** Retry what failed or was cancelled, as a new job, and show that one from now on. */
+  /** Retry the failed and cancelled items as a new job, and show that job from now on. */
   async retry() {
     const job = this.job;
     const follower = this.#follower;
@@ -169,13 +172,13 @@ export class JobProgress extends HTMLElement {
     });
     if (follower !== this.#follower) return; // closed, or showing another job meanwhile
     this.#retrying = false;
-    if (status !== null && status < 300 && body?.links) return this.#goOnWith(body);
+    if (status !== null && status < 300 && body?.links) return this.#continueWith(body);
     this.#answer(say(this.words, "retry_failed_to", { reason: refusal(body, status, this.words) }), "bad");
     this.#render();
   }
 
   /** @param {Job} job */
-  #goOnWith(job) {
+  #continueWith(job) {
     this.#idempotencyKey.renew();
     this.#known = job;
     this.src = new URL(job.links.self, this.#url()).href;
@@ -183,34 +186,32 @@ export class JobProgress extends HTMLElement {
     this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
   }
 
-  /**
-   * Start another job in place of a missing one; unless the page handles the event, go to the `create` address.
-   */
+  /** Let the page start another job in place of a missing one, else go to the `create` address. */
   #createNew() {
     const detail = { id: this.#subject?.id ?? "", job: this.job };
-    const goOn = this.dispatchEvent(new CustomEvent("create", { detail, cancelable: true }));
-    if (goOn) location.assign(new URL(this.getAttribute("create") ?? "", document.baseURI));
+    const unhandled = this.dispatchEvent(new CustomEvent("create", { detail, cancelable: true }));
+    if (unhandled) location.assign(new URL(this.getAttribute("create") ?? "", document.baseURI));
   }
 
   async #notify() {
     const job = this.job;
     if (!job) return;
-    const told = await notifyAtEnd({
+    const requested = await notifyAtEnd({
       url: this.#url().href,
       job,
       words: this.words,
       fetch: (url, init) => this.fetch(this.request(String(url), init)),
     });
-    this.#answer(told ? "" : say(this.words, "notice_refused"));
+    this.#answer(requested ? "" : say(this.words, "notice_refused"));
     this.#render();
   }
 
-  /** @param {string | URL} url @param {RequestInit} [init] */
+  /** Make each request of this element. @param {string | URL} url @param {RequestInit} [init] */
   request(url, init) {
     return new Request(url, init);
   }
 
-  /** @param {Request} request */
+  /** Send each request of this element. @param {Request} request @returns {Promise<Response>} */
   fetch(request) {
     return window.fetch(request);
   }
@@ -279,13 +280,13 @@ export class JobProgress extends HTMLElement {
       );
       return [await response.json().catch(() => null), response.status];
     } catch {
-      return [null, null]; // the caller tells the person
+      return [null, null]; // shown by the caller
     }
   }
 
   // --- drawing
   /** @returns {ViewInput} */
-  #seen() {
+  #viewInput() {
     const job = this.job;
     this.#floor = job ? forward(this.#floor, job) : null;
     return {
@@ -307,17 +308,17 @@ export class JobProgress extends HTMLElement {
     };
   }
 
-  /** Draw at once: after a person's action, or at the end. */
+  /** Draw at once, after a click or at the end of the job. */
   #render() {
     this.#redraw.now();
   }
 
   #draw() {
-    const seen = this.#seen();
-    const { job } = seen;
+    const input = this.#viewInput();
+    const { job } = input;
     const href = (/** @type {string} */ link) => new URL(link, this.#url()).href;
     const focused = this.shadowRoot?.activeElement;
-    const around = {
+    const context = {
       modal: this.hasAttribute("modal"),
       signin: this.getAttribute("signin"),
       checking: this.#checking,
@@ -328,29 +329,29 @@ export class JobProgress extends HTMLElement {
     if (job) this.#failedPages?.recount(job.progress.failed);
     if (job?.links.timeline)
       this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
-    drawCard(this.#card, jobView(seen, this.words), around, this.words);
-    // If the focused button disappears, keep the focus in the card rather than at the top of the page.
+    drawCard(this.#card, jobView(input, this.words), context, this.words);
+    // If the focused button has disappeared, keep the focus in the card rather than at the top of the page.
     const lost = focused instanceof HTMLElement && (focused.hidden || focused.matches(":disabled"));
     if (lost) (job?.done ? this.#card.sentence : this.#card.title).focus();
-    this.#age(this.#follower !== null && !CALM.includes(seen.link));
-    this.#announce(seen);
+    this.#age(this.#follower !== null && !AGELESS.includes(input.link));
+    this.#announce(input);
   }
 
-  /** @param {ViewInput} seen */
-  #announce(seen) {
-    const text = announcement(this.#announced, seen, this.words);
-    this.#announced = seen;
+  /** @param {ViewInput} input */
+  #announce(input) {
+    const text = announcement(this.#announced, input, this.words);
+    this.#announced = input;
     if (text) this.#card.live.textContent = text;
   }
 
-  /** @param {string} text @param {"" | "bad"} [tone] */
+  /** Show the result of a click; "" hides it. @param {string} text @param {"" | "bad"} [tone] */
   #answer(text, tone = "") {
     this.#card.answer.className = `answer ${tone}`;
     setText(this.#card.answer, text);
     setShown(this.#card.answer, text !== "");
   }
 
-  /** Run a timer only while the age of the state is shown growing. @param {boolean} on */
+  /** Redraw every second, while the age of the state is shown. @param {boolean} on */
   #age(on) {
     if (on === (this.#ageing !== null)) return;
     if (this.#ageing !== null) clearInterval(this.#ageing);

@@ -1,8 +1,9 @@
 /*
- * Shows a system notification at the end of a job, if requested by a click; it decides when that is possible, and
- * never asks for permission unprompted. It must not know the dialog: it follows the job itself, so the
- * notification comes even when the dialog is closed. The stream is shared, so this costs no connection.
- * Next: ../client/follower.js; ../view/job-view.js for the sentence.
+ * Shows a system notification at the end of a job, if requested by a click. It decides when that is possible, and
+ * never asks for permission unprompted.
+ * It must not know the dialog: it follows the job itself, so the notification appears even after the dialog was
+ * closed. The stream is shared, so this costs no connection.
+ * See also: ../client/follower.js; ../view/job-view.js for the sentence.
  */
 import { Follower } from "../client/follower.js";
 import { JobSubject } from "../client/job-subject.js";
@@ -11,26 +12,27 @@ import { jobTitle, sentence } from "../view/job-view.js";
 
 /** @import { Job, Words } from "../wire" */
 
-/** The jobs to notify about, by URL. @type {Map<string, Follower>} */
+/** The followers of jobs to notify about, by URL. @type {Map<string, Follower>} */
 const waiting = new Map();
-/** The browser has notifications but does not let pages show them, like Chrome for Android. */
-let unable = false;
+/** True if the browser has notifications but does not let pages show them, like Chrome for Android. */
+let unsupported = false;
 
 /**
- * Whether a notification can be requested, is requested, or is impossible.
+ * Return whether a notification can be requested, is requested, or is impossible.
  * @param {string} url
  * @returns {"offer" | "on" | "none"}
  */
 export function notificationState(url) {
   if (waiting.has(url)) return "on";
-  return typeof Notification === "undefined" || Notification.permission === "denied" || unable ? "none" : "offer";
+  if (typeof Notification === "undefined" || Notification.permission === "denied" || unsupported) return "none";
+  return "offer";
 }
 
-/** Request a notification; call it on a click only. Resolves to whether it will come.
+/** Request a notification; call this on a click only. Resolves to false if none can be shown.
  * @param {{url: string, job: Job, words: Words, fetch: typeof globalThis.fetch}} options */
 export async function notifyAtEnd({ url, job, words, fetch }) {
   if (notificationState(url) === "none" || (await Notification.requestPermission()) !== "granted") return false;
-  // The first notification confirms the request and shows whether the browser allows it. The last one replaces it.
+  // The first notification confirms the request and proves that the browser allows it. The last one replaces it.
   if (!show(job, say(words, "notice_on"), words)) return false;
   if (waiting.has(url)) return true;
   const subject = new JobSubject(url, job);
@@ -57,7 +59,7 @@ function show(job, body, words) {
     });
     return true;
   } catch {
-    unable = true; // the caller tells the person
+    unsupported = true; // shown by the caller
     return false;
   }
 }

@@ -1,9 +1,10 @@
 /*
  * Limits drawing to once per animation frame, however many events arrive in between.
- * It must not know what is drawn, and it sets no timer.
- * Next: job-progress.js and ../page/batch.js, which draw through it.
+ * It must not know what is drawn, and sets no timer.
+ * See also: job-progress.js and ../page/batch.js, which draw through it.
  */
 
+/** A function that draws, called at most once per animation frame. */
 export class Redraw {
   #draw;
   /** @type {number | null} */ #requested = null;
@@ -13,7 +14,7 @@ export class Redraw {
     this.#draw = draw;
   }
 
-  /** Draw in the next frame. A hidden page has no frames, so it draws at once and stays up to date. */
+  /** Draw in the next frame. A hidden page has no frames, so it draws at once. */
   schedule() {
     if (document.visibilityState === "hidden") return this.now();
     this.#requested ??= requestAnimationFrame(() => this.now());

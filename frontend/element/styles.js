@@ -1,11 +1,11 @@
 /*
- * The styles of <job-progress>, as a constructed style sheet: it applies at once and under any
- * Content-Security-Policy. It must not hold behaviour or texts. Colours follow the page's color-scheme, and a page
- * can set any --unstuck-* property.
- * Next: template.js for the nodes; ../page/app.css for the batch page's styles.
+ * Holds the styles of <job-progress> as a constructed style sheet, which applies at once and under any
+ * Content-Security-Policy. Colours follow the page's color-scheme, and a page can set any --unstuck-* property.
+ * It must not hold behaviour or texts.
+ * See also: template.js for the nodes; ../page/app.css for the batch page's styles.
  */
 
-const css = String.raw; // the tag by which prettier formats the sheet
+const css = String.raw; // prettier formats what has this tag
 
 const text = css`
   :host {
@@ -329,8 +329,8 @@ const text = css`
   details {
     border: 1px solid var(--line);
     border-radius: 0.625rem;
-    overflow: clip;
-  } /* Firefox draws a scroll bar over the corner */
+    overflow: clip; /* else Firefox draws a scroll bar over the corner */
+  }
   summary {
     padding: 0.5625rem 0.875rem;
     font-weight: 600;
@@ -502,8 +502,8 @@ const text = css`
     outline-offset: 2px;
   }
   [tabindex="-1"]:focus-visible {
-    outline: 0;
-  } /* focused by script, for screen readers only */
+    outline: 0; /* focused by script, for screen readers */
+  }
   summary:focus-visible,
   details :focus-visible {
     outline-offset: -3px;
@@ -578,7 +578,7 @@ const text = css`
 /** @type {CSSStyleSheet | null} */
 let sheet = null;
 
-/** The sheet, shared by all elements of a page. */
+/** Return the sheet, which all elements of a page share. */
 export function styleSheet() {
   if (!sheet) {
     sheet = new CSSStyleSheet();

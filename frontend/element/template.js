@@ -1,8 +1,8 @@
 /*
- * Builds the nodes of a job's card and draws a view on them; it decides the layout. It must not know what is said
- * (../view/job-view.js decides) or what a button does (job-progress.js does). It touches a node only if something
- * changed, and every list is bounded, so that a job of 10,000 files costs as much as one of 10.
- * Next: styles.js; dom.js.
+ * Builds the nodes of a job's card and draws a view on them. It decides the layout, touches a node only if
+ * something changed, and bounds every list, so that a job of 10,000 files costs as much as one of 10.
+ * It must not know what is said (../view/job-view.js does) or what a button does (job-progress.js does).
+ * See also: styles.js; dom.js.
  */
 import { say } from "../view/format.js";
 import { make, setBadge, setShown, setText } from "./dom.js";
@@ -12,7 +12,7 @@ import { make, setBadge, setShown, setText } from "./dom.js";
 /** @typedef {ReturnType<typeof makeNodes>} Nodes */
 /** @typedef {Nodes & {card: HTMLElement}} Card */
 
-/** @typedef {object} CardContext what the element knows besides the view
+/** @typedef {object} CardContext what the element knows beyond the view
  * @property {boolean} modal
  * @property {string | null} signin
  * @property {string | null} zip
@@ -20,7 +20,7 @@ import { make, setBadge, setShown, setText } from "./dom.js";
  * @property {boolean} cancelling
  * @property {boolean} retrying */
 
-/** @returns {Card} */
+/** Make the nodes of an empty card. @returns {Card} */
 export function makeCard() {
   const nodes = makeNodes();
   return { ...nodes, card: assemble(nodes) };
@@ -74,9 +74,9 @@ function makeNodes() {
   };
 }
 
-/** @param {string} look */
-function button(look) {
-  return make("button", { type: "button", class: look });
+/** @param {string} classes */
+function button(classes) {
+  return make("button", { type: "button", class: classes });
 }
 
 /** @param {Nodes} n */
@@ -112,8 +112,8 @@ function assemble(n) {
   return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
 }
 
-/** @param {Card} card @param {JobView} shown @param {CardContext} around @param {Words} words */
-export function drawCard(card, shown, around, words) {
+/** Draw a view. @param {Card} card @param {JobView} shown @param {CardContext} context @param {Words} words */
+export function drawCard(card, shown, context, words) {
   setText(card.title, shown.title);
   setBadge(card.badge, shown.badge);
   for (const name of /** @type {const} */ (["kind", "sentence", "note", "kept"])) {
@@ -125,7 +125,7 @@ export function drawCard(card, shown, around, words) {
   drawWork(card, shown, words);
   drawErrors(card, shown, words);
   drawLink(card, shown);
-  drawButtons(card, shown, around, words);
+  drawButtons(card, shown, context, words);
 }
 
 /** @param {Card} card @param {JobView} shown */
@@ -171,7 +171,7 @@ function drawErrors(card, shown, words) {
   if (shown.failed === 0) return;
   setText(card.problemsTitle, say(words, "problems", { count: shown.failed }));
   card.errors.setAttribute("aria-label", card.problemsTitle.textContent ?? "");
-  // Failed items are only ever added, so existing rows stay as they are.
+  // Failed items are only ever added, so existing rows never change.
   while (card.errors.children.length > shown.errors.length) card.errors.lastElementChild?.remove();
   shown.errors.slice(card.errors.children.length).forEach(({ name, message }) => {
     card.errors.append(
@@ -195,23 +195,23 @@ function drawLink(card, shown) {
   setShown(card.link, parts.length > 0);
 }
 
-/** @param {Card} card @param {JobView} shown @param {CardContext} around @param {Words} words */
-function drawButtons(card, shown, around, words) {
+/** @param {Card} card @param {JobView} shown @param {CardContext} context @param {Words} words */
+function drawButtons(card, shown, context, words) {
   const { cancel, check, keep_watching: keep, sign_in: signIn, create_new: create, notify, retry } = shown.buttons;
-  setButton(card.cancel, cancel, around.cancelling);
-  setButton(card.check, check, around.checking);
-  setButton(card.keep, keep, around.checking);
+  setButton(card.cancel, cancel, context.cancelling);
+  setButton(card.check, check, context.checking);
+  setButton(card.keep, keep, context.checking);
   setButton(card.create, create, false);
   setButton(card.notify, notify, false);
-  setButton(card.retry, retry, around.retrying);
+  setButton(card.retry, retry, context.retrying);
   setText(card.signIn, signIn.text);
-  card.signIn.href = around.signin ?? "";
-  setShown(card.signIn, signIn.shown && around.signin !== null);
+  card.signIn.href = context.signin ?? "";
+  setShown(card.signIn, signIn.shown && context.signin !== null);
   setText(card.close, say(words, "close"));
-  setShown(card.close, around.modal);
+  setShown(card.close, context.modal);
   setText(card.download, say(words, "download_all"));
-  card.download.href = around.zip ?? "";
-  setShown(card.download, around.zip !== null);
+  card.download.href = context.zip ?? "";
+  setShown(card.download, context.zip !== null);
   card.download.classList.toggle("primary", !retry.shown); // at most one primary button
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);

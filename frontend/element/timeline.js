@@ -1,8 +1,8 @@
 /*
- * "What happened to my job?": the list under "Details" in a job's card. It loads the timeline when it is opened,
- * and again when the job has changed while it is open, at most every few seconds; at most a few hundred rows are
- * drawn. It must not know streams or the rest of the card. The text of each entry is chosen here.
- * Next: PROTOCOL.md for the timeline endpoint; ../view/locale/en.js for the texts (tl_…).
+ * Shows what happened to a job: the list under "Details" in its card. The list is loaded when it is opened and,
+ * while it is open, after changes of the job, at most every few seconds; it has at most a few hundred rows.
+ * It must not know streams or the rest of the card.
+ * See also: PROTOCOL.md for the timeline endpoint; ../view/locale/en.js for the texts (tl_…).
  */
 import { duration, harmless, localeOf, say } from "../view/format.js";
 import { refusal } from "../view/job-view.js";
@@ -19,11 +19,11 @@ import { make, setShown, setText } from "./dom.js";
 const FIRST_PAGE = 50;
 const MAX_ENTRIES = 500;
 const PAUSE_MS = 3_000; // between two requests
-const AGE_MS = 10_000; // "… ago" grows
+const AGE_MS = 10_000; // between two updates of "… ago"
 const NAME_LENGTH = 72;
 const TEXT_LENGTH = 300;
 
-/** An entry in words. @param {Entry} entry @param {Words} [words] @returns {Line} */
+/** Describe an entry. @param {Entry} entry @param {Words} [words] @returns {Line} */
 export function entryLine(entry, words = english) {
   const { what, text, item, attempt, worker } = entry;
   const detail = harmless(text ?? "", TEXT_LENGTH);
@@ -45,6 +45,7 @@ export function entryLine(entry, words = english) {
   };
 }
 
+/** The folded list of a job's entries. */
 export class Timeline {
   root = make("details", { class: "timeline", hidden: true });
   #title = make("summary");
@@ -76,7 +77,7 @@ export class Timeline {
   }
 
   /**
-   * Follow this timeline; load it again when `seq` has changed.
+   * Show this timeline, and load it again if `seq` has changed.
    * @param {string} url
    * @param {number} seq
    * @param {() => number} now the server's time
@@ -89,7 +90,7 @@ export class Timeline {
     if (this.root.open) this.#loadSoon();
   }
 
-  /** Stop following, and hide the list. */
+  /** Forget the timeline and hide the list. */
   close() {
     this.root.open = false;
     setShown(this.root, false);
@@ -131,7 +132,7 @@ export class Timeline {
     if (url !== this.#url) return;
     if ("reason" in answer) setText(this.#place, say(this.#words(), "items_failed", answer));
     else this.#draw(answer);
-    this.#shownSeq = seq; // after a failure, the job's next change loads it again
+    this.#shownSeq = seq; // after a failure too: the job's next change loads the list again
     if (this.root.open) this.#loadSoon();
   }
 

@@ -1,9 +1,8 @@
 /*
- * The batch page: the form for a new job, the list of jobs, and the dialog of one of them. It puts the parts
- * together and decides which dialog is open: the address says it (#job=ID), so a link, the back button and a
- * reload all lead to the same dialog. It closes the list's stream once all its jobs are done. It must not know
- * what the parts show.
- * Next: new-job.js, job-list.js, stuck-jobs.js; ../index.html has the nodes.
+ * Puts the batch page together: the form for a new job, the list of jobs, and the dialog of one of them. The
+ * address decides which dialog is open (#job=ID), so a link, the back button and a reload lead to the same one.
+ * It must not know what the parts show.
+ * See also: new-job.js, job-list.js, stuck-jobs.js; ../index.html for the nodes.
  */
 import { Follower } from "../client/follower.js";
 import { JobProgress } from "../define.js";
@@ -21,7 +20,10 @@ import { StuckJobs } from "./stuck-jobs.js";
 const API = new URL("../../api/", import.meta.url);
 const TITLE = document.title;
 const SEARCH_MS = 15_000;
-const TROUBLES = ["polling", "offline", "signed_out", "not_found", "gave_up"];
+const TROUBLES = ["offline", "signed_out", "not_found", "gave_up"]; // links that are reported above the list
+
+for (const node of document.querySelectorAll("[data-words]"))
+  setText(node, say(words, node.getAttribute("data-words") ?? ""));
 
 const list = new JobList(API);
 const rows = new JobRows(byId("jobs"), words);
@@ -40,7 +42,7 @@ function byId(id) {
 }
 
 // --- the list
-/** Follow the list anew, which polls at once. */
+/** Follow the list anew. This polls at once. */
 function watchList() {
   follower?.close();
   const following = new Follower({ subject: list });
@@ -53,12 +55,11 @@ function drawList() {
   const jobs = list.jobs;
   rows.draw(jobs);
   stuckJobs.draw(jobs);
-  setText(byId("jobs-empty"), say(words, "no_jobs"));
   setShown(byId("jobs-empty"), list.loaded && jobs.length === 0);
   setShown(byId("more"), list.more && !list.full);
   setText(byId("list-full"), list.more && list.full ? say(words, "list_full", { count: MAX_ROWS }) : "");
   const link = follower?.link ?? "ended";
-  const trouble = TROUBLES.includes(link) && link !== "polling";
+  const trouble = TROUBLES.includes(link);
   const text = trouble
     ? jobView({ job: null, link, failure: follower?.failure ?? null, browser_offline: !navigator.onLine }, words)
         .link.text
@@ -68,20 +69,20 @@ function drawList() {
   if (link === "polling" && performance.now() - searchedAt > SEARCH_MS) void findStuckJobs();
 }
 
-/** Find stuck jobs that are older than those listed: the stream reports them, but polls of the list do not. */
+/** Find stuck jobs that are older than those listed: the stream names them, but polls of the list do not. */
 async function findStuckJobs() {
   searchedAt = performance.now();
   const body = await fetch(new URL("jobs?health=waiting_long,stalled,unresponsive&limit=200", API))
     .then((answer) => answer.json())
     .catch(() => null);
-  if (!Array.isArray(body?.jobs) || body.jobs.length === 0) return; // the list itself shows trouble
+  if (!Array.isArray(body?.jobs) || body.jobs.length === 0) return; // trouble is reported by the list's follower
   for (const job of body.jobs) list.add(job);
   if (follower?.link === "ended") watchList();
   drawList();
 }
 
 // --- the dialog
-/** Open the dialog named in the address, and close any other. */
+/** Open the dialog that the address names, and close any other. */
 function syncWithAddress() {
   const id = /^#job=([\w-]{1,64})$/.exec(location.hash)?.[1] ?? null;
   const src = id === null ? null : new URL(`jobs/${id}`, API).href;
@@ -118,7 +119,7 @@ function openDialog(id, src, known) {
   document.body.append(dialog);
 }
 
-/** Show the state in the tab's title too. @param {Job | null} job */
+/** Show the state in the title of the tab. @param {Job | null} job */
 function drawTitle(job) {
   if (!job) return;
   const shown = jobView({ job, link: "live" }, words);
@@ -127,7 +128,7 @@ function drawTitle(job) {
 }
 
 // --- start
-/** @param {Job} job */
+/** List a job that this page has started, and open its dialog. @param {Job} job */
 function onStarted(job) {
   submitted.set(job.id, job);
   list.add(job);
@@ -142,7 +143,6 @@ function onShown() {
   void findStuckJobs();
 }
 
-setText(byId("more"), say(words, "more_jobs"));
 byId("more").addEventListener("click", () => {
   list.widen();
   watchList();

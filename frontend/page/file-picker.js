@@ -1,8 +1,8 @@
 /*
- * Lists the files that were chosen or dropped, folders included, and checks them against the server's limits
- * before anything is sent. It must not draw or send. The walk through a folder stops once it has found more files
- * than allowed.
- * Next: new-job.js, which shows the problems; upload.js, which sends the files.
+ * Lists the files that were chosen or dropped, including those in folders, and checks them against the server's
+ * limits before anything is sent.
+ * It must not draw or send.
+ * See also: new-job.js, which shows the problems; upload.js, which sends the files.
  */
 import { byteSize, harmless, say } from "../view/format.js";
 import { english } from "../view/locale/en.js";
@@ -11,15 +11,15 @@ import { english } from "../view/locale/en.js";
 /** @import { ChosenFile } from "./upload.js" */
 
 const NAMED = 3; // examples named per problem; the others are counted
-const NAME_SHOWN = 60;
-
+const NAME_LENGTH = 60;
 const SLICE_MS = 8; // half a frame
 
 /** @typedef {{file: File, name: string}} FoundFile */
 
 /**
- * Read the sizes of the files, a slice at a time: each is a call to the browser's main process, and reading 10,000
- * at once blocked the page for over a second.
+ * Read the sizes of the files, a slice at a time.
+ *
+ * Each size is a call to the browser's main process, and 10,000 at once blocked the page for over a second.
  * @param {FoundFile[]} found
  * @returns {Promise<ChosenFile[]>}
  */
@@ -36,37 +36,38 @@ export async function withSizes(found) {
   return files;
 }
 
-/** @param {Iterable<File>} files @returns {FoundFile[]} */
+/** Return the files of a file input. @param {Iterable<File>} files @returns {FoundFile[]} */
 export function fromInput(files) {
   return [...files].map((file) => ({ file, name: file.webkitRelativePath || file.name }));
 }
 
 /**
- * The dropped files, with their paths inside dropped folders. Call it during the drop event: the entries are gone
- * afterwards.
+ * Find the dropped files, with their paths inside dropped folders.
+ *
+ * Call this during the drop event: afterwards the entries are gone. The walk stops at more than `limit` files.
  * @param {DataTransfer} transfer
- * @param {number} most
+ * @param {number} limit
  * @returns {Promise<{files: FoundFile[], unreadable: {name: string, reason: string}[]}>}
  */
-export function fromDrop(transfer, most) {
+export function fromDrop(transfer, limit) {
   const entries = [...transfer.items]
     .map((item) => item.webkitGetAsEntry?.() ?? null)
     .filter((entry) => entry !== null);
   if (entries.length === 0) return Promise.resolve({ files: fromInput(transfer.files), unreadable: [] });
-  return walk(entries, most);
+  return walk(entries, limit);
 }
 
-/** @param {FileSystemEntry[]} entries @param {number} most */
-async function walk(entries, most) {
+/** @param {FileSystemEntry[]} entries @param {number} limit */
+async function walk(entries, limit) {
   /** @type {FoundFile[]} */
   const files = [];
   /** @type {{name: string, reason: string}[]} */
   const unreadable = [];
   const waiting = [...entries];
-  for (let entry = waiting.shift(); entry && files.length <= most; entry = waiting.shift()) {
+  for (let entry = waiting.shift(); entry && files.length <= limit; entry = waiting.shift()) {
     try {
       if (entry.isDirectory)
-        waiting.push(...(await children(/** @type {FileSystemDirectoryEntry} */ (entry), most)));
+        waiting.push(...(await children(/** @type {FileSystemDirectoryEntry} */ (entry), limit)));
       else
         files.push({
           file: await fileOf(/** @type {FileSystemFileEntry} */ (entry)),
@@ -82,9 +83,9 @@ async function walk(entries, most) {
   return { files, unreadable };
 }
 
-/** Read a folder's entries; browsers give them in portions of 100, and an empty portion is the end.
- * @param {FileSystemDirectoryEntry} folder @param {number} most */
-async function children(folder, most) {
+/** Read a folder's entries. Browsers return up to 100 per call; an empty answer is the end.
+ * @param {FileSystemDirectoryEntry} folder @param {number} limit */
+async function children(folder, limit) {
   const reader = folder.createReader();
   /** @type {FileSystemEntry[]} */
   const found = [];
@@ -93,7 +94,7 @@ async function children(folder, most) {
       reader.readEntries(resolve, reject),
     );
     found.push(...portion);
-    if (portion.length === 0 || found.length > most) return found;
+    if (portion.length === 0 || found.length > limit) return found;
   }
 }
 
@@ -102,7 +103,7 @@ function fileOf(entry) {
   return new Promise((resolve, reject) => entry.file(resolve, reject));
 }
 
-/** Check the files: problems prevent sending, warnings do not.
+/** Check the files. Problems prevent sending, warnings do not.
  * @param {ChosenFile[]} chosen @param {Kind} kind @param {Limits} limits @param {Words} [words]
  * @returns {{bytes: number, problems: string[], warnings: string[]}} */
 export function checkFiles(chosen, kind, limits, words = english) {
@@ -117,7 +118,7 @@ export function checkFiles(chosen, kind, limits, words = english) {
       words,
       ({ name, size: bytes }) =>
         say(words, "file_too_large", {
-          name: harmless(name, NAME_SHOWN),
+          name: harmless(name, NAME_LENGTH),
           size: size(bytes),
           max: size(limits.max_file_bytes),
         }),
@@ -129,7 +130,7 @@ export function checkFiles(chosen, kind, limits, words = english) {
       words,
       ({ name }) =>
         say(words, "name_too_long", {
-          name: harmless(name, NAME_SHOWN),
+          name: harmless(name, NAME_LENGTH),
           count: name.length,
           max: limits.max_name_length,
         }),
@@ -137,30 +138,43 @@ export function checkFiles(chosen, kind, limits, words = english) {
   );
   if (bytes > limits.max_job_bytes)
     problems.push(say(words, "job_too_large", { size: size(bytes), max: size(limits.max_job_bytes) }));
-  const odd = chosen.filter(({ file }) => !accepts(kind.accept, file)).length;
+  const doubtful = chosen.filter(({ file }) => !accepts(kind.accept, file)).length;
   return {
     bytes,
     problems,
     warnings:
-      odd > 0
-        ? [say(words, "not_accepted", { count: odd, accept: (kind.accept ?? "").replaceAll(",", ", ") })]
-        : [],
+      doubtful > 0 ? [say(words, "not_accepted", { count: doubtful, types: typeNames(kind.accept) })] : [],
   };
 }
 
-/** @param {ChosenFile[]} wrong @param {Words} words @param {(one: ChosenFile) => string} tell */
-function named(wrong, words, tell) {
-  const lines = wrong.slice(0, NAMED).map(tell);
+/** Describe the first files that are wrong, and count the others.
+ * @param {ChosenFile[]} wrong @param {Words} words @param {(file: ChosenFile) => string} describe */
+function named(wrong, words, describe) {
+  const lines = wrong.slice(0, NAMED).map(describe);
   return wrong.length > NAMED ? [...lines, say(words, "and_others", { count: wrong.length - NAMED })] : lines;
 }
 
-/** Apply the rule of <input accept>: extensions, types, or families of types. A file of unknown type passes.
- * @param {string | null} accept @param {{name: string, type: string}} file */
-export function accepts(accept, file) {
-  const rules = (accept ?? "")
+/** Return the rules of <input accept>: extensions, types, or families of types. @param {string | null} accept */
+function acceptRules(accept) {
+  return (accept ?? "")
     .split(",")
     .map((rule) => rule.trim().toLowerCase())
     .filter(Boolean);
+}
+
+/** Name the accepted types for people: ".csv, .tsv", or "PNG, WEBP" if no extensions are given.
+ * @param {string | null} accept */
+export function typeNames(accept) {
+  const rules = acceptRules(accept);
+  const extensions = rules.filter((rule) => rule.startsWith("."));
+  const families = rules.map((rule) => rule.replace(/\/\*$/, "").replace(/^.*\//, "").toUpperCase());
+  return (extensions.length > 0 ? extensions : families).join(", ");
+}
+
+/** Return whether a file passes <input accept>. A file of unknown type passes.
+ * @param {string | null} accept @param {{name: string, type: string}} file */
+export function accepts(accept, file) {
+  const rules = acceptRules(accept);
   if (rules.length === 0 || rules.includes("*") || rules.includes("*/*")) return true;
   const [name, type] = [file.name.toLowerCase(), file.type.toLowerCase()];
   return rules.some((rule) => {

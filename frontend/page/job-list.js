@@ -1,8 +1,8 @@
 /*
- * The list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for all jobs, merged
- * so that no job goes back; it is done when every job in it is done, and holds at most 200. JobRows draws it. It
- * must not know streams or timers, nor what a row says (../view/job-view.js decides).
- * Next: batch.js, which follows it.
+ * Holds and draws the list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for
+ * all jobs, merged so that no job goes back. It is done when every job in it is done. JobRows draws it.
+ * It must not know streams, timers or the texts of a row (../view/job-view.js decides).
+ * See also: batch.js, which follows the list.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
 import { harmless, localeOf, say } from "../view/format.js";
@@ -15,16 +15,16 @@ import { english } from "../view/locale/en.js";
 const PAGE = 20;
 export const MAX_ROWS = 200;
 
+/** The newest jobs, as the subject of a follower. */
 export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
-  /** Ids in heartbeats that no poll brought: jobs older than those listed. @type {Set<string>} */ #unlisted =
-    new Set();
+  /** Ids that heartbeats name but no poll returns: older jobs. @type {Set<string>} */ #unlisted = new Set();
   /** @type {string[]} */ #missing = [];
   #version = 0;
   #limit = PAGE;
-  /** Whether the server has more jobs than are held. */ more = false;
-  /** Whether the list has been loaded. */ loaded = false;
+  /** True if the server has more jobs than are held. */ more = false;
+  /** True once the list has been loaded. */ loaded = false;
   #api;
 
   /** @param {URL} api */
@@ -37,7 +37,7 @@ export class JobList {
     return new URL(`jobs?limit=${this.#limit}`, this.#api).href;
   }
 
-  /** Newest first. */
+  /** All jobs held, the newest first. */
   get jobs() {
     return [...this.#jobs.values()].sort((a, b) =>
       a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0,
@@ -48,12 +48,12 @@ export class JobList {
     return this.#limit >= MAX_ROWS;
   }
 
-  /** Load one page more from the next poll on. */
+  /** Load one more page from the next poll on. */
   widen() {
     this.#limit = Math.min(MAX_ROWS, this.#limit + PAGE);
   }
 
-  /** @param {Job} job from another request of the page */
+  /** Add a job that another request of the page returned. @param {Job} job */
   add(job) {
     this.#merge(job);
   }
@@ -85,8 +85,10 @@ export class JobList {
   }
 
   /**
-   * A heartbeat names every job that is not done: if one is unknown, ahead or missing, the list is behind. A
-   * heartbeat that names none comes from a server whose store does not answer at the moment, and means nothing.
+   * Return the list's seq, or the next one if the list is behind.
+   *
+   * A heartbeat names every job that is not done: the list is behind if one is unknown, ahead or missing. A
+   * heartbeat that names none comes from a server whose store does not answer at the moment; it confirms nothing.
    * @param {any} data
    */
   readHeartbeat(data) {
@@ -107,7 +109,7 @@ export class JobList {
     this.#trim();
   }
 
-  /** The list's own seq: each change counts, but not a poll that found nothing new. */
+  /** Return the list's own standing. A change raises its seq; a poll that found nothing new does not. */
   #standing(changed = true) {
     if (changed) this.#version += 1;
     const jobs = [...this.#jobs.values()];
@@ -119,7 +121,7 @@ export class JobList {
     };
   }
 
-  /** @param {Job} job @returns {boolean} whether it is new or newer */
+  /** @param {Job} job @returns {boolean} true if the job is new or newer */
   #merge(job) {
     const held = this.#jobs.get(job.id);
     if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return false;
@@ -138,6 +140,7 @@ export class JobList {
   }
 }
 
+/** The rows of the list. */
 export class JobRows {
   /** @type {Map<string, ReturnType<typeof makeRow>>} */ #rows = new Map();
   /** @type {HTMLElement} */ #list;

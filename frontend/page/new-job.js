@@ -1,7 +1,7 @@
 /*
- * The form for a new job: kind, files, options, sending. It decides when the form may be sent. It must not know
- * what is wrong with files (file-picker.js decides), how options look (option-fields.js) or the wire (upload.js).
- * Next: those three.
+ * Runs the form for a new job: kind, files, options, sending. It decides when the form may be sent.
+ * It must not know what is wrong with files, how options look, or the request.
+ * See also: file-picker.js, option-fields.js and upload.js, which know that; ../index.html for the nodes.
  */
 import { IdempotencyKey } from "../client/idempotency-key.js";
 import { icon, make, setShown, setText } from "../element/dom.js";
@@ -16,9 +16,10 @@ import { SubmitError, submit } from "./upload.js";
 /** @import { FoundFile } from "./file-picker.js" */
 
 const NAMES_SHOWN = 5;
-const SUBMISSIONS_KEPT = 20; // of jobs that this page started, to start them again
+const SUBMISSIONS_KEPT = 20; // jobs of this page that can be started again
 const NAME_LENGTH = 80;
 
+/** The form for a new job. */
 export class NewJob {
   #api;
   #byId;
@@ -36,10 +37,10 @@ export class NewJob {
   /** @type {Kind | null} */ #kind = null;
   /** @type {ChosenFile[]} */ #chosen = [];
   /** @type {string[]} */ #unreadable = [];
-  #toRead = 0; // files whose sizes are being read
+  #toRead = 0; // files whose sizes have not been read yet
   #reading = new AbortController();
   /** @type {(() => void) | null} */ #abort = null;
-  /** What was sent, by job id. @type {Map<string, Omit<Submission, "key">>} */ #submissions = new Map();
+  /** The last submissions, by job id. @type {Map<string, Omit<Submission, "key">>} */ #submissions = new Map();
   #idempotencyKey = new IdempotencyKey();
 
   /**
@@ -52,7 +53,8 @@ export class NewJob {
     this.#words = page.words;
     this.#onStarted = page.onStarted;
     this.#onBroken = page.onBroken;
-    this.#label();
+    this.#byId("invite").prepend(icon("up"));
+    setShown(this.#byId("folder-way"), "webkitdirectory" in HTMLInputElement.prototype);
     this.#listen();
     void this.#loadKinds();
   }
@@ -64,13 +66,6 @@ export class NewJob {
   /** @param {string} id */
   #input(id) {
     return /** @type {HTMLInputElement} */ (this.#byId(id));
-  }
-
-  #label() {
-    this.#byId("invite").append(icon("up"), "Drop files or a folder here");
-    setText(this.#byId("remove-all"), say(this.#words, "remove_all"));
-    setText(this.#byId("upload-cancel"), say(this.#words, "cancel"));
-    setShown(this.#byId("folder-way"), "webkitdirectory" in HTMLInputElement.prototype);
   }
 
   #listen() {
@@ -111,7 +106,7 @@ export class NewJob {
       over(event, false);
       if (event.dataTransfer) void this.#drop(event.dataTransfer);
     });
-    // A file that misses the zone must not replace the page.
+    // A file that is dropped beside the zone must not replace the page.
     for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
   }
 
@@ -129,8 +124,8 @@ export class NewJob {
     );
   }
 
-  /** Fill in the form as it was for this job, as far as the page still knows; the person sends it.
-   * @param {string} id @param {string | null} kind if nothing more is known of the job */
+  /** Fill in the form as it was for this job, as far as the page still knows, but do not send it.
+   * @param {string} id @param {string | null} kind of the job, for a job of another page */
   again(id, kind) {
     const submission = this.#submissions.get(id);
     const choice = this.#form.querySelector(
@@ -218,6 +213,7 @@ export class NewJob {
     this.#drawChosen(files, bytes);
     this.#showLines("problems", files ? problems : []);
     this.#showLines("warnings", files ? [...this.#unreadable, ...warnings] : []);
+    this.#showLines("notice", []);
     const count = files ? this.#chosen.length : Number(this.#input("total").value);
     const key = count < 1 ? "start" : files ? "start_files" : "start_items";
     setText(this.#byId("start"), say(this.#words, key, { count }));
@@ -262,7 +258,7 @@ export class NewJob {
     const kind = this.#kind;
     if (!kind || this.#abort) return;
     if (kind.needs_file && this.#chosen.length === 0)
-      return this.#showLines("problems", [say(this.#words, "choose_first")]);
+      return this.#showLines("notice", [say(this.#words, "choose_first")]);
     const submission = {
       url: new URL("jobs", this.#api),
       kind: kind.name,
@@ -283,7 +279,7 @@ export class NewJob {
     }
   }
 
-  /** The same key while the same is sent, so that a lost answer never starts the work twice.
+  /** Return the same key while the submission is the same: if its answer is lost, no second job is started.
    * @param {Omit<Submission, "key">} submission */
   #keyOf(submission) {
     const files = submission.files.map(({ file, name }) => [name, file.size, file.lastModified]);
@@ -340,11 +336,9 @@ export class NewJob {
     this.#byId("start").focus();
     if (!(error instanceof SubmitError)) throw error;
     if (error.status === null && !error.cancelled) this.#onBroken();
-    const reason =
-      error.status === null
-        ? say(this.#words, "upload_broken")
-        : refusal(error.problem, error.status, this.#words);
-    const key = error.cancelled ? "upload_cancelled" : error.status === null ? "upload_unclear" : "upload_failed";
+    if (error.cancelled) return this.#showLines("notice", [say(this.#words, "upload_cancelled")]);
+    const reason = refusal(error.problem, error.status, this.#words);
+    const key = error.status === null ? "upload_broken" : "upload_failed";
     this.#showLines("problems", [say(this.#words, key, { reason })]);
   }
 }
@@ -366,6 +360,6 @@ async function getJson(url) {
     const response = await fetch(url, { headers: { Accept: "application/json" } });
     return [await response.json().catch(() => null), response.status];
   } catch {
-    return [null, null]; // the caller tells the person
+    return [null, null]; // shown by the caller
   }
 }

@@ -1,7 +1,8 @@
 /*
- * Makes the form fields for a kind's options from their declarations, and reads the values back. The browser's own
- * checks (required, min, max, step) do the work; the server checks again. It must not know any kind by name.
- * Next: new-job.js; PROTOCOL.md for the declarations.
+ * Makes the form fields for a kind's options from their declarations, and reads the values back. The browser
+ * checks them (required, min, max, step), and the server checks again.
+ * It must not know any kind by name.
+ * See also: new-job.js; PROTOCOL.md for the declarations.
  */
 import { make } from "../element/dom.js";
 import { say } from "../view/format.js";
@@ -9,7 +10,7 @@ import { english } from "../view/locale/en.js";
 
 /** @import { Option, Words } from "../wire" */
 
-/** @param {Option[]} options @param {Words} [words] @returns {HTMLElement[]} one field per option */
+/** Make one field per option. @param {Option[]} options @param {Words} [words] @returns {HTMLElement[]} */
 export function optionFields(options, words = english) {
   return options.map((option) => {
     const id = `option-${option.name}`;
@@ -26,7 +27,7 @@ export function optionFields(options, words = english) {
   });
 }
 
-/** The values in the form, without empty ones, so that the server's defaults apply.
+/** Read the values in the form. Empty ones are left out, so that the server's defaults apply.
  * @param {Option[]} options @param {HTMLFormElement} form @returns {Record<string, unknown>} */
 export function optionValues(options, form) {
   /** @type {Record<string, unknown>} */
@@ -101,7 +102,7 @@ function hintOf({ type, description, minimum, maximum }, words) {
   return [sentence, range].filter(Boolean).join(" ");
 }
 
-/** has_header → Has header. @param {string} name */
+/** Turn has_header into "Has header". @param {string} name */
 function labelOf(name) {
   const words = name.replaceAll("_", " ").replaceAll("-", " ");
   return words.charAt(0).toUpperCase() + words.slice(1);

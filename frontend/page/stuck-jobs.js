@@ -1,8 +1,8 @@
 /*
- * "Needs attention": the jobs of the batch page that are stuck, what is known of each, and what a person can do:
- * retry its running files, or give up on the job. Both are confirmed in place. It is shown only while there is
- * something to say, and draws at most a few jobs. It must not know how jobs are followed.
- * Next: ../view/health.js; PROTOCOL.md for the operator's requests.
+ * Shows the stuck jobs of the batch page ("Needs attention"): what is known of each, and what an operator can do:
+ * restart its running files, or give up on the job. Both are confirmed in place.
+ * It must not know how jobs are followed.
+ * See also: ../view/health.js; PROTOCOL.md for the operator's requests.
  */
 import { icon, make, setShown, setText } from "../element/dom.js";
 import { duration, harmless, say } from "../view/format.js";
@@ -18,13 +18,14 @@ import { english } from "../view/locale/en.js";
  */
 
 const MAX_ROWS = 5;
-const AGE_MS = 5_000; // durations grow
-const REFRESH_MS = 15_000; // a heartbeat of a worker is no change of the job, so it is polled
-const MESSAGE_MS = 15_000; // how long a message about an action stays
-const MAX_ITEMS = 200; // more than any machine works on at once
+const AGE_MS = 5_000; // between two updates of the durations
+const REFRESH_MS = 15_000; // the stream does not report heartbeats of workers, so they are polled
+const MESSAGE_MS = 15_000; // the message about an action stays for this long
+const MAX_ITEMS = 200; // more than any machine processes at once
 const WHY_LENGTH = 500;
 const NAME_LENGTH = 48;
 
+/** The section "Needs attention". */
 export class StuckJobs {
   /** @type {Map<string, Row>} */ #rows = new Map();
   /** @type {Map<string, Job>} */ #jobs = new Map();
@@ -38,8 +39,8 @@ export class StuckJobs {
   #focusFallback;
 
   /**
-   * @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page focusFallback: takes the focus
-   *   when the section disappears
+   * @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page `focusFallback` takes the
+   *   focus when the section disappears
    */
   constructor({ section, focusFallback, words = english }) {
     this.#section = section;
@@ -49,13 +50,13 @@ export class StuckJobs {
     section.append(title, this.#list, this.#more, this.#message);
   }
 
-  /** Draw those of all known jobs that are stuck. @param {Job[]} jobs */
+  /** Draw the jobs that are stuck. @param {Job[]} jobs */
   draw(jobs) {
     this.#jobs = new Map(jobs.map((job) => [job.id, job]));
     const found = jobs.filter(isStuck);
     const shown = found.slice(0, MAX_ROWS);
-    const there = new Set(shown.map((job) => job.id));
-    for (const [id, row] of this.#rows) if (!there.has(id) && row.ask.hidden) this.#drop(id, row);
+    const listed = new Set(shown.map((job) => job.id));
+    for (const [id, row] of this.#rows) if (!listed.has(id) && row.ask.hidden) this.#drop(id, row);
     for (const job of shown) if (!this.#rows.has(job.id)) this.#add(job);
     setText(
       this.#more,
@@ -73,7 +74,7 @@ export class StuckJobs {
     this.#list.append(row.item);
     row.rescue.addEventListener("click", () => this.#open(job.id, row, "rescue"));
     row.giveUp.addEventListener("click", () => this.#open(job.id, row, "give_up"));
-    row.leave.addEventListener("click", () => this.#close(job.id, row));
+    row.keepWaiting.addEventListener("click", () => this.#close(job.id, row));
     row.ask.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.#submit(job.id, row);
@@ -122,7 +123,7 @@ export class StuckJobs {
       request(`${job.links.items}?state=running&limit=${MAX_ITEMS}`),
     ]);
     row.asking = false;
-    if (!Array.isArray(body?.items) || typeof fresh?.server_time !== "string") return; // until the next
+    if (!Array.isArray(body?.items) || typeof fresh?.server_time !== "string") return; // asked again later
     row.running = { seq: job.seq, at_ms: performance.now(), job: fresh, items: body.items };
     drawRow(row, this.#jobs.get(job.id) ?? job, serverNow(job, performance.now()), this.#words);
   }
@@ -136,13 +137,13 @@ export class StuckJobs {
     row.why.value = "";
     row.why.required = what === "give_up";
     setShown(row.whyField, what === "give_up");
-    setText(row.does, say(this.#words, what === "rescue" ? "rescue_do" : "give_up_do"));
-    row.does.className = what === "rescue" ? "primary" : "danger";
+    setText(row.confirm, say(this.#words, what === "rescue" ? "rescue_do" : "give_up_do"));
+    row.confirm.className = what === "rescue" ? "primary" : "danger";
     row.rescue.setAttribute("aria-expanded", String(what === "rescue"));
     row.giveUp.setAttribute("aria-expanded", String(what === "give_up"));
     setShown(row.ask, true);
     drawRow(row, job, serverNow(job, performance.now()), this.#words);
-    (what === "give_up" ? row.why : row.does).focus();
+    (what === "give_up" ? row.why : row.confirm).focus();
   }
 
   /** @param {string} id @param {Row} row */
@@ -158,24 +159,24 @@ export class StuckJobs {
   /** @param {string} id @param {Row} row */
   async #submit(id, row) {
     const job = this.#jobs.get(id);
-    if (!job || row.does.disabled) return;
+    if (!job || row.confirm.disabled) return;
     const [path, body, done] =
       row.what === "rescue" ? ["rescue", null, "rescued"] : ["fail", { why: row.why.value }, "gave_up_on"];
-    row.does.disabled = true;
-    row.does.setAttribute("aria-busy", "true");
+    row.confirm.disabled = true;
+    row.confirm.setAttribute("aria-busy", "true");
     const [answer, status] = await request(`${job.links.self}/${path}`, body);
-    row.does.disabled = false;
-    row.does.removeAttribute("aria-busy");
-    const well = status !== null && status < 300;
+    row.confirm.disabled = false;
+    row.confirm.removeAttribute("aria-busy");
+    const ok = status !== null && status < 300;
     this.#showMessage(
-      say(this.#words, well ? done : "operate_failed", {
+      say(this.#words, ok ? done : "operate_failed", {
         name: jobTitle(job, this.#words),
         reason: refusal(answer, status, this.#words),
       }),
     );
-    if (well) this.#jobs.set(id, answer);
-    if (well) this.#close(id, row);
-    else row.does.focus();
+    if (ok) this.#jobs.set(id, answer);
+    if (ok) this.#close(id, row);
+    else row.confirm.focus();
   }
 
   /** @param {string} text */
@@ -191,8 +192,9 @@ export class StuckJobs {
 }
 
 /**
+ * Send a request. Resolves to the body and the status, both null if there was no answer.
  * @param {string} url
- * @param {object | null} [body] sends a POST; without it, a GET
+ * @param {object | null} [body] of a POST, null for an empty one; without it, a GET is sent
  * @returns {Promise<[any, number | null]>}
  */
 async function request(url, body) {
@@ -205,7 +207,7 @@ async function request(url, body) {
     const response = await fetch(url, body === undefined ? {} : post);
     return [await response.json().catch(() => null), response.status];
   } catch {
-    return [null, null]; // the caller tells the person
+    return [null, null]; // shown by the caller
   }
 }
 
@@ -227,9 +229,9 @@ function makeRow(job, words) {
       say(words, "give_up"),
     ),
     ask: make("form", { class: "ask", hidden: true, "aria-labelledby": `${id}-what` }),
-    does: make("button"),
+    confirm: make("button"),
     consequence: make("p", { id: `${id}-what` }),
-    leave: make("button", { type: "button" }, say(words, "leave_it")),
+    keepWaiting: make("button", { type: "button" }, say(words, "keep_waiting")),
     whyField: make("div", { class: "field" }),
     why: make("input", {
       type: "text",
@@ -242,9 +244,10 @@ function makeRow(job, words) {
     asking: false,
     running: /** @type {Running} */ ({ seq: -1, at_ms: 0, job: null, items: [] }),
   };
-  parts.does.setAttribute("aria-describedby", `${id}-what`);
+  parts.confirm.setAttribute("aria-describedby", `${id}-what`);
   parts.whyField.append(make("label", { for: `${id}-why` }, say(words, "give_up_why")), parts.why);
-  parts.ask.append(parts.consequence, parts.whyField, make("p", { class: "choices" }, parts.does, parts.leave));
+  const choices = make("p", { class: "choices" }, parts.confirm, parts.keepWaiting);
+  parts.ask.append(parts.consequence, parts.whyField, choices);
   const item = make(
     "li",
     {},
@@ -264,14 +267,15 @@ function drawRow(row, job, now_ms, words) {
     row.note,
     healthFact(job, now_ms, words) || say(words, job.done ? "attention_ended" : "attention_again"),
   );
-  setText(row.known, known(row.running, words));
+  setText(row.known, knownText(row.running, words));
   setShown(row.known, row.known.textContent !== "");
   setShown(row.rescue, job.state === "running");
   setText(row.consequence, row.what === "rescue" ? rescueText(job, items, words) : giveUpText(job, items, words));
 }
 
-/** @param {Running} running @param {Words} words */
-function known({ job, items }, words) {
+/** Return what is known of the work: the last heartbeat, the worker, the files.
+ * @param {Running} running @param {Words} words */
+function knownText({ job, items }, words) {
   const parts = [];
   const life = job?.heartbeat_at ? serverNow(job, performance.now()) - Date.parse(job.heartbeat_at) : null;
   if (life !== null) parts.push(say(words, "known_life", { duration: duration(life / 1_000, words) }));
@@ -288,14 +292,14 @@ function known({ job, items }, words) {
   return parts.join(" · ");
 }
 
-/** @param {Job} job @param {Item[]} items @param {Words} words */
+/** Return what a rescue would do. @param {Job} job @param {Item[]} items @param {Words} words */
 function rescueText(job, items, words) {
   const last = items.filter((item) => item.attempt >= job.max_attempts).length;
   const text = say(words, "rescue_what", { count: items.length });
   return last > 0 ? `${text} ${say(words, "rescue_last", { count: last })}` : text;
 }
 
-/** @param {Job} job @param {Item[]} items @param {Words} words */
+/** Return what giving up would do. @param {Job} job @param {Item[]} items @param {Words} words */
 function giveUpText(job, items, words) {
   const waiting = Math.max(0, (job.progress.total ?? 0) - job.progress.processed - items.length);
   const stops = [

@@ -1,8 +1,8 @@
 /*
- * Sends a new job to the server, with its files, and reports upload progress. It uses XMLHttpRequest because fetch
- * cannot tell how much of a request has been sent. It must not know forms or texts: it resolves to the job, or
- * rejects with a SubmitError that holds the server's answer.
- * Next: PROTOCOL.md for the request.
+ * Sends a new job with its files to the server, and reports the progress of the upload. It uses XMLHttpRequest
+ * because fetch does not report how much of a request has been sent.
+ * It must not know forms or texts.
+ * See also: PROTOCOL.md for the request; new-job.js, which shows the progress.
  */
 
 /** @import { Job } from "../wire" */
@@ -15,13 +15,14 @@ const FILES_PER_SLICE = 500; // appended to the form in one go, a few millisecon
 
 /** @typedef {object} Submission
  * @property {URL} url
- * @property {string} key the Idempotency-Key: the same for the same submission, which is then done once
+ * @property {string} key the Idempotency-Key; a repeated submission with the same key starts no second job
  * @property {string} kind
  * @property {Record<string, unknown>} options
  * @property {string} name
  * @property {ChosenFile[]} files
  * @property {number | null} total number of items, for work without files */
 
+/** A submission that was refused, cancelled, or not answered. */
 export class SubmitError extends Error {
   /**
    * @param {number | null} status null if there was no answer
@@ -36,7 +37,8 @@ export class SubmitError extends Error {
   }
 }
 
-/** @param {Submission} submission @param {(sent: number, size: number) => void} onProgress
+/** Send a submission. `job` rejects with a SubmitError, which holds the server's answer.
+ * @param {Submission} submission @param {(sent: number, size: number) => void} onProgress in bytes
  * @returns {{job: Promise<Job>, abort: () => void}} */
 export function submit(submission, onProgress) {
   const request = new XMLHttpRequest();
@@ -72,7 +74,8 @@ async function send(request, { kind, options, name, files, total }, signal) {
   // Fields go first, so that the server can refuse a wrong one before receiving gigabytes of files.
   for (let next = 0; next < files.length; next += FILES_PER_SLICE) {
     for (const { file, name: path } of files.slice(next, next + FILES_PER_SLICE)) form.append("files", file, path);
-    if (next + FILES_PER_SLICE < files.length) await new Promise((resolve) => setTimeout(resolve)); // yield
+    const more = next + FILES_PER_SLICE < files.length;
+    if (more) await new Promise((resolve) => setTimeout(resolve)); // let the page draw
   }
   if (!signal.aborted) request.send(form);
 }

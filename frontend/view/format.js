@@ -1,14 +1,14 @@
 /*
  * Formats texts, numbers, durations, dates and sizes for people, and makes names from outside harmless.
- * It must not know when a text is shown (job-view.js decides that), the DOM or a clock.
- * The texts are in locale/en.js. No markup: every result is shown as plain text.
+ * It must not know when a text is shown, the DOM or a clock. Every result is plain text, without markup.
+ * See also: locale/en.js for the texts; job-view.js, which decides when they are shown.
  */
 import { english } from "./locale/en.js";
 
 /** @import { Words } from "../wire" */
 
 /**
- * The text for `key` with its values filled in; English where a translation lacks it.
+ * Return the text for `key` with its values filled in, in English if the translation lacks it.
  * @param {Words} words
  * @param {string} key
  * @param {Record<string, string | number>} [values]
@@ -25,24 +25,25 @@ export function say(words, key, values = {}) {
 
 /** @param {Words} words @param {number} count */
 function plural(words, count) {
-  return kept(rules, localeOf(words), (locale) => new Intl.PluralRules(locale)).select(count);
+  return cached(rules, localeOf(words), (locale) => new Intl.PluralRules(locale)).select(count);
 }
 
-// Intl's objects are expensive to make and cheap to use, and each drawing uses a dozen.
+// Intl objects are expensive to make and cheap to use, and each redraw uses a dozen.
 /** @type {Map<string, Intl.PluralRules>} */ const rules = new Map();
 /** @type {Map<string, Intl.NumberFormat>} */ const numbers = new Map();
 
 /**
+ * Return the cached object for `key`, made on first use.
  * @template Made
- * @param {Map<string, Made>} made
+ * @param {Map<string, Made>} cache
  * @param {string} key
  * @param {(key: string) => Made} make
  * @returns {Made}
  */
-function kept(made, key, make) {
-  const found = made.get(key) ?? make(key);
-  made.set(key, found);
-  return found;
+function cached(cache, key, make) {
+  const made = cache.get(key) ?? make(key);
+  cache.set(key, made);
+  return made;
 }
 
 /** @param {Words} words */
@@ -53,7 +54,7 @@ export function localeOf(words) {
 /** @param {number} value @param {Words} words @param {Intl.NumberFormatOptions} [options] */
 export function number(value, words, options) {
   const locale = localeOf(words);
-  return kept(
+  return cached(
     numbers,
     options ? `${locale} ${JSON.stringify(options)}` : locale,
     () => new Intl.NumberFormat(locale, options),
@@ -61,7 +62,7 @@ export function number(value, words, options) {
 }
 
 /**
- * Whole percent, rounded down: 100 % appears only at 100.
+ * Format whole percent, rounded down so that 100 % appears only at 100.
  * @param {number} value from 0 to 100
  * @param {Words} words
  */
@@ -69,7 +70,7 @@ export function percentText(value, words) {
   return number(Math.floor(value) / 100, words, { style: "percent" });
 }
 
-/** Files per second, or per minute below one a second. @param {number} perSecond @param {Words} words */
+/** Format files per second, or per minute below one a second. @param {number} perSecond @param {Words} words */
 export function rateText(perSecond, words) {
   const slow = perSecond < 1;
   const rate = slow ? perSecond * 60 : perSecond;
@@ -79,7 +80,17 @@ export function rateText(perSecond, words) {
 }
 
 /**
- * A duration as exact as is useful: 7 s, 1 min 20 s, 12 min, 3 h 5 min, 2 days.
+ * Format a forecast of the time left: whole minutes from one minute on, steps of five from ten minutes on.
+ * @param {number} seconds
+ * @param {Words} words
+ */
+export function etaText(seconds, words) {
+  const step = seconds < 60 ? 1 : seconds < 600 ? 60 : 300;
+  return say(words, "eta", { duration: duration(Math.max(1, Math.round(seconds / step) * step), words) });
+}
+
+/**
+ * Format a duration as precisely as is useful: 7 s, 1 min 20 s, 12 min, 3 h 5 min, 2 days.
  * @param {number} seconds
  * @param {Words} words
  */
@@ -95,7 +106,7 @@ export function duration(seconds, words) {
   return say(words, "days", { n: Math.round(hours / 24), count: Math.round(hours / 24) });
 }
 
-/** Day and time of day in the device's time zone; with the year if it is not the current one.
+/** Format the day and the time of day in the device's time zone, with the year unless it is the current one.
  * @param {Date} at @param {Date} now @param {Words} words */
 export function dateAndTime(at, now, words) {
   const year = at.getFullYear() === now.getFullYear() ? {} : { year: /** @type {const} */ ("numeric") };
@@ -105,7 +116,7 @@ export function dateAndTime(at, now, words) {
   };
 }
 
-/** @param {number} bytes @param {Words} words */
+/** Format a size in decimal units. @param {number} bytes @param {Words} words */
 export function byteSize(bytes, words) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
   const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
@@ -118,8 +129,8 @@ export function byteSize(bytes, words) {
   });
 }
 
-// Control characters, line and direction marks, and lone surrogates: invisible on the screen, and able to make one
-// name look like another ("exe.fdp" turned around reads "pdf.exe").
+// Control characters, line and direction marks, and lone surrogates: they are invisible and can make one name look
+// like another ("exe.fdp", displayed right to left, reads "pdf.exe").
 const HARMFUL =
   /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const SHORT_ESCAPES = new Map([
@@ -128,8 +139,8 @@ const SHORT_ESCAPES = new Map([
   ["\t", "\\t"],
 ]);
 
-/** Escape the invisible characters of a text from outside, and shorten it in the middle, so that its end stays
- * readable. @param {string} text @param {number} [length] */
+/** Escape the invisible characters of a text from outside, and shorten it in the middle so that its end stays.
+ * @param {string} text @param {number} [length] */
 export function harmless(text, length = Infinity) {
   const visible = String(text).replace(
     HARMFUL,

@@ -1,7 +1,7 @@
 /*
- * An item in one line: its name, and its error, result or message, shortened and made harmless.
+ * Describes an item in one line: its name, and its error, result or message, shortened and made harmless.
  * It must not know the DOM or the job.
- * Next: job-view.js, which shows a job's failed items; ../element/item-pages.js, which lists items.
+ * See also: job-view.js, which shows a job's failed items; ../element/item-pages.js, which lists items.
  */
 import { harmless, number, say } from "./format.js";
 import { english } from "./locale/en.js";
@@ -12,7 +12,7 @@ const NAME_LENGTH = 72;
 const MESSAGE_LENGTH = 300;
 const RESULT_LENGTH = 160;
 
-/** An item in one line. @param {Item} item @param {Words} [words] */
+/** Describe an item in one line. @param {Item} item @param {Words} [words] */
 export function itemLine(item, words = english) {
   const failed = item.state === "failed";
   const message = failed
@@ -21,7 +21,7 @@ export function itemLine(item, words = english) {
   return { name: harmless(item.name, NAME_LENGTH), full_name: harmless(item.name), message, failed };
 }
 
-/** A result in one line: plain values as they are, lists and objects by their size.
+/** Describe a result in one line: plain values as they are, lists and objects by their size.
  * @param {Record<string, unknown> | null} result @param {Words} words */
 function resultText(result, words) {
   const parts = Object.entries(result ?? {}).map(([key, value]) => {
@@ -37,7 +37,7 @@ function resultText(result, words) {
   return harmless(parts.join(" · "), RESULT_LENGTH);
 }
 
-/** The reason of a failure. @param {{message: string | null}} error @param {Words} words */
+/** Return the reason for a failure. @param {{message: string | null}} error @param {Words} words */
 export function errorText(error, words) {
   return error.message ? harmless(error.message, MESSAGE_LENGTH) : say(words, "no_reason");
 }

@@ -1,10 +1,10 @@
 /*
- * Decides what the screen shows for a job: (job, link, …) → texts, numbers, bar, badge, buttons. It must not know
- * the DOM, a clock or the network: whatever depends on time comes in as an argument. Names and messages from
- * outside are made harmless here, and the element shows them as text and nothing else.
- * Next: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
+ * Decides what the screen shows for a job: (job, link, …) → texts, numbers, bar, badge, buttons. Names and
+ * messages from outside are made harmless here.
+ * It must not know the DOM, a clock or the network: everything that depends on time comes in as an argument.
+ * See also: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
  */
-import { dateAndTime, duration, harmless, number, percentText, rateText, say } from "./format.js";
+import { dateAndTime, duration, etaText, harmless, number, percentText, rateText, say } from "./format.js";
 import { healthNote, isStuck } from "./health.js";
 import { errorText } from "./item-line.js";
 import { english } from "./locale/en.js";
@@ -16,10 +16,10 @@ import { english } from "./locale/en.js";
  * @property {string} title
  * @property {string} kind
  * @property {boolean} done
- * @property {boolean} results whether there are results of items to show
+ * @property {boolean} results true if there are results of items to show
  * @property {{text: string, tone: Tone}} badge
  * @property {{value: number | null, label: string}} bar value from 0 to 100, or null if unknown
- * @property {boolean} meter whether there is progress to show
+ * @property {boolean} meter true if there is progress to show
  * @property {string} percent
  * @property {string} eta
  * @property {string} amount
@@ -27,7 +27,7 @@ import { english } from "./locale/en.js";
  * @property {{label: string, value: string, tone: Tone}[]} counts
  * @property {string} stage
  * @property {{names: string[], more: string}} current
- * @property {string} note on the state of the work, e.g. why it is stuck
+ * @property {string} note on the health of the work, e.g. why it is stuck
  * @property {string} sentence the outcome, once done
  * @property {string} kept how long the job is kept, once done
  * @property {{text: string, tone: Tone, age: string, found: string}} link
@@ -47,18 +47,18 @@ import { english } from "./locale/en.js";
  * @property {number} [now_ms] the server's time
  * @property {{status: number | null, code: string | null} | null} [failure]
  * @property {boolean} [checking]
- * @property {boolean} [cancelling] the request to cancel is under way
- * @property {boolean} [retrying] the request to retry is under way
+ * @property {boolean} [cancelling] a request to cancel is in flight
+ * @property {boolean} [retrying] a request to retry is in flight
  * @property {boolean} [browser_offline]
  * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
  * @property {boolean} [can_create] the page can start another job
- * @property {"offer" | "on" | "none"} [notice] whether a system notification can be, or is, requested
- * @property {number} [floor] percent that the bar must not fall below (see `forward`)
+ * @property {"offer" | "on" | "none"} [notice] a system notification can be requested, is requested, or neither
+ * @property {number} [floor] percent below which the bar must not fall (see `forward`)
  * @property {string} [label] the page's own title for the job */
 
 const AGE_SHOWN_AFTER_MS = 5_000; // a more recent state needs no age
 const LIVE_AGE_SHOWN_AFTER_MS = 20_000; // a heartbeat is late
-const CURRENT_NAMES = 1; // the line must not jump; the others are counted
+const CURRENT_NAMES = 1; // the others are counted, so that the line keeps its length
 const NAME_LENGTH = 72;
 const MESSAGE_LENGTH = 300;
 const HOUR_S = 3_600;
@@ -73,9 +73,9 @@ const TONES = {
   failed: "bad",
   cancelled: "stopped",
 };
-const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // the state shown may be old: no forecast
+const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // the state may be old, so nothing is forecast
 
-/** @param {ViewInput} seen @param {Words} [words] @returns {JobView} */
+/** Return everything that the screen shows. @param {ViewInput} seen @param {Words} [words] @returns {JobView} */
 export function jobView(seen, words = english) {
   const { job } = seen;
   const done = job?.done ?? false;
@@ -107,7 +107,7 @@ export function jobView(seen, words = english) {
   };
 }
 
-/** Keep the bar from going back: the highest percent shown within one attempt of one job.
+/** Keep the bar from going back: return the highest percent shown in this attempt of this job.
  * @param {{id: string, attempt: number, seq: number, percent: number} | null} shown @param {Job} job */
 export function forward(shown, job) {
   const percent = job.progress.percent ?? 0;
@@ -120,14 +120,14 @@ export function forward(shown, job) {
   };
 }
 
-/** @param {Job} job @param {Words} words */
+/** Return the job's name, or its kind if it has none. @param {Job} job @param {Words} words */
 export function jobTitle(job, words = english) {
   return job.name
     ? harmless(job.name, NAME_LENGTH)
     : say(words, "untitled", { kind: harmless(job.kind, NAME_LENGTH) });
 }
 
-/** A badge for the job's state. An unknown state counts as running until the job is done.
+/** Return the badge for the job's state. An unknown state counts as running until the job is done.
  * @param {Job | null} job @param {Words} words @param {Link} [linkState] @returns {{text: string, tone: Tone}} */
 export function badge(job, words = english, linkState = "live") {
   if (!job) return { text: say(words, linkState === "not_found" ? "unknown" : "loading"), tone: "quiet" };
@@ -138,7 +138,8 @@ export function badge(job, words = english, linkState = "live") {
   return { text: say(words, state), tone: TONES[state] ?? "quiet" };
 }
 
-/** Percent from 0 to 100, 100 only once done; null if unknown. @param {Job} job @param {number} [floor] */
+/** Return percent from 0 to 100 (100 only once done), or null if unknown.
+ * @param {Job} job @param {number} [floor] */
 export function barValue(job, floor = 0) {
   if (job.done)
     return job.progress.percent ?? (job.state === "completed" || job.state === "completed_with_errors" ? 100 : 0);
@@ -146,7 +147,7 @@ export function barValue(job, floor = 0) {
   return Math.min(99.9, Math.max(floor, job.progress.percent));
 }
 
-/** @param {Job} job @param {Words} words */
+/** Return how many items are processed, e.g. "11 of 25 files". @param {Job} job @param {Words} words */
 export function amount(job, words = english) {
   const { total, processed } = job.progress;
   const values = { processed: number(processed, words), total: number(total ?? 0, words) };
@@ -165,7 +166,7 @@ function numbers({ job, floor, link: state }, words) {
     percent: counting ? percentText(value, words) : "",
     eta:
       !job.done && eta !== null && !LOST.includes(state)
-        ? say(words, "eta", { duration: duration(Math.max(1, eta), words) })
+        ? etaText(eta, words)
         : "",
     amount: amount(job, words),
     rate: rate && (job.done || !LOST.includes(state)) ? rateText(rate, words) : "",
@@ -216,7 +217,7 @@ function cancelNote(job, now_ms, words) {
   return say(words, "cancel_asked_since", { duration: duration((now_ms - since) / 1_000, words) });
 }
 
-/** The outcome in one sentence. @param {Job} job @param {Words} [words] */
+/** Return the outcome in one sentence. @param {Job} job @param {Words} [words] */
 export function sentence(job, words = english) {
   const { total, processed, succeeded, failed, skipped } = job.progress;
   const all = total ?? processed;
@@ -247,7 +248,7 @@ export function sentence(job, words = english) {
   return seconds >= 1 ? `${text} ${say(words, "took", { duration: duration(seconds, words) })}` : text;
 }
 
-/** How long the job is kept; with the time of day, since the text may be read long after it was drawn.
+/** Return how long the job is kept, with the time of day: the text may be read long after it was drawn.
  * @param {Job} job @param {number} now_ms @param {Words} words */
 function kept(job, now_ms, words) {
   if (!job.expires_at) return "";
@@ -260,11 +261,12 @@ function kept(job, now_ms, words) {
   return say(words, "kept_until", { date, time });
 }
 
-/** The indicator of the connection. @param {ViewInput} seen @param {Words} words @returns {JobView["link"]} */
+/** Return the indicator of the connection.
+ * @param {ViewInput} seen @param {Words} words @returns {JobView["link"]} */
 function link(seen, words) {
   const { link: state, job, failure, news_age_ms: age = null } = seen;
   const found = seen.found_by_polling
-    ? say(words, state === "ended" ? "end_found_by_asking" : "found_by_asking")
+    ? say(words, state === "ended" ? "end_found_by_polling" : "found_by_polling")
     : "";
   if (state === "ended") return { text: "", tone: "quiet", age: "", found };
   const old = age !== null && age >= (state === "live" ? LIVE_AGE_SHOWN_AFTER_MS : AGE_SHOWN_AFTER_MS);
@@ -332,7 +334,7 @@ function buttons(
   };
 }
 
-/** How many files a retry would do over: those that failed or were cancelled. @param {Job} job */
+/** Return how many files a retry would process: those that failed or were cancelled. @param {Job} job */
 function toRetry(job) {
   const { total, processed, failed } = job.progress;
   return job.done && job.links.retry ? failed + Math.max(0, (total ?? processed) - processed) : 0;
@@ -345,7 +347,7 @@ function retryText(job, retrying, words) {
   return say(words, count === job.progress.failed ? "retry_failed" : "retry", { count });
 }
 
-/** The text for a screen reader: at each quarter, change of state or connection, and the end; "" otherwise.
+/** Return the text for a screen reader at each quarter, change of state or connection, and the end, else "".
  * @param {ViewInput | null} before @param {ViewInput} after @param {Words} [words] */
 export function announcement(before, after, words = english) {
   const { job } = after;
@@ -363,7 +365,7 @@ export function announcement(before, after, words = english) {
     : "";
 }
 
-/** The result of a check, in words.
+/** Return the result of a check in words.
  * @param {{outcome: string, status: number | null}} found @param {Words} [words] */
 export function checkText(found, words = english) {
   if (found.outcome !== "failed") return say(words, found.outcome === "same" ? "found_same" : "found_news");
@@ -373,7 +375,7 @@ export function checkText(found, words = english) {
 }
 
 /**
- * Why a request was refused.
+ * Return why a request was refused, in the server's words if it gave any.
  * @param {{detail?: unknown} | null} problem
  * @param {number | null} status
  * @param {Words} [words]

@@ -34,15 +34,15 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     section = page.locator("#attention")
     expect(row(page, "night run")).to_contain_text("No progress for", timeout=PATIENCE_MS)
     worker = slow.items(stuck["id"])[0]["worker"]
-    expect(row(page, "night run")).to_contain_text(f"worker {worker} · at a.csv")
-    expect(row(page, "the next")).to_contain_text("no worker has taken it up", timeout=PATIENCE_MS)
-    expect(row(page, "the next").get_by_role("button", name="Try its running")).to_be_hidden()
+    expect(row(page, "night run")).to_contain_text(f"worker {worker} · working on a.csv")
+    expect(row(page, "the next")).to_contain_text("no worker has picked it up yet", timeout=PATIENCE_MS)
+    expect(row(page, "the next").get_by_role("button", name="Restart running files")).to_be_hidden()
     expect(page.locator("#jobs .badge.warn")).to_have_count(2)
 
     give_up = row(page, "the next").get_by_role("button", name="Give up")
     give_up.focus()
     page.keyboard.press("Enter")
-    why = row(page, "the next").get_by_label("Why?")
+    why = row(page, "the next").get_by_label("Reason")
     expect(why).to_be_focused()
     expect(row(page, "the next")).to_contain_text("4 waiting files are cancelled, and the job ends as failed")
     page.keyboard.press("Escape")
@@ -53,11 +53,11 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     page.keyboard.type("not needed <b>any more</b>")
     page.keyboard.press("Enter")
     expect(row(page, "the next")).to_have_count(0)
-    expect(section.get_by_role("status")).to_have_text("the next: given up.")
+    expect(section.get_by_role("status")).to_have_text("the next: ended as failed.")
     assert slow.until_done(queue["id"])["error"]["message"] == "not needed <b>any more</b>"
 
-    row(page, "night run").get_by_role("button", name="Try its running").press("Enter")
-    expect(row(page, "night run")).to_contain_text("is taken from its worker and tried again")
+    row(page, "night run").get_by_role("button", name="Restart running files").press("Enter")
+    expect(row(page, "night run")).to_contain_text("is taken from its worker and started again")
     page.keyboard.press("Enter")
     assert slow.until_done(stuck["id"])["state"] == "completed"
     expect(row(page, "night run")).to_have_count(0)
@@ -79,12 +79,12 @@ def test_the_dialog_shows_the_trouble_and_the_timeline(open_page: OpenPage, slow
     entries = dialog.get_by_role("list", name="Details").get_by_role("listitem")
     expect(entries.first).to_contain_text("Submitted")
     expect(entries.filter(has_text=".csv")).to_contain_text("<i>a</i>\\u202E.csv started")
-    expect(entries.last).to_contain_text("No progress for long")
+    expect(entries.last).to_contain_text("No progress for a long time")
     expect(entries.last.locator("time")).to_have_attribute("datetime", stalled_at(slow, job))
     assert dialog.locator("i").count() == 0
     gate.touch()  # new entries appear by themselves
     expect(entries.last).to_contain_text("Done", timeout=PATIENCE_MS)
-    expect(entries.filter(has_text="Getting on again")).to_have_count(1)
+    expect(entries.filter(has_text="Making progress again")).to_have_count(1)
     assert log.count("/timeline?") <= 4
     assert log.errors == []
 

@@ -33,7 +33,7 @@ pytestmark = [
 PATIENCE_S = 60.0
 #: Items of a job that is still running at the end of a test, even on a busy machine.
 LONG = 900
-BADGES = {"cancelled": "Cancelled", "completed": "Done", "completed_with_errors": "Done, with errors"}
+BADGES = {"cancelled": "Cancelled", "completed": "Done", "completed_with_errors": "Done with errors"}
 #: What Firefox itself writes on the console when a stream breaks; pages cannot keep it from doing so.
 ABOUT_A_STREAM = re.compile(
     r"(Firefox can’t establish a connection to the server at|The connection to) http\S+/api/events/stream"
@@ -170,7 +170,7 @@ async def test_polls_replace_a_refused_stream(scene: Scene) -> None:
     job = await scene.submit(LONG, 0.3)
     tab = await scene.open(job)
     await scene.proxy.set(Mode(Trouble.ANSWER, answer="503"), STREAM)
-    polling = await until(tab, lambda screen: "asking every few seconds" in screen["link"])
+    polling = await until(tab, lambda screen: "checking every few seconds" in screen["link"])
     await until(tab, partial(newer, polling["seq"]))
     assert await scene.streams() == 0
     await scene.proxy.set(PASS)
@@ -182,7 +182,7 @@ async def test_the_page_recovers_from_a_kill_of_the_server(scene: Scene) -> None
     job = await scene.submit(LONG, 0.3)
     tab = await scene.open(job)
     await asyncio.to_thread(scene.server.stop, signal.SIGKILL)
-    await until(tab, lambda screen: "No answer from the server" in screen["link"])
+    await until(tab, lambda screen: "No response from the server" in screen["link"])
     await asyncio.to_thread(scene.server.start)
     await scene.until_live(tab)
     await scene.check_cancel(job, tab)

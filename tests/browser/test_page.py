@@ -44,7 +44,7 @@ def calm(page: Page, log: Log) -> None:
 
 
 def test_what_a_page_still_holds_is_seen(open_page: OpenPage, server: Server) -> None:
-    page, log = open_page("/static/words.js")
+    page, log = open_page("/static/define.js")
     calm(page, log)
     held = page.evaluate(f"""() => {{
         setInterval(() => {{}}, 1234);
@@ -95,7 +95,7 @@ def test_40_csv_files_of_which_3_are_broken(open_page: OpenPage, server: Server,
     page, log = open_page()
     choose(page, "csv-profile", csv_files(tmp_path))
     page.locator("#start").click()
-    dialog = finished(page, "37 of 40 files are done, 3 failed")
+    dialog = finished(page, "37 of 40 files are done; 3 failed")
     job = job_in(page, server)
     assert job["state"] == "completed_with_errors"
     assert (job["progress"]["succeeded"], job["progress"]["failed"]) == (37, 3)
@@ -194,6 +194,22 @@ def test_refusals_are_shown_before_anything_is_sent(
     choose(page, "checksum", [tmp_path / "large"])
     expect(page.locator("#problems")).to_contain_text("large")
     assert log.count("POST") == 0
+
+
+def test_a_cancelled_upload_is_a_notice_and_keeps_the_files(open_page: OpenPage, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    page, _ = open_page()
+    page.locator("input[name=kind][value=checksum]").check()
+    page.locator("#start").click()
+    expect(page.locator("#notice")).to_have_text("Choose at least one file.")
+    choose(page, "checksum", [tmp_path / "a.txt"])
+    expect(page.locator("#notice")).to_be_hidden()
+    page.route("**/api/jobs", lambda route: None if route.request.method == "POST" else route.continue_())
+    page.locator("#start").click()
+    page.locator("#upload-cancel").click()
+    expect(page.locator("#notice")).to_contain_text("Upload cancelled")
+    expect(page.locator("#problems")).to_be_hidden()
+    expect(page.locator("#chosen-names")).to_contain_text("a.txt")
 
 
 def test_a_kind_of_ones_own_gets_a_form(open_page: OpenPage, start_server: StartServer, tmp_path: Path) -> None:

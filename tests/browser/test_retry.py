@@ -26,7 +26,7 @@ def failed_job(server: Server, **options: Any) -> dict[str, Any]:
 
 def button(page: Page, job: dict[str, Any]) -> Any:
     found = page.locator("job-progress").locator("button.retry")
-    expect(found).to_have_text(f"Try {job['progress']['failed']} failed files again", timeout=PATIENCE_MS)
+    expect(found).to_have_text(f"Retry {job['progress']['failed']} failed files", timeout=PATIENCE_MS)
     return found
 
 
@@ -72,7 +72,7 @@ def test_a_retry_whose_answer_is_lost_makes_one_job(open_page: OpenPage, server:
     page.route(RETRY, lose)
     retry.click()
     answer = page.locator("job-progress .answer")
-    expect(answer).to_contain_text("Trying again was not possible: the server did not answer", timeout=PATIENCE_MS)
+    expect(answer).to_contain_text("Could not retry: the server did not respond", timeout=PATIENCE_MS)
     (new,) = retries_of(server, old)
     page.unroute(RETRY)
     expect(retry).to_be_enabled()

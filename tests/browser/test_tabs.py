@@ -100,8 +100,8 @@ def test_twenty_tabs_are_live_with_one_stream(context: BrowserContext, start_ser
         eventually(partial(news_since, page, since))
     for page in tabs:
         page.locator("job-progress").get_by_role("button", name="Check status").click()
-        expect(page.locator("job-progress .answer")).to_contain_text("Checked:", timeout=10_000)
-        expect(page.locator("job-progress .answer")).not_to_contain_text("did not answer")
+        expect(page.locator("job-progress .answer")).to_contain_text("Status checked:", timeout=10_000)
+        expect(page.locator("job-progress .answer")).not_to_contain_text("no response")
     gone, since = holder(tabs), time.time()
     gone.close()
     handed_over([page for page in tabs if page is not gone], since, server)

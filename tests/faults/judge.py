@@ -73,7 +73,7 @@ Job = Mapping[str, Any] | wire.Job
 
 BADGES = {
     "completed": "Done",
-    "completed_with_errors": "Done, with errors",
+    "completed_with_errors": "Done with errors",
     "failed": "Failed",
     "cancelled": "Cancelled",
 }
@@ -85,7 +85,7 @@ def expected_sentence(job: Job) -> str:
     total, succeeded, failed = counts["total"], counts["succeeded"], counts["failed"]
     return {
         "completed": f"All {total} files are done.",
-        "completed_with_errors": f"{succeeded} of {total} files are done, {failed} failed.",
+        "completed_with_errors": f"{succeeded} of {total} files are done; {failed} failed.",
         "failed": "Failed: ",
         "cancelled": "Cancelled after ",
     }[job["state"]]

@@ -109,7 +109,7 @@ async def back_from_polling_to_the_stream(stage: Stage) -> None:
         await scene.submit(total=200, item_s=1)
         await scene.proxy.set(REFUSED, STREAM)
         await scene.open()
-        polling = "asking every few seconds"
+        polling = "checking every few seconds"
         await scene.until(lambda screen: polling in screen.link and (screen.bar or 0) > 0, PATIENCE_S)
         await scene.proxy.set(PASS, STREAM)
         await scene.until(lambda screen: screen.link == "Live", PATIENCE_S)

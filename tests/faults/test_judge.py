@@ -18,7 +18,7 @@ JOB = {
 START = Screen(10.0, 1, None, "", "Waiting", (), "Connecting …")
 HALF = Screen(11.0, 5, 50.0, "", "Running", ("2", "0", "2"), "Live")
 END = Screen(
-    13.0, 9, 100.0, "3 of 4 files are done, 1 failed. It took 3 s.", "Done, with errors", ("3", "1"), "", NAME
+    13.0, 9, 100.0, "3 of 4 files are done; 1 failed. It took 3 s.", "Done with errors", ("3", "1"), "", NAME
 )
 
 

@@ -1,11 +1,11 @@
 /*
- * The I/O around the policy: every event reaches it, and nothing is left open at the end.
+ * Tests the I/O around the policy: every event reaches it, and nothing is left open at the end.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { begin, job, nothingIsLeft, settle, URL_ } from "./platform.js";
 
-test("the whole way: stream, catch-up poll, progress, done, and nothing left", async () => {
+test("a job from start to end: stream, catch-up poll, progress, done, and nothing is left open", async () => {
   const { platform, subject, follower, seen } = begin();
   assert.equal(platform.sources[0].url, `${URL_}/events`);
   platform.say("open");
@@ -22,18 +22,18 @@ test("the whole way: stream, catch-up poll, progress, done, and nothing left", a
   assert.deepEqual([platform.sources.length, platform.requests.length], [1, 1]);
 });
 
-test("a job that is known and done opens nothing", () => {
+test("a job that is known to be done opens nothing", () => {
   const { platform, follower } = begin(job(9, { done: true }));
   assert.deepEqual([platform.sources.length, follower.link], [0, "ended"]);
   nothingIsLeft(platform);
 });
 
-test("the events' address is the one that the job names", () => {
-  const { platform } = begin(job(1, { links: { events: "/elsewhere/events" } }));
-  assert.equal(platform.sources[0].url, "http://host/elsewhere/events");
+test("the stream's address is the one that the job names", () => {
+  const { platform } = begin(job(1, { links: { events: "/other/events" } }));
+  assert.equal(platform.sources[0].url, "http://host/other/events");
 });
 
-test("close() stops all: stream, poll, timer, listeners, and pending checks are answered", async () => {
+test("close() stops the stream, the poll, the timer and the listeners, and answers pending checks", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   const check = follower.check();
@@ -44,7 +44,7 @@ test("close() stops all: stream, poll, timer, listeners, and pending checks are 
   assert.equal((await follower.check()).outcome, "closed");
 });
 
-test("an error closes the EventSource for good, and the policy opens another", async () => {
+test("an error closes the EventSource permanently, and the policy opens another one", async () => {
   const { platform } = begin();
   platform.say("error");
   assert.equal(platform.sources[0].closed, true);
@@ -77,7 +77,7 @@ test("garbage on the stream breaks it; garbage from a poll is a failed poll", as
   follower.close();
 });
 
-test("heartbeats are understood: a higher seq leads to a poll that says why", async () => {
+test("a higher seq in a heartbeat causes a poll, which names its reason", async () => {
   const { platform, subject } = begin();
   platform.say("open");
   platform.say("job", job(4));
@@ -92,7 +92,7 @@ test("heartbeats are understood: a higher seq leads to a poll that says why", as
   assert.equal(subject.job.seq, 6);
 });
 
-test("leaving, gone and items", async () => {
+test("the events leaving, gone and items are handled", async () => {
   const { platform, follower } = begin();
   platform.say("job", job(1));
   const items = [];
@@ -109,7 +109,7 @@ test("leaving, gone and items", async () => {
   nothingIsLeft(platform);
 });
 
-test("the ETag is used while it is that of what is held", async () => {
+test("the ETag is sent only while it is that of the state held", async () => {
   const { platform, follower, subject } = begin();
   platform.say("open");
   platform.requests[0].answer(200, job(4), { ETag: 'W/"4-ok"' });
@@ -125,7 +125,7 @@ test("the ETag is used while it is that of what is held", async () => {
   follower.close();
 });
 
-test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no answer at all", async () => {
+test("failures are distinguished: 404 of the server, 401, 503 with Retry-After, no answer at all", async () => {
   for (const [answer, link, failure] of /** @type {[(request: any) => void, string, object][]} */ ([
     [
       (request) => request.answer(404, { code: "job_not_found" }),
@@ -150,7 +150,7 @@ test("refusals are told apart: 404 of the server, 401, 503 with Retry-After, no 
   }
 });
 
-/** One poll was not answered, and the next goes through the other pool of connections. */
+/** Begin with one unanswered poll, so that the next one uses the other pool of connections. */
 async function unanswered() {
   const begun = begin();
   begun.platform.say("open");
@@ -164,7 +164,7 @@ async function unanswered() {
   return begun;
 }
 
-test("of three unanswered polls two go without credentials; the next goes as the answered one did", async () => {
+test("two of three unanswered polls are sent without credentials; the next one is like the answered one", async () => {
   const { platform, subject } = await unanswered();
   await platform.pass(14_000); // one poll is aborted, and another follows
   platform.requests[2].fail();
@@ -199,7 +199,7 @@ for (const [name, refuse] of /** @type {[string, (request: any) => void][]} */ (
   ["refused", (request) => request.answer(401, { code: "signed_out" })],
   ["failing", (request) => request.fail()],
 ]))
-  test(`a poll in a silence avoids the stream's connection; if ${name}, it is repeated on it`, async () => {
+  test(`a poll during silence avoids the stream's connection; if ${name}, it is repeated there`, async () => {
     const { platform, subject, follower } = begin();
     platform.say("open");
     platform.say("job", job(4));
@@ -218,7 +218,7 @@ for (const [name, refuse] of /** @type {[string, (request: any) => void][]} */ (
     follower.close();
   });
 
-test("a check by hand is answered whatever happens", async () => {
+test("a manual check is answered whatever happens", async () => {
   const found = async (then) => {
     const { platform, follower } = begin();
     platform.say("open");
@@ -242,7 +242,7 @@ test("a check by hand is answered whatever happens", async () => {
   assert.deepEqual(await found((platform) => platform.say("job", job(5, { done: true }))), ["news", null]);
 });
 
-test("a check during a poll waits for a poll of its own", async () => {
+test("a check during a poll waits for its own poll", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   const check = follower.check();
@@ -255,7 +255,7 @@ test("a check during a poll waits for a poll of its own", async () => {
   follower.close();
 });
 
-test("the page's events ask at once", async () => {
+test("events of the page cause a poll at once", async () => {
   for (const [target, name, properties] of /** @type {[string, string, object][]} */ ([
     ["document", "visibilitychange", {}],
     ["document", "resume", {}],
@@ -274,7 +274,7 @@ test("the page's events ask at once", async () => {
   follower.close();
 });
 
-test("a machine that slept is noticed by its clocks, and asks before it doubts", async () => {
+test("sleep is noticed by the clocks, and causes a poll before the stream is suspected", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(4));
@@ -288,18 +288,18 @@ test("a machine that slept is noticed by its clocks, and asks before it doubts",
   follower.close();
 });
 
-test("a clock that is set back harms nothing", async () => {
+test("a clock that is set back does no harm", async () => {
   const { platform, follower } = begin();
   platform.say("job", job(4));
   platform.slept = -3_600_000;
   platform.say("heartbeat", { jobs: { 7: 4 } });
   assert.ok(follower.newsAgeMs >= 0 && follower.newsAgeMs < 1_000);
   await platform.pass(36_000);
-  assert.equal(platform.sources.length, 2, "two missed heartbeats are noticed all the same");
+  assert.equal(platform.sources.length, 2, "two missed heartbeats are still noticed");
   follower.close();
 });
 
-test("there is never more than one timer, and none that is further away than fifteen seconds", async () => {
+test("there is never more than one timer, and it is due within fifteen seconds", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(1));
@@ -314,7 +314,7 @@ test("there is never more than one timer, and none that is further away than fif
   assert.equal(platform.timers.size, 0);
 });
 
-test("the answer of another call counts, and may be the end", () => {
+test("the answer to another request is applied, and may end the watch", () => {
   const { platform, follower, subject } = begin();
   platform.say("job", job(4));
   follower.applyAnswer(job(5, { cancel_requested: true }));
@@ -325,7 +325,7 @@ test("the answer of another call counts, and may be the end", () => {
   nothingIsLeft(platform);
 });
 
-test("what a watchdog poll found is marked until the stream reports the job again", async () => {
+test("a state found by a watchdog poll is marked until the stream sends the job again", async () => {
   const { platform, follower } = begin();
   platform.say("open");
   platform.say("job", job(4));
@@ -333,7 +333,7 @@ test("what a watchdog poll found is marked until the stream reports the job agai
   await settle();
   assert.equal(follower.foundByPolling, false);
   await platform.pass(20_000);
-  platform.requests[1].fail(); // without credentials; so it is repeated with them, on the stream's connection
+  platform.requests[1].fail(); // sent without credentials, so it is repeated with them
   await settle();
   assert.deepEqual(
     platform.requests.map(({ init }) => [init.headers["X-Unstuck-Poll"], init.credentials]).slice(1),
@@ -351,7 +351,7 @@ test("what a watchdog poll found is marked until the stream reports the job agai
   assert.equal(follower.foundByPolling, false);
 });
 
-test("giving up tells the job and the minutes, and watching can go on", async () => {
+test("giving up names the job and the minutes, and watching can be resumed", async () => {
   const { platform, follower } = begin();
   const errors = [];
   follower.addEventListener("timeout", (/** @type {any} */ event) => errors.push(event.detail));

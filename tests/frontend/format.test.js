@@ -1,14 +1,14 @@
 /*
- * Texts, numbers, sizes and names in words, and items in one line.
+ * Tests how texts, numbers, sizes, names and items are formatted.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { byteSize, duration, harmless, rateText } from "../../frontend/view/format.js";
+import { byteSize, duration, etaText, harmless, rateText } from "../../frontend/view/format.js";
 import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
 import { ITEM } from "./item.js";
 
-test("names are made harmless: nothing invisible stays, nothing is markup", () => {
+test("names are made harmless: invisible characters are escaped, and markup is text", () => {
   const cases = [
     ["a\nevent: done\r\tb", "a\\nevent: done\\r\\tb"],
     ["evil\u202Egpj.exe", "evil\\u202Egpj.exe"],
@@ -18,10 +18,10 @@ test("names are made harmless: nothing invisible stays, nothing is markup", () =
     ["<img src=x onerror=alert(1)>.png", "<img src=x onerror=alert(1)>.png"],
     ["日本語 👩‍👩‍👧 עברית.txt", "日本語 👩‍👩‍👧 עברית.txt"],
   ];
-  for (const [name, wanted] of cases) assert.equal(harmless(name), wanted);
+  for (const [name, expected] of cases) assert.equal(harmless(name), expected);
 });
 
-test("long names are shortened in the middle, and keep their end", () => {
+test("long names are shortened in the middle and keep their end", () => {
   const short = harmless(`${"x".repeat(500)}.final.csv`, 40);
   assert.deepEqual([[...short].length, short.endsWith(".final.csv"), short.includes("…")], [40, true, true]);
   assert.ok(
@@ -30,7 +30,7 @@ test("long names are shortened in the middle, and keep their end", () => {
   );
 });
 
-test("times, rates and sizes are as exact as is of use", () => {
+test("times, rates and sizes are as precise as is useful", () => {
   const times = /** @type {[number, string][]} */ ([
     [0.4, "0 s"],
     [59.6, "1 min"],
@@ -40,15 +40,15 @@ test("times, rates and sizes are as exact as is of use", () => {
     [11_100, "3 h 5 min"],
     [400_000, "5 days"],
   ]);
-  for (const [seconds, wanted] of times) assert.equal(duration(seconds, english), wanted);
-  for (const [rate, wanted] of /** @type {[number, string][]} */ ([
+  for (const [seconds, expected] of times) assert.equal(duration(seconds, english), expected);
+  for (const [rate, expected] of /** @type {[number, string][]} */ ([
     [2.14, "2.1 files/s"],
     [1, "1 file/s"],
     [0.2, "12 files/min"],
     [1234.5, "1,230 files/s"],
   ]))
-    assert.equal(rateText(rate, english), wanted);
-  for (const [bytes, wanted] of /** @type {[number, string][]} */ ([
+    assert.equal(rateText(rate, english), expected);
+  for (const [bytes, expected] of /** @type {[number, string][]} */ ([
     [0, "0 bytes"],
     [1, "1 byte"],
     [999, "999 bytes"],
@@ -56,7 +56,22 @@ test("times, rates and sizes are as exact as is of use", () => {
     [3_400_000, "3.4 MB"],
     [2_147_483_648, "2.1 GB"],
   ]))
-    assert.equal(byteSize(bytes, english).replace(/\s/g, " "), wanted);
+    assert.equal(byteSize(bytes, english).replace(/\s/g, " "), expected);
+});
+
+test("a forecast is no more precise than it can be", () => {
+  for (const [seconds, expected] of /** @type {[number, string][]} */ ([
+    [0.2, "about 1 s left"],
+    [59, "about 59 s left"],
+    [59.6, "about 1 min left"],
+    [242, "about 4 min left"],
+    [590, "about 10 min left"],
+    [754, "about 15 min left"],
+    [3_700, "about 1 h left"],
+    [11_100, "about 3 h 5 min left"],
+    [400_000, "about 5 days left"],
+  ]))
+    assert.equal(etaText(seconds, english), expected);
 });
 
 test("small results fit on a line", () => {
@@ -70,10 +85,10 @@ test("small results fit on a line", () => {
   assert.equal(itemLine({ ...ITEM, name: "b", state: "failed" }).message, "no reason given");
 });
 
-test("every placeholder in the table is known to the code", () => {
+test("the code knows every placeholder in the table", () => {
   const known = new Set(
     `kind processed total rate duration n m count attempt max name succeeded failed message state status id from to
-    reason percent size date accept value minimum maximum sent text time what worker names more stops`.split(
+    reason percent size date types value minimum maximum sent text time what worker names more stops`.split(
       /\s+/,
     ),
   );

@@ -1,5 +1,5 @@
 /*
- * A stuck job in words, and the entries of a job's timeline in words.
+ * Tests the texts about a stuck job, and those of the entries in a job's timeline.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -51,27 +51,43 @@ function job(more = {}) {
   };
 }
 
-test("each kind of silence is counted from what it began with", () => {
+test("each kind of silence is counted from its own beginning", () => {
   assert.equal(
     healthFact(job({ state: "queued", health: "waiting_long", created_at: at(280), heartbeat_at: null }), NOW),
-    "Queued for 12 min: no worker has taken it up.",
+    "Waiting for 12 min: no worker has picked it up yet.",
   );
   assert.equal(
     healthFact(job({ health: "waiting_long", heartbeat_at: at(280) }), NOW),
-    "Waiting for 12 min: no worker goes on with it.",
+    "Waiting for 12 min: no worker has picked it up again yet.",
   );
-  assert.equal(healthFact(job({ health: "stalled" }), NOW), "No progress for 6 min, though the worker is alive.");
-  assert.equal(healthFact(job({ health: "unresponsive" }), NOW), "No sign of the worker for 25 s.");
+  assert.equal(
+    healthFact(job({ health: "stalled" }), NOW),
+    "No progress for 6 min, although the worker is still running.",
+  );
+  assert.equal(healthFact(job({ health: "unresponsive" }), NOW), "The worker has not responded for 25 s.");
 });
 
-test("the dialog also says what can be done, and its badge shows it at a glance", () => {
+test("the dialog also says what to do, and its badge names the trouble", () => {
   for (const health of ["waiting_long", "stalled", "unresponsive"]) {
     const one = job({ health });
     const shown = jobView({ job: one, link: "live", now_ms: NOW });
     assert.equal(shown.note, healthNote(one, NOW));
-    assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "and an advice");
+    assert.ok(shown.note.length > healthFact(one, NOW).length + 20, "with advice");
     assert.equal(shown.badge.tone, "warn");
     assert.doesNotMatch(shown.badge.text + shown.note, /badge_|_advice|[{}]/);
+  }
+});
+
+test("external work has no worker: the advice is about the program that reports it", () => {
+  assert.equal(
+    healthNote(job({ health: "unresponsive", external: true }), NOW),
+    "Nothing has been reported for 25 s. Check the program that reports this job, or cancel it: nothing else takes over.",
+  );
+  for (const health of ["waiting_long", "stalled", "unresponsive"]) {
+    for (const state of ["queued", "running"]) {
+      const note = healthNote(job({ health, state, external: true }), NOW);
+      assert.doesNotMatch(note, /worker|_external|_advice|[{}]/);
+    }
   }
 });
 
@@ -88,14 +104,14 @@ test("a job that makes progress, is done or is being cancelled needs no attentio
   }
 });
 
-test("the server's time runs on from when a job was first seen, whatever the local clock says", () => {
+test("the server's time is counted from when a job was received, whatever the local clock says", () => {
   const one = job();
   assert.equal(serverNow(one, 50_000), Date.parse(one.server_time));
   assert.equal(serverNow(one, 57_000), Date.parse(one.server_time) + 7_000);
   assert.equal(serverNow(job({ server_time: at(907) }), 57_000), Date.parse(at(907)));
 });
 
-test("entries of the timeline in words", () => {
+test("entries of the timeline are described", () => {
   /** @param {object} more @returns {any} */
   const entry = (more) => ({
     at: at(1),
@@ -109,11 +125,11 @@ test("entries of the timeline in words", () => {
   assert.equal(entryLine(entry({ what: "submitted" })).text, "Submitted");
   assert.equal(
     entryLine(entry({ what: "submitted", text: "retry of 1b4e" })).text,
-    "Submitted, as a retry of 1b4e",
+    "Submitted as a retry of 1b4e",
   );
-  assert.equal(entryLine(entry({ text: "completed_with_errors" })).text, "Done, with errors");
+  assert.equal(entryLine(entry({ text: "completed_with_errors" })).text, "Done with errors");
   assert.equal(entryLine(entry({ text: "frozen" })).text, "New state: frozen");
-  assert.equal(entryLine(entry({ what: "health", text: "stalled" })).text, "No progress for long");
+  assert.equal(entryLine(entry({ what: "health", text: "stalled" })).text, "No progress for a long time");
   assert.equal(
     entryLine(entry({ what: "stopped", text: "failed_by_operator: no use" })).text,
     "Stopped: failed_by_operator: no use",
@@ -128,5 +144,5 @@ test("entries of the timeline in words", () => {
     about: "attempt 2 · host/1",
   });
   assert.equal(entryLine(entry({ what: "item_started", item: { index: 3, name: null }, attempt: 1 })).name, "4");
-  assert.equal(entryLine(entry({ what: "something_new", text: "told" })).text, "something_new told");
+  assert.equal(entryLine(entry({ what: "something_new", text: "here" })).text, "something_new here");
 });

@@ -1,11 +1,11 @@
 /*
- * The same key for the same request until it is known to be done.
+ * Tests that a request keeps its key until it is known to be done.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { IdempotencyKey } from "../../frontend/client/idempotency-key.js";
 
-test("the same has the same key until it was done, and something else another", () => {
+test("a request keeps its key until it is done, and another request has another key", () => {
   const idempotencyKey = new IdempotencyKey();
   const first = idempotencyKey.keyFor("a");
   assert.match(first, /^[0-9a-f]{32}$/);

@@ -1,5 +1,5 @@
 /*
- * An item of a job as the server sends it, for tests that change what they are about.
+ * Provides an item as the server sends it; each test changes the fields that it is about.
  */
 
 export const ITEM = {

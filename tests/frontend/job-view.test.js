@@ -1,6 +1,6 @@
 /*
- * What the screen says and when: sentences, numbers, bars that do not go back, and what a
- * translation can change. Through the public functions of job-view.js only.
+ * Tests what the screen shows and when: sentences, numbers, bars that do not go back, and translations.
+ * It must not use more than the public functions of job-view.js.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -59,10 +59,10 @@ function job(changes = {}, progress = {}) {
     ...changes,
   };
 }
-const over = (state, progress, changes = {}) =>
+const endedJob = (state, progress, changes = {}) =>
   job({ state, done: true, health: null, started_at: null, ...changes }, { eta_seconds: null, ...progress });
 
-test("a running job in words and numbers", () => {
+test("a running job is described in words and numbers", () => {
   const shown = jobView({ job: job(), link: "live" });
   assert.deepEqual([shown.title, shown.kind, shown.badge.text], ["Reports", "checksum", "Running"]);
   assert.deepEqual(
@@ -76,7 +76,7 @@ test("a running job in words and numbers", () => {
   assert.deepEqual([shown.link.text, shown.sentence], ["Live", ""]);
 });
 
-test("what is not known is not said", () => {
+test("what is not known is not shown", () => {
   const shown = jobView({
     job: job({ name: null }, { total: null, percent: null, eta_seconds: null, rate_per_second: null }),
     link: "live",
@@ -88,36 +88,36 @@ test("what is not known is not said", () => {
   assert.equal(shown.amount, "11 files so far");
 });
 
-test("nothing is forecast while there is no contact", () => {
+test("nothing is forecast without contact to the server", () => {
   const shown = jobView({ job: job(), link: "offline", news_age_ms: 12_000 });
   assert.deepEqual([shown.eta, shown.rate, shown.percent], ["", "", "44%"]);
-  assert.match(shown.link.text, /No answer from the server/);
-  assert.equal(shown.link.age, "Last news 12 s ago.");
+  assert.match(shown.link.text, /No response from the server/);
+  assert.equal(shown.link.age, "Last update 12 s ago.");
 });
 
-test("each end has its own sentence", () => {
+test("each outcome has its own sentence", () => {
   const cases = /** @type {[any, string][]} */ ([
-    [over("completed", { processed: 25, succeeded: 25, failed: 0 }), "All 25 files are done."],
-    [over("completed", { total: 1, processed: 1, succeeded: 1, failed: 0 }), "The file is done."],
-    [over("completed", { total: 0, processed: 0, succeeded: 0, failed: 0 }), "Done. There was nothing to do."],
+    [endedJob("completed", { processed: 25, succeeded: 25, failed: 0 }), "All 25 files are done."],
+    [endedJob("completed", { total: 1, processed: 1, succeeded: 1, failed: 0 }), "The file is done."],
+    [endedJob("completed", { total: 0, processed: 0, succeeded: 0, failed: 0 }), "Done. There was nothing to do."],
     [
-      over("completed", { processed: 25, succeeded: 22, failed: 0, skipped: 3 }),
-      "All 25 files are done, 3 were skipped.",
+      endedJob("completed", { processed: 25, succeeded: 22, failed: 0, skipped: 3 }),
+      "All 25 files are done, 3 of them skipped.",
     ],
     [
-      over("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }),
-      "37 of 40 files are done, 3 failed.",
+      endedJob("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }),
+      "37 of 40 files are done; 3 failed.",
     ],
-    [over("cancelled", { total: 40, processed: 12 }), "Cancelled after 12 of 40 files."],
-    [over("cancelled", { total: null, processed: 12 }), "Cancelled after 12 files."],
+    [endedJob("cancelled", { total: 40, processed: 12 }), "Cancelled after 12 of 40 files."],
+    [endedJob("cancelled", { total: null, processed: 12 }), "Cancelled after 12 files."],
     [
-      over("failed", {}, { error: { code: "worker_lost", message: "The worker is gone." } }),
+      endedJob("failed", {}, { error: { code: "worker_lost", message: "The worker is gone." } }),
       "Failed: The worker is gone.",
     ],
-    [over("failed", {}), "Failed. The server gave no reason."],
-    [over("archived", {}), "Ended in the state “archived”."],
+    [endedJob("failed", {}), "Failed. The server gave no reason."],
+    [endedJob("archived", {}), "Ended in the state “archived”."],
     [
-      over(
+      endedJob(
         "completed",
         { total: 12_345, processed: 12_345, failed: 0 },
         { started_at: "2026-03-01T10:00:00Z", finished_at: "2026-03-01T10:01:15Z" },
@@ -125,22 +125,22 @@ test("each end has its own sentence", () => {
       "All 12,345 files are done. It took 1 min 15 s.",
     ],
   ]);
-  for (const [ended, wanted] of cases) assert.equal(sentence(ended), wanted);
+  for (const [ended, expected] of cases) assert.equal(sentence(ended), expected);
 });
 
-test("how long a finished job is kept", () => {
+test("a finished job says how long it is kept", () => {
   process.env.TZ = "UTC";
   const now_ms = Date.parse("2026-11-22T12:00:00Z");
   const kept = (expires_at, changes = {}) =>
-    jobView({ job: over("completed", {}, { expires_at, ...changes }), link: "ended", now_ms }).kept;
+    jobView({ job: endedJob("completed", {}, { expires_at, ...changes }), link: "ended", now_ms }).kept;
   assert.equal(kept("2026-11-29T14:05:00Z"), "Kept until 29 November, 14:05.");
   assert.equal(kept("2027-01-02T14:05:00Z"), "Kept until 2 January 2027, 14:05.");
   assert.equal(kept("2026-11-23T12:00:00Z"), "Kept until 23 November, 12:00.");
-  assert.equal(kept("2026-11-23T11:59:00Z"), "Removed in 23 hours, at 11:59.");
-  assert.equal(kept("2026-11-22T13:30:00Z"), "Removed in 1 hour, at 13:30.");
-  assert.equal(kept("2026-11-22T12:59:59Z"), "Removed in 59 minutes, at 12:59.");
-  assert.equal(kept("2026-11-22T12:00:30Z"), "Removed in 1 minute, at 12:00.");
-  assert.equal(kept("2026-11-22T11:00:00Z"), "Its time is over: it is removed soon.");
+  assert.equal(kept("2026-11-23T11:59:00Z"), "Will be removed in 23 hours, at 11:59.");
+  assert.equal(kept("2026-11-22T13:30:00Z"), "Will be removed in 1 hour, at 13:30.");
+  assert.equal(kept("2026-11-22T12:59:59Z"), "Will be removed in 59 minutes, at 12:59.");
+  assert.equal(kept("2026-11-22T12:00:30Z"), "Will be removed in 1 minute, at 12:00.");
+  assert.equal(kept("2026-11-22T11:00:00Z"), "Expired; it will be removed soon.");
   assert.deepEqual(
     [kept(null), kept(undefined), kept("2026-11-29T14:05:00Z", { done: false, state: "running" })],
     ["", "", ""],
@@ -156,28 +156,28 @@ test("an unknown state is running until the job says that it is done", () => {
   }
 });
 
-test("a wish to cancel shows as cancelling, and the button rests", () => {
+test("a cancel request is shown as cancelling, and the button is disabled", () => {
   const shown = jobView({ job: job({ cancel_requested: true }), link: "live" });
   assert.deepEqual(
     [shown.badge.text, shown.buttons.cancel.enabled, shown.buttons.cancel.text],
-    ["Cancelling …", false, "Cancelling …"],
+    ["Cancelling…", false, "Cancelling…"],
   );
   assert.equal(jobView({ job: job(), link: "live", cancelling: true }).buttons.cancel.enabled, false);
-  assert.equal(jobView({ job: over("completed", {}), link: "ended" }).buttons.cancel.shown, false);
+  assert.equal(jobView({ job: endedJob("completed", {}), link: "ended" }).buttons.cancel.shown, false);
 });
 
-test("three troubles are told apart: the link, the worker, the work", () => {
+test("trouble with the link, the worker and the work is distinguished", () => {
   const note = (health) => jobView({ job: job({ health }), link: "live" }).note;
   assert.equal(note("ok"), "");
   assert.equal(new Set(["stalled", "unresponsive", "waiting_long"].map(note)).size, 3);
   const said = (failure, more = {}) => jobView({ job: job(), link: "offline", failure, ...more }).link.text;
   assert.match(said({ status: 503, code: null }), /error \(503\)/);
   assert.match(said({ status: 200, code: "not_our_answer" }), /did not come from the progress server/);
-  assert.match(said({ status: null, code: "timeout" }), /No answer/);
+  assert.match(said({ status: null, code: "timeout" }), /No response/);
   assert.match(said(null, { browser_offline: true }), /device seems to be offline/);
 });
 
-test("every link state has words, and the ways back have buttons", () => {
+test("every state of the link has a text, and every way back a button", () => {
   for (const link of /** @type {const} */ ([
     "connecting",
     "live",
@@ -196,19 +196,19 @@ test("every link state has words, and the ways back have buttons", () => {
   assert.match(lost.link.text, /no job abc\. It may have been removed/);
   const tired = jobView({ job: job(), link: "gave_up", news_age_ms: 30 * 60_000 });
   assert.equal(tired.buttons.keep_watching.shown, true);
-  assert.match(tired.link.text, /No news of job 8f14e45f-[\w-]+ for 30 min.*job itself goes on/);
+  assert.match(tired.link.text, /No updates on job 8f14e45f-[\w-]+ for 30 min.*job itself is not affected/);
   assert.match(
     jobView({ job: null, link: "gave_up", news_age_ms: 30 * 60_000 }).link.text,
-    /No news for 30 min.*jobs themselves go on/,
+    /No updates for 30 min.*jobs themselves are not affected/,
   );
   assert.equal(jobView({ job: job(), link: "signed_out" }).buttons.sign_in.shown, true);
 });
 
-test("100 is shown only where it is done", () => {
+test("100 is shown only once the job is done", () => {
   assert.equal(jobView({ job: job({}, { percent: 100 }), link: "live" }).percent, "99%");
   assert.equal(percentText(99.99, english), "99%");
-  assert.equal(jobView({ job: over("completed", { percent: 100 }), link: "ended" }).percent, "100%");
-  assert.equal(barValue(over("cancelled", { percent: 30 })), 30);
+  assert.equal(jobView({ job: endedJob("completed", { percent: 100 }), link: "ended" }).percent, "100%");
+  assert.equal(barValue(endedJob("cancelled", { percent: 30 })), 30);
 });
 
 test("the bar never goes back within an attempt", () => {
@@ -229,7 +229,7 @@ test("the bar never goes back within an attempt", () => {
   assert.equal(forward(floor, job({ seq: 1 }, { percent: 3 })).percent, 3, "a restored store is the truth");
 });
 
-test("all that comes from outside passes through it", () => {
+test("every text from outside is made harmless", () => {
   const evil = "a\u202Eb";
   const shown = jobView({
     job: job(
@@ -239,7 +239,7 @@ test("all that comes from outside passes through it", () => {
     link: "live",
   });
   assert.ok(!JSON.stringify(shown).includes("\u202E"));
-  assert.ok(!sentence(over("failed", {}, { error: { code: "x", message: evil } })).includes("\u202E"));
+  assert.ok(!sentence(endedJob("failed", {}, { error: { code: "x", message: evil } })).includes("\u202E"));
   assert.ok(
     !JSON.stringify(
       itemLine({ ...ITEM, name: evil, state: "succeeded", message: evil, result: { [evil]: evil } }),
@@ -253,8 +253,8 @@ test("the line of current files does not grow", () => {
   assert.deepEqual(current, { names: ["a"], more: "and 3 more" });
 });
 
-test("a screen reader hears quarters, changes of state, the link, and the end, and nothing twice", () => {
-  const heard = [];
+test("a screen reader announces quarters, changes of state and of the link, and the end, each once", () => {
+  const spoken = [];
   let before = null;
   const play = [
     [{}, 0],
@@ -267,30 +267,30 @@ test("a screen reader hears quarters, changes of state, the link, and the end, a
   for (const [changes, percent] of play) {
     /** @type {ViewInput} */
     const seen = { job: job(changes, { percent }), link: "live" };
-    heard.push(announcement(before, seen));
+    spoken.push(announcement(before, seen));
     before = seen;
   }
-  assert.deepEqual(heard, ["Running", "", "26% done.", "", "77% done.", "Cancelling …"]);
+  assert.deepEqual(spoken, ["Running", "", "26% done.", "", "77% done.", "Cancelling…"]);
   const lost = { ...before, link: "offline" };
   assert.equal(announcement(before, lost), "Connection lost; trying again.");
   assert.equal(announcement(lost, lost), "");
   assert.equal(announcement(lost, before), "Connected again.");
   /** @type {ViewInput} */
-  const end = { job: over("completed", { processed: 25, failed: 0 }), link: "ended" };
+  const end = { job: endedJob("completed", { processed: 25, failed: 0 }), link: "ended" };
   assert.deepEqual([announcement(before, end), announcement(end, end)], ["All 25 files are done.", ""]);
 });
 
-test("what a check found is said in words", () => {
+test("the result of a check is shown", () => {
   assert.match(checkText({ outcome: "same", status: 200 }), /nothing new/);
-  assert.match(checkText({ outcome: "news", status: 200 }), /there was news/);
-  assert.match(checkText({ outcome: "failed", status: null }), /did not answer/);
+  assert.match(checkText({ outcome: "news", status: 200 }), /updated/);
+  assert.match(checkText({ outcome: "failed", status: null }), /no response/);
   assert.match(checkText({ outcome: "failed", status: 502 }), /502/);
 });
 
-test("the server's own explanation comes first", () => {
+test("the server's own explanation is preferred", () => {
   assert.equal(refusal({ detail: "a.csv has 3 GB." }, 413), "a.csv has 3 GB.");
-  assert.equal(refusal(null, 413), "the server answered with an error (413)");
-  assert.equal(refusal(null, null), "the server did not answer; please try again");
+  assert.equal(refusal(null, 413), "the server responded with an error (413)");
+  assert.equal(refusal(null, null), "the server did not respond; please try again");
 });
 
 test("a translation replaces texts, plural forms and the way numbers are written", () => {
@@ -302,7 +302,7 @@ test("a translation replaces texts, plural forms and the way numbers are written
   };
   assert.equal(jobView({ job: job(), link: "live" }, deutsch).badge.text, "Läuft");
   assert.equal(
-    sentence(over("completed", { total: 12_345, processed: 12_345, failed: 0 }), deutsch),
+    sentence(endedJob("completed", { total: 12_345, processed: 12_345, failed: 0 }), deutsch),
     "Alle 12.345 Dateien sind fertig.",
   );
   const polski = {
@@ -317,31 +317,31 @@ test("a translation replaces texts, plural forms and the way numbers are written
   assert.equal(
     jobView({ job: job(), link: "live" }, { locale: "en-GB" }).badge.text,
     "Running",
-    "what a table lacks is said in English",
+    "English fills in what a table leaves out",
   );
 });
 
-test("what the watchdog found is said, quietly, and also at the end", () => {
+test("a state found by polling is marked, also at the end", () => {
   const said = (link, found_by_polling) =>
-    jobView({ job: link === "ended" ? over("completed", {}) : job(), link, found_by_polling }).link.found;
-  assert.deepEqual([said("live", true), said("live", false)], ["found by asking", ""]);
-  assert.match(said("ended", true), /Found by asking/);
+    jobView({ job: link === "ended" ? endedJob("completed", {}) : job(), link, found_by_polling }).link.found;
+  assert.deepEqual([said("live", true), said("live", false)], ["updated by a status check", ""]);
+  assert.match(said("ended", true), /Found by a status check/);
   assert.equal(said("ended", false), "");
 });
 
-test("the age of news is said as soon as it is old, also where the link seems to live", () => {
+test("the age of the state is shown once it is old, even if the link seems to be live", () => {
   const age = (link, news_age_ms) => jobView({ job: job(), link, news_age_ms }).link.age;
-  assert.deepEqual([age("live", 16_000), age("live", 21_000)], ["", "Last news 21 s ago."]);
-  assert.deepEqual([age("catching_up", 2_000), age("catching_up", 21_000)], ["", "Last news 21 s ago."]);
+  assert.deepEqual([age("live", 16_000), age("live", 21_000)], ["", "Last update 21 s ago."]);
+  assert.deepEqual([age("catching_up", 2_000), age("catching_up", 21_000)], ["", "Last update 21 s ago."]);
 });
 
-test("another job is offered for one that is not there, where the page can start one", () => {
+test("a new job is offered in place of a missing one if the page can start one", () => {
   const shown = (changes) =>
     jobView({ job: null, link: "not_found", can_create: true, ...changes }).buttons.create_new.shown;
   assert.deepEqual([shown({}), shown({ can_create: false }), shown({ link: "offline" })], [true, false, false]);
 });
 
-test("a notification is offered while a job runs, and where it can be had", () => {
+test("a notification is offered while a job runs, if the browser supports it", () => {
   const button = (notice, changes = {}) => jobView({ job: job(changes), link: "live", notice }).buttons.notify;
   assert.deepEqual(button("offer"), { shown: true, enabled: true, text: "Notify me" });
   assert.deepEqual(button("on"), { shown: true, enabled: false, text: "You will be notified" });
@@ -349,33 +349,33 @@ test("a notification is offered while a job runs, and where it can be had", () =
   assert.equal(button("offer", { done: true, state: "completed" }).shown, false);
 });
 
-test("what failed or was cancelled can be tried again once the job is done, and nothing else", () => {
+test("failed and cancelled files can be retried once the job is done, and no others", () => {
   const links = { retry: "/api/jobs/x/retry" };
   const button = (ended, seen = {}) => jobView({ job: ended, link: "ended", ...seen }).buttons.retry;
-  const done = (state, progress) => over(state, progress, { links: { ...job().links, ...links } });
+  const done = (state, progress) => endedJob(state, progress, { links: { ...job().links, ...links } });
   const cases = [
     [
       done("completed_with_errors", { total: 40, processed: 40, succeeded: 37, failed: 3 }),
-      "Try 3 failed files again",
+      "Retry 3 failed files",
     ],
-    [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Try the failed file again"],
-    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Try 28 files again"],
-    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Try the file again"],
-    [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Try 11,990 files again"],
+    [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Retry the failed file"],
+    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run 28 unfinished files"],
+    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Run the unfinished file"],
+    [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Run 11,990 unfinished files"],
   ];
-  for (const [ended, wanted] of cases)
-    assert.deepEqual(button(ended), { shown: true, enabled: true, text: wanted });
+  for (const [ended, expected] of cases)
+    assert.deepEqual(button(ended), { shown: true, enabled: true, text: expected });
   assert.deepEqual(button(cases[0][0], { retrying: true }), {
     shown: true,
     enabled: false,
-    text: "Starting again …",
+    text: "Starting…",
   });
   assert.equal(
     button(done("completed", { total: 25, processed: 25, succeeded: 20, failed: 0, skipped: 5 })).shown,
     false,
   );
   assert.equal(
-    button(over("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 })).shown,
+    button(endedJob("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 })).shown,
     false,
     "a server that cannot do it",
   );
@@ -383,17 +383,17 @@ test("what failed or was cancelled can be tried again once the job is done, and 
   assert.equal(button(null).shown, false);
 });
 
-test("how long a stop takes is said by the server's clock", () => {
+test("the time since a cancel request is counted by the server's clock", () => {
   const asked = job({ cancel_requested: true, cancel_requested_at: "2026-03-01T10:00:00Z" });
   const note = (seconds) =>
     jobView({ job: asked, link: "live", now_ms: Date.parse("2026-03-01T10:00:00Z") + seconds * 1_000 }).note;
-  assert.equal(note(0.5), "Cancelling … Files that are done stay done.");
-  assert.equal(note(12), "Cancelling … since 12 s. Files that are done stay done.");
-  assert.match(note(80), /since 1 min 20 s/);
+  assert.equal(note(0.5), "Cancelling… Finished files are kept.");
+  assert.equal(note(12), "Cancelling for 12 s. Finished files are kept.");
+  assert.match(note(80), /for 1 min 20 s/);
   assert.equal(note(-5), note(0.5), "whatever the clocks say");
   assert.equal(
     jobView({ job: job({ cancel_requested: true }), link: "live" }).note,
     note(0),
-    "a server that does not tell since when",
+    "a server that does not say since when",
   );
 });

@@ -1,5 +1,5 @@
 /*
- * The shared stream without tabs: what it opens and closes as subscriptions change, and which fail with it.
+ * Tests the shared stream without tabs: what it opens and closes as subscriptions change, and which of them fail.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,16 +8,16 @@ import { ALL, Browser, ID, job, say } from "./tabs.js";
 
 function oneStream() {
   const browser = new Browser();
-  const told = [];
+  const delivered = [];
   const stream = new MultiplexedStream(
     ALL,
     browser.tab("a").platform,
-    (keys, name) => keys.length && told.push(`${keys.join("+")} ${name}`),
+    (keys, name) => keys.length && delivered.push(`${keys.join("+")} ${name}`),
   );
-  return { browser, stream, told };
+  return { browser, stream, delivered };
 }
 
-test("more than a hundred jobs: the stream of all", () => {
+test("more than a hundred jobs use the stream of all jobs", () => {
   const { browser, stream } = oneStream();
   for (let number = 0; number < 101; number += 1) stream.subscribe(`a/${number}`, ID(number));
   say(browser.open[0], "job", job(0, 1));
@@ -32,7 +32,7 @@ test("more than a hundred jobs: the stream of all", () => {
   assert.equal(browser.open.length, 0);
 });
 
-test("a mute next stream is replaced on the next subscription; one without subscriptions is closed", () => {
+test("a mute next stream is replaced by the next subscription, and closed without subscriptions", () => {
   const { browser, stream } = oneStream();
   stream.subscribe("a/1", ID(1));
   browser.time = 10_000;
@@ -47,20 +47,20 @@ test("a mute next stream is replaced on the next subscription; one without subsc
 });
 
 test("when the next stream fails, subscriptions on the current one do not notice", () => {
-  const { browser, stream, told } = oneStream();
+  const { browser, stream, delivered } = oneStream();
   stream.subscribe("a/1", ID(1));
   say(browser.open[0], "job", job(1, 1));
   stream.subscribe("b/1", ID(2));
   say(browser.open[1], "error");
-  assert.deepEqual([told, browser.open.length], [["a/1 job", "b/1 error"], 1]);
+  assert.deepEqual([delivered, browser.open.length], [["a/1 job", "b/1 error"], 1]);
 });
 
-test("garbage reaches every subscription, since its policy knows what to do with it", () => {
-  const { browser, stream, told } = oneStream();
+test("garbage is delivered to every subscription: each policy treats it as a broken stream", () => {
+  const { browser, stream, delivered } = oneStream();
   stream.subscribe("a/1", ID(1));
   stream.subscribe("b/1", null);
   say(browser.open[0], "job", job(1, 1));
   say(browser.open.at(-1), "job", job(1, 1));
   browser.open[0].dispatchEvent(new MessageEvent("job", { data: "{not json" }));
-  assert.equal(told.at(-1), "a/1+b/1 job");
+  assert.equal(delivered.at(-1), "a/1+b/1 job");
 });

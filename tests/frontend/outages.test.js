@@ -1,14 +1,15 @@
 /*
- * Plays the policy through random outages and checks its promise alone: once the network is back, the truth is
- * shown in time, and the end is final. It must not know how the policy keeps the promise.
- * Next: watchdog.test.js; tests/faults/virtual_play.py, the Python twin against the real hub.
+ * Plays the policy through random outages and checks only its promise: once the network is back, the truth is
+ * shown in time, and the end is final.
+ * It must not know how the policy keeps that promise.
+ * See also: watchdog.test.js; tests/faults/virtual_play.py, which plays the Python twin against the real hub.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
 
-/** A small random generator, so that a failing seed can be played again. */
+/** Make a small random generator, so that a failing seed can be replayed. */
 function dice(seed) {
   let value = seed >>> 0;
   return () => {
@@ -17,7 +18,7 @@ function dice(seed) {
   };
 }
 
-/** A server, a network that comes and goes, and a client: in steps of 100 ms. */
+/** A server, an unreliable network and a client, in steps of 100 ms. */
 class World {
   constructor(seed) {
     this.chance = dice(seed);
@@ -85,7 +86,7 @@ class World {
   setUp(up) {
     this.up = up;
     if (up) return;
-    // An outage cuts open streams with an error, or leaves them half-open for good.
+    // An outage cuts open streams with an error, or leaves them half-open permanently.
     for (const [number, stream] of [...this.streams]) {
       stream.alive = false;
       if (this.chance() < 0.4) this.on({ type: "stream_error", stream: number });
@@ -99,7 +100,7 @@ class World {
       this.on({ type: "stream_open", stream: number });
       if (!this.streams.has(number)) return;
     }
-    const lost = faults && this.chance() < 0.2; // the server failed to broadcast it; the heartbeat will reveal it
+    const lost = faults && this.chance() < 0.2; // the broadcast failed; a heartbeat will reveal it
     if (stream.sent < this.truth || this.done) {
       stream.sent = this.truth;
       const job = { seq: this.truth, done: this.done };
@@ -117,7 +118,7 @@ class World {
   }
 }
 
-test("whatever breaks, the truth is shown within 45 s of the network's return, and the end is final", () => {
+test("whatever breaks, the truth is shown within 45 s after the network is back, and the end is final", () => {
   for (let seed = 1; seed <= 150; seed += 1) {
     const world = new World(seed);
     for (let step = 0; step < 4_000; step += 1) world.tick(true);

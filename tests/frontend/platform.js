@@ -1,12 +1,12 @@
 /*
- * What a browser provides to the follower (EventSource, fetch, clocks, page events), driven by the test; and a
- * check that nothing of it is left open.
+ * Provides what a browser gives to the follower (EventSource, fetch, clocks, page events), driven by the test, and
+ * checks that nothing is left open.
  */
 import assert from "node:assert/strict";
 import { Follower } from "../../frontend/client/follower.js";
 import { JobSubject } from "../../frontend/client/job-subject.js";
 
-// Every browser has it; Node only from version 19 on.
+// Every browser has this; Node has it from version 19 on.
 globalThis.CustomEvent ??= /** @type {any} */ (
   class extends Event {
     constructor(type, { detail = null } = {}) {
@@ -34,7 +34,7 @@ export const job = (seq, changes = {}) => ({
   ...changes,
 });
 
-/** All that a browser gives, in the hands of the test. */
+/** A browser, driven by the test. */
 export class Platform {
   time = 0;
   slept = 0;
@@ -116,7 +116,7 @@ export class Platform {
   }
 }
 
-/** Lets all promises that can settle do so. */
+/** Wait until every promise that can settle has settled. */
 export const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 export function begin(known = null) {

@@ -1,10 +1,10 @@
 /*
- * Plays events on the policy one after another, and keeps the actions that followed.
+ * Plays events on the policy, one after another, and keeps the resulting actions.
  */
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
 
-/** Plays events one after another and collects the actions, each with its time (`at`). */
+/** A watch that collects its actions, each with its time (`at`). */
 export class Play {
   now = 1_000_000;
   state = w.newState();
@@ -23,7 +23,7 @@ export class Play {
     this.log.push(...this.last.map((action) => ({ ...action, at: this.now })));
     return this;
   }
-  /** Let time pass, waking exactly when the policy asked for it. */
+  /** Let time pass, and tick at the times that the policy asked for. */
   pass(ms) {
     const end = this.now + ms;
     while (this.state.wake_at !== null && this.state.wake_at <= end)
@@ -37,7 +37,7 @@ export class Play {
     if (this.state.poll) this.on({ type: "poll_ok", poll: this.state.poll.number, job: { seq, done: false } });
     return this;
   }
-  /** Let time pass until a stream is opened again; polls are not answered. */
+  /** Let time pass until a stream is opened again, without answering polls. */
   reopened() {
     while (!this.state.stream) this.on({ type: "tick" }, this.state.wake_at - this.now);
     return this;

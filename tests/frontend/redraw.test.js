@@ -1,21 +1,21 @@
 /*
- * At most one drawing per animation frame, and none that waits for a frame where there are none.
+ * Tests that drawing happens at most once per animation frame, and without frames at once.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Redraw } from "../../frontend/element/redraw.js";
 
-/** A page whose frames come when they are told to. */
+/** A page whose frames are driven by the test. */
 function page(visibilityState = "visible") {
-  const asked = new Map();
+  const requested = new Map();
   let last = 0;
   const document = { visibilityState };
   globalThis.document = /** @type {any} */ (document);
-  globalThis.requestAnimationFrame = (call) => (asked.set(++last, call), last);
-  globalThis.cancelAnimationFrame = (number) => asked.delete(number);
+  globalThis.requestAnimationFrame = (call) => (requested.set(++last, call), last);
+  globalThis.cancelAnimationFrame = (number) => requested.delete(number);
   return {
-    asked,
-    next: () => [...asked].forEach(([number, call]) => (asked.delete(number), call())),
+    requested,
+    next: () => [...requested].forEach(([number, call]) => (requested.delete(number), call())),
     hide: () => {
       document.visibilityState = "hidden";
     },
@@ -32,33 +32,33 @@ function counting() {
   };
 }
 
-test("however many events arrive between two frames, there is one drawing, in the next frame", () => {
-  const { asked, next } = page();
+test("many events between two frames cause one drawing, in the next frame", () => {
+  const { requested, next } = page();
   const { drawn, redraw } = counting();
-  for (let heard = 0; heard < 30; heard += 1) redraw.schedule();
-  assert.deepEqual([drawn.times, asked.size], [0, 1]);
+  for (let event = 0; event < 30; event += 1) redraw.schedule();
+  assert.deepEqual([drawn.times, requested.size], [0, 1]);
   next();
-  assert.deepEqual([drawn.times, asked.size], [1, 0]);
+  assert.deepEqual([drawn.times, requested.size], [1, 0]);
   redraw.schedule();
   next();
   assert.equal(drawn.times, 2);
 });
 
-test("what is drawn now is not drawn again in the next frame", () => {
-  const { asked } = page();
+test("drawing now replaces the drawing in the next frame", () => {
+  const { requested } = page();
   const { drawn, redraw } = counting();
   redraw.schedule();
   redraw.now();
-  assert.deepEqual([drawn.times, asked.size], [1, 0]);
+  assert.deepEqual([drawn.times, requested.size], [1, 0]);
 });
 
-test("a hidden page waits for no frame", () => {
-  const { asked, hide } = page();
+test("a hidden page draws at once", () => {
+  const { requested, hide } = page();
   const { drawn, redraw } = counting();
   redraw.schedule();
   hide();
   redraw.schedule();
-  assert.deepEqual([drawn.times, asked.size], [1, 0]);
+  assert.deepEqual([drawn.times, requested.size], [1, 0]);
 });
 
 test("after cancel nothing is drawn", () => {

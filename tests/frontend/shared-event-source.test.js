@@ -1,6 +1,6 @@
 /*
- * Several tabs in one process: there is one stream, nothing is lost when it changes hands, each tab gets what
- * concerns it and no more, and nothing is left open at the end.
+ * Tests several tabs in one process: there is one stream, no event is lost when it changes hands, each tab gets
+ * only the events that concern it, and nothing is left open at the end.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { parseStreamUrl } from "../../frontend/client/shared-event-source.js";
 import { withoutItems } from "../../frontend/client/multiplexed-stream.js";
 import { ALL, API, Browser, ID, begins, eventsOf, job, say, settle } from "./tabs.js";
 
-test("a stream that can be shared is known by its address", () => {
+test("a stream that can be shared is recognized by its address", () => {
   assert.deepEqual(parseStreamUrl(eventsOf(1)), { base: API, job: ID(1) });
   assert.deepEqual(parseStreamUrl(eventsOf(1).replace(ID(1), "0000000A-0000-4000-8000-000000000001")), {
     base: API,
@@ -19,7 +19,7 @@ test("a stream that can be shared is known by its address", () => {
     assert.equal(parseStreamUrl(other), null, other);
 });
 
-test("one tab, one job: as an EventSource would do it, and nothing is left", async () => {
+test("one tab with one job behaves like an EventSource, and leaves nothing open", async () => {
   const browser = new Browser();
   const tab = browser.tab("a");
   const one = tab.follow(eventsOf(1));
@@ -27,36 +27,36 @@ test("one tab, one job: as an EventSource would do it, and nothing is left", asy
   assert.equal(source.url, withoutItems(`${ALL}?job=${ID(1)}`));
   say(source, "heartbeat", { jobs: {} });
   say(source, "leaving", { retry_ms: 1 });
-  assert.deepEqual(one.heard, ["open", "job 3", "heartbeat", "leaving"]);
+  assert.deepEqual(one.received, ["open", "job 3", "heartbeat", "leaving"]);
   one.close();
   one.close();
   await settle();
   browser.nothingIsLeft(tab);
 });
 
-test("twenty tabs, one stream; each hears its own job, a list hears all", async () => {
+test("twenty tabs share one stream: each gets its own job, and a list gets all of them", async () => {
   const browser = new Browser();
   const tabs = Array.from({ length: 20 }, (_, number) => browser.tab(`t${number}`));
   const followed = tabs.map((tab, number) => tab.follow(number === 7 ? ALL : eventsOf(number % 2)));
   let source = await begins(browser, job(0, 1));
-  assert.equal(browser.open.length, 2, "tabs that came later wait for the next one, which is on its way");
+  assert.equal(browser.open.length, 2, "later tabs wait for the next stream, which has been requested");
   source = await begins(browser, job(0, 1), job(1, 1));
   assert.equal(browser.open.length, 1);
   assert.equal(source.url, withoutItems(ALL));
   say(source, "job", job(1, 2));
   say(source, "heartbeat", { jobs: {} });
   await settle();
-  followed.forEach(({ heard }, number) => {
-    assert.equal(heard[0], "open");
-    assert.equal(heard.includes("job 2"), number === 7 || number % 2 === 1, `tab ${number}`);
-    assert.equal(heard.at(-1), "heartbeat");
+  followed.forEach(({ received }, number) => {
+    assert.equal(received[0], "open");
+    assert.equal(received.includes("job 2"), number === 7 || number % 2 === 1, `tab ${number}`);
+    assert.equal(received.at(-1), "heartbeat");
   });
   for (const one of followed) one.close();
   await settle();
   browser.nothingIsLeft(...tabs);
 });
 
-test("a tab that joins gets the state by a new stream, and the old one stays until that has spoken", async () => {
+test("a tab that joins gets the state from a new stream; the old one stays until its first event", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const one = a.follow(eventsOf(1));
@@ -68,12 +68,12 @@ test("a tab that joins gets the state by a new stream, and the old one stays unt
   say(second, "open");
   say(first, "job", job(1, 4));
   await settle();
-  assert.deepEqual([first.closed, one.heard, two.heard], [false, ["open", "job 3", "job 4"], ["open"]]);
+  assert.deepEqual([first.closed, one.received, two.received], [false, ["open", "job 3", "job 4"], ["open"]]);
   say(second, "job", job(2, 9));
   say(second, "job", job(1, 4));
   say(first, "job", job(1, 99));
   await settle();
-  assert.deepEqual([first.closed, one.heard.at(-1), two.heard], [true, "job 4", ["open", "job 9"]]);
+  assert.deepEqual([first.closed, one.received.at(-1), two.received], [true, "job 4", ["open", "job 9"]]);
   one.close();
   two.close();
   await settle();
@@ -105,25 +105,25 @@ for (const [how, end] of /** @type {[string, (browser: any, tab: any, one: any) 
     const source = await begins(browser, job(2, 5));
     assert.deepEqual([browser.open.length, source.tab, source.url], [1, "b", withoutItems(ALL)]);
     for (const other of others)
-      assert.deepEqual([other.heard.at(-1), other.heard.includes("error")], ["job 5", false]);
+      assert.deepEqual([other.received.at(-1), other.received.includes("error")], ["job 5", false]);
     for (const other of others) other.close();
     await settle();
     browser.nothingIsLeft(b, c);
   });
 }
 
-test("a frozen page breaks its sources, so that its policy opens others when it is back", async () => {
+test("a frozen page breaks its sources, so that its policy opens others after the freeze", async () => {
   const browser = new Browser();
   const tab = browser.tab("a");
   const one = tab.follow(eventsOf(1));
   await begins(browser, job(1, 1));
   tab.document.dispatchEvent(new Event("freeze"));
   await settle();
-  assert.equal(one.heard.at(-1), "error");
+  assert.equal(one.received.at(-1), "error");
   browser.nothingIsLeft(tab);
   const again = tab.follow(eventsOf(1));
   await begins(browser, job(1, 2));
-  assert.deepEqual(again.heard, ["open", "job 2"]);
+  assert.deepEqual(again.received, ["open", "job 2"]);
   again.close();
 });
 
@@ -139,13 +139,13 @@ test("a job that only a crashed tab followed is unsubscribed", async () => {
   const source = await begins(browser, job(1, 2));
   assert.deepEqual([browser.open.length, source.url], [1, withoutItems(`${ALL}?job=${ID(1)}`)]);
   assert.deepEqual(
-    one.heard.filter((name) => name === "error"),
+    one.received.filter((name) => name === "error"),
     [],
   );
   one.close();
 });
 
-test("a broken stream is an error for all that it served, and the next subscription opens another", async () => {
+test("a broken stream is an error for all of its subscriptions; the next one opens another", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const followed = [a.follow(eventsOf(1)), b.follow(eventsOf(1))];
@@ -154,17 +154,17 @@ test("a broken stream is an error for all that it served, and the next subscript
   say(source, "error");
   await settle();
   assert.deepEqual(
-    followed.map(({ heard }) => heard.at(-1)),
+    followed.map(({ received }) => received.at(-1)),
     ["error", "error"],
   );
   browser.nothingIsLeft(a, b);
   const again = b.follow(eventsOf(1));
   await begins(browser, job(1, 2));
-  assert.deepEqual(again.heard, ["open", "job 2"]);
+  assert.deepEqual(again.received, ["open", "job 2"]);
   again.close();
 });
 
-test("a leader that twice does not answer has its lock stolen, and comes back when it can", async () => {
+test("a leader that fails to answer twice has its lock stolen, and rejoins when it can", async () => {
   const browser = new Browser();
   const [a, b] = [browser.tab("a"), browser.tab("b")];
   const one = a.follow(eventsOf(1));
@@ -174,15 +174,15 @@ test("a leader that twice does not answer has its lock stolen, and comes back wh
   await settle();
   assert.equal(browser.open.length, 1);
   await browser.pass([b], 1_500);
-  assert.equal(browser.open.length, 1, "once may be this tab's own sleep");
+  assert.equal(browser.open.length, 1, "once may mean that this tab slept");
   browser.lost = (message, from, to) => to === a;
   await browser.pass([b], 1_500);
   await begins(browser, job(2, 1));
-  assert.deepEqual(two.heard, ["open", "job 1"]);
+  assert.deepEqual(two.received, ["open", "job 1"]);
   browser.lost = () => false;
   await browser.pass([a], 1_500);
   const source = await begins(browser, job(1, 2), job(2, 1));
-  assert.deepEqual([browser.open.length, source.tab, one.heard.at(-1)], [1, "b", "job 2"]);
+  assert.deepEqual([browser.open.length, source.tab, one.received.at(-1)], [1, "b", "job 2"]);
   one.close();
   two.close();
   await settle();
@@ -200,19 +200,19 @@ test("a message that is lost between two leaders is sent again", async () => {
   browser.lost = () => false;
   await browser.pass([b], 1_500);
   await begins(browser, job(1, 1), job(2, 1));
-  assert.deepEqual(two.heard, ["open", "job 1"]);
+  assert.deepEqual(two.received, ["open", "job 1"]);
   one.close();
   two.close();
   await settle();
   browser.nothingIsLeft(a, b);
 });
 
-test("without locks, or where they are refused, each tab has a stream of its own", async () => {
+test("without locks, or if they are refused, each tab has its own stream", async () => {
   for (const changes of [{ locks: null }, { channel: null }]) {
     const browser = new Browser();
     const one = browser.tab("a", changes).follow(eventsOf(1));
     const source = await begins(browser, job(1, 1));
-    assert.deepEqual([source.url, one.heard], [withoutItems(eventsOf(1)), ["open", "job 1"]]);
+    assert.deepEqual([source.url, one.received], [withoutItems(eventsOf(1)), ["open", "job 1"]]);
     one.close();
     assert.equal(source.closed, true);
   }
@@ -221,10 +221,10 @@ test("without locks, or where they are refused, each tab has a stream of its own
   const tab = browser.tab("a");
   const one = tab.follow(eventsOf(1));
   await settle();
-  assert.deepEqual(one.heard, ["error"]);
+  assert.deepEqual(one.received, ["error"]);
   const again = tab.follow(eventsOf(1));
   await begins(browser, job(1, 1));
-  assert.deepEqual([browser.open.at(-1).url, again.heard], [withoutItems(eventsOf(1)), ["open", "job 1"]]);
+  assert.deepEqual([browser.open.at(-1).url, again.received], [withoutItems(eventsOf(1)), ["open", "job 1"]]);
   again.close();
   browser.nothingIsLeft(tab);
 });
@@ -237,15 +237,15 @@ test("without locks, a hidden tab leaves its connection to other tabs", async ()
   await begins(browser, job(1, 1));
   page.visibilityState = "hidden";
   page.dispatchEvent(new Event("visibilitychange"));
-  assert.deepEqual([one.heard.at(-1), browser.open.length], ["error", 0]);
+  assert.deepEqual([one.received.at(-1), browser.open.length], ["error", 0]);
   const two = tab.follow(eventsOf(1));
   await settle();
-  assert.deepEqual([two.heard, browser.sources.length], [["error"], 1]);
+  assert.deepEqual([two.received, browser.sources.length], [["error"], 1]);
   page.visibilityState = "visible";
   page.dispatchEvent(new Event("visibilitychange"));
   const three = tab.follow(eventsOf(1));
   await begins(browser, job(1, 2));
-  assert.deepEqual(three.heard, ["open", "job 2"]);
+  assert.deepEqual(three.received, ["open", "job 2"]);
   three.close();
   assert.equal(browser.open.length, 0);
 });

@@ -1,29 +1,29 @@
 /*
- * A browser with several tabs, for tests in node: its locks, channels and EventSource, driven by the test. They do
- * what the standards say, as far as the product uses them.
+ * Provides a browser with several tabs, driven by the test: its locks, channels and EventSource. They follow the
+ * standards as far as the product uses them.
  */
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
 import { makeSharedEventSource } from "../../frontend/client/shared-event-source.js";
 
-setMaxListeners(0); // twenty tabs wait for one signal here, and that is no leak
+setMaxListeners(0); // twenty tabs wait for one signal: no leak
 
 export const API = "http://host/app/api/";
 export const ID = (number) => `00000000-0000-4000-8000-${String(number).padStart(12, "0")}`;
 export const eventsOf = (number) => `${API}jobs/${ID(number)}/events`;
 export const ALL = `${API}events/stream`;
 
-/** Lets all promises and messages that are under way arrive. */
+/** Wait until all promises have settled and all messages have arrived. */
 export const settle = async () => {
   for (let round = 0; round < 5; round += 1) await new Promise((resolve) => setImmediate(resolve));
 };
 
-/** The LockManager of one browser, as far as it is used: exclusive locks, in turn, with signal and steal. */
+/** The LockManager of one browser, as far as it is used: exclusive locks in order, with signal and steal. */
 class Locks {
   #held = new Map();
   #queues = new Map();
   refusal = null;
-  /** A tab's own view of it, so that a crash can free all that the tab holds. */
+  /** Return the view of one tab, so that a crash can release what that tab holds. */
   of(tab) {
     return { request: (name, options, callback) => this.#request(tab, name, options, callback) };
   }
@@ -75,7 +75,7 @@ class Locks {
   }
 }
 
-/** A browser with tabs, and a server's streams in the hands of the test. */
+/** A browser with tabs, and the streams of a server, driven by the test. */
 export class Browser {
   locks = new Locks();
   sources = [];
@@ -134,15 +134,15 @@ export class Browser {
   }
   #follow(tab, url) {
     const source = new tab.Source(url);
-    const heard = [];
+    const received = [];
     const note = (name) =>
       source.addEventListener(name, (event) => {
         if (tab.dead) return;
-        heard.push(event.data ? `${name} ${JSON.parse(event.data).seq ?? ""}`.trim() : name);
+        received.push(event.data ? `${name} ${JSON.parse(event.data).seq ?? ""}`.trim() : name);
         if (name === "error") source.close();
       });
     for (const name of ["open", "error", "job", "items", "heartbeat", "leaving", "gone"]) note(name);
-    return { source, heard, close: () => source.close() };
+    return { source, received, close: () => source.close() };
   }
   #channel(name, tab) {
     const channel = new EventTarget();
@@ -190,7 +190,7 @@ export class Browser {
   }
 }
 
-/** The server says something on a stream; all streams that are open unless told otherwise. */
+/** Send an event on a stream. */
 export function say(source, name, data) {
   source.dispatchEvent(
     data === undefined ? new Event(name) : new MessageEvent(name, { data: JSON.stringify(data) }),
@@ -198,7 +198,7 @@ export function say(source, name, data) {
 }
 export const job = (number, seq) => ({ id: ID(number), seq });
 
-/** The newest stream opens, and tells the truth about these jobs. */
+/** Open the newest stream and send the state of these jobs. */
 export async function begins(browser, ...jobs) {
   await settle();
   const source = browser.open.at(-1);

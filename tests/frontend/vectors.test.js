@@ -1,7 +1,7 @@
 /*
- * Plays the scripts of tests/vectors on the browser's policy; its twin in Python plays the same ones.
- * It must not know what is right: the scripts say it.
- * Next: tests/vectors/README.md, their format; tests/client/vectors.py, the same in Python.
+ * Plays the scripts of tests/vectors on the browser's policy; its twin in Python plays the same scripts.
+ * It must not know what is right: the scripts say so.
+ * See also: tests/vectors/README.md for their format; tests/client/vectors.py, the twin in Python.
  */
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
@@ -14,24 +14,24 @@ const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
 
 function play(script) {
   let state = newState();
-  script.steps.forEach((wanted, place) => {
+  script.steps.forEach((scripted, place) => {
     const did = [];
-    const random = wanted.random ?? 0.5;
+    const random = scripted.random ?? 0.5;
     const handle = (event, now, more) => {
       const [next, actions] = step(state, event, now, random);
       state = next;
       for (const action of actions) if (action.type !== "wake_at") did.push({ ...more, ...action });
     };
-    if (wanted.event) handle(wanted.event, wanted.at_ms, {});
+    if (scripted.event) handle(scripted.event, scripted.at_ms, {});
     else {
-      while (state.wake_at !== null && state.wake_at <= wanted.until_ms) {
+      while (state.wake_at !== null && state.wake_at <= scripted.until_ms) {
         handle({ type: "tick" }, state.wake_at, { at_ms: state.wake_at });
       }
     }
-    const where = `step ${place + 1}, ${JSON.stringify(wanted)}`;
-    if (wanted.ends_with) assert.deepEqual(did.slice(-wanted.ends_with.length), wanted.ends_with, where);
-    else assert.deepEqual(did, wanted.expect, where);
-    const fields = { ...wanted.state, ...(wanted.link && { link: wanted.link }) };
+    const where = `step ${place + 1}, ${JSON.stringify(scripted)}`;
+    if (scripted.ends_with) assert.deepEqual(did.slice(-scripted.ends_with.length), scripted.ends_with, where);
+    else assert.deepEqual(did, scripted.expect, where);
+    const fields = { ...scripted.state, ...(scripted.link && { link: scripted.link }) };
     for (const [name, value] of Object.entries(fields)) {
       assert.deepEqual(state[name], value, `${name} after ${where}`);
     }

@@ -1,7 +1,7 @@
 /*
- * The policy over stretches of time: pauses that grow, bounds, and sequences too long for a script.
- * It must not repeat what a script of tests/vectors says; those are played in vectors.test.js.
- * Next: PROTOCOL.md, section 5; outages.test.js, which plays random outages.
+ * Tests the policy over stretches of time: growing pauses, bounds, and sequences too long for a script.
+ * It must not repeat the scripts of tests/vectors, which vectors.test.js plays.
+ * See also: PROTOCOL.md, section 5; outages.test.js, which plays random outages.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -38,7 +38,7 @@ test("the highest seq is held", () => {
   assert.equal(play.state.seq, 5);
 });
 
-test("the first job of a connection is believed even if its seq is lower", () => {
+test("the first job of a stream is believed even if its seq is lower", () => {
   const play = new Play().live(50).on({ type: "stream_error", stream: 1 }).pass(5_000);
   play.on({ type: "job", stream: 2, job: { seq: 7, done: false } });
   assert.deepEqual([play.state.seq, types(play.last).includes("show")], [7, true]);
@@ -70,7 +70,7 @@ test("done closes the stream and the poll, and nothing can undo it", () => {
   assert.deepEqual([play.last, play.state.done, play.state.seq, play.state.wake_at], [[], true, 6, null]);
 });
 
-test("a stream that does not open, or opens and sends nothing, is given up after ten seconds", () => {
+test("a stream that does not open, or opens and sends nothing, counts as broken after ten seconds", () => {
   const silent = new Play().pass(w.FIRST_EVENT_TIMEOUT_MS);
   assert.deepEqual(
     silent.did("close_stream").map(({ at }) => at - 1_000_000),
@@ -105,7 +105,7 @@ test("two missed heartbeats: poll, open a spare, and close the old stream at the
   assert.deepEqual([play.state.stream.number, play.state.spare], [2, null]);
 });
 
-test("an old stream that sends an event again makes the spare needless", () => {
+test("a spare is closed if the old stream sends an event first", () => {
   const play = new Play().live().passFailing(2 * w.HEARTBEAT_DEFAULT_MS + 8_000);
   play.on({ type: "heartbeat", stream: 1, seq: 5 });
   assert.deepEqual(
@@ -130,7 +130,7 @@ test("while polls are refused, the old stream is kept and spares are tried with 
   assert.equal(play.state.stream.number, 1);
 });
 
-test("a broken stream is reopened with full jitter, and polls go on meanwhile", () => {
+test("a broken stream is reopened with full jitter, and polls continue meanwhile", () => {
   for (const [random, pause] of [
     [0, 500],
     [1, 1_000],
@@ -156,8 +156,8 @@ test("a stream that lasted for a while resets the back-off; one that broke at on
   assert.equal(play.state.stream_failures, 1);
 });
 
-test("leaving: come back after the time that the server says, jittered and bounded", () => {
-  for (const [retry_ms, random, wanted] of [
+test("after leaving, the stream is reopened after the time that the server says, jittered and bounded", () => {
+  for (const [retry_ms, random, expected] of [
     [2_000, 0, 2_000],
     [2_000, 1, 4_000],
     [0, 0, 500],
@@ -165,11 +165,11 @@ test("leaving: come back after the time that the server says, jittered and bound
   ]) {
     const play = new Play(null, random).live().on({ type: "leaving", stream: 1, retry_ms });
     assert.deepEqual(types(play.last), ["close_stream"]);
-    assert.equal(play.state.reopen_at - play.now, wanted);
+    assert.equal(play.state.reopen_at - play.now, expected);
   }
 });
 
-test("failing polls back off to ten seconds and never stop", () => {
+test("failed polls back off to ten seconds and never stop", () => {
   const play = new Play(null, 1).on({ type: "stream_error", stream: 1 }).passFailing(29 * 60_000, 503);
   const at = play.did("poll").map((poll) => poll.at);
   assert.deepEqual(
@@ -211,7 +211,7 @@ test("an answer to an aborted poll and an event of a closed stream are ignored",
 });
 
 test("without a stream, polls keep the pace that the server asks for, within bounds", () => {
-  for (const [asked, wanted] of [
+  for (const [asked, expected] of [
     [2_000, 2_000],
     [1, 1_000],
     [9_999_999, 60_000],
@@ -219,12 +219,12 @@ test("without a stream, polls keep the pace that the server asks for, within bou
   ]) {
     const play = new Play(null, 0).on({ type: "stream_error", stream: 1 }).pass(0);
     play.on({ type: "poll_ok", poll: 1, job: { seq: 1, done: false, poll_after_ms: asked } });
-    assert.equal(play.state.poll_at - play.now, wanted);
+    assert.equal(play.state.poll_at - play.now, expected);
     assert.equal(play.state.link, "polling");
   }
 });
 
-test("the server's own 404 ends the watch; a check begins it again", () => {
+test("the server's own 404 ends the watch, and a check resumes it", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 }).pass(1_000);
   play.on({ type: "poll_failed", poll: 1, status: 404, code: "job_not_found" });
   assert.deepEqual(
@@ -239,12 +239,12 @@ test("the server's own 404 ends the watch; a check begins it again", () => {
   assert.equal(gone.state.link, "not_found");
 });
 
-test("a 404 of a proxy is believed only the third time, and polled again like any trouble", () => {
+test("a 404 of a proxy is believed only the third time, and is polled again like any failure", () => {
   const play = new Play().on({ type: "stream_error", stream: 1 });
-  for (const wanted of ["offline", "offline", "not_found"]) {
+  for (const expected of ["offline", "offline", "not_found"]) {
     while (!play.state.poll) play.on({ type: "tick" }, play.state.wake_at - play.now);
     play.on({ type: "poll_failed", poll: play.state.poll.number, status: 404 });
-    assert.equal(play.state.link, wanted);
+    assert.equal(play.state.link, expected);
   }
   assert.equal(play.state.poll_at - play.now, 0.875 * 8_000);
   play
@@ -253,7 +253,7 @@ test("a 404 of a proxy is believed only the third time, and polled again like an
   assert.equal(play.state.link, "polling");
 });
 
-test("signed out: shown, and polled every minute without opening streams", () => {
+test("an expired sign-in is shown, and polled every minute without opening streams", () => {
   const play = new Play()
     .on({ type: "stream_error", stream: 1 })
     .pass(1_000)
@@ -263,7 +263,7 @@ test("signed out: shown, and polled every minute without opening streams", () =>
   assert.equal(
     play.did("open_stream").length,
     2,
-    "the one at the start, and one before the sign-in was known to be over",
+    "one at the start, and one before the sign-in was known to have expired",
   );
   assert.ok(play.did("poll").length >= 5 && play.did("poll").length <= 7);
   play
@@ -272,7 +272,7 @@ test("signed out: shown, and polled every minute without opening streams", () =>
   assert.deepEqual([play.state.signed_out, types(play.last).includes("open_stream")], [false, true]);
 });
 
-test("page shown and online poll at once; offline only changes what is shown", () => {
+test("a shown page and a network that is back cause a poll; offline only changes what is shown", () => {
   const play = new Play().live().on({ type: "page_shown" });
   assert.deepEqual(play.last, [{ type: "poll", poll: 2, reason: "wake" }]);
   const other = new Play().live().on({ type: "stream_error", stream: 1 }).on({ type: "offline" });
@@ -281,7 +281,7 @@ test("page shown and online poll at once; offline only changes what is shown", (
   assert.deepEqual(types(other.last).sort(), ["open_stream", "poll"]);
 });
 
-test("after a sleep there is no false alarm: the stream has five seconds to deliver what was queued", () => {
+test("after sleep the stream has five seconds to deliver queued events, so there is no false alarm", () => {
   const play = new Play().live().on({ type: "tick" }, 10 * 60_000);
   assert.deepEqual(types(play.last), ["poll"]);
   assert.equal(play.state.link, "catching_up");
@@ -294,7 +294,7 @@ test("after a sleep there is no false alarm: the stream has five seconds to deli
   assert.equal(dead.did("open_stream").length, 2);
 });
 
-test("thirty minutes without a confirmation: give up, close everything, and offer a way back", () => {
+test("after thirty minutes without a confirmation everything is closed, with a way back", () => {
   const play = new Play().live().passFailing(w.GIVE_UP_MS);
   assert.deepEqual(
     [play.state.link, play.state.wake_at, play.last.at(-1)],
@@ -306,14 +306,14 @@ test("thirty minutes without a confirmation: give up, close everything, and offe
   }
 });
 
-test("an unknown event is a mistake of the caller, and says so", () => {
+test("an unknown event raises an error that names the known ones", () => {
   assert.throws(
     () => step(w.newState(), /** @type {any} */ ({ type: "nonsense" }), 0, 0),
-    /no event 'nonsense'.*heartbeat/,
+    /unknown event 'nonsense'.*heartbeat/,
   );
 });
 
-test("a state is plain data, and step changes nothing that it was given", () => {
+test("a state is plain data, and step does not change its arguments", () => {
   const before = new Play().live().state;
   const copy = structuredClone(before);
   assert.deepEqual(JSON.parse(JSON.stringify(before)), before);
