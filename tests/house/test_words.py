@@ -1,6 +1,6 @@
 """The language of code, screens and documents: plain English, as CONTRIBUTING.md asks for.
 
-Decides: which openings make a docstring a fragment, which words and phrases stay out, and how long documents may be.
+Decides: the openings that make a docstring a fragment, the words and phrases that stay out, the size of documents.
 See also: ruff's D rules in pyproject.toml (imperative, period); test_log_lines.py.
 """
 
@@ -17,10 +17,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "server" / "unstuck"
 
 #: First words of a docstring that has neither a verb nor a subject.
-FRAGMENT = re.compile(
-    r"(Until|While|What|Who|Whom|Whose|Whoever|Where|When|Whether|Why|How|It|They|As|As in|Some|Same|So|If|For|From|"
-    r"Of|On|In|At|By|With|Without|To|Not|Never|None|Nothing|True|False|Because|Since|Once|Then|There|This|That|These)\b"
+OPENINGS = (
+    "Until While What Who Whom Whose Whoever Where When Whether Why How It They As Some Same So If For From Of On In "
+    "At By With Without To Not Never None Nothing False Because Since Once Then There This That These"
 )
+FRAGMENT = re.compile(rf"({OPENINGS.replace(' ', '|')})\b")
 
 FORBIDDEN = re.compile(r"\b(nobody|somebody|everybody|whoever|anybody)\b", re.IGNORECASE)
 
@@ -37,7 +38,7 @@ PHRASES = {
     "was news, shown here": "updated",
     "no sign of life\"": "Not responding",
     "waiting long\"": "Long wait",
-    "silent for long": "takes a while without reporting",
+    "some work is silent for long": "takes a while without reporting",
     "leave it\"": "Keep waiting",
     "cannot be had": "is not available",
     "wanted to change something here": "Cross-site request refused",
@@ -51,7 +52,7 @@ PHRASES = {
     "gone back": "went backwards",
     "alive after the end": "still open after the end",
     "has yet to come": "has not come yet",
-    "gives no sign": "has not renewed",
+    "gives no sign has lost": "has not renewed for this long",
 }  # fmt: skip
 
 #: What is shipped and read: code, screens and documents. The names of the tests' own phrases are not.
