@@ -18,8 +18,8 @@ PACKAGE = ROOT / "server" / "unstuck"
 
 #: First words of a docstring that has neither a verb nor a subject.
 OPENINGS = (
-    "Until While What Who Whom Whose Whoever Where When Whether Why How It They As Some Same So If For From Of On In "
-    "At By With Without To Not Never None Nothing False Because Since Once Then There This That These"
+    "Until While What Who Whom Whose Whoever Where When Whether Why How It They As Some Same So If For From Of On "
+    "In At By With Without To Not Never None Nothing False Because Since Once Then There This That These"
 )
 FRAGMENT = re.compile(rf"({OPENINGS.replace(' ', '|')})\b")
 
