@@ -142,8 +142,7 @@ export function checkFiles(chosen, kind, limits, words = english) {
   return {
     bytes,
     problems,
-    warnings:
-      doubtful > 0 ? [say(words, "not_accepted", { count: doubtful, types: typeNames(kind.accept) })] : [],
+    warnings: doubtful > 0 ? [say(words, "not_accepted", { count: doubtful, types: typeNames(kind.accept) })] : [],
   };
 }
 

@@ -164,10 +164,7 @@ function numbers({ job, floor, link: state }, words) {
   const counting = value !== null && (job.state !== "queued" || value > 0);
   return {
     percent: counting ? percentText(value, words) : "",
-    eta:
-      !job.done && eta !== null && !LOST.includes(state)
-        ? etaText(eta, words)
-        : "",
+    eta: !job.done && eta !== null && !LOST.includes(state) ? etaText(eta, words) : "",
     amount: amount(job, words),
     rate: rate && (job.done || !LOST.includes(state)) ? rateText(rate, words) : "",
   };

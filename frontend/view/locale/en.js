@@ -97,7 +97,8 @@ export const english = {
   stalled_external: "No progress for {duration}, although reports arrive.",
   unresponsive_external: "Nothing has been reported for {duration}.",
   waiting_long_external_advice: "The job starts with the first report.",
-  stalled_external_advice: "If this work doesn’t normally take so long, cancel it or check the program that reports it.",
+  stalled_external_advice:
+    "If this work doesn’t normally take so long, cancel it or check the program that reports it.",
   unresponsive_external_advice: "Check the program that reports this job, or cancel it: nothing else takes over.",
   badge_waiting_long: "Long wait",
   badge_stalled: "No progress",
@@ -117,7 +118,8 @@ export const english = {
   link_garbage: "The response did not come from the progress server; trying again.",
   link_signed_out: "You are no longer signed in. Sign in again, and updates resume automatically.",
   link_not_found: "There is no job {id}. It may have been removed, or the address is wrong.",
-  link_gave_up: "No updates for {duration}, so this page has stopped checking. The jobs themselves are not affected.",
+  link_gave_up:
+    "No updates for {duration}, so this page has stopped checking. The jobs themselves are not affected.",
   link_gave_up_job:
     "No updates on job {id} for {duration}, so this page has stopped checking. The job itself is not affected.",
   news_age: "Last update {duration} ago.",
