@@ -66,6 +66,7 @@ def test_mistakes_exit_with_2_and_one_sentence(server: Server) -> None:
 
 
 def test_ctrl_c_exits_with_130_and_the_job_continues(server: Server) -> None:
+    eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
     job_id = server.submit("rehearsal", total=50, options={"seconds": 60})["id"]
     watching = subprocess.Popen(
         [sys.executable, "-m", "unstuck", "watch", job_id, "--url", server.url],

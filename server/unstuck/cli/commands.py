@@ -38,7 +38,7 @@ Examples:
 
 Exit codes:
   0    success
-  1    the command worked, but its result is not good; see its help
+  1    a negative result, such as a failed job; see the command's help
   2    a mistake, or the server refused or did not answer
   3    no news of a watched job for 30 minutes
   130  interrupted with Ctrl-C

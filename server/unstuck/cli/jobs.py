@@ -16,7 +16,7 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from unstuck.cli.console import LOCAL, Url, client_errors, complain, duration, out, plain
+from unstuck.cli.console import LOCAL, Url, client_errors, complain, duration, err, out, plain
 from unstuck.errors import UnstuckError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def jobs(
     Examples:
       unstuck jobs --state queued --state running
       unstuck jobs --stuck
-      unstuck rescue --yes $(unstuck jobs --stuck --ids)
+      unstuck rescue $(unstuck jobs --stuck --ids)
 
     Exit codes:
       0    listed, even if there are no such jobs
@@ -76,7 +76,7 @@ def jobs(
         return
     _list(found, running)
     if more:
-        out.print(f"These are the newest {limit}; --limit shows up to 200.")
+        err.print(f"These are the newest {limit}; --limit shows up to 200.")
 
 
 def rescue(
@@ -86,11 +86,11 @@ def rescue(
 ) -> None:
     """Take a job's running items from their workers to try them again.
 
-    Says which items these are and asks for confirmation. Items on their last attempt fail instead.
+    Says how many there are and asks for confirmation. Items on their last attempt fail instead.
 
     Examples:
       unstuck rescue 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b
-      unstuck rescue --yes $(unstuck jobs --stuck --ids)
+      unstuck rescue $(unstuck jobs --stuck --ids)
 
     Exit codes:
       0    rescued, or there was nothing to rescue

@@ -47,7 +47,7 @@ def settings() -> None:
             out.print(Text.assemble((name, "bold"), f"={shown}  ", (f"({notes})", "dim")), soft_wrap=True)
             out.print(Padding(Text(meaning), (0, 0, 0, 4)))
         else:
-            print(f"{name}={shown}  # {notes}: {meaning}")
+            print(f"{name}={shown}  ({notes})  {meaning}")
 
 
 def readable(name: str, value: object) -> str:
