@@ -231,7 +231,7 @@ def test_ours_and_theirs_are_kept_apart() -> None:
         apply_report(job_of(1), ExternalReport(), 0.0, lambda _: None)
     with pytest.raises(Refused, match="elsewhere"):
         decide(Desk(1).job, Claim("j", 0, 1.0), 0.0, Item(index=0, name="a"))
-    with pytest.raises(Refused, match="Nobody asked"):
+    with pytest.raises(Refused, match="was not asked to stop"):
         Desk(1).apply_report(items((0, ItemState.CANCELLED)))
 
 

@@ -1,22 +1,22 @@
-"""The rules of a job's life: `decide(job, command, now, item)` is the only way a job changes.
+"""The rules of a job's life: `decide(job, command, now, item)` applies a command to a job.
 
-Rule 1. Everything that touches a state or a count lives in this file. Nothing here reads a clock, a store or a
-        setting: inputs are arguments, consequences are return values.
+Rule 1. Every change of a state or a count is made here or, for reports of external work, in external.py. Nothing
+        here reads a clock, a store or a setting: inputs are arguments, consequences are return values.
 Rule 2. Final states have no way out, for jobs (`NEXT`) and for items (`ITEM_NEXT`).
 Rule 3. `seq` rises with every change that a viewer can see, and with no other.
 Rule 4. Work is held by lease. A claim raises the item's lease number; a command with an older number comes from a
-        runner that lost its lease, and is refused. An expired lease stays its holder's until a `Lapse` ends it, so
-        a runner that was merely late loses nothing.
-Rule 5. Cancelling is a request. It ends waiting items at once, and the job when its running items have stopped. A
-        job whose items were all processed before that is finished, not cancelled.
+        runner that lost its lease, and is refused. An expired lease still belongs to its holder until a `Lapse`
+        ends it, so a runner that was merely late loses nothing.
+Rule 5. Cancelling is a request. It ends waiting items at once, and the job once its running items have stopped. A
+        job whose items were all processed before that ends as usual, not as cancelled.
 Rule 6. A job's state follows from its items: `waiting + leased + succeeded + failed + skipped + cancelled ==
-        total`, always, and the job is done when nothing waits and nothing is leased.
+        total`, always, and the job is done when no item waits and none is leased.
 
-A job is a row of counts, and a command needs the one item that it names, so it costs the same in a job of ten
-thousand files as in a job of ten. A change of all waiting items is returned as a flag (`Change.cancels_waiting`),
-and the store applies it in one statement.
-Read on: external.py has the rules for external work, built on the same tables and arithmetic; health.py says when
-a job is stuck.
+A job is a row of counts, and a command needs only the item that it names, so a command costs the same in a job of
+ten thousand files as in a job of ten. A change of all waiting items is returned as a flag
+(`Change.cancels_waiting`), which the store applies in one statement.
+See also: external.py (the rules for external work, built on the same tables and arithmetic), health.py (when a job
+is stuck).
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ from unstuck.jobs.job import (
 
 _NONE: frozenset[Any] = frozenset()
 
-#: From each state of a job, the states that may follow.
+#: For each state of a job, the states that may follow.
 NEXT: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
     State.RUNNING: FINAL,
     **dict.fromkeys(FINAL, _NONE),
 }
 
-#: From each state of an item, the states that may follow. `running → pending` is another attempt.
-#: `pending → succeeded` is a leased item so short that its start was never written.
+#: For each state of an item, the states that may follow. `running → pending` is another attempt.
+#: `pending → succeeded` is a leased item that ended so soon that its start was never written.
 ITEM_NEXT: Mapping[ItemState, frozenset[ItemState]] = {
     ItemState.PENDING: frozenset(ItemState) - {ItemState.PENDING},
     ItemState.RUNNING: frozenset(ItemState) - {ItemState.RUNNING},
@@ -70,9 +70,11 @@ ITEM_NEXT: Mapping[ItemState, frozenset[ItemState]] = {
 
 
 class Change(NamedTuple):
-    """The consequences of a command. `visible`: `job.seq` has risen. `cancels_waiting`: all items that wait, or
-    run without a lease, are cancelled. `succeeds`: so many of those items succeeded, waiting ones before running
-    ones, the lowest index first."""
+    """The consequences of a command.
+
+    `visible`: `job.seq` has risen. `cancels_waiting`: all items that wait, or run without a lease, are cancelled.
+    `succeeds`: how many of those items succeeded, waiting ones before running ones, lowest index first.
+    """
 
     job: Job
     item: Item | None = None
@@ -92,10 +94,10 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
     if isinstance(command, JobCommand):
         return _decide_job(job, command, now)
     if item is None:
-        raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total}.")
+        raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total} items.")
     if isinstance(command, Claim):
-        change, (taken,) = claim(job, [item], command.lease_s, command.worker, now)
-        return Change(change.job, taken, visible=change.visible)
+        change, (claimed,) = claim(job, [item], command.lease_s, command.worker, now)
+        return Change(change.job, claimed, visible=change.visible)
     if item.lease != command.lease or item.lease_until is None:
         raise LeaseLost(
             f"Item {item.index} of job {job.id} is no longer held under lease {command.lease}; drop its work."
@@ -126,35 +128,37 @@ def _decide_job(job: Job, command: JobCommand, now: float) -> Change:
 def claim(
     job: Job, items: Sequence[Item], lease_s: float, worker: str | None, now: float
 ) -> tuple[Change, list[Item]]:
-    """Claim several items in one decision, as if by a `Claim` for each. Raise as `decide` does; then no item is
-    claimed."""
+    """Claim several items in one decision, as if by a `Claim` for each.
+
+    Raise the same errors as `decide`; then no item is claimed.
+    """
     if job.done:
         raise JobFinished(job.id, job.state)
     if job.external:
-        raise Refused(f"The work of job {job.id} runs elsewhere; no runner may claim its items.")
+        raise Refused(f"Job {job.id} is external (its work runs elsewhere), so no runner may claim its items.")
     if job.stopping:
-        raise Refused(f"Job {job.id} is being stopped; none of its items may be claimed.")
-    taken = [_claim_item(job, item, lease_s, worker, now) for item in items]
+        raise Refused(f"Job {job.id} is being stopped, so none of its items may be claimed.")
+    claimed = [_claim_item(job, item, lease_s, worker, now) for item in items]
     job = replace(
         job,
-        waiting=job.waiting - len(taken),
-        leased=job.leased + len(taken),
-        attempt=max([job.attempt, *(item.attempt for item in taken)]),
+        waiting=job.waiting - len(claimed),
+        leased=job.leased + len(claimed),
+        attempt=max([job.attempt, *(item.attempt for item in claimed)]),
         heartbeat_at=now,
     )
     if job.state is State.RUNNING:
-        return _sign_of_life(job, None, Health.WAITING_LONG), taken
+        return _sign_of_life(job, None, Health.WAITING_LONG), claimed
     meter = rate.advance(job.meter, 0.0, now)
     state = next_state(job, State.RUNNING)
     started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
-    return Change(bump_seq(started)), taken
+    return Change(bump_seq(started)), claimed
 
 
 def _claim_item(job: Job, item: Item, lease_s: float, worker: str | None, now: float) -> Item:
     if item.state is not ItemState.PENDING or item.lease_until is not None:
-        raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state} or held by another runner.")
+        raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state}, or another runner holds it.")
     if item.not_before is not None and now < item.not_before:
-        raise Refused(f"Item {item.index} of job {job.id} rests before its next attempt.")
+        raise Refused(f"Item {item.index} of job {job.id} is pausing before its next attempt.")
     return replace(
         item,
         lease=item.lease + 1,
@@ -171,7 +175,7 @@ def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
 
 
 def _sign_of_life(job: Job, item: Item | None, ends: Health) -> Change:
-    """Note that the runner is alive; visible only if that ends a health alarm."""
+    """Record that the runner is alive; visible only if that ends a health alarm."""
     if job.health is not ends:
         return Change(job, item, visible=False)
     return Change(bump_seq(replace(job, health=Health.OK)), item)
@@ -193,7 +197,7 @@ def _report(job: Job, command: Report, now: float, item: Item) -> Change:
 
 def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     if command.state not in ITEM_FINAL:
-        raise Refused(f"An item ends as one of {', '.join(sorted(ITEM_FINAL))}, not as {command.state}.")
+        raise Refused(f"An item must end as one of {', '.join(sorted(ITEM_FINAL))}, not as {command.state}.")
     state, error = command.state, command.error
     if state is ItemState.FAILED and error and error.transient and item.attempt < job.max_attempts:
         if not job.stopping:
@@ -201,7 +205,7 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
         # The job is being stopped, so there is no further attempt.
         state, error = ItemState.CANCELLED, None
     if state is ItemState.CANCELLED and not job.stopping:
-        raise Refused(f"Nobody asked to cancel item {item.index} of job {job.id}.")
+        raise Refused(f"Item {item.index} of job {job.id} cannot be cancelled: the job is not being stopped.")
     ended = replace(
         item,
         state=_item_next(item, state),
@@ -264,9 +268,9 @@ def _return_item(job: Job, item: Item) -> Job:
 def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
     assert item.lease_until is not None
     if not command.forced and now < item.lease_until:
-        raise Refused(f"The lease of item {item.index} of job {job.id} has not run out yet.")
+        raise Refused(f"The lease of item {item.index} of job {job.id} has not expired yet.")
     if item.state is not ItemState.RUNNING:
-        return _release(job, now, item)  # it never started, so it has not used its attempt
+        return _release(job, now, item)  # it never started, so no attempt was used
     lost = JobError("worker_lost", command.why, transient=True)
     began = item.started_at or now
     finish = Finish(job.id, item.index, item.lease, ItemState.FAILED, began, error=lost)
@@ -284,18 +288,18 @@ def _cancel(job: Job, now: float) -> Change:
 
 def _fail(job: Job, error: JobError, now: float) -> Change:
     if job.error is not None:
-        return Change(job, visible=False)  # it is failing already; the first reason stays
+        return Change(job, visible=False)  # it is already failing; the first reason stays
     return stop_early(replace(bump_seq(job), error=error), now, item=None)
 
 
 def _check_health(job: Job, command: CheckHealth, now: float) -> Change:
     if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
-        return _fail(job, JobError("deadline_exceeded", "The job was not done by its deadline."), now)
+        return _fail(job, JobError("deadline_exceeded", "The job was not finished by its deadline."), now)
     if cancel_ignored(job, now, command.limits):
         return stop_early(bump_seq(job), now, item=None)
     if expired(job, now, command.limits):
         hours = (now - job.created_at) / 3600
-        return _fail(job, JobError("expired_in_queue", f"Nobody took the job up within {hours:.1f} hours."), now)
+        return _fail(job, JobError("expired_in_queue", f"The job was not started within {hours:.1f} hours."), now)
     found = health(job, now, command.limits)
     if found is job.health:
         return Change(job, visible=False)
@@ -308,7 +312,7 @@ def stop_for_errors(job: Job, now: float, item: Item) -> Change:
 
 
 def stop_early(job: Job, now: float, item: Item | None) -> Change:
-    """End the waiting items, and the job if nothing runs. The caller has raised `seq`."""
+    """End the waiting items, and the job if nothing runs. The caller has already raised `seq`."""
     # External work cannot be stopped from here: its running items end with the waiting ones.
     given_up = job.waiting + (job.leased if job.external else 0)
     leased = 0 if job.external else job.leased
@@ -360,8 +364,8 @@ def with_progress(before: Job, after: Job, now: float, partial: float) -> Job:
 
 
 def _partial(leased: int, partial: float) -> float:
-    # Sums of fractions drift; with nothing leased there is no partial progress. This rounds in 0.05 µs, where
-    # `round(…, 9)` goes by way of a text and takes 0.2.
+    # Sums of fractions drift, and with nothing leased there is no partial progress. This way of rounding takes
+    # 0.05 µs; `round(…, 9)` goes through a string and takes 0.2 µs.
     return round(partial * 1e9) / 1e9 if leased and partial > 0.0 else 0.0
 
 

@@ -1,16 +1,18 @@
-"""The rules for external work: `apply_report` decides what a report makes of a job and its items.
+"""The rules for external work: `apply_report` decides how a report changes a job and its items.
 
-Rule 1. There are no leases. A report states facts about items: several reporters may send them, twice or late. A
-        final state stays: the same end again changes nothing, another one is refused.
+Rule 1. There are no leases. A report states facts about items, and several reporters may send one, twice or late.
+        A final state stays: reporting the same end again changes nothing, and a different one is refused.
 Rule 2. A report is applied as a whole or not at all. Even an empty one is a sign of life.
-Rule 3. `processed` counts all items that are through; those without a report of their own count as succeeded. It
-        never falls. Items without names are only counted, and their `total` may come late and change.
+Rule 3. `processed` counts all items that succeeded, failed or were skipped. Of these, items without a report of
+        their own count as succeeded. It never falls. Items without names are only counted, and their `total` may
+        come late and change.
 Rule 4. The job ends when nothing is left to do, or when a report ends it. `completed` means that the rest
-        succeeded; the final state follows from the counts, so it never looks better than they are.
-Rule 5. External work cannot be stopped from here. A cancel is a request that the next answer carries; a reporter
-        that ignores it is cut off after the grace period. Any other end cuts it off at once (decide.py).
+        succeeded; the final state follows from the counts, so it never looks better than they do.
+Rule 5. External work cannot be stopped from here. A cancel is a request that the next response carries; if the
+        reporter ignores it, the job ends after the grace period. Any other end takes effect at once (decide.py).
 
-Pure, and built on the tables and the arithmetic of decide.py.
+It must not know clocks, stores or settings: inputs are arguments, consequences are return values.
+See also: decide.py (the tables and the arithmetic used here), PROTOCOL.md section 9 (the reports).
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class ItemReport(msgspec.Struct, frozen=True):
 
 
 class ExternalReport(msgspec.Struct, frozen=True):
-    """One report. A field that is None stays as it is; counts are totals, not increments."""
+    """A report about an external job. None leaves a value unchanged; counts are totals, not increments."""
 
     items: tuple[ItemReport, ...] = ()
     processed: int | None = None
@@ -62,7 +64,7 @@ class ExternalReport(msgspec.Struct, frozen=True):
 
     @property
     def items_only(self) -> bool:
-        """Whether the report has no count, stage or message of the job itself."""
+        """True if the report has no count, stage or message of the job itself."""
         return (
             self.processed is self.failed is self.skipped is self.total is None
             and self.stage is None
@@ -73,10 +75,10 @@ class ExternalReport(msgspec.Struct, frozen=True):
 def apply_report(
     job: Job, report: ExternalReport, now: float, item_of: Callable[[int], Item | None]
 ) -> list[Change]:
-    """Return the changes that follow from a report, in the order in which to save them. `item_of` looks an item up
-    by its index.
+    """Return the changes that a report causes, in the order in which to save them.
 
-    Raises NotExternal, JobFinished, NotFound, ItemFinished, Refused; then nothing changes.
+    `item_of` looks up an item by its index. Raise NotExternal, JobFinished, NotFound, ItemFinished or Refused;
+    then nothing changes.
     """
     if not job.external:
         raise NotExternal(job.id)
@@ -93,34 +95,40 @@ def apply_report(
         item = items[one.index] = changes[-1].item or item  # type: ignore[assignment]
     if not report.items_only:
         changes.append(_apply_counts(changes[-1].job, report, now))
-    # The item is among the changes already.
+    # The item is already among the changes.
     changes.append(_apply_end(changes[-1].job, report, now, item)._replace(item=None))
     return [changes[0], *(change for change in changes[1:] if change.visible)]
 
 
 def conflate(reports: Iterable[ExternalReport]) -> Iterator[tuple[list[ExternalReport], ExternalReport]]:
-    """Group reports into runs, each with one report that replaces it: of mere progress only the newest counts."""
+    """Group reports into runs, and yield each run with one report that replaces it.
+
+    Of reports that only carry progress, only the newest values matter.
+    """
     run: list[ExternalReport] = []
     about: set[str] = set()
     for report in reports:
-        its = _subjects(report)
-        if run and len(about | its) > 1:
+        subjects = _subjects(report)
+        if run and len(about | subjects) > 1:
             yield run, _merge(run)
             run, about = [], set()
         run.append(report)
-        about |= its
+        about |= subjects
     if run:
         yield run, _merge(run)
 
 
 def _subjects(report: ExternalReport) -> set[str]:
-    """Name what the report is about: running items, counts, both or neither. Two reports about the same may be
-    merged. A report that ends an item stands alone: its order among the counts matters."""
+    """Return the subjects of the report: "items" (running ones), "counts", both or neither.
+
+    Reports about the same single subject may be merged. A report that ends an item is about both, so that it stays
+    alone: its order among the counts matters.
+    """
     ends = report.state is not None or any(one.state is not ItemState.RUNNING for one in report.items)
     if ends or report.total is not None:
-        return {"items", "counts"}  # it stands alone
+        return {"items", "counts"}
     counts = (report.processed, report.failed, report.skipped) != (None, None, None)
-    return {word for word, said in (("items", bool(report.items)), ("counts", counts)) if said}
+    return {subject for subject, present in (("items", bool(report.items)), ("counts", counts)) if present}
 
 
 def _merge(run: list[ExternalReport]) -> ExternalReport:
@@ -157,7 +165,7 @@ def _highest(values: Iterable[Any]) -> Any:
 
 
 def _sign_of_life(job: Job, now: float) -> Change:
-    """Note that the reporter is alive."""
+    """Record that the reporter is alive."""
     if job.state is State.QUEUED:
         job = replace(
             job,
@@ -171,20 +179,23 @@ def _sign_of_life(job: Job, now: float) -> Change:
         return Change(bump_seq(job))
     if job.health is Health.UNRESPONSIVE:
         return Change(bump_seq(replace(job, heartbeat_at=now, health=Health.OK)))
-    # One note is enough for thousands of reports in one transaction.
+    # Once is enough for thousands of reports in one transaction.
     return Change(job if job.heartbeat_at == now else replace(job, heartbeat_at=now), visible=False)
 
 
 def _apply_item(job: Job, one: ItemReport, now: float, item: Item | None) -> Change:
     if item is None:
-        there = "nobody named its items: report how many are processed" if job.counted else f"it has {job.total}"
-        raise NotFound(f"Job {job.id} has no item {one.index}; {there}.")
+        unnamed = "its items have no names, so report how many are processed"
+        reason = unnamed if job.counted else f"it has {job.total} items"
+        raise NotFound(f"Job {job.id} has no item {one.index}; {reason}.")
     if item.state in ITEM_FINAL:
         if one.state in (item.state, ItemState.RUNNING):
-            return Change(job, visible=False)  # sent again, or late
-        raise ItemFinished(f"Item {one.index} of job {job.id} is {item.state} already, and cannot be {one.state}.")
+            return Change(job, visible=False)  # a repeated or late report
+        raise ItemFinished(f"Item {one.index} of job {job.id} is already {item.state}; it cannot be {one.state}.")
     if one.state is ItemState.CANCELLED and not job.cancel_requested:
-        raise Refused(f"Nobody asked to cancel job {job.id}; an item that is left out is skipped.")
+        raise Refused(
+            f"Job {job.id} was not asked to stop, so no item can be cancelled; report one left out as skipped."
+        )
     assert one.state is item.state or one.state in ITEM_NEXT[item.state]
     if one.state is ItemState.RUNNING:
         return _run_item(job, one, now, item)
@@ -192,10 +203,10 @@ def _apply_item(job: Job, one: ItemReport, now: float, item: Item | None) -> Cha
 
 
 def _run_item(job: Job, one: ItemReport, now: float, item: Item) -> Change:
-    begun, before = item.state is one.state, item.progress or 0.0
+    was_running, before = item.state is one.state, item.progress or 0.0
     fraction = item.progress if one.fraction is None else min(max(one.fraction, before), 1.0)
     message = item.message if one.message is None else one.message
-    if begun and (fraction, message) == (item.progress, item.message):
+    if was_running and (fraction, message) == (item.progress, item.message):
         return Change(job, visible=False)
     running = replace(
         item,
@@ -206,14 +217,14 @@ def _run_item(job: Job, one: ItemReport, now: float, item: Item) -> Change:
         message=message,
         seq=job.seq + 1,
     )
-    if begun and fraction == item.progress:
-        return Change(bump_seq(job), running)  # a word is no progress
-    after = job if begun else replace(job, waiting=job.waiting - 1, leased=job.leased + 1)
+    if was_running and fraction == item.progress:
+        return Change(bump_seq(job), running)  # a new message is not progress
+    after = job if was_running else replace(job, waiting=job.waiting - 1, leased=job.leased + 1)
     return Change(with_progress(job, after, now, job.partial + (fraction or 0.0) - before), running)
 
 
 def _end_item(job: Job, one: ItemReport, now: float, item: Item) -> Change:
-    begun = item.state is ItemState.RUNNING
+    was_running = item.state is ItemState.RUNNING
     ended = replace(
         item,
         state=one.state,
@@ -229,20 +240,21 @@ def _end_item(job: Job, one: ItemReport, now: float, item: Item) -> Change:
     count = one.state.value  # the counts are named after the items' states
     after = replace(
         job,
-        waiting=job.waiting - (not begun),
-        leased=job.leased - begun,
+        waiting=job.waiting - (not was_running),
+        leased=job.leased - was_running,
         **{count: getattr(job, count) + 1},
     )
     return Change(with_progress(job, after, now, job.partial - (item.progress or 0.0)), ended)
 
 
 def _apply_counts(job: Job, report: ExternalReport, now: float) -> Change:
-    said = replace(
+    described = replace(
         job,
         stage=job.stage if report.stage is None else report.stage,
         message=job.message if report.message is None else report.message,
     )
-    after, succeeds = _apply_unnamed_counts(said, report) if job.counted else _apply_named_counts(said, report)
+    apply = _apply_unnamed_counts if job.counted else _apply_named_counts
+    after, succeeds = apply(described, report)
     if after == job:
         return Change(job, visible=False)
     if (after.total, after.processed) == (job.total, job.processed):
@@ -258,8 +270,8 @@ def _apply_unnamed_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
     total = processed if open_end else (job.total if report.total is None else report.total)
     if processed > total:
         raise Refused(
-            f"{processed} of {total} cannot be processed. Say the new total of job {job.id} in the same report, "
-            "or leave total out as long as it is not known.",
+            f"processed is {processed}, but the total of job {job.id} is {total}. Send the new total in the same "
+            "report, or leave total out while it is not known.",
             code="more_than_total",
             status=422,
         )
@@ -275,19 +287,21 @@ def _apply_unnamed_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
 
 
 def _apply_named_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
-    """Apply the counts of a job whose items have rows; return how many more of them succeeded. A running item ends
-    by its own report, or when all items are processed."""
+    """Apply the counts of a job whose items have rows; return how many more of them succeeded.
+
+    A running item ends by its own report, or when all items are processed.
+    """
     if report.failed is not None or report.skipped is not None or report.total not in (None, job.total):
         raise Refused(
-            f"Job {job.id} has {job.total} items of its own. Which of them failed or were skipped is told item by "
-            "item, and there cannot be more or fewer.",
+            f"Job {job.id} was submitted with {job.total} items, and their number cannot change. Report the ones "
+            "that failed or were skipped in items, not as numbers.",
             code="items_are_given",
             status=422,
         )
     processed = report.processed or 0
     if processed > job.total:
         raise Refused(
-            f"{processed} of {job.total} cannot be processed: job {job.id} was submitted with {job.total} items.",
+            f"processed is {processed}, but job {job.id} was submitted with {job.total} items.",
             code="more_than_total",
             status=422,
         )
@@ -305,7 +319,7 @@ def _apply_end(job: Job, report: ExternalReport, now: float, item: Item | None) 
         return stop_for_errors(bump_seq(job), now, item)  # type: ignore[arg-type]
     match report.state:
         case State.FAILED:
-            error = report.error or JobError("failed", "Who worked on it said that it failed, and not why.")
+            error = report.error or JobError("failed", "The reporter said that the job failed, without a reason.")
             return stop_early(replace(bump_seq(job), error=error), now, item)
         case State.CANCELLED:
             asked_at = job.cancel_requested_at or now
@@ -321,26 +335,29 @@ def _apply_end(job: Job, report: ExternalReport, now: float, item: Item | None) 
 def _complete(job: Job, state: State, now: float, item: Item | None) -> Change:
     if state is State.COMPLETED_WITH_ERRORS and not job.failed:
         raise Refused(
-            f"Nothing of job {job.id} was told to have failed. Say what, in items or as a number (failed), "
-            "together with this state.",
+            f"No failed item of job {job.id} was reported. Together with this state, report which items failed "
+            "(items) or how many (failed).",
             code="no_errors_told",
             status=422,
         )
     rest = job.waiting + job.leased
-    through = replace(job, succeeded=job.succeeded + rest, waiting=0, leased=0, open_end=False)
-    end = finish_if_done(with_progress(job, through, now, 0.0), now, item)
+    ended = replace(job, succeeded=job.succeeded + rest, waiting=0, leased=0, open_end=False)
+    end = finish_if_done(with_progress(job, ended, now, 0.0), now, item)
     return Change(end, succeeds=0 if job.counted else rest)
 
 
 def _repeats_end(job: Job, report: ExternalReport) -> bool:
-    """Whether the report only repeats the end of the job: its answer was lost, or the last item ended the job."""
+    """Return whether the report only repeats the end of the job.
+
+    That happens when a response was lost, or when the last item had already ended the job.
+    """
     if report != ExternalReport(state=report.state, error=report.error):
         return False
-    through = job.error is None or job.error.code == "all_items_failed"
+    ran_through = job.error is None or job.error.code == "all_items_failed"
     match report.state:
         case State.COMPLETED:
-            return job.state is not State.CANCELLED and through
+            return job.state is not State.CANCELLED and ran_through
         case State.COMPLETED_WITH_ERRORS:
-            return job.failed > 0 and job.state is not State.CANCELLED and through
+            return job.failed > 0 and job.state is not State.CANCELLED and ran_through
         case _:
             return report.state is job.state

@@ -1,7 +1,7 @@
-"""When an unfinished job stops being `ok`: how long each kind of silence may last.
+"""The health of an unfinished job: how long each kind of silence may last before it is no longer `ok`.
 
-Decides: `health`, which decide.py writes into the job as time passes. Pure.
-Read on: PROTOCOL.md section 2 says what the words mean to a person; job.HealthLimits holds the figures.
+It must not know clocks or stores; decide.py writes the health that it finds into the job.
+See also: PROTOCOL.md section 2 (what each word means to a person), job.HealthLimits (the limits).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def health(job: Job, now: float, limits: HealthLimits) -> Health:
 
 
 def expired(job: Job, now: float, limits: HealthLimits) -> bool:
-    """Whether the job waited in the queue for longer than it may."""
+    """Return whether the job has been queued for longer than allowed."""
     return job.state is State.QUEUED and limits.expiry_s is not None and now - job.created_at > limits.expiry_s
 
 
 def cancel_ignored(job: Job, now: float, limits: HealthLimits) -> bool:
-    """Whether the reporter of external work was asked to stop and did not confirm in time."""
+    """Return whether the reporter of external work was asked to stop and did not confirm in time."""
     asked_at = job.cancel_requested_at
     return job.external and asked_at is not None and now - asked_at >= limits.reporter_grace_s

@@ -1,7 +1,8 @@
-"""The nouns: a job, its items, their states, and the commands that may change them.
+"""A job, its items, their states, and the commands that change them, as plain values.
 
-Plain values without behaviour; what a command makes of a job is decided in decide.py and nowhere else.
-Times are epoch seconds, durations seconds, counts items.
+Times are epoch seconds, durations are seconds, counts are items. These values must not know how
+commands change them.
+See also: decide.py (applies commands), ../wire/job.py (the same objects as clients see them).
 """
 
 from __future__ import annotations
@@ -12,22 +13,24 @@ from typing import Any
 import msgspec
 
 from unstuck.jobs.rate import Meter
-from unstuck.wire import Health as Health  # the words of the wire, which the rules go by
+from unstuck.wire import Health as Health  # the rules use the wire's words
 from unstuck.wire import ItemState as ItemState
 from unstuck.wire import JobError as JobError
 from unstuck.wire import State as State
 
-#: The states of a job, and of an item, that nothing follows.
+#: The final states of a job and of an item.
 FINAL = frozenset({State.COMPLETED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
 ITEM_FINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED})
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What somebody asked for. Times are epoch seconds, counts are items, `partial` is the sum of the
-    fractions of the items that run, `percent` the highest that was shown; `item_limit_s` is how long an item
-    may be worked on (seconds), `deadline_at` when all has to be over. `external`: its work runs elsewhere, and is
-    reported to us; `counted`: nobody named its items, they are only counted; `open_end`: how many there will be
-    is not known, so `total` is what was counted so far."""
+    """A submitted job.
+
+    `partial` is the sum of the running items' fractions, `percent` the highest percentage shown so far.
+    `item_limit_s` is the time limit for one item, `deadline_at` the time by which the job must be done.
+    `external`: its work runs elsewhere and is reported to this server. `counted`: its items have no names and are
+    only counted. `open_end`: the number of items is not known yet, so `total` is the number counted so far.
+    """
 
     id: str
     kind: str
@@ -82,13 +85,16 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def stopping(self) -> bool:
-        """It will end early: nothing more is claimed, and what runs is to be stopped."""
+        """True if the job will end early: nothing more is claimed, and running items are to stop."""
         return not self.done and (self.cancel_requested or self.error is not None)
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One file of a job. `file` is the stored input's file name, `result_file` the stored result's; `worker`
-    is who took it last, and nobody may take it before `not_before`."""
+    """One file, or one named part, of a job.
+
+    `file` and `result_file` are the file names of the stored input and result. `worker` is the worker that took
+    the item last. The item cannot be claimed before `not_before`.
+    """
 
     index: int
     name: str
@@ -111,9 +117,11 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class HealthLimits(msgspec.Struct, frozen=True):
-    """When a job that is not done stops being `ok`; seconds. `expiry_s`: a job that nobody took up by then has
-    failed; None: it waits for ever. A reporter of work elsewhere may be silent for longer than a runner of ours
-    (`reporter_silent_s`); who was asked to stop has `reporter_grace_s` to say that he did."""
+    """The limits (seconds) on waiting and silence after which an unfinished job is no longer `ok`.
+
+    A job that is not started within `expiry_s` fails; with None it waits for ever. A reporter of external work may
+    be silent for longer than a runner (`reporter_silent_s`), and has `reporter_grace_s` to confirm a cancel.
+    """
 
     waiting_long_s: float = 600.0
     stalled_s: float = 300.0
@@ -124,7 +132,7 @@ class HealthLimits(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A runner takes a waiting item for `lease_s` seconds. `worker` is its name, for people."""
+    """Lease a waiting item to a runner for `lease_s` seconds. `worker` is a name for people."""
 
     job_id: str
     index: int
@@ -133,7 +141,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Renew(msgspec.Struct, frozen=True):
-    """The runner lives, and keeps its item for another `lease_s` seconds."""
+    """Extend the lease of an item to `lease_s` seconds from now."""
 
     job_id: str
     index: int
@@ -142,7 +150,7 @@ class Renew(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The item runs; `fraction` of it (0..1, or None: not known) is done."""
+    """Record that the item runs and that `fraction` of it (0 to 1; None: not known) is done."""
 
     job_id: str
     index: int
@@ -153,7 +161,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The item ended. A transient error asks for another attempt, while there is one left, after `pause_s`."""
+    """End the item. A transient error asks for another attempt after `pause_s` seconds, if one is left."""
 
     job_id: str
     index: int
@@ -168,7 +176,7 @@ class Finish(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """The runner gives the item back unworked, through no fault of the item's."""
+    """Return the item to the queue, through no fault of the item: the attempt does not count."""
 
     job_id: str
     index: int
@@ -176,7 +184,7 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class Lapse(msgspec.Struct, frozen=True):
-    """The runner is given up on, since its lease ran out, or, with `forced`, since somebody says so."""
+    """Take the item from its runner because the lease expired or, with `forced`, on request."""
 
     job_id: str
     index: int
@@ -186,20 +194,20 @@ class Lapse(msgspec.Struct, frozen=True):
 
 
 class Cancel(msgspec.Struct, frozen=True):
-    """Somebody wants the job to end."""
+    """Ask the job to end."""
 
     job_id: str
 
 
 class Fail(msgspec.Struct, frozen=True):
-    """Somebody, or a limit, ends the job as failed."""
+    """End the job as failed, on request or because of a limit."""
 
     job_id: str
     error: JobError
 
 
 class CheckHealth(msgspec.Struct, frozen=True):
-    """Time has passed: see whether a limit was reached, and how the job is."""
+    """Check the job's limits and health, now that time has passed."""
 
     job_id: str
     limits: HealthLimits

@@ -1,8 +1,8 @@
-"""Names that people and their files bring along: labels to show, never paths to open.
+"""Names of jobs, files and items as users gave them: labels to show, never paths to open.
 
-A label is kept as it came, as far as it can be text at all; the places that show it treat it as text.
-Where a name has to become part of a path (the ending of a stored input, the name of a download), a
-harmless one is made from it here. Pure.
+A label is kept as it came, except for characters that cannot be text; the places that show it treat it as plain
+text. Where a name becomes part of a path (the suffix of a stored input, the name of a download), a harmless one is
+made here. Pure.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
-#: Bytes of a harmless name; file systems end at 255, and callers add to it.
+#: Longest harmless name (bytes); file systems allow 255, and callers add to it.
 LONGEST = 120
-#: For a label that has nothing to show.
+#: The label for a name with nothing to show.
 UNNAMED = "unnamed"
 _SUFFIX = re.compile(r"\.([A-Za-z0-9]{1,10})$")
-#: Names that Windows keeps for devices, with any ending.
+#: Names that Windows reserves for devices, with any suffix.
 _DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")
 
 
 def label(raw: str) -> str:
-    """The name as a label: lone surrogates replaced, and never empty."""
+    """Return the name as a label: lone surrogates replaced, and never empty."""
     text = raw.encode("utf-8", "replace").decode("utf-8")
     return text if text.strip() else UNNAMED
 
 
 def suffix(name: str) -> str:
-    """`.csv` of `report.csv`, lower case; empty where the name has no plain ending.
+    """Return the suffix in lower case (`.csv` of `report.csv`), or an empty string if there is no plain one.
 
-    Stored inputs keep it, since many programs tell the format of a file by it.
+    Stored inputs keep it, because many programs recognize a file's format by it.
     """
     found = _SUFFIX.search(name)
     return f".{found.group(1).lower()}" if found else ""
 
 
 def harmless(name: str) -> str:
-    """The last part of a path-like label as a file name that can do no harm, on any system or command line.
+    """Return the last part of a path-like label as a file name that is harmless on any system or command line.
 
-    Only letters, digits, dot, minus and underscore; never empty, hidden (".x"), an option ("-x") or a device,
-    never longer than LONGEST bytes, and with its plain ending kept.
+    It has only letters, digits, dots, hyphens and underscores, and at most LONGEST bytes. It is never empty,
+    hidden (".x"), an option ("-x") or a device. A plain suffix is kept.
     """
     last = re.split(r"[/\\]", name)[-1]
     kept = "".join(char if char.isalnum() or char in "._-" else "_" for char in last).lstrip(".-")
@@ -50,20 +50,20 @@ def harmless(name: str) -> str:
 
 
 def stem(name: str) -> str:
-    """The harmless name without its last ending: `a.tar.gz` → `a.tar`."""
+    """Return the harmless name without its last suffix: `a.tar` of `a.tar.gz`."""
     whole = harmless(name)
     return whole.rpartition(".")[0] or whole
 
 
 def content_disposition(name: str) -> str:
-    """An `attachment` header (RFC 6266) with an ASCII name and the real one beside it."""
+    """Return an `attachment` header (RFC 6266) with the name in ASCII and in UTF-8."""
     safe = harmless(name)
     plain = safe.encode("ascii", "replace").decode().replace("?", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(safe, safe='')}"
 
 
 def host_of(url: str) -> str:
-    """The host that a URL names, or nothing; for telling receivers apart."""
+    """Return the host of a URL, or an empty string. Webhook receivers are told apart by it."""
     try:
         return (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:

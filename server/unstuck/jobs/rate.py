@@ -1,10 +1,9 @@
-"""Rate, ETA and percent of a job.
+"""Rate, ETA and percentage of a job: how progress is averaged, and when an estimate is worth showing.
 
-Decides: how progress is averaged and when an estimate is worth showing. Work is counted in items; half an item
-counts as 0.5. The rate is an exponential average (MEMORY_S), divided by the time that it has really seen, so it is
-right from the first second.
-Must not know: clocks, jobs, stores: pure arithmetic on its arguments. Every report comes through here, so
-comparisons stand for `min` and `max`, which take 0.1 µs.
+Work is counted in items; half an item counts as 0.5. The rate is an exponential average (MEMORY_S), divided by the
+time actually observed, so it is right from the first second. Every report passes through here, so comparisons
+replace `min` and `max`, which take 0.1 µs.
+It must not know clocks, jobs or stores: it is pure arithmetic on its arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import msgspec
 MEMORY_S = 20.0
 #: An ETA is shown only after this many seconds: earlier ones are guesses that jump.
 ETA_AFTER_S = 3.0
-#: ... and only once this share of the work is done, or three items are.
+#: … and only once this share of the work, or this many items, is done.
 ETA_AFTER_SHARE = 0.02
 ETA_AFTER_ITEMS = 3
 #: The highest percentage of an unfinished job.
@@ -25,7 +24,7 @@ PERCENT_BEFORE_DONE = 99.9
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """The decayed past: weighted work (items), weighted time (seconds), and when (epoch seconds)."""
+    """The decayed past: weighted work (items), weighted time (seconds), and its last update (epoch seconds)."""
 
     work: float = 0.0
     span: float = 0.0
@@ -73,7 +72,7 @@ def percent(*, done: float, total: int | None, shown: float | None) -> float | N
 
 
 def _decayed(meter: Meter, now: float) -> tuple[float, float]:
-    # A clock that was set back must not inflate the average: time stands still instead.
+    # If the clock was set back, time stands still, so that the average is not inflated.
     assert meter.at is not None
     keep = math.exp((meter.at - now) / MEMORY_S) if now > meter.at else 1.0
     return meter.work * keep, meter.span * keep + MEMORY_S * (1.0 - keep)

@@ -1,7 +1,8 @@
-"""Makes the public job of a job: what every viewer, poller and webhook sees, as unstuck.wire declares it.
+"""Makes the public job object that every viewer, poller and webhook receives.
 
-Pure: it is given the job, the time and the prefix under which the app is mounted. The status endpoint and the
-stream call the same function, so they can never disagree.
+The status endpoint and the stream call the same function, so they can never disagree. It must not know the store
+or HTTP: the job, the time and the mount prefix are arguments.
+See also: ../wire/job.py (the fields), PROTOCOL.md section 2 (what they mean).
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from unstuck import wire
 from unstuck.jobs import rate
 from unstuck.jobs.job import Item, ItemState, Job, State
 
-#: How many failed items, and how many running ones, are named in the job itself.
+#: How many failed items, and how many running ones, the job object names.
 ITEM_ERRORS_SHOWN = 20
 CURRENT_SHOWN = 8
-#: Running items that a snapshot knows, so that it can tell who is named next when one of those ends.
+#: Running items that a snapshot holds, so that it can name the next one when one of those named ends.
 RUNNING_KNOWN = 64
-#: How long a polling client should wait (milliseconds): work that runs changes sooner than a queue.
+#: How long a polling client should wait (milliseconds): running work changes sooner than a queue.
 _POLL_MS = {State.RUNNING: 2_000, State.QUEUED: 5_000}
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A job at one instant: the row, index and name of the first items that run, and the first failed items."""
+    """A job at one instant, with the index and name of its first running items, and its first failed items."""
 
     job: Job
     running: Sequence[tuple[int, str]] = ()
@@ -37,8 +38,11 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def next_snapshot(before: Snapshot, job: Job, moved: Iterable[Item]) -> Snapshot | None:
-    """Return the snapshot after `before`, for the job as it is now and the items that entered or left the states
-    shown. None if more than RUNNING_KNOWN items ran and one ended: the next in order was not loaded."""
+    """Return the snapshot that follows `before`, or None if it has to be read.
+
+    `job` is the job as it is now, and `moved` are the items that entered or left the states shown. The snapshot
+    has to be read if RUNNING_KNOWN items or more ran and one of those ended: the next in order was not loaded.
+    """
     running, more = dict(before.running), len(before.running) >= RUNNING_KNOWN
     failed = {item.index: item for item in before.item_errors}
     for item in moved:
@@ -53,13 +57,16 @@ def next_snapshot(before: Snapshot, job: Job, moved: Iterable[Item]) -> Snapshot
 
 
 def etag(snapshot: Snapshot) -> str:
-    """Weak, since `server_time` and the ETA move on while nothing happens."""
+    """Return the ETag, a weak one: `server_time` and the ETA change while nothing happens."""
     return f'W/"{snapshot.job.seq}"'
 
 
 def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None) -> wire.Job:
-    """The job object. `now` in epoch seconds, `base` the mount prefix without a slash at its end, `keep_s` for how
-    long finished jobs are kept (None: for ever)."""
+    """Return the job object.
+
+    `now` is in epoch seconds, `base` is the mount prefix without a trailing slash, and `keep_s` is how long
+    finished jobs are kept (seconds; None: for ever).
+    """
     job, done = snapshot.job, snapshot.job.done
     return wire.Job(
         id=job.id,
@@ -93,7 +100,7 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
 
 
 def public_item(item: Item, job_id: str, base: str) -> wire.Item:
-    """The item object; `links.result` only where there is a file to download."""
+    """Return the item object; it has `links.result` only if there is a file to download."""
     result = f"{base}/api/jobs/{job_id}/items/{item.index}/result"
     return wire.Item(
         index=item.index,
@@ -119,7 +126,7 @@ def rfc3339(at: float) -> str: ...
 @overload
 def rfc3339(at: None) -> None: ...
 def rfc3339(at: float | None) -> str | None:
-    """Epoch seconds as `2026-11-22T00:18:09.123Z`."""
+    """Return epoch seconds as `2026-11-22T00:18:09.123Z`."""
     if at is None:
         return None
     second = math.floor(at)
@@ -131,13 +138,13 @@ def rfc3339(at: float | None) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _second(at: int) -> str:
-    # Most of what a job's times say was said before, of this job or of another in the same second.
+    # Most times were formatted before, for this job or for another one in the same second.
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}."
 
 
 def _progress(snapshot: Snapshot, now: float, over: bool) -> wire.Progress:
     job = snapshot.job
-    # A finished job shows its average; a running one what it does now.
+    # A finished job shows its average rate, a running one its current rate.
     until = now if job.finished_at is None else job.finished_at
     elapsed = max(until - job.started_at, 0.0) if job.started_at is not None else 0.0
     done = job.processed + job.partial

@@ -1,8 +1,9 @@
-"""The timeline of a job: what happened to it, for "what happened to my job?".
+"""The timeline of a job, which answers "what happened to my job?".
 
-Decides: which changes are worth an entry. `entries_between` derives them from two states of a job and of an item.
-The ordinary start and end of an item are not stored: `item_entries` derives them from the items if there are few.
-So a job of ten thousand successful files has half a dozen entries. Pure.
+It decides which changes are worth an entry: `entries_between` derives entries from two states of a job and of an
+item. The ordinary start and end of an item are not stored; `item_entries` derives them from the items if there are
+few. So a job of ten thousand successful files has half a dozen entries.
+It must not know clocks or stores.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from unstuck.jobs.job import Item, ItemState, Job
 
 
 class What(StrEnum):
-    """What happened."""
+    """The kinds of entries."""
 
     SUBMITTED = "submitted"
-    STATE = "state"  # the job's, with the new one
-    HEALTH = "health"  # the job's, with the new one
+    STATE = "state"  # of the job; the text is the new state
+    HEALTH = "health"  # of the job; the text is the new health
     CANCEL_REQUESTED = "cancel_requested"
-    STOPPED = "stopped"  # a limit or a person ends the job, with the reason
-    ATTEMPT_FAILED = "attempt_failed"  # of an item that is tried again
-    GIVEN_BACK = "given_back"  # an item, by its runner, not started
-    ITEM_FAILED = "item_failed"  # for good
+    STOPPED = "stopped"  # a limit or a person ended the job; the text is the reason
+    ATTEMPT_FAILED = "attempt_failed"  # of an item that will be tried again
+    GIVEN_BACK = "given_back"  # an item was returned by its runner; the attempt does not count
+    ITEM_FAILED = "item_failed"  # permanently
     RESCUED = "rescued"  # running items were taken from their workers on request
-    ITEM_STARTED = "item_started"  # derived from the item, as its end is
-    WEBHOOK = "webhook"  # an attempt to deliver the webhook, and its outcome
-    ITEM_ENDED = "item_ended"  # with its state, where it did not fail
+    ITEM_STARTED = "item_started"  # derived from the item, like its end
+    WEBHOOK = "webhook"  # a delivery attempt and its outcome
+    ITEM_ENDED = "item_ended"  # the text is its state; failures have ITEM_FAILED
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One line of a timeline; `at` in epoch seconds, `index` and the rest where it is about an item."""
+    """One line of a timeline; `at` is in epoch seconds. The fields that do not apply are None."""
 
     at: float
     what: What
@@ -41,16 +42,16 @@ class Entry(msgspec.Struct, frozen=True):
     index: int | None = None
     attempt: int | None = None
     worker: str | None = None
-    name: str | None = None  # the item's; not stored, but added when it is read
+    name: str | None = None  # of the item; not stored, but added on reading
 
 
 def submitted_entry(job: Job) -> Entry:
-    """The first entry of every job."""
+    """Return the first entry of every job."""
     return Entry(job.created_at, What.SUBMITTED, f"retry of {job.retry_of}" if job.retry_of else None)
 
 
 def entries_between(before: Job, after: Job, now: float, was: Item | None, item: Item | None) -> list[Entry]:
-    """Return what happened at `now`, when `before` became `after` and the item `was` became `item`."""
+    """Return the entries for a change at `now`: of the job from `before` to `after`, of an item from `was`."""
     found: list[Entry] = []
     if was is not None and item is not None and (ended := _ended(now, was, item)):
         found.append(ended)
@@ -70,7 +71,7 @@ def item_entries(items: Iterable[Item]) -> list[Entry]:
     found: list[Entry] = []
     for item in items:
         if item.started_at is None or item.state is ItemState.PENDING:
-            continue  # it never ran, or rests between two attempts, of which its failed ones are remembered
+            continue  # it never ran, or waits for its next attempt; failed attempts are stored
         about = (item.index, item.attempt, item.worker, item.name)
         found.append(Entry(item.started_at, What.ITEM_STARTED, None, *about))
         if item.finished_at is not None and item.state is not ItemState.FAILED:
@@ -78,15 +79,15 @@ def item_entries(items: Iterable[Item]) -> list[Entry]:
     return found
 
 
-def merge(remembered: Iterable[Entry], item_entries: Iterable[Entry]) -> list[Entry]:
-    """Merge both, oldest first. At one instant an item's entry precedes what it did to the job."""
-    return sorted([*item_entries, *remembered], key=lambda entry: entry.at)
+def merge(stored: Iterable[Entry], item_entries: Iterable[Entry]) -> list[Entry]:
+    """Merge stored and derived entries, oldest first; at the same instant an item's entry precedes its job's."""
+    return sorted([*item_entries, *stored], key=lambda entry: entry.at)
 
 
 def _ended(now: float, was: Item, item: Item) -> Entry | None:
-    """Return the end of an attempt that the item's own row does not show."""
+    """Return an entry for the end of an attempt that the item's own row does not show, or None."""
     if item.state is was.state and item.lease_until is was.lease_until:
-        return None  # most of what happens is a report
+        return None  # most changes are reports of progress
     if item.state is ItemState.FAILED and was.state is not ItemState.FAILED:
         what, text = What.ITEM_FAILED, item.error.message if item.error else item.message
     elif was.lease_until is None or item.lease_until is not None or item.state is not ItemState.PENDING:
