@@ -71,10 +71,10 @@ async def test_a_loop_that_breaks_is_logged_counted_and_started_again(
         assert supervisor.down == 1
         assert supervisor.troubles == [loop.trouble]
         assert re.fullmatch(
-            r'The loop "flaky" broke and starts again in 0\.\d s; the log says why\.', loop.trouble or ""
+            r'The loop "flaky" broke and restarts in 0\.\d s; see the log for the reason\.', loop.trouble or ""
         )
         await soon(lambda: flaky.runs == 2)
-        assert loop.trouble == 'The loop "flaky" broke and has just been started again; the log says why.'
+        assert loop.trouble == 'The loop "flaky" broke and has just been restarted; see the log for the reason.'
         await soon(lambda: not loop.down)
         assert (loop.restarts, supervisor.down) == (1, 0)
         assert not supervisor.troubles
@@ -82,7 +82,7 @@ async def test_a_loop_that_breaks_is_logged_counted_and_started_again(
     assert flaky.ended
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
-    assert "'flaky' broke and starts again in" in record.getMessage()
+    assert "Loop broke and will be restarted: loop='flaky' pause_s=" in record.getMessage()
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], Unexpected)
 
@@ -133,7 +133,7 @@ async def test_a_loop_that_returns_is_started_again(caplog: pytest.LogCaptureFix
     async with supervising(QUICK, SETTLED_S) as supervisor:
         supervisor.run("short", run)
         await soon(lambda: runs == 2)
-    assert "'short' ended by itself and starts again" in caplog.text
+    assert "Loop returned and will be restarted: loop='short'" in caplog.text
 
 
 async def test_a_cancelled_future_is_not_taken_for_the_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +179,7 @@ async def test_a_cancellation_ends_a_loop_whatever_the_loop_makes_of_it(
         await soon(lambda: runs)
     assert len(runs) == 1
     errors = (
-        ["the loop 'stubborn' broke while it was being ended"]
+        ["Loop broke while it was being stopped: loop='stubborn'"]
         if body.__name__ == break_at_the_end.__name__
         else []
     )
@@ -198,7 +198,7 @@ async def test_a_thread_that_breaks_at_the_end_is_logged(caplog: pytest.LogCaptu
         supervisor.run_in_thread("stubborn", run)
         await soon(running.is_set)
     assert [record.getMessage() for record in told(caplog)] == [
-        "the loop 'stubborn' broke while it was being ended"
+        "Loop broke while it was being stopped: loop='stubborn'"
     ]
 
 

@@ -1,1 +1,1 @@
-"""How background loops run, and how long to wait before trying again."""
+"""Background loops that restart after an error, and the pauses between attempts."""

@@ -1,6 +1,6 @@
-"""How long to wait before trying again: longer after each failure, and never for all at the same moment.
+"""Back-off: the pause before another attempt, longer after each failure and spread by jitter.
 
-Pure: chance comes in as an argument.
+It must not know clocks or random generators: chance is an argument.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ class Backoff:
     longest_s: float = 60.0
 
     def pause_s(self, failures: int, chance: float) -> float:
-        """The pause after so many failures in a row (from 1), for a chance from 0 to 1: half of it is jitter."""
+        """Return the pause (seconds) after so many failures in a row (from 1).
+
+        Half of the pause is jitter: `chance` (0 to 1) decides how much of it is added.
+        """
         limit = min(self.longest_s, self.first_s * 2.0 ** min(max(failures - 1, 0), 60))
         return limit * (0.5 + chance / 2)

@@ -1,7 +1,7 @@
-"""Keeps background loops running: a loop that breaks is logged, counted, and started again after a pause.
+"""Keeps background loops running: a loop that breaks is logged, counted, and restarted after a pause.
 
-Decides when a loop counts as down and when it is tried again. Must not know what a loop does.
-Read on in app.py, which starts the loops, and in api/health.py and api/metrics.py, which show their state.
+It decides when a loop counts as down and when it is restarted. It must not know what a loop does.
+See also: app.py (starts the loops), api/health.py and api/metrics.py (show their state).
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from unstuck.supervision.backoff import Backoff
 
 log = logging.getLogger("unstuck.supervision")
 
-#: Before a loop is started again. One that ran for longer than the longest pause begins with the first again.
+#: Pauses before a restart. A loop that ran for longer than the longest pause starts over with the first.
 PAUSE = Backoff(0.2, 10.0)
-#: A loop that was started again counts as down until it has run for this long (seconds).
+#: A restarted loop counts as down until it has run for this long (seconds).
 SETTLED_S = 1.0
 
 Body = Callable[[], Awaitable[None]]
-#: Runs in a thread of its own, until the event is set.
+#: Runs in its own thread until the event is set.
 ThreadBody = Callable[[threading.Event], None]
 
 
 class Loop:
-    """One loop: runs its body again and again, and knows whether it is down. Any thread may read its state."""
+    """A loop that restarts its body whenever it ends, and knows whether it is down. Any thread may read it."""
 
     def __init__(self, name: str, pause: Backoff = PAUSE, settled_s: float = SETTLED_S) -> None:
         self.name = name
-        #: How often it was started again.
+        #: How often the body was restarted.
         self.restarts = 0
         self._pause = pause
         self._settled_s = settled_s
         self._failures = 0
-        self._starts_at = -math.inf  # when it was, or will be, started again (monotonic)
+        self._starts_at = -math.inf  # time of the last or next restart (monotonic)
 
     @property
     def down(self) -> bool:
-        """It waits for another start, or had one only a moment ago."""
+        """True while the loop waits for a restart, or was restarted only a moment ago."""
         return time.monotonic() < self._starts_at + self._settled_s
 
     @property
     def trouble(self) -> str | None:
-        """A sentence for people while it is down, else None."""
+        """A sentence for people while the loop is down, else None."""
         if not self.down:
             return None
         wait_s = self._starts_at - time.monotonic()
-        again = f"starts again in {wait_s:.1f} s" if wait_s > 0 else "has just been started again"
-        return f'The loop "{self.name}" broke and {again}; the log says why.'
+        restart = f"restarts in {wait_s:.1f} s" if wait_s > 0 else "has just been restarted"
+        return f'The loop "{self.name}" broke and {restart}; see the log for the reason.'
 
     async def keep(self, body: Body) -> None:
-        """Run the body until cancelled."""
+        """Run the body until cancelled, and restart it whenever it ends."""
         task = asyncio.current_task()
         assert task is not None
         while True:
@@ -66,59 +66,59 @@ class Loop:
             except asyncio.CancelledError as cancelled:
                 if task.cancelling():
                     raise
-                error = cancelled  # of something that the body waited for, not of this task
+                error = cancelled  # something that the body awaited was cancelled, not this task
             except Exception as broken:  # noqa: BLE001 – logged below
                 error = broken
             if task.cancelling():
                 self._log_end(error)
                 return
-            await asyncio.sleep(self._broke(error))
-            self._start_again()
+            await asyncio.sleep(self._plan_restart(error))
+            self._restart()
 
     def start_thread(self, body: ThreadBody, ending: threading.Event) -> threading.Thread:
-        """Run the body in a new thread until `ending` is set, whatever the event loop does meanwhile."""
+        """Run the body in a new thread until `ending` is set, even while the event loop is blocked."""
 
         def keep() -> None:
             while True:
                 error: BaseException | None = None
                 try:
                     body(ending)
-                except BaseException as broken:  # noqa: BLE001 – logged below; SystemExit would end it in silence
+                except BaseException as broken:  # noqa: BLE001 – logged below; SystemExit would end it silently
                     error = broken
                 if ending.is_set():
                     self._log_end(error)
                     return
-                if ending.wait(self._broke(error)):
+                if ending.wait(self._plan_restart(error)):
                     return
-                self._start_again()
+                self._restart()
 
         thread = threading.Thread(target=keep, name=f"unstuck {self.name}", daemon=True)
         thread.start()
         return thread
 
-    def _broke(self, error: BaseException | None) -> float:
-        """Log that the body raised this, or returned; how long to wait before the next start (seconds)."""
+    def _plan_restart(self, error: BaseException | None) -> float:
+        """Log that the body raised `error`, or returned (None); return the pause before the restart (seconds)."""
         now = time.monotonic()
         if now - self._starts_at > self._pause.longest_s:
             self._failures = 0
         self._failures += 1
         pause_s = self._pause.pause_s(self._failures, random.random())  # noqa: S311 – spreads, hides nothing
         self._starts_at = now + pause_s
-        how = "ended by itself" if error is None else "broke"
-        log.error("the loop %r %s and starts again in %.1f s", self.name, how, pause_s, exc_info=error)
+        how = "returned" if error is None else "broke"
+        log.error("Loop %s and will be restarted: loop=%r pause_s=%.1f", how, self.name, pause_s, exc_info=error)
         return pause_s
 
-    def _start_again(self) -> None:
+    def _restart(self) -> None:
         self._starts_at = time.monotonic()
         self.restarts += 1
 
     def _log_end(self, error: BaseException | None) -> None:
         if error is not None:
-            log.error("the loop %r broke while it was being ended", self.name, exc_info=error)
+            log.error("Loop broke while it was being stopped: loop=%r", self.name, exc_info=error)
 
 
 class Supervisor:
-    """Starts loops and holds them by name. Made by `supervising()`, which ends them."""
+    """Starts loops and holds them by name. Created by `supervising()`, which ends them."""
 
     def __init__(self, group: asyncio.TaskGroup, pause: Backoff, settled_s: float) -> None:
         self.loops: dict[str, Loop] = {}
@@ -134,25 +134,25 @@ class Supervisor:
 
     @property
     def down(self) -> int:
-        """How many loops are down."""
+        """The number of loops that are down."""
         return sum(loop.down for loop in self.loops.values())
 
     def run(self, name: str, body: Body) -> Loop:
-        """Run `body` as a task. Its name is shown to operators and is a label of the metrics."""
+        """Run `body` as a task. The name is shown to operators and is a label of the metrics."""
         loop = self.watch(Loop(name, self._pause, self._settled_s))
         self._spawn(loop, loop.keep(body))
         return loop
 
     def run_in_thread(self, name: str, body: ThreadBody) -> Loop:
-        """Run `body` in a thread, so that it goes on while the event loop is blocked."""
+        """Run `body` in a thread, so that it continues while the event loop is blocked."""
         loop = self.watch(Loop(name, self._pause, self._settled_s))
         self._spawn(loop, _own_thread(loop, body))
         return loop
 
     def watch(self, loop: Loop) -> Loop:
-        """Show the state of a loop that outlives the supervisor, and that its owner starts and ends."""
+        """Show the state of a loop that its owner starts and ends, and that outlives the supervisor."""
         if loop.name in self.loops:
-            raise ValueError(f"There is a loop {loop.name!r} already.")
+            raise ValueError(f"There is already a loop {loop.name!r}.")
         self.loops[loop.name] = loop
         return loop
 
@@ -167,7 +167,7 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervising(pause: Backoff = PAUSE, settled_s: float = SETTLED_S) -> AsyncIterator[Supervisor]:
-    """A supervisor whose loops run while inside, and have ended afterwards."""
+    """Yield a supervisor; its loops have ended when the block is left."""
     failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         supervisor = Supervisor(group, pause, settled_s)
