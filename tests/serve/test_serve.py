@@ -68,7 +68,7 @@ def test_databases_that_cannot_be(tmp_path: Path) -> None:
         assert after == before
     database.unlink()
     sqlite3.connect(database).execute("CREATE TABLE theirs (a)").connection.close()
-    assert "no database of unstuck" in refused_to_start("serve", "--port", "0", "--data", str(folder))
+    assert "not a database of unstuck" in refused_to_start("serve", "--port", "0", "--data", str(folder))
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_failing_store_is_told_everywhere_and_heals(start_server: StartServer)
     done = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])
     assert done["state"] == "completed"
     log = server.log.read_text()
-    assert log.count("the store cannot write") >= 1
+    assert log.count("Store cannot write") >= 1
 
 
 def test_tls_and_http2(start_server: StartServer, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ async def test_it_refuses_what_is_not_its_own_and_leaves_it_alone(tmp_path: Path
     other.commit()
     other.close()
     before = path.read_bytes()
-    with pytest.raises(CannotStart, match="no database of unstuck's"):
+    with pytest.raises(CannotStart, match="not a database of unstuck"):
         await opened(path)
     assert path.read_bytes() == before
 
@@ -234,7 +234,7 @@ async def test_it_refuses_a_newer_schema(tmp_path: Path) -> None:
     newer = sqlite3.connect(path)
     newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     newer.close()
-    with pytest.raises(CannotStart, match="newer unstuck"):
+    with pytest.raises(CannotStart, match="newer version of unstuck"):
         await opened(path)
 
 

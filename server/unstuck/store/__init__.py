@@ -1,1 +1,1 @@
-"""Keeps jobs durably: the protocol, and SQLite."""
+"""Durable storage of jobs: the Store protocol, and its implementation in SQLite."""

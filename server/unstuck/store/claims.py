@@ -1,7 +1,7 @@
-"""Who gets which item, and who loses it: claims, fair between jobs; and what time alone brings about.
+"""Finds the items to claim, fairly between jobs, and the items and jobs that the passing of time affects.
 
-Runs inside a transaction of the one writer. What a claim, a lapse or a look makes of a job is decided in
-decide.py; here is only looked for whom it may concern.
+Runs inside a transaction of the one writer. It must not know how a claim, a lapse or a health check changes a job.
+See also: jobs/decide.py (decides that), transaction.py (applies it).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from unstuck.jobs.timeline import Entry, What
 from unstuck.store.protocol import NO_BATCHES, Outcome, SweepResult, WorkItem
 from unstuck.store.transaction import Transaction
 
-#: Why an item is taken from a runner, for its next attempt and for people.
-LEASE_RAN_OUT = "Whoever worked on this item gave no sign of life for too long."
-SERVER_ENDED = "The server ended while this item was worked on."
+#: Why an item is taken from its runner: the error of the lost attempt, for people.
+LEASE_RAN_OUT = "The worker on this item gave no sign of life for too long."
+SERVER_ENDED = "The server stopped while this item was running."
 
-#: Jobs that have an item which may be taken now: one that rests before its next attempt does not count. The first
-#: along the index says it (NULL, no rest, comes first); left to itself, SQLite reads all that is done before it.
+#: Jobs with an item that may be claimed now, which excludes items that pause before their next attempt. The first
+#: entry of the index is enough (NULL, no pause, sorts first); left to itself, SQLite reads all finished items too.
 _CANDIDATES = """
     SELECT id, priority, leased, waiting, n FROM jobs
     WHERE waiting > 0 AND external = 0 AND (
@@ -32,8 +32,8 @@ _FRESH = """
     SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
     WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?
 """
-#: Jobs of which `decide` might find something new: a limit that has passed, or another health.
-_TO_LOOK_AT = """
+#: Jobs that `decide` might change: a limit has passed, or their health may differ.
+_TO_CHECK = """
     SELECT id FROM jobs WHERE finished_at IS NULL AND (
         deadline_at <= :now
         OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
@@ -51,11 +51,11 @@ _TO_LOOK_AT = """
 def claim(
     transaction: Transaction, limit: int, lease_s: float, worker: str | None, short: Mapping[str, int] = NO_BATCHES
 ) -> list[WorkItem]:
-    """Take up to `limit` items, see `_share`; see Store.claim."""
+    """Claim up to `limit` items, shared between jobs by `_share`; see WorkQueue.claim."""
     transaction.flush()
     claimed: list[WorkItem] = []
-    asked = {"now": transaction.now, "most": max(limit, 1) * 64}
-    shares = _share(transaction.connection.execute(_CANDIDATES, asked).fetchall(), limit)
+    values = {"now": transaction.now, "most": max(limit, 1) * 64}
+    shares = _share(transaction.connection.execute(_CANDIDATES, values).fetchall(), limit)
     for job_id, count in shares.items():
         _, job = transaction.job(job_id)
         taken = transaction.claim(job_id, max(count, short.get(job_id, 0)), lease_s, worker)
@@ -64,7 +64,7 @@ def claim(
 
 
 def _share(candidates: list[tuple[str, int, int, int, int]], limit: int) -> dict[str, int]:
-    """How many items of which job: highest priority, then who has the fewest in hand, then the oldest."""
+    """Return how many items to claim of each job: highest priority first, then fewest leased, then oldest."""
     heap = [(-priority, leased, n, waiting, job_id) for job_id, priority, leased, waiting, n in candidates]
     heapq.heapify(heap)
     shares: dict[str, int] = {}
@@ -78,7 +78,7 @@ def _share(candidates: list[tuple[str, int, int, int, int]], limit: int) -> dict
 
 
 def rescue(transaction: Transaction, job_id: str, why: str) -> int:
-    """Take every item of the job from whoever holds it; how many there were."""
+    """Take every leased item of the job from its worker; return how many there were."""
     job_n, job = transaction.job(job_id)
     if job.done:
         raise JobFinished(job_id, job.state)
@@ -98,7 +98,7 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
 
 
 def _renew(transaction: Transaction, one: Renew) -> Outcome:
-    """Written only where a third of the lease is over, since this comes every second."""
+    """Renew a lease. Write it only after a third of the lease has passed: renewals come every second."""
     until = transaction.now + one.lease_s * 2 / 3
     fresh = transaction.connection.execute(_FRESH, (one.job_id, one.index, one.lease, until)).fetchone()
     return transaction.try_apply(one) if fresh is None else transaction.job(one.job_id)[1]
@@ -107,7 +107,7 @@ def _renew(transaction: Transaction, one: Renew) -> Outcome:
 def sweep(
     transaction: Transaction, limits: HealthLimits, held: Sequence[Renew], *, everything: bool
 ) -> SweepResult:
-    """Renew what is held, then take away what ran out (or `everything`), then look at whom time concerns."""
+    """Renew the leases `held`, then end the expired ones (or `everything`), then check jobs that time affects."""
     transaction.flush()
     renewed = [_renew(transaction, one) for one in held]
     transaction.flush()
@@ -131,6 +131,6 @@ def sweep(
         "silent": now - limits.reporter_silent_s,
         "grace": now - limits.reporter_grace_s,
     }
-    for (job_id,) in connection.execute(_TO_LOOK_AT, times).fetchall():
+    for (job_id,) in connection.execute(_TO_CHECK, times).fetchall():
         transaction.try_apply(CheckHealth(job_id, limits))
     return SweepResult(renewed, lapsed)

@@ -1,9 +1,9 @@
-"""Which time it is for a store, and by how much the machine's clock was set meanwhile.
+"""The store's time, and by how much the machine's clock was set in the meantime.
 
-Times that people see and deadlines go by the wall clock. Leases, pauses and alarms are durations, and must not
-end because somebody set the clock: `Moment.jump` says by how much it was set, and the store moves what it has
-written along. A steady clock tells the two apart; while the machine sleeps it stands still, so that sleep is
-a jump too, and nobody loses a lease by it.
+Deadlines and the times that people see follow the wall clock. Leases, pauses and health alarms are durations, and
+must not end because the clock was set: `Moment.jump` says by how much it was set, and the store shifts the times
+that it has written. A comparison with a steady clock reveals a jump. The steady clock stands still while the
+machine sleeps, so sleep is a jump too, and does not end a lease.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: The wall clock is slewed by fractions of a second all the time; what is more was set (seconds).
+#: A smaller difference is the constant correction of a wall clock; from here on, it was set (seconds).
 SET_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """`now` in epoch seconds; `jump` in seconds, mostly 0."""
+    """A reading of the clock: `now` in epoch seconds, and `jump` in seconds, mostly 0."""
 
     now: float
     jump: float
 
 
 class Clock:
-    """Without `steady`, no jump is looked for. One thread."""
+    """A wall clock that notices when it was set; without `steady` it does not. For use by one thread."""
 
     def __init__(self, wall: Callable[[], float], steady: Callable[[], float] | None = None) -> None:
         self._wall = wall
@@ -32,7 +32,7 @@ class Clock:
         self._ahead = 0.0 if steady is None else wall() - steady()
 
     def read(self) -> Moment:
-        """The jump is told again until it is `settled`."""
+        """Return the time and the jump. The jump is returned again until `commit` accepts it."""
         now = self._wall()
         if self._steady is None:
             return Moment(now, 0.0)
@@ -42,5 +42,5 @@ class Clock:
         return Moment(now, jump)
 
     def commit(self, moment: Moment) -> None:
-        """What was written has moved along."""
+        """Accept the jump: the stored times have been shifted by it."""
         self._ahead += moment.jump

@@ -1,6 +1,7 @@
-"""Opens a database file of ours, or says in words why it cannot be one.
+"""Opens the database file, or says why it cannot be used.
 
-A file that is not ours, is newer than this version, or is damaged stays as it was, to the byte.
+A file of another program or of a newer version, and a damaged one, are left unchanged to the byte.
+See also: schema.py (the tables and their versions).
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from pathlib import Path
 from unstuck.errors import CannotStart
 from unstuck.store import schema
 
-#: How long a write waits for a foreign process that holds the database (seconds).
+#: How long a write waits for another process that holds the database (seconds).
 BUSY_S = 2.0
-#: Page cache of a connection that reads (KiB). With SQLite's 2 MiB for each, a server grew by 4 MiB in a million
-#: reports; what is read lies in the system's cache anyway.
+#: Page cache of a reading connection (KiB). With SQLite's default of 2 MiB each, a server grew by 4 MiB in a
+#: million reports; the system caches the file anyway.
 READER_CACHE_KIB = 512
-#: Up to this size every start checks the whole file; a larger one would delay the start by seconds.
+#: A file of up to this size is checked completely at every start; a larger one would delay the start by seconds.
 CHECK_WHOLE_BYTES = 256 * 1024 * 1024
 
 
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
-    """A connection that nothing was asked of yet."""
+    """Open a connection that has not read anything yet."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: with NORMAL, acknowledged commits were lost in six of six simulated power cuts.
@@ -34,7 +35,7 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
 
 
 def open_checked(path: Path) -> sqlite3.Connection:
-    """A connection to a sound database of a version that we know; CannotStart otherwise."""
+    """Open a sound database of a known version, and migrate it. Raise CannotStart for any other file."""
     try:
         if path.exists() and path.stat().st_size > 0:
             _check(path)
@@ -49,19 +50,19 @@ def open_checked(path: Path) -> sqlite3.Connection:
 
 
 def _check(path: Path) -> None:
-    # Read-only, so that a database that is not ours stays as it was, to the byte.
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as look:
-        # Without any table it is what a first start leaves that was killed before its first commit.
-        ours = look.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
-        version = look.execute("PRAGMA user_version").fetchone()[0]
-        if not ours and look.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise CannotStart(f"{path} is no database of unstuck's. Choose another folder with --data.")
+    # Read-only, so that the file of another program is left unchanged to the byte.
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+        # A first start that was killed before its first commit leaves a file without tables.
+        is_unstuck = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if not is_unstuck and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise CannotStart(f"{path} is not a database of unstuck. Choose another folder with --data.")
         if version > schema.VERSION:
             raise CannotStart(
-                f"{path} was made by a newer unstuck (schema {version}; this one knows up to "
+                f"{path} was written by a newer version of unstuck (schema {version}; this version reads up to "
                 f"{schema.VERSION}). Upgrade with: pip install -U unstuck"
             )
         if path.stat().st_size <= CHECK_WHOLE_BYTES:
-            verdict = look.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise sqlite3.DatabaseError(f"it is damaged: {verdict}")

@@ -1,8 +1,10 @@
-"""Webhooks that wait to be delivered: who is next, and what became of an attempt.
+"""Webhook deliveries: which are due, and the outcome of each attempt.
 
-Runs inside a transaction of the one writer. A delivery is taken by time: until `hold_s` have passed nobody
-else takes it, and one that was under way in a crash is simply made again. The row itself is made in the
-transaction that ends the job, and goes with the job.
+Runs inside a transaction of the one writer. A delivery is taken for `hold_s` seconds and is not taken again
+before; if a crash interrupts it, it is taken again afterwards. Its row is created in the transaction that ends the
+job, and deleted with the job.
+It must not know HTTP.
+See also: webhooks/dispatcher.py (makes the attempts).
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from unstuck.jobs.timeline import Entry, What
 from unstuck.store.protocol import Delivery, DeliveryAttempt, DueDeliveries
 from unstuck.store.transaction import Transaction
 
-#: Of each host those that are due first, at most as many as it has lanes. Goes from host to host along an index:
-#: ten thousand that wait for one host cost what one costs.
+#: The first due deliveries of each host, at most as many as it has lanes. Steps from host to host along an index,
+#: so ten thousand deliveries to one host cost no more than one.
 _DUE = """
     WITH RECURSIVE hosts (host) AS (
         SELECT min(host) FROM deliveries WHERE next_at IS NOT NULL
@@ -30,24 +32,24 @@ _DUE = """
     JOIN jobs ON jobs.n = due.job ORDER BY due.next_at, due.job
 """
 _TAKE = "UPDATE deliveries SET attempts = attempts + 1, next_at = ? WHERE job = ?"
-_SETTLE = "UPDATE deliveries SET next_at = ?, trouble = ? WHERE job = ? AND attempts = ? AND next_at IS NOT NULL"
+_FINISH = "UPDATE deliveries SET next_at = ?, trouble = ? WHERE job = ? AND attempts = ? AND next_at IS NOT NULL"
 
 
 def take(
     transaction: Transaction, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float
 ) -> DueDeliveries:
-    """See Store.take_deliveries."""
+    """Take due deliveries; see DeliveryQueue.take_deliveries."""
     transaction.flush()
     connection, now = transaction.connection, transaction.now
-    under_way = Counter(busy)
+    in_progress = Counter(busy)
     taken: list[Delivery] = []
     for job_n, job_id, url, host, attempts, made_at in connection.execute(
         _DUE, {"now": now, "lanes": lanes}
     ).fetchall():
         if len(taken) == limit:
             break
-        if under_way[host] < lanes:
-            under_way[host] += 1
+        if in_progress[host] < lanes:
+            in_progress[host] += 1
             connection.execute(_TAKE, (now + hold_s, job_n))
             taken.append(Delivery(job_id, url, host, attempts + 1, now - made_at))
     sql = "SELECT min(next_at) FROM deliveries WHERE next_at > ?"
@@ -56,11 +58,11 @@ def take(
 
 
 def finish_attempt(transaction: Transaction, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
-    """See Store.settle_delivery."""
+    """Record the outcome of an attempt; see DeliveryQueue.finish_attempt."""
     job_n, _ = transaction.job(delivery.job_id)
     next_at = None if outcome.pause_s is None else transaction.now + outcome.pause_s
     values = (next_at, outcome.trouble, job_n, delivery.attempt)
-    if transaction.connection.execute(_SETTLE, values).rowcount == 0:
+    if transaction.connection.execute(_FINISH, values).rowcount == 0:
         return False
     entry = Entry(transaction.now, What.WEBHOOK, outcome.text, attempt=delivery.attempt)
     transaction.add_entry(job_n, entry)
@@ -68,7 +70,7 @@ def finish_attempt(transaction: Transaction, delivery: Delivery, outcome: Delive
 
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
-    """How many wait for their first attempt, for another one, and how many were given up."""
+    """Return how many deliveries wait for their first attempt or for another one, or were given up."""
     sql = (
         "SELECT count(*) FILTER (WHERE trouble IS NULL), count(*) FILTER (WHERE trouble IS NOT NULL) "
         "FROM deliveries WHERE next_at IS NOT NULL"

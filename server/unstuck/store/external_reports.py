@@ -1,8 +1,9 @@
 """Applies reports of external work, many in one transaction.
 
-Decides: which reports are applied together: a run of mere progress costs one decision. If a report is refused,
-those before it are kept; how many does not depend on how many came together.
-Must not know: what a report makes of a job; jobs/external.py decides that.
+It decides which reports are applied together: a run of pure progress costs one decision. If a report is refused,
+those before it are kept; how many does not depend on how the reports were grouped.
+It must not know how a report changes a job.
+See also: jobs/external.py (decides that).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def report(transaction: Transaction, job_id: str, reports: Sequence[ExternalRepo
 def _apply_together(
     transaction: Transaction, job_id: str, run: Sequence[ExternalReport], merged: ExternalReport
 ) -> bool:
-    """Try to apply the run as one report; not if one of them is refused or ends the job."""
+    """Try to apply the run as one report; return False if one of them is refused or ends the job."""
     if len(run) == 1:
         return False
     job_n, job = transaction.job(job_id)

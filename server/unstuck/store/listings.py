@@ -1,8 +1,9 @@
 """Lists of jobs and of items. A page costs the same among ten jobs and among a million.
 
-Several states are several walks, each along an index in the order of the list, and SQLite merges them as it goes:
-with `state IN (…)` it would sort all that match, or read all that do not. Each function is given a connection in
-a read transaction. Decides nothing, writes nothing; tests/store/test_plans.py holds it to its indexes.
+For several states, a query walks an index once per state, in the order of the list, and SQLite merges the walks:
+with `state IN (…)` it would sort all matching rows, or read all others. Each function takes a connection in a read
+transaction, and must not decide or write anything.
+See also: queries.py (reads one job), tests/store/test_plans.py (checks that each query uses its index).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Values = dict[str, int | float | str | None]
 def jobs(
     connection: sqlite3.Connection, wanted: JobFilter, before: int | None, limit: int
 ) -> list[tuple[int, Snapshot]]:
-    """Newest first, each with its row number, those after the row `before`; or what ended first, see JobFilter."""
+    """Return jobs with their row numbers: newest first, from below row `before`, or by end time; see JobFilter."""
     values: Values = {"kind": wanted.kind, "before": before, "limit": limit}
     states: Sequence[str] = tuple(dict.fromkeys(wanted.states))
     where, order = [], "n DESC"
@@ -35,7 +36,7 @@ def jobs(
         values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
         states, order = states or sorted(FINAL), "finished_at, n"
     if wanted.healths:
-        # Only what is not done has a health: it is little, and its index is read. + keeps SQLite from others.
+        # Only unfinished jobs have a health; they are few and have an index. The + rules out the other indexes.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
         where += [
             *kind,
@@ -60,21 +61,21 @@ def items(
     after_index: int,
     limit: int,
 ) -> list[Item]:
-    """In order of their index, or with `after_seq` of their last change."""
+    """Return items of the job in the order of their index, or with `after_seq` of their last change."""
     values: Values = {"job": job_n, "after": after_index, "after_seq": after_seq, "limit": limit}
     if after_seq is None:
         select = rows.SELECT_ITEM_BY_STATE if states else rows.SELECT_ITEM
         sql = _merge_walks(select, ["job = :job", "idx > :after"], tuple(dict.fromkeys(states)), values)
         order = "idx"
     else:
-        # Every change is read, and those in other states left out: an index for that would cost every report.
+        # Reads every change and skips other states: an index for that would make every report slower.
         where = ["job = :job", "(seq, idx) > (:after_seq, :after)", *_in_condition("+state", states, values)]
         sql, order = f"{rows.SELECT_ITEM} WHERE {' AND '.join(where)}", "seq, idx"
     return [rows.item_from(row) for row in connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)]
 
 
 def _merge_walks(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:
-    """A walk for each of these states, or one over all."""
+    """Return a query with one walk for each state, or with one over all."""
     if not states:
         return f"{select} WHERE {' AND '.join(where)}" if where else select
     walks = []
@@ -85,7 +86,7 @@ def _merge_walks(select: str, where: Sequence[str], states: Sequence[str], value
 
 
 def _in_condition(column: str, wanted: Sequence[str], values: Values) -> list[str]:
-    """A condition, where something is wanted."""
+    """Return a condition on the column, or none if no values are wanted."""
     if not wanted:
         return []
     names = {f"{column.lstrip('+')}{place}": value for place, value in enumerate(wanted)}

@@ -1,10 +1,10 @@
 """The Store protocol, in parts: each room depends on the part that it uses, and a store implements them all.
 
-Decides: what a store promises. Jobs and items are durable and change only through `decide`; a listener or a reader
-sees a change after its commit. Every method may raise StoreUnavailable, and then nothing was changed. `now` is
-always the store's own clock.
-Must not know: SQL, HTTP, viewers, processes.
-Read on: sqlite.py implements `Store`; the hub uses LiveJobs, the runner WorkQueue, webhooks DeliveryQueue, and
+A store keeps jobs and items durably and changes them only through `decide`; a listener or a reader sees a change
+only after its commit. Every method may raise StoreUnavailable; then nothing was changed, unless its message says
+otherwise. The time is always the store's own clock.
+It must not know SQL, HTTP, viewers or processes.
+See also: sqlite.py (implements `Store`). The hub uses LiveJobs, the runner WorkQueue, webhooks DeliveryQueue, and
 retention FinishedJobs.
 """
 
@@ -33,7 +33,7 @@ NO_BATCHES: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A claimed item with what is needed to work on it; `limit_s` is its time limit (seconds)."""
+    """A claimed item with everything needed to work on it; `limit_s` is its time limit (seconds)."""
 
     job_id: str
     kind: str
@@ -52,7 +52,7 @@ class SweepResult:
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """How many reports were applied, and why the next one was refused (None: none was)."""
+    """The number of reports applied, and why the next one was refused (None: none was)."""
 
     accepted: int
     refusal: UnstuckError | None = None
@@ -68,8 +68,11 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; `healths` select unfinished ones only. With `finished_before` (epoch seconds): jobs that
-    ended before it, the oldest end first; `finished_after` continues after an end and its cursor."""
+    """The jobs to list.
+
+    `healths` selects unfinished jobs only. `finished_before` (epoch seconds) selects jobs that finished before it,
+    earliest first; `finished_after` continues after an end time and its cursor.
+    """
 
     states: Sequence[str] = ()
     kind: str | None = None
@@ -91,7 +94,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DueDeliveries:
-    """Deliveries that were taken, and the seconds until the next one is due (None: there is none)."""
+    """The deliveries taken, and the seconds until the next one is due (None: there is none)."""
 
     taken: Sequence[Delivery]
     next_in_s: float | None
@@ -99,8 +102,11 @@ class DueDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """The outcome of an attempt, in words. It is repeated after `pause_s` (seconds); with None it is over, and
-    `trouble` says why it was given up (None: it was delivered)."""
+    """The outcome of a delivery attempt, in words.
+
+    The next attempt follows after `pause_s` (seconds). None: there is no further one, and `trouble` says why the
+    delivery was given up (None: it succeeded).
+    """
 
     text: str
     trouble: str | None = None
@@ -120,7 +126,7 @@ class Overview:
 
 
 class JobReader(Protocol):
-    """What the parts below have in common: jobs as they are, and a hint when they change."""
+    """The common base of the parts below: the state of jobs, and a hint when it changes."""
 
     def on_commit(self, listener: CommitListener) -> None:
         """Call `listener` after every commit with a visible change."""
@@ -137,82 +143,92 @@ class JobReader(Protocol):
         after_index: int = -1,
         limit: int = 100,
     ) -> list[Item]:
-        """Return items after `after_index`, by index; with `after_seq` those after (seq, index), by seq. Raise
-        JobNotFound."""
+        """Return up to `limit` items in these `states` (none: in any). Raise JobNotFound.
+
+        They are ordered by index and start after `after_index`; with `after_seq` they are ordered by seq and
+        index, and start after both.
+        """
 
     async def seqs(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Return the seq of each of these jobs that exists, in one query."""
 
 
 class LiveJobs(JobReader, Protocol):
-    """What the hub and its heartbeat use: jobs as they are now, and as they change."""
+    """The part that the hub and its heartbeat use: jobs as they are now, and as they change."""
 
     def cached_snapshot(self, job_id: str) -> Snapshot | None:
-        """Return what `snapshot` would, if that is in memory; else None."""
+        """Return the newest state of a job if it is in memory, else None."""
 
     async def live_ids(self, finished_within_s: float) -> list[str]:
-        """Return the ids of unfinished jobs, and of those that finished within this time (seconds)."""
+        """Return the ids of unfinished jobs, and of jobs finished in the last `finished_within_s` seconds."""
 
 
 class WorkQueue(Protocol):
-    """What a runner uses: items to claim, commands about them, and time."""
+    """The part that a runner uses: items to claim, commands about them, and the passing of time."""
 
     def on_commit(self, listener: CommitListener) -> None:
-        """As JobReader.on_commit."""
+        """Call `listener` after every commit with a visible change."""
 
     async def claim(
         self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
     ) -> list[WorkItem]:
-        """Claim up to `limit` items in the name of `worker`: the highest priority first, fairly between jobs. A
-        job that gets a share and is named in `short` gives as many as it says there, if these are more."""
+        """Claim up to `limit` items in the name of `worker`: highest priority first, fairly between jobs.
+
+        `short` maps job ids to batch sizes, for jobs with short items: a job that gets a share gets at least its
+        batch size, even if that exceeds `limit`.
+        """
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Decide and commit the commands in order, together with whatever else waits to be written."""
+        """Apply the commands in order and commit them; return the outcome of each."""
 
     def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
-        """Renew the leases `held`, then take away items whose lease has run out, and let jobs check deadlines and
-        health. With `everything` all leases end: they are those of a server that is gone. Blocks until all is
-        committed; call it from a thread."""
+        """Renew the leases `held`, end the expired ones, then check the deadlines and health of jobs.
+
+        With `everything`, all leases end: they belong to a server that no longer runs. Block until everything is
+        committed, so call this from a thread.
+        """
 
 
 class DeliveryQueue(JobReader, Protocol):
-    """What webhooks use: deliveries that are due."""
+    """The part that webhooks use: deliveries that are due."""
 
     async def take_deliveries(
         self, limit: int, lanes: int, busy: Mapping[str, int], hold_s: float
     ) -> DueDeliveries:
-        """Take up to `limit` due deliveries for `hold_s` seconds, so that no host has more than `lanes` in
-        progress; `busy` counts those of each host."""
+        """Take up to `limit` due deliveries for `hold_s` seconds.
+
+        No host has more than `lanes` in progress at once; `busy` counts those already in progress, by host.
+        """
 
     async def finish_attempt(self, delivery: Delivery, outcome: DeliveryAttempt) -> bool:
-        """Keep the outcome of an attempt; False if the delivery was taken again meanwhile. Raise JobNotFound."""
+        """Record an outcome; return False if the delivery was taken again in the meantime. Raise JobNotFound."""
 
     async def overview(self) -> Overview:
         """Return counts over the whole store."""
 
 
 class FinishedJobs(JobReader, Protocol):
-    """What retention uses: finished jobs, and their removal."""
+    """The part that retention uses: finished jobs, and their removal."""
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
-        """Return jobs, newest first, each with its cursor; `before` continues after such a cursor."""
+        """Return jobs, each with its cursor; `before` continues after a cursor. See JobFilter for the order."""
 
     async def remove(self, job_id: str) -> None:
         """Delete a finished job. Raise JobNotFound, JobNotDone."""
 
 
 class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
-    """The whole: what the API and the app use besides."""
+    """The whole store, with the methods that only the API and the app use."""
 
     @property
     def trouble(self) -> str | None:
-        """Why the last write failed, or None."""
+        """The reason why the last write failed, or None."""
 
     async def open(self) -> None:
-        """Create or check the database. Raise CannotStart, which says what is wrong with it."""
+        """Create or check the database. Raise CannotStart if it cannot be used."""
 
     async def close(self) -> None:
-        """Commit what is queued, and let go of the database."""
+        """Commit queued writes and close the database."""
 
     async def create(
         self,
@@ -221,17 +237,20 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         idempotency_key: IdempotencyKey | None = None,
         most: int | None = None,
     ) -> Job:
-        """Store a new job with its items, durably. If the key was used before, return that first job; raise
-        KeyReused if its fingerprint differs. Raise QueueFull if `most` jobs are unfinished."""
+        """Store a new job with its items, durably, and return it.
+
+        If the key was used before, return the job submitted then, or raise KeyReused if the fingerprint differs.
+        Raise QueueFull if `most` jobs are unfinished.
+        """
 
     async def has_room(self, most: int, key: str | None = None) -> bool:
-        """Whether fewer than `most` jobs are unfinished, or a job was submitted under `key` before."""
+        """Return whether fewer than `most` jobs are unfinished, or a job was submitted under `key` before."""
 
     async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
         """Apply reports of external work in order, up to the first refusal, and commit. Raise JobNotFound."""
 
     async def rescue(self, job_id: str, why: str) -> int:
-        """End all leases of a job, for another attempt, and return how many. Raise JobNotFound, JobFinished."""
+        """End all leases of a job and return how many. Raise JobNotFound, JobFinished, ExternalJob."""
 
     async def timeline(self, job_id: str, limit: int | None = None) -> list[Entry]:
         """Return the job's timeline, oldest first; with `limit` the newest entries. Raise JobNotFound."""
@@ -243,4 +262,4 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         """Return name and index of each item with one of these names. Raise JobNotFound."""
 
     async def check_writable(self) -> None:
-        """Write something small, durably."""
+        """Write one small row durably. Raise StoreUnavailable if that fails."""

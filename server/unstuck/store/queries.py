@@ -1,5 +1,8 @@
-"""What is read of a database: a job, what is shown of it, counts; lists are lists.py's. Each function is given
-a connection in a read transaction, so that all its statements see one state. Decides nothing, writes nothing.
+"""Queries for one job, its snapshot and timeline, and for counts.
+
+Each function takes a connection in a read transaction, so that all its statements see one state, and must not
+decide or write anything.
+See also: listings.py (lists of jobs and items).
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ from unstuck.jobs.timeline import Entry, What, item_entries, merge
 from unstuck.store import deliveries, rows
 from unstuck.store.protocol import Overview
 
-#: A job of so many items tells of each in its timeline, a larger one of those that run.
+#: A timeline covers all items of a job with up to this many, and only the running ones of a larger job.
 FEW_ITEMS = 100
 
 
 def job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job]:
-    """Row number and job; JobNotFound."""
+    """Return the row number and the job. Raise JobNotFound."""
     found = rows.find_job(connection, job_id)
     if found is None:
         raise JobNotFound(job_id)
@@ -29,7 +32,7 @@ def job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job]:
 
 
 def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
-    """The job with what is shown of its items."""
+    """Return the job with the items that its snapshot names."""
     running: list[tuple[int, str]] = []
     errors: list[Item] = []
     if job.leased:
@@ -45,13 +48,13 @@ def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
 
 
 def indexes_of(connection: sqlite3.Connection, job_n: int, names: Sequence[str]) -> list[tuple[str, int]]:
-    """Name and index of the items that have one of these names."""
+    """Return name and index of the items that have one of these names."""
     sql = "SELECT name, idx FROM items WHERE job = ? AND name IN (SELECT value FROM json_each(?)) ORDER BY idx"
     return connection.execute(sql, (job_n, msgspec.json.encode(names).decode())).fetchall()
 
 
 def live_ids(connection: sqlite3.Connection, since: float) -> list[str]:
-    """Ids of those that are not done, or ended after `since`."""
+    """Return the ids of jobs that are unfinished, or finished after `since` (epoch seconds)."""
     ends = ", ".join(f"'{state}'" for state in sorted(FINAL))
     sql = (
         "SELECT id FROM jobs WHERE finished_at IS NULL "
@@ -61,32 +64,32 @@ def live_ids(connection: sqlite3.Connection, since: float) -> list[str]:
 
 
 def seqs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> dict[str, int]:
-    """The seq of each of these that exists."""
+    """Return the seq of each of these jobs that exists."""
     sql = "SELECT id, seq FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
     return dict(connection.execute(sql, (msgspec.json.encode(job_ids).decode(),)).fetchall())
 
 
 def unfinished(connection: sqlite3.Connection) -> int:
-    """How many jobs are not done."""
+    """Return how many jobs are unfinished."""
     sql = "SELECT coalesce(sum(jobs), 0) FROM tally WHERE state IN ('queued', 'running')"
     return int(connection.execute(sql).fetchone()[0])
 
 
 def key_known(connection: sqlite3.Connection, key: str | None) -> bool:
-    """Whether a job was submitted under this Idempotency-Key."""
+    """Return whether a job was submitted under this Idempotency-Key."""
     sql = "SELECT 1 FROM jobs WHERE submission_key = ?"
     return connection.execute(sql, (key,)).fetchone() is not None
 
 
 def overview(connection: sqlite3.Connection, now: float) -> Overview:
-    """Everything in numbers."""
+    """Return counts over the whole store at `now` (epoch seconds)."""
     by_state = dict(connection.execute("SELECT state, jobs FROM tally WHERE jobs > 0"))
     by_health = dict(
         connection.execute("SELECT health, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY health")
     )
     sql = (
         "SELECT coalesce(sum(waiting), 0), coalesce(sum(leased), 0) FROM jobs "
-        "WHERE finished_at IS NULL AND external = 0"  # what waits for a worker of ours, and what is in our hands
+        "WHERE finished_at IS NULL AND external = 0"  # only items that this server's workers process
     )
     waiting, leased = connection.execute(sql).fetchone()
     sql = "SELECT min(coalesce(started_at, created_at)) FROM jobs WHERE waiting > 0 AND external = 0"
@@ -96,14 +99,14 @@ def overview(connection: sqlite3.Connection, now: float) -> Overview:
 
 
 def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | None) -> list[Entry]:
-    """What is remembered, and what the items tell: all of them where they are few, else those that run."""
+    """Return stored entries, merged with those derived from items: all items if few, else running ones."""
     most = -1 if limit is None else limit
     sql = (
         "SELECT at, what, text, timeline.idx, timeline.attempt, timeline.worker, items.name FROM timeline "
         "LEFT JOIN items ON items.job = timeline.job AND items.idx = timeline.idx "
         "WHERE timeline.job = ? ORDER BY n DESC LIMIT ?"
     )
-    remembered = [Entry(row[0], What(row[1]), *row[2:]) for row in connection.execute(sql, (job_n, most))]
+    stored = [Entry(row[0], What(row[1]), *row[2:]) for row in connection.execute(sql, (job_n, most))]
     few = job.total <= FEW_ITEMS
     select = (
         f"{rows.SELECT_ITEM} WHERE job = ?"
@@ -111,6 +114,6 @@ def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | 
         else f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'running'"
     )
     sql = f"{select} ORDER BY idx LIMIT {FEW_ITEMS}"
-    told = item_entries(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
-    found = merge(reversed(remembered), told)
+    derived = item_entries(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
+    found = merge(reversed(stored), derived)
     return found if limit is None else found[-limit:]

@@ -1,9 +1,9 @@
-"""The rows that the writer knows without reading: unfinished jobs and leased items, as they were committed.
+"""A cache of the rows that the writer needs most: unfinished jobs and leased items, as they were committed.
 
-Decides: what is kept. All changes go through the one writer, so a command needs no query: reading and decoding a
-job and an item takes longer than deciding and writing them. Finished jobs and released items are dropped;
-everything is dropped when a transaction fails, when another process wrote to the database, and when it is full.
-Must not know: SQL. Used by the writer's thread alone.
+All changes go through the one writer, so a command needs no query: reading and decoding a job and an item takes
+longer than deciding and writing them. Finished jobs and released items are dropped. Everything is dropped when a
+transaction fails, when another process wrote to the database, and when the cache is full.
+It must not know SQL. Only the writer's thread uses it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from unstuck.jobs.job import Item, Job
 
-#: Entries at most: far more than runners hold at once, and 20 MiB. With room for half of 2,000 busy jobs the cache
-#: was cleared all the time, and each command read its job and item.
+#: The most entries: far more than runners hold at once, and 20 MiB. With room for only half of 2,000 busy jobs,
+#: the cache was cleared constantly, and each command read its job and item.
 MOST_JOBS, MOST_ITEMS = 4_096, 8_192
 
 
@@ -39,7 +39,7 @@ class RowCache:
         self.items.clear()
 
     def update(self, jobs: Mapping[str, tuple[int, Job]], items: Mapping[tuple[int, int], Item]) -> None:
-        """Take over what a transaction read or wrote, after its commit."""
+        """Add what a transaction read or wrote, after its commit."""
         if len(self.jobs) > MOST_JOBS or len(self.items) > MOST_ITEMS:
             self.clear()
         self.jobs.update(jobs)

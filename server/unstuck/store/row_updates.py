@@ -1,8 +1,8 @@
-"""How rows follow the jobs and items that they stand for: of each row the columns that moved.
+"""Updates the rows of changed jobs and items, naming only the columns that changed.
 
-A column that is named is written into each of its indexes, moved or not: a report that names them all costs twice
-as much as one that names its own. Rows in which the same columns moved go through one statement. Decides nothing,
-and reads nothing.
+SQLite writes a named column into each of its indexes, changed or not: a report that names all columns costs twice
+as much as one that names only its own. Rows with the same changed columns share one statement.
+It must not decide or read anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from unstuck.jobs.job import Item, Job
 from unstuck.store.rows import sql
 
-#: What is written once. The rest may change in the life of a job, and of an item.
+#: Columns that are written once. The others may change during the life of a job or an item.
 _JOB_FIXED = {
     "id",
     "kind",
@@ -35,18 +35,18 @@ _JOB_FIXED = {
     "counted",
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
-#: What holds something else than numbers and texts.
+#: Columns that hold something other than numbers and text.
 _ENCODED = {"state", "health", "meter", "error", "result"}
 
 
 class RowUpdates:
-    """What there is to write of jobs and items; `execute` writes it."""
+    """Pending updates of jobs and items; `execute` writes them."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[list[Any]]] = {}
 
     def add(self, table: Table, job_n: int, before: Job | Item, after: Job | Item) -> None:
-        """A row of `JOBS` or `ITEMS` says `before`, and shall say `after`."""
+        """Add the update of a row of `JOBS` or `ITEMS` from `before` to `after`."""
         now = astuple(after)
         columns = table.changed_columns(astuple(before), now)
         row = [now[place] for place in columns.places]
@@ -56,14 +56,17 @@ class RowUpdates:
         self._rows.setdefault(columns.statement, []).append(row)
 
     def execute(self, connection: sqlite3.Connection) -> None:
-        """Write it."""
+        """Write all updates."""
         for statement, several in self._rows.items():
             connection.executemany(statement, several)
 
 
 class _Columns(NamedTuple):
-    """Columns that moved together. The values at `places` of a job or an item, and the job's number, are a row for
-    the statement; at the places `others` of that row is what SQLite does not take as it is."""
+    """Columns that changed together, and the statement that writes them.
+
+    The values at `places` of a job or an item, followed by the job's row number, are the statement's parameters.
+    Those at the positions `others` have to be converted for SQLite.
+    """
 
     statement: str
     places: tuple[int, ...]
@@ -71,33 +74,36 @@ class _Columns(NamedTuple):
 
 
 class Table:
-    """Which columns moved. Where only what is `passing` did, which has no index or has surely moved, it is all of
-    that: one comparison of all the others is faster than one of each, and reports are most of what is written."""
+    """Finds the columns of a row that changed.
+
+    If only `passing` columns changed, all of them are named: they have no index or are sure to have changed.
+    Comparing all other columns at once is faster than comparing each, and most writes are reports.
+    """
 
     def __init__(
         self, update: str, kind: type[msgspec.Struct], fixed: set[str], passing: tuple[str, ...], *key: str
     ) -> None:
         self._update, self._names = update, kind.__struct_fields__
         self._key = self._places(key)
-        self._moving = tuple(place for place, name in enumerate(self._names) if name not in fixed)
-        known = self._places(passing)
-        self._lasting = itemgetter(*(place for place in self._moving if place not in known))
+        self._changing = tuple(place for place, name in enumerate(self._names) if name not in fixed)
+        passing_places = self._places(passing)
+        self._lasting = itemgetter(*(place for place in self._changing if place not in passing_places))
         self._columns: dict[tuple[int, ...], _Columns] = {}
-        self._passing = self._columns_for(known)
+        self._passing = self._columns_for(passing_places)
 
     def changed_columns(self, was: tuple[Any, ...], now: tuple[Any, ...]) -> _Columns:
         if self._lasting(was) == self._lasting(now):
             return self._passing
-        # What `replace` did not touch is the same object.
-        return self._columns_for(tuple([place for place in self._moving if was[place] is not now[place]]))
+        # A field that `replace` did not change is the same object.
+        return self._columns_for(tuple([place for place in self._changing if was[place] is not now[place]]))
 
-    def _columns_for(self, moved: tuple[int, ...]) -> _Columns:
-        found = self._columns.get(moved)
+    def _columns_for(self, changed: tuple[int, ...]) -> _Columns:
+        found = self._columns.get(changed)
         if found is None:
-            names = [self._names[place] for place in moved]
+            names = [self._names[place] for place in changed]
             statement = self._update.format(", ".join(f"{name} = ?" for name in names))
             others = [place for place, name in enumerate(names) if name in _ENCODED]
-            found = self._columns[moved] = _Columns(statement, (*moved, *self._key), others)
+            found = self._columns[changed] = _Columns(statement, (*changed, *self._key), others)
         return found
 
     def _places(self, names: tuple[str, ...]) -> tuple[int, ...]:

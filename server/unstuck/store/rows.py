@@ -1,7 +1,8 @@
-"""Jobs and items as rows of the SQLite store, and back.
+"""Converts jobs, items and timeline entries to rows of the SQLite store, and back.
 
-Column and field have the same name, but for `Item.index`, which is `idx` in SQL. What is no number or
-text (options, error, meter, result) is JSON. Decides nothing.
+A column has the same name as its field, except `Item.index`, which is `idx` in SQL. Values that are neither
+numbers nor text (options, error, meter, result) are JSON.
+It must not decide anything.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ JOB_COLUMNS = Job.__struct_fields__
 ITEM_COLUMNS = tuple("idx" if name == "index" else name for name in Item.__struct_fields__)
 
 SELECT_ITEM = f"SELECT {', '.join(ITEM_COLUMNS)} FROM items"
-#: Of one job in one state, in order. Left to itself, SQLite reads all items of the job, which are in order too:
-#: 2 ms for each look at a job of 10,000.
+#: For items of one job in one state, in order. Left to itself, SQLite reads all items of the job, which are in
+#: order too: 2 ms for each query of a job of 10,000.
 SELECT_ITEM_BY_STATE = f"{SELECT_ITEM} INDEXED BY items_by_state"
 INSERT_JOB = f"INSERT INTO jobs ({', '.join(JOB_COLUMNS)}) VALUES ({', '.join('?' * len(JOB_COLUMNS))})"
 INSERT_ITEM = (
     f"INSERT INTO items (job, {', '.join(ITEM_COLUMNS)}) VALUES (?, {', '.join('?' * len(ITEM_COLUMNS))})"
 )
 
-#: What SQLite takes as it is.
+#: Types that SQLite accepts as they are.
 _PLAIN = {type(None), str, int, float, bool}
 _encode = msgspec.json.Encoder().encode
 _METER_DECODER = msgspec.json.Decoder(Meter)
@@ -48,8 +49,8 @@ def _readers(
     return [(columns.index(name), read) for name, read in readers.items()]
 
 
-# States are looked up, since to call an enum costs half as much as the rest of an item's row. SQLite has 1 and 0
-# for yes and no.
+# States are looked up in a dict: calling the enum costs half as much as the rest of an item's row. SQLite stores
+# booleans as 1 and 0.
 _JOB_READERS = _readers(
     JOB_COLUMNS,
     {
@@ -72,17 +73,17 @@ _ITEM_READERS = _readers(
 
 
 def job_values(job: Job) -> list[Any]:
-    """For INSERT_JOB."""
+    """Return the parameters of INSERT_JOB."""
     return [sql(value) for value in astuple(job)]
 
 
 def item_values(job_n: int, item: Item) -> list[Any]:
-    """For INSERT_ITEM; `job_n` is the job's row number."""
+    """Return the parameters of INSERT_ITEM; `job_n` is the job's row number."""
     return [job_n, *(sql(value) for value in astuple(item))]
 
 
 def job_from(row: Sequence[Any]) -> Job:
-    """From a row of all JOB_COLUMNS."""
+    """Return the job in a row of all JOB_COLUMNS."""
     values = list(row)
     for place, read in _JOB_READERS:
         values[place] = read(values[place])
@@ -90,7 +91,7 @@ def job_from(row: Sequence[Any]) -> Job:
 
 
 def item_from(row: Sequence[Any]) -> Item:
-    """From a row of SELECT_ITEM."""
+    """Return the item in a row of SELECT_ITEM."""
     values = list(row)
     for place, read in _ITEM_READERS:
         values[place] = read(values[place])
@@ -98,13 +99,13 @@ def item_from(row: Sequence[Any]) -> Item:
 
 
 def find_job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job] | None:
-    """The row number and the job, or None."""
+    """Return the row number and the job, or None."""
     row = connection.execute(f"SELECT n, {', '.join(JOB_COLUMNS)} FROM jobs WHERE id = ?", (job_id,)).fetchone()
     return None if row is None else (row[0], job_from(row[1:]))
 
 
 def find_item(connection: sqlite3.Connection, job_n: int, index: int) -> Item | None:
-    """The item, or None."""
+    """Return the item, or None."""
     row = connection.execute(f"{SELECT_ITEM} WHERE job = ? AND idx = ?", (job_n, index)).fetchone()
     return None if row is None else item_from(row)
 
@@ -116,7 +117,7 @@ _CLAIMABLE = f"""
 
 
 def find_claimable(connection: sqlite3.Connection, job_n: int, now: float, limit: int) -> list[Item]:
-    """Items of the job that may be taken at `now`."""
+    """Return up to `limit` items of the job that may be claimed at `now` (epoch seconds)."""
     return [item_from(row) for row in connection.execute(_CLAIMABLE, (job_n, now, limit))]
 
 
@@ -124,11 +125,11 @@ INSERT_DELIVERY = "INSERT INTO deliveries (job, url, host, made_at, next_at) VAL
 
 
 def delivery_values(job_n: int, url: str, now: float) -> list[Any]:
-    """For INSERT_DELIVERY: due at once."""
+    """Return the parameters of INSERT_DELIVERY, for a delivery that is due at once."""
     return [job_n, url, host_of(url), now, now]
 
 
-#: How many lines about single items a job's timeline keeps; what concerns the whole job is always kept.
+#: The most entries about single items in a job's timeline; entries about the whole job are always kept.
 ITEM_ENTRIES_KEPT = 1_000
 
 INSERT_ENTRY = f"""
@@ -140,7 +141,7 @@ INSERT_ENTRY = f"""
 
 
 def entry_values(job_n: int, entry: Entry) -> dict[str, Any]:
-    """For INSERT_ENTRY."""
+    """Return the parameters of INSERT_ENTRY."""
     return {
         "job": job_n,
         "at": entry.at,
@@ -153,12 +154,12 @@ def entry_values(job_n: int, entry: Entry) -> dict[str, Any]:
 
 
 def shift_times(connection: sqlite3.Connection, jump: float) -> None:
-    """The clock was set by `jump` seconds: the durations of all that goes on stay what they were."""
+    """Shift stored times by the `jump` of the clock (seconds), so that running durations keep their length."""
     connection.execute(
         "UPDATE items SET lease_until = lease_until + :jump WHERE lease_until IS NOT NULL", {"jump": jump}
     )
     connection.execute(
-        # Only what waits rests; said, so that the index of what waits is read, and not every item there is.
+        # Only waiting items pause. The condition makes SQLite use the index of waiting items, not read all items.
         "UPDATE items SET not_before = not_before + :jump "
         "WHERE state = 'pending' AND lease_until IS NULL AND not_before IS NOT NULL",
         {"jump": jump},
@@ -176,7 +177,7 @@ def shift_times(connection: sqlite3.Connection, jump: float) -> None:
 
 
 def sql(value: Any) -> Any:
-    """A value as SQLite takes it."""
+    """Return a value in a form that SQLite accepts."""
     if value.__class__ in _PLAIN:
         return value
     if isinstance(value, StrEnum):

@@ -1,14 +1,14 @@
-"""The tables of the SQLite store, and how an older database is brought up to them.
+"""The tables of the SQLite store, and the migrations that bring an older database up to date.
 
-`MIGRATIONS[i]` turns a database of version i into one of version i + 1; a new database runs through all.
-A migration that was released is never edited: changes come as a further one.
+`MIGRATIONS[i]` turns a database of version i into one of version i + 1; a new database runs through all of them.
+Statements of a released migration are never edited: a change is added as another migration.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
-#: Tells our databases from everybody else's ("unst" in ASCII), see PRAGMA application_id.
+#: Marks databases of unstuck ("unst" in ASCII), see PRAGMA application_id.
 APPLICATION_ID = 0x756E7374
 
 MIGRATIONS: tuple[str, ...] = (
@@ -28,13 +28,13 @@ MIGRATIONS: tuple[str, ...] = (
         attempt INTEGER NOT NULL,
         max_attempts INTEGER NOT NULL,
         max_errors INTEGER,
-        leased INTEGER NOT NULL,        -- items in the hands of runners
+        leased INTEGER NOT NULL,        -- items that runners hold
         succeeded INTEGER NOT NULL,
         failed INTEGER NOT NULL,
         skipped INTEGER NOT NULL,
         cancelled INTEGER NOT NULL,
         partial REAL NOT NULL,          -- sum of the running items' fractions
-        percent REAL,                   -- the highest that was shown
+        percent REAL,                   -- the highest shown so far
         meter TEXT NOT NULL,            -- JSON: what the rate is computed from
         cancel_requested INTEGER NOT NULL,
         error TEXT,                     -- JSON {code, message, transient}
@@ -42,8 +42,8 @@ MIGRATIONS: tuple[str, ...] = (
         progress_at REAL,
         heartbeat_at REAL,
         finished_at REAL,
-        submission_key TEXT UNIQUE,     -- the Idempotency-Key it was submitted with
-        fingerprint TEXT                -- of what was submitted under that key
+        submission_key TEXT UNIQUE,     -- the Idempotency-Key of the submission
+        fingerprint TEXT                -- of the submission under that key
     ) STRICT;
     CREATE INDEX jobs_to_claim ON jobs (priority DESC, n) WHERE waiting > 0;
     CREATE INDEX jobs_live ON jobs (n) WHERE finished_at IS NULL;
@@ -59,7 +59,7 @@ MIGRATIONS: tuple[str, ...] = (
         state TEXT NOT NULL,
         seq INTEGER NOT NULL,
         lease INTEGER NOT NULL,
-        lease_until REAL,               -- NULL: nobody holds it
+        lease_until REAL,               -- NULL: no runner holds it
         attempt INTEGER NOT NULL,
         progress REAL,
         message TEXT,
@@ -83,8 +83,8 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE jobs ADD COLUMN webhook_url TEXT;
     ALTER TABLE jobs ADD COLUMN retry_of TEXT;
     ALTER TABLE jobs ADD COLUMN cancel_requested_at REAL;
-    ALTER TABLE items ADD COLUMN not_before REAL;   -- it rests before its next attempt
-    ALTER TABLE items ADD COLUMN worker TEXT;       -- who took it last
+    ALTER TABLE items ADD COLUMN not_before REAL;   -- pause before the next attempt
+    ALTER TABLE items ADD COLUMN worker TEXT;       -- the worker that took it last
     CREATE INDEX items_claimable ON items (job, not_before, idx) WHERE state = 'pending' AND lease_until IS NULL;
 
     CREATE TABLE timeline (
@@ -93,7 +93,7 @@ MIGRATIONS: tuple[str, ...] = (
         at REAL NOT NULL,
         what TEXT NOT NULL,
         text TEXT,
-        idx INTEGER,                    -- the item, where it is about one
+        idx INTEGER,                    -- the item, if the entry is about one
         attempt INTEGER,
         worker TEXT
     ) STRICT;
@@ -104,8 +104,8 @@ MIGRATIONS: tuple[str, ...] = (
         url TEXT NOT NULL,
         host TEXT NOT NULL,             -- of the URL
         made_at REAL NOT NULL,
-        attempts INTEGER NOT NULL DEFAULT 0,  -- those begun
-        next_at REAL,                   -- NULL: over
+        attempts INTEGER NOT NULL DEFAULT 0,  -- started so far
+        next_at REAL,                   -- NULL: no further attempt
         trouble TEXT                    -- why the last attempt failed; NULL with next_at NULL: delivered
     ) STRICT;
     CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
@@ -113,13 +113,13 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX deliveries_given_up ON deliveries (job) WHERE next_at IS NULL AND trouble IS NOT NULL;
     """,
     """
-    -- Lists of a million jobs: a walk along one of these for each state, and the walks are merged.
+    -- For lists of a million jobs: one walk along an index per state, and SQLite merges the walks.
     CREATE INDEX jobs_by_kind ON jobs (kind, state, n);
     CREATE INDEX jobs_by_end ON jobs (state, finished_at) WHERE finished_at IS NOT NULL;
     CREATE INDEX jobs_by_kind_and_end ON jobs (kind, state, finished_at) WHERE finished_at IS NOT NULL;
     DROP INDEX jobs_finished;
 
-    CREATE TABLE tally (                -- how many jobs there are, so that nobody has to count them
+    CREATE TABLE tally (                -- the number of jobs, so that no query has to count them
         state TEXT PRIMARY KEY,
         jobs INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
@@ -138,7 +138,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE jobs ADD COLUMN external INTEGER NOT NULL DEFAULT 0;  -- its work runs elsewhere
     ALTER TABLE jobs ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;   -- it has no rows in items
-    ALTER TABLE jobs ADD COLUMN open_end INTEGER NOT NULL DEFAULT 0;  -- total is what was counted so far
+    ALTER TABLE jobs ADD COLUMN open_end INTEGER NOT NULL DEFAULT 0;  -- total is the number counted so far
     ALTER TABLE jobs ADD COLUMN stage TEXT;
     ALTER TABLE jobs ADD COLUMN message TEXT;
     DROP INDEX jobs_to_claim;
@@ -150,7 +150,7 @@ VERSION = len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the database to VERSION in one transaction, so that a crash leaves the old one whole."""
+    """Migrate the database to VERSION in one transaction, so that a crash leaves the old version intact."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == VERSION:
         return

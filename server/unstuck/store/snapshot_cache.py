@@ -1,11 +1,12 @@
-"""Snapshots of the jobs that were asked for, as of the last commit, so that asking again costs no read.
+"""A cache of snapshots as of the last commit, so that repeated requests for a job cost no read.
 
-Decides: when a snapshot in memory is what a read would return. A read puts it in, unless a commit concerned the
-job meanwhile; then the writer updates it with each commit, before any listener hears of it. During a commit only a
-read knows whether it is visible, so lookups of its jobs miss. Bulk changes by SQL and finished jobs
-are dropped. When the cache is full the oldest entry goes; each heartbeat compares it with the database.
-Must not know: SQL. The writer's thread, the readers' and the event loop share it; `get` takes no lock.
-Read on: sqlite.py asks it before it reads, transaction.py says what a commit changed.
+It decides when a snapshot in memory is what a read would return. A read adds a snapshot, unless a commit concerned
+the job in the meantime; then the writer updates it with each commit, before any listener is called. During a
+commit only a read knows whether it is visible, so lookups of its jobs miss. Jobs changed in bulk by SQL and
+finished jobs are dropped. When the cache is full, the oldest entry is dropped. Each heartbeat compares the cache
+with the database.
+It must not know SQL. The writer's thread, the readers' threads and the event loop share it; `get` takes no lock.
+See also: sqlite.py (looks here before it reads), transaction.py (says what a commit changed).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import msgspec
 from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import Snapshot, next_snapshot
 
-#: Bytes kept at most, as estimated here: 8,192 jobs of `JOB_BYTES`.
+#: The most bytes kept, as estimated here: 8,192 jobs of `JOB_BYTES`.
 MOST_BYTES = 32 * 2**20
-#: The estimate for the fields of a job, with texts of the usual length.
+#: The estimated size of a job's fields, with text of the usual length.
 JOB_BYTES = 4_096
-#: A larger snapshot is read each time: each of its twenty failed items may hold a result of 64 KiB.
+#: A larger snapshot is not cached: each of its twenty failed items may hold a result of 64 KiB.
 HEAVIEST = 128 * 2**10
 
 _encoder = msgspec.json.Encoder()
@@ -39,7 +40,7 @@ class _Kept:
 
 
 class SnapshotCache:
-    """See the module."""
+    """Snapshots by job id, of MOST_BYTES in all."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
@@ -48,18 +49,18 @@ class SnapshotCache:
         self._lock = threading.Lock()
 
     def get(self, job_id: str) -> Snapshot | None:
-        """Return what a read would find now, or None where only a read can tell."""
+        """Return what a read would find now, or None if only a read can tell."""
         if job_id in self._committing:  # checked first: the entry is up to date as soon as this is false
             return None
         kept = self._kept.get(job_id)
         return None if kept is None else kept.snapshot
 
     def is_committing(self, job_id: str) -> bool:
-        """Say whether a commit concerns this job now, after which `get` may find it."""
+        """Return whether a commit in progress concerns this job; after it, `get` may find the job."""
         return job_id in self._committing and job_id in self._kept
 
     def load(self, job_id: str, read: Callable[[], Snapshot]) -> Snapshot:
-        """Call `read`, which must see all that is committed when it is called, and keep what it returns."""
+        """Call `read`, keep and return its result. It must see everything committed before the call."""
         with self._lock:
             place = self._kept.setdefault(job_id, _Kept())
         found = None
@@ -68,19 +69,21 @@ class SnapshotCache:
             return found
         finally:
             with self._lock:
-                # Gone if a commit concerned the job meanwhile: the read may have missed it.
+                # The entry is gone if a commit concerned the job meanwhile: the read may have missed it.
                 if self._kept.get(job_id) is place and place.snapshot is None:
                     self._put(job_id, place, found)
 
     def begin_commit(self, job_ids: Collection[str]) -> None:
-        """A commit begins that may change these jobs; `end_commit` or `clear` ends it."""
+        """Mark the start of a commit that may change these jobs; `end_commit` or `clear` marks its end."""
         self._committing = job_ids
 
     def end_commit(
         self, jobs: Iterable[Job], item_changes: Mapping[str, Mapping[int, Item]], unknown: Iterable[str]
     ) -> None:
-        """Update the jobs that were committed. `item_changes` holds, by job, the items that entered or left the
-        states that a snapshot names; the `unknown` jobs are dropped."""
+        """Update the jobs that were committed, and drop the `unknown` ones.
+
+        `item_changes` holds, by job, the items that entered or left the states that a snapshot names.
+        """
         with self._lock:
             for job_id in unknown:
                 self._drop(job_id)
@@ -98,7 +101,7 @@ class SnapshotCache:
         self._committing = ()
 
     def drop_outdated(self, job_ids: Collection[str], seqs: Mapping[str, int]) -> None:
-        """Drop the entries whose seq differs from the database's; most of them only moved on meanwhile."""
+        """Drop the entries whose seq differs from the database's; most of these jobs only changed meanwhile."""
         with self._lock:
             for job_id in job_ids:
                 kept = self._kept.get(job_id)
@@ -106,7 +109,7 @@ class SnapshotCache:
                     self._drop(job_id)
 
     def clear(self) -> None:
-        """Drop everything, also what is being read."""
+        """Drop everything, including entries that are being read."""
         with self._lock:
             self._kept.clear()
             self._bytes = 0
@@ -114,7 +117,7 @@ class SnapshotCache:
 
     def _put(self, job_id: str, kept: _Kept, snapshot: Snapshot | None) -> None:
         weight = 0 if snapshot is None else _weight(snapshot)
-        # Finished jobs are seldom asked for: ten thousand of them would waste the memory.
+        # Finished jobs are seldom requested: ten thousand of them would waste memory.
         if snapshot is None or snapshot.job.done or weight > HEAVIEST:
             self._drop(job_id)
             return

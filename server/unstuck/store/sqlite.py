@@ -1,10 +1,10 @@
-"""The SQLite store: one file in the data folder, WAL, `synchronous=FULL`.
+"""The SQLite store: one file in the data folder, in WAL mode with `synchronous=FULL`.
 
-Decides: which connection and which thread serves a call. One thread writes; reads have connections of their own
-and never wait for it. A change is durable before a listener or a reader sees it.
-Must not know: HTTP, viewers, processes. Two servers never share a data folder: the lock is files/folder.py's.
-Read on: protocol.py promises what each method does; writer.py and transaction.py write, queries.py and listings.py
-read, snapshot_cache.py saves reads.
+It decides which connection and which thread serve a call. One thread writes; reads use their own connections and
+never wait for it. A change is durable before a listener or a reader sees it.
+It must not know HTTP, viewers or processes. Two servers never share a data folder: files/folder.py locks it.
+See also: protocol.py (what each method does), writer.py and transaction.py (write), queries.py and listings.py
+(read), snapshot_cache.py (saves reads).
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ from unstuck.supervision.supervisor import Loop
 
 T = TypeVar("T")
 
-#: Connections that read side by side; each holds a page cache, see connection.py.
+#: Connections that read in parallel; each has a page cache, see connection.py.
 READERS = 4
-#: How long a snapshot waits for the commit in progress before it is read (seconds): the disk may be slow.
+#: How long a snapshot waits for the commit in progress before it is read anyway (seconds): disks may be slow.
 COMMIT_S = 0.05
 
 
 class SQLiteStore:
-    """Implements `Store`. `steady` is a monotonic clock, which shows when `clock` was set; see clock.py."""
+    """The `Store` in SQLite. `steady` is a monotonic clock that reveals when `clock` was set; see clock.py."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class SQLiteStore:
 
     @property
     def writer_loop(self) -> Loop:
-        """The thread that writes, for a supervisor to watch; there is one while the store is open."""
+        """The loop of the writer's thread, for a supervisor to watch. It exists while the store is open."""
         assert self._writer is not None
         return self._writer.loop
 
@@ -115,11 +115,11 @@ class SQLiteStore:
         self._listeners.append(listener)
 
     def _after_commit(self, outcomes: list[tuple[Caller, Any]], changed: dict[str, Job | None]) -> None:
-        """Answer the callers, in the writer's thread: one hop into the event loop for all of them."""
+        """Answer the callers, from the writer's thread, with one hop into the event loop for all of them."""
         for caller, outcome in outcomes:
             if isinstance(caller, ThreadFuture):
                 _resolve(caller, outcome)
-        with contextlib.suppress(RuntimeError):  # the event loop is closed, and its callers with it
+        with contextlib.suppress(RuntimeError):  # the event loop is closed, so its callers are gone
             self._loop.call_soon_threadsafe(self._publish, outcomes, changed)
 
     def _publish(self, outcomes: list[tuple[Caller, Any]], changed: dict[str, Job | None]) -> None:
@@ -211,7 +211,7 @@ class SQLiteStore:
 
     def _submit(self, work: Callable[[Transaction], T], caller: ThreadFuture[T] | asyncio.Future[T]) -> None:
         if self._writer is None:
-            raise StoreUnavailable("The store is closed; the server is starting or ending. Try again.")
+            raise StoreUnavailable("The store is closed: the server is starting or stopping. Try again soon.")
         self._writer.submit(work, caller)
 
     # -- reading
@@ -221,16 +221,16 @@ class SQLiteStore:
 
     async def snapshot(self, job_id: str) -> Snapshot:
         def work(connection: sqlite3.Connection) -> Snapshot:
-            # The view is fixed by the first statement, and none has run yet.
+            # The first statement fixes what the transaction sees, and none has run yet.
             return self._snapshots.load(
                 job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id))
             )
 
-        known = self._snapshots.get(job_id)
-        if known is None and self._snapshots.is_committing(job_id):
+        cached = self._snapshots.get(job_id)
+        if cached is None and self._snapshots.is_committing(job_id):
             await self._wait_for_commit()
-            known = self._snapshots.get(job_id)
-        return await self._read(work) if known is None else known
+            cached = self._snapshots.get(job_id)
+        return await self._read(work) if cached is None else cached
 
     async def _wait_for_commit(self) -> None:
         """Wait for the end of the commit in progress, for COMMIT_S at most."""
@@ -294,7 +294,7 @@ class SQLiteStore:
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._limiter is None or self._writer is None:
-            raise StoreUnavailable("The store is closed; the server is starting or ending. Try again.")
+            raise StoreUnavailable("The store is closed: the server is starting or stopping. Try again soon.")
 
         def run() -> T:
             connection = self._readers.get()

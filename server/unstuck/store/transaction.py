@@ -1,9 +1,9 @@
 """One transaction of the writer: jobs and items as it sees and changes them.
 
-Decides: what is read from memory, what from SQL, and which rows are written when the transaction ends. Each job
+It decides what is read from memory, what from SQL, and which rows are written when the transaction ends. Each job
 and item that it touches is held once and written once, however many commands concern it.
-Must not know: threads, callers, HTTP. What a command makes of a job is decided by jobs/decide.py.
-Read on: writer.py commits transactions; row_updates.py finds the columns that changed.
+It must not know threads, callers or HTTP, or how a command changes a job.
+See also: jobs/decide.py (decides that), writer.py (commits transactions), row_updates.py (finds changed columns).
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from unstuck.store.snapshot_cache import SnapshotCache
 #: A job's row number and the item's index.
 ItemKey = tuple[int, int]
 
-#: A snapshot of the job names items in these states.
+#: The states of the items that a snapshot names.
 _SHOWN = frozenset({ItemState.RUNNING, ItemState.FAILED})
 
 
 class Transaction:
-    """Reads and changes jobs and items; `flush` writes them. `changed` holds the jobs that changed visibly, by id,
-    with None for one that was deleted."""
+    """Reads and changes jobs and items; `flush` writes them.
+
+    `changed` holds the jobs that changed visibly, by id, with None for one that was deleted.
+    """
 
     def __init__(
         self, connection: sqlite3.Connection, now: float, row_cache: RowCache, snapshots: SnapshotCache
@@ -43,7 +45,7 @@ class Transaction:
         self._snapshots = snapshots
         self._jobs: dict[str, tuple[int, Job]] = {}
         self._items: dict[ItemKey, Item] = {}
-        #: Rows not written yet, as they stand in the database.
+        #: Jobs and items with unwritten changes, as they are in the database.
         self._stale_jobs: dict[str, Job] = {}
         self._stale_items: dict[ItemKey, Item] = {}
         self._entries: list[dict[str, Any]] = []
@@ -53,7 +55,7 @@ class Transaction:
         self._unknown: set[str] = set()
 
     def job(self, job_id: str) -> tuple[int, Job]:
-        """Return the row number and the job; raise JobNotFound."""
+        """Return the row number and the job. Raise JobNotFound."""
         found = self._jobs.get(job_id) or self._rows.jobs.get(job_id)
         if found is None:
             found = rows.find_job(self.connection, job_id)
@@ -93,12 +95,12 @@ class Transaction:
         self._entries = []
 
     def finish(self) -> None:
-        """Write the rest. Until `after_commit`, lookups in memory miss the jobs of this transaction."""
+        """Write the remaining changes. Until `after_commit`, cache lookups of this transaction's jobs miss."""
         self.flush()
         self._snapshots.begin_commit({*self._jobs, *self._unknown})
 
     def after_commit(self) -> None:
-        """Hand what was read and written here to the caches of later transactions and readers."""
+        """Add what was read and written here to the caches of later transactions and readers."""
         self._rows.update(self._jobs, self._items)
         self._snapshots.end_commit([job for _, job in self._jobs.values()], self._item_changes, self._unknown)
 
@@ -107,7 +109,7 @@ class Transaction:
         self._entries.append(rows.entry_values(job_n, entry))
 
     def claim(self, job_id: str, limit: int, lease_s: float, worker: str | None) -> list[Item]:
-        """Claim up to `limit` waiting items of the job. Call `flush` before: they are found by SQL."""
+        """Claim up to `limit` waiting items of the job. Call `flush` first: they are found by SQL."""
         job_n, job = self.job(job_id)
         found = rows.find_claimable(self.connection, job_n, self.now, limit)
         if not found:
@@ -137,7 +139,7 @@ class Transaction:
         return found
 
     def save(self, job_n: int, change: Change) -> None:
-        """Take over a decision about a job and an item that this transaction has read."""
+        """Save a decision about a job and an item that this transaction has read."""
         job, item = change.job, change.item
         _, job_before = self._jobs[job.id]
         item_before = None if item is None else self._items[job_n, item.index]
@@ -177,7 +179,7 @@ class Transaction:
             "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
             (job.seq, self.now, job_n),
         )
-        if job.external:  # its reporter's running items end too: no lease holds them
+        if job.external:  # its running items end too: no lease holds them
             self.connection.execute(
                 "UPDATE items INDEXED BY items_by_state SET state = 'cancelled', seq = ?, finished_at = ? "
                 "WHERE job = ? AND state = 'running'",

@@ -1,11 +1,12 @@
 """The thread that writes: takes the waiting requests, runs them in one transaction, and commits it.
 
-Decides: which requests share a commit, and what each caller is answered. Requests gather while a commit waits for
-the disk, so one fsync makes many changes durable. A caller is answered after the commit. If the database fails,
-each caller of that transaction gets StoreUnavailable and nothing was changed; if one request fails in another way,
-the others are run again without it. If the thread itself breaks, callers are refused until it runs again.
-Must not know: the event loop, HTTP, what a command means.
-Read on: transaction.py is what a request works with; sqlite.py brings the answers back into the event loop.
+It decides which requests share a commit, and how each caller is answered. Requests queue up while a commit waits
+for the disk, so one fsync makes many changes durable. A caller is answered after the commit. If the database
+fails, each caller of that transaction gets StoreUnavailable and nothing was changed; if one request fails in
+another way, the others are run again without it. If the thread itself breaks, callers are refused until it runs
+again.
+It must not know the event loop, HTTP, or what a command means.
+See also: transaction.py (what a request works with), sqlite.py (brings the answers back into the event loop).
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from unstuck.supervision.supervisor import Loop
 
 log = logging.getLogger("unstuck.store")
 
-#: What callers are told.
+#: The messages of the StoreUnavailable that callers get.
 FAILED = "The store cannot write now ({}); nothing was changed. Try again in a moment."
-BROKEN = "The store's writer broke ({!r}); whether this was kept is not known. Try again in a moment."
+BROKEN = "The store's writer broke ({!r}), so it is not known whether this was kept. Check, then try again."
 
-#: Requests in one commit at most: bounds how long the first of them waits.
+#: The most requests in one commit: bounds how long the first of them waits.
 BATCH = 512
 
 
 class Caller(Protocol):
-    """The future that a caller waits on, of a thread or of an event loop."""
+    """The future that a caller in a thread or in an event loop waits for."""
 
     def cancelled(self) -> bool: ...
 
@@ -49,7 +50,7 @@ class Caller(Protocol):
 #: changed visibly.
 AfterCommit = Callable[[list[tuple[Caller, Any]], dict[str, Job | None]], None]
 
-#: SQLite's errors that are a caller's mistake and say nothing about the state of the database.
+#: SQLite errors that are the caller's mistake and say nothing about the state of the database.
 _CALLER_ERRORS = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
@@ -67,12 +68,12 @@ class _Request:
 
 @dataclass(slots=True)
 class _Commit:
-    """A transaction that is on the disk and not yet in memory."""
+    """A transaction that is on disk but not yet in the caches."""
 
     transaction: Transaction
     outcomes: list[tuple[Caller, Any]]
     moment: Moment
-    foreign: bool  # another process has written meanwhile
+    foreign: bool  # another process wrote in the meantime
 
 
 class Writer:
@@ -92,26 +93,26 @@ class Writer:
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._broken: BaseException | None = None
-        #: Why the last transaction failed, for the health endpoint; None if it did not.
+        #: Why the last transaction failed, for the health endpoint; None if it succeeded.
         self.trouble: str | None = None
 
     def start(self) -> None:
         self._thread = self.loop.start_thread(lambda _: self._run(), self._ending)
 
     def submit(self, work: Callable[[Transaction], Any], caller: Caller) -> None:
-        """Queue a request; its caller is answered after the commit. Raise StoreUnavailable while it is down."""
+        """Queue a request, to be answered after the commit. Raise StoreUnavailable while the thread is down."""
         if (error := self._broken) is not None:
             raise _refusal(FAILED, error)
         self._requests.put(_Request(work, caller))
 
     def stop(self) -> None:
-        """Commit what is queued, then end the thread. Blocks."""
+        """Commit what is queued, then end the thread. Block until it has ended."""
         self._ending.set()
         self._requests.put(None)
         if self._thread is not None:
             self._thread.join()
         if self._broken is not None:
-            self._refuse_all(self._broken)  # it is not started again
+            self._refuse_all(self._broken)  # it will not be restarted
 
     def _run(self) -> None:
         """Serve requests until stopped."""
@@ -129,8 +130,8 @@ class Writer:
             raise
 
     def _refuse_all(self, error: BaseException) -> None:
-        """Refuse all waiting requests, and drop what is in memory: it may differ from the disk."""
-        self._broken = error  # first: a request that is queued from now on waits for the next start
+        """Refuse all waiting requests, and clear the caches: they may differ from the disk."""
+        self._broken = error  # first: only requests already past the check in `submit` wait for the restart
         self.trouble = f"its writer broke ({error!r})"
         self._rows.clear()
         self._snapshots.clear()
@@ -167,7 +168,7 @@ class Writer:
             if len(batch) == 1:
                 self._after_commit([(batch[0].caller, error)], {})
                 return
-            # One request broke: run each of them alone, so that the others succeed.
+            # One request broke: run each one alone, so that the others succeed.
             for request in batch:
                 self._serve([request])
         else:
@@ -180,14 +181,14 @@ class Writer:
         if commit.foreign or commit.moment.jump:
             self._snapshots.clear()
         if self.trouble is not None:
-            log.info("the store writes again (it had failed with: %s)", self.trouble)
+            log.info("Store can write again: last_error=%r", self.trouble)
             self.trouble = None
         self._after_commit(commit.outcomes, commit.transaction.changed)
 
     def _commit(self, batch: list[_Request]) -> _Commit:
         connection = self._connection
         moment = self._clock.read()
-        # IMMEDIATE: a read that later wants to write fails at once beside another writer.
+        # IMMEDIATE: a transaction that first reads and then writes would fail at once beside another writer.
         connection.execute("BEGIN IMMEDIATE")
         try:
             foreign = self._rows.check_version(connection.execute("PRAGMA data_version").fetchone()[0])
@@ -206,13 +207,13 @@ class Writer:
 
     def _fail(self, batch: list[_Request], error: sqlite3.Error) -> None:
         if self.trouble is None:
-            log.error("the store cannot write: %s", error, exc_info=error)
+            log.error("Store cannot write, so changes are refused: error=%s", error, exc_info=error)
         self.trouble = str(error)
         self._after_commit([(request.caller, _refusal(FAILED, error)) for request in batch], {})
 
 
 def _try(work: Callable[[Transaction], Any], transaction: Transaction) -> Any:
-    # A refusal is raised before anything is written, so the transaction goes on.
+    # A refusal is raised before anything is written, so the transaction can continue.
     try:
         return work(transaction)
     except UnstuckError as refusal:
