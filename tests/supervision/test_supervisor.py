@@ -281,6 +281,6 @@ async def test_a_cancellation_from_outside_ends_the_loops() -> None:
 async def test_a_name_stands_for_one_loop() -> None:
     async with supervising() as supervisor:
         loop = supervisor.run("flaky", Flaky(0).run)
-        with pytest.raises(ValueError, match="'flaky' already"):
+        with pytest.raises(ValueError, match="already a loop 'flaky'"):
             supervisor.watch(Loop("flaky"))
         assert supervisor.loops == {"flaky": loop}
