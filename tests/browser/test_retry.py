@@ -97,7 +97,7 @@ def test_while_it_is_asked_the_button_is_busy_and_a_refusal_is_said(
     eventually(lambda: page.evaluate("1") and held)
     held[0].continue_()
     answer = page.locator("job-progress .answer")
-    expect(answer).to_contain_text("1 unfinished jobs here already", timeout=PATIENCE_MS)
+    expect(answer).to_contain_text("already has 1 unfinished jobs", timeout=PATIENCE_MS)
     expect(answer).to_have_attribute("role", "alert")
     expect(retry).to_be_enabled()
     assert retries_of(server, old) == []

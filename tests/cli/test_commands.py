@@ -50,7 +50,7 @@ def test_retry_prints_the_id_of_the_new_job(server: Server) -> None:
 def test_mistakes_exit_with_2_and_one_sentence(server: Server) -> None:
     for words, said in (
         (("watch", str(uuid4()), "--url", server.url), "There is no job"),
-        (("watch", "x/y", "--url", server.url), "is no job id"),
+        (("watch", "x/y", "--url", server.url), "is not a job id"),
         (("submit", "nonsense", "--total", "1", "--url", server.url), "There is no kind of work 'nonsense'"),
         (("submit", "rehearsal", "--option", "seconds", "--url", server.url), "is not NAME=VALUE"),
         (("submit", "checksum", "/no/such/file", "--url", server.url), "does not exist"),

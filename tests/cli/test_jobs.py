@@ -87,9 +87,9 @@ def test_one_refusal_does_not_spare_the_others(server: Server) -> None:
     answer = unstuck("fail", finished, str(uuid4()), "x/y", goes_on, "--why", "enough", *url)
     assert answer.returncode == 2
     said = " ".join(answer.stderr.split())
-    assert "is completed already" in said
+    assert "is already completed" in said
     assert "There is no job" in said
-    assert "is no job id" in said
+    assert "is not a job id" in said
     assert server.until_done(goes_on)["state"] == "failed"
     assert unstuck("rescue", finished, *url).returncode == 2
     missing = unstuck("fail", goes_on, *url)

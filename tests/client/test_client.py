@@ -108,7 +108,7 @@ async def test_limits_and_wishes_of_a_submission(server: Server) -> None:
 
 
 def full(retry_after: str) -> bytes:
-    body = b'{"code": "queue_full", "detail": "There are 3 unfinished jobs here already."}'
+    body = b'{"code": "queue_full", "detail": "The server already has 3 unfinished jobs."}'
     head = f"HTTP/1.1 429 Too Many\r\nRetry-After: {retry_after}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
