@@ -30,7 +30,7 @@ def test_what_did_not_end_well_exits_with_1_and_says_why(server: Server) -> None
     watched = unstuck("watch", submitted.stdout.strip(), "--url", server.url)
     assert watched.returncode == 1
     assert watched.stdout.startswith("failed: 2 failed of 2")
-    assert "item 1: failed, as rehearsed" in watched.stdout
+    assert "item 1: failed on purpose" in watched.stdout
 
 
 def test_retry_prints_the_id_of_the_new_job(server: Server) -> None:

@@ -54,7 +54,7 @@ def test_silence_is_no_result(report: Report) -> None:
 
 def test_several_files_are_a_failure(report: Report) -> None:
     with pytest.raises(
-        Failed, match=r"left 2 files, only one can be the result: my_film\.a, my_film\.b"
+        Failed, match=r"left 2 files, but only one can be the result: my_film\.a, my_film\.b"
     ) as failed:
         command_kind("two=touch {output}.a {output}.b").work(None, report)
     assert failed.value.code == "several_files"
@@ -62,7 +62,7 @@ def test_several_files_are_a_failure(report: Report) -> None:
 
 @pytest.mark.parametrize("make", ["mkdir {output}", "ln -s /etc/passwd {output}", "mkfifo {output}"])
 def test_a_result_is_a_regular_file(report: Report, make: str) -> None:
-    with pytest.raises(Failed, match="no regular file"):
+    with pytest.raises(Failed, match="not a regular file"):
         command_kind(f"odd={make}").work(None, report)
 
 

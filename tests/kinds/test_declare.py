@@ -89,20 +89,20 @@ def test_limits_and_passing_failures() -> None:
 
 @pytest.mark.parametrize("limit_s", [0, -1, True, "60", float("nan"), float("inf")])
 def test_a_limit_is_a_number_of_seconds(limit_s: Any) -> None:
-    with pytest.raises(TypeError, match="limit_s is a number of seconds above 0"):
+    with pytest.raises(TypeError, match="limit_s must be a number of seconds above 0"):
         unstuck.kind("mistaken", limit_s=limit_s)(every_option)
 
 
 @pytest.mark.parametrize("transient", [5, "TimeoutError", (OSError, "x"), [OSError], KeyboardInterrupt, OSError()])
 def test_passing_failures_are_exceptions(transient: Any) -> None:
-    with pytest.raises(TypeError, match="transient takes exceptions"):
+    with pytest.raises(TypeError, match="transient must be exceptions"):
         unstuck.kind("mistaken", transient=transient)(every_option)
     assert "mistaken" not in declared
 
 
 @pytest.mark.parametrize("name", ["", "Resize", "re_size", "ré", "a" * 41, "a/b", "a\n", 5])
 def test_a_name_has_a_form(name: Any) -> None:
-    with pytest.raises(ValueError, match="must be 1 to 40 of a-z, 0-9 and -"):
+    with pytest.raises(ValueError, match="must be 1 to 40 characters from a-z, 0-9 and -"):
         unstuck.kind(name)(lambda file, report: None)
 
 
@@ -132,23 +132,23 @@ def _generator(file: Path, report: unstuck.Report) -> Any:
         (_no_report, r"takes \(file, report\)"),
         (_keyword_report, r"takes \(file, report\)"),
         (_untyped, "option 'width' needs a type, for example width: int"),
-        (_swallows, "spell the options out"),
-        (_list, "list is not supported: int, float"),
-        (_either, "is not supported: int, float"),
+        (_swallows, "name each option instead of taking"),
+        (_list, "list is not supported; use int, float"),
+        (_either, "is not supported; use int, float"),
         (_only_none, "NoneType is not supported"),
-        (_odd_choice, "must be texts or integers"),
-        (_bad_default, "default does not fit: width must be an integer between 1 and 8192, not 0"),
-        (_none_default, "default does not fit: width must be an integer, not null"),
-        (_pattern, "only ge, le and description are known, not pattern"),
-        (_open_bound, "only ge, le and description are known, not gt"),
-        (_bounded_text, "only numbers have bounds"),
+        (_odd_choice, "must be strings or integers"),
+        (_bad_default, "default is not allowed: width must be an integer between 1 and 8192, not 0"),
+        (_none_default, "default is not allowed: width must be an integer, not null"),
+        (_pattern, "only ge, le and description can be used, not pattern"),
+        (_open_bound, "only ge, le and description can be used, not gt"),
+        (_bounded_text, "only numbers can have bounds"),
         (_other_meta, "takes a msgspec.Meta"),
-        (_unknown_name, "an annotation cannot be read: name 'Wdith' is not defined"),
-        (_coroutine, "a kind is a plain function"),
-        (_generator, "a kind is a plain function"),
-        (print, "is no function"),
-        (Path, "is no function"),
-        (None, "is no function"),
+        (_unknown_name, "an annotation cannot be resolved: name 'Wdith' is not defined"),
+        (_coroutine, "a kind must be a plain function"),
+        (_generator, "a kind must be a plain function"),
+        (print, "is not a function"),
+        (Path, "is not a function"),
+        (None, "is not a function"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

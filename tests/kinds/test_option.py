@@ -73,7 +73,7 @@ def test_allowed(given: dict[str, Any], kept: object) -> None:
         ({"width": 1, "format": True}, "format must be one of 'jpeg', 'png', 1, not true"),
         ({"width": 1, "format": []}, "format must be one of 'jpeg', 'png', 1, not []"),
         ({}, "width is missing: give an integer between 1 and 8192"),
-        ({"widht": 1}, "unknown option 'widht'; resize knows: width, gamma, upscale, label, format"),
+        ({"widht": 1}, "unknown option 'widht'; resize has width, gamma, upscale, label, format"),
         ([], "options must be a JSON object such as {}, not []"),
         (None, "options must be a JSON object such as {}, not null"),
         ("{}", "options must be a JSON object such as {}, not '{}'"),

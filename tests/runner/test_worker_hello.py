@@ -98,8 +98,8 @@ async def test_the_traceback_of_a_failed_import_is_in_the_log(start: Start, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--app", "missing.py"], "missing.py does not exist or is no file"),
-        (["--app", "/"], "/ does not exist or is no file"),
+        (["--app", "missing.py"], "missing.py does not exist or is not a file"),
+        (["--app", "/"], "/ does not exist or is not a file"),
         (["--app", "no.such.module"], "no.such.module cannot be imported: ModuleNotFoundError"),
         (["--app", "json"], "json declares no kind of work"),
         (["--app", ".."], ".. cannot be imported"),
@@ -115,7 +115,7 @@ async def test_what_cannot_be_had(start: Start, arguments: list[str], message: s
 
 async def test_a_file_is_not_named_like_a_module_that_others_need(start: Start, tmp_path: Path) -> None:
     (tmp_path / "statistics.py").write_text(KIND)
-    assert "named like the Python module 'statistics'" in await refusal(start, "--app", "statistics.py")
+    assert "has the name of the Python module 'statistics'" in await refusal(start, "--app", "statistics.py")
 
 
 async def test_descriptions_beyond_a_line_are_refused(start: Start, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Kinds of work: how they are declared, described and found, and the built-in ones.
+"""Kinds of work: how they are declared, described and loaded, and the built-in ones.
 
-This file only names what others may use. It is imported by every worker and by the server, so nothing
-heavy may hang on it: the built-in kinds load Polars and Pillow when they first run.
+This file only lists the public names. Every worker and the server import it, so it must not import anything heavy:
+the built-in kinds import Polars and Pillow when they first run.
+See also: declare.py (`@kind`), report.py (what a kind's code is given), outcome.py (what it may raise).
 """
 
 from unstuck.errors import InvalidOptions

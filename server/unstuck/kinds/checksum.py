@@ -1,6 +1,6 @@
-"""`checksum`: the SHA-256 of a file of any size, in the memory of one block.
+"""`checksum`: the SHA-256 of a file of any size, read one block at a time.
 
-Decides: the block size and what is reported. Must not know: where files come from.
+It must not know where files come from.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from pathlib import Path
 from unstuck.kinds.declare import kind
 from unstuck.kinds.report import Report
 
-# From here on, the speed is that of the hash itself.
+# Larger blocks are no faster: the hash itself is the limit.
 _BLOCK = 256 * 1024  # bytes
 
 
 @kind("checksum", title="SHA-256 checksum", description="Computes the SHA-256 checksum of each file.")
 def checksum(file: Path, report: Report) -> dict[str, object]:
-    """{"sha256": 64 hexadecimal digits, "bytes": size}."""
-    # Without a file object, a buffer to clear, and a question for the size of what is read in one go, a file of
-    # 4 KB takes 8.5 µs instead of 12; a large one takes what it took.
-    stream = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    """Return {"sha256": 64 hexadecimal digits, "bytes": size}."""
+    # This avoids a file object, a cleared buffer and, for a file of one block, fstat: 4 KB take 8.5 µs, not 12.
+    # Large files take equally long.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         digest, done = hashlib.sha256(), 0
-        block = os.read(stream, _BLOCK)
-        size = len(block) if len(block) < _BLOCK else os.fstat(stream).st_size
+        block = os.read(descriptor, _BLOCK)
+        size = len(block) if len(block) < _BLOCK else os.fstat(descriptor).st_size
         while block:
             digest.update(block)
             done += len(block)
             report(done, size)
-            block = os.read(stream, _BLOCK)
+            block = os.read(descriptor, _BLOCK)
     finally:
-        os.close(stream)
+        os.close(descriptor)
     return {"sha256": digest.hexdigest(), "bytes": done}

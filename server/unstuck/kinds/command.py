@@ -1,11 +1,12 @@
-"""A kind made of a command line: `--command 'audio=ffmpeg -i {input} {output}.mp3'`.
+"""A kind made from a command line: `--command 'audio=ffmpeg -i {input} {output}.mp3'`.
 
-Decides: how the words become an argument list (no shell, ever), how the program is watched and killed, and
-what its exit means. Must not know: what the program does; users of `--command` are trusted, labels are not.
+It decides how the words become an argument list (never through a shell), how the program is watched and killed,
+and what its exit code means. It must not know what the program does. Users of `--command` are trusted, labels are
+not.
 
-Placeholders: {input} the file; {output} a path without ending, in an empty folder; {name} the label as a
-harmless file name. Exit code 0 is success: the one file that was left in the folder is the result, or, where
-there is none, what the program printed. Several files are a failure, because nobody could say which one counts.
+Placeholders: {input} is the file; {output} is a path without a suffix, in an empty folder; {name} is the label as
+a harmless file name. Exit code 0 is success: the result is the one file left in the folder or, if there is none,
+what the program printed. Several files are a failure, because it is not clear which one is the result.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from unstuck.kinds.option import KindInfo
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
 
-STDERR_KEPT = 2 * 1024  # bytes of its end that an error message repeats
-STDOUT_KEPT = 8 * 1024  # bytes of its end that a result without a file holds
-LAST_LINE_SHOWN = 200  # characters of the newest line of output that the progress shows
-TERM_GRACE = 0.5  # seconds from SIGTERM to SIGKILL: within the runner's own patience of 1 s
-_TURN = 0.1  # seconds between two looks at whether to stop
+STDERR_KEPT = 2 * 1024  # bytes: the end of stderr, which an error message repeats
+STDOUT_KEPT = 8 * 1024  # bytes: the end of stdout, which is the result if there is no file
+LAST_LINE_SHOWN = 200  # characters of the latest line of output, which the progress shows
+TERM_GRACE = 0.5  # seconds from SIGTERM to SIGKILL: less than the 1 s after which the runner kills
+_POLL_INTERVAL = 0.1  # seconds between two checks for a request to stop
 _PIPE_SIZE = 64 * 1024  # bytes that a pipe holds
 
 _PLACEHOLDER = re.compile(r"\{(input|output|name)\}")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours and cursor movements of terminals
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-# The program's process group is led by this shell, which outlives the program and waits for its own input to
-# end. That happens when the worker closes it, or dies in whatever way; then the whole group is killed.
+# This shell leads the program's process group. It outlives the program and waits for the end of its own input,
+# which comes when the worker closes it or dies for any reason; then it kills the whole group.
 _GUARD = ("/bin/sh", "-c", "trap '' HUP INT TERM; read -r _; kill -KILL 0")
 
 
@@ -48,7 +49,7 @@ class MalformedCommand(ValueError):
 
 
 def command_kind(text: str) -> Kind:
-    """NAME=command line → a kind. Raises MalformedCommand."""
+    """Make a kind from `NAME=command line`. Raise MalformedCommand."""
     name, words = _parse(text)
 
     def work(file: Path | None, report: Report) -> object:
@@ -68,7 +69,7 @@ def _parse(text: str) -> tuple[str, list[str]]:
     name, equals, line = text.partition("=")
     if not equals or not NAME.fullmatch(name):
         raise MalformedCommand(
-            f"the command {text!r} must look like NAME=PROGRAM …, its name 1 to 40 of a-z, 0-9, -"
+            f"the command {text!r} must look like NAME=PROGRAM …; NAME is 1 to 40 characters from a-z, 0-9 and -"
         )
     try:
         words = shlex.split(line)
@@ -85,16 +86,16 @@ def _parse(text: str) -> tuple[str, list[str]]:
 
 
 def run(words: Sequence[str], file: Path | None, report: Report) -> Path | dict[str, str] | None:
-    """Run the program for one item; the result file, or what it printed, or nothing."""
-    with _group() as group, _program(_filled(words, file, report), group) as process:
+    """Run the program for one item. Return the result file, what the program printed, or None."""
+    with _group() as group, _program(_fill(words, file, report), group) as process:
         out, err = _watch(process, report)
     if process.returncode != 0:
-        said = _text(err) or _text(out) or "it printed nothing"
-        raise Failed(f"{_ending(process.returncode)}: {said}", code="command_failed")
+        output = _text(err) or _text(out) or "it printed nothing"
+        raise Failed(f"{_ending(process.returncode)}: {output}", code="command_failed")
     return _result_file(report.output) or ({"stdout": _text(out)} if out else None)
 
 
-def _filled(words: Sequence[str], file: Path | None, report: Report) -> list[str]:
+def _fill(words: Sequence[str], file: Path | None, report: Report) -> list[str]:
     values = {
         "input": str(file or ""),
         "output": str(report.output / stem(report.name)),
@@ -106,15 +107,15 @@ def _filled(words: Sequence[str], file: Path | None, report: Report) -> list[str
 
 @contextmanager
 def _group() -> Iterator[int]:
-    """A process group that ends with this block, or with this process, whichever comes first."""
+    """Yield a process group that ends with this block or with this process, whichever comes first."""
     with subprocess.Popen(_GUARD, stdin=subprocess.PIPE, process_group=0) as guard:  # noqa: S603 (constant)
         yield guard.pid
-        # Leaving closes the guard's input and waits for it: whatever the program left behind is gone then.
+        # Leaving closes the guard's input and waits for it, so that nothing the program started survives.
 
 
 @contextmanager
 def _program(arguments: list[str], group: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The running program; it does not survive the block."""
+    """Yield the running program, which does not survive the block."""
     pipe, null = subprocess.PIPE, subprocess.DEVNULL
     try:
         process = subprocess.Popen(  # noqa: S603 (the operator's command, without a shell)
@@ -139,7 +140,7 @@ def _end(process: subprocess.Popen[bytes], group: int) -> None:
 
 
 def _watch(process: subprocess.Popen[bytes], report: Report) -> tuple[bytes, bytes]:
-    """Read what it prints until it has exited; the ends of stdout and of stderr. Raises Cancelled."""
+    """Read the program's output until it exits. Return the ends of stdout and of stderr. Raise Cancelled."""
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = process.stdout.fileno(), process.stderr.fileno()
@@ -149,10 +150,10 @@ def _watch(process: subprocess.Popen[bytes], report: Report) -> tuple[bytes, byt
             open_streams.register(stream, selectors.EVENT_READ)
         exited = False
         while not exited:
-            # First look, then read: what it printed before it exited is in the pipes now, and one read takes a
-            # whole pipe. A child of its that keeps them open is not waited for.
+            # Check, then read: what the program printed before it exited is in the pipes now, and one read takes a
+            # whole pipe. This does not wait for a child process that keeps the pipes open.
             exited = process.poll() is not None
-            for key, _ in open_streams.select(0 if exited else _TURN):
+            for key, _ in open_streams.select(0 if exited else _POLL_INTERVAL):
                 chunk = os.read(key.fd, _PIPE_SIZE)
                 if not chunk:
                     open_streams.unregister(key.fd)
@@ -169,7 +170,7 @@ def _last_line(chunk: bytes) -> str | None:
 
 
 def _text(printed: bytes) -> str:
-    """For people: no colours, no control characters; a line that was drawn over becomes several."""
+    """Return output as text for people: no colours or control characters; an overwritten line becomes several."""
     text = _ESCAPES.sub("", printed.decode("utf-8", "replace"))
     return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
@@ -190,8 +191,8 @@ def _result_file(folder: Path) -> Path | None:
     if len(left) > 1:
         names = ", ".join(entry.name for entry in left[:5])
         raise Failed(
-            f"the command left {len(left)} files, only one can be the result: {names}", code="several_files"
+            f"the command left {len(left)} files, but only one can be the result: {names}", code="several_files"
         )
     if not left[0].is_file(follow_symlinks=False):
-        raise Failed(f"the command left {left[0].name}, which is no regular file", code="bad_result_file")
+        raise Failed(f"the command left {left[0].name}, which is not a regular file", code="bad_result_file")
     return Path(left[0].path)

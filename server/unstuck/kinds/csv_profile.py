@@ -1,8 +1,9 @@
-"""`csv-profile`: what is in a CSV file: rows, and for each column its type, nulls, least, greatest and mean.
+"""`csv-profile`: the rows of a CSV file and, for each column, its type, nulls, minimum, maximum and mean.
 
-Decides: the types, and how much of a wide table fits into a result. Must not know: what a broken line is
-(csv_rows.py). Polars streams through the file, so memory does not grow with it. A type is a claim about every
-single value: a sample can only rule types out, and the whole file decides.
+It decides the types, and how much of a wide table fits into a result. Polars streams through the file, so memory
+does not grow with it. A type has to fit every value: a sample can only rule types out, and the whole file decides.
+It must not know what a broken line is.
+See also: csv_rows.py (checks the lines first).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from unstuck.kinds.report import Report
 if TYPE_CHECKING:
     import polars as pl
 
-# In this order: "1" is an integer before it is a number. What fits none of them is text.
+# Tried in this order: "1" is an integer before it is a number. A column that fits none of them is text.
 TYPES = ("boolean", "integer", "number", "date", "datetime")
 SAMPLE = 10_000  # rows
-COLUMNS = 300  # at most; the rest is counted
+COLUMNS = 300  # at most; further columns are only counted
 RESULT_ROOM = 60_000  # bytes of JSON for the columns; an item's result may have 64 KiB
 NAME_LIMIT, VALUE_LIMIT = 60, 40  # characters of a column's name and of a text value
-_CHECKING_SHARE = 0.7  # of the time goes into the pass that checks the lines
+_CHECKING_SHARE = 0.7  # share of the time that the pass over the lines takes
 
 
 @kind(
@@ -40,13 +41,14 @@ _CHECKING_SHARE = 0.7  # of the time goes into the pass that checks the lines
 def csv_profile(
     file: Path, report: Report, *, delimiter: Literal[",", ";", "|", "tab"] = ",", has_header: bool = True
 ) -> dict[str, object]:
-    """{"rows", "blank_lines", "columns": [{"name", "type", "nulls", "min", "max", "mean"}], "columns_left_out"}.
+    """Return the numbers of rows and blank lines, and a profile of each column.
 
-    `type` is boolean, integer, number, date, datetime, text, or empty where every value is missing.
+    {"rows", "blank_lines", "columns": [{"name", "type", "nulls", "min", "max", "mean"}], "columns_left_out"}.
+    `type` is boolean, integer, number, date, datetime or text, or empty if every value is missing.
     """
     separator = "\t" if delimiter == "tab" else delimiter
-    shape = measure(file, separator, lambda done, size: report(_CHECKING_SHARE * done, size, "checking the lines"))
-    report(_CHECKING_SHARE, message="reading the values")
+    shape = measure(file, separator, lambda done, size: report(_CHECKING_SHARE * done, size, "checking lines"))
+    report(_CHECKING_SHARE, message="reading values")
     columns = _columns(file, shape, separator, has_header)
     return {
         "rows": shape.rows - has_header,
@@ -69,19 +71,23 @@ def _columns(file: Path, shape: Shape, separator: str, has_header: bool) -> list
         raise malformed(f"Polars cannot read the file: {message}") from error
     titles = shape.first if has_header else [f"column_{place}" for place in range(1, len(names) + 1)]
     counted = (facts["rows"], len(names))
-    if counted != (shape.rows - has_header + shape.blank, min(len(shape.first), COLUMNS)):
-        raise malformed(f"Polars finds {counted[0]} rows and {counted[1]} columns, Python does not")
+    expected = (shape.rows - has_header + shape.blank, min(len(shape.first), COLUMNS))
+    if counted != expected:
+        raise malformed(
+            f"Polars finds {counted[0]} rows and {counted[1]} columns, but Python finds {expected[0]} and "
+            f"{expected[1]}: check its quotes and line breaks"
+        )
     return _as_many_as_fit([_column(facts, place, titles[place], shape.blank) for place in range(len(names))])
 
 
 def _facts(table: pl.LazyFrame, types: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Of each column, by its place: how many values do not fit these types, and what the others amount to."""
+    """Return, by column, how many values do not fit each type, and statistics of those that do."""
     import polars as pl
 
     def expressions() -> Iterator[pl.Expr]:
         yield pl.len().alias("rows")
         for place, (name, candidates) in enumerate(types.items()):
-            text = pl.when(pl.col(name) != "").then(pl.col(name))  # a quoted nothing is a missing value too
+            text = pl.when(pl.col(name) != "").then(pl.col(name))  # an empty quoted value is missing too
             yield text.null_count().alias(f"{place} nulls")
             for type_ in ("text", *candidates):
                 value = _read_as(type_, text)
@@ -95,7 +101,7 @@ def _facts(table: pl.LazyFrame, types: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def _read_as(type_: str, text: pl.Expr) -> pl.Expr:
-    """The values as this type, null where they are none."""
+    """Return the values as this type, null where they do not fit."""
     import polars as pl
 
     match type_:
@@ -133,7 +139,7 @@ def _small(value: Any) -> object:
 
 
 def _cut(text: str, limit: int) -> str:
-    text = text.replace("\0", "")  # which JSON can hold, and some databases cannot
+    text = text.replace("\0", "")  # JSON can hold NUL, but some databases cannot
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

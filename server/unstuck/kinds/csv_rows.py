@@ -1,9 +1,10 @@
-"""`measure(…)`: whether a file is a well-formed CSV table, and how large it is; else the line that is broken.
+"""`measure(…)`: checks that a file is a well-formed CSV table and counts its rows, or names the broken line.
 
-Decides: what well-formed means: UTF-8, quotes closed, as many fields in every row as in the first. Blank
-lines do not count, except where a table has one column and a blank line may be a missing value.
-Must not know: what the values mean. Polars reads the values, but it fills short rows up with nulls and does
-not name lines, so this pass comes first. It holds one row in memory.
+It decides what well-formed means: UTF-8, closed quotes, and as many fields in every row as in the first. Blank
+lines do not count, except in a table of one column, where a blank line may be a missing value. Polars reads the
+values, but it fills short rows with nulls and names no lines, so this pass comes first. It holds one row in
+memory.
+It must not know what the values mean.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import TextIO
 
 from unstuck.kinds.outcome import Failed
 
-LINE_LIMIT = 16 * 1024 * 1024  # characters; a file without line ends must not fill the memory
-FIELD_LIMIT = 1024 * 1024  # characters; a quote that is never closed must not either
-_LOOK_EVERY = 4096  # rows between two reports
+LINE_LIMIT = 16 * 1024 * 1024  # characters; a file without line breaks must not fill the memory
+FIELD_LIMIT = 1024 * 1024  # characters; nor may a quote that is never closed
+_REPORT_EVERY = 4096  # rows between two reports
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """`first`: the fields of the first row. `rows` counts it, and does not count `blank` lines."""
+    """The shape of a table: the fields of the `first` row, and counts of `rows` (with it) and `blank` lines."""
 
     first: list[str]
     rows: int
@@ -37,7 +38,10 @@ def malformed(message: str) -> Failed:
 
 
 def measure(file: Path, delimiter: str, report: Callable[[int, int], None]) -> Shape:
-    """The shape of the table; `report(bytes read, bytes in all)`. Raises Failed, code `malformed_csv`."""
+    """Return the shape of the table. Raise Failed with code `malformed_csv` if it is not well-formed.
+
+    `report(bytes read, bytes in all)` is called in between.
+    """
     size = os.path.getsize(file)
     # Only \n ends a line, as for Polars; a \r before it belongs to the end.
     with file.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as text:
@@ -57,19 +61,19 @@ def _count(text: TextIO, delimiter: str, report: Callable[[], None]) -> Shape:
         if len(row) == width:
             counted += 1
         elif row:
-            raise malformed(f"line {number} has {len(row)} fields, and the first row has {width}")
+            raise malformed(f"line {number} has {len(row)} fields, but the first row has {width}")
         elif width == 1:
             counted += 1
         else:
             blank += 1
-        if not counted % _LOOK_EVERY:
+        if not counted % _REPORT_EVERY:
             report()
     return Shape(first, counted, blank)
 
 
 def _rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Every row, with the number of the line on which it starts."""
-    import csv  # here, because every worker imports this file, and few need it
+    """Yield every row with the number of the line on which it starts."""
+    import csv  # here, because every worker imports this file and few need it
 
     csv.field_size_limit(FIELD_LIMIT)
     lines = _Lines(text)
@@ -77,8 +81,8 @@ def _rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     number = 1
     try:
         for row in reader:
-            if lines.quotes % 2:  # which the csv module lets pass, and Polars takes for the start of a long field
-                raise malformed(f"line {number} has a quote inside a field that is not quoted")
+            if lines.quotes % 2:  # the csv module lets it pass; Polars takes it for the start of a long field
+                raise malformed(f"line {number} has a quote inside an unquoted field")
             yield number, row
             number = reader.line_num + 1
     except csv.Error as error:
@@ -86,7 +90,7 @@ def _rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 class _Lines:
-    """The lines of a text, none too long, and how many quotes were in them so far."""
+    """The lines of a text, none of them too long, and the number of quotes in them so far."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
@@ -106,18 +110,18 @@ def _in_words(error: str) -> str:
     if error.startswith("field larger"):
         return f"a field has more than {FIELD_LIMIT} characters; perhaps a quote is never closed"
     if error.startswith("new-line character"):
-        return "a carriage return stands alone: lines must end in \\n or \\r\\n"
+        return "a carriage return without a line feed: lines must end in \\n or \\r\\n"
     if "expected after" in error:
-        return "a closing quote is followed by text: a quote inside a field is written twice"
+        return "text follows a closing quote: double the quotes inside a field"
     return error
 
 
 def _undecodable_line(file: Path) -> int:
-    """The decoder reads ahead and cannot say; so line by line."""
+    """Return the number of the first line that is not UTF-8; the decoder reads ahead and cannot tell."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 line.decode()
             except UnicodeDecodeError:
                 return number
-    raise AssertionError("the file was changed while it was read")
+    raise AssertionError("the file changed while it was read")

@@ -1,8 +1,8 @@
-"""`@kind(…)`: makes a kind of work of a function, and its options of the function's parameters.
+"""`@kind(…)`: turns a function into a kind of work, and its parameters into options.
 
-Decides: which functions and annotations are accepted, and what their author is told otherwise. A mistake is
-an error at the definition, where its author reads it, not at the first job.
-Must not know: where the function comes from, who runs it.
+It decides which functions and annotations are accepted, and explains the mistakes in others. A mistake is an error
+at the definition, where the author sees it, not at the first job.
+It must not know where the function comes from or what runs it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of work: its description, the function `work(file, report, **options)`, and the exceptions after
-    which another attempt may succeed."""
+    """A kind of work: its description, its function, and its transient exceptions.
+
+    The function is called as `work(file, report, **options)`. After one of the `transient` exceptions, another
+    attempt may succeed.
+    """
 
     info: KindInfo
     work: Work
@@ -58,16 +61,19 @@ def kind(
     limit_s: float | None = None,
     transient: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> Callable[[_Work], _Work]:
-    """Declare a function `(file, report, *, options…)` as a kind of work; the function itself stays as it is.
+    """Declare a function `(file, report, *, options…)` as a kind of work; the function itself is not changed.
 
-    `name` is what jobs call it ([a-z0-9-], at most 40 characters), `title` what people read (default: made of
-    the name), `description` one sentence (default: the first line of the docstring), `accept` what a file
-    chooser offers ("image/*", ".csv,text/csv"), `needs_file` false where the code works without (file is None),
-    `limit_s` how long it may work on one item (seconds; then it is stopped, by force if need be, and the item has
-    failed), `transient` the exceptions after which an item is tried again, such as (ConnectionError,
-    TimeoutError); after any other it has failed for good.
+    `name`         the name that jobs use: 1 to 40 characters from a-z, 0-9 and -
+    `title`        the name that people read (default: made from `name`)
+    `description`  one sentence (default: the first line of the docstring)
+    `accept`       the files that a file chooser offers, such as "image/*" or ".csv,text/csv" (default: all)
+    `needs_file`   False if the function also works without a file, in which case `file` is None
+    `limit_s`      the time limit for one item (seconds); after it, the item is stopped, by force if necessary, and
+                   has failed (default: none)
+    `transient`    the exceptions after which an item is tried again, such as (ConnectionError, TimeoutError);
+                   after others, except `Transient`, the item has failed permanently
 
-    Raises TypeError or ValueError where the declaration is wrong.
+    Raise TypeError or ValueError if the declaration is wrong.
     """
 
     def declare(work: _Work) -> _Work:
@@ -79,7 +85,7 @@ def kind(
 
 
 def add(new: Kind) -> None:
-    """Make the kind known under its name. Raises ValueError where the name is taken."""
+    """Register the kind under its name. Raise ValueError if the name is taken."""
     name = new.info.name
     if name in declared:
         where = declared[name].work
@@ -97,7 +103,7 @@ def describe(
     limit_s: float | None = None,
 ) -> KindInfo:
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"the kind's name {name!r} must be 1 to 40 of a-z, 0-9 and -")
+        raise ValueError(f"the kind's name {name!r} must be 1 to 40 characters from a-z, 0-9 and -")
     if description is None:
         description = (inspect.getdoc(work) or "").partition("\n")[0]
     return KindInfo(
@@ -116,14 +122,16 @@ def _limit(work: Work, limit_s: object) -> float | None:
         return None
     if isinstance(limit_s, int | float) and not isinstance(limit_s, bool) and 0 < limit_s < math.inf:
         return float(limit_s)
-    raise TypeError(f"{_place(work)}: limit_s is a number of seconds above 0, or None, not {limit_s!r}")
+    raise TypeError(f"{_place(work)}: limit_s must be a number of seconds above 0, or None, not {limit_s!r}")
 
 
 def _transient(work: Work, given: object) -> tuple[type[Exception], ...]:
     found = given if isinstance(given, tuple) else (given,)
     for one in found:
         if not (isinstance(one, type) and issubclass(one, Exception)):
-            raise TypeError(f"{_place(work)}: transient takes exceptions such as (ConnectionError,), not {one!r}")
+            raise TypeError(
+                f"{_place(work)}: transient must be exceptions such as (ConnectionError,), not {one!r}"
+            )
     return found
 
 
@@ -139,19 +147,19 @@ def _options(work: Work) -> Iterator[Option]:
 
 
 def _parameters(work: Work) -> list[inspect.Parameter]:
-    """The parameters after file and report."""
+    """Return the parameters after file and report."""
     if not inspect.isfunction(work):
-        raise TypeError(f"{work!r} is no function: @kind(…) goes above a plain def (file, report, *, options)")
+        raise TypeError(f"{work!r} is not a function: put @kind(…) above a plain def (file, report, *, options)")
     if inspect.iscoroutinefunction(work) or inspect.isgeneratorfunction(work) or inspect.isasyncgenfunction(work):
         raise TypeError(
-            f"{_place(work)}: a kind is a plain function; call asyncio.run(…) or the generator inside it"
+            f"{_place(work)}: a kind must be a plain function; call asyncio.run(…) or the generator inside it"
         )
     parameters = list(inspect.signature(work).parameters.values())
     if len(parameters) < 2 or any(p.kind not in _BY_POSITION for p in parameters[:2]):
-        raise TypeError(f"{_place(work)}: a kind takes (file, report), and its options after them")
+        raise TypeError(f"{_place(work)}: a kind takes (file, report), followed by its options")
     for parameter in parameters[2:]:
         if parameter.kind not in _BY_NAME:
-            raise TypeError(f"{_place(work)}: spell the options out instead of {parameter}")
+            raise TypeError(f"{_place(work)}: name each option instead of taking {parameter}")
     return parameters[2:]
 
 
@@ -159,7 +167,7 @@ def _hints(work: Work) -> dict[str, Any]:
     try:
         return typing.get_type_hints(work, include_extras=True)
     except NameError as error:
-        raise TypeError(f"{_place(work)}: an annotation cannot be read: {error}") from error
+        raise TypeError(f"{_place(work)}: an annotation cannot be resolved: {error}") from error
 
 
 def _option(work: Work, parameter: inspect.Parameter, hint: Any) -> Option:
@@ -173,17 +181,17 @@ def _option(work: Work, parameter: inspect.Parameter, hint: Any) -> Option:
         name=parameter.name, type=type_, required=required, nullable=nullable, choices=choices, **inner | outer
     )
     if type_ not in ("integer", "number") and (option.minimum, option.maximum) != (None, None):
-        raise TypeError(f"{place}: only numbers have bounds")
+        raise TypeError(f"{place}: only numbers can have bounds")
     if required:
         return option
     try:
         return msgspec.structs.replace(option, default=check_value(option, parameter.default))
     except InvalidOptions as error:
-        raise TypeError(f"{place}: its default does not fit: {error}") from error
+        raise TypeError(f"{place}: its default is not allowed: {error}") from error
 
 
 def _without_meta(hint: Any, place: str) -> tuple[Any, dict[str, Any]]:
-    """Annotated[int, Meta(ge=1)] → int, {"minimum": 1}."""
+    """Split the bounds off a hint: `Annotated[int, Meta(ge=1)]` → `int`, `{"minimum": 1}`."""
     if get_origin(hint) is not Annotated:
         return hint, {}
     bounds: dict[str, Any] = {}
@@ -192,19 +200,19 @@ def _without_meta(hint: Any, place: str) -> tuple[Any, dict[str, Any]]:
             raise TypeError(f"{place}: Annotated[…] takes a msgspec.Meta(ge=…, le=…, description=…), not {meta!r}")
         for name in _UNSUPPORTED_META:
             if getattr(meta, name) is not None:
-                raise TypeError(f"{place}: of msgspec.Meta only ge, le and description are known, not {name}")
+                raise TypeError(f"{place}: of msgspec.Meta, only ge, le and description can be used, not {name}")
         given = {"minimum": meta.ge, "maximum": meta.le, "description": meta.description}
         bounds |= {name: value for name, value in given.items() if value is not None}
     return hint.__origin__, bounds
 
 
 def _without_none(hint: Any, place: str) -> tuple[Any, bool]:
-    """int | None → int, True."""
+    """Split None off a hint: `int | None` → `int`, True."""
     if get_origin(hint) not in (Union, types.UnionType):
         return hint, False
     rest = [arm for arm in get_args(hint) if arm is not type(None)]
     if len(rest) != 1 or len(rest) == len(get_args(hint)):
-        raise TypeError(f"{place}: {hint} is not supported: {_SUPPORTED}")
+        raise TypeError(f"{place}: {hint} is not supported; use {_SUPPORTED}")
     return rest[0], True
 
 
@@ -213,9 +221,9 @@ def _type(hint: Any, place: str) -> tuple[OptionType, tuple[str | int, ...]]:
         choices = get_args(hint)
         if all(type(choice) in (str, int) for choice in choices):
             return "choice", choices
-        raise TypeError(f"{place}: the choices of Literal[…] must be texts or integers")
+        raise TypeError(f"{place}: the choices of Literal[…] must be strings or integers")
     if hint not in _TYPES:
-        raise TypeError(f"{place}: {getattr(hint, '__name__', hint)} is not supported: {_SUPPORTED}")
+        raise TypeError(f"{place}: {getattr(hint, '__name__', hint)} is not supported; use {_SUPPORTED}")
     return _TYPES[hint], ()
 
 

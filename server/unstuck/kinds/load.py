@@ -1,7 +1,8 @@
 """`load(app, commands)`: every kind that a worker knows, by name.
 
-Decides: where kinds come from (built in, the user's module, command lines), and the one sentence that says
-why one of them could not be had. Must not know: what happens to the kinds.
+It decides where kinds come from (built in, the user's module, command lines), and says in one sentence why one of
+them cannot be loaded. It must not know what happens to the kinds.
+See also: declare.py (`@kind`), command.py (`--command`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ BUILT_IN = ("checksum", "csv_profile", "thumbnail", "rehearsal")
 
 
 class LoadError(Exception):
-    """Some kinds could not be loaded. The message is one sentence; the cause is chained where there is one."""
+    """A kind could not be loaded. The message is one sentence; the cause, if any, is chained."""
 
 
 def load(app: str | None, commands: Sequence[str]) -> dict[str, Kind]:
-    """The built-in kinds, those that `app` declares (mywork.py, or package.module), and one per NAME=command line.
+    """Return the built-in kinds, those that `app` declares, and one for each NAME=command line, by name.
 
-    Raises LoadError. Imports stay imported: this is for a process that loads once.
+    `app` is a file (mywork.py) or a module (package.module). Raise LoadError. Imported modules stay imported, so a
+    process can load only once.
     """
     for module in BUILT_IN:
         importlib.import_module(f"unstuck.kinds.{module}")
@@ -41,12 +43,12 @@ def load(app: str | None, commands: Sequence[str]) -> dict[str, Kind]:
 
 def _import(app: str) -> None:
     by_path = app.endswith(".py") or os.sep in app
-    bring: Callable[[str], None] = _import_file if by_path else _import_module
+    import_app: Callable[[str], None] = _import_file if by_path else _import_module
     try:
-        bring(app)
+        import_app(app)
     except LoadError:
         raise
-    except BaseException as error:  # sys.exit() in a module must not pass for a clean end of the worker
+    except BaseException as error:  # sys.exit() in a module must not look like a clean exit of the worker
         raise LoadError(f"{app} cannot be imported: {_last_line(error)}") from error
 
 
@@ -59,20 +61,20 @@ def _import_module(name: str) -> None:
 def _import_file(path: str) -> None:
     file = Path(path).resolve()
     if not file.is_file():
-        raise LoadError(f"{path} does not exist or is no file")
+        raise LoadError(f"{path} does not exist or is not a file")
     if file.stem in sys.modules or file.stem in sys.stdlib_module_names:
-        raise LoadError(f"{path} is named like the Python module {file.stem!r}: rename it")
+        raise LoadError(f"{path} has the name of the Python module {file.stem!r}: rename it")
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
-        raise LoadError(f"{path} is no Python file: its name must end in .py")
+        raise LoadError(f"{path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # dataclasses and pickle look their module up
-    sys.path.insert(0, str(file.parent))  # as for a script: the files beside it can be imported
+    sys.modules[file.stem] = module  # dataclasses and pickle look up their module
+    sys.path.insert(0, str(file.parent))  # as for a script, so that files beside it can be imported
     spec.loader.exec_module(module)
 
 
 def _add_command(text: str) -> None:
-    from unstuck.kinds.command import MalformedCommand, command_kind  # pulls in subprocess
+    from unstuck.kinds.command import MalformedCommand, command_kind  # imports subprocess
 
     try:
         add(command_kind(text))

@@ -1,8 +1,8 @@
-"""What a kind of work is called, what it takes, and whether given options fit: `KindInfo`, `check_options`.
+"""The description of a kind (`KindInfo`), and whether given options fit it (`check_options`).
 
-Decides: which option types there are, and the one sentence a person reads when an option does not fit.
-Must not know: the kinds' code. The server holds only these descriptions, as the workers sent them, and
-checks a submission with them without ever loading anybody's code.
+It decides which option types there are, and the sentence that a person reads when an option does not fit.
+It must not know the kinds' code: the server holds only these descriptions, as the workers sent them, and checks
+submissions with them without loading user code.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Any
 from unstuck import wire
 from unstuck.errors import InvalidOptions
 
-#: What clients are told of a kind. In this room a `Kind` has its function, too.
+#: A kind as clients see it. In this room, a `Kind` also has its function.
 KindInfo = wire.Kind
 Option = wire.Option
 
-# Enough for a prompt or a filter expression; more belongs into a file.
+# Enough for a prompt or a filter expression; anything longer belongs in a file.
 TEXT_OPTION_LIMIT = 10_000  # characters
 
 _SHOWN_VALUE_LIMIT = 40  # characters of a wrong value that an error message repeats
 
 
 def check_options(info: KindInfo, options: object) -> dict[str, Any]:
-    """All options of the kind with the defaults filled in, in the kind's order.
+    """Return all options of the kind, in its order, with the defaults filled in.
 
-    Raises `InvalidOptions` for the first that is unknown, missing or not allowed.
+    Raise InvalidOptions for the first option that is unknown, missing or not allowed.
     """
     if not isinstance(options, dict):
         raise InvalidOptions(f"options must be a JSON object such as {{}}, not {_shown(options)}")
@@ -38,7 +38,7 @@ def check_options(info: KindInfo, options: object) -> dict[str, Any]:
 
 
 def check_value(option: Option, value: object) -> Any:
-    """The value as the kind gets it (a whole number becomes a float where a number is asked for)."""
+    """Return the value as the kind gets it: an integer becomes a float for a number. Raise InvalidOptions."""
     if value is None:
         fits = option.nullable
     else:
@@ -49,7 +49,7 @@ def check_value(option: Option, value: object) -> Any:
 
 
 def allowed(option: Option) -> str:
-    """What the option takes, in words: "an integer between 1 and 8192"."""
+    """Describe what the option accepts: "an integer between 1 and 8192"."""
     words = {
         "integer": "an integer",
         "number": "a number",
@@ -80,11 +80,11 @@ def _value_of(option: Option, options: dict[object, object]) -> Any:
 def _unknown(info: KindInfo, name: object) -> str:
     if not info.options:
         return f"unknown option {_shown(name)}; {info.name} has no options"
-    return f"unknown option {_shown(name)}; {info.name} knows: {', '.join(o.name for o in info.options)}"
+    return f"unknown option {_shown(name)}; {info.name} has {', '.join(o.name for o in info.options)}"
 
 
 def _integer(option: Option, value: object) -> tuple[object, bool]:
-    # To Python, True is the integer 1; to the person who typed it, it is not.
+    # To Python, True is the integer 1; to people, it is not.
     return value, isinstance(value, int) and not isinstance(value, bool) and _within(option, value)
 
 
@@ -121,7 +121,7 @@ def _within(option: Option, number: int | float) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for half of a surrogate pair, which JSON can spell but UTF-8 cannot."""
+    """Return False for half of a surrogate pair, which JSON can express but UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""How a kind's code ends an item other than by returning: what it may raise.
+"""The exceptions with which a kind's code ends an item other than by returning.
 
-Decides: the four words and what they carry. Must not know: who catches them.
-They are named for the outcome and not "…Error", because two of them are none.
+They are named after the outcome, without "Error", because two of them are not errors.
+See also: ../runner/worker.py (catches them).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ class Skip(Exception):
 
 
 class Failed(Exception):
-    """The item failed for a reason that the code understands: no traceback, and this very message on the screen.
+    """The item failed for a reason that the code understands: users see this message, without a traceback.
 
-    `code` is a stable word for programs, [a-z0-9_], at most 40 characters.
+    `code` is a stable word for programs: 1 to 40 characters from a-z, 0-9 and _.
     """
 
     transient = False
 
     def __init__(self, message: str, *, code: str = "failed") -> None:
         if not _CODE.fullmatch(code):
-            raise ValueError(f"the code {code!r} must be 1 to 40 of a-z, 0-9 and _")
+            raise ValueError(f"the code {code!r} must be 1 to 40 characters from a-z, 0-9 and _")
         super().__init__(message)
         self.code = code
 
@@ -40,7 +40,7 @@ class Transient(Failed):
 
 
 class Cancelled(BaseException):
-    """Somebody asked to stop. Raised by `report(…)`; let it pass, and clean up in `finally`.
+    """The item was asked to stop. `report(…)` raises it; let it pass, and clean up in `finally`.
 
     Not an Exception, so that `except Exception` in a kind's code does not catch it by accident.
     """

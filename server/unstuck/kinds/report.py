@@ -1,10 +1,9 @@
-"""`Report`: what a kind's code is given to say how far it is, and to hear that it should stop.
+"""`Report`: how a kind's code reports its progress, and learns that it should stop.
 
-Decides: what is passed on and when: the first report at once, then the newest at most every 0.1 s.
-Must not know: where reports go. `send` is given; without one, the report only remembers (for tests of a kind).
-
-A report that comes too early is kept, not dropped: somebody calls `pass_on()` every 0.1 s, so that the last
-words before a long silence ("uploading…") reach the screen.
+It decides what is passed on and when: the first report at once, then the newest at most every 0.1 s. A report that
+comes too early is kept, not dropped: the worker calls `pass_on()` every 0.1 s, so that the last message before a
+long silence ("uploading…") reaches the screen.
+It must not know where reports go: `send` is an argument; without it, reports are only kept (for tests of a kind).
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from pathlib import Path
 
 from unstuck.kinds.outcome import Cancelled
 
-# The screen is drawn a few times a second; more reports would only cost.
+# The screen is drawn a few times per second; more reports would only cost time.
 REPORT_INTERVAL = 0.1  # seconds
 
 
 class Report:
-    """`report(done, total, "message")`; or `report(fraction)` from 0 to 1; or `report(None)` where nobody knows.
+    """`report(done, total, "message")`, `report(fraction)` from 0 to 1, or `report(None)` if progress is unknown.
 
-    Costs about 0.3 µs when nothing is due, so call it in the inner loop, from any thread. Raises `Cancelled` once
-    somebody asked to stop.
+    A call costs about 0.3 µs when nothing is due, so make it in the inner loop, from any thread. It raises
+    `Cancelled` once the item was asked to stop.
 
     `name`       the item's label for people; not a safe file name
     `output`     an existing, empty, private folder for result files
     `attempt`    1, and more when the item is tried again
-    `cancelled`  true once somebody asked to stop, for code that would rather look than be interrupted
+    `cancelled`  True once the item was asked to stop, for code that checks instead of being interrupted
     `fraction`, `message`  the newest report
     """
 
@@ -54,8 +53,7 @@ class Report:
 
     @property
     def output(self) -> Path:
-        # Made when it is asked for: of ten thousand items that write no file, none needs a folder (nor a Path of
-        # it, which takes 2.6 µs).
+        # Created on first use: an item that writes no file needs no folder (nor a Path, which takes 2.6 µs).
         if self._prepare is not None:
             with self._lock:
                 if self._prepare is not None:
@@ -66,7 +64,7 @@ class Report:
     def __call__(self, done: float | None, total: float | None = None, message: str | None = None) -> None:
         if self.cancelled:
             raise Cancelled
-        # 0 of 0 is 0, and a text raises TypeError here, in the code that gave it.
+        # 0 of 0 is 0. A string raises TypeError here, in the code that passed it.
         self.fraction = None if done is None else done / (total or 1)
         if message is not None:
             self.message = str(message)
@@ -75,7 +73,7 @@ class Report:
             self.pass_on()
 
     def hush(self, seconds: float) -> None:
-        """Pass nothing on before so long from now: of what ends sooner, only the end is worth saying."""
+        """Pass nothing on for this long: if the item ends sooner, only its end matters."""
         self._due = self._clock() + seconds
 
     def pass_on(self) -> None:
@@ -85,21 +83,21 @@ class Report:
             if not self._news or now < self._due or self._send is None:
                 return
             self._news, self._due = False, now + REPORT_INTERVAL
-            self._send(_clamped(self.fraction), self.message)
+            self._send(_clamp(self.fraction), self.message)
 
     def cancel(self) -> None:
         """Ask the code to stop: its next report raises `Cancelled`."""
         self.cancelled = True
 
     def close(self) -> None:
-        """The item has ended: nothing is sent any more, and a thread that was left behind gets `Cancelled`."""
+        """Stop reporting: nothing more is sent, and a thread that still runs gets `Cancelled`."""
         self.cancelled = True
         with self._lock:
             self._send = None
 
 
-def _clamped(fraction: float | None) -> float | None:
-    """Within 0 and 1; None for NaN, which is neither."""
+def _clamp(fraction: float | None) -> float | None:
+    """Return the fraction within 0 and 1, or None for NaN."""
     if fraction is None or fraction != fraction:
         return None
     return min(max(float(fraction), 0.0), 1.0)

@@ -1,9 +1,8 @@
-"""`thumbnail`: a small picture of a picture.
+"""`thumbnail`: a small version of a picture.
 
-Decides: which pictures are read, how large they may be, and how the small one is made and named.
-Must not know: whether whoever sent the file is to be trusted: pictures are the classic way to attack a server.
-So the size is judged before anything is decoded, and only plain formats are read (not EPS, say, for which
-Pillow starts a PostScript interpreter).
+It decides which formats are read, how large a picture may be, and how the thumbnail is made and named. It must not
+trust the sender: pictures are a classic way to attack a server. So the size is checked before anything is decoded,
+and only plain formats are read (not EPS, for example, for which Pillow starts a PostScript interpreter).
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-# A telephone's largest pictures have 200 million; decoded, that is 800 MB at worst.
+# The largest pictures of phones have 200 million; decoded, that is at most 800 MB.
 PIXEL_LIMIT = 200_000_000
 
 _ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 _QUALITY = 85  # of 100, for JPEG and WebP: no visible loss at this size
 _ORIENTATION = 0x0112  # EXIF tag
-_LYING = (5, 6, 7, 8)
+_SIDEWAYS = (5, 6, 7, 8)
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -42,7 +41,7 @@ _TURNS = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
-# What Pillow raises for files that begin like a picture and are none, or are damaged.
+# Pillow raises these for damaged pictures, and for other files that begin like a picture.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 Side = Annotated[int, Meta(ge=1, le=4096)]
@@ -51,25 +50,25 @@ Side = Annotated[int, Meta(ge=1, le=4096)]
 @kind(
     "thumbnail",
     title="Thumbnails",
-    description="Makes a small picture of each picture.",
+    description="Makes a thumbnail of each picture.",
     accept="image/bmp,image/gif,image/jpeg,image/png,image/tiff,image/webp",
 )
 def thumbnail(
     file: Path,
     report: Report,
     *,
-    width: Annotated[Side, Meta(description="At most, in pixels")] = 320,
-    height: Annotated[Side, Meta(description="At most, in pixels")] = 320,
+    width: Annotated[Side, Meta(description="Maximum width, in pixels")] = 320,
+    height: Annotated[Side, Meta(description="Maximum height, in pixels")] = 320,
     format: Literal["jpeg", "png", "webp"] = "jpeg",
 ) -> Path:
-    """The picture, upright, within width × height, in its own proportions, never enlarged, without metadata."""
+    """Return the thumbnail: upright, within width × height, in proportion, never enlarged, without metadata."""
     pillow = _pillow()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about damage that Pillow can live with
+        warnings.simplefilter("ignore")  # about damage that Pillow tolerates
         small = _small(pillow, file, report, (width, height))
     report(0.9, message="saving")
     result = report.output / f"{stem(report.name)}-thumb.{_ENDINGS[format]}"
-    # The colour profile stays, or the colours would change; nothing else of the file does, such as its place.
+    # Keep the colour profile, or the colours would change; drop all other metadata, such as the location.
     profile = None if small.mode == "CMYK" else small.info.get("icc_profile")
     plain = _plain(pillow, small, opaque=format == "jpeg")
     plain.info = {}
@@ -81,10 +80,10 @@ def _small(pillow: ModuleType, file: Path, report: Report, box: tuple[int, int])
     with file.open("rb") as stream, _open(pillow, stream) as picture:
         report(0.1, message="decoding")
         try:
-            # A JPEG is decoded to a fraction of its size, still twice as large as asked for.
+            # A JPEG is decoded at a fraction of its size, still twice as large as requested.
             picture.draft(None, (2 * max(box), 2 * max(box)))
             picture.load()
-            orientation = picture.getexif().get(_ORIENTATION, 1)  # not before: loading turns a TIFF by itself
+            orientation = picture.getexif().get(_ORIENTATION, 1)  # after load(), which turns a TIFF upright
         except _DAMAGED as error:
             raise Failed(f"the picture is damaged: {error}", code="damaged_image") from error
         return _upright(pillow, picture, orientation, box)
@@ -96,40 +95,40 @@ def _pillow() -> ModuleType:
     except ImportError as error:
         message = "this kind needs Pillow on the server: pip install 'unstuck[thumbnail]'"
         raise Failed(message, code="extra_missing") from error
-    Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT // 2  # it warns from there on, and refuses twice as much
+    Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT // 2  # Pillow warns above this, and refuses above twice this
     return Image
 
 
 def _open(pillow: ModuleType, stream: BinaryIO) -> Image.Image:
-    """The picture, of which nothing but the header has been read."""
+    """Return the picture, of which only the header has been read."""
     try:
         picture: Image.Image = pillow.open(stream, formats=FORMATS)
     except pillow.DecompressionBombError as error:
         message = f"the picture has more than {PIXEL_LIMIT // 1_000_000} million pixels: {error}"
         raise Failed(message, code="image_too_large") from error
     except _DAMAGED as error:
-        message = f"this is no picture of a kind that is read here ({', '.join(FORMATS)})"
+        message = f"this is not a picture in a supported format ({', '.join(FORMATS)})"
         raise Failed(message, code="not_an_image") from error
     return picture
 
 
 def _upright(pillow: ModuleType, picture: Image.Image, orientation: int, box: tuple[int, int]) -> Image.Image:
-    """The decoded picture within the box, the right way up."""
+    """Return the decoded picture, upright and scaled to fit the box."""
     if picture.mode in ("1", "P", "PA"):
-        picture = picture.convert("RGBA")  # colour numbers cannot be averaged
-    elif picture.mode.startswith("I"):  # 16 bits of grey
+        picture = picture.convert("RGBA")  # palette indexes cannot be averaged
+    elif picture.mode.startswith("I"):  # 16-bit grey
         picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    picture.thumbnail(box[::-1] if orientation in _LYING else box)
+    picture.thumbnail(box[::-1] if orientation in _SIDEWAYS else box)
     turn = _TURNS.get(orientation)
     return picture.transpose(pillow.Transpose[turn]) if turn else picture
 
 
 def _plain(pillow: ModuleType, picture: Image.Image, opaque: bool) -> Image.Image:
-    """In grey, RGB or, unless it must be opaque, RGBA."""
+    """Return the picture in grey, RGB or, unless it must be opaque, RGBA."""
     if picture.has_transparency_data:
-        seen_through = picture.convert("RGBA")
+        transparent = picture.convert("RGBA")
         if not opaque:
-            return seen_through
+            return transparent
         picture = pillow.new("RGB", picture.size, "white")
-        picture.paste(seen_through, mask=seen_through)
+        picture.paste(transparent, mask=transparent)
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
