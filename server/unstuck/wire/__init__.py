@@ -1,8 +1,8 @@
-"""What crosses the wire: each answer, event and request of PROTOCOL.md, declared once.
+"""The wire format: each answer, event and request of PROTOCOL.md, declared once.
 
 The JSON that the server sends, its OpenAPI description, the Python client's types and frontend/wire.d.ts follow
-from these structs. They hold no rule of a job's life, and know neither a server nor a client.
-Read on in job.py (the job and its items), answers.py, events.py, requests.py; schema.py describes them all.
+from these structs. They must not know the rules of a job's life, the server or a client.
+See also: job.py (the job and its items), answers.py, events.py, requests.py, schema.py (all as JSON Schema).
 """
 
 from unstuck.wire.answers import (

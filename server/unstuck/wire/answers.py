@@ -1,4 +1,4 @@
-"""What else the server answers: timelines, kinds of work, problems, its own health. PROTOCOL.md section 3."""
+"""The server's other answers: timelines, kinds of work, problems, its own health. PROTOCOL.md section 3."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Entry(Answer, frozen=True, kw_only=True):
     """One line of a timeline."""
 
     at: Time
-    what: Annotated[str, Meta(description="A stable word; further ones may come.")]
+    what: Annotated[str, Meta(description="A stable word; more may be added.")]
     text: str | None = None
     item: EntryItem | None = None
     attempt: int | None = None
@@ -31,7 +31,7 @@ class Entry(Answer, frozen=True, kw_only=True):
 
 
 class Timeline(Answer, frozen=True, kw_only=True):
-    """What happened to a job, oldest first."""
+    """The history of a job, oldest first."""
 
     entries: list[Entry]
     more: Annotated[bool, Meta(description="There are older entries.")] = False
@@ -43,7 +43,7 @@ class Option(Answer, frozen=True, kw_only=True):
     name: str
     type: OptionType
     required: bool = False
-    default: Annotated[Any, Meta(description="Means something only where the option is not required.")] = None
+    default: Annotated[Any, Meta(description="Meaningful only if the option is not required.")] = None
     nullable: bool = False
     choices: tuple[str | int, ...] = ()
     minimum: int | float | None = None
@@ -57,24 +57,26 @@ class Kind(Answer, frozen=True, kw_only=True):
     name: str
     title: str
     description: str = ""
-    accept: Annotated[str, Meta(description='For a file input: "image/*", ".csv,text/csv"; "": all.')] = ""
+    accept: Annotated[
+        str, Meta(description='For a file input, such as "image/*" or ".csv,text/csv"; empty: all.')
+    ] = ""
     needs_file: bool = True
-    limit_s: Annotated[float | None, Meta(description="Longest work on one item (seconds).")] = None
+    limit_s: Annotated[float | None, Meta(description="Time limit for one item (seconds).")] = None
     options: tuple[Option, ...] = ()
 
 
 class Limits(Answer, frozen=True, kw_only=True):
-    """What a submission may have."""
+    """The limits of a submission."""
 
     max_files: int
     max_file_bytes: int
     max_job_bytes: int
     max_name_length: Annotated[int, Meta(description="Characters.")]
-    item_errors_shown: Annotated[int, Meta(description="Failed items that a job object names at most.")]
+    item_errors_shown: Annotated[int, Meta(description="The most failed items that a job object names.")]
 
 
 class Kinds(Answer, frozen=True, kw_only=True):
-    """What can be submitted here."""
+    """The kinds of work that can be submitted, and the limits."""
 
     kinds: list[Kind]
     limits: Limits
@@ -86,37 +88,38 @@ class Problem(Answer, frozen=True, kw_only=True):
     type: str = "about:blank"
     title: str
     status: int
-    detail: Annotated[str, Meta(description="Tells a person what to do.")]
+    detail: Annotated[str, Meta(description="For a person: what is wrong and what to do.")]
     code: Annotated[str, Meta(description="A stable word.")]
-    accepted: Annotated[Count | UnsetType, Meta(description="Of a stream of reports: how many were kept.")] = UNSET
+    accepted: Annotated[Count | UnsetType, Meta(description="For reports: how many were applied.")] = UNSET
     line: Annotated[
-        Annotated[int, Meta(ge=1)] | UnsetType, Meta(description="… and the line that was refused.")
+        Annotated[int, Meta(ge=1)] | UnsetType,
+        Meta(description="For a stream of reports: the line that was refused."),
     ] = UNSET
 
 
 class Alive(Answer, frozen=True, kw_only=True):
-    """The process answers."""
+    """A sign that the process answers."""
 
     status: str
 
 
 class Ready(Answer, frozen=True, kw_only=True):
-    """Whether the server can work."""
+    """The server's readiness to do its work."""
 
     status: Annotated[str, Meta(description="ok, or unavailable.")]
-    troubles: Annotated[list[str], Meta(description="Why not, in sentences.")]
+    troubles: Annotated[list[str], Meta(description="The reasons if it is not ready, in sentences.")]
 
 
 class WorkerHealth(Answer, frozen=True, kw_only=True):
-    """Worker processes; all but `alive` since the server's start."""
+    """Worker processes. All but `alive` count from the server's start."""
 
     alive: int
     deaths: int
-    leases_lapsed: Annotated[int, Meta(description="Items taken from runners that gave no sign of life.")]
+    leases_lapsed: Annotated[int, Meta(description="Items taken from runners that stopped responding.")]
 
 
 class QueueHealth(Answer, frozen=True, kw_only=True):
-    """Items that wait, and that run."""
+    """Waiting and running items."""
 
     waiting_items: int
     running_items: int
@@ -124,14 +127,14 @@ class QueueHealth(Answer, frozen=True, kw_only=True):
 
 
 class StoredJobs(Answer, frozen=True, kw_only=True):
-    """Jobs that are kept."""
+    """The number of stored jobs, by state and by health."""
 
     by_state: Mapping[str, int]
     by_health: Mapping[str, int]
 
 
 class StreamHealth(Answer, frozen=True, kw_only=True):
-    """Streams; all but the first two since the server's start."""
+    """Streams. All but the first two fields count from the server's start."""
 
     open: int
     jobs_watched: int
@@ -140,7 +143,7 @@ class StreamHealth(Answer, frozen=True, kw_only=True):
     broadcasts: int
     broadcast_retries: int
     broadcast_failures: int
-    rescues: Annotated[int, Meta(description="Viewers that a heartbeat found behind.")]
+    rescues: Annotated[int, Meta(description="Viewers that a heartbeat found to be behind.")]
 
 
 class ServerHealth(Answer, frozen=True, kw_only=True):
@@ -154,4 +157,4 @@ class ServerHealth(Answer, frozen=True, kw_only=True):
     jobs: StoredJobs
     webhooks: Mapping[str, int]
     streams: StreamHealth
-    polls: Annotated[Mapping[str, int], Meta(description="By the reason that they gave.")]
+    polls: Annotated[Mapping[str, int], Meta(description="Polls by the reason that clients gave.")]

@@ -1,6 +1,7 @@
-"""What the server sends of its own accord: the events of a stream, and the message of a webhook.
+"""The events of a stream and the body of a webhook.
 
-PROTOCOL.md sections 4 and 8; the data of a `job` event is the job object.
+The data of a `job` event is the job object, see job.py.
+See also: PROTOCOL.md sections 4 and 8.
 """
 
 from __future__ import annotations
@@ -14,39 +15,39 @@ from unstuck.wire.mapping import Answer, Time
 
 
 class ItemsEvent(Answer, frozen=True, kw_only=True):
-    """Items that changed since the viewer's last `items` event; before the `job` event of the same change."""
+    """Items that changed since the viewer's last `items` event; sent before the `job` event of that change."""
 
     job_id: str
     seq: int
     items: list[Item]
-    more: Annotated[bool, Meta(description="There are others: fetch them with after_seq.")] = False
+    more: Annotated[bool, Meta(description="More items changed: fetch them with after_seq.")] = False
 
 
 class HeartbeatEvent(Answer, frozen=True, kw_only=True):
-    """A sign of life."""
+    """A sign that the stream is alive."""
 
     server_time: Time
     jobs: Annotated[dict[str, int], Meta(description="The seq of every job on the stream, by id.")]
-    next_s: Annotated[float, Meta(description="The next one comes within so many seconds.")]
+    next_s: Annotated[float, Meta(description="The next heartbeat follows within this many seconds.")]
 
 
 class LeavingEvent(Answer, frozen=True, kw_only=True):
-    """The server closes the stream on purpose."""
+    """A notice that the server closes the stream on purpose."""
 
     reason: str
-    retry_ms: Annotated[int, Meta(description="Come back after so many milliseconds.")]
+    retry_ms: Annotated[int, Meta(description="Reconnect after this many milliseconds.")]
 
 
 class GoneEvent(Answer, frozen=True, kw_only=True):
-    """A job does not exist (any more)."""
+    """A notice that a job does not exist, or was removed."""
 
     job_id: str
     code: str
 
 
 class WebhookMessage(Answer, frozen=True, kw_only=True):
-    """The body of a webhook: a job has ended."""
+    """The body of a webhook, sent when a job has finished."""
 
-    type: Annotated[str, Meta(description="job. and the state that it ended in.")]
-    timestamp: Annotated[Time, Meta(description="When it ended.")]
+    type: Annotated[str, Meta(description="job. and the final state, such as job.completed.")]
+    timestamp: Annotated[Time, Meta(description="When the job finished.")]
     data: Job

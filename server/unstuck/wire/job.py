@@ -1,8 +1,8 @@
-"""The job object and the item object of PROTOCOL.md section 2, their pages, and the words that their fields hold.
+"""The job and item objects of PROTOCOL.md section 2, their pages, and the words that their fields hold.
 
-What makes it a job (or an item) is required; the rest has defaults, for answers of a server that says less (a text
-is then empty).
-Knows no rule; those are in jobs/.
+The fields that make an object a job or an item are required. The others have defaults (empty for text), for
+servers that send less.
+It must not know the rules of a job's life; those are in jobs/.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from unstuck.wire.mapping import Answer, Count, Time
 
 
 class State(StrEnum):
-    """Of a job."""
+    """The state of a job."""
 
-    __hash__ = str.__hash__  # Enum's own is in Python, and states are looked up all the time
+    __hash__ = str.__hash__  # Enum's own is Python code, and states are looked up all the time
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -30,7 +30,7 @@ class State(StrEnum):
 
 
 class ItemState(StrEnum):
-    """Of an item."""
+    """The state of an item."""
 
     __hash__ = str.__hash__
 
@@ -43,22 +43,22 @@ class ItemState(StrEnum):
 
 
 class Health(StrEnum):
-    """Of a job that is not done: whether it goes on as it should."""
+    """The health of an unfinished job."""
 
     OK = "ok"
-    WAITING_LONG = "waiting_long"  # queued past its limit
-    STALLED = "stalled"  # its worker is alive, without progress
-    UNRESPONSIVE = "unresponsive"  # no sign of its worker
+    WAITING_LONG = "waiting_long"  # it was queued for longer than the limit
+    STALLED = "stalled"  # its worker is alive but makes no progress
+    UNRESPONSIVE = "unresponsive"  # its worker gives no sign of life
 
 
-# A later server may have another word, which its readers take as it is: so these are texts.
+# Plain strings, because a later server may send other words, which readers accept as they are.
 StateWord = Annotated[str, Meta(extra_json_schema={"enum": list(State)})]
 ItemStateWord = Annotated[str, Meta(extra_json_schema={"enum": list(ItemState)})]
 HealthWord = Annotated[str, Meta(extra_json_schema={"enum": list(Health)})]
 
 
 class JobError(Answer, frozen=True):
-    """Why a job or an item failed."""
+    """The reason why a job or an item failed."""
 
     code: Annotated[str, Meta(description="A stable word, such as worker_lost.")]
     message: Annotated[str, Meta(description="For a person.")]
@@ -66,7 +66,7 @@ class JobError(Answer, frozen=True):
 
 
 class Progress(Answer, frozen=True, kw_only=True):
-    """How far a job is. Counts are items; null where a number is not known."""
+    """The progress of a job. Counts are items; null means not known."""
 
     total: int | None = None
     processed: Annotated[Count, Meta(description="Succeeded, failed and skipped together.")] = 0
@@ -77,12 +77,12 @@ class Progress(Answer, frozen=True, kw_only=True):
         float | None, Meta(description="Never falls within an attempt; 100 only when the job is done.")
     ] = None
     rate_per_second: Annotated[
-        float | None, Meta(description="Items a second: now, or on average once the job is done.")
+        float | None, Meta(description="Items per second: the current rate, or the average once the job is done.")
     ] = None
-    eta_seconds: Annotated[float | None, Meta(description="Seconds until the end, estimated.")] = None
+    eta_seconds: Annotated[float | None, Meta(description="Estimated seconds until the end.")] = None
     stage: str | None = None
     message: str | None = None
-    current: Annotated[list[str], Meta(description="Names of the first items that run.")] = field(
+    current: Annotated[list[str], Meta(description="Names of the first running items.")] = field(
         default_factory=list
     )
 
@@ -97,7 +97,7 @@ class ItemError(Answer, frozen=True, kw_only=True):
 
 
 class Links(Answer, frozen=True, kw_only=True):
-    """Paths of what belongs to a job."""
+    """Paths of a job's resources."""
 
     self: str = ""
     events: str = ""
@@ -109,39 +109,42 @@ class Links(Answer, frozen=True, kw_only=True):
 
 
 class Job(Answer, frozen=True, kw_only=True):
-    """The whole public truth of a job, numbered by its `seq`."""
+    """The complete public state of a job, numbered by its `seq`."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    seq: Annotated[Count, Meta(description="Raised by every visible change of the job or its items; never falls.")]
+    seq: Annotated[
+        Count, Meta(description="Rises with every visible change of the job or its items; never falls.")
+    ]
     kind: Annotated[str, Meta(description="The registered kind of work.")] = ""
     name: Annotated[str, Meta(description="A label for people.")] = ""
     state: StateWord = ""
-    done: Annotated[bool, Meta(description="True exactly in a final state, and never false again.")]
+    done: Annotated[bool, Meta(description="True in a final state only, and never false again.")]
     cancel_requested: Annotated[
-        bool, Meta(description="The state stays `running` until the work has really stopped.")
+        bool, Meta(description="The state stays `running` until the work has actually stopped.")
     ] = False
     cancel_requested_at: Time | None = None
     health: Annotated[HealthWord | None, Meta(description="Null when done.")] = None
     attempt: int = 1
     max_attempts: int = 1
-    priority: Annotated[int, Meta(description="Higher goes first.")] = 0
+    priority: Annotated[int, Meta(description="Higher priorities go first.")] = 0
     external: Annotated[bool, Meta(description="The work runs elsewhere and is reported over HTTP.")] = False
     progress: Progress = field(default_factory=Progress)
-    error: Annotated[JobError | None, Meta(description="Of the job as a whole.")] = None
+    error: Annotated[JobError | None, Meta(description="The error of the job as a whole.")] = None
     item_errors: Annotated[list[ItemError], Meta(description="The first failed items.")] = field(
         default_factory=list
     )
     retry_of: Annotated[str | None, Meta(description="The id of the job that this one retries.")] = None
     created_at: Time = ""
     started_at: Time | None = None
-    progress_at: Annotated[Time | None, Meta(description="When something last got done.")] = None
-    heartbeat_at: Annotated[Time | None, Meta(description="The last sign of life of the work.")] = None
+    progress_at: Annotated[Time | None, Meta(description="When the work last made progress.")] = None
+    heartbeat_at: Annotated[Time | None, Meta(description="When the work last gave a sign of life.")] = None
     finished_at: Time | None = None
-    deadline_at: Annotated[Time | None, Meta(description="Fails if it is not done by then.")] = None
+    deadline_at: Annotated[Time | None, Meta(description="The job fails if it is not done by then.")] = None
     expires_at: Annotated[
-        Time | None, Meta(description="From then on it is removed with its files; null: it is kept.")
+        Time | None,
+        Meta(description="The job and its files are removed at this time or later; null: they are kept."),
     ] = None
-    server_time: Annotated[Time, Meta(description="When this object was made.")] = ""
+    server_time: Annotated[Time, Meta(description="When this object was created.")] = ""
     poll_after_ms: Annotated[
         int | None, Meta(description="Milliseconds to wait before the next poll; null when done.")
     ] = None
@@ -149,7 +152,7 @@ class Job(Answer, frozen=True, kw_only=True):
 
 
 class ItemLinks(Answer, frozen=True, kw_only=True):
-    """Paths of what belongs to an item."""
+    """Paths of an item's resources."""
 
     result: Annotated[str, Meta(description="The result file.")]
 
@@ -161,33 +164,33 @@ class Item(Answer, frozen=True, kw_only=True):
     name: str
     state: ItemStateWord
     seq: Annotated[Count, Meta(description="The job's seq at the item's last change.")] = 0
-    size: Annotated[int | None, Meta(description="Bytes of the input file.")] = None
+    size: Annotated[int | None, Meta(description="Size of the input file (bytes).")] = None
     progress: Annotated[float | None, Meta(description="0 to 1.")] = None
     message: str | None = None
     error: JobError | None = None
-    result: Annotated[Mapping[str, Any] | None, Meta(description="Small JSON.")] = None
+    result: Annotated[Mapping[str, Any] | None, Meta(description="A small JSON object.")] = None
     attempt: Count = 0
-    worker: Annotated[str | None, Meta(description="The name of the worker that took it last.")] = None
-    lease_until: Annotated[Time | None, Meta(description="Until when a worker holds it.")] = None
+    worker: Annotated[str | None, Meta(description="The name of the worker that took the item last.")] = None
+    lease_until: Annotated[Time | None, Meta(description="When the worker's lease on the item ends.")] = None
     started_at: Time | None = None
     finished_at: Time | None = None
-    links: Annotated[ItemLinks | UnsetType, Meta(description="Only where there is a file to download.")] = UNSET
+    links: Annotated[ItemLinks | UnsetType, Meta(description="Sent only if there is a file to download.")] = UNSET
 
     @property
     def result_link(self) -> str | None:
-        """The path of the result file, where there is one."""
+        """The path of the result file, or None."""
         return None if self.links is UNSET else self.links.result
 
 
 class Jobs(Answer, frozen=True, kw_only=True):
-    """A page of jobs, the newest first unless they were asked for by their end."""
+    """A page of jobs: newest first, or by end time if they were requested that way."""
 
     jobs: list[Job]
-    next: Annotated[str | None, Meta(description="The cursor of the following page.")] = None
+    next: Annotated[str | None, Meta(description="The cursor of the next page.")] = None
 
 
 class Items(Answer, frozen=True, kw_only=True):
     """A page of a job's items."""
 
     items: list[Item]
-    next: Annotated[str | None, Meta(description="The cursor of the following page.")] = None
+    next: Annotated[str | None, Meta(description="The cursor of the next page.")] = None

@@ -1,7 +1,7 @@
-"""The base of all that the server sends: fields are attributes, and keys as in the JSON that they stand for.
+"""The base class of everything that the server sends: each field is an attribute and a key.
 
-A reader survives what another version sends: fields that it does not know are dropped, and those that it misses
-have defaults. The server always sends every field, except those that are UNSET.
+A reader copes with other versions of the server: unknown fields are dropped, and missing ones have defaults. The
+server always sends every field, except those that are UNSET.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """`job.state` is also `job["state"]`; `{**job}` works too, and `job.to_dict()` is plain data."""
+    """A JSON object of the server: `job.state` is also `job["state"]`, and `{**job}` works too."""
 
     def __getitem__(self, name: str) -> Any:
         value = getattr(self, name, UNSET) if name in self.__struct_fields__ else UNSET
@@ -33,16 +33,16 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return iter(self.keys())
 
     def keys(self) -> list[str]:
-        """The names of the fields that are sent."""
+        """Return the names of the fields that are sent."""
         return [name for name in self.__struct_fields__ if getattr(self, name) is not UNSET]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists and values, as `json.dumps` takes them."""
+        """Return plain dicts, lists and values, which `json.dumps` accepts."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field, or the default where it is not sent."""
+        """Return the field, or the default if the field is not sent."""
         try:
             return self[name]
         except KeyError:

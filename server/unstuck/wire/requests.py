@@ -1,6 +1,7 @@
-"""What clients send in a body. PROTOCOL.md sections 3 and 9.
+"""The bodies that clients send: their fields, and the values that each may have.
 
-Says which values a field may have; what is refused beyond that, and in which words, is decided in api/.
+It must not know what else is refused, or with which message: api/ decides that.
+See also: PROTOCOL.md sections 3 and 9.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ LONGEST_S = 10 * 366 * 86_400.0
 
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
 Reported = Annotated[int, Meta(ge=0, le=2**53)]
-#: Of the lengths that a kind of the server's own may use (characters).
+#: The same lengths as for the server's own kinds (characters).
 Text = Annotated[str, Meta(max_length=500)]
 ErrorText = Annotated[str, Meta(max_length=2_500)]
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A job to be done."""
+    """A job to submit."""
 
     kind: str
     name: str | None = None
@@ -38,7 +39,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Error(msgspec.Struct, forbid_unknown_fields=True):
-    """Why something failed."""
+    """The reason why something failed."""
 
     message: ErrorText
     code: Annotated[str, Meta(pattern="^[a-z0-9_]{1,60}$")] = "failed"
@@ -46,7 +47,7 @@ class Error(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
-    """One item in a report."""
+    """One item of a report."""
 
     index: Reported | None = None
     name: str | None = None
@@ -54,14 +55,14 @@ class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
     progress: Annotated[float, Meta(ge=0, le=1)] | None = None
     message: Text | None = None
     error: Error | ErrorText | None = None
-    # Decoded later, when its length was looked at.
+    # Decoded later, after its length was checked.
     result: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(
         default_factory=msgspec.Raw
     )
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):
-    """What a reporter says of work that runs elsewhere."""
+    """A report about external work."""
 
     items: list[ReportedItem] = []
     processed: Reported | None = None
@@ -75,12 +76,12 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RetryRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be done over."""
+    """The items to run again: those that failed or were cancelled, or all."""
 
     only: Literal["failed", "all"] = "failed"
 
 
 class FailRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Why a job is given up."""
+    """The reason for ending a job as failed."""
 
     why: str

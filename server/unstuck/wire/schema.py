@@ -1,7 +1,9 @@
-"""Describes what crosses the wire as JSON Schema: for OpenAPI, and for the types of the JavaScript client.
+"""The wire format as JSON Schema, for OpenAPI and for the types of the JavaScript client.
 
-Of what the server sends, every field is required but those that it may leave out (UNSET): the defaults of an
-answer are its readers'. Must not know paths, calls and statuses; those are api/openapi.py's.
+In what the server sends, every field is required except those that it may leave out (UNSET): the defaults of an
+answer are only for its readers.
+It must not know paths, calls or statuses.
+See also: api/openapi.py (describes those).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from unstuck.wire.mapping import Answer
 
 Schema = dict[str, Any]
 
-#: What a body or an event holds as a whole; their parts follow from them.
+#: Whole bodies and events; the structs that they contain follow from them.
 SENT: tuple[type[Answer], ...] = (
     wire.Job,
     wire.Item,
@@ -43,13 +45,15 @@ RECEIVED: tuple[type[msgspec.Struct], ...] = (
 
 
 def schemas(ref_template: str = "#/components/schemas/{name}") -> dict[str, Schema]:
-    """The schema of each struct, by its name."""
+    """Return the schema of each struct, by its name."""
     _, found = msgspec.json.schema_components((*SENT, *RECEIVED), ref_template=ref_template)
     for name, schema in found.items():
         struct = getattr(wire, name)
         if issubclass(struct, Answer):
-            always = [field.encode_name for field in msgspec.structs.fields(struct) if field.default is not UNSET]
-            schema["required"] = always
-            for one in schema["properties"].values():
-                one.pop("default", None)
+            required = [
+                field.encode_name for field in msgspec.structs.fields(struct) if field.default is not UNSET
+            ]
+            schema["required"] = required
+            for property_schema in schema["properties"].values():
+                property_schema.pop("default", None)
     return found
