@@ -6,31 +6,31 @@
 
 // --- from the server: made by scripts/docs from unstuck.wire
 
-/** The whole public truth of a job, numbered by its `seq`. */
+/** The complete public state of a job, numbered by its `seq`. */
 export interface Job {
   id: string;
-  /** Raised by every visible change of the job or its items; never falls. */
+  /** Rises with every visible change of the job or its items; never falls. */
   seq: number;
   /** The registered kind of work. */
   kind: string;
   /** A label for people. */
   name: string;
   state: "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
-  /** True exactly in a final state, and never false again. */
+  /** True in a final state only, and never false again. */
   done: boolean;
-  /** The state stays `running` until the work has really stopped. */
+  /** The state stays `running` until the work has actually stopped. */
   cancel_requested: boolean;
   cancel_requested_at: string | null;
   /** Null when done. */
   health: "ok" | "waiting_long" | "stalled" | "unresponsive" | (string & {}) | null;
   attempt: number;
   max_attempts: number;
-  /** Higher goes first. */
+  /** Higher priorities go first. */
   priority: number;
   /** The work runs elsewhere and is reported over HTTP. */
   external: boolean;
   progress: Progress;
-  /** Of the job as a whole. */
+  /** The error of the job as a whole. */
   error: JobError | null;
   /** The first failed items. */
   item_errors: ItemError[];
@@ -38,23 +38,23 @@ export interface Job {
   retry_of: string | null;
   created_at: string;
   started_at: string | null;
-  /** When something last got done. */
+  /** When the work last made progress. */
   progress_at: string | null;
-  /** The last sign of life of the work. */
+  /** When the work last gave a sign of life. */
   heartbeat_at: string | null;
   finished_at: string | null;
-  /** Fails if it is not done by then. */
+  /** The job fails if it is not done by then. */
   deadline_at: string | null;
-  /** From then on it is removed with its files; null: it is kept. */
+  /** The job and its files are removed at this time or later; null: they are kept. */
   expires_at: string | null;
-  /** When this object was made. */
+  /** When this object was created. */
   server_time: string;
   /** Milliseconds to wait before the next poll; null when done. */
   poll_after_ms: number | null;
   links: Links;
 }
 
-/** How far a job is. Counts are items; null where a number is not known. */
+/** The progress of a job. Counts are items; null means not known. */
 export interface Progress {
   total: number | null;
   /** Succeeded, failed and skipped together. */
@@ -64,17 +64,17 @@ export interface Progress {
   skipped: number;
   /** Never falls within an attempt; 100 only when the job is done. */
   percent: number | null;
-  /** Items a second: now, or on average once the job is done. */
+  /** Items per second: the current rate, or the average once the job is done. */
   rate_per_second: number | null;
-  /** Seconds until the end, estimated. */
+  /** Estimated seconds until the end. */
   eta_seconds: number | null;
   stage: string | null;
   message: string | null;
-  /** Names of the first items that run. */
+  /** Names of the first running items. */
   current: string[];
 }
 
-/** Why a job or an item failed. */
+/** The reason why a job or an item failed. */
 export interface JobError {
   /** A stable word, such as worker_lost. */
   code: string;
@@ -92,7 +92,7 @@ export interface ItemError {
   message: string | null;
 }
 
-/** Paths of what belongs to a job. */
+/** Paths of a job's resources. */
 export interface Links {
   self: string;
   events: string;
@@ -113,46 +113,46 @@ export interface Item {
   state: "pending" | "running" | "succeeded" | "failed" | "skipped" | "cancelled" | (string & {});
   /** The job's seq at the item's last change. */
   seq: number;
-  /** Bytes of the input file. */
+  /** Size of the input file (bytes). */
   size: number | null;
   /** 0 to 1. */
   progress: number | null;
   message: string | null;
   error: JobError | null;
-  /** Small JSON. */
+  /** A small JSON object. */
   result: Record<string, unknown> | null;
   attempt: number;
-  /** The name of the worker that took it last. */
+  /** The name of the worker that took the item last. */
   worker: string | null;
-  /** Until when a worker holds it. */
+  /** When the worker's lease on the item ends. */
   lease_until: string | null;
   started_at: string | null;
   finished_at: string | null;
-  /** Only where there is a file to download. */
+  /** Sent only if there is a file to download. */
   links?: ItemLinks;
 }
 
-/** Paths of what belongs to an item. */
+/** Paths of an item's resources. */
 export interface ItemLinks {
   /** The result file. */
   result: string;
 }
 
-/** A page of jobs, the newest first unless they were asked for by their end. */
+/** A page of jobs: newest first, or by end time if they were requested that way. */
 export interface Jobs {
   jobs: Job[];
-  /** The cursor of the following page. */
+  /** The cursor of the next page. */
   next: string | null;
 }
 
 /** A page of a job's items. */
 export interface Items {
   items: Item[];
-  /** The cursor of the following page. */
+  /** The cursor of the next page. */
   next: string | null;
 }
 
-/** What happened to a job, oldest first. */
+/** The history of a job, oldest first. */
 export interface Timeline {
   entries: Entry[];
   /** There are older entries. */
@@ -162,7 +162,7 @@ export interface Timeline {
 /** One line of a timeline. */
 export interface Entry {
   at: string;
-  /** A stable word; further ones may come. */
+  /** A stable word; more may be added. */
   what: string;
   text: string | null;
   item: EntryItem | null;
@@ -176,7 +176,7 @@ export interface EntryItem {
   name: string | null;
 }
 
-/** What can be submitted here. */
+/** The kinds of work that can be submitted, and the limits. */
 export interface Kinds {
   kinds: Kind[];
   limits: Limits;
@@ -187,10 +187,10 @@ export interface Kind {
   name: string;
   title: string;
   description: string;
-  /** For a file input: "image/*", ".csv,text/csv"; "": all. */
+  /** For a file input, such as "image/*" or ".csv,text/csv"; empty: all. */
   accept: string;
   needs_file: boolean;
-  /** Longest work on one item (seconds). */
+  /** Time limit for one item (seconds). */
   limit_s: number | null;
   options: Option[];
 }
@@ -200,7 +200,7 @@ export interface Option {
   name: string;
   type: "boolean" | "choice" | "integer" | "number" | "text" | (string & {});
   required: boolean;
-  /** Means something only where the option is not required. */
+  /** Meaningful only if the option is not required. */
   default: unknown;
   nullable: boolean;
   choices: (string | number)[];
@@ -209,14 +209,14 @@ export interface Option {
   description: string;
 }
 
-/** What a submission may have. */
+/** The limits of a submission. */
 export interface Limits {
   max_files: number;
   max_file_bytes: number;
   max_job_bytes: number;
   /** Characters. */
   max_name_length: number;
-  /** Failed items that a job object names at most. */
+  /** The most failed items that a job object names. */
   item_errors_shown: number;
 }
 
@@ -225,26 +225,26 @@ export interface Problem {
   type: string;
   title: string;
   status: number;
-  /** Tells a person what to do. */
+  /** For a person: what is wrong and what to do. */
   detail: string;
   /** A stable word. */
   code: string;
-  /** Of a stream of reports: how many were kept. */
+  /** For reports: how many were applied. */
   accepted?: number;
-  /** … and the line that was refused. */
+  /** For a stream of reports: the line that was refused. */
   line?: number;
 }
 
-/** The process answers. */
+/** A sign that the process answers. */
 export interface Alive {
   status: string;
 }
 
-/** Whether the server can work. */
+/** The server's readiness to do its work. */
 export interface Ready {
   /** ok, or unavailable. */
   status: string;
-  /** Why not, in sentences. */
+  /** The reasons if it is not ready, in sentences. */
   troubles: string[];
 }
 
@@ -259,32 +259,32 @@ export interface ServerHealth {
   jobs: StoredJobs;
   webhooks: Record<string, number>;
   streams: StreamHealth;
-  /** By the reason that they gave. */
+  /** Polls by the reason that clients gave. */
   polls: Record<string, number>;
 }
 
-/** Worker processes; all but `alive` since the server's start. */
+/** Worker processes. All but `alive` count from the server's start. */
 export interface WorkerHealth {
   alive: number;
   deaths: number;
-  /** Items taken from runners that gave no sign of life. */
+  /** Items taken from runners that stopped responding. */
   leases_lapsed: number;
 }
 
-/** Items that wait, and that run. */
+/** Waiting and running items. */
 export interface QueueHealth {
   waiting_items: number;
   running_items: number;
   oldest_wait_seconds: number | null;
 }
 
-/** Jobs that are kept. */
+/** The number of stored jobs, by state and by health. */
 export interface StoredJobs {
   by_state: Record<string, number>;
   by_health: Record<string, number>;
 }
 
-/** Streams; all but the first two since the server's start. */
+/** Streams. All but the first two fields count from the server's start. */
 export interface StreamHealth {
   open: number;
   jobs_watched: number;
@@ -293,51 +293,51 @@ export interface StreamHealth {
   broadcasts: number;
   broadcast_retries: number;
   broadcast_failures: number;
-  /** Viewers that a heartbeat found behind. */
+  /** Viewers that a heartbeat found to be behind. */
   rescues: number;
 }
 
-/** Items that changed since the viewer's last `items` event; before the `job` event of the same change. */
+/** Items that changed since the viewer's last `items` event; sent before the `job` event of that change. */
 export interface ItemsEvent {
   job_id: string;
   seq: number;
   items: Item[];
-  /** There are others: fetch them with after_seq. */
+  /** More items changed: fetch them with after_seq. */
   more: boolean;
 }
 
-/** A sign of life. */
+/** A sign that the stream is alive. */
 export interface HeartbeatEvent {
   server_time: string;
   /** The seq of every job on the stream, by id. */
   jobs: Record<string, number>;
-  /** The next one comes within so many seconds. */
+  /** The next heartbeat follows within this many seconds. */
   next_s: number;
 }
 
-/** The server closes the stream on purpose. */
+/** A notice that the server closes the stream on purpose. */
 export interface LeavingEvent {
   reason: string;
-  /** Come back after so many milliseconds. */
+  /** Reconnect after this many milliseconds. */
   retry_ms: number;
 }
 
-/** A job does not exist (any more). */
+/** A notice that a job does not exist, or was removed. */
 export interface GoneEvent {
   job_id: string;
   code: string;
 }
 
-/** The body of a webhook: a job has ended. */
+/** The body of a webhook, sent when a job has finished. */
 export interface WebhookMessage {
-  /** job. and the state that it ended in. */
+  /** job. and the final state, such as job.completed. */
   type: string;
-  /** When it ended. */
+  /** When the job finished. */
   timestamp: string;
   data: Job;
 }
 
-/** A job to be done. */
+/** A job to submit. */
 export interface Submission {
   kind: string;
   name?: string | null;
@@ -353,7 +353,7 @@ export interface Submission {
   total?: number | null;
 }
 
-/** What a reporter says of work that runs elsewhere. */
+/** A report about external work. */
 export interface Report {
   items?: ReportedItem[];
   processed?: number | null;
@@ -366,7 +366,7 @@ export interface Report {
   error?: string | Error | null;
 }
 
-/** One item in a report. */
+/** One item of a report. */
 export interface ReportedItem {
   index?: number | null;
   name?: string | null;
@@ -377,19 +377,19 @@ export interface ReportedItem {
   result?: Record<string, unknown> | null;
 }
 
-/** Why something failed. */
+/** The reason why something failed. */
 export interface Error {
   message: string;
   code?: string;
   transient?: boolean;
 }
 
-/** What is to be done over. */
+/** The items to run again: those that failed or were cancelled, or all. */
 export interface RetryRequest {
   only?: "all" | "failed";
 }
 
-/** Why a job is given up. */
+/** The reason for ending a job as failed. */
 export interface FailRequest {
   why: string;
 }

@@ -130,8 +130,8 @@ class JobFinished(Refused):
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(
-            f"Job {job_id} is already {state}, and a finished job cannot change. To do the work again, retry it or "
-            "submit a new job."
+            f"Job {job_id} is already {state}, and a finished job cannot change. To do the work again, retry it "
+            "or submit a new job."
         )
 
 

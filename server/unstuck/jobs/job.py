@@ -1,6 +1,7 @@
 """A job, its items, their states, and the commands that change them, as plain values.
 
-Times are epoch seconds, durations are seconds, counts are items. The values must not know how a command changes them.
+Times are epoch seconds, durations are seconds, counts are items. These values must not know how
+commands change them.
 See also: decide.py (applies commands), ../wire/job.py (the same objects as clients see them).
 """
 

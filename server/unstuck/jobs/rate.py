@@ -16,7 +16,7 @@ import msgspec
 MEMORY_S = 20.0
 #: An ETA is shown only after this many seconds: earlier ones are guesses that jump.
 ETA_AFTER_S = 3.0
-#: … and only once this share of the work, or this many items, are done.
+#: … and only once this share of the work, or this many items, is done.
 ETA_AFTER_SHARE = 0.02
 ETA_AFTER_ITEMS = 3
 #: The highest percentage of an unfinished job.

@@ -19,8 +19,8 @@ _BLOCK = 256 * 1024  # bytes
 @kind("checksum", title="SHA-256 checksum", description="Computes the SHA-256 checksum of each file.")
 def checksum(file: Path, report: Report) -> dict[str, object]:
     """Return {"sha256": 64 hexadecimal digits, "bytes": size}."""
-    # This avoids a file object, a cleared buffer and, for a file of one block, a question for its size: 4 KB take
-    # 8.5 µs instead of 12. Large files take equally long.
+    # This avoids a file object, a cleared buffer and, for a file of one block, fstat: 4 KB take 8.5 µs, not 12.
+    # Large files take equally long.
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         digest, done = hashlib.sha256(), 0

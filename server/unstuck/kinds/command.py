@@ -40,7 +40,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours and cursor moveme
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 # This shell leads the program's process group. It outlives the program and waits for the end of its own input,
-# which comes when the worker closes it or dies in any way; then it kills the whole group.
+# which comes when the worker closes it or dies for any reason; then it kills the whole group.
 _GUARD = ("/bin/sh", "-c", "trap '' HUP INT TERM; read -r _; kill -KILL 0")
 
 

@@ -29,7 +29,7 @@ SAMPLE = 10_000  # rows
 COLUMNS = 300  # at most; further columns are only counted
 RESULT_ROOM = 60_000  # bytes of JSON for the columns; an item's result may have 64 KiB
 NAME_LIMIT, VALUE_LIMIT = 60, 40  # characters of a column's name and of a text value
-_CHECKING_SHARE = 0.7  # of the time is spent on the pass that checks the lines
+_CHECKING_SHARE = 0.7  # share of the time that the pass over the lines takes
 
 
 @kind(

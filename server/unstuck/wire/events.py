@@ -48,6 +48,6 @@ class GoneEvent(Answer, frozen=True, kw_only=True):
 class WebhookMessage(Answer, frozen=True, kw_only=True):
     """The body of a webhook, sent when a job has finished."""
 
-    type: Annotated[str, Meta(description="job. followed by the final state.")]
+    type: Annotated[str, Meta(description="job. and the final state, such as job.completed.")]
     timestamp: Annotated[Time, Meta(description="When the job finished.")]
     data: Job
