@@ -143,7 +143,7 @@ def test_a_database_that_is_damaged_under_a_running_server(start_server: StartSe
     assert server.process is not None
     assert server.process.poll() is None, "it stays, and says what is wrong"
     said = server.log.read_text()
-    assert said.count("the store cannot write") <= 2, "once, and not with every attempt"
+    assert said.count("Store cannot write") <= 2, "once, and not with every attempt"
     server.stop()
     damaged = path.read_bytes()
     command = ["-m", "unstuck", "serve", "--port", "0", "--data", str(server.data)]

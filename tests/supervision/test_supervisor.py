@@ -82,7 +82,7 @@ async def test_a_loop_that_breaks_is_logged_counted_and_started_again(
     assert flaky.ended
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
-    assert "'flaky' broke and starts again in" in record.getMessage()
+    assert record.getMessage().startswith("Loop failed, starting it again: loop='flaky' pause_s=")
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], Unexpected)
 
@@ -115,7 +115,7 @@ async def test_pauses_grow_with_each_failure_and_begin_anew_after_a_good_run(
         await soon(lambda: time.monotonic() > began + 0.16)
         broken.set()
         await soon(lambda: loop.restarts == 4)
-    pauses = [float(record.args[2]) for record in told(caplog) if isinstance(record.args, tuple)]  # type: ignore[arg-type]
+    pauses = [float(record.args[1]) for record in told(caplog) if isinstance(record.args, tuple)]  # type: ignore[arg-type]
     limits = [0.04, 0.08, 0.16, 0.04]
     assert len(pauses) == len(limits)
     assert all(limit / 2 <= pause <= limit for pause, limit in zip(pauses, limits, strict=True)), pauses
@@ -133,7 +133,7 @@ async def test_a_loop_that_returns_is_started_again(caplog: pytest.LogCaptureFix
     async with supervising(QUICK, SETTLED_S) as supervisor:
         supervisor.run("short", run)
         await soon(lambda: runs == 2)
-    assert "'short' ended by itself and starts again" in caplog.text
+    assert "Loop ended by itself, starting it again: loop='short' pause_s=" in caplog.text
 
 
 async def test_a_cancelled_future_is_not_taken_for_the_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +179,7 @@ async def test_a_cancellation_ends_a_loop_whatever_the_loop_makes_of_it(
         await soon(lambda: runs)
     assert len(runs) == 1
     errors = (
-        ["the loop 'stubborn' broke while it was being ended"]
+        ["Loop failed while it was being stopped: loop='stubborn'"]
         if body.__name__ == break_at_the_end.__name__
         else []
     )
@@ -198,7 +198,7 @@ async def test_a_thread_that_breaks_at_the_end_is_logged(caplog: pytest.LogCaptu
         supervisor.run_in_thread("stubborn", run)
         await soon(running.is_set)
     assert [record.getMessage() for record in told(caplog)] == [
-        "the loop 'stubborn' broke while it was being ended"
+        "Loop failed while it was being stopped: loop='stubborn'"
     ]
 
 
