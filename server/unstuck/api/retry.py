@@ -1,4 +1,4 @@
-"""Creates a new job of what failed in a finished one, or of all of it.
+"""Creates a new job from what failed in a finished one, or from all of it.
 
 Must not know: how the store makes a job durable, or what idempotency is.
 See also: admission.py (which creates the job), files/links.py (shared inputs), PROTOCOL.md section 3.

@@ -1,4 +1,4 @@
-"""Renews the runner's leases in a thread, with sweeps that also apply to jobs what is due by time.
+"""Renews the runner's leases in a thread, and sweeps the store for what is due by time.
 
 Must not know: the event loop's work, workers, or what a lost lease does to an item.
 See also: registry.py (which leases are ours), store/claims.py (the sweep).
