@@ -1,8 +1,9 @@
 """unstuck: background work on many files, with progress that is never stuck.
 
-Decides: the names that an application may import. The names for kinds of work are here at once; the app and the
-client are loaded when they are first used, since every worker process imports this module.
-Read on: unstuck.kinds declares work, unstuck.app serves it, unstuck.client watches it.
+See also: unstuck.kinds (declares work), unstuck.app (serves it), unstuck.client (watches it).
+
+This module decides which names an application may import. The names for kinds of work are here at once; the app
+and the client are loaded on first use, since every worker process imports this module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m unstuck` is the command `unstuck`."""
+"""Runs the command `unstuck`, as `python -m unstuck`."""
 
 from unstuck.cli.commands import main
 

@@ -1,14 +1,17 @@
-"""Puts it together: folder, store, hub, runner, routes. The only file that knows them all.
+"""Puts everything together: folder, store, hub, runner, routes. It is the only file that knows them all.
 
-`create_app(settings)` is an ASGI app. Served alone, its lifespan starts and ends everything. Mounted in a
-host app it gets no lifespan; there the host enters `running(app)` in its own.
+Must not know: uvicorn, sockets, signals.
+See also: serve.py (the server around the app), api/context.py (what the routes see of it).
+
+`create_app(settings)` returns an ASGI app. Served alone, its lifespan starts and ends everything. Mounted in a
+host app it gets no lifespan; there the host enters `running(app)` in its own lifespan.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from unstuck import __version__
 from unstuck.api import events as streams
 from unstuck.api import health, jobs, metrics, openapi, problems, results, retry, submit, timeline
 from unstuck.api import operator as operate
@@ -30,7 +34,7 @@ from unstuck.api.middleware import SecurityMiddleware
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files.folder import DataFolder
 from unstuck.files.retention import Retention, remove_orphans
-from unstuck.jobs.job import HealthLimits
+from unstuck.jobs.job import HealthLimits, Job, State
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.settings import Settings, load
 from unstuck.store.sqlite import SQLiteStore
@@ -48,7 +52,10 @@ log = logging.getLogger("unstuck")
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
-    """The whole server as an ASGI app; nothing is opened before it starts."""
+    """Return the whole server as an ASGI app; nothing is opened before its lifespan starts.
+
+    Without `settings` they are read from the environment. Raises CannotStart if one of them is invalid.
+    """
     settings = settings or load()
     app = Starlette(
         routes=[
@@ -90,13 +97,14 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 @asynccontextmanager
 async def running(app: Starlette) -> AsyncIterator[None]:
-    """Everything open and at work while inside. Raises CannotStart, and then nothing is left open."""
+    """Start everything on entry, and stop it on exit. Raises CannotStart, and then leaves nothing open."""
     settings: Settings = app.state.settings
     folder = DataFolder(settings.folder)
     await anyio.to_thread.run_sync(folder.open)
     store = SQLiteStore(folder.database, steady=time.monotonic)
     try:
         await store.open()
+        store.on_commit(_log_failed_jobs)
         hub = Hub(
             store, _stream_config(settings), settings.keep_s, most=settings.max_streams or room_for_streams()
         )
@@ -126,6 +134,12 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     supervisor=supervisor,
                     work=_worker_stats(runner),
                 )
+                log.info(
+                    "Server started: version=%s data=%s workers=%d",
+                    __version__,
+                    folder.root,
+                    settings.worker_count,
+                )
                 try:
                     yield
                 finally:
@@ -137,16 +151,17 @@ async def running(app: Starlette) -> AsyncIterator[None]:
     finally:
         await store.close()
         folder.close()
+    log.info("Server stopped: data=%s", folder.root)
 
 
 def frontend() -> Path:
-    """The browser's files: inside the wheel, or beside the server's folder in a checkout."""
+    """Return the folder of the browser's files: inside the wheel, or beside the server's folder in a checkout."""
     inside = Path(__file__).parent / "frontend"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "frontend"
 
 
 class _Static(StaticFiles):
-    """Revalidated at every load, so that a page never mixes the files of two versions."""
+    """Files that a browser revalidates at every load, so that a page never mixes the files of two versions."""
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
@@ -215,14 +230,20 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
 
 
 async def _recover_leases(store: SQLiteStore) -> None:
-    """The folder is ours alone, so whoever holds an item is a server that ended."""
+    """End all leases: the folder is ours alone, so they belong to a server that has ended."""
     swept = await anyio.to_thread.run_sync(lambda: store.sweep(HealthLimits(), everything=True))
     if swept.lapsed:
-        log.info("taking up %d items that an earlier run of the server left behind", len(swept.lapsed))
+        log.info("Items of an earlier run of the server were taken back: items=%d", len(swept.lapsed))
 
 
 async def _stop_runner(runner: Runner) -> None:
     try:
         await runner.stop()
     except StoreUnavailable as error:
-        log.error("items could not be given back (%s); the next start takes them up all the same", error)
+        log.error("Items could not be released, the next start takes them back: error=%s", error)
+
+
+def _log_failed_jobs(changed: Mapping[str, Job | None]) -> None:
+    for job_id, job in changed.items():
+        if job is not None and job.error is not None and job.state is State.FAILED:
+            log.warning("Job failed: job=%s code=%s failed=%d", job_id, job.error.code, job.failed)

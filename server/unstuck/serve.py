@@ -1,9 +1,12 @@
-"""Serves the app with uvicorn: our own listening socket, our own farewell, an end in bounded time.
+"""Serves the app with uvicorn: with our own listening socket, our own farewell, and an end in bounded time.
 
-- The socket is ours, so that what is accepted from it inherits `TCP_USER_TIMEOUT`: a viewer that vanished
-  without a word is let go after 20 s, and so is one whose window stays shut.
-- On SIGTERM uvicorn waits for open streams before it ends the lifespan; so the signal itself makes the hub
-  say farewell and the runner stop, and what hangs on is cut after `shutdown_s`.
+Must not know: routes, jobs.
+See also: app.py (what is served), streaming/direct.py (how streams are written).
+
+- The socket is ours, so that connections accepted from it inherit `TCP_USER_TIMEOUT`: a viewer that vanishes
+  silently is dropped after 20 s, and so is one whose receive window stays closed.
+- On SIGTERM uvicorn waits for open streams before it ends the lifespan. So the signal itself makes the hub say
+  farewell, and streams that are still open are cut after `shutdown_s`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import ssl
 from collections.abc import Callable
@@ -30,18 +34,20 @@ from unstuck.streaming.direct import CONNECTION_KEY, Connection
 from unstuck.streaming.memory import trim_periodically
 from unstuck.streaming.open_files import raise_limit
 
-#: Silence after which the kernel gives a connection up that has something to send (milliseconds).
+log = logging.getLogger("unstuck")
+
+#: Silence after which the kernel drops a connection that has something to send (milliseconds).
 USER_TIMEOUT_MS = 20_000
-#: What the kernel may hold of what a viewer does not read (bytes; Linux doubles it for its own needs).
+#: What the kernel may hold for a viewer that does not read (bytes; Linux doubles it for its own needs).
 SEND_BUFFER_BYTES = 64 * 1024
 BACKLOG = 4096
-#: New objects until a look at the youngest, and looks until the older ones are looked at too. With 20 in place
-#: of the 3, a look at those in the middle kept the loop away for 60 to 70 ms while 5,000 viewers came; now 34.
+#: New objects before the youngest generation is collected, and collections of one generation before the next. With
+#: 20 instead of 3, collecting the middle one blocked the loop for 60 to 70 ms while 5,000 viewers came; now 34.
 GC_THRESHOLDS = (20_000, 3, 100)
 
 
 class Server(uvicorn.Server):
-    """uvicorn inside the running app, with the farewell at the signal and not at the end of the streams."""
+    """The uvicorn server inside the running app, which says farewell at the signal, not after the streams."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -50,9 +56,9 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open everything, serve, and close everything; raises CannotStart."""
+        """Start everything, serve, and stop everything. Raises CannotStart."""
         self._loop = asyncio.get_running_loop()
-        # Not by uvicorn's lifespan: that turns every failure into a traceback and exit code 3.
+        # Not in uvicorn's lifespan, which turns every failure into a traceback and exit code 3.
         async with running(self._app):
             self._ready()
             services: Services = self._app.state.services
@@ -64,25 +70,28 @@ class Server(uvicorn.Server):
         return 0 if services is None else services.hub.streams
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # The signal is not kept to be raised again afterwards, as uvicorn would: that would end the process
-        # before the runner has given its items back.
+        # Unlike uvicorn's, this does not raise the signal again afterwards: that would end the process before the
+        # runner has released its items.
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._announce_leaving)
+            self._loop.call_soon_threadsafe(self._announce_leaving, signal.Signals(sig).name)
         self.force_exit = self.should_exit
         self.should_exit = True
 
-    def _announce_leaving(self) -> None:
+    def _announce_leaving(self, signal_name: str) -> None:
         services: Services | None = getattr(self._app.state, "services", None)
         if services is not None:
+            log.info("Server is stopping: signal=%s streams=%d", signal_name, services.hub.streams)
             services.hub.announce_leaving("the server is stopping")
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The bound listening socket; CannotStart if the address cannot be had."""
+    """Return the listening socket, bound to the address. Raises CannotStart if that is not available."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise CannotStart(f"There is no address {settings.host!r} to listen on: {error.strerror}.") from error
+        raise CannotStart(
+            f"There is no address {settings.host!r} to listen on ({error.strerror}). Give another one with --host."
+        ) from error
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,8 +103,8 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CannotStart(
-            f"Port {settings.port} of {settings.host} cannot be had ({error.strerror}). Stop what uses it, or "
-            "take another with --port."
+            f"Port {settings.port} on {settings.host} is not available ({error.strerror}). Stop the program that "
+            "uses it, or choose another with --port."
         ) from error
     listener.listen(BACKLOG)
     listener.setblocking(False)
@@ -103,7 +112,7 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def check_tls(settings: Settings) -> None:
-    """CannotStart if the certificate and its key cannot be used."""
+    """Raise CannotStart if the certificate and its key cannot be used."""
     if not settings.tls_cert:
         return
     try:
@@ -118,7 +127,7 @@ def check_tls(settings: Settings) -> None:
 def run(
     app: Starlette, settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Serve until a signal comes; `ready` is called when requests are answered. Blocks."""
+    """Serve until a signal comes. Blocks; `ready` is called once requests are answered."""
     protocol = _protocol(settings)
     direct = protocol == "httptools" and direct_writes_work()
     config = uvicorn.Config(
@@ -139,33 +148,36 @@ def run(
     )
     raise_limit()
     gc.collect()
-    gc.freeze()  # what is there now stays; looking through it again and again was half of accepting a stream
+    gc.freeze()  # objects that exist now stay; scanning them again and again was half the cost of a new stream
     gc.set_threshold(*GC_THRESHOLDS)
     Server(config, app, ready).run([listener])
 
 
 def direct_writes_work() -> bool:
-    """Whether uvicorn is built as streaming/direct.py expects; else a warning says so, and streams take the plain
-    path. Plays one response through uvicorn's protocol; must be called outside of an event loop."""
-    broke: Exception | None = None
+    """Return whether uvicorn works as streaming/direct.py expects; if not, log a warning.
+
+    Plays one response through uvicorn's protocol. Call it outside of an event loop. If it returns false, streams
+    must take the plain path.
+    """
+    failure: Exception | None = None
     body = b""
     try:
         body = asyncio.run(_play_direct_writes())
     except Exception as error:  # noqa: BLE001 – logged below, with what follows from it
-        broke = error
+        failure = error
     if body == b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n":
         return True
-    logging.getLogger("unstuck").warning(
-        "uvicorn %s does not send a stream as this version of unstuck expects, so streams take the plain path: "
-        "nothing is lost, but many viewers cost more CPU time. Install an older uvicorn or a newer unstuck.",
+    log.warning(
+        "Streams take the plain path, since this version of uvicorn does not send them as expected: nothing is "
+        "lost, but many viewers cost more CPU time; install an older uvicorn or a newer unstuck: uvicorn=%s",
         uvicorn.__version__,
-        exc_info=broke,
+        exc_info=failure,
     )
     return False
 
 
 async def _play_direct_writes() -> bytes:
-    """The body of a response whose second chunk is written past uvicorn, to the transport."""
+    """Return the body of a response whose second chunk is written past uvicorn, to the transport."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -199,12 +211,12 @@ class _TransportInMemory(asyncio.Transport):
 
 
 def connection_of(send: Send) -> Connection:
-    """uvicorn's connection, by the `send` that it gives to the outermost app: a method of its request."""
+    """Return the connection behind the `send` that uvicorn gives to the outermost app: a method of its request."""
     return Connection(send, send.__self__.transport)  # type: ignore[attr-defined]
 
 
 def _with_connection(app: ASGIApp) -> ASGIApp:
-    """The app, with each request's connection in its scope, for streaming/direct.py."""
+    """Wrap the app, so that each request's connection is in its scope, for streaming/direct.py."""
 
     async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
         connection = scope[CONNECTION_KEY] = connection_of(send)
@@ -214,22 +226,20 @@ def _with_connection(app: ASGIApp) -> ASGIApp:
             if serve is not None:
                 await serve(receive)
         finally:
-            # Else each closed connection stays in a cycle (its `send` knows the scope) until the collector comes,
-            # which it seldom does: 5,000 viewers left 58 MiB behind, and the next 5,000 made it 79.
+            # Otherwise each closed connection stays in a cycle (its `send` refers to the scope) until a garbage
+            # collection, which is rare: 5,000 viewers left 58 MiB behind, and the next 5,000 made it 79.
             del scope[CONNECTION_KEY]
 
     return with_connection
 
 
 def _protocol(settings: Settings) -> str:
-    """zttp where TLS makes HTTP/2 possible and it is installed; httptools otherwise."""
+    """Return zttp if TLS makes HTTP/2 possible and it is installed, else httptools."""
     if not settings.tls_cert:
         return "httptools"
     try:
         import zttp  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
     except ImportError:
-        logging.getLogger("unstuck").warning(
-            "HTTP/2 is off: browsers open six streams at most. Install it with: pip install 'unstuck[http2]'"
-        )
+        log.warning("HTTP/2 is off, so browsers open at most six streams; pip install 'unstuck[http2]' adds it")
         return "httptools"
     return "zttp"

@@ -1,7 +1,10 @@
-"""Every setting: its name, default, unit and meaning. The only file that reads the environment.
+"""Defines every setting: its name, default, unit and meaning. It is the only file that reads the environment.
 
-A setting `max_files` is the environment variable `UNSTUCK_MAX_FILES`; lists are separated by newlines or,
-for host names, by commas. What the command line says wins over the environment, that over the default.
+Must not know: what a setting does.
+See also: OPERATING.md (the settings for operators), app.py (which hands them on).
+
+A setting `max_files` is the environment variable `UNSTUCK_MAX_FILES`; lists are separated by newlines or, for host
+names, by commas. The command line takes precedence over the environment, and that over the default.
 """
 
 from __future__ import annotations
@@ -25,62 +28,64 @@ def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of a server. Times in seconds (`_s`), sizes in bytes (`_bytes`) or MiB (`_mib`)."""
+    """All settings of a server. Times are in seconds (`_s`), sizes in bytes (`_bytes`) or MiB (`_mib`)."""
 
-    host: str = _setting("127.0.0.1", "address to listen on; another than loopback lets the network in")
+    host: str = _setting("127.0.0.1", "address to listen on; any but loopback opens the server to the network")
     port: int = _setting(8765, "TCP port to listen on; 0 takes a free one")
     data: str = _setting("", "folder for the database and the files; empty: the user's data folder")
-    app: str = _setting("", "Python file or module with kinds of work of your own")
+    app: str = _setting("", "Python file or module with your own kinds of work")
     commands: tuple[str, ...] = _setting((), "command lines to offer as kinds, each NAME=COMMAND")
     allowed_hosts: tuple[str, ...] = _setting(
-        ("localhost", "127.0.0.1", "[::1]"), "host names that requests may come in under; * allows all"
+        ("localhost", "127.0.0.1", "[::1]"), "host names that requests may use; * allows all"
     )
-    root_path: str = _setting("", "prefix under which a proxy shows the server, such as /progress")
-    tls_cert: str = _setting("", "certificate file (PEM); with tls_key: HTTPS, and HTTP/2 where it is installed")
+    root_path: str = _setting("", "path prefix at which a proxy serves the app, such as /progress")
+    tls_cert: str = _setting("", "certificate file (PEM); with tls_key: HTTPS, and HTTP/2 if zttp is installed")
     tls_key: str = _setting("", "private key file (PEM) of the certificate")
     log_level: str = _setting("info", "debug, info, warning or error")
 
     workers: int = _setting(0, "worker processes; 0: one for each core")
-    worker_memory_mib: int = _setting(0, "memory of one worker; 0: four fifths of the machine's, shared evenly")
-    max_attempts: int = _setting(3, "attempts at an item, where the submission does not say")
-    cancel_grace_s: float = _setting(1.0, "time for an item to stop by itself before it is stopped by force")
-    lease_s: float = _setting(30.0, "time after which a runner that gives no sign has lost its items")
-    retry_pause_s: float = _setting(1.0, "before an item is tried again; doubled with each attempt")
-    item_limit_s: float = _setting(0.0, "longest work on one item, where neither job nor kind says; 0: no limit")
-    report_hold_s: float = _setting(0.2, "time that a passing percentage may wait to be written")
+    worker_memory_mib: int = _setting(
+        0, "memory that one worker may allocate; 0: four fifths of the machine's, shared evenly"
+    )
+    max_attempts: int = _setting(3, "attempts at an item, unless the submission says otherwise")
+    cancel_grace_s: float = _setting(1.0, "time for an item to stop by itself before its worker is killed")
+    lease_s: float = _setting(
+        30.0, "lease duration: items of a runner that has not renewed for this long go to another"
+    )
+    retry_pause_s: float = _setting(1.0, "pause before another attempt; doubled each time, up to a minute")
+    item_limit_s: float = _setting(0.0, "time limit for one item, unless job or kind sets one; 0: none")
+    report_hold_s: float = _setting(0.2, "time that progress may wait to be written")
 
     max_files: int = _setting(10_000, "files in one job")
     max_file_bytes: int = _setting(2 * 1024**3, "bytes of one file")
     max_job_bytes: int = _setting(20 * 1024**3, "bytes of all files of one job")
     max_name_length: int = _setting(1_000, "characters of a name")
-    max_waiting_jobs: int = _setting(10_000, "jobs that are not done; further ones are refused")
-    upload_memory_bytes: int = _setting(
-        1024**2, "bytes of an upload's file that are held in memory before the disk"
-    )
+    max_waiting_jobs: int = _setting(10_000, "unfinished jobs; further ones are refused")
+    upload_memory_bytes: int = _setting(1024**2, "bytes of an uploaded file held in memory")
 
-    max_streams: int = _setting(0, "streams open at once; 0: as many as the limit on open files leaves room for")
-    heartbeat_s: float = _setting(15.0, "between heartbeats on an open stream")
-    interval_s: float = _setting(0.1, "least time between two events of one job to one viewer")
-    stream_life_s: float = _setting(600.0, "longest life of a stream; then the client opens a new one")
-    send_timeout_s: float = _setting(15.0, "time after which a reader that does not read is let go")
-    broadcast_attempts: int = _setting(3, "attempts at bringing a change to its viewers")
-    broadcast_pause_s: float = _setting(0.5, "between two such attempts")
-    shutdown_s: float = _setting(2.0, "time that open streams have to end when the server is stopped")
+    max_streams: int = _setting(0, "streams open at once; 0: as many as the limit on open files allows")
+    heartbeat_s: float = _setting(15.0, "time between heartbeats on an open stream")
+    interval_s: float = _setting(0.1, "minimum time between two events of a job")
+    stream_life_s: float = _setting(600.0, "maximum age of a stream; then the client opens a new one")
+    send_timeout_s: float = _setting(15.0, "time after which a viewer that does not read is disconnected")
+    broadcast_attempts: int = _setting(3, "attempts at a broadcast")
+    broadcast_pause_s: float = _setting(0.5, "pause between two attempts at a broadcast")
+    shutdown_s: float = _setting(2.0, "time after which open streams are closed when the server stops")
 
     waiting_long_s: float = _setting(600.0, "time in the queue after which a job is waiting_long")
-    reporter_silence_s: float = _setting(60.0, "time after which a reporter of work elsewhere is unresponsive")
+    reporter_silence_s: float = _setting(60.0, "time without a report after which external work is unresponsive")
     stalled_s: float = _setting(300.0, "time without progress after which a job is stalled")
-    expiry_s: float = _setting(0.0, "time in the queue after which a job has failed; 0: it waits for ever")
+    expiry_s: float = _setting(0.0, "time in the queue after which a job fails; 0: never")
     retention_s: float = _setting(
         7 * 86_400.0, "time that finished jobs and their files are kept; 0: until they are removed"
     )
-    keep_inputs: int = _setting(1, "1: inputs are kept with their job; 0: what succeeded needs none after it")
+    keep_inputs: int = _setting(1, "1: inputs are kept with their job; 0: only those that a retry would need")
 
     webhook_secret: str = _setting(
-        "", "signs webhooks: whsec_ and base64; several, apart by spaces, while one follows another", secret=True
+        "", "signs webhooks: whsec_ and base64; several, separated by spaces, all sign", secret=True
     )
-    webhook_allow_private: int = _setting(0, "1: webhooks may go to addresses inside private networks")
-    webhook_hosts: tuple[str, ...] = _setting((), "hosts that webhooks may go to although they are inside")
+    webhook_allow_private: int = _setting(0, "1: webhooks may go to any private address")
+    webhook_hosts: tuple[str, ...] = _setting((), "hosts that webhooks may go to although they are private")
 
     @property
     def folder(self) -> Path:
@@ -89,7 +94,7 @@ class Settings:
 
     @property
     def keep_s(self) -> float | None:
-        """As retention_s; None: for ever."""
+        """The retention in seconds; None if jobs are kept until they are removed."""
         return self.retention_s or None
 
     @property
@@ -98,7 +103,7 @@ class Settings:
 
     @property
     def worker_memory(self) -> int:
-        """MiB for one worker."""
+        """The memory of one worker (MiB)."""
         if self.worker_memory_mib:
             return self.worker_memory_mib
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
@@ -106,9 +111,9 @@ class Settings:
 
 
 def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from what is given (None values are not given), the environment and the defaults.
+    """Return the settings, from `given` (None: not given), else the environment, else the defaults.
 
-    Raises CannotStart for a value that cannot be, and for an UNSTUCK_ variable that is no setting.
+    Raises CannotStart for an invalid value, and for an UNSTUCK_ variable that is not a setting.
     """
     values: dict[str, Any] = {}
     known = {f"{PREFIX}{one.name.upper()}": one for one in fields(Settings)}
@@ -122,13 +127,13 @@ def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os
 
 
 def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment for processes that run other people's code."""
+    """Return the environment without secrets, for processes that run other people's code."""
     secret = {f"{PREFIX}{one.name.upper()}" for one in fields(Settings) if one.metadata["secret"]}
     return {name: text for name, text in environ.items() if name not in secret}
 
 
 def source(name: str, given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> str:
-    """Where a setting's value comes from: `command line`, `environment` or `default`."""
+    """Return where a setting's value comes from: `command line`, `environment` or `default`."""
     if given.get(name) is not None:
         return "command line"
     return "environment" if f"{PREFIX}{name.upper()}" in environ else "default"

@@ -59,7 +59,7 @@ def test_a_clock_that_is_set_ends_nothing(server: SetServer) -> None:
         assert {item["attempt"] for item in server.items(job["id"])} == {1}
         told = {entry["what"] for entry in server.get(f"/api/jobs/{job['id']}/timeline")["entries"]}
         assert not told & {"health", "attempt_failed", "given_back", "stopped"}, told
-    assert "gave no sign of life" not in server.log.read_text()
+    assert "stopped renewing its lease" not in server.log.read_text()
 
 
 def test_a_deadline_is_a_time_of_day(server: SetServer) -> None:

@@ -76,6 +76,6 @@ def test_only_transient_failures_are_retried(start_server: StartServer, tmp_path
     assert line
     assert "nothing" in APP.splitlines()[int(line[1]) - 1]
     log = server.log.read_text()
-    assert "moody failed on 'broken'" in log
+    assert re.search(r"Item failed: worker=\d+ kind='moody' name='broken'", log)
     assert log.count(", in moody") >= 1
     assert ", in deep" in log

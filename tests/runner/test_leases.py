@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from unstuck.supervision.backoff import Backoff
 from unstuck.supervision.supervisor import supervising
 
 KINDS = """
+import os
 import time
 from pathlib import Path
 import unstuck
@@ -40,6 +42,10 @@ def write(file: Path | None, report: unstuck.Report, *, gate: str = "") -> Path:
 def hang(file: Path | None, report: unstuck.Report) -> None:
     while True:
         time.sleep(0.01)
+
+@unstuck.kind("die", needs_file=False)
+def die(file: Path | None, report: unstuck.Report) -> None:
+    os._exit(3)
 
 @unstuck.kind("flaky", needs_file=False)
 def flaky(file: Path | None, report: unstuck.Report) -> dict:
@@ -76,7 +82,31 @@ async def until_running(store: SQLiteStore, job_id: str, attempt: int = 1) -> It
     return item
 
 
-async def test_an_item_beyond_its_time_limit_is_stopped_by_force(store: SQLiteStore, tmp_path: Path) -> None:
+async def test_a_worker_that_dies_is_logged_with_its_item(
+    store: SQLiteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(store, tmp_path):
+        job_id = await submitted(store, 1, kind="die", max_attempts=2)
+        assert (await until_done(store, job_id)).state == "failed"
+    why = "The worker process ended in the middle of the work, with exit code 3."
+    line = rf"Worker died, starting another: worker=(\d+) job={job_id} item=0 reason={why}"
+    assert len(set(re.findall(line, caplog.text))) == 2
+
+
+async def test_an_item_whose_runner_is_gone_is_logged(
+    store: SQLiteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = await submitted(store, 1, kind="write", max_attempts=1)
+    assert await store.claim(1, 0.1, "a runner that is gone")
+    async with running(store, tmp_path):
+        assert (await until_done(store, job_id)).state == "failed"
+        await soon(lambda: f"job={job_id} item=0" in caplog.text)
+    assert f"Item taken from a runner that stopped renewing its lease: job={job_id} item=0" in caplog.text
+
+
+async def test_an_item_beyond_its_time_limit_is_stopped_by_force(
+    store: SQLiteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(store, tmp_path, cancel_grace_s=0.1):
         job_id = await submitted(store, 1, kind="hang", item_limit_s=0.3)
         job = await until_done(store, job_id)
@@ -84,6 +114,8 @@ async def test_an_item_beyond_its_time_limit_is_stopped_by_force(store: SQLiteSt
         assert (job.state, item.attempt) == ("failed", 1)
         assert item.error is not None
         assert (item.error.code, item.error.transient) == ("time_limit_exceeded", False)
+        line = rf"Worker killed to stop its item: worker=\d+ job={job_id} item=0\b"
+        assert len(re.findall(line, caplog.text)) == 1
         again = await submitted(store, 1, kind="write")
         assert (await until_done(store, again)).state == "completed", "the worker was replaced"
 

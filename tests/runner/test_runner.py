@@ -189,6 +189,8 @@ def test_workers_that_die_idle_cost_no_attempt(server: Server) -> None:
     eventually(lambda: not set(idle) & set(workers_of(server)))
     job = server.submit("behave", items=["good 3", "good 4"], max_attempts=1)
     assert server.until_done(job["id"])["state"] == "completed"
+    log = server.log.read_text()
+    assert any(f"Worker died while idle, starting another: worker={pid} reason=" in log for pid in idle)
 
 
 def test_no_worker_outlives_a_killed_server(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -21,6 +22,7 @@ from tests.support.events import Event, events, open_and_never_read
 from tests.support.machine import mounted
 from tests.support.server import Server, StartServer
 from tests.support.waiting import PATIENCE_S, eventually
+from unstuck import __version__
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -133,7 +135,12 @@ def test_a_signal_ends_the_server_and_the_next_start_continues(start_server: Sta
         assert watcher.events[-1][0] == "leaving"
     for one in lazy:
         one.close()
-    assert "Traceback" not in server.log.read_text()
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    started, stopping, stopped = re.findall("INFO unstuck (Server .*)", log)
+    assert started == f"Server started: version={__version__} data={server.data} workers=2"
+    assert re.fullmatch(rf"Server is stopping: signal={signal.Signals(sig).name} streams=2\d", stopping)
+    assert stopped == f"Server stopped: data={server.data}"
 
     again = start_server("--workers", "2")
     found = again.job(job["id"])
@@ -155,6 +162,24 @@ def test_the_start_after_a_kill_continues_too(start_server: StartServer) -> None
     assert after["progress"]["succeeded"] >= before["progress"]["succeeded"]
     done = again.until_done(job["id"])
     assert (done["state"], done["progress"]["succeeded"]) == ("completed", 8)
+
+
+def test_jobs_that_fail_are_logged(start_server: StartServer) -> None:
+    server = start_server("--workers", "1")
+    late = server.submit("rehearsal", total=1, options={"seconds": 60}, deadline_seconds=0.5)
+    assert server.until_done(late["id"])["state"] == "failed"
+    line = f"WARNING unstuck Job failed: job={late['id']} code=deadline_exceeded failed=0"
+    eventually(lambda: line in server.log.read_text())
+
+    lost = server.submit("rehearsal", total=1, options={"seconds": 60}, max_attempts=1)
+    server.until(lost["id"], lambda job: bool(job["progress"]["current"]))
+    server.stop(signal.SIGKILL)
+    again = start_server("--workers", "1")
+    assert again.until_done(lost["id"])["state"] == "failed"
+    log = again.log.read_text()
+    assert "INFO unstuck Items of an earlier run of the server were taken back: items=1" in log
+    assert f"WARNING unstuck Job failed: job={lost['id']} code=all_items_failed failed=1" in log
+    assert log.count("Job failed: ") == 2
 
 
 def test_the_start_removes_unfinished_uploads(start_server: StartServer) -> None:
@@ -185,7 +210,8 @@ def test_a_failing_store_is_reported_everywhere_and_recovers(start_server: Start
     done = server.until_done(server.submit("rehearsal", total=1, options={"seconds": 0})["id"])
     assert done["state"] == "completed"
     log = server.log.read_text()
-    assert log.count("Store cannot write") >= 1
+    assert "ERROR unstuck.store Store cannot write; check the disk and its free space: error=database is" in log
+    assert "INFO unstuck.store Store can write again: last_error=database is locked" in log
 
 
 def test_tls_and_http2(start_server: StartServer, tmp_path: Path) -> None:

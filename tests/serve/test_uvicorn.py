@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from unstuck import serve
@@ -70,7 +71,8 @@ def test_a_uvicorn_with_other_internals_is_detected(
     assert not direct_writes_work()
     (warning,) = [record for record in caplog.records if record.name == "unstuck"]
     assert warning.levelno == logging.WARNING
-    assert "streams take the plain path" in warning.getMessage()
+    assert warning.getMessage().startswith("Streams take the plain path, since this version of uvicorn")
+    assert warning.getMessage().endswith(f": uvicorn={uvicorn.__version__}")
 
 
 @pytest.fixture

@@ -265,7 +265,9 @@ async def test_a_failed_broadcast_is_logged_counted_and_repeated(
         await soon(lambda: reader.ended)
     assert reader.of("job")[-1]["state"] == "cancelled"
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert len(errors) == failures
+    assert [record.getMessage() for record in errors] == [
+        f"Broadcast failed: job={job_id} attempt={attempt} attempts=3" for attempt in range(1, failures + 1)
+    ]
     assert all(record.exc_info for record in errors)
     await hub.close()
     await store.close()

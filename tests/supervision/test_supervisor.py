@@ -82,7 +82,7 @@ async def test_a_broken_loop_is_logged_counted_and_restarted(
     assert flaky.ended
     (record,) = told(caplog)
     assert record.levelno == logging.ERROR
-    assert "Loop broke and will be restarted: loop='flaky' pause_s=" in record.getMessage()
+    assert record.getMessage().startswith("Loop failed, starting it again: loop='flaky' pause_s=")
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], Unexpected)
 
@@ -115,7 +115,7 @@ async def test_pauses_grow_with_each_failure_and_start_over_after_a_good_run(
         await soon(lambda: time.monotonic() > began + 0.16)
         broken.set()
         await soon(lambda: loop.restarts == 4)
-    pauses = [float(record.args[2]) for record in told(caplog) if isinstance(record.args, tuple)]  # type: ignore[arg-type]
+    pauses = [float(record.args[1]) for record in told(caplog) if isinstance(record.args, tuple)]  # type: ignore[arg-type]
     limits = [0.04, 0.08, 0.16, 0.04]
     assert len(pauses) == len(limits)
     assert all(limit / 2 <= pause <= limit for pause, limit in zip(pauses, limits, strict=True)), pauses
@@ -133,7 +133,7 @@ async def test_a_loop_that_returns_is_restarted(caplog: pytest.LogCaptureFixture
     async with supervising(QUICK, SETTLED_S) as supervisor:
         supervisor.run("short", run)
         await soon(lambda: runs == 2)
-    assert "Loop returned and will be restarted: loop='short'" in caplog.text
+    assert "Loop ended by itself, starting it again: loop='short' pause_s=" in caplog.text
 
 
 async def test_a_cancelled_future_does_not_end_a_loop(caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +179,7 @@ async def test_a_cancellation_ends_a_loop_even_if_it_swallows_it(
         await soon(lambda: runs)
     assert len(runs) == 1
     errors = (
-        ["Loop broke while it was being stopped: loop='stubborn'"]
+        ["Loop failed while it was being stopped: loop='stubborn'"]
         if body.__name__ == break_at_the_end.__name__
         else []
     )
@@ -198,7 +198,7 @@ async def test_a_thread_that_breaks_at_the_end_is_logged(caplog: pytest.LogCaptu
         supervisor.run_in_thread("stubborn", run)
         await soon(running.is_set)
     assert [record.getMessage() for record in told(caplog)] == [
-        "Loop broke while it was being stopped: loop='stubborn'"
+        "Loop failed while it was being stopped: loop='stubborn'"
     ]
 
 

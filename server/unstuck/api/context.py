@@ -65,7 +65,7 @@ def services_of(request: Request) -> Services:
     services = getattr(request.app.state, "services", None)
     if services is None:
         raise RuntimeError(
-            "unstuck was mounted but never started: a mounted app gets no lifespan of its own. "
+            "unstuck was mounted but never started, since a mounted app gets no lifespan. "
             "Enter `async with unstuck.app.running(app):` in the lifespan of the host app."
         )
     assert isinstance(services, Services)

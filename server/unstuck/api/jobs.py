@@ -30,7 +30,7 @@ END_CURSOR = re.compile(r"(\d{1,12}(?:\.\d{1,20})?)~(\d{1,18})", re.ASCII)
 async def list_jobs(request: Request) -> Response:
     """Serve GET /api/jobs."""
     services = services_of(request)
-    wanted = JobFilter(
+    selection = JobFilter(
         states=_list_param(request, "state", tuple(State)),
         kind=request.query_params.get("kind"),
         healths=_list_param(request, "health", HEALTHS),
@@ -38,11 +38,11 @@ async def list_jobs(request: Request) -> Response:
     )
     limit = int_param(request, "limit", 50, least=1, most=200)
     before = None
-    if wanted.finished_before is None:
+    if selection.finished_before is None:
         before = int_param(request, "cursor", 2**53, least=0, most=2**53)
     else:
-        wanted = replace(wanted, finished_after=_end_cursor(request))
-    found = await services.store.jobs(wanted, before=before, limit=limit + 1)
+        selection = replace(selection, finished_after=_end_cursor(request))
+    found = await services.store.jobs(selection, before=before, limit=limit + 1)
     page = found[:limit]
     following = None
     if len(found) > limit:
@@ -151,7 +151,7 @@ def _items_cursor(request: Request) -> tuple[int | None, int]:
         return None, int_param(request, "cursor", -1, least=-1, most=2**53)
     seq = int_param(request, "after_seq", 0, least=0, most=2**53)
     if not cursor:
-        return seq, 2**53  # all items of that seq were seen
+        return seq, 2**53  # after all items of that seq
     head, _, tail = cursor.partition(".")
     if not (head.isdigit() and tail.isdigit() and len(cursor) <= 36):
         raise InvalidRequest(f"cursor must be the `next` of the previous page, not {cursor[:40]!r}.")

@@ -59,8 +59,8 @@ class SecurityMiddleware:
             )
         if scope["method"] not in SAFE_METHODS and not _same_site(scope, headers, hosts[0]):
             return Forbidden(
-                "Cross-site request refused: Origin or Sec-Fetch-Site does not match this host. A proxy in front of "
-                "the server must pass the Host header on."
+                "Cross-site request refused: Origin or Sec-Fetch-Site does not match this host. A proxy must pass "
+                "the Host header on."
             )
         return None
 

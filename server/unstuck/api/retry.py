@@ -1,4 +1,4 @@
-"""Creates a new job of what failed in a finished one, or of all of it.
+"""Creates a new job from what failed in a finished one, or from all of it.
 
 Must not know: how the store makes a job durable, or what idempotency is.
 See also: admission.py (which creates the job), files/links.py (shared inputs), PROTOCOL.md section 3.
@@ -42,7 +42,7 @@ async def retry_job(request: Request) -> Response:
     """Serve POST /api/jobs/{id}/retry."""
     services = services_of(request)
     old_id = job_id_of(request.path_params["job_id"])
-    wanted = await _read_request(request)
+    only = (await _read_request(request)).only
     old = (await services.store.snapshot(old_id)).job
     if not old.done:
         raise JobNotDone(old_id)
@@ -52,8 +52,8 @@ async def retry_job(request: Request) -> Response:
     await admission.check_room(request, services)
     new_id = str(uuid4())
     try:
-        items = await _items(services, old_id, new_id, FAILED if wanted.only == "failed" else ())
-        if not items and (not old.counted or (wanted.only == "failed" and old.state is State.COMPLETED)):
+        items = await _items(services, old_id, new_id, FAILED if only == "failed" else ())
+        if not items and (not old.counted or (only == "failed" and old.state is State.COMPLETED)):
             raise NothingToRetry(old_id)
         job = _build_job(old, new_id, len(items), await _span(services.store, old))
     except BaseException as error:
@@ -61,7 +61,7 @@ async def retry_job(request: Request) -> Response:
         if isinstance(error, OSError):
             raise _as_refusal(error, old_id) from error
         raise
-    return await admission.create_job(request, services, job, items, ("retry", old_id, wanted.only))
+    return await admission.create_job(request, services, job, items, ("retry", old_id, only))
 
 
 async def _read_request(request: Request) -> RetryRequest:

@@ -4,8 +4,8 @@ Must not know: jobs; it knows limits and the data folder.
 See also: submit.py (the caller), files/folder.py (where inputs are).
 
 At most `upload_memory_bytes` of a file are in memory; a larger file goes to disk piece by piece. Small files are
-written in groups, so that ten thousand of them do not cost ten thousand thread hops. One group is written while the
-next is read, so twice as much may be in memory. When `receive` returns, everything is durable; when it raises,
+written in groups, so that ten thousand of them do not cost ten thousand thread hops. One group is written while
+the next is read, so twice as much may be in memory. When `receive` returns, everything is durable; when it raises,
 nothing is left.
 """
 

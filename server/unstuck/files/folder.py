@@ -1,4 +1,4 @@
-"""Locks the data folder for one server, and decides where the files of a job are in it.
+"""Locks the data folder for one server, and decides where the files of each job are stored.
 
 Must not know: the store, HTTP. Labels never become paths (jobs/labels.py).
 See also: links.py (inputs that two jobs share), retention.py (what is removed, and when).
@@ -102,7 +102,7 @@ class DataFolder:
         return None if file is None else f"{job}/in/{file}", f"{job}/out/{index}-{lease}"
 
     def result(self, job_id: str, index: int, lease: int, file: str) -> Path:
-        """Return the path of a result file that is there, in its item's folder and no link. Raises NotFound."""
+        """Return the path of a result file that exists in its item's folder and is not a link. Raises NotFound."""
         folder = self.output(job_id, index, lease)
         path = folder / file
         if path.parent != folder or path.is_symlink() or not path.is_file():

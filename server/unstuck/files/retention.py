@@ -90,8 +90,8 @@ class Retention:
         """Remove the jobs that have expired, and return how many were removed."""
         removed = 0
         while self._keep_s is not None and (now := self._time()) is not None:
-            wanted = JobFilter(finished_before=now - self._keep_s)
-            found = await self._store.jobs(wanted, before=None, limit=BATCH)
+            expired = JobFilter(finished_before=now - self._keep_s)
+            found = await self._store.jobs(expired, before=None, limit=BATCH)
             for _, snapshot in found:
                 began = self._steady()
                 removed += await self._remove(snapshot.job.id)

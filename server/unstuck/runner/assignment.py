@@ -62,11 +62,11 @@ class Assignment:
         self._remove(self.current.run_id)
 
     def take_back(self, run_id: int) -> list[ClaimedItem]:
-        """Take the item of this run back from the worker; return none if there is no such run or it is lost."""
+        """Take back the item of this run, and return it in a list; empty if there is no such run or it is lost."""
         return _taken_back([self._remove(run_id)] if run_id in self._items else [])
 
     def close(self) -> tuple[ClaimedItem | None, list[ClaimedItem]]:
-        """Drop everything, and return the item that the worker was working on and those it had not started."""
+        """Drop all items, and return the one that the worker was working on and those it had not started."""
         current, ahead = self.current, self.ahead
         self._items.clear()
         self.current = None

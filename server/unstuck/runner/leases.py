@@ -1,4 +1,4 @@
-"""Renews the runner's leases in a thread, with sweeps that also apply to jobs what is due by time.
+"""Renews the runner's leases in a thread, and sweeps the store for what is due by time.
 
 Must not know: the event loop's work, workers, or what a lost lease does to an item.
 See also: registry.py (which leases are ours), store/claims.py (the sweep).
@@ -64,7 +64,7 @@ class LeaseKeeper:
 
 
 def _refused(renew: Renew, outcome: object) -> bool:
-    # The lease of an item whose end was written meanwhile is refused too; the registry has already forgotten it.
+    # A lease is also refused if the item's end was written meanwhile; the registry has already forgotten it.
     if isinstance(outcome, UnstuckError) and not isinstance(outcome, LeaseLost):
         log.info("Lease was not renewed: job=%s item=%d reason=%s", renew.job_id, renew.index, outcome.code)
     return isinstance(outcome, UnstuckError)

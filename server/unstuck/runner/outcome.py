@@ -31,8 +31,8 @@ def of_done(item: ClaimedItem, done: protocol.Done) -> Outcome:
         if not item.stopped:
             message = "The work raised Cancelled although it was not asked to stop."
             return Outcome(ItemState.FAILED, JobError("exception", message))
-    said = done.error
-    error = None if said is None else JobError(said.code, said.message, said.transient)
+    failure = done.error
+    error = None if failure is None else JobError(failure.code, failure.message, failure.transient)
     return Outcome(_STATES[done.state], error, done.message, done.result, done.file)
 
 

@@ -31,7 +31,7 @@ CLAIM_PER_WORKER = 2
 HANDFUL_S, MOST_CLAIMED = 0.1, 128
 #: Short items sent ahead to a worker, likewise.
 AHEAD_S, MOST_AHEAD = 0.03, 128
-#: The store is asked for work at least this often (seconds): the end of a pause between attempts is no commit.
+#: The store is asked for work at least this often (seconds), since no commit marks the end of a retry's pause.
 LOOK_S = 1.0
 #: Weight of the newest item in the average duration of its job's items.
 NEWEST = 0.2
@@ -54,7 +54,7 @@ class Prefetch:
         self._error_budget: dict[str, float] = {}  # by job: failures still allowed, as far as known here
         self._stopping: set[str] = set()  # jobs of which no item may start
         self._newcomer = False  # claim from a new job before anything else is handed out
-        self._wanted = asyncio.Event()
+        self._items_needed = asyncio.Event()
         self._changed = asyncio.Event()
         self._work_waiting = asyncio.Event()
 
@@ -63,7 +63,7 @@ class Prefetch:
     async def next(self) -> ClaimedItem:
         """Wait for the next item to work on, and return it."""
         while self._newcomer or self._first() is None:
-            self._wanted.set()
+            self._items_needed.set()
             await self._changed.wait()
         return self._pop()
 
@@ -103,7 +103,7 @@ class Prefetch:
     def _pop(self) -> ClaimedItem:
         item = self._ready.popleft()
         if len(self._ready) < self._refill_below:
-            self._wanted.set()
+            self._items_needed.set()
         return item
 
     def _release_stopping(self, items: Sequence[ClaimedItem]) -> list[ClaimedItem]:
@@ -157,8 +157,8 @@ class Prefetch:
         """Claim whenever items are needed or soon will be. Run until cancelled."""
         self.put_back(self.strays())
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await self._items_needed.wait()
+            self._items_needed.clear()
             newcomer, self._newcomer = self._newcomer, False
             if not newcomer and self._first() is not None and len(self._ready) >= self._refill_below:
                 continue
@@ -179,7 +179,7 @@ class Prefetch:
         except StoreUnavailable:
             claimed = []  # logged by the store, and tried again soon
         except Exception:
-            self._wanted.set()  # items are still needed when the supervisor restarts this loop
+            self._items_needed.set()  # items are still needed when the supervisor restarts this loop
             raise
         if not newcomer:
             self._refill_below = len(claimed) // 2 if len(claimed) > base else 0

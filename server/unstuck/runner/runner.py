@@ -291,8 +291,8 @@ def _log_death(assignment: Assignment, why: str) -> None:
     if item is None:
         log.warning("Worker died while idle, starting another: worker=%d reason=%s", pid, why)
         return
-    ids = pid, item.work.job_id, item.item.index
+    job_id, index, _ = item.key
     if item.held and not item.stopped and item.exceeded_limit_s is None:
-        log.warning("Worker died, starting another: worker=%d job=%s item=%d reason=%s", *ids, why)
+        log.warning("Worker died, starting another: worker=%d job=%s item=%d reason=%s", pid, job_id, index, why)
     else:  # killed here, unless it died by itself in the grace period
-        log.warning("Worker ended to stop its item, starting another: worker=%d job=%s item=%d", *ids)
+        log.warning("Worker killed to stop its item: worker=%d job=%s item=%d", pid, job_id, index)

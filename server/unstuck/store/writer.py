@@ -181,7 +181,7 @@ class Writer:
         if commit.foreign or commit.moment.jump:
             self._snapshots.clear()
         if self.trouble is not None:
-            log.info("Store can write again: last_error=%r", self.trouble)
+            log.info("Store can write again: last_error=%s", self.trouble)
             self.trouble = None
         self._after_commit(commit.outcomes, commit.transaction.changed)
 
@@ -207,7 +207,7 @@ class Writer:
 
     def _fail(self, batch: list[_Request], error: sqlite3.Error) -> None:
         if self.trouble is None:
-            log.error("Store cannot write, so changes are refused: error=%s", error, exc_info=error)
+            log.error("Store cannot write; check the disk and its free space: error=%s", error, exc_info=error)
         self.trouble = str(error)
         self._after_commit([(request.caller, _refusal(FAILED, error)) for request in batch], {})
 

@@ -104,8 +104,10 @@ class Loop:
         self._failures += 1
         pause_s = self._pause.pause_s(self._failures, random.random())  # noqa: S311 – spreads, hides nothing
         self._starts_at = now + pause_s
-        how = "returned" if error is None else "broke"
-        log.error("Loop %s and will be restarted: loop=%r pause_s=%.1f", how, self.name, pause_s, exc_info=error)
+        if error is None:
+            log.error("Loop ended by itself, starting it again: loop=%r pause_s=%.1f", self.name, pause_s)
+        else:
+            log.error("Loop failed, starting it again: loop=%r pause_s=%.1f", self.name, pause_s, exc_info=error)
         return pause_s
 
     def _restart(self) -> None:
@@ -114,7 +116,7 @@ class Loop:
 
     def _log_end(self, error: BaseException | None) -> None:
         if error is not None:
-            log.error("Loop broke while it was being stopped: loop=%r", self.name, exc_info=error)
+            log.error("Loop failed while it was being stopped: loop=%r", self.name, exc_info=error)
 
 
 class Supervisor:

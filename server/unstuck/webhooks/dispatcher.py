@@ -81,7 +81,7 @@ class Dispatcher:
         self._config = config
         self._sender = sender
         self._bell = asyncio.Event()
-        self._under_way: dict[str, str] = {}  # the host of each delivery, by job
+        self._in_progress: dict[str, str] = {}  # the host of each delivery, by job
 
     @property
     def unavailable(self) -> str | None:
@@ -122,7 +122,7 @@ class Dispatcher:
 
     async def _run(self) -> None:
         """Deliver until cancelled. Deliveries that are cut off by the end or by a failure are made again."""
-        self._under_way.clear()
+        self._in_progress.clear()
         async with asyncio.TaskGroup() as deliveries:
             while True:
                 self._bell.clear()
@@ -137,15 +137,15 @@ class Dispatcher:
 
     async def _start_due(self, deliveries: asyncio.TaskGroup) -> float:
         """Start the deliveries that are due, and return how long to rest (seconds)."""
-        free = AT_ONCE - len(self._under_way)
+        free = AT_ONCE - len(self._in_progress)
         if free == 0:
             return LOOK_S  # each attempt that ends sets the bell
-        busy = Counter(self._under_way.values())
+        busy = Counter(self._in_progress.values())
         due = await self._store.take_deliveries(free, LANES, busy, HOLD_S)
         for delivery in due.taken:
             # A process that was suspended for long may find its own delivery here, still in progress.
-            if delivery.job_id not in self._under_way:
-                self._under_way[delivery.job_id] = delivery.host
+            if delivery.job_id not in self._in_progress:
+                self._in_progress[delivery.job_id] = delivery.host
                 deliveries.create_task(self._deliver(delivery), name=f"webhook {delivery.job_id}")
         return LOOK_S if due.next_in_s is None else min(due.next_in_s, LOOK_S)
 
@@ -161,7 +161,7 @@ class Dispatcher:
         except Exception:
             log.exception("Webhook attempt failed unexpectedly, delivering again: job=%s", delivery.job_id)
         finally:
-            del self._under_way[delivery.job_id]
+            del self._in_progress[delivery.job_id]
             self._bell.set()
 
     async def _attempt(self, delivery: Delivery) -> DeliveryAttempt:

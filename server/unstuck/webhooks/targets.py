@@ -38,7 +38,7 @@ _PRIVATE_4 = tuple(
         "240.0.0.0/4",  # reserved, and broadcast
     )
 )
-#: The public IPv6 addresses, but for those in the networks below.
+#: The public IPv6 addresses, except for those in the networks below.
 _PUBLIC_6 = ip_network("2000::/3")
 _PRIVATE_6 = tuple(
     ip_network(text)
