@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 
 from tests.faults import service_worker
-from tests.faults.judge import Flaw, Screen, Violation
+from tests.faults.judge import Flaw, Screen
 from tests.faults.page import BrowserBusy, Dialog
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
 from tests.faults.scene import CALM_S, Relay, Scene, Verdict, need_of, server_and_proxy
@@ -21,6 +21,7 @@ from tests.faults.stage import Need
 from tests.faults.stage import Stage as Stage
 from tests.faults.stage import free_port as free_port
 from tests.support.server import Server
+from tests.support.violation import Violation
 
 #: Something between the proxy and the page: from the proxy's port to the URL that the page is loaded from.
 Gateway = Callable[[int], AbstractAsyncContextManager[str]]

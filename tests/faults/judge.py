@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
+from tests.support.violation import Violation
 from unstuck import wire
 
 
@@ -23,17 +24,6 @@ class Flaw(StrEnum):
     WRONG_END = "wrong end"  # another end than the server's, or a change after it
     OPEN = "still open after the end"
     ERROR = "errors"  # raised in the page, or in the suite itself
-
-
-class Violation(str):
-    """A sentence about what was wrong, and its kind."""
-
-    kind: Flaw
-
-    def __new__(cls, kind: Flaw, text: str) -> Violation:
-        violation = super().__new__(cls, text)
-        violation.kind = kind
-        return violation
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.faults.judge import Flaw, Screen, Violation
+from tests.faults.judge import Flaw, Screen
 from tests.faults.scene import CALM_S, Scene, Verdict, need_of, server_and_proxy
 from tests.faults.schedule import Schedule
 from tests.faults.stage import Stage
+from tests.support.violation import Violation
 from unstuck.client.client import Client
 
 

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from tests.faults import plays
 from tests.faults.browser import play
-from tests.faults.judge import Flaw, Violation
+from tests.faults.judge import Flaw
 from tests.faults.namespaces import missing
 from tests.faults.outages import LONG, Result, play_outages
 from tests.faults.program import play_program
@@ -41,6 +41,7 @@ from tests.faults.schedule import (
 )
 from tests.faults.stage import Stage
 from tests.support.tables import RELIABILITY, machine, markdown_table, percentile, write_block
+from tests.support.violation import Violation
 
 #: The table in RELIABILITY.md, and its short form for terminals.
 HEADER = ("fault", "schedules", *Flaw, "time from recovery to truth: p50", "p99", "max")
@@ -147,7 +148,7 @@ def _print_table(console: Console, rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     summary = (__doc__ or "").split("\n\n")[0]
     more = "scripts/faults --virtual plays ten thousand schedules without a browser; see its own --help."
     parser = argparse.ArgumentParser(prog="scripts/faults", description=summary, epilog=more)
@@ -193,7 +194,7 @@ def schedules_for(options: argparse.Namespace) -> list[Schedule]:
 
 def main(argv: Sequence[str]) -> int:
     """Return 0 if all schedules were played without a violation, 1 otherwise."""
-    options = _arguments(argv)
+    options = parse_arguments(argv)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     if options.outages:
         return _outages(console)

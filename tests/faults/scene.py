@@ -17,11 +17,12 @@ from typing import Any
 
 import httpx
 
-from tests.faults.judge import Flaw, Screen, Violation, time_to_truth, violations
+from tests.faults.judge import Flaw, Screen, time_to_truth, violations
 from tests.faults.proxy import PASS, Proxy
 from tests.faults.schedule import KINDS, Fault, Schedule
 from tests.faults.stage import NO_HEARTBEATS_S, BreakableServer, Need, Stage
 from tests.support.server import Server
+from tests.support.violation import Violation
 
 #: How long no request may come after the end (seconds): a first poll would come after 1 s, a broken stream would
 #: be reopened within 1 s, and a running job polled every 2 s.

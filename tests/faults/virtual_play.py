@@ -112,7 +112,7 @@ def play_all(seeds: Sequence[int], only: str | None, how: Play, processes: int) 
             return pool.map(one, seeds, chunksize=50)
 
 
-def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     summary = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog="scripts/faults --virtual", description=summary)
     parser.add_argument(
@@ -127,7 +127,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     """Return 0 if there was no violation, 1 otherwise."""
-    options, console = _arguments(argv), Console(highlight=False, markup=False, soft_wrap=True)
+    options, console = parse_arguments(argv), Console(highlight=False, markup=False, soft_wrap=True)
     nets, bounds = ALONE[options.net] if options.net else (ALL, None)
     again = " ".join(f"--{name} '{value}'" for name in ("only", "net") if (value := getattr(options, name)))
     if options.seed is not None:
