@@ -166,7 +166,7 @@ def judged(found: Found, *, short: bool) -> list[tuple[Goal, float, float]]:
         try:
             results.append((goal, goal.reached(found), most))
         except KeyError:
-            continue  # that scene, or that peer, was not there
+            continue  # that scene or peer was not measured
     return results
 
 

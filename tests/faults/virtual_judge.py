@@ -28,7 +28,7 @@ class Record:
     schedule: Schedule
     screens: Sequence[Screen]
     truths: Mapping[tuple[int, int], Screen]  # every state of the store, by (history, seq)
-    truth_at_healing: tuple[int, int]  # when the last fault ended
+    truth_at_recovery: tuple[int, int]  # when the last fault ended
     final_truth: tuple[int, int]
     finished_at: float
     phase: str  # of the policy
@@ -69,7 +69,7 @@ def time_to_truth(record: Record) -> float | None:
     if ended is None:
         return None
     reached = next(
-        (one.at for one in record.screens if (one.history, one.seq) >= record.truth_at_healing),
+        (one.at for one in record.screens if (one.history, one.seq) >= record.truth_at_recovery),
         ended.at,  # final, in a history that a backup undid later
     )
     return max(0.0, reached - healed_at, ended.at - max(healed_at, record.finished_at))

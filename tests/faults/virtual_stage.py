@@ -43,8 +43,8 @@ async def perform(
     stage = _Stage(schedule, nets, client, log)
     await stage.begin()
     await stage.strike_and_heal()
-    truth_at_healing = stage.current_truth()
-    stage.log(f"recovered; the truth is {truth_at_healing}")
+    truth_at_recovery = stage.current_truth()
+    stage.log(f"recovered; the truth is {truth_at_recovery}")
     await asyncio.wait_for(stage.done.wait(), WORK_S)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stage.dialog.ended.wait(), patience_s)
@@ -56,7 +56,7 @@ async def perform(
         schedule=schedule,
         screens=stage.dialog.screens,
         truths=stage.truths,
-        truth_at_healing=truth_at_healing,
+        truth_at_recovery=truth_at_recovery,
         final_truth=stage.current_truth(),
         finished_at=stage.finished_at,
         phase=stage.dialog.state.phase,
