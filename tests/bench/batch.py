@@ -1,11 +1,11 @@
-"""A batch of files through `checksum`, beside what people would write instead.
+"""Measures a batch of files through `checksum`, beside what one would write by hand.
 
     python -m tests.bench.batch [ROUNDS [SCALE]]
 
-Small files: a real server, with a viewer on the job's stream, from the first claim to the end of the job, against
-`multiprocessing.Pool.map` over the same files with as many processes; and against `Pool.imap_unordered`, which
-hands out one file at a time, as whoever wants to show progress has to. Large files: against as many `sha256sum`
-at a time. In turn, in one run; medians and ratios. What is not in it: the upload, and starting server and pool.
+Small files: a real server with a viewer, from the first claim to the end of the job, beside `Pool.map` of
+multiprocessing over the same files with as many processes, and beside `Pool.imap_unordered`, which hands out one
+file at a time, as showing progress requires. Large files: beside as many `sha256sum` at a time. All alternate in
+one run; the results are medians and ratios. The upload, and starting server and pool, are not counted.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import httpx
 
 from tests.support.server import Server
 
-#: At scale 1: small files and their size, large files and theirs.
+#: At scale 1: the number and size of small files, and of large files.
 SMALL, SMALL_BYTES = 10_000, 4_096
 LARGE, LARGE_BYTES = 5, 128 * 1024 * 1024
 WORKERS = 2
 
 
 def measure(rounds: int = 3, scale: float = 1.0) -> dict[str, float]:
-    """Seconds of each (medians of `rounds`), ratios of ours to the yardsticks, and ours in files a second."""
+    """Return medians of the seconds that each took, ratios of ours to the others, and our files per second."""
     small = max(int(SMALL * scale), 100)
     found: dict[str, list[float]] = {}
 
@@ -65,7 +65,7 @@ def measure(rounds: int = 3, scale: float = 1.0) -> dict[str, float]:
 
 
 def _job(server: Server, note: Callable[[str, float], None], name: str, contents: list[bytes]) -> list[Path]:
-    """Have them worked on, with somebody who watches; the stored files."""
+    """Run a job over these files with a viewer, note its seconds, and return the paths of the stored files."""
     job = server.submit("checksum", {f"{index}.bin": content for index, content in enumerate(contents)})
     before = _cpu_s(server)
     watching = threading.Thread(target=_watch, args=(server.url + job["links"]["events"],))
@@ -86,21 +86,21 @@ def _watch(url: str) -> None:
 
 
 def _cpu_s(server: Server) -> float:
-    """Of the server process, without its workers."""
+    """Return the CPU seconds of the server process, without its workers."""
     assert server.process is not None
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def digest(path: Path) -> str:
-    """What each process of a pool does."""
+    """Return a file's SHA-256; the work of a pool's processes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pools(files: list[Path], note: Callable[[str, float], None]) -> None:
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
-        pool.map(digest, files[:WORKERS])  # they have started
+        pool.map(digest, files[:WORKERS])  # so that all have started
         began = time.perf_counter()
         assert len(pool.map(digest, files)) == len(files)
         note("pool_map_s", time.perf_counter() - began)
@@ -118,7 +118,7 @@ def _sha256sum(files: list[Path]) -> float:
 
 
 def main(rounds: str = "3", scale: str = "1") -> None:
-    """See the module."""
+    """Measure and print JSON."""
     print(json.dumps(measure(int(rounds), float(scale)), indent=2))
 
 

@@ -1,4 +1,4 @@
-// A broadcast with better-sse as its documents show it: one channel, one session for each client.
+// A broadcast with better-sse as its documentation shows it: one channel, one session for each client.
 //   node better.mjs PORT PACKAGE     (orders on stdin as for broadcast.c)
 import http from "node:http";
 import readline from "node:readline";

@@ -1,12 +1,12 @@
 /*
- * The least that a server of event streams can do: one thread, epoll, one send(2) for each stream and event. What it
- * costs is the kernel's part, which no server goes below without sending less. It must not be clever.
+ * The least that a server of event streams can do: one thread, epoll, one send(2) for each stream and event. Its cost
+ * is the kernel's, which no server can undercut without sending less. It must not be clever.
  *
  *   broadcast PORT
  *
- * Orders come on stdin: `publish RATE COUNT SIZE` sends events of SIZE bytes of data, RATE a second (0: as fast as the
- * streams take them), COUNT of them (0: until the next order). The end of stdin ends it. Sends block, so a slow
- * reader slows all: nothing is dropped, and nothing gathers.
+ * It reads orders from stdin: `publish RATE COUNT SIZE` sends events with SIZE bytes of data, RATE a second (0: as fast
+ * as the streams take them), COUNT in all (0: until the next order). It ends when stdin does. Sends block, so a slow
+ * reader slows down all: nothing is dropped or queued.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -97,7 +97,7 @@ int main(int count, char **given) {
             broadcast(++id, size);
             due += rate ? (int64_t)(1e9 / rate) : 0;
             if (left > 0) left--;
-            if (!rate) break; /* look for orders in between */
+            if (!rate) break; /* read orders in between */
         }
         if (!left) due = INT64_MAX;
     }

@@ -1,7 +1,7 @@
-"""What a task queue's users have for progress: Celery's `update_state` on Redis, one call after the other.
+"""Measures what users of a task queue have for progress: Celery's `update_state` on Redis, one call after another.
 
-Redis runs on a port and in a folder of its own without a file of what it does, so nothing of this is durable.
-Both are installed into the benchmark's cache, and are no dependency of anything.
+Redis runs on its own port and folder without persistence, so nothing here is durable. Celery is installed into the
+benchmark's cache; nothing depends on either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.figures import Samples, Table, say
+from tests.bench.figures import Samples, Table, log
 from tests.bench.peers import Absent, Daemon
 from tests.bench.processes import CACHE, CLIENT_CORE, PATIENCE_S, SERVER_CORE, free_port
 from tests.support.waiting import eventually
@@ -33,7 +33,7 @@ print(count / (time.perf_counter() - start))
 
 
 def measure(rounds: int, scale: float) -> Table:
-    """One row: updates a second."""
+    """Return one row: updates a second."""
     redis, python = _redis(), _python()
     samples = Samples()
     with tempfile.TemporaryDirectory(prefix="unstuck-bench-") as folder:
@@ -45,9 +45,9 @@ def measure(rounds: int, scale: float) -> Table:
                 url = f"redis://127.0.0.1:{port}/0"
                 seconds = max(3.0 * scale, 0.5)
                 asked = ["taskset", "-c", str(SERVER_CORE), str(python), "-c", PROGRAM, url, str(seconds)]
-                told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
-                samples.add(CELERY, **{"updates/s": float(told.stdout)})
-                say(f"  celery: round {turn + 1} of {rounds}")
+                output = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+                samples.add(CELERY, **{"updates/s": float(output.stdout)})
+                log(f"  celery: round {turn + 1} of {rounds}")
     return samples.medians()
 
 
@@ -59,7 +59,7 @@ def _redis() -> str:
 
 
 def _python() -> Path:
-    """A Python that has Celery."""
+    """Return a Python that has Celery, which is installed if need be."""
     python = CACHE / "celery" / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", CACHE / "celery"], check=True, timeout=PATIENCE_S)

@@ -1,11 +1,11 @@
-"""5,000 viewers come at once, 256 at a time: how long until each has its first event (peers: its answer's head).
+"""Measures 5,000 viewers that connect at once, 256 at a time: how long until each has its first event.
 
-Ours sends each the whole job as it is then; the others have nothing to say yet.
+Ours sends each viewer the whole job; peers have nothing to send yet, so the head of the response counts.
 """
 
 from __future__ import annotations
 
-from tests.bench.figures import Samples, Table, say
+from tests.bench.figures import Samples, Table, log
 from tests.bench.inside import notes
 from tests.bench.peers import NAIVE, OURS, PEERS, available, ours
 from tests.bench.viewers import Viewers
@@ -14,7 +14,7 @@ VIEWERS = 5_000
 
 
 def measure(rounds: int, scale: float) -> Table:
-    """One row for each server."""
+    """Return a row for each server."""
     starts, _, _ = available(list(PEERS) if scale >= 1 else [NAIVE])
     samples = Samples()
     viewers = int(VIEWERS * scale)
@@ -28,8 +28,8 @@ def measure(rounds: int, scale: float) -> Table:
                     opened = watching.opened
                     samples.add(name, seconds=opened.seconds, CPU_s=used, client_CPU_s=opened.cpu_s)
         with ours()() as server:
-            server.program.tell("probe")
+            server.program.send("probe")
             with Viewers(server.port, server.paths, viewers, first=1):
                 samples.add(OURS, **notes(server).loop)
-        say(f"  connect: round {turn + 1} of {rounds}")
+        log(f"  connect: round {turn + 1} of {rounds}")
     return samples.medians()

@@ -1,10 +1,10 @@
-"""A server with one large job that changes at a steady rate from inside, for as long as it is looked at.
+"""Runs a server with one large job that changes at a steady rate, for page.py.
 
     python -m tests.bench.crowd PORT DATA ITEMS RATE SECONDS
 
-The app is the real one; the items are in the hands of this program, which reports on forty at a time and finishes
-them (one in twenty fails), `rate` changes a second, so that not all are done after so many seconds. It prints the
-job's id when it is ready. Must not know: who looks, or what is measured.
+The app is the real one. This program holds the items: it reports on forty at a time and finishes them (one in
+twenty fails), at RATE changes a second, so that some are still left after SECONDS. It prints the job's id when
+it is ready. It must not know what is measured.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from unstuck.store.protocol import WorkItem
 
 AT_A_TIME = 40
 TICK_S = 0.05
-#: Of all items, how many may be done in the end.
+#: The share of items that may be done in the end.
 MOST_DONE = 0.95
 
 
 async def change(parts: Services, items: int, rate: float, seconds: float) -> None:
-    """The life of the job."""
+    """Submit the job, print its id, and change it until its items are done."""
     job_id = str(uuid4())
     job = Job(id=job_id, kind="checksum", name="A large job", total=items, waiting=items, created_at=time.time())
     await parts.store.create(job, [Item(index=n, name=f"measurements/{n:05d}.csv") for n in range(items)])
     waiting = list(reversed(await parts.store.claim(items, 1e6, "worker 1")))
     print(job_id, flush=True)
-    each = math.ceil(rate * seconds / (items * MOST_DONE))  # changes of one item
+    each = math.ceil(rate * seconds / (items * MOST_DONE))  # changes per item
     running: list[tuple[WorkItem, int]] = []
     due = time.monotonic()
     while waiting:
@@ -63,7 +63,7 @@ def _changed(one: WorkItem, count: int, each: int) -> Command:
 
 
 def main(port: str, data: str, items: str, rate: str, seconds: str) -> None:
-    """See the module."""
+    """Serve until stopped."""
     given = {"port": int(port), "data": data, "workers": 1, "lease_s": 1e6}
     settings = load(given, {})
     app = create_app(settings)

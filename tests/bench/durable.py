@@ -1,10 +1,10 @@
-"""Durable results and state changes a second: the store, the whole way, beside bare sqlite3.
+"""Measures durable results and state changes per second, through the whole store and with bare sqlite3.
 
     python -m tests.bench.durable [ROUNDS [SCALE]]
 
-Ours is `decide`, write, commit with synchronous=FULL, answer and wake, in one process. The yardstick updates a
-row of the very same table, with its indexes, 100 updates a commit, and does nothing else. Both in turn, in one
-run; what comes out is medians, and ratios. Must not know: what the store does inside.
+Ours is `decide`, write, commit with synchronous=FULL, answer and notify, in one process. The yardstick updates a
+row of the same table, with its indexes, 100 updates a commit, and does nothing else. Both alternate in one run;
+the results are medians and ratios. It must not know what the store does inside.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from unstuck.store import schema
 from unstuck.store.protocol import JobFilter, WorkItem
 from unstuck.store.sqlite import SQLiteStore
 
-#: Updates that one commit, or one call, carries; callers that wait side by side, with one command each.
+#: Updates in one commit or call, and concurrent callers with one command each.
 GROUP, CALLERS = 100, 500
-#: Items of each run at scale 1, and the jobs that they are spread over.
+#: Items in each run at scale 1, and the jobs that they are spread over.
 ITEMS, JOBS = 20_000, 100
 RESULT = {"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "bytes": 4096}
 
@@ -37,9 +37,9 @@ _BARE = """
 
 
 def measure(rounds: int = 3, scale: float = 1.0) -> dict[str, float]:
-    """Changes a second of each way (medians of `rounds`), and ours as a share of the bare ones."""
+    """Return medians of the changes a second of each way, and ours as a share of the bare ones."""
     runs = max(round(ITEMS * scale / CALLERS / 2), 1)
-    items = 2 * CALLERS * runs  # as many results in groups as one by one
+    items = 2 * CALLERS * runs  # half of the results in groups, half one by one
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ async def _ours(folder: Path, jobs: int, items: int) -> dict[str, float]:
     took_s: dict[str, float] = dict.fromkeys(("claims", "reports", "results", "results_one_by_one"), 0.0)
     try:
         await _submit(store, jobs, items)
-        # As a runner does it: what is claimed is in hand for a short while, and only a part of all that there is.
+        # As a runner does it: claimed items are held for a short while, and are only a part of all items.
         for number in range(items // CALLERS):
             began = time.perf_counter()
             claimed = [one for _ in range(CALLERS // GROUP) for one in await store.claim(GROUP, 3600.0, "bench")]
@@ -118,7 +118,7 @@ async def _submit(store: SQLiteStore, jobs: int, items: int) -> None:
 
 
 async def _timed(store: SQLiteStore, commands: list[Command], *, callers: bool) -> float:
-    """How long they take: in calls of GROUP, one after the other, or all at once, each in a call of its own."""
+    """Return how long these take: in consecutive calls of GROUP or, with `callers`, in concurrent calls of one."""
     groups = [[command] for command in commands] if callers else _groups(commands)
 
     async def call(some: list[Command]) -> None:
@@ -148,7 +148,7 @@ def _finish(claimed: WorkItem) -> Finish:
 
 
 def main(rounds: str = "3", scale: str = "1") -> None:
-    """See the module."""
+    """Measure and print JSON."""
     print(json.dumps(measure(int(rounds), float(scale)), indent=2))
 
 

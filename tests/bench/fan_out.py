@@ -1,24 +1,24 @@
-"""N viewers of one job, 10,000 deliveries a second: what 100,000 of them cost each server, in CPU seconds.
+"""Measures N viewers of one job at 10,000 deliveries a second: the CPU seconds that 100,000 deliveries cost.
 
-Ours sends its real event of about 1 KB; the others once as many bytes, once 300. Beside it how long the loop of
-ours was away, and how long polls of the status took meanwhile.
+Ours sends its real event of about 1 KB, the peers once the same size and once 300 bytes. For ours, the delay of
+its event loop and the duration of polls are measured too.
 """
 
 from __future__ import annotations
 
-from tests.bench.figures import Samples, Table, say
-from tests.bench.inside import looked
-from tests.bench.peers import BARE, NAIVE, OURS, PEERS, Served, Start, available, ours
+from tests.bench.figures import Samples, Table, log
+from tests.bench.inside import loop_and_polls
+from tests.bench.peers import BARE, NAIVE, OURS, PEERS, RunningServer, Start, available, ours
 from tests.bench.viewers import Viewers, Window
 
 DELIVERIES = 10_000
 SMALL = 300
-#: Until everybody has had three events at most, and while it is counted (seconds).
+#: At most until every viewer has had three events, and the time counted (seconds).
 WARM_S, COUNTED_S = 30.0, 4.0
 
 
 def measure(rounds: int, scale: float) -> Table:
-    """One row for each server and payload, one column for each number of viewers."""
+    """Return a row for each server and payload, with columns for each number of viewers."""
     starts, _, _ = available(list(PEERS) if scale >= 1 else [NAIVE])
     samples = Samples()
     for viewers in (1_000, 5_000) if scale >= 1 else (1_000,):
@@ -29,35 +29,35 @@ def measure(rounds: int, scale: float) -> Table:
                     cost, window = _cost(start, viewers, size)
                     row = f"{name}, {'same size' if size == real else f'{SMALL} B'}"
                     _add(samples, row, viewers, cost, window)
-            say(f"  fan-out to {viewers}: round {turn + 1} of {rounds}")
+            log(f"  fan-out to {viewers}: round {turn + 1} of {rounds}")
     if BARE in starts and scale >= 1:
         _ceiling(samples, starts[BARE])
     return samples.medians()
 
 
 def _ours(samples: Samples, viewers: int) -> int:
-    """Adds its row, and returns how many bytes of data an event has."""
+    """Measure ours, add its row, and return the size of an event (bytes)."""
     with ours()() as server, Viewers(server.port, server.paths, viewers) as watching:
         server.publish(DELIVERIES / viewers)
         watching.window(WARM_S, 3 * viewers)
         cost, window = _counted(server, watching)
-        looks = looked(server, watching)
+        responsiveness = loop_and_polls(server, watching)
     row = f"{OURS}, its own event"
     _add(samples, row, viewers, cost, window)
-    samples.add(row, **{f"{viewers}: {column}": value for column, value in looks.items()})
+    samples.add(row, **{f"{viewers}: {column}": value for column, value in responsiveness.items()})
     return window.bytes // max(window.events, 1)
 
 
 def _cost(start: Start, viewers: int, size: int) -> tuple[float, Window]:
-    """As `_counted`, of a server that is started for it."""
+    """Start a server and return what `_counted` returns."""
     with start() as server, Viewers(server.port, server.paths, viewers) as watching:
         server.publish(DELIVERIES / viewers, 0, size)
         watching.window(WARM_S, 3 * viewers)
         return _counted(server, watching)
 
 
-def _counted(server: Served, watching: Viewers) -> tuple[float, Window]:
-    """CPU seconds for 100,000 deliveries."""
+def _counted(server: RunningServer, watching: Viewers) -> tuple[float, Window]:
+    """Return the CPU seconds for 100,000 deliveries, and the window counted."""
     before = server.program.cpu()
     window = watching.window(COUNTED_S)
     if not window.events:
@@ -78,7 +78,7 @@ def _add(samples: Samples, row: str, viewers: int, cost: float, window: Window) 
 
 
 def _ceiling(samples: Samples, start: Start) -> None:
-    """How much the load client can take: from the bare broadcaster as fast as it goes."""
+    """Measure how much the load client can take from the bare broadcaster at full speed."""
     with start() as server, Viewers(server.port, server.paths, 1_000) as watching:
         server.publish(0, 0, SMALL)
         watching.window(0.5)

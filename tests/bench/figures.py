@@ -1,6 +1,6 @@
-"""Figures by row and column, gathered over rounds; their medians are what is told.
+"""Collects figures by row and column over several rounds, and formats their medians.
 
-A scene gives a table `{row: {column: figure}}`; what is no table (`{column: figure}`) is one row.
+A scene returns a table `{row: {column: figure}}`, or `{name: figure}` for a table with one column.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ Table = dict[str, dict[str, float]]
 
 
 class Samples:
-    """What was measured, several times each."""
+    """The figures of several rounds."""
 
     def __init__(self) -> None:
         self._samples: dict[str, dict[str, list[float]]] = {}
 
     def add(self, row: str, **columns: float) -> None:
-        """One round's figures; an underscore in a column's name is shown as a blank."""
+        """Add one round's figures; underscores in column names become spaces."""
         for column, value in columns.items():
             self._samples.setdefault(row, {}).setdefault(column.replace("_", " "), []).append(value)
 
@@ -32,14 +32,14 @@ class Samples:
 
 
 def as_table(found: Mapping[str, Any]) -> Table:
-    """What a scene gave as a table."""
+    """Return a scene's result as a table."""
     if all(isinstance(value, Mapping) for value in found.values()):
         return {row: dict(columns) for row, columns in found.items()}
     return {what: {"figure": value} for what, value in found.items() if isinstance(value, int | float)}
 
 
 def shown(value: float | None) -> str:
-    """Three figures that count, and no more."""
+    """Format a figure with three significant digits."""
     if value is None:
         return "–"
     if value != value:  # nothing was measured
@@ -48,7 +48,7 @@ def shown(value: float | None) -> str:
 
 
 def markdown(table: Table, corner: str = "") -> str:
-    """The table for people."""
+    """Return the table as Markdown."""
     columns = list(dict.fromkeys(column for row in table.values() for column in row))
     lines = [f"| {corner} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for name, row in table.items():
@@ -56,6 +56,6 @@ def markdown(table: Table, corner: str = "") -> str:
     return "\n".join(lines)
 
 
-def say(text: str) -> None:
-    """Live progress, in the terminal."""
+def log(text: str) -> None:
+    """Print progress to the terminal."""
     print(text, file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
-"""What the figures have to show. Ratios are of figures of one run on one machine; short runs check some, widely.
+"""The goals of the benchmark: what the figures of a run must not exceed.
 
-Must not know how anything is measured.
+Ratios compare figures of one run on one machine. Short runs check some goals, with wide margins. It must not
+know how anything is measured.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ OWN = f"{OURS}, its own event"
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`reached` finds the figure in the tables (KeyError: not measured); `most` is what it may be, `short` in a
-    short run on a busy machine (None: not checked there)."""
+    """A figure and its limit.
 
-    words: str
+    `reached` looks the figure up (KeyError: not measured). `most` is its limit, `short` the limit in a short run
+    on a busy machine, or None if it is not checked there.
+    """
+
+    name: str
     reached: Callable[[Found], float]
     most: float
     short: float | None = None
@@ -46,7 +50,7 @@ def _against(scene: str, peer: str, column: str) -> Callable[[Found], float]:
 
 
 def _grown(column: str, since: str) -> Callable[[Found], float]:
-    """How much more memory than at another moment, as part of what all viewers took."""
+    """Return the growth of memory between two moments, as a share of what all viewers took."""
 
     def reached(found: Found) -> float:
         row = found["idle"][OURS]
@@ -60,7 +64,7 @@ def _figure(scene: str, name: str) -> Callable[[Found], float]:
 
 
 def _one_by(figure: Callable[[Found], float], whole: float = 1.0) -> Callable[[Found], float]:
-    """Where more is better."""
+    """Return the inverse of a figure of which more is better."""
     return lambda found: whole / figure(found)
 
 
@@ -153,29 +157,29 @@ GOALS: list[Goal] = [
 
 
 def judged(found: Found, *, short: bool) -> list[tuple[Goal, float, float]]:
-    """The goals that could be looked at, what was reached, and what it may be."""
-    looked = []
+    """Return the goals that were measured, each with its figure and limit."""
+    results = []
     for goal in GOALS:
         most = goal.short if short else goal.most
         if most is None:
             continue
         try:
-            looked.append((goal, goal.reached(found), most))
+            results.append((goal, goal.reached(found), most))
         except KeyError:
-            continue  # that scene, or that peer, was not there
-    return looked
+            continue  # that scene or peer was not measured
+    return results
 
 
 def met(reached: float, most: float) -> bool:
-    """Not where nothing was measured (NaN) either."""
+    """Return whether a figure keeps to its limit; NaN (not measured) does not."""
     return reached <= most
 
 
-def markdown(looked: list[tuple[Goal, float, float]]) -> str:
-    """For people."""
+def markdown(results: list[tuple[Goal, float, float]]) -> str:
+    """Return the goals as a Markdown table."""
     lines = ["| goal | measured | at most | |", "| --- | ---: | ---: | --- |"]
-    for goal, reached, most in looked:
+    for goal, reached, most in results:
         lines.append(
-            f"| {goal.words} | {shown(reached)} | {shown(most)} | {'met' if met(reached, most) else 'missed'} |"
+            f"| {goal.name} | {shown(reached)} | {shown(most)} | {'met' if met(reached, most) else 'missed'} |"
         )
     return "\n".join(lines)

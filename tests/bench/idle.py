@@ -1,36 +1,36 @@
-"""Viewers of a job on which nothing happens: the memory of each, what is left when they are gone, and their CPU.
+"""Measures viewers of a job that does not change: memory per viewer, memory after they left, and CPU.
 
-The CPU is counted over two intervals of our heartbeat, as sent by default; peers send their own signs of life. On
-a job that has changed within a minute, as this one has, ours beats more often: that is told apart.
+CPU is counted over two default heartbeat intervals; peers send their own keep-alives. While a job has changed
+within the last minute, our heartbeats are more frequent; that minute has its own column.
 """
 
 from __future__ import annotations
 
-from tests.bench.figures import Samples, Table, say
-from tests.bench.peers import BARE, NAIVE, OURS, PEERS, Served, Start, available, ours
+from tests.bench.figures import Samples, Table, log
+from tests.bench.peers import BARE, NAIVE, OURS, PEERS, RunningServer, Start, available, ours
 from tests.bench.viewers import Viewers
 
 VIEWERS = 5_000
-BEATS_S = 30.0
-#: From then on nothing has happened for a minute.
+HEARTBEATS_S = 30.0
+#: After this the last change was over a minute ago (seconds).
 CALM_S = 65.0
 
 
 def measure(rounds: int, scale: float) -> Table:
-    """One row for each server."""
+    """Return a row for each server."""
     starts, _, _ = available([name for name in PEERS if name != BARE] if scale >= 1 else [NAIVE])
     samples = Samples()
     for turn in range(rounds):
         for name, start in {OURS: ours(), **starts}.items():
             _once(samples, name, start, int(VIEWERS * scale), counted=turn == 0 and scale >= 1)
-        say(f"  idle: round {turn + 1} of {rounds}")
+        log(f"  idle: round {turn + 1} of {rounds}")
     return samples.medians()
 
 
 def _once(samples: Samples, name: str, start: Start, viewers: int, *, counted: bool) -> None:
     with start() as server:
         with Viewers(server.port, server.paths, min(viewers, 500)) as watching:
-            watching.window(0.5)  # the first ones pay for what is made once
+            watching.window(0.5)  # warms up what is allocated once
         empty = server.program.memory()
         with Viewers(server.port, server.paths, viewers) as watching:
             watching.window(1.0)
@@ -38,7 +38,7 @@ def _once(samples: Samples, name: str, start: Start, viewers: int, *, counted: b
             if counted:
                 if name == OURS:
                     samples.add(name, **{"% of a core, first minute": _share(server, watching)})
-                    watching.window(CALM_S - BEATS_S)
+                    watching.window(CALM_S - HEARTBEATS_S)
                 samples.add(name, **{"% of a core": _share(server, watching)})
         with Viewers(server.port, server.paths, 1) as watching:
             watching.window(2.0)
@@ -56,8 +56,8 @@ def _once(samples: Samples, name: str, start: Start, viewers: int, *, counted: b
     )
 
 
-def _share(server: Served, watching: Viewers) -> float:
-    """Of a core, in percent."""
+def _share(server: RunningServer, watching: Viewers) -> float:
+    """Return the CPU used, in percent of a core."""
     before = server.program.cpu()
-    window = watching.window(BEATS_S)
+    window = watching.window(HEARTBEATS_S)
     return 100 * (server.program.cpu() - before) / window.seconds

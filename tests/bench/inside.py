@@ -1,4 +1,7 @@
-"""What the product notes about itself while it is measured: how late its loop was, when each change was due."""
+"""Reads what the product records about itself: the delay of its event loop, and when each change was due.
+
+See also: product.py, which records it.
+"""
 
 from __future__ import annotations
 
@@ -9,62 +12,66 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.peers import Served, ours
+from tests.bench.peers import RunningServer, ours
 from tests.bench.polls import Polls
 from tests.bench.viewers import Change, Viewers, last_ms, lateness_ms, percentile
 
-#: The column of what it costs.
+#: The column of the cost.
 COST = "CPU s per second"
-#: Until jobs that change are watched calmly, and until all of them have ended at most (seconds).
+#: Until viewers of changing jobs have settled, and at most until all jobs have ended (seconds).
 WARM_S, ENDED_S = 2.0, 30.0
-#: Windows in which polls and the probe are under way, apart from those in which CPU is counted (seconds).
-LOOKED_S = 3.0
+#: The window in which the loop is probed and polls are sent, apart from the one in which CPU is counted (seconds).
+LOOP_AND_POLLS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """`away_ms`: how late the loop's timer of 2 ms was, each time; `busy_ms`: its thread's CPU meanwhile."""
+    """What was recorded; `delay_ms` is how late each 2 ms timer was, `busy_ms` the CPU of its thread meanwhile."""
 
     changes: list[Change]
-    away_ms: list[float]
+    delay_ms: list[float]
     busy_ms: list[float]
 
     @property
     def loop(self) -> dict[str, float]:
-        """As columns of a table."""
+        """The loop's figures as columns of a table."""
         return {
-            "loop p99.9 ms": percentile(self.away_ms, 0.999),
-            "loop max ms": max(self.away_ms, default=float("nan")),
+            "loop p99.9 ms": percentile(self.delay_ms, 0.999),
+            "loop max ms": max(self.delay_ms, default=float("nan")),
             "loop's CPU p99.9 ms": percentile(self.busy_ms, 0.999),
         }
 
 
-def notes(server: Served) -> Notes:
-    """What was noted since the last call."""
+def notes(server: RunningServer) -> Notes:
+    """Return what was recorded since the last call."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         server.program.ask(f"report {file.name}")
-        told = json.loads(file.read())
-    return Notes([(job, seq, at) for job, seq, at in told["changes"]], told["away_ms"], told["busy_ms"])
+        recorded = json.loads(file.read())
+    return Notes(
+        [(job, seq, at) for job, seq, at in recorded["changes"]], recorded["delay_ms"], recorded["busy_ms"]
+    )
 
 
-def looked(server: Served, watching: Viewers) -> dict[str, float]:
-    """How long the loop was away and how long polls of the status took, in a window of their own, as columns."""
-    server.program.tell("probe")
+def loop_and_polls(server: RunningServer, watching: Viewers) -> dict[str, float]:
+    """Measure the loop's delay and the duration of polls in a separate window, as columns."""
+    server.program.send("probe")
     with Polls(server.port, server.paths[0].split("/events")[0]) as polls:
-        watching.window(LOOKED_S)
+        watching.window(LOOP_AND_POLLS_S)
     return {"poll p99 ms": percentile(polls.took_ms, 0.99), **notes(server).loop}
 
 
 @contextmanager
 def record() -> Iterator[Path]:
-    """A file for the arrivals of a load client."""
+    """Yield the path of a file for a load client's arrivals."""
     with tempfile.TemporaryDirectory(prefix="unstuck-bench-") as folder:
         yield Path(folder, "arrivals")
 
 
 def changing(jobs: int, viewers: int, rate: float, seconds: float) -> dict[str, float]:
-    """Our server with so many jobs that change at this rate each, before so many viewers in all, to their end: its
-    cost, how late the truth and the end are, and how the loop and polls fare, as columns."""
+    """Measure jobs that change at this rate each until they end, with this many viewers in all.
+
+    The columns are the cost, the lateness of changes and of the end, and the figures of the loop and of polls.
+    """
     with (
         record() as arrivals,
         ours(jobs)() as server,
@@ -77,8 +84,8 @@ def changing(jobs: int, viewers: int, rate: float, seconds: float) -> dict[str, 
         window = watching.window(seconds)
         used = server.program.cpu() - before
         changes = notes(server).changes
-        looks = looked(server, watching)
-        server.program.tell("finish")
+        responsiveness = loop_and_polls(server, watching)
+        server.program.send("finish")
         watching.window(ENDED_S, int(viewers * rate * 1_000))  # until all have ended
         ends = notes(server).changes
         watching.close()
@@ -92,5 +99,5 @@ def changing(jobs: int, viewers: int, rate: float, seconds: float) -> dict[str, 
         "late p50 ms": percentile(late, 0.5),
         "late p99 ms": percentile(late, 0.99),
         "end p99 ms": percentile(last, 0.99),
-        **looks,
+        **responsiveness,
     }

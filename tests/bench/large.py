@@ -1,10 +1,10 @@
-"""What the store's answers cost with a long history, against those with a short one: ratios of CPU seconds.
+"""Measures what the store's queries cost with a long history and with a short one: CPU seconds and their ratio.
 
     python -m tests.bench.large [JOBS]
 
-Two databases in which a hundred jobs go on: one of these has 20 items, or ten thousand, most of them done. Beside
-them are ten finished jobs, or a million (made by SQL). Each question is asked of both by turns. Prints JSON:
-what each question costs. Must not know: how the store finds its answers.
+Both databases have a hundred unfinished jobs. In the small one, the job that is queried has 20 items, and ten
+jobs are finished; in the large one it has ten thousand items, most of them done, and a million jobs are finished
+(made by SQL). Each query is sent to both in turn. Prints JSON. It must not know how the store finds its answers.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from unstuck.store.sqlite import SQLiteStore
 
 LIVE, FEW, MANY = 100, 20, 10_000
 ROUNDS = 9
-#: A question is asked so often in a round, so that the clock of the CPU can tell.
-ASKED = 30
+#: Repetitions of a query in a round, so that the CPU clock can resolve it.
+REPETITIONS = 30
 PAGE = 5
 
 Ask = Callable[[SQLiteStore], Awaitable[object]]
 
 
 async def fill(path: Path, finished: int, items: int) -> str:
-    """A history of so many jobs, then what goes on; the id of the large job."""
+    """Fill a database with this many finished jobs and with unfinished ones; return the id of the large job."""
     store = SQLiteStore(path)
     await store.open()
     first = Job(id=str(UUID(int=0)), kind="checksum", name="first", total=1, waiting=0, created_at=0.0)
@@ -58,7 +58,7 @@ async def fill(path: Path, finished: int, items: int) -> str:
 
 
 def _history(path: Path, finished: int) -> None:
-    """Copies of the first job, finished one after the other; of a thousand one was cancelled, and one is rare."""
+    """Copy the first job, finished, this often; in every thousand, one is cancelled and one of a rare kind."""
     own = {
         "id": "printf('%08x-0000-4000-8000-000000000000', value)",
         "kind": "CASE value % 1000 WHEN 500 THEN 'thumbnail' ELSE 'checksum' END",
@@ -82,7 +82,7 @@ def _history(path: Path, finished: int) -> None:
 
 
 def _work(path: Path, job_id: str, items: int) -> None:
-    """All but ten items of a job are done."""
+    """Mark all but ten items of a job as done."""
     with closing(open_checked(path)) as connection:
         connection.execute("BEGIN")
         connection.execute(
@@ -98,7 +98,7 @@ def _work(path: Path, job_id: str, items: int) -> None:
 
 
 def questions(large: str) -> dict[str, Ask]:
-    """Everything that a person, a page or a timer asks for, by name."""
+    """Return every query that a user, a page or a timer sends, by name."""
     limits = HealthLimits()
     rare = JobFilter((State.CANCELLED, State.FAILED))
 
@@ -134,13 +134,13 @@ def questions(large: str) -> dict[str, Ask]:
 
 
 async def claimed_and_given_back(store: SQLiteStore) -> None:
-    """The way of an item to a runner, and back as it was."""
+    """Claim an item and release it unchanged."""
     (claimed,) = await store.claim(1, 1e6)
     await store.apply([Release(claimed.job_id, claimed.item.index, claimed.item.lease)])
 
 
 async def compared(finished: int = 1_000_000, rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
-    """For each question: CPU milliseconds with ten finished jobs and with so many, and their ratio (medians)."""
+    """Return medians for each query: CPU milliseconds with ten finished jobs and with more, and their ratio."""
     with tempfile.TemporaryDirectory() as folder:
         stores, asks = [], []
         for name, count, items in (("small", 10, FEW), ("large", finished, MANY)):
@@ -161,15 +161,15 @@ async def _compare(stores: list[SQLiteStore], asks: list[Ask], rounds: int) -> d
     for _ in range(rounds):
         for store, ask, times in zip(stores, asks, taken, strict=True):
             begun = time.process_time()
-            for _ in range(ASKED):
+            for _ in range(REPETITIONS):
                 await ask(store)
-            times.append((time.process_time() - begun) / ASKED * 1_000)
+            times.append((time.process_time() - begun) / REPETITIONS * 1_000)
     small, large = (statistics.median(times) for times in taken)
     return {"small_ms": round(small, 3), "large_ms": round(large, 3), "ratio": round(large / small, 2)}
 
 
 def measure(rounds: int, scale: float) -> dict[str, dict[str, float]]:
-    """At full scale with a million finished jobs."""
+    """Return a row for each query; at scale 1 with a million finished jobs."""
     return asyncio.run(compared(max(int(1_000_000 * scale), 1_000), rounds))
 
 

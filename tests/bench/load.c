@@ -1,15 +1,14 @@
 /*
- * Opens many event streams to a server on loopback and counts what arrives: one thread, epoll, and of each line only
- * its beginning is looked at. It must cost far less than any server, and know nothing of jobs.
+ * Opens many event streams to a server on loopback and counts what arrives: one thread, epoll, and only the beginning
+ * of each line is parsed. It must cost far less than any server, and know nothing about jobs.
  *
  *   load PORT STREAMS FIRST [RECORD]
  *
- * Reads the paths of the streams from stdin, one a line, up to an empty one (stream i opens path i modulo their
- * number). When each stream has had FIRST events (0: the head of its answer) it says how long that took. Then orders
- * come on stdin: `window SECONDS 0` counts for so long, `window SECONDS EVENTS` at most so long until so many have come
- * since the window before, or all streams have ended; the end of stdin ends it. Each answer is one line of JSON. RECORD
- * is a file for (stream, id, ns of CLOCK_MONOTONIC) of every event.
- * Heartbeats are not counted.
+ * It reads the paths of the streams from stdin, one a line, up to an empty one (stream i opens path i modulo their
+ * number). When each stream has had FIRST events (0: the head of its response) it prints how long that took. Then it
+ * reads orders: `window SECONDS 0` counts for SECONDS; `window SECONDS EVENTS` counts until EVENTS have arrived since
+ * the previous window or all streams have ended, at most for SECONDS. It ends when stdin does. Each answer is one line
+ * of JSON. RECORD is a file for (stream, id, ns of CLOCK_MONOTONIC) of every event. Heartbeats are not counted.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -76,7 +75,7 @@ static void arrived(struct stream *one) {
     }
 }
 
-/* A line is complete: an empty one ends an event, if there were data in it. */
+/* A line is complete; an empty one ends an event, if that has data. */
 static void line(struct stream *one) {
     unsigned length = one->length;
     if (length && length <= sizeof one->head && one->head[length - 1] == '\r') length--;
@@ -123,7 +122,7 @@ static void ready(struct stream *one) {
     feed(one, buffer, buffer + size);
 }
 
-/* Serve what is ready until the time, or until so many events have come; an order on stdin waits. */
+/* Read what is ready until this time, or until `most` events have arrived; an order on stdin waits. */
 static void serve(int64_t until, long most) {
     struct epoll_event found[512];
     while (now() < until && (most < 0 || events < most)) {
@@ -132,11 +131,11 @@ static void serve(int64_t until, long most) {
         read_at = now();
         for (int i = 0; i < n; i++) ready(found[i].data.ptr);
         if (most < 0 && opened >= wanted) return;
-        if (most < 1L << 60 && broken >= wanted) return; /* all were ended by the server */
+        if (most < 1L << 60 && broken >= wanted) return; /* the server has ended all streams */
     }
 }
 
-/* An order, or NULL at the end; streams are read meanwhile. */
+/* Read the next order, or return NULL at the end of stdin; streams are read meanwhile. */
 static char *order(char *text, int size) {
     fcntl(0, F_SETFL, O_NONBLOCK);
     for (int got = 0;;) {
@@ -168,7 +167,7 @@ int main(int count, char **given) {
     while (opened < wanted && now() < start + 60000000000LL) serve(now() + 1000000000, -1);
     printf("{\"opened\":%d,\"seconds\":%.4f,\"cpu_s\":%.3f}\n", opened, (now() - start) / 1e9, cpu());
     while (order(text, sizeof text)) {
-        if (sscanf(text, "window %lf %ld", &seconds, &most) != 2) return fprintf(stderr, "what? %s", text), 2;
+        if (sscanf(text, "window %lf %ld", &seconds, &most) != 2) return fprintf(stderr, "unknown order: %s", text), 2;
         double used = cpu();
         start = now();
         if (!most) events = bytes = 0;

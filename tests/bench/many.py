@@ -1,8 +1,8 @@
-"""2,000 jobs at once, each before two viewers and changing five times a second: how late the truth is."""
+"""Measures 2,000 jobs at once with two viewers each, changing five times a second: the cost, and lateness."""
 
 from __future__ import annotations
 
-from tests.bench.figures import Samples, Table, say
+from tests.bench.figures import Samples, Table, log
 from tests.bench.inside import changing
 from tests.bench.peers import OURS
 
@@ -13,10 +13,10 @@ SECONDS = 6.0
 
 
 def measure(rounds: int, scale: float) -> Table:
-    """One row."""
+    """Return one row."""
     jobs = int(JOBS * scale)
     samples = Samples()
     for turn in range(rounds):
         samples.add(OURS, **changing(jobs, jobs * VIEWERS_EACH, RATE, SECONDS))
-        say(f"  many: round {turn + 1} of {rounds}")
+        log(f"  many: round {turn + 1} of {rounds}")
     return samples.medians()

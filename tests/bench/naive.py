@@ -1,4 +1,4 @@
-"""A broadcast with sse-starlette as one writes it after its README: a queue for each client, an event for each.
+"""A broadcast with sse-starlette as its README suggests: a queue for each client, an event for each message.
 
 python -m tests.bench.naive PORT        (orders on stdin as for broadcast.c)
 """
@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from tests.bench.orders import Publish, each_order, pace
+from tests.bench.orders import Publish, pace, read_orders
 
 queues: set[asyncio.Queue[dict[str, Any]]] = set()
 
@@ -52,7 +52,7 @@ async def main(port: int) -> None:
         await asyncio.sleep(0.01)
     print("/\n", flush=True)
     publishing: asyncio.Task[None] | None = None
-    async for order in each_order():
+    async for order in read_orders():
         asked = Publish.of(order)
         if publishing is not None:
             publishing.cancel()

@@ -1,6 +1,6 @@
-"""Orders that come on stdin, in a program that has an event loop: to publish, at a rate, each event at its time.
+"""Reads orders from stdin in a program with an event loop, and publishes at the rate that an order asks for.
 
-Must not know who obeys.
+It must not know what publishes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """`rate` events a second, `count` of them (0: until the next order), each with `size` bytes of data."""
+    """An order: `rate` events a second, `count` in all (0: until the next order), each with `size` bytes."""
 
     rate: float
     count: int
@@ -28,8 +28,8 @@ class Publish:
         return Publish(float(rate), int(count), int(size))
 
 
-async def each_order() -> AsyncIterator[str]:
-    """The lines of stdin, until it ends."""
+async def read_orders() -> AsyncIterator[str]:
+    """Yield the lines of stdin until it ends."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
@@ -37,7 +37,7 @@ async def each_order() -> AsyncIterator[str]:
 
 
 async def pace(asked: Publish, publish: Callable[[int], None]) -> None:
-    """Call `publish` with 1, 2, 3 …, each when it is due; who is late catches up."""
+    """Call `publish` with 1, 2, 3 …, each when it is due; late calls catch up."""
     start, number = time.monotonic(), 0
     while not asked.count or number < asked.count:
         await asyncio.sleep(max(start + number / asked.rate - time.monotonic(), 0))

@@ -1,11 +1,11 @@
-"""The page with ten thousand files in one job, live: what it costs the main thread of a real Chromium, and memory.
+"""Measures the page with a live job of ten thousand files in a real Chromium: the main thread's CPU, and memory.
 
     python -m tests.bench.page [--minutes 2]
 
-The dialog lies over the batch page, both live, on a job that changes 200 times a second, while lists are opened,
-paged and scrolled; then ten thousand files are chosen. Tasks are judged by the CPU seconds that they took (a busy
-machine makes any of them long), as Chromium's own trace tells them, once the page is loaded. Prints JSON.
-Must not know: how the page draws.
+The dialog is open over the batch page, both live, on a job that changes 200 times a second, while lists are
+opened, paged and scrolled; then ten thousand files are chosen. Tasks are measured by their CPU time, since a
+busy machine makes any of them long, from Chromium's own trace, once the page is loaded. Prints JSON. It must not
+know how the page draws.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tests.browser.chromium import browser
 from tests.faults.stage import free_port
 
 ITEMS, RATE = 10_000, 200
-#: After this the page is loaded, its code compiled, its lists at their full length (seconds).
+#: After this time the page is loaded, its code compiled, its lists at full length (seconds).
 SETTLED_S = 6.0
-#: One trace; Chromium keeps it in memory (seconds).
+#: The length of one trace, which Chromium keeps in memory (seconds).
 TRACE_S = 20.0
-#: Longer tasks are kept one by one (milliseconds of CPU).
+#: Longer tasks are listed one by one (milliseconds of CPU).
 NOTABLE_MS = 20.0
 CATEGORIES = ["-*", "disabled-by-default-devtools.timeline", "devtools.timeline"]
 HEAP = {"JSHeapUsedSize": "heap_bytes", "Nodes": "nodes", "JSEventListeners": "listeners"}
@@ -40,8 +40,11 @@ HEAP = {"JSHeapUsedSize": "heap_bytes", "Nodes": "nodes", "JSEventListeners": "l
 
 @dataclass
 class Tasks:
-    """Of the page's main thread, in milliseconds of CPU. `longest_call_ms`: in one call of the page's own code;
-    the rest is the browser's, such as making a File of each that was chosen."""
+    """The tasks of the page's main thread, in milliseconds of CPU.
+
+    `longest_call_ms` is the longest call of the page's own code; the rest is the browser's, such as making a
+    File of each file chosen.
+    """
 
     longest_ms: float = 0.0
     longest_call_ms: float = 0.0
@@ -51,7 +54,7 @@ class Tasks:
     notable: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, trace: bytes, seconds: float) -> None:
-        """All that one trace tells."""
+        """Add the tasks of one trace."""
         self.seconds += seconds
         events = json.loads(trace)["traceEvents"]
         named = (one for one in events if one.get("name") == "thread_name")
@@ -70,15 +73,15 @@ class Tasks:
         if cpu > NOTABLE_MS:
             self.notable.append({"cpu_ms": round(cpu, 1), "wall_ms": round(wall, 1)})
 
-    def told(self) -> dict[str, Any]:
-        """For JSON; `busy` is the share of one core."""
+    def summary(self) -> dict[str, Any]:
+        """Return the figures for JSON; `busy` is a share of one core."""
         busy = round(self.busy_ms / 1_000 / self.seconds, 4) if self.seconds else None
         return {**asdict(self), "busy_ms": round(self.busy_ms), "busy": busy}
 
 
 @contextmanager
-def crowd(folder: Path, seconds: float) -> Iterator[tuple[str, str]]:
-    """The address of a server, and the id of its large job."""
+def serve_crowd(folder: Path, seconds: float) -> Iterator[tuple[str, str]]:
+    """Run a server with the large job, and yield its URL and the job's id."""
     port = free_port()
     given = [str(one) for one in (port, folder / "data", ITEMS, RATE, seconds)]
     with (folder / "server.log").open("w") as log:
@@ -96,16 +99,16 @@ def crowd(folder: Path, seconds: float) -> Iterator[tuple[str, str]]:
             process.stdout.close()
 
 
-def held(cdp: CDPSession) -> dict[str, float]:
-    """What the page holds when all is thrown away that can be."""
+def held_after_gc(cdp: CDPSession) -> dict[str, float]:
+    """Return what the page holds after garbage collection."""
     for _ in range(2):
         cdp.send("HeapProfiler.collectGarbage")
     metrics = {one["name"]: one["value"] for one in cdp.send("Performance.getMetrics")["metrics"]}
     return {ours: metrics[theirs] for theirs, ours in HEAP.items()}
 
 
-def traced(chromium: Browser, page: Page, tasks: Tasks, seconds: float) -> None:
-    """Look at the page for so long, while somebody uses it."""
+def trace(chromium: Browser, page: Page, tasks: Tasks, seconds: float) -> None:
+    """Trace the page for this long while it is used."""
     begun = time.monotonic()
     chromium.start_tracing(page=page, categories=CATEGORIES)
     turn = 0
@@ -117,7 +120,7 @@ def traced(chromium: Browser, page: Page, tasks: Tasks, seconds: float) -> None:
 
 
 def use(page: Page, turn: int) -> None:
-    """One small thing that somebody does: scroll a list, turn a page, look at the details, at the list below."""
+    """Do one thing that a user does: scroll a list, turn a page, open the details, scroll the list below."""
     page.evaluate(
         """(turn) => {
           const root = document.querySelector("job-progress")?.shadowRoot;
@@ -136,7 +139,7 @@ def use(page: Page, turn: int) -> None:
 
 
 def watch(chromium: Browser, url: str, seconds: float) -> dict[str, Any]:
-    """A page at this address, looked at for so long."""
+    """Open a page at this address and measure it for this long."""
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
     try:
         page = context.new_page()
@@ -147,21 +150,21 @@ def watch(chromium: Browser, url: str, seconds: float) -> dict[str, Any]:
         cdp = context.new_cdp_session(page)
         cdp.send("Performance.enable")
         page.goto(url)
-        traced(chromium, page, Tasks(), SETTLED_S)
-        settled_ms, before, tasks = page.evaluate("performance.now()"), held(cdp), Tasks()
+        trace(chromium, page, Tasks(), SETTLED_S)
+        settled_ms, before, tasks = page.evaluate("performance.now()"), held_after_gc(cdp), Tasks()
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 1:
-            traced(chromium, page, tasks, min(TRACE_S, left))
+            trace(chromium, page, tasks, min(TRACE_S, left))
         late = page.evaluate(
             "(after) => window.longTasks.filter(([at]) => at > after).map(([, ms]) => ms)", settled_ms
         )
-        return {"tasks": tasks.told(), "before": before, "after": held(cdp), "longtask_wall_ms": late}
+        return {"tasks": tasks.summary(), "before": before, "after": held_after_gc(cdp), "longtask_wall_ms": late}
     finally:
         context.close()
 
 
 def choose(chromium: Browser, url: str, folder: Path) -> dict[str, Any]:
-    """Ten thousand files are chosen, the form is filled in, and sent."""
+    """Measure choosing ten thousand files, filling in the form, and sending it."""
     (folder / "files").mkdir()
     files = [folder / "files" / f"{number:05d}.csv" for number in range(ITEMS)]
     for path in files:
@@ -184,18 +187,18 @@ def choose(chromium: Browser, url: str, folder: Path) -> dict[str, Any]:
                 page.locator("#start").click()
                 page.locator("job-progress").wait_for(state="attached", timeout=120_000)
             tasks.add(chromium.stop_tracing(), time.monotonic() - begun)
-            found[step] = tasks.told()
+            found[step] = tasks.summary()
         return found
     finally:
         context.close()
 
 
-def played(minutes: float = 2.0, *, choosing: bool = True) -> dict[str, Any]:
-    """Each of the dialog and the batch page for so long; then choosing files."""
+def play(minutes: float = 2.0, *, choosing: bool = True) -> dict[str, Any]:
+    """Measure the dialog and the batch page for this long each; then choosing files."""
     with tempfile.TemporaryDirectory() as text, browser() as chromium:
         folder = Path(text)
         seconds = minutes * 60
-        with crowd(folder, 2 * (seconds + 3 * SETTLED_S)) as (url, job_id):
+        with serve_crowd(folder, 2 * (seconds + 3 * SETTLED_S)) as (url, job_id):
             found = {
                 "dialog": watch(chromium, f"{url}/#job={job_id}", seconds),
                 "list": watch(chromium, f"{url}/", seconds),
@@ -206,11 +209,11 @@ def played(minutes: float = 2.0, *, choosing: bool = True) -> dict[str, Any]:
 
 
 def measure(rounds: int, scale: float) -> dict[str, dict[str, float]]:
-    """Ten minutes of it at full scale. Once: a long look says more than several short ones."""
+    """Return a row for each part, from one run of ten minutes (at scale 1) rather than several short ones."""
     del rounds
-    found = played(10 * scale)
+    found = play(10 * scale)
     rows = {name: found[name]["tasks"] for name in ("dialog", "list")}
-    rows |= {f"choosing 10,000 files: {step}": told for step, told in found["choose"].items()}
+    rows |= {f"choosing 10,000 files: {step}": summary for step, summary in found["choose"].items()}
     table = {name: {what: value for what, value in row.items() if isinstance(value, int | float)}
              for name, row in rows.items()}  # fmt: skip
     for name in ("dialog", "list"):
@@ -220,6 +223,6 @@ def measure(rounds: int, scale: float) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    wanted = argparse.ArgumentParser()
-    wanted.add_argument("--minutes", type=float, default=2.0)
-    print(json.dumps(played(wanted.parse_args().minutes), indent=2))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=2.0)
+    print(json.dumps(play(parser.parse_args().minutes), indent=2))

@@ -1,7 +1,7 @@
-"""The servers that are compared: how each is had, started and published to. One that cannot be had says why.
+"""The servers that are compared: how each is obtained, started and published to, or why it is not available.
 
-Each runs on the server's core with one process that serves; its memory and CPU are those of all its processes.
-Must not know what is measured.
+Each has one serving process, on the server's core; its memory and CPU are those of all its processes. It must
+not know what is measured.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ OURS, NAIVE, NCHAN, BETTER, BARE = "unstuck", "sse-starlette", "nchan", "better-
 
 
 class Absent(Exception):
-    """This peer cannot be had here; the message says why."""
+    """A peer is not available here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A running server: who serves and is weighed, who is told to publish, and where its streams are."""
+class RunningServer:
+    """A running server: the program measured, the one that publishes, and the port and paths of its streams."""
 
     program: Program
     publisher: Program
@@ -38,35 +38,35 @@ class Served:
     paths: list[str]
 
     def publish(self, rate: float, count: int = 0, size: int = 300) -> None:
-        self.publisher.tell(f"publish {rate} {count} {size}")
+        self.publisher.send(f"publish {rate} {count} {size}")
 
 
-Start = Callable[[], AbstractContextManager[Served]]
+Start = Callable[[], AbstractContextManager[RunningServer]]
 
 
 def ours(jobs: int = 1, **settings: str) -> Start:
-    """The product with so many jobs; settings by their names."""
+    """Return how to start the product with this many jobs and these settings."""
 
     @contextmanager
-    def start() -> Iterator[Served]:
+    def start() -> Iterator[RunningServer]:
         port = free_port()
         environ = {f"UNSTUCK_{name.upper()}": text for name, text in settings.items()}
         with tempfile.TemporaryDirectory(prefix="unstuck-bench-") as folder:
             command = [sys.executable, "-m", "tests.bench.product", str(port), folder, str(jobs)]
             with Program(command, environ=environ) as program:
-                yield Served(program, program, port, program.paths())
+                yield RunningServer(program, program, port, program.paths())
 
     return start
 
 
 def _simple(make: Callable[[int], list[str | Path]]) -> Start:
-    """A program that takes the orders itself."""
+    """Return how to start a program that takes orders itself."""
 
     @contextmanager
-    def start() -> Iterator[Served]:
+    def start() -> Iterator[RunningServer]:
         port = free_port()
         with Program(make(port)) as program:
-            yield Served(program, program, port, program.paths())
+            yield RunningServer(program, program, port, program.paths())
 
     return start
 
@@ -100,7 +100,7 @@ def better() -> tuple[Start, str]:
             raise Absent("npm could not install it")
     script = Path(__file__).with_name("better.mjs")
     entry = package / "build" / "index.mjs"
-    node_version = _said([node, "--version"])
+    node_version = _output([node, "--version"])
     named = json.loads((package / "package.json").read_text())["version"]
     return _simple(lambda port: [node, script, str(port), entry]), f"{named} on node {node_version}"
 
@@ -137,7 +137,7 @@ def nchan() -> tuple[Start, str]:
         raise Absent("install it with: apt install nginx-light libnginx-mod-nchan")
 
     @contextmanager
-    def start() -> Iterator[Served]:
+    def start() -> Iterator[RunningServer]:
         port = free_port()
         with tempfile.TemporaryDirectory(prefix="unstuck-bench-") as folder:
             Path(folder).chmod(0o755)
@@ -145,31 +145,31 @@ def nchan() -> tuple[Start, str]:
             user = "user root;" if os.geteuid() == 0 else ""
             conf.write_text(NCHAN_CONFIGURATION.format(folder=folder, module=module, port=port, user=user))
             publish = [sys.executable, "-m", "tests.bench.publisher", str(port), "/publish"]
-            # nginx takes no orders: the publisher does, on the viewers' core.
+            # nginx takes no orders; the publisher does, on the viewers' core.
             with (
                 Daemon([nginx, "-p", folder, "-c", str(conf)]) as program,
                 Program(publish, CLIENT_CORE) as publisher,
             ):
                 eventually(lambda: Path(folder, "pid").exists())
-                yield Served(program, publisher, port, ["/events"])
+                yield RunningServer(program, publisher, port, ["/events"])
 
     return start, f"{_debian('libnginx-mod-nchan')} in nginx {_debian('nginx-light') or _debian('nginx')}"
 
 
 class Daemon(Program):
-    """A program that does not read stdin: it is ended by a signal to its id."""
+    """A program that does not read stdin, and is ended by a signal."""
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         super().__exit__()
 
 
-#: Every peer that a broadcast is compared with.
+#: Every peer of a broadcast, by name.
 PEERS: dict[str, Callable[[], tuple[Start, str]]] = {NAIVE: naive, NCHAN: nchan, BETTER: better, BARE: bare}
 
 
 def available(names: list[str]) -> tuple[dict[str, Start], dict[str, str], dict[str, str]]:
-    """Those that can be had; their versions; and why the others cannot."""
+    """Return the available peers, their versions, and why the others are not available."""
     starts, versions, absent = {}, {}, {}
     for name in names:
         try:
@@ -179,9 +179,9 @@ def available(names: list[str]) -> tuple[dict[str, Start], dict[str, str], dict[
     return starts, versions, absent
 
 
-def _said(command: list[str]) -> str:
+def _output(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S).stdout.strip()
 
 
 def _debian(package: str) -> str:
-    return _said(["dpkg-query", "-W", "-f", "${Version}", package]) if shutil.which("dpkg-query") else ""
+    return _output(["dpkg-query", "-W", "-f", "${Version}", package]) if shutil.which("dpkg-query") else ""

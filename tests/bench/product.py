@@ -1,11 +1,12 @@
-"""The server under measurement: the real app, with jobs that change at a steady rate from inside.
+"""Runs the server that is measured: the real app, with jobs that change at a steady rate from inside.
 
     python -m tests.bench.product PORT DATA JOBS      (any setting by its UNSTUCK_ variable)
 
-Everything is real: each change is decided, committed with synchronous=FULL, handed to the hub and sent. It
-prints the paths of the jobs' streams when it is ready. Orders on stdin, besides that of broadcast.c (the rate
-is each job's): `finish` ends all jobs; `probe` begins to note how long the loop is away, and `report FILE`
-writes what was noted since: that, and when each change was due. Must not know who listens, or what is measured.
+Everything is real: each change is decided, committed with synchronous=FULL, passed to the hub and sent. The
+program prints the paths of the jobs' streams when it is ready. It takes the order of broadcast.c, with the rate
+of each job, and `finish`, which ends all jobs; `probe`, which starts recording the delay of the event loop; and
+`report FILE`, which writes the delays and when each change was due. It must not know what watches, or what is
+measured.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.bench.orders import Publish, each_order
+from tests.bench.orders import Publish, read_orders
 from unstuck.api.context import Services
 from unstuck.app import create_app
 from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, Report
@@ -29,38 +30,40 @@ from unstuck.serve import listen, run
 from unstuck.settings import load
 from unstuck.store.protocol import WorkItem
 
-#: Between two looks at the clock by the loop (seconds).
+#: The timer that probes the loop (seconds).
 PROBE_S = 0.002
-#: Jobs that are made in one commit.
+#: Jobs created in one commit.
 TOGETHER = 100
 
 
 class Notes:
-    """What happened when: the changes of each job (seq, ns), and how late the loop's timer was (ms), with
-    how much CPU the loop's thread used meanwhile (ms): on a shared machine only the latter is the loop's own."""
+    """What is recorded: when each change was due (job, seq, ns), and how late the loop's timer was (ms).
+
+    The CPU that the loop's thread used meanwhile (ms) is recorded too: on a shared machine only that is its own.
+    """
 
     def __init__(self) -> None:
         self.changes: list[tuple[int, int, int]] = []
-        self.away: list[float] = []
+        self.delay: list[float] = []
         self.busy: list[float] = []
 
     async def probe(self) -> None:
         while True:
             asked, used = time.monotonic(), time.thread_time()
             await asyncio.sleep(PROBE_S)
-            self.away.append((time.monotonic() - asked - PROBE_S) * 1e3)
+            self.delay.append((time.monotonic() - asked - PROBE_S) * 1e3)
             self.busy.append((time.thread_time() - used) * 1e3)
 
     def write(self, path: str) -> None:
-        Path(path).write_text(json.dumps({"changes": self.changes, "away_ms": self.away, "busy_ms": self.busy}))
-        self.changes, self.away, self.busy = [], [], []
+        Path(path).write_text(json.dumps({"changes": self.changes, "delay_ms": self.delay, "busy_ms": self.busy}))
+        self.changes, self.delay, self.busy = [], [], []
 
 
 class Jobs:
-    """Jobs of one item each, which is in our hands and never ends by itself."""
+    """Jobs with one item each, which this program holds and ends only when told to."""
 
     def __init__(self, parts: Services, notes: Notes) -> None:
-        self.still = False  # what changes shall stop
+        self.stopping = False  # ends `change`
         self._parts = parts
         self._notes = notes
         self._held: list[WorkItem] = []
@@ -68,11 +71,11 @@ class Jobs:
 
     async def create(self, count: int) -> None:
         for start in range(0, count, TOGETHER):
-            # Each is claimed in the commit that makes it, so that no worker takes the item before us.
+            # Each is claimed in the commit that creates it, before a worker can take the item.
             pairs = [self._pair() for _ in range(start, min(start + TOGETHER, count))]
             for claimed in await asyncio.gather(*itertools.chain(*pairs)):
                 self._held += claimed if isinstance(claimed, list) else []
-        assert len(self._held) == count, "a worker took what was ours"
+        assert len(self._held) == count, "a worker took an item"
         self._numbers = {one.job_id: number for number, one in enumerate(self._held)}
 
     def _pair(self) -> tuple[Coroutine[Any, Any, Job], Coroutine[Any, Any, list[WorkItem]]]:
@@ -84,10 +87,10 @@ class Jobs:
         return [f"/api/jobs/{one.job_id}/events?items=0" for one in self._held]
 
     async def change(self, asked: Publish) -> None:
-        """Each job `rate` times a second, evenly spread; what is due at once is written together."""
+        """Change each job `rate` times a second, evenly spread; changes due at once are written together."""
         held, step, count = self._held, 1 / (asked.rate * len(self._held)), 0
         start = time.monotonic() + 0.01
-        while not self.still and (not asked.count or count < asked.count * len(held)):
+        while not self.stopping and (not asked.count or count < asked.count * len(held)):
             await asyncio.sleep(max(start + count * step - time.monotonic(), 0))
             due = range(count, max(int((time.monotonic() - start) / step) + 1, count + 1))
             await self._apply([self._report(number) for number in due], [start + number * step for number in due])
@@ -110,14 +113,14 @@ class Jobs:
         return Report(one.job_id, 0, one.item.lease, time.time(), turn % 1_000_000 / 1_000_000, f"row {turn}")
 
 
-async def obey(parts: Services, count: int) -> None:
+async def run_orders(parts: Services, count: int) -> None:
     notes = Notes()
     jobs = Jobs(parts, notes)
     await jobs.create(count)
     print(*jobs.paths(), "", sep="\n", flush=True)
     changing: asyncio.Task[None] | None = None
     probing: asyncio.Task[None] | None = None
-    async for order in each_order():
+    async for order in read_orders():
         word, _, rest = order.partition(" ")
         if word == "report":
             notes.write(rest)
@@ -127,21 +130,21 @@ async def obey(parts: Services, count: int) -> None:
             probing = asyncio.create_task(notes.probe())
             continue
         if changing is not None:
-            jobs.still = True
+            jobs.stopping = True
             await changing
-            jobs.still = False
+            jobs.stopping = False
         if word == "finish":
             await jobs.finish()
         else:
             changing = asyncio.create_task(jobs.change(Publish.of(order)))
-    jobs.still = True
+    jobs.stopping = True
     await asyncio.gather(*filter(None, [changing]))
     if probing is not None:
         probing.cancel()
 
 
 def main(port: str, data: str, count: str) -> None:
-    """See the module."""
+    """Serve until stdin ends."""
     settings = load({"port": int(port), "data": data, "workers": 1, "stream_life_s": 1e6, "lease_s": 1e6})
     app = create_app(settings)
     running = []
@@ -151,7 +154,7 @@ def main(port: str, data: str, count: str) -> None:
 
     async def serve() -> None:
         try:
-            await obey(app.state.services, int(count))
+            await run_orders(app.state.services, int(count))
         finally:
             signal.raise_signal(signal.SIGTERM)
 

@@ -1,8 +1,8 @@
-"""Publishes to a server that is published to over HTTP: one connection, one POST for each event.
+"""Publishes events to a server over HTTP: one connection, one POST for each event.
 
     python -m tests.bench.publisher PORT PATH      (orders on stdin as for broadcast.c)
 
-It runs on the viewers' core, and what it costs is not counted.
+It runs on the viewers' core, and its cost is not counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import http.client
 import sys
 from functools import partial
 
-from tests.bench.orders import Publish, each_order, pace
+from tests.bench.orders import Publish, pace, read_orders
 
 
 async def main(port: int, path: str) -> None:
@@ -26,7 +26,7 @@ async def main(port: int, path: str) -> None:
             raise RuntimeError(f"{path} answered {answer.status}")
 
     publishing: asyncio.Task[None] | None = None
-    async for order in each_order():
+    async for order in read_orders():
         asked = Publish.of(order)
         if publishing is not None:
             publishing.cancel()

@@ -1,10 +1,10 @@
-"""What `report()` costs in the inner loop of user code, beside tqdm.
+"""Measures what `report()` costs in the inner loop of user code, beside tqdm.
 
     python -m tests.bench.reporting [ROUNDS [SCALE]]
 
-Loops that do nothing else, in turn, in one run: an empty one, one that reports, one under `tqdm`. The cost of a
-report is what its loop takes more than the empty one. tqdm is asked to be installed; without it there is no ratio.
-Must not know: what a report does.
+Loops that do nothing else alternate in one run: an empty one, one that reports, one under `tqdm`. The cost of a
+report is what its loop takes beyond the empty one. Without tqdm there is no ratio. It must not know what a
+report does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOOPS = 500_000
 
 
 def measure(rounds: int = 3, scale: float = 1.0) -> dict[str, float]:
-    """Nanoseconds an iteration (medians of `rounds`), and ours as a multiple of tqdm's."""
+    """Return medians of the nanoseconds per iteration, and ours as a multiple of tqdm's."""
     loops = max(int(LOOPS * scale), 1_000)
     tqdm = _tqdm()
     found: dict[str, list[float]] = {}
@@ -72,7 +72,7 @@ def _under(tqdm: Any, loops: int) -> float:
 
 
 def main(rounds: str = "3", scale: str = "1") -> None:
-    """See the module."""
+    """Measure and print JSON."""
     print(json.dumps(measure(int(rounds), float(scale)), indent=2))
 
 

@@ -1,7 +1,7 @@
-"""Viewers that open a stream and never read: what each costs in the server's memory and in the kernel's together.
+"""Measures viewers that open a stream and never read: the memory of server and kernel for each.
 
-The kernel's is what `ss` tells of the server's end of each connection; the reader's own end is small and not
-counted. The job changes at such a rate that whoever did not read would owe about a megabyte.
+The kernel's share is what `ss` reports for the server's end of each connection; the reader's end is small and not
+counted. The job changes fast enough that each viewer leaves about a megabyte unread.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import shutil
 import socket
 import subprocess
 
-from tests.bench.figures import Samples, Table, say
-from tests.bench.peers import BARE, OURS, PEERS, Served, Start, available, ours
+from tests.bench.figures import Samples, Table, log
+from tests.bench.peers import BARE, OURS, PEERS, RunningServer, Start, available, ours
 from tests.bench.viewers import Viewers
 
 READERS = 100
 RATE = 200
 SECONDS = 5.0
-#: More than any of our limits, so that nobody is let go while it is measured; the default is 15 s.
+#: Long enough that no viewer is dropped during the measurement; the default is 15 s.
 PATIENT = {"send_timeout_s": "600", "interval_s": "0.005"}
 
 
 def measure(rounds: int, scale: float) -> Table:
-    """One row for each server."""
-    # The bare one waits for its slowest reader, so there is nothing to weigh.
+    """Return a row for each server."""
+    # The bare C server waits for its slowest reader, so there is nothing to measure.
     starts, _, _ = available([name for name in PEERS if name != BARE] if scale >= 1 else [])
     samples = Samples()
     for turn in range(rounds):
         for name, start in {OURS: ours(1, **PATIENT), **starts}.items():
             _once(samples, name, start)
-        say(f"  stalled: round {turn + 1} of {rounds}")
+        log(f"  stalled: round {turn + 1} of {rounds}")
     return samples.medians()
 
 
@@ -43,9 +43,9 @@ def _once(samples: Samples, name: str, start: Start) -> None:
         readers = [_stalled(server) for _ in range(READERS)]
         with Viewers(server.port, server.paths, 1) as watching:
             server.publish(RATE, 0, 1_000)
-            owed = watching.window(SECONDS).bytes
+            unread = watching.window(SECONDS).bytes
             user = (server.program.memory() - before) / READERS
-        kernel = _queued(server.port) / READERS if shutil.which("ss") else float("nan")
+        kernel = _kernel_memory(server.port) / READERS if shutil.which("ss") else float("nan")
         for one in readers:
             one.close()
     samples.add(
@@ -53,18 +53,18 @@ def _once(samples: Samples, name: str, start: Start) -> None:
         KiB_of_the_server=user / 1024,
         KiB_of_the_kernel=kernel / 1024,
         KiB_together=(user + kernel) / 1024,
-        KiB_not_read=owed / 1024,
+        KiB_not_read=unread / 1024,
     )
 
 
-def _stalled(server: Served) -> socket.socket:
+def _stalled(server: RunningServer) -> socket.socket:
     one = socket.create_connection(("127.0.0.1", server.port))
     one.sendall(f"GET {server.paths[0]} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
     return one
 
 
-def _queued(port: int) -> int:
-    """Bytes that the kernel holds for the server's connections: `w` what is queued, `f` and `r` beside it."""
-    told = subprocess.run(["ss", "-tmnH", "sport", "=", f":{port}"], capture_output=True, text=True, check=True)
-    found = re.findall(r"skmem:\(r(\d+),rb\d+,t\d+,tb\d+,f(\d+),w(\d+)", told.stdout)
+def _kernel_memory(port: int) -> int:
+    """Return the bytes that the kernel holds for the server's connections: `ss` shows them as `w`, `f` and `r`."""
+    output = subprocess.run(["ss", "-tmnH", "sport", "=", f":{port}"], capture_output=True, text=True, check=True)
+    found = re.findall(r"skmem:\(r(\d+),rb\d+,t\d+,tb\d+,f(\d+),w(\d+)", output.stdout)
     return sum(int(part) for one in found for part in one)

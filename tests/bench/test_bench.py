@@ -1,4 +1,4 @@
-"""The benchmark itself: it counts right, and its short form is passed."""
+"""Test the benchmark itself: it counts correctly, and its short form passes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.machine import needs
 needs_cc = needs("cc", "gcc")
 
 
-def test_medians_of_what_was_sampled() -> None:
+def test_medians_of_samples() -> None:
     samples = Samples()
     for value in (1.0, 9.0, 2.0):
         samples.add("row", a_column=value)
@@ -30,7 +30,7 @@ def test_medians_of_what_was_sampled() -> None:
     assert percentile(range(1000), 0.99) == 990
 
 
-def test_lateness_counts_from_the_oldest_change_that_an_event_brings(tmp_path: Path) -> None:
+def test_lateness_counts_from_the_oldest_change_in_an_event(tmp_path: Path) -> None:
     arrivals = [(0, 3, 10_000_000), (1, 3, 10_000_000), (0, 6, 30_000_000), (1, 4, 31_000_000), (1, 6, 60_000_000)]
     path = tmp_path / "arrivals"
     path.write_bytes(b"".join(struct.pack("=IIq", *one) for one in arrivals))
@@ -45,44 +45,46 @@ def test_lateness_counts_from_the_oldest_change_that_an_event_brings(tmp_path: P
 def test_goals_that_were_not_measured_are_not_judged() -> None:
     row = {"KiB together": 300.0}
     ((goal, reached, most),) = goals.judged({"stalled": {"unstuck": row}}, short=True)
-    assert (goal.words[:7], reached, most) == ("stalled", 300.0, 256)
+    assert (goal.name[:7], reached, most) == ("stalled", 300.0, 256)
     assert not goals.met(reached, most)
     assert not goals.met(float("nan"), most)
 
 
-def test_every_scene_of_ours_has_its_module() -> None:
-    ours = {path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef measure(" in path.read_text()}
-    assert ours <= {module for module, _ in SCENES.values()}
+def test_every_measuring_module_is_a_scene() -> None:
+    modules = {path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef measure(" in path.read_text()}
+    assert modules <= {module for module, _ in SCENES.values()}
 
 
 @needs_cc
-async def test_the_load_client_counts_events_however_they_are_cut(tmp_path: Path) -> None:
-    """Chunks, line ends of both kinds, comments, heartbeats, and bytes that come one by one."""
+async def test_the_load_client_counts_events_however_they_are_split(tmp_path: Path) -> None:
+    """Send chunks, both kinds of line ends, comments and heartbeats, byte by byte."""
     text = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n: hello\n\n\r\n"
         b"1f\r\nid: 7\nevent: job\ndata: {}\n\n\r\n"
         b"40\r\nevent: heartbeat\ndata: {}\n\n\r\n"
         b"40\r\nid: 8\r\nevent: job\r\ndata: {}\r\n\r\n\r\n"
     )
-    left = asyncio.Event()
+    client_left = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        with contextlib.suppress(ConnectionError):  # it leaves after the second event, which is not the last byte
+        with contextlib.suppress(
+            ConnectionError
+        ):  # the client leaves after the second event, before the last byte
             for byte in text:
                 writer.write(bytes([byte]))
                 await writer.drain()
             await reader.read()
         writer.close()
-        left.set()
+        client_left.set()
 
     record = tmp_path / "arrivals"
     program = await asyncio.to_thread(compiled, "load.c")
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        told = await asyncio.to_thread(_loaded, [str(program), str(port), "1", "2", str(record)])
-        await left.wait()
-    assert '"opened":1' in told
+        output = await asyncio.to_thread(_loaded, [str(program), str(port), "1", "2", str(record)])
+        await client_left.wait()
+    assert '"opened":1' in output
     assert [(stream, seq) for stream, seq, _ in struct.iter_unpack("=IIq", record.read_bytes())] == [
         (0, 7),
         (0, 8),
@@ -90,13 +92,13 @@ async def test_the_load_client_counts_events_however_they_are_cut(tmp_path: Path
 
 
 def _loaded(command: list[str]) -> str:
-    """What the load client says when all is open; it ends with its input."""
+    """Run the load client until its input ends, and return its output."""
     return subprocess.run(command, input="/x\n\n", capture_output=True, text=True, check=True, timeout=90).stdout
 
 
 @needs_cc
 @pytest.mark.alone
-def test_the_short_form_is_passed() -> None:
+def test_the_short_form_passes() -> None:
     command = [sys.executable, "-m", "tests.bench.run", "--short", "--only", "fan-out", "--only", "stalled"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
-    assert told.returncode == 0, told.stdout + told.stderr
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+    assert output.returncode == 0, output.stdout + output.stderr

@@ -1,4 +1,4 @@
-"""The measurements in short: they run, and nothing is out of all proportion to its yardstick of the same run."""
+"""Test short measurements: they run, and each figure is in proportion to its yardstick from the same run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ pytestmark = pytest.mark.alone
 
 def test_durable_results_beside_bare_sqlite() -> None:
     found = durable.measure(rounds=3, scale=0.1)
-    # A third is usual for one job, a fifth for a hundred; the first design, which rebuilt and rewrote whole rows,
-    # came to a tenth and a twentieth.
+    # A third is usual for one job, a fifth for a hundred; rewriting whole rows came to a tenth and a twentieth.
     assert found["results_of_1_jobs_share_of_bare"] > 0.1
     assert found["reports_of_100_jobs_share_of_bare"] > 0.05
 
@@ -26,7 +25,7 @@ def test_a_report_beside_an_empty_loop_and_tqdm() -> None:
 def test_a_batch_beside_a_pool() -> None:
     found = batch.measure(rounds=1, scale=0.02)
     assert found["over_pool_imap"] > 0
-    # Its start and its end cost a few commits, whatever it does; in between it is not slower than sha256sum.
+    # Start and end cost a few commits in any case; in between it is not slower than sha256sum.
     assert found["over_sha256sum"] < 20
 
 

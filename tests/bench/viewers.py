@@ -1,6 +1,6 @@
-"""Thousands of viewers on the second core: load.c, what it says, and what its record tells of lateness.
+"""Thousands of viewers on the second core: controls load.c, and computes lateness from what it records.
 
-Must not know whom it reads from.
+It must not know which server it reads from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ARRIVAL = struct.Struct("=IIq")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """All streams are open (`seconds` after the first was asked for), and what that took of the client's CPU."""
+    """All streams are open: how long that took, and the client's CPU meanwhile."""
 
     opened: int
     seconds: float
@@ -27,7 +27,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What arrived in `seconds`, from `start` on (ns of the monotonic clock); `cpu_s` is the client's own."""
+    """What arrived between `start` and `end` (ns, monotonic clock); `cpu_s` is the client's own."""
 
     start: int
     end: int
@@ -38,15 +38,15 @@ class Window:
 
 
 class Viewers:
-    """So many streams of the paths in turn, open as soon as each has had `first` events; a context manager."""
+    """Streams of these paths in turn, ready once each has had `first` events; a context manager."""
 
     def __init__(self, port: int, paths: Sequence[str], streams: int, first: int = 0, record: Path | None = None):
         more = [str(record)] if record is not None else []
         self._program = Program([compiled("load.c"), str(port), str(streams), str(first), *more], CLIENT_CORE)
         for path in paths:
-            self._program.tell(path)
-        told = self._program.ask("")
-        self.opened = Opened(**told)
+            self._program.send(path)
+        answer = self._program.ask("")
+        self.opened = Opened(**answer)
         if self.opened.opened != streams:
             self.close()
             raise RuntimeError(f"only {self.opened.opened} of {streams} streams were opened")
@@ -58,23 +58,23 @@ class Viewers:
         self.close()
 
     def close(self) -> None:
-        """They leave, all at once."""
+        """Close all streams at once."""
         self._program.__exit__()
 
     def window(self, seconds: float, events: int = 0) -> Window:
-        """Count for so long; with `events` until so many have come since the window before, at most so long."""
+        """Count for this long or, with `events`, until that many have arrived since the previous window."""
         start = time.monotonic_ns()
-        told = self._program.ask(f"window {seconds} {events}", seconds + 60)
-        if told.pop("broken") and not events:
+        answer = self._program.ask(f"window {seconds} {events}", seconds + 60)
+        if answer.pop("broken") and not events:
             raise RuntimeError("streams broke while they were counted")
-        return Window(start, time.monotonic_ns(), **told)
+        return Window(start, time.monotonic_ns(), **answer)
 
 
 Change = tuple[int, int, int]  # job, seq, when it was due (ns)
 
 
 def lateness_ms(record: Path, changes: Iterable[Change], jobs: int, window: Window) -> list[float]:
-    """For every event of the window, how long the oldest change that it brings had been due."""
+    """Return, for every event of the window, how long the oldest change in it had been due (ms)."""
     due = {(job, seq): at for job, seq, at in changes}
     held: dict[int, int] = {}
     late = []
@@ -89,8 +89,8 @@ def lateness_ms(record: Path, changes: Iterable[Change], jobs: int, window: Wind
 
 
 def last_ms(record: Path, changes: Sequence[Change], jobs: int, streams: int) -> list[float]:
-    """For every stream, how long after it was due the last change arrived; fails if one did not get it."""
-    last = {job: (seq, at) for job, seq, at in changes}  # they come in order
+    """Return, for every stream, how late the last change arrived (ms); raise RuntimeError if one missed it."""
+    last = {job: (seq, at) for job, seq, at in changes}  # changes are in order
     arrived = {stream: (seq, at) for stream, seq, at in _ARRIVAL.iter_unpack(record.read_bytes())}
     late = []
     for stream in range(streams):
@@ -102,6 +102,6 @@ def last_ms(record: Path, changes: Sequence[Change], jobs: int, streams: int) ->
 
 
 def percentile(values: Iterable[float], part: float) -> float:
-    """The value that `part` of 1 of all values do not exceed."""
+    """Return the value that `part` (0 to 1) of all values do not exceed."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)] if ordered else float("nan")

@@ -100,7 +100,7 @@ class Scene:
         return int(health["streams"]["open"])
 
     def asked(self, path: str) -> int:
-        return sum(asked.path == path for asked in self.proxy.asked)
+        return sum(request.path == path for request in self.proxy.requests)
 
     async def check_cancel(self, job: dict[str, Any], *tabs: Tab) -> None:
         await asyncio.to_thread(httpx.post, f"{self.server.url}{job['links']['cancel']}")

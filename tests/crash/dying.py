@@ -1,9 +1,9 @@
-"""A program: `unstuck serve` with a database connection that kills the process at a commit.
+"""Runs `unstuck serve` with a database connection that kills the process at a commit.
 
     CRASH_AT=3:before python -m tests.crash.dying serve …
 
-dies before the third commit that writes something is carried out, with `after` when it was, and nobody has been
-told. Nothing in the product knows of this.
+kills it right before the third commit that writes anything; `3:after` right after it, before any response or
+event is sent. Nothing in the product knows of this.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from unstuck.cli.commands import main
 from unstuck.store import connection as opening
 
 
-class Dying:
-    """A connection that counts the commits that write."""
+class KilledAtCommit:
+    """A database connection that counts the commits that write, and kills the process at one of them."""
 
     def __init__(self, connection: sqlite3.Connection, at: int, when: str) -> None:
         self._connection = connection
@@ -49,7 +49,7 @@ if __name__ == "__main__":
     opened = opening.open_checked
 
     def open_checked(path: Path) -> Any:
-        return Dying(opened(path), int(number), moment)
+        return KilledAtCommit(opened(path), int(number), moment)
 
     vars(product)["open_checked"] = open_checked
     main()

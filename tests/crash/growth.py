@@ -1,7 +1,7 @@
-"""Memory and open files of a server after many jobs and reports, against what they were after a tenth of them.
+"""Compares a server's memory and open files after many jobs and reports with those after a tenth of them.
 
-Each job's item says a hundred things; every tenth job has a viewer of its own, and a few people ask for the list.
-Must not know what might grow.
+Each job has an item that reports a hundred times, every tenth job has a viewer, and the list is fetched after
+each wave of jobs. It must not know what might grow.
 """
 
 from __future__ import annotations
@@ -21,22 +21,28 @@ import httpx
 from tests.crash.siege import APP, workers_of
 from tests.support.server import Server
 
-#: Reports of each job; jobs submitted together; and by how much the measures may differ.
+#: Reports of each job, jobs submitted together, and by how much the measurements may differ.
 REPORTS, WAVE, TOLERANCE = 100, 50, 0.10
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Of one process tree at one moment; MiB, and descriptors."""
+    """The memory (MiB) and open files of a server and its workers after so many jobs."""
 
     jobs: int
     server_mib: float
     workers_mib: float
     files: int
 
+    def __str__(self) -> str:
+        return (
+            f"after {self.jobs:,} jobs and {self.jobs * REPORTS:,} reports: server {self.server_mib:.1f} MiB, "
+            f"workers {self.workers_mib:.1f} MiB, {self.files} open files"
+        )
 
-def play_growth(jobs: int, tell: Callable[[str], None]) -> list[str]:
-    """So many jobs; what grew by more than TOLERANCE since a tenth of them is wrong."""
+
+def play_growth(jobs: int, log: Callable[[str], None]) -> list[Measure]:
+    """Run this many jobs, and return a measurement after each tenth of them."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder) / "data", "--app", str(APP), "--workers", "2").start()
@@ -47,10 +53,24 @@ def play_growth(jobs: int, tell: Callable[[str], None]) -> list[str]:
                 done = number + WAVE
                 if done % max(jobs // 10, WAVE) == 0:
                     measures.append(_measured(server, done))
-                    tell(f"{_said(measures[-1])}, {time.monotonic() - began:.0f} s")
+                    log(f"{measures[-1]}, {time.monotonic() - began:.0f} s")
         finally:
             server.stop(signal.SIGTERM)
-    return _grown(measures[0], measures[-1])
+    return measures
+
+
+def growth(first: Measure, last: Measure) -> list[str]:
+    """Return what grew by more than TOLERANCE between two measurements."""
+    pairs = {
+        "the server's memory": (first.server_mib, last.server_mib),
+        "the workers' memory": (first.workers_mib, last.workers_mib),
+        "open files": (first.files, last.files),
+    }
+    return [
+        f"{name} grew from {then:.1f} after {first.jobs} jobs to {now:.1f} after {last.jobs}"
+        for name, (then, now) in pairs.items()
+        if now > then * (1 + TOLERANCE)
+    ]
 
 
 def _wave(server: Server, first: int) -> None:
@@ -82,23 +102,3 @@ def _mib(pid: int) -> float:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) / 1024
-
-
-def _said(one: Measure) -> str:
-    return (
-        f"after {one.jobs} jobs and {one.jobs * REPORTS} reports: {one.server_mib:.1f} MiB, "
-        f"workers {one.workers_mib:.1f} MiB, {one.files} open files"
-    )
-
-
-def _grown(first: Measure, last: Measure) -> list[str]:
-    pairs = {
-        "memory of the server": (first.server_mib, last.server_mib),
-        "memory of the workers": (first.workers_mib, last.workers_mib),
-        "open files": (first.files, last.files),
-    }
-    return [
-        f"{name}: {now:.1f} after {last.jobs} jobs, {then:.1f} after {first.jobs}"
-        for name, (then, now) in pairs.items()
-        if now > then * (1 + TOLERANCE)
-    ]

@@ -1,8 +1,8 @@
-"""Power cuts: a data folder on a disk of its own, of which a copy, taken while all stands still, is the next disk.
+"""Simulates power cuts: the data folder is on its own disk, and a copy of the stopped disk becomes the next one.
 
-What the kernel still held in memory is not in the copy. The loop device passes the page cache by, so that what is
-in the backing file is what a disk would have. Needs root and loop devices; `missing()` says what is not there.
-Must not know: what is wrong (siege.py).
+The copy lacks what the kernel still held in memory. The loop device bypasses the page cache, so that the backing
+file has what a disk would have. Needs root and loop devices; `missing()` says what is not there. It must not
+know what is wrong (siege.py).
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.crash.kills import Figures, figures
-from tests.crash.siege import Siege, workers_of
+from tests.crash.siege import Figures, Siege, workers_of
 from tests.support.waiting import eventually
 
 SIZE_MIB = 192
-#: How long power lasts (seconds).
+#: Between two power cuts (seconds).
 LIFE_S = (0.3, 2.0)
 
 
 def missing() -> str | None:
-    """Why it cannot be played here, or None."""
+    """Return why power cuts cannot be simulated here, or None if they can."""
     if os.geteuid() != 0:
         return "power cuts need root"
     for tool in ("losetup", "mkfs.ext4", "mount"):
@@ -39,7 +38,7 @@ def missing() -> str | None:
 
 
 class Disk:
-    """An ext4 in a file, mounted; `cut()` takes the power away from it."""
+    """An ext4 file system in a file, mounted through a loop device."""
 
     def __init__(self, folder: Path) -> None:
         self.place = folder / "disk"
@@ -58,46 +57,48 @@ class Disk:
         _run("mount", "-o", "noatime", self._device, str(self.place))
 
     def detach(self) -> None:
-        # Whoever was killed may need a moment until he has let go of it.
+        # A process that was killed may keep files open for a moment.
         umount = ["umount", str(self.place)]
         eventually(lambda: subprocess.run(umount, capture_output=True, check=False).returncode == 0)
         _run("losetup", "--detach", self._device)
 
     def copy(self) -> Path:
+        """Return a copy of the disk as it is now, without what the kernel has not written yet."""
         self._cuts += 1
         copy = self._folder / f"image-{self._cuts}"
         _run("cp", "--sparse=always", str(self._image), str(copy))
         return copy
 
     def become(self, copy: Path) -> None:
+        """Continue with a copy in place of the disk."""
         self.detach()
         self._image.unlink()
         self._image = copy
         self._attach()
 
 
-def play_power(folder: Path, seed: int, cuts: int, tell: Callable[[int], None] = lambda _: None) -> Figures:
-    """So many cuts; `tell` hears of each."""
+def play_power(folder: Path, seed: int, cuts: int, on_cut: Callable[[int], None] = lambda _: None) -> Figures:
+    """Cut the power this often, calling `on_cut` each time, and judge."""
     chance = random.Random(f"power {seed}")
     disk = Disk(folder)
     siege = Siege(folder, seed, data="disk/data")
     try:
         siege.up()
-        siege.open()
+        siege.begin()
         for number in range(1, cuts + 1):
             time.sleep(chance.uniform(*LIFE_S))
             copy = _cut(siege, disk)
             disk.become(copy)
-            tell(number)
+            on_cut(number)
             assert siege.up(), siege.server.log.read_text()
-        return figures(siege, cuts)
+        return siege.end(cuts)
     finally:
         siege.close()
         disk.detach()
 
 
 def _cut(siege: Siege, disk: Disk) -> Path:
-    """All stands still, the disk is copied, and only then does everybody die."""
+    """Stop all processes, copy the disk, and only then kill them; return the copy."""
     process = siege.server.process
     assert process is not None
     process.send_signal(signal.SIGSTOP)

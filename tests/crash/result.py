@@ -1,6 +1,6 @@
-"""What the work of the crash suite leaves behind: a file that follows from an item's name and input, up to 64 KiB.
+"""The result files of the crash suite's work: up to 64 KiB that depend on an item's name and input.
 
-Imported by the kinds in the workers, which find it beside them, and by the judge, who must not load kinds.
+Both the kinds in the workers and the judge, which must not load kinds, import this file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,6 @@ import hashlib
 
 
 def expected(name: str, given: bytes) -> bytes:
-    """The result file of an item."""
+    """Return the content of an item's result file."""
     seed = hashlib.sha256(name.encode() + given).digest()
     return seed * (1 + seed[0] * 8)

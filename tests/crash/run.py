@@ -1,7 +1,8 @@
-"""`scripts/crash`: kills servers, cuts their power, wears them out, and fails if anything was ever lost or undone.
+"""Kills servers, cuts their power and wears them out, and fails if anything was lost, done twice or undone.
 
-Every part comes from a seed that is printed; what is wrong is printed with the command that plays it again.
-Must not know: how anything is killed (kills.py, points.py, power.py) or what is wrong (siege.py).
+It prints the seed that everything is drawn from, and each violation with the command that plays it again.
+`scripts/crash` runs it. It must not know how a server is killed (kills.py, points.py, power.py) or what is wrong
+(siege.py).
 """
 
 from __future__ import annotations
@@ -20,48 +21,98 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
-from tests.crash import growth, power
-from tests.crash.kills import Figures, play_kills
+from tests.crash import power
+from tests.crash.growth import Measure, growth, play_growth
+from tests.crash.kills import play_kills
 from tests.crash.points import MOMENTS, play_point
+from tests.crash.siege import Figures
 from tests.crash.stops import play_stop
+from tests.crash.witness import Flaw
+from tests.support.tables import RELIABILITY, machine, markdown_table, write_block
 
-#: Kills on one data folder; then a new one is begun, so that what goes wrong is found near its cause.
+#: Kills on one data folder; then a new one is used, so that a violation is found near its cause.
 ROUND = 50
+LEASE_S = 30.0
+#: The table in RELIABILITY.md.
+HEADER = ("the server is", "times", "jobs", "items", "runs of items", "observations", *Flaw)
 
 Play = Callable[[Path, int, int, Callable[[int], None]], Figures]
+Row = tuple[str, list[Figures]]
 
 
-def main(given: Sequence[str]) -> int:
-    """0 where nothing was wrong, 1 otherwise."""
-    asked, console = _arguments(given), Console()
-    seed = random.randrange(10**6) if asked.seed is None else asked.seed
+def main(argv: Sequence[str]) -> int:
+    """Return 0 if there was no violation, 1 otherwise."""
+    options, console = parse_arguments(argv), Console()
+    seed = random.randrange(10**6) if options.seed is None else options.seed
     console.print(f"seed {seed}", highlight=False)
-    wrongs: list[str] = []
-    if asked.kills:
-        wrongs += _rounds(console, "kills", play_kills, asked.kills, seed)
-    if asked.points:
-        wrongs += _points(console)
-    if asked.stop:
-        wrongs += _stopped(console, asked.stop)
-    if asked.power and (reason := power.missing()):
+    rows: list[Row] = []
+    if options.kills:
+        rows.append(("killed", _rounds(console, "kills", play_kills, options.kills, seed)))
+    if options.points:
+        rows.append(("killed before or after a commit", _points(console)))
+    if options.stop:
+        rows.append((f"stopped for {options.stop} s", _stopped(console, options.stop)))
+    if options.power and (reason := power.missing()):
         console.print(f"power: skipped, {reason}")
-    elif asked.power:
-        wrongs += _rounds(console, "power", power.play_power, asked.power, seed)
-    if asked.long:
-        wrongs += growth.play_growth(asked.long, console.print)
-    if asked.histories:
-        wrongs += _histories(asked.histories)
-    for wrong in wrongs[:100]:
-        console.print(f"[bold red]wrong[/] {wrong}", highlight=False)
-    console.print(f"{len(wrongs)} wrong")
-    return 1 if wrongs else 0
+    elif options.power:
+        rows.append(("cut off from power", _rounds(console, "power", power.play_power, options.power, seed)))
+    measures = play_growth(options.long, console.print) if options.long else []
+    others = growth(measures[0], measures[-1]) if measures else []
+    if options.histories and not _histories(options.histories):
+        others.append("a history broke the store's rules, see above")
+    for text in others:
+        console.print(f"[bold red]violation[/] {text}", highlight=False)
+    _print_table(console, table_of(rows))
+    count = len(others) + sum(len(figures.violations) for _, found in rows for figures in found)
+    console.print(f"{count} violations", highlight=False)
+    if options.write:
+        command = " ".join(["scripts/crash", *argv])
+        write_block(RELIABILITY, "crash", document(command, seed, rows, measures))
+    return 1 if count else 0
 
 
-def _rounds(console: Console, name: str, play: Play, count: int, seed: int) -> list[str]:
-    """In rounds of ROUND, each with a folder and a seed of its own."""
+def table_of(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the rows of the table."""
+    return [_row(name, found) for name, found in rows]
+
+
+def _row(name: str, found: Sequence[Figures]) -> tuple[str, ...]:
+    sums = [
+        sum(getattr(one, column) for one in found) for column in ("times", "jobs", "items", "runs", "observations")
+    ]
+    kinds = [violation.kind for one in found for violation in one.violations]
+    return (name, *(f"{number:,}" for number in (*sums, *map(kinds.count, Flaw))))
+
+
+def document(command: str, seed: int, rows: Sequence[Row], measures: Sequence[Measure]) -> str:
+    """Return the block for RELIABILITY.md: how it was measured, the table, and the growth."""
+    parts = [
+        f"`{command}`, seed {seed} ({machine()}). An item may run again after a kill, but never once its success "
+        "has been seen. An observation is a job or an item that a viewer or a poller was shown, compared with "
+        "everything shown before."
+    ]
+    if rows:
+        parts.append(markdown_table(HEADER, table_of(rows)))
+    if measures:
+        parts.append(f"Memory and open files {measures[0]}; {measures[-1]}.")
+    return "\n\n".join(parts)
+
+
+def _print_table(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*HEADER)
+    for number, column in enumerate(table.columns):
+        column.justify = "right" if number else "left"
+    for row in rows:
+        table.add_row(*row)
+    if rows:
+        console.print(table)
+
+
+def _rounds(console: Console, name: str, play: Play, count: int, seed: int) -> list[Figures]:
+    """Play in rounds of ROUND, each with its own folder and seed."""
     found: list[Figures] = []
-    wrongs: list[str] = []
     began = time.monotonic()
     with Progress(console=console) as progress:
         bar = progress.add_task(name, total=count)
@@ -72,62 +123,67 @@ def _rounds(console: Console, name: str, play: Play, count: int, seed: int) -> l
             with tempfile.TemporaryDirectory() as folder:
                 figures = play(Path(folder), seed + number, size, lambda _: progress.advance(bar))
             found.append(figures)
-            again = f"play it again: scripts/crash --{name} {size} --seed {seed + number}"
-            for wrong in figures.wrongs:
-                wrongs.append(f"{wrong} ({again})")
-                progress.console.print(f"[bold red]wrong[/] {wrongs[-1]}", highlight=False)
-    items, runs = sum(one.items for one in found), sum(one.runs for one in found)
-    console.print(
-        f"{name}: {sum(one.kills for one in found)} times, {sum(one.stillborn for one in found)} more while it "
-        f"started; {sum(one.jobs for one in found)} jobs, {items} items worked on {runs} times; "
-        f"{sum(one.sights for one in found)} sights compared; {time.monotonic() - began:.0f} s",
-        highlight=False,
-    )
-    return wrongs
+            _print_violations(progress.console, figures, f"--{name} {size} --seed {seed + number}")
+    console.print(f"{name}: {time.monotonic() - began:.0f} s", highlight=False)
+    return found
 
 
-def _points(console: Console) -> list[str]:
-    wrongs: list[str] = []
+def _points(console: Console) -> list[Figures]:
+    found: list[Figures] = []
     for number in itertools.count(1):
-        reached = False
+        pair = []
         for moment in MOMENTS:
             with tempfile.TemporaryDirectory() as folder:
-                point = play_point(Path(folder), number, moment)
-            reached = reached or point.reached
-            wrongs += [f"{moment} commit {number}: {wrong}" for wrong in point.wrongs]
-        console.print(f"commit {number}: {'killed before and after it' if reached else 'there is none'}")
-        if not reached:
-            return wrongs
+                figures = play_point(Path(folder), number, moment)
+            _print_violations(console, figures, "--points", f"{moment} commit {number}: ")
+            pair.append(figures)
+        if not any(figures.times for figures in pair):
+            console.print(f"the scenario has {number - 1} commits", highlight=False)
+            return found
+        console.print(f"killed before and after commit {number}", highlight=False)
+        found += pair
     raise AssertionError
 
 
-def _stopped(console: Console, seconds: int) -> list[str]:
+def _stopped(console: Console, seconds: int) -> list[Figures]:
     with tempfile.TemporaryDirectory() as folder:
-        wrongs = play_stop(Path(folder), [seconds], lease_s=30)
-    console.print(f"stopped for {seconds} s and continued")
-    return wrongs
+        figures = play_stop(Path(folder), [seconds], LEASE_S)
+    console.print(f"stopped for {seconds} s and resumed", highlight=False)
+    _print_violations(console, figures, f"--stop {seconds}")
+    return [figures]
 
 
-def _histories(count: int) -> list[str]:
+def _print_violations(console: Console, figures: Figures, options: str, where: str = "") -> None:
+    for violation in figures.violations:
+        console.print(f"[bold red]violation[/] {where}{violation}", highlight=False)
+    if figures.violations:
+        console.print(f"  play it again: scripts/crash {options}", highlight=False)
+
+
+def _histories(count: int) -> bool:
     environ = {**os.environ, "HISTORIES": str(count)}
     command = [sys.executable, "-m", "pytest", "-q", "tests/store/test_any_history.py"]
-    return [] if subprocess.run(command, env=environ, check=False).returncode == 0 else ["a history, see above"]
+    return subprocess.run(command, env=environ, check=False).returncode == 0
 
 
-def _arguments(given: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/crash", description=(__doc__ or "").split("\n\n")[0])
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/crash", description=(__doc__ or "").split("\n\n")[0],
+        epilog="Without a part: --kills 500 --points --stop 40 --power 50 --long 10000, which takes hours.",
+    )  # fmt: skip
     number: Any = {"type": int, "default": 0, "metavar": "N"}
-    parser.add_argument("--kills", **number, help="SIGKILL the server so often over running batches")
+    parser.add_argument("--kills", **number, help="kill the server N times while it works or starts (SIGKILL)")
     parser.add_argument("--points", action="store_true", help="kill it before and after each commit of a scenario")
-    parser.add_argument("--stop", **number, help="SIGSTOP the server for so many seconds, then SIGCONT")
-    parser.add_argument("--power", **number, help="cut the power so often (needs root)")
-    parser.add_argument("--long", **number, help="memory and open files over so many jobs")
-    parser.add_argument("--histories", **number, help="so many random histories of the store")
-    parser.add_argument("--seed", type=int, help="of the first round [default: a random one]")
-    asked = parser.parse_args(given)
-    if not any((asked.kills, asked.points, asked.stop, asked.power, asked.long, asked.histories)):
-        asked.kills, asked.points, asked.stop, asked.power, asked.long = 500, True, 40, 50, 10_000
-    return asked
+    parser.add_argument("--stop", **number, help="stop it for N seconds and resume it (SIGSTOP, SIGCONT)")
+    parser.add_argument("--power", **number, help="cut its power N times (needs root)")
+    parser.add_argument("--long", **number, help="compare memory and open files over N jobs")
+    parser.add_argument("--histories", **number, help="check the store with N random histories")
+    parser.add_argument("--seed", type=int, metavar="N", help="the seed of the first round [default: random]")
+    parser.add_argument("--write", action="store_true", help="write the table into RELIABILITY.md")
+    options = parser.parse_args(argv)
+    if not any((options.kills, options.points, options.stop, options.power, options.long, options.histories)):
+        options.kills, options.points, options.stop, options.power, options.long = 500, True, 40, 50, 10_000
+    return options
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A program: `unstuck serve` whose wall clock goes ahead by what stands in a file, in seconds, read each time.
+"""Runs `unstuck serve` with a wall clock that is ahead by the number of seconds in a file, read each time.
 
     CLOCK_FILE=ahead python -m tests.crash.set_clock serve …
 
-Its steady clock is the machine's, as it is where somebody sets the wall clock. (libfaketime would do the same, but
-makes time.sleep() of Python fail in the workers.) Nothing in the product knows of this.
+The steady clock is unchanged, as when the wall clock of a machine is set. (libfaketime would do the same, but
+makes Python's time.sleep() fail in the workers.) Nothing in the product knows of this.
 """
 
 from __future__ import annotations

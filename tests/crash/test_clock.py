@@ -1,6 +1,7 @@
-"""A running server whose wall clock is set an hour forward and back.
+"""Test a running server whose wall clock is set an hour forward and back.
 
-Leases, pauses and alarms are durations and take no notice; deadlines are times of day and follow the clock.
+Leases, pauses and health limits are durations and must not change; deadlines are times of day and follow the
+clock.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LEASE_S = 2
 
 
 class SetServer(Server):
-    """Its clock can be set, see set_clock.py."""
+    """A server whose clock can be set; see set_clock.py."""
 
     program = "tests.crash.set_clock"
 
@@ -47,18 +48,18 @@ def server(tmp_path: Path) -> Iterator[SetServer]:
     one.stop()
 
 
-def test_a_clock_that_is_set_ends_nothing(server: SetServer) -> None:
-    held = server.submit("hang", total=2, options={"seconds": 3 * LEASE_S + 4})
-    waits = server.submit("hang", total=1, options={"seconds": 0.1})
-    server.until(held["id"], lambda job: len(job["progress"]["current"]) == 2)
+def test_setting_the_clock_ends_nothing(server: SetServer) -> None:
+    running = server.submit("hang", total=2, options={"seconds": 3 * LEASE_S + 4})
+    waiting = server.submit("hang", total=1, options={"seconds": 0.1})
+    server.until(running["id"], lambda job: len(job["progress"]["current"]) == 2)
     for ahead_s in (3600, -3600, 0):
         server.set(ahead_s)
-        is_well(server, held["id"], LEASE_S + 0.5)
-    for job in (held, waits):
+        assert_undisturbed(server, running["id"], LEASE_S + 0.5)
+    for job in (running, waiting):
         assert server.until_done(job["id"])["state"] == "completed"
         assert {item["attempt"] for item in server.items(job["id"])} == {1}
-        told = {entry["what"] for entry in server.get(f"/api/jobs/{job['id']}/timeline")["entries"]}
-        assert not told & {"health", "attempt_failed", "given_back", "stopped"}, told
+        entries = {entry["what"] for entry in server.get(f"/api/jobs/{job['id']}/timeline")["entries"]}
+        assert not entries & {"health", "attempt_failed", "given_back", "stopped"}, entries
     assert "stopped renewing its lease" not in server.log.read_text()
 
 
@@ -70,8 +71,8 @@ def test_a_deadline_is_a_time_of_day(server: SetServer) -> None:
     assert (ended["state"], ended["error"]["code"]) == ("failed", "deadline_exceeded")
 
 
-def is_well(server: Server, job_id: str, seconds: float) -> None:
-    """All the time, so long."""
+def assert_undisturbed(server: Server, job_id: str, seconds: float) -> None:
+    """Check all the time, for this long, that the job is running and healthy."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         job = server.job(job_id)

@@ -1,4 +1,4 @@
-"""Disks that are full and databases that are damaged: clear words, nothing acknowledged is lost, and it heals."""
+"""Test full disks and damaged databases: errors are clear, nothing acknowledged is lost, the server recovers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def cramped(small_disk: Path) -> Iterator[Server]:
-    """A server whose data folder is a disk of its own."""
+    """Start a server whose data folder is on its own small disk."""
     environ = {"UNSTUCK_WORKERS": "2", "UNSTUCK_RETRY_PAUSE_S": "0.1", "UNSTUCK_MAX_ATTEMPTS": "50"}
     server = Server(small_disk, "--app", str(APP), environ=environ).start()
     yield server
@@ -68,7 +68,7 @@ def test_a_full_disk(cramped: Server, tmp_path: Path) -> None:
     cramped.until(accepted[0]["id"], lambda job: len(job["progress"]["current"]) == 2)
     filler = fill(cramped.data)
     refusal = None
-    while refusal is None:  # what the log of the database had room for is still taken, and so is kept
+    while refusal is None:  # submissions are still accepted, and kept, while the database's log has room
         answer = submit(cramped, "hang", total=100, options={"seconds": 0})
         if answer.status_code == 202:
             accepted.append(answer.json())
@@ -85,8 +85,8 @@ def test_a_full_disk(cramped: Server, tmp_path: Path) -> None:
         timeout=30,
     )  # fmt: skip
     assert (sent.status_code, sent.json()["code"]) in ((507, "storage_full"), (503, "store_unavailable"))
-    shown = [cramped.job(one["id"]) for one in accepted]  # who only looks is served
-    (gate / "open").touch()  # the items that run end, and cannot say so
+    shown = [cramped.job(one["id"]) for one in accepted]  # reads are served
+    (gate / "open").touch()  # the running items end, and cannot report that
     eventually(lambda: (gate / "one").exists() and (gate / "two").exists())
     assert submit(cramped, "hang", total=1).status_code == 503
     filler.unlink()
@@ -96,16 +96,16 @@ def test_a_full_disk(cramped: Server, tmp_path: Path) -> None:
         assert after["seq"] >= before["seq"]
         if one["kind"] == "hang":
             assert (after["state"], after["progress"]["succeeded"]) == ("completed", after["progress"]["total"])
-    told_truthfully(cramped, accepted[2]["id"])
-    assert max(item["attempt"] for item in cramped.items(accepted[0]["id"])) == 1, "nothing was worked on in vain"
+    assert_results_or_no_room(cramped, accepted[2]["id"])
+    assert max(item["attempt"] for item in cramped.items(accepted[0]["id"])) == 1, "no work was repeated"
     kept = {path.name for path in (cramped.data / "files").iterdir()}
     assert kept <= {one["id"] for one in accepted}
     done = cramped.until_done(cramped.submit("note", {"a": b"x"}, options=diary)["id"])
     assert done["done"]
 
 
-def told_truthfully(server: Server, job_id: str) -> None:
-    """Each item has its result, or says that there was no room for it."""
+def assert_results_or_no_room(server: Server, job_id: str) -> None:
+    """Check that each item has its result, or an error that says that there was no room for it."""
     for item in server.items(job_id):
         if item["state"] == "succeeded":
             kept = httpx.get(f"{server.url}{item['links']['result']}")
@@ -114,7 +114,7 @@ def told_truthfully(server: Server, job_id: str) -> None:
             assert item["error"]["code"] == "rehearsed" or "No space left" in item["error"]["message"]
 
 
-def test_a_start_on_a_full_disk(small_disk: Path) -> None:
+def test_starting_on_a_full_disk(small_disk: Path) -> None:
     fill(small_disk)
     command = ["-m", "unstuck", "serve", "--port", "0", "--data", str(small_disk / "data")]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
@@ -123,7 +123,7 @@ def test_a_start_on_a_full_disk(small_disk: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_database_that_is_damaged_under_a_running_server(start_server: StartServer) -> None:
+def test_a_database_damaged_under_a_running_server(start_server: StartServer) -> None:
     server = start_server("--workers", "1")
     for _ in range(3):
         server.until_done(server.submit("rehearsal", total=50, options={"seconds": 0})["id"])
@@ -141,9 +141,9 @@ def test_a_database_that_is_damaged_under_a_running_server(start_server: StartSe
     assert listed.status_code in (200, 503)
     assert httpx.get(f"{server.url}/api/health/live").status_code == 200
     assert server.process is not None
-    assert server.process.poll() is None, "it stays, and says what is wrong"
-    said = server.log.read_text()
-    assert said.count("Store cannot write") <= 2, "once, and not with every attempt"
+    assert server.process.poll() is None, "it keeps running, and says what is wrong"
+    log = server.log.read_text()
+    assert log.count("Store cannot write") <= 2, "once, and not with every attempt"
     server.stop()
     damaged = path.read_bytes()
     command = ["-m", "unstuck", "serve", "--port", "0", "--data", str(server.data)]

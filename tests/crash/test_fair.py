@@ -1,4 +1,4 @@
-"""A small job behind a huge one is not stuck behind it."""
+"""Test that a small job submitted after a huge one does not wait for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.server import Server, StartServer
 
-#: As promised; in a job of so many items.
+#: How many times longer a small job may take behind a huge one, and the items of the huge one.
 AT_MOST, HUGE = 3.0, 10_000
 ITEM_S = 0.4
 

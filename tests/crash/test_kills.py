@@ -1,5 +1,6 @@
-"""The crash suite in its short form: the whole server, single workers, every kind of stop. The long form, with
-hundreds of kills and every commit, is `scripts/crash`.
+"""Test crashes of the whole server and of single workers, stops and power cuts, in short.
+
+The long form, with hundreds of kills and every commit, is `scripts/crash`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import httpx
 import pytest
 
 from tests.crash import power
+from tests.crash.growth import Measure
 from tests.crash.kills import play_kills
 from tests.crash.points import MOMENTS, play_point
-from tests.crash.siege import APP, Siege, workers_of
+from tests.crash.run import document
+from tests.crash.siege import APP, Figures, Siege, workers_of
 from tests.crash.stops import play_stop
-from tests.crash.witness import Witness
+from tests.crash.witness import Flaw, Witness
 from tests.support.server import StartServer
+from tests.support.violation import Violation
 from tests.support.waiting import eventually
 
 SEED = 1
@@ -28,7 +32,7 @@ SEED = 1
 
 def test_the_whole_server_at_random_moments(tmp_path: Path) -> None:
     figures = play_kills(tmp_path, SEED, kills=8)
-    assert figures.wrongs == []
+    assert figures.violations == ()
     assert figures.items > 20, "there was something to lose"
 
 
@@ -36,8 +40,8 @@ def test_the_whole_server_at_random_moments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [2, 5])
 def test_the_whole_server_at_a_commit(tmp_path: Path, number: int, moment: str) -> None:
     point = play_point(tmp_path, number, moment, twice=number == 5)
-    assert point.reached
-    assert point.wrongs == []
+    assert point.times
+    assert point.violations == ()
 
 
 def test_single_workers(tmp_path: Path) -> None:
@@ -45,7 +49,7 @@ def test_single_workers(tmp_path: Path) -> None:
     siege = Siege(tmp_path, SEED)
     try:
         siege.up()
-        siege.open()
+        siege.begin()
         assert siege.server.process is not None
         for _ in range(8):
             time.sleep(chance.uniform(0.05, 0.4))
@@ -57,25 +61,25 @@ def test_single_workers(tmp_path: Path) -> None:
         siege.close()
 
 
-def test_a_duty_that_breaks_off_is_a_finding(tmp_path: Path) -> None:
-    def people() -> None:
+def test_an_exception_of_a_user_is_a_violation(tmp_path: Path) -> None:
+    def users() -> None:
         raise RuntimeError("out of ideas")
 
     siege = Siege(tmp_path, SEED)
     try:
         siege.up()
-        siege.open(people)
-        eventually(lambda: siege.witness.wrongs)
-        assert "out of ideas" in siege.witness.wrongs[0]
+        siege.begin(users)
+        eventually(lambda: siege.witness.violations)
+        assert "out of ideas" in siege.witness.violations[0]
     finally:
         siege.close()
 
 
-def test_a_server_that_stands_still_loses_nothing(tmp_path: Path) -> None:
-    assert play_stop(tmp_path, [2.5, 1.5, 1.5], lease_s=1) == []
+def test_a_stopped_server_loses_nothing(tmp_path: Path) -> None:
+    assert play_stop(tmp_path, [2.5, 1.5, 1.5], lease_s=1).violations == ()
 
 
-def test_a_worker_that_stands_still(start_server: StartServer) -> None:
+def test_a_stopped_worker(start_server: StartServer) -> None:
     server = start_server(
         "--workers", "1", "--app", str(APP), stalled_s="1", item_limit_s="6", cancel_grace_s="0.2"
     )
@@ -105,31 +109,43 @@ def test_a_worker_that_stands_still(start_server: StartServer) -> None:
 @pytest.mark.skipif(power.missing() is not None, reason=str(power.missing()))
 def test_power_cuts(tmp_path: Path) -> None:
     figures = power.play_power(tmp_path, SEED, cuts=2)
-    assert figures.wrongs == []
+    assert figures.violations == ()
 
 
-def test_the_witness_sees_what_is_undone() -> None:
+def test_the_witness_notices_what_is_undone() -> None:
     job = {"id": "j", "seq": 5, "state": "completed", "done": True, "cancel_requested": True, "server_time": "1"}
     item = {"index": 0, "name": "n", "state": "succeeded", "result": 1, "error": None, "attempt": 1}
     item |= {"finished_at": "1", "seq": 5}
-    undone = [
-        [job | {"seq": 4, "cancel_requested": False, "done": False, "state": "running"}],
-        [job | {"state": "failed"}],
-    ]
-    for later in undone:
+    undone = job | {"seq": 4, "cancel_requested": False, "done": False, "state": "running"}
+    for later, kinds in (
+        (undone, {Flaw.BACKWARDS, Flaw.LOST}),
+        (job | {"state": "failed"}, {Flaw.WRONG_END}),
+    ):
         witness = Witness()
         witness.reader("one").job(job)
-        before = witness.reader("another")
-        before.job(job | {"server_time": "2"})
-        assert witness.wrongs == []
-        for one in later:
-            before.job(one)
-        assert witness.wrongs
-    for later_item in (item | {"state": "pending"}, item | {"result": 2}):
+        second = witness.reader("another")
+        second.job(job | {"server_time": "2"})
+        assert witness.violations == []
+        second.job(later)
+        assert {violation.kind for violation in witness.violations} == kinds
+    for later_item, kind in (
+        (item | {"state": "pending"}, Flaw.BACKWARDS),
+        (item | {"result": 2}, Flaw.WRONG_END),
+    ):
         witness = Witness()
-        overtaken = witness.reader("one whose answer was on its way")
+        overtaken = witness.reader("one that was overtaken")
         witness.reader("one").items("j", [item])
         overtaken.items("j", [item | {"state": "running"}])
-        assert witness.wrongs == []
+        assert witness.violations == []
         witness.reader("another").items("j", [later_item])
-        assert witness.wrongs
+        assert [violation.kind for violation in witness.violations] == [kind]
+
+
+def test_the_table_sums_up_rounds_and_counts_violations_by_kind() -> None:
+    lost = Violation(Flaw.LOST, "a job is gone")
+    rounds = [Figures(2, 3, 1_000, 1_001, 50, ()), Figures(1, 1, 10, 10, 5, (lost, lost))]
+    measures = [Measure(1_000, 80.0, 60.0, 40), Measure(10_000, 81.0, 60.5, 40)]
+    text = document("scripts/crash --kills 3", 7, [("killed", rounds)], measures)
+    assert "| killed | 3 | 4 | 1,010 | 1,011 | 55 | 2 | 0 | 0 | 0 | 0 | 0 |" in text
+    assert "`scripts/crash --kills 3`, seed 7" in text
+    assert "after 10,000 jobs" in text

@@ -1,6 +1,7 @@
-"""What a proxy, a login wall or a broken server says instead of the answer: whole HTTP responses by name.
+"""Responses that a proxy, a login wall or a broken server may send instead of the real one, by name.
 
-Must not know: who asks, or when it is said (see proxy.py).
+It must not know which requests get them, or when.
+See also: proxy.py, which sends them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def _page(status: str, *headers: str) -> bytes:
     return _response(status, "text/html", HTML.format(status).encode(), *headers)
 
 
-#: name → the bytes of the response.
+#: Whole HTTP responses by name.
 ANSWERS: dict[str, bytes] = {
     "500": _page("500 Internal Server Error"),
     "502": _page("502 Bad Gateway"),

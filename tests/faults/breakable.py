@@ -1,8 +1,8 @@
-"""The real server, whose broadcasts or store can be made to fail while it runs: `python -m tests.faults.breakable
-serve …` is `unstuck serve`, but what the file named by BREAKAGE says is broken. Without that file all is well.
+"""Run the real server with broadcasts or a store that can be made to fail at any time.
 
-The app is put together by unstuck.app as ever; only the two classes that it is made of are exchanged here for
-ones with a single fault each. Must not know: who breaks it, and for how long.
+`python -m tests.faults.breakable serve …` is `unstuck serve`, except that the part named in the file $BREAKAGE is
+broken; without that file nothing is. unstuck.app assembles the app as usual; only two of its classes are replaced,
+by subclasses with one fault each. It must not know what breaks it, or for how long.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ VARIABLE = "BREAKAGE"
 
 
 class Breakage(StrEnum):
-    RAISES = "raises"  # each attempt at a broadcast
-    DEAF = "deaf"  # no commit reaches the hub, and nothing says so
-    STORE = "store"  # nothing can be read or written
+    RAISES = "raises"  # every attempt at a broadcast raises
+    DEAF = "deaf"  # no commit reaches the hub, silently
+    STORE = "store"  # the store can neither read nor write
 
 
 def broken() -> str:
@@ -46,7 +46,7 @@ class BreakableHub(Hub):
 
     def _broadcast(self, *what: Any) -> None:
         if broken() == Breakage.RAISES:
-            raise RuntimeError("this broadcast was told to fail")
+            raise RuntimeError("This broadcast fails on purpose.")
         super()._broadcast(*what)
 
 
@@ -62,11 +62,11 @@ class BreakableStore(SQLiteStore):
 
 def _refuse() -> None:
     if broken() == Breakage.STORE:
-        raise StoreUnavailable("The store was told to fail. Try again in a moment.")
+        raise StoreUnavailable("The store fails on purpose. Try again in a moment.")
 
 
 if __name__ == "__main__":
-    for name, ours in (("Hub", BreakableHub), ("SQLiteStore", BreakableStore)):
-        assert hasattr(unstuck.app, name), f"unstuck.app is no longer made of {name}: nothing would break"
-        setattr(unstuck.app, name, ours)
+    for name, breakable in (("Hub", BreakableHub), ("SQLiteStore", BreakableStore)):
+        assert hasattr(unstuck.app, name), f"unstuck.app no longer uses {name}, so nothing would break"
+        setattr(unstuck.app, name, breakable)
     main()

@@ -1,6 +1,6 @@
-"""Wires before a port: they carry bytes that nobody reads, such as TLS with HTTP/2 inside, and are cut on order.
+"""Forwards TCP connections to a port without looking inside (such as HTTP/2 over TLS), and breaks them on demand.
 
-What is on one connection is struck together, streams and polls alike. Must not know: HTTP, or what is carried.
+Everything on one connection breaks together, streams and polls alike. It must not know HTTP, or what it forwards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.faults.wire import HOST, closed, reset
 
 
 class Cutter:
-    """See `before`. `port` is where it listens."""
+    """A forwarder that listens on `port`; see `in_front_of`."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -21,11 +21,12 @@ class Cutter:
         self._passes = asyncio.Event()
         self._passes.set()
         self.port = 0
-        self.carried = 0  # connections, so far
+        self.carried = 0  # connections so far
 
     @staticmethod
     @asynccontextmanager
-    async def before(target: int) -> AsyncIterator[Cutter]:
+    async def in_front_of(target: int) -> AsyncIterator[Cutter]:
+        """Forward to this port of the loopback interface."""
         cutter = Cutter(target)
         server = await asyncio.start_server(cutter._accept, HOST, 0)
         cutter.port = server.sockets[0].getsockname()[1]
@@ -37,7 +38,7 @@ class Cutter:
             wires = set(cutter._wires)
             for wire in wires:
                 wire.reset()
-            await asyncio.gather(*(wire.over.wait() for wire in wires))
+            await asyncio.gather(*(wire.ended.wait() for wire in wires))
 
     @property
     def open(self) -> int:
@@ -47,19 +48,19 @@ class Cutter:
         return self.carried >= count
 
     def hold(self) -> None:
-        """A black hole: nothing gets through; what waited arrives when it is over."""
+        """Let nothing through until `let_through`; what was held back then arrives."""
         self._passes.clear()
 
     def let_through(self) -> None:
         self._passes.set()
 
     def reset(self) -> None:
-        """RST for all that is open."""
+        """Send RST on every open connection."""
         for wire in self._wires:
             wire.reset()
 
     def lose(self) -> None:
-        """What is open is over for the server, as when its kernel has given up; the client hears nothing of it."""
+        """Close the server's side of every connection, as its kernel does when it gives up; notify no client."""
         for wire in self._wires:
             wire.lose()
 
@@ -70,18 +71,18 @@ class Cutter:
         try:
             await wire.carry(self._target)
         except ConnectionError:
-            pass  # one side went
+            pass  # one side left
         finally:
             await closed(writer)
             self._wires.discard(wire)
-            wire.over.set()
+            wire.ended.set()
 
 
 class _Wire:
-    """One connection."""
+    """One forwarded connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: asyncio.Event) -> None:
-        self.over = asyncio.Event()
+        self.ended = asyncio.Event()
         self._reader, self._writer, self._passes = reader, writer, passes
         self._lost = asyncio.Event()
 
@@ -92,7 +93,7 @@ class _Wire:
         self._lost.set()
 
     async def carry(self, target: int) -> None:
-        """Until one side has closed; what is lost, until the client has."""
+        """Forward both ways until one side closes; once lost, wait until the client does."""
         reader, writer = await asyncio.open_connection(HOST, target)
         ways = {
             asyncio.create_task(self._pump(self._reader, writer)),

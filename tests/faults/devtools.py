@@ -1,8 +1,8 @@
-"""A Chromium of our own, driven by its DevTools protocol through a pipe, and nothing in between.
+"""A Chromium driven directly by its DevTools protocol, through a pipe.
 
-The usual drivers make every page believe that it is visible and focused, in a way that cannot be switched
-off from outside, so that none can be frozen. Here a page that lies under another tab is hidden, as it is
-for people. Must not know: dialogs, jobs, faults.
+The usual drivers make every page believe that it is visible and focused, in a way that cannot be switched off from
+outside, so no page can be frozen. Here a page behind another tab is hidden, as it is for users. It must not know
+dialogs, jobs or faults.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 from tests.browser.chromium import QUIET, executable
 from tests.faults import processes
 
-#: Beyond what any command takes, on a busy machine too.
+#: Longer than any command takes, even on a busy machine (seconds).
 ANSWER_S = 60.0
 LONGEST_MESSAGE = 64 * 2**20
-#: Chromium reads commands from descriptor 3 and writes to 4; this puts ours there, and becomes Chromium.
-_BECOME = """
+#: Chromium reads commands from descriptor 3 and writes to 4: this moves the pipes there and executes Chromium.
+_EXEC = """
 import os, sys
 read, write, *chromium = sys.argv[1:]
 os.dup2(int(read), 3), os.dup2(int(write), 4)
@@ -34,7 +34,7 @@ os.execv(chromium[0], chromium)
 
 
 class Browser:
-    """See `launched`. Commands go out by number, answers come back by number."""
+    """A running Chromium; see `launched`. Commands and their answers are matched by number."""
 
     def __init__(self, reader: asyncio.StreamReader, commands: int, pid: int) -> None:
         self.pid = pid
@@ -47,14 +47,14 @@ class Browser:
     @staticmethod
     @asynccontextmanager
     async def launched(*options: str) -> AsyncIterator[Browser]:
-        """A headless browser with an empty profile, gone at the end with all its processes."""
+        """Yield a headless browser with an empty profile, and kill it with all its processes at the end."""
         path = executable()
         assert path, "Install a Chromium, or name one with CHROMIUM=/path."
-        to_browser, commands = _high(os.pipe())
-        answers, from_browser = _high(os.pipe())
+        to_browser, commands = _above_4(os.pipe())
+        answers, from_browser = _above_4(os.pipe())
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
             process = await asyncio.create_subprocess_exec(
-                *[sys.executable, "-c", _BECOME, str(to_browser), str(from_browser), path, *QUIET],
+                *[sys.executable, "-c", _EXEC, str(to_browser), str(from_browser), path, *QUIET],
                 *[
                     "--headless=new",
                     "--remote-debugging-pipe",
@@ -72,18 +72,18 @@ class Browser:
                 lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(answers, "rb")
             )
             browser = Browser(reader, commands, process.pid)
-            hearing = asyncio.create_task(browser._hear())
+            reading = asyncio.create_task(browser._read_messages())
             try:
                 yield browser
             finally:
-                hearing.cancel()
+                reading.cancel()
                 processes.kill(processes.family(process.pid))
                 await process.wait()
                 transport.close()
                 os.close(commands)
 
     async def new_tab(self, profile: str = "") -> Tab:
-        """A tab in a profile of its own, or beside others in theirs."""
+        """Open a tab in the given profile, or in a new one."""
         profile = profile or (await self.send("Target.createBrowserContext"))["browserContextId"]
         target = await self._create(profile)
         attached = await self.send("Target.attachToTarget", {"targetId": target, "flatten": True})
@@ -92,7 +92,7 @@ class Browser:
         return tab
 
     async def cover(self, tab: Tab) -> None:
-        """Lay another tab over this one."""
+        """Open another tab in front of this one."""
         cover = await self._create(tab.profile)
         await self.send("Target.activateTarget", {"targetId": cover})
 
@@ -104,35 +104,35 @@ class Browser:
         return str((await self.send("Target.createTarget", asked))["targetId"])
 
     async def send(self, method: str, params: dict[str, Any] | None = None, session: str = "") -> dict[str, Any]:
-        """The result of a command; RuntimeError if the browser refuses it."""
+        """Send a command and return its result; raise RuntimeError if the browser refuses it."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params or {}}
         if session:
             message["sessionId"] = session
         answer = self._waiting[self._number] = asyncio.get_running_loop().create_future()
         os.write(self._commands, json.dumps(message).encode() + b"\0")
-        said = await asyncio.wait_for(answer, ANSWER_S)
-        if "error" in said:
-            raise RuntimeError(f"{method}: {said['error']['message']}")
-        return dict(said["result"])
+        response = await asyncio.wait_for(answer, ANSWER_S)
+        if "error" in response:
+            raise RuntimeError(f"{method}: {response['error']['message']}")
+        return dict(response["result"])
 
-    async def _hear(self) -> None:
+    async def _read_messages(self) -> None:
         while True:
-            said = json.loads((await self._reader.readuntil(b"\0"))[:-1])
-            if answer := self._waiting.pop(said.get("id", 0), None):
+            response = json.loads((await self._reader.readuntil(b"\0"))[:-1])
+            if answer := self._waiting.pop(response.get("id", 0), None):
                 if not answer.done():
-                    answer.set_result(said)
-            elif tab := self._tabs.get(said.get("sessionId", "")):
-                tab.hear(said["method"], said["params"])
+                    answer.set_result(response)
+            elif tab := self._tabs.get(response.get("sessionId", "")):
+                tab.on_event(response["method"], response["params"])
 
 
 class Tab:
-    """A page, and what was heard of it, such as the errors that nobody caught."""
+    """A page, and what the browser reported about it, such as uncaught errors."""
 
     def __init__(self, browser: Browser, session: str, target: str, profile: str) -> None:
         self.errors: list[str] = []
-        #: Why the page was thrown away when it could have been restored; heard after `Page.enable`.
-        self.thrown_away: list[str] = []
+        #: Why the page was not restored from the back/forward cache; reported after `Page.enable`.
+        self.not_restored: list[str] = []
         self.browser = browser
         self.target = target
         self.profile = profile
@@ -141,14 +141,14 @@ class Tab:
     async def send(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         return await self.browser.send(method, params, self._session)
 
-    def hear(self, event: str, params: dict[str, Any]) -> None:
+    def on_event(self, event: str, params: dict[str, Any]) -> None:
         if event == "Runtime.exceptionThrown":
-            self.errors.append(_words(params["exceptionDetails"]))
+            self.errors.append(_exception_text(params["exceptionDetails"]))
         elif event == "Page.backForwardCacheNotUsed":
-            self.thrown_away += [one["reason"] for one in params["notRestoredExplanations"]]
+            self.not_restored += [one["reason"] for one in params["notRestoredExplanations"]]
 
     async def goto(self, url: str) -> None:
-        """Returns when everything of the page is there."""
+        """Load this page, and wait until it is complete."""
         failed = (await self.send("Page.navigate", {"url": url})).get("errorText")
         assert not failed, f"{url}: {failed}"
         end = time.monotonic() + ANSWER_S
@@ -157,25 +157,25 @@ class Tab:
             await asyncio.sleep(0.02)
 
     async def call(self, function: str, *given: Any) -> Any:
-        """What a JavaScript function returns, or what its promise brings; RuntimeError with what it threw."""
+        """Call a JavaScript function and return its result, awaited; raise RuntimeError with what it throws."""
         expression = f"({function})({', '.join(json.dumps(one) for one in given)})"
         asked = {"expression": expression, "awaitPromise": True, "returnByValue": True}
-        said = await self.send("Runtime.evaluate", asked)
-        if "exceptionDetails" in said:
-            raise RuntimeError(_words(said["exceptionDetails"]))
-        return said["result"].get("value")
+        response = await self.send("Runtime.evaluate", asked)
+        if "exceptionDetails" in response:
+            raise RuntimeError(_exception_text(response["exceptionDetails"]))
+        return response["result"].get("value")
 
     async def close(self) -> None:
-        """The tab and its profile."""
+        """Close the tab and its profile."""
         await self.browser.send("Target.disposeBrowserContext", {"browserContextId": self.profile})
 
 
-def _words(details: dict[str, Any]) -> str:
+def _exception_text(details: dict[str, Any]) -> str:
     return str(details.get("exception", {}).get("description") or details["text"])
 
 
-def _high(ends: tuple[int, int]) -> tuple[int, int]:
-    """The same pipe on descriptors beyond 3 and 4, which must be free in the child."""
+def _above_4(ends: tuple[int, int]) -> tuple[int, int]:
+    """Move a pipe to descriptors above 3 and 4, which must be free in the child."""
     high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in ends]
     for end in ends:
         os.close(end)

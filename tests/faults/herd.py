@@ -1,7 +1,7 @@
-"""A herd: many programs watch one job, the server is killed and started again, and all come back.
+"""Plays a thundering herd: many programs watch one job, and the server is killed and restarted.
 
-All watch over connections of their own. Told is how their streams were spread over time, how long
-polls took meanwhile, and whether all saw the truth. Must not know: who asks for it.
+Each program has its own connections. Measured are how far their reconnections were spread over time, how long
+polls took meanwhile, and whether every program saw the truth. It must not know what plays it.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from typing import Any
 
 import httpx
 
-from tests.faults.judge import Screen, flaws
+from tests.faults.judge import Screen, violations
 from tests.support.server import Server
 from unstuck.client.client import Client
 
-#: No job ends by itself, or has anything to tell meanwhile: it is the herd that is looked at.
+#: Long enough that no job ends or changes by itself: only the herd matters here (seconds).
 ITEM_S = 600.0
-#: The server is told to start again after this (seconds), so that some have failed more than once.
+#: The server is restarted after this time, so that some attempts to reconnect have failed more than once
+#: (seconds).
 DOWN_S = 3.0
-#: How long it is asked from outside, and how often, after it is back.
-LOOK_S, EVERY_S = 5.0, 0.1
-#: Viewers for each client: to make a client takes 70 ms, and the pool of one looks through all of its connections
-#: for each request, so that with 500 of them the herd itself would be what is slow.
-EACH = 50
-#: For all to be there, and for all to know the end; the policy's bounds are far below.
+#: How long, and how often, the restarted server is polled from outside (seconds).
+POLLING_S, POLL_EVERY_S = 5.0, 0.1
+#: Creating a client takes 70 ms, and a client's pool goes through all of its connections for each request, so
+#: with 500 of them in one pool, or 500 clients, the herd itself would be slow.
+VIEWERS_PER_CLIENT = 50
+#: For all to connect, and for all to see the end; the policy's bounds are far below (seconds).
 PATIENCE_S = 120.0
 
 
 @dataclass(slots=True)
 class Viewer:
-    """What one of them was told."""
+    """One program of the herd, and what it received."""
 
     screens: list[Screen] = field(default_factory=list)
-    live_at: list[float] = field(default_factory=list)  # when its stream spoke, each time
+    live_at: list[float] = field(default_factory=list)  # each time its stream became live
 
     async def watch(self, client: Client, job_id: str) -> None:
         def on_link(link: str) -> None:
@@ -47,35 +48,38 @@ class Viewer:
                 self.live_at.append(time.time())
 
         async for job in client.watch(job_id, on_link=on_link):
-            self.screens.append(Screen.told(time.time(), job, ""))
+            self.screens.append(Screen.from_client(time.time(), job, ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Herd:
-    """What became of it. Times are in seconds."""
+    """The outcome for the whole herd; times in seconds."""
 
-    back_s: list[float]  # after the start of the server, for each viewer: its stream spoke
+    back_s: list[float]  # for each viewer, from the restart until its stream was live again
     polls_s: list[float]  # how long each poll took in the first seconds
-    statuses: set[int]  # that they were answered with
-    truth_s: list[float]  # after the end of the job, for each viewer
-    wrongs: list[str]
+    statuses: set[int]  # of the responses to these polls
+    truth_s: list[float]  # for each viewer, from the end of the job until it knew
+    violations: list[str]
 
     @property
     def spread_s(self) -> float:
-        """Between the first twentieth of them and the last."""
+        """The time between the reconnections of the 5th and 95th percentile."""
         times = sorted(self.back_s)
         twentieth = len(times) // 20
         return times[-1 - twentieth] - times[twentieth]
 
 
 async def play_herd(server: Server, size: int) -> Herd:
-    """`server` runs on a port that stays the same, with workers of any number."""
+    """Let `size` programs watch a job of this server, kill and restart it, and return what happened.
+
+    The server must keep its port across restarts.
+    """
     job = await asyncio.to_thread(server.submit, "rehearsal", total=4, options={"seconds": ITEM_S})
     viewers = [Viewer() for _ in range(size)]
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(Client(server.url)) for _ in viewers[::EACH]]
+        clients = [await stack.enter_async_context(Client(server.url)) for _ in viewers[::VIEWERS_PER_CLIENT]]
         watching = [
-            asyncio.create_task(viewer.watch(clients[number // EACH], job["id"]))
+            asyncio.create_task(viewer.watch(clients[number // VIEWERS_PER_CLIENT], job["id"]))
             for number, viewer in enumerate(viewers)
         ]
         await _until(lambda: all(viewer.live_at for viewer in viewers))
@@ -83,39 +87,39 @@ async def play_herd(server: Server, size: int) -> Herd:
         await asyncio.sleep(DOWN_S)
         await asyncio.to_thread(server.start)
         started_at = time.time()
-        polls_s, statuses = await _asked_from_outside(f"{server.url}{job['links']['self']}")
+        polls_s, statuses = await _poll_meanwhile(f"{server.url}{job['links']['self']}")
         await _until(lambda: all(viewer.live_at[-1] > started_at for viewer in viewers))
         async with httpx.AsyncClient() as http:
             await http.post(f"{server.url}{job['links']['cancel']}")
         await asyncio.wait(watching, timeout=PATIENCE_S)
         truth: dict[str, Any] = await asyncio.to_thread(server.until_done, job["id"])
-        ended = await asyncio.gather(*_cancelled(watching), return_exceptions=True)
+        ended = await asyncio.gather(*_cancel_all(watching), return_exceptions=True)
     finished_at = _seconds(truth["finished_at"])
     return Herd(
         back_s=[next(at for at in viewer.live_at if at > started_at) - started_at for viewer in viewers],
         polls_s=polls_s,
         statuses=statuses,
         truth_s=[max(0.0, viewer.screens[-1].at - finished_at) for viewer in viewers],
-        wrongs=[
-            *(str(flaw) for viewer in viewers for flaw in flaws(viewer.screens, truth)),
+        violations=[
+            *(str(flaw) for viewer in viewers for flaw in violations(viewer.screens, truth)),
             *(repr(error) for error in ended if error is not None),
         ],
     )
 
 
-async def _asked_from_outside(url: str) -> tuple[list[float], set[int]]:
-    """How long polls take, and what they are answered, one after the other and never sooner than so often."""
+async def _poll_meanwhile(url: str) -> tuple[list[float], set[int]]:
+    """Poll for POLLING_S, one request at a time, and return how long polls took and their statuses."""
     took, statuses = [], set()
-    end = time.monotonic() + LOOK_S
+    end = time.monotonic() + POLLING_S
     async with httpx.AsyncClient(timeout=PATIENCE_S) as http:
         while (began := time.monotonic()) < end:
             statuses.add((await http.get(url)).status_code)
             took.append(time.monotonic() - began)
-            await asyncio.sleep(max(0.0, EVERY_S - took[-1]))
+            await asyncio.sleep(max(0.0, POLL_EVERY_S - took[-1]))
     return took, statuses
 
 
-def _cancelled(tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+def _cancel_all(tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
     for task in tasks:
         task.cancel()
     return tasks

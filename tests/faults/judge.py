@@ -1,7 +1,7 @@
-"""Whether what a dialog showed was right, and when it showed the truth.
+"""Judges what a dialog showed: whether it was right, and when it became true.
 
-Pure: a list of screens and the server's truth in, sentences about what was wrong out. Must not know where
-either came from.
+Pure: screens and the server's job in, violations out. It must not know where either comes from.
+See also: scene.py and outages.py, which collect the screens.
 """
 
 from __future__ import annotations
@@ -12,33 +12,26 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
+from tests.support.violation import Violation
 from unstuck import wire
 
 
 class Flaw(StrEnum):
-    """What can be wrong: the columns of the table."""
+    """A kind of violation: a column of the table."""
 
-    STUCK = "stuck"  # the end never shown, or not within its bound
-    BACK = "gone back"
-    FINAL = "final wrong"  # another end than the server's, or more after it
-    ALIVE = "alive after the end"
-    ERROR = "errors"  # thrown in the page, or in the suite itself
-
-
-class Wrong(str):
-    """A sentence about what was wrong, and which of the five that is."""
-
-    kind: Flaw
-
-    def __new__(cls, kind: Flaw, text: str) -> Wrong:
-        wrong = super().__new__(cls, text)
-        wrong.kind = kind
-        return wrong
+    STUCK = "stuck"  # the end was never shown, or not within its bound
+    BACKWARDS = "went backwards"
+    WRONG_END = "wrong end"  # another end than the server's, or a change after it
+    OPEN = "still open after the end"
+    ERROR = "errors"  # raised in the page, or in the suite itself
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What a person saw from `at` (seconds, wall clock) until the next one; `sentence` only after the end."""
+    """What the user saw from `at` (seconds, wall clock) until the next screen.
+
+    `sentence`, the closing sentence, is empty before the end.
+    """
 
     at: float
     seq: int
@@ -50,12 +43,13 @@ class Screen:
     name: str = ""  # of the job
 
     @staticmethod
-    def of(seen: Mapping[str, Any]) -> Screen:
-        return Screen(**{**seen, "counts": tuple(seen["counts"])})
+    def of(values: Mapping[str, Any]) -> Screen:
+        """Return a screen as the page recorded it."""
+        return Screen(**{**values, "counts": tuple(values["counts"])})
 
     @staticmethod
-    def told(at: float, job: Job, link: str) -> Screen:
-        """What a program was told, as if it had been shown."""
+    def from_client(at: float, job: Job, link: str) -> Screen:
+        """Return what a program received as if it had been shown."""
         counts, done = job["progress"], job["done"]
         return Screen(
             at=at,
@@ -80,7 +74,7 @@ BADGES = {
 
 
 def expected_sentence(job: Job) -> str:
-    """How the closing sentence begins, made from the counts alone."""
+    """Return how the closing sentence must begin, derived from the counts alone."""
     counts = job["progress"]
     total, succeeded, failed = counts["total"], counts["succeeded"], counts["failed"]
     return {
@@ -91,33 +85,28 @@ def expected_sentence(job: Job) -> str:
     }[job["state"]]
 
 
-def wrongs(screens: Sequence[Screen], job: Job) -> list[str]:
-    """`flaws`, for who wants no more than the words."""
-    return [str(flaw) for flaw in flaws(screens, job)]
-
-
-def flaws(screens: Sequence[Screen], job: Job) -> list[Wrong]:
-    """What was wrong on the way and at the end; `job` is the finished job as the server tells it."""
-    found: list[Wrong] = []
+def violations(screens: Sequence[Screen], job: Job) -> list[Violation]:
+    """Return what was wrong on the way and at the end; `job` is the finished job as the server reports it."""
+    found: list[Violation] = []
     bars = [screen.bar for screen in screens if screen.bar is not None]
     falls = [(before, after) for before, after in pairwise(bars) if after < before]
     if falls:
-        found.append(Wrong(Flaw.BACK, f"the bar went back from {falls[0][0]:g} to {falls[0][1]:g}"))
+        found.append(Violation(Flaw.BACKWARDS, f"the bar went backwards from {falls[0][0]:g} to {falls[0][1]:g}"))
     ends = [number for number, screen in enumerate(screens) if screen.sentence]
     if not ends:
-        return [*found, Wrong(Flaw.STUCK, "the end was never shown")]
+        return [*found, Violation(Flaw.STUCK, "the end was never shown")]
     first = screens[ends[0]]
     for screen in screens[ends[0] + 1 :]:
         if (screen.sentence, screen.counts, screen.bar) != (first.sentence, first.counts, first.bar):
             after = f"after the end “{first.sentence}” it showed “{screen.sentence}” {screen.counts}"
-            found.append(Wrong(Flaw.FINAL, after))
+            found.append(Violation(Flaw.WRONG_END, after))
             break
     return found + _wrong_end(first, job)
 
 
-def _wrong_end(shown: Screen, job: Job) -> list[Wrong]:
+def _wrong_end(shown: Screen, job: Job) -> list[Violation]:
     counts = job["progress"]
-    told = {
+    checks = {
         "sentence": (shown.sentence.startswith(expected_sentence(job)), expected_sentence(job), shown.sentence),
         "state": (shown.badge == BADGES[job["state"]], BADGES[job["state"]], shown.badge),
         "counts": (
@@ -130,15 +119,18 @@ def _wrong_end(shown: Screen, job: Job) -> list[Wrong]:
         "name": (shown.name == job["name"], job["name"], shown.name),
     }
     return [
-        Wrong(Flaw.FINAL, f"the final {part} is {is_!r}, not {should!r}")
-        for part, (right, should, is_) in told.items()
+        Violation(Flaw.WRONG_END, f"the final {part} is {actual!r}, not {expected!r}")
+        for part, (right, expected, actual) in checks.items()
         if not right
     ]
 
 
 def time_to_truth(screens: Sequence[Screen], healed_at: float, seq: int, finished_at: float) -> float | None:
-    """Seconds from the healing until `seq`, which the server had then, was on the screen; and not less than
-    from the end of the job (if that was later) to its being shown. None where that never happened."""
+    """Return the seconds from recovery to truth, or None if the truth was never shown.
+
+    That is from `healed_at` until `seq`, which the server had then, was on the screen, but no less than from the
+    end of the job, if that was later, until the end was on the screen.
+    """
     reached = next((screen.at for screen in screens if screen.seq >= seq), None)
     ended = next((screen.at for screen in screens if screen.sentence), None)
     if reached is None or ended is None:

@@ -1,9 +1,8 @@
-"""A real network in the way: client, router and server in three network namespaces, and a router that can be
-told to drop, refuse or delay what it should forward, one way or both.
+"""A real network: client, router and server in three network namespaces.
 
-Packets are dropped in the router, never at the sender: there TCP would notice, skip its back-off, and heal
-sooner than in the field. Needs root, `ip`, `tc` and `iptables`; leaves nothing behind.
-Must not know: dialogs, jobs, what is the truth.
+The router can drop, refuse or delay what it should forward, one way or both. Packets are dropped in the router,
+never at the sender, where TCP would notice, skip its back-off and recover sooner than in the field. Needs root,
+`ip`, `tc` and `iptables`; leaves nothing behind. It must not know dialogs, jobs, or what is true.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ ip route add {far}.0/24 via {near}.2
 
 
 def missing() -> str:
-    """Why there can be no namespaces here; empty where there can."""
+    """Return why namespaces cannot be used here, or an empty string if they can."""
     tools = [name for name in ("ip", "iptables", "sysctl", "tc") if not shutil.which(name)]
     if os.geteuid() != 0:
         return "namespaces need root"
@@ -62,21 +61,21 @@ def missing() -> str:
 
 
 class Way(StrEnum):
-    """Whose packets meet the trouble."""
+    """Which packets are affected."""
 
     BOTH = "both ways"
     REQUESTS = "requests"
-    ANSWERS = "answers"
+    ANSWERS = "responses"
 
 
 class Router:
-    """See `routed`."""
+    """A router between this namespace and the server's; see `set_up`."""
 
     _number = count()
 
     def __init__(self, number: int) -> None:
         name = f"u{os.getpid() % 100_000}x{number}"
-        # Two private networks, between client and router and behind it; others for each router and process.
+        # Two private networks, on either side of the router; they differ for each router and process.
         third = os.getpid() % 120 * 2
         near, far = f"10.{77 + number}.{third}", f"10.{77 + number}.{third + 1}"
         self.server = f"{far}.2"
@@ -86,8 +85,8 @@ class Router:
 
     @staticmethod
     @contextmanager
-    def routed() -> Iterator[Router]:
-        """The three namespaces; gone at the end, also where they could not be finished."""
+    def set_up() -> Iterator[Router]:
+        """Create the three namespaces, and remove them at the end even if creating them failed halfway."""
         router = Router(next(Router._number))
         try:
             for line in _SET_UP.strip().format(**router._names).splitlines():
@@ -95,56 +94,56 @@ class Router:
             yield router
         finally:
             for line in ("ip netns del {r}", "ip netns del {t}", "ip link del {a}"):
-                with suppress(subprocess.CalledProcessError):  # what was never made, or went with the rest
+                with suppress(subprocess.CalledProcessError):  # never created, or removed with the rest
                     _run(line.format(**router._names))
 
     def drop(self, way: Way = Way.BOTH, share: float = 1.0) -> None:
-        """Drop this share of the packets."""
+        """Drop this share of the packets that go this way."""
         chance = "" if share >= 1 else f"-m statistic --mode random --probability {share} "
-        came = {Way.BOTH: "", Way.REQUESTS: f"-i {self._to_client} ", Way.ANSWERS: f"-i {self._to_server} "}
-        self._forward(f"{came[way]}{chance}-j DROP")
+        arriving = {Way.BOTH: "", Way.REQUESTS: f"-i {self._to_client} ", Way.ANSWERS: f"-i {self._to_server} "}
+        self._forward(f"{arriving[way]}{chance}-j DROP")
 
     def refuse(self) -> None:
         """Answer every packet with a reset."""
         self._forward("-p tcp -j REJECT --reject-with tcp-reset")
 
     def slow(self, rate: str) -> None:
-        """Let through so much in each direction, such as `16kbit`; what waits for longer than 0.4 s is dropped."""
+        """Limit each direction to a rate such as `16kbit`; packets that would wait over 0.4 s are dropped."""
         for device in (self._to_client, self._to_server):
-            self._here(f"tc qdisc add dev {device} root tbf rate {rate} burst 16kbit latency 400ms")
+            self._run_in_router(f"tc qdisc add dev {device} root tbf rate {rate} burst 16kbit latency 400ms")
 
     def heal(self) -> None:
-        self._here("iptables -F FORWARD")
+        self._run_in_router("iptables -F FORWARD")
         for device in (self._to_client, self._to_server):
-            with suppress(subprocess.CalledProcessError):  # was not slow
-                self._here(f"tc qdisc del dev {device} root")
+            with suppress(subprocess.CalledProcessError):  # it was not slow
+                self._run_in_router(f"tc qdisc del dev {device} root")
 
     def _forward(self, rule: str) -> None:
-        self._here(f"iptables -A FORWARD {rule}")
+        self._run_in_router(f"iptables -A FORWARD {rule}")
 
-    def _here(self, line: str) -> None:
+    def _run_in_router(self, line: str) -> None:
         _run(f"ip netns exec {self._router} {line}")
 
-    def at_the_server(self, call: Callable[[], T]) -> T:
-        """Run this where the server lives: processes that it starts stay there."""
-        found: list[T] = []
-        trouble: list[BaseException] = []
+    def in_server_namespace(self, call: Callable[[], T]) -> T:
+        """Call this in the server's namespace, and return what it returns; processes that it starts stay there."""
+        results: list[T] = []
+        errors: list[BaseException] = []
 
         def enter() -> None:
             try:
-                with open(f"/run/netns/{self._server}") as place:
-                    if ctypes.CDLL(None, use_errno=True).setns(place.fileno(), _CLONE_NEWNET) != 0:
+                with open(f"/run/netns/{self._server}") as namespace:
+                    if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
                         raise OSError(ctypes.get_errno(), "the namespace cannot be entered")
-                found.append(call())
+                results.append(call())
             except BaseException as error:
-                trouble.append(error)
+                errors.append(error)
 
-        thread = threading.Thread(target=enter)  # a namespace belongs to a thread, and this one ends
+        thread = threading.Thread(target=enter)  # a namespace applies to a thread, and this one ends
         thread.start()
         thread.join()
-        if trouble:
-            raise trouble[0]
-        return found[0]
+        if errors:
+            raise errors[0]
+        return results[0]
 
 
 def _run(line: str) -> None:

@@ -1,7 +1,7 @@
-"""nginx in front of a server: as it should not be set up (it buffers and compresses event streams, and ignores our
-wish not to), and as it should, over TLS, so that browsers speak HTTP/2 with it.
+"""Run nginx in front of a server, misconfigured or well configured.
 
-Must not know: dialogs, jobs.
+Misconfigured, it buffers and compresses event streams and ignores `X-Accel-Buffering`; well configured, it serves
+TLS, so that browsers speak HTTP/2 with it. It must not know dialogs or jobs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def executable() -> str | None:
 
 @asynccontextmanager
 async def buffering(target: int) -> AsyncIterator[int]:
-    """The port of an nginx that holds back what comes from `target`."""
+    """Run an nginx that buffers and compresses what `target` sends, and yield its port."""
     with tempfile.TemporaryDirectory() as name:
         async with _runs(Path(name), target, **_BUFFERING) as port:
             yield port
@@ -62,7 +62,7 @@ async def buffering(target: int) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def over_http2(target: int) -> AsyncIterator[int]:
-    """The port of one that speaks HTTP/2 over TLS, with a certificate that nobody trusts."""
+    """Run an nginx that speaks HTTP/2 over TLS, with a self-signed certificate, and yield its port."""
     with tempfile.TemporaryDirectory() as name:
         certificate, key = make_certificate(Path(name))
         tls = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
@@ -74,7 +74,7 @@ async def over_http2(target: int) -> AsyncIterator[int]:
 async def _runs(folder: Path, target: int, **lines: str) -> AsyncIterator[int]:
     path, port = executable(), free_port()
     assert path, "Install nginx (Debian: nginx-light)."
-    folder.chmod(0o755)  # its worker process gives up root
+    folder.chmod(0o755)  # its worker process drops root
     user = "user root;" if os.geteuid() == 0 else ""
     text = _CONFIGURATION.format(folder=folder, host=HOST, port=port, target=target, user=user, **lines)
     (folder / "nginx.conf").write_text(text)

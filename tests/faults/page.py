@@ -1,11 +1,12 @@
-"""A dialog in a real page: opens it, keeps every screen that it showed, and does to the page what can be
-done to pages: take it offline, cover it, freeze it, put it aside, move its clock, put a service worker between it
-and its server, stop its process.
+"""A dialog in a real page: opens it, records every screen that it shows, and applies faults to the page.
 
-A tool may easily pretend to do so and do nothing, so what undoes it insists that the page noticed. All that a
-page can hold is counted in the page itself: a stream or a timer that it forgot is seen there at once, whatever
-the browser below does with its sockets, and what it asked for after the end is told by one clock.
-Must not know: schedules, or what is the truth.
+The faults are: going offline, being covered, frozen or in the back/forward cache, a clock that jumps, a service
+worker between the page and its server, a stopped process. A tool can easily pretend to apply one and do nothing,
+so each cure checks that the page noticed. Everything a page can hold is counted in the page itself: a forgotten
+stream or timer is seen there at once, whatever the browser does with its sockets, and requests after the end are
+dated by one clock.
+
+It must not know schedules, or what is true.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from tests.faults.devtools import Browser, Tab
 from tests.faults.judge import Screen
 from tests.support.held import COUNT
 
-#: Any document of the same origin that is not ours, so that the dialog is all that asks for anything.
+#: A document of the same origin without scripts, so that only the dialog sends requests.
 BARE_PAGE = "/static/define.js"
 
-#: How long a browser may take to show a page again.
-BACK_S = 30.0
-#: A page that runs answers sooner.
-ANSWERED_S = 0.3
+#: How long a browser may take to show a page again (seconds).
+RESTORE_S = 30.0
+#: A running page responds sooner (seconds).
+RESPONSE_S = 0.3
 
-_HOLDS = """async () => {
+_LEFTOVERS = """async () => {
   const ended = window.seen.find((screen) => screen.sentence).at;
   const { streams, timers, asked } = window.held;
   const locks = await navigator.locks.query();
   return [
-    ...[...streams].filter((one) => one.readyState !== EventSource.CLOSED).map((one) => `it holds ${one.url}`),
-    ...[...timers.values()].map((timer) => `it holds ${timer}`),
-    ...[...locks.held, ...locks.pending].map((lock) => `it holds the lock ${lock.name}`),
-    ...asked.filter(([at]) => at > ended).map(([at, what]) => `it asked ${at - ended} s later for ${what}`),
+    ...[...streams].filter((one) => one.readyState !== EventSource.CLOSED).map((one) => `it holds a stream of
+    ${one.url}`), ...[...timers.values()].map((timer) => `it holds ${timer}`), ...[...locks.held,
+    ...locks.pending].map((lock) => `it holds the lock ${lock.name}`), ...asked.filter(([at]) => at >
+    ended).map(([at, what]) => `${at - ended} s later it started ${what}`),
   ];
 }"""
 _LOAD = """() => import("/static/define.js").then(() => true)"""
@@ -75,7 +76,7 @@ _SHIFT_CLOCK = """(ms) => {
     static now() { return Real.now() + ms; }
   };
 }"""
-#: It waits a second for the new one, and answers which one has the page.
+#: Waits up to a second for the new service worker, and returns which one controls the page.
 _CONTROLLED_BY = """async (address) => {
   const { serviceWorker } = navigator;
   const search = () => serviceWorker.controller ? new URL(serviceWorker.controller.scriptURL).search : "none";
@@ -86,15 +87,15 @@ _CONTROLLED_BY = """async (address) => {
   }
   return search();
 }"""
-#: In a loop, and asked for no answer before its end, so that the page's process is seen to work.
+#: A busy loop of 400 ms, so that the page's process stands out by its CPU time.
 _WORK_HARD = """() => { const end = performance.now() + 400; while (performance.now() < end); }"""
 
-#: Chromium had no time to put a page aside, or to restore it: it has a limit of its own, whatever the page does.
-IN_A_HURRY = {"TimeoutPuttingInCache", "NavigationCancelledWhileRestoring"}
+#: Chromium gives up caching or restoring a page after its own time limit, whatever the page does.
+TIMED_OUT = {"TimeoutPuttingInCache", "NavigationCancelledWhileRestoring"}
 
 
-class TooBusy(Exception):
-    """The browser could not do what was to be tried, so that nothing was tried; try again."""
+class BrowserBusy(Exception):
+    """The browser could not apply the fault, so nothing was tested; try again."""
 
 
 class Dialog:
@@ -102,14 +103,14 @@ class Dialog:
 
     def __init__(self, tab: Tab) -> None:
         self.tab = tab
-        self._entry = 0  # of the tab's history, while it is put aside
+        self._entry = 0  # of the tab's history, while the page is in the back/forward cache
         self._renderer = 0  # its process, once known
         self._stopped: list[int] = []  # processes
-        self._unanswered: asyncio.Task[bool] | None = None  # a question to them
+        self._unanswered: asyncio.Task[bool] | None = None  # a call into the stopped page
 
     @staticmethod
     async def load(browser: Browser, url: str, profile: str = "") -> Dialog:
-        """A page with everything loaded and nothing opened; in a profile of its own, or in this one."""
+        """Open a page with everything loaded but no dialog yet, in this profile or a new one."""
         tab = await browser.new_tab(profile)
         await tab.send("Security.setIgnoreCertificateErrors", {"ignore": True})
         await tab.goto(f"{url}{BARE_PAGE}")
@@ -128,7 +129,7 @@ class Dialog:
         return [f"an error in the page: {error}" for error in self.tab.errors]
 
     async def screens(self) -> list[Screen]:
-        return [Screen.of(seen) for seen in await self.tab.call("() => window.seen")]
+        return [Screen.of(values) for values in await self.tab.call("() => window.seen")]
 
     async def live(self) -> bool:
         return bool(await self.tab.call("() => window.seen.at(-1)?.link === 'Live'"))
@@ -136,29 +137,29 @@ class Dialog:
     async def ended(self) -> bool:
         return bool(await self.tab.call("() => Boolean(window.seen.at(-1)?.sentence)"))
 
-    async def holds(self) -> list[str]:
-        """What of streams, timers and locks is left after the end, and what was asked for since."""
-        return list(await self.tab.call(_HOLDS))
+    async def leftovers(self) -> list[str]:
+        """Return the streams, timers and locks held after the end, and the requests made since."""
+        return list(await self.tab.call(_LEFTOVERS))
 
     # -- faults
 
     async def offline(self, on: bool) -> None:
-        """The browser says so, and new requests fail; streams that are open go on, so cut them elsewhere."""
+        """Switch the browser's network off or on; open streams survive that, so they must be cut elsewhere."""
         no_limits = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
         await self.tab.send("Network.enable")
         await self.tab.send("Network.emulateNetworkConditions", {"offline": on, **no_limits})
 
     async def shift_clock(self, seconds: float) -> None:
-        """From the true time; 0 brings it back."""
+        """Shift the page's clock by this much from the true time."""
         await self.tab.call(_SHIFT_CLOCK, seconds * 1000)
 
     async def cover(self) -> None:
-        """Another tab lies over it."""
+        """Open another tab in front of the page."""
         await self.tab.browser.cover(self.tab)
 
     async def uncover(self) -> None:
         await self.tab.browser.uncover(self.tab)
-        await self._insist("hidden")
+        await self._assert_noticed("hidden")
 
     async def freeze(self) -> None:
         await self.cover()
@@ -167,57 +168,61 @@ class Dialog:
     async def thaw(self) -> None:
         await self.tab.send("Page.setWebLifecycleState", {"state": "active"})
         await self.tab.browser.uncover(self.tab)
-        await self._insist("frozen")
+        await self._assert_noticed("frozen")
 
-    async def put_under(self, service_worker: str) -> None:
-        """From now on, the one with this address has the page's requests first. What another is busy with ends:
-        it would be waited for, for minutes."""
+    async def set_service_worker(self, service_worker: str) -> None:
+        """Let the service worker at this address control the page.
+
+        The previous one is stopped, since the browser would wait minutes for its pending work.
+        """
         await self.tab.send("ServiceWorker.enable")
-        given_up = time.monotonic() + BACK_S
+        given_up = time.monotonic() + RESTORE_S
         while await self.tab.call(_CONTROLLED_BY, service_worker) not in service_worker:
-            assert time.monotonic() < given_up, f"the page was not under {service_worker} within {BACK_S} s"
+            assert time.monotonic() < given_up, f"{service_worker} did not control the page within {RESTORE_S} s"
             await self.tab.send("ServiceWorker.stopAllWorkers")
 
     async def renderer(self) -> int:
-        """The page's process; to be asked for while it is in front, since a hidden one gets little to do."""
+        """Return the page's process; call it while the page is visible, since a hidden one is given little CPU."""
         if not self._renderer:
             hard = partial(self.tab.call, _WORK_HARD)
             self._renderer = await processes.renderer_of(self.tab.browser.pid, hard)
         return self._renderer
 
     async def stop(self, *, browser: bool) -> None:
-        """The page's process stands still, or all of its browser's: from now on nothing answers."""
+        """Stop the page's process, or all processes of its browser, so that nothing responds."""
         self._stopped = processes.family(self.tab.browser.pid) if browser else [await self.renderer()]
         processes.stop(self._stopped)
         await processes.until_stopped(self._stopped)
         self._unanswered = asyncio.create_task(self.tab.call("() => true"))
-        await asyncio.wait({self._unanswered}, timeout=ANSWERED_S)
-        assert not self._unanswered.done(), f"the page answers, so its process was another one: {self._unanswered}"
+        await asyncio.wait({self._unanswered}, timeout=RESPONSE_S)
+        assert not self._unanswered.done(), (
+            f"the page still responds, so the wrong process was stopped: {self._unanswered}"
+        )
 
-    async def go_on(self) -> None:
-        processes.go_on(self._stopped)
+    async def resume(self) -> None:
+        processes.resume(self._stopped)
         assert self._unanswered, "nothing was stopped"
         await self._unanswered
 
-    async def put_aside(self) -> None:
-        """Go elsewhere in the same tab, so that the page lies in the back/forward cache."""
+    async def enter_bfcache(self) -> None:
+        """Navigate elsewhere in the same tab, so that the page enters the back/forward cache."""
         history = await self.tab.send("Page.getNavigationHistory")
         self._entry = history["entries"][history["currentIndex"]]["id"]
         await self.tab.send("Page.enable")
         await self.tab.goto("about:blank")
 
-    async def bring_back(self) -> None:
-        """By the back button; AssertionError where it had been thrown away for what it held."""
+    async def leave_bfcache(self) -> None:
+        """Go back to the page; raise AssertionError if the browser discarded it because of what it held."""
         await self.tab.send("Page.navigateToHistoryEntry", {"entryId": self._entry})
-        given_up = time.monotonic() + BACK_S
+        given_up = time.monotonic() + RESTORE_S
         while await self.tab.call("() => location.href === 'about:blank' || document.readyState !== 'complete'"):
-            assert time.monotonic() < given_up, f"the page was not back within {BACK_S} s"
+            assert time.monotonic() < given_up, f"the page was not back within {RESTORE_S} s"
             await asyncio.sleep(0.02)
-        if self.tab.thrown_away and set(self.tab.thrown_away) <= IN_A_HURRY:
-            raise TooBusy("The browser had no time to put the page aside.")
-        await self._insist("restored")
+        if self.tab.not_restored and set(self.tab.not_restored) <= TIMED_OUT:
+            raise BrowserBusy("The browser had no time to cache the page.")
+        await self._assert_noticed("restored")
 
-    async def _insist(self, what: str) -> None:
+    async def _assert_noticed(self, what: str) -> None:
         noticed = await self.tab.call("() => window.noticed ?? null")
-        assert noticed, f"the page was thrown away, and not only {what}: {self.tab.thrown_away}"
-        assert noticed[what], f"the page was not {what} when the browser was told to: {noticed}"
+        assert noticed, f"the page was discarded, and not only {what}: {self.tab.not_restored}"
+        assert noticed[what], f"the page never noticed that it was {what}: {noticed}"

@@ -1,7 +1,6 @@
-"""The processes that a browser consists of: which there are, which of them shows a page, and how they are stopped
-where they stand and let go on, as when a laptop sleeps or a page hangs. Linux: it reads /proc.
+"""Find the processes of a browser, and stop and resume them, as when a laptop sleeps or a page hangs.
 
-Must not know: what runs in them, but that a page can be made to work hard.
+Linux only: it reads /proc. It must not know what runs in them, except that a page can be made to use the CPU.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-#: Ticks of processor time (10 ms) more than any other; a busy machine gives little at a time.
+#: How many ticks of CPU time (10 ms) one process must be ahead of all others; a busy machine gives few at a time.
 CLEAR_LEAD = 30
 TRIES = 40
 
 
 def family(root: int) -> list[int]:
-    """This process and all that come from it, parents first."""
+    """Return this process and all its descendants, parents first."""
     parents = {pid: int(stat[1]) for pid, stat in _stats()}
     found = [root]
     for pid in found:
@@ -28,31 +27,31 @@ def family(root: int) -> list[int]:
 
 
 def renderers(root: int) -> list[int]:
-    """Those that show pages."""
+    """Return the processes of this browser that show pages."""
     return [pid for pid in family(root) if b"--type=renderer" in _command(pid)]
 
 
 async def renderer_of(root: int, work: Callable[[], Awaitable[object]]) -> int:
-    """The one that works while the page is made to do this, again and again until no other can be meant."""
+    """Return the process that uses the CPU while a page does `work`, repeated until the answer is unambiguous."""
     before = {pid: _cpu(pid) for pid in renderers(root)}
     for _ in range(TRIES):
         await work()
         *_, second, first = [(0, 0), *sorted((_cpu(pid) - was, pid) for pid, was in before.items())]
         if first[0] - second[0] >= CLEAR_LEAD:
             return first[1]
-    raise AssertionError(f"no process of {before} stood out when the page was made to work")
+    raise AssertionError(f"none of the processes {before} stood out while the page was busy")
 
 
 def stop(pids: Iterable[int]) -> None:
     _signal(pids, signal.SIGSTOP)
 
 
-def go_on(pids: Iterable[int]) -> None:
+def resume(pids: Iterable[int]) -> None:
     _signal(pids, signal.SIGCONT)
 
 
 def kill(pids: Iterable[int]) -> None:
-    """Also those that are stopped, which would never notice that the others are gone."""
+    """Kill these, including stopped ones, which would never notice that the others are gone."""
     _signal(pids, signal.SIGKILL)
 
 
@@ -74,7 +73,7 @@ def _stats() -> list[tuple[int, list[str]]]:
 
 
 def _stat(pid: int) -> list[str]:
-    """State, parent …: what follows the name, which may hold anything; empty where it is gone."""
+    """Return the fields of /proc/PID/stat after the name (state, parent …), or an empty list if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,13 +1,13 @@
-"""A TCP proxy of our own that breaks what passes through it, on order.
+"""A TCP proxy that breaks what passes through it, on demand.
 
-It stands between a client and the real server, and treats streams and polls apart: each has a `Mode` from
-one call of `set` to the next. Everything else (the page, its modules) passes. Whatever it leaves to chance
-comes from a seed.
+It sits between a client and the real server. Streams and polls each have their own `Mode`, from one call of
+`set` to the next; everything else (the page, its modules) passes. All randomness comes from a seed.
 
-Each connection carries one request: the proxy asks the server to close after its answer, and tells the client
-that this one will be closed. A stream is taken
-apart at the ends of its events and sent on in HTTP chunks, one for each event, so that a cut in the middle
-of one is a broken chunk for the browser too. Must not know: schedules, pages, or what is the truth.
+Each connection carries one request: the proxy asks the server to close after its response, and tells the client
+that the connection will be closed. A stream is split at the ends of its events and forwarded in HTTP chunks, one
+for each event, so that a cut in the middle of an event is a broken chunk for the browser too.
+
+It must not know schedules, pages, or what is true.
 """
 
 from __future__ import annotations
@@ -26,51 +26,49 @@ from tests.faults.wire import (
     OTHER,
     POLL,
     STREAM,
-    Asked,
+    Request,
     chunk,
     closed,
     header,
-    one_answer_only,
+    parse_request,
     pieces,
-    read_asked,
     reset,
     respelled,
     split_badly,
+    with_connection_close,
 )
 
 BOTH = (STREAM, POLL)
-#: Longer than any line that a reader might have made room for.
+#: Longer than any line that a reader might have a buffer for.
 HUGE_LINE = 5_000_000
-#: So that parts of a chunk reach the reader one by one (seconds).
+#: Pause between the parts of a chunk, so that they reach the reader one by one (seconds).
 APART_S = 0.001
 
 
 class Trouble(StrEnum):
-    """What is done to a kind of request; `amount` in Mode says how much of it."""
+    """What happens to a kind of request; `amount` in Mode says how much of it."""
 
     NONE = "none"
-    REFUSE = "refuse"  # nobody listens, and what was open is reset; for all requests alike
-    RESET = "reset"  # RST for what is open, and for each new request
-    CUT = "cut"  # FIN after so many bytes of a body, in the middle of an event
-    HALF_OPEN = "half open"  # accepted, and silent for ever: even after it is over
-    BLACK_HOLE = "black hole"  # nothing gets through; what waited arrives when it is over
-    BURSTS = "bursts"  # bytes are held back and released every so many seconds
-    LATE = "late"  # each piece so many seconds late, give or take half of it
-    ANSWER = "answer"  # open streams end, and each request gets the answer of this name
-    DOUBLE = "double"  # each event, with this probability, twice
-    REORDER = "reorder"  # … after its successor
-    DROP = "drop"  # … not at all
-    BEATS_ONLY = "beats only"  # no event but heartbeats
-    RETRY = (
-        "retry"  # each event says when to come back (`answer`, in ms), and each stream is cut after so many bytes
-    )
-    SPLIT = "split"  # the same events in other bytes, in parts that end where it hurts
-    HUGE = "huge"  # each event, with this probability, with a line of 5 MB
+    REFUSE = "refuse"  # the port is closed and open connections are reset, for all requests alike
+    RESET = "reset"  # RST on open connections and on each new request
+    CUT = "cut"  # FIN after `amount` bytes of a body, in the middle of an event
+    HALF_OPEN = "half open"  # accepted, then silent forever, even after the fault has ended
+    BLACK_HOLE = "black hole"  # nothing gets through; what was held back arrives when the fault ends
+    BURSTS = "bursts"  # bytes are held back and released every `amount` seconds
+    LATE = "late"  # each piece is `amount` seconds late, give or take half of that
+    ANSWER = "answer"  # open streams end, and each request gets the canned response `answer`
+    DUPLICATE = "duplicate"  # each event is sent twice, with probability `amount`
+    REORDER = "reorder"  # … or after its successor
+    DROP = "drop"  # … or not at all
+    HEARTBEATS_ONLY = "heartbeats only"  # no events but heartbeats
+    RETRY = "retry"  # each event sets `retry:` to `answer` (ms), and each stream is cut after `amount` bytes
+    SPLIT = "split"  # the same events in other bytes, split inside characters and line ends
+    HUGE = "huge"  # each event, with probability `amount`, gets a line of 5 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What the network does from now on. `amount`: bytes, seconds or a probability (see Trouble)."""
+    """How the network behaves from now on; `amount` is in bytes, seconds or a probability (see Trouble)."""
 
     trouble: Trouble = Trouble.NONE
     amount: float = 0.0
@@ -80,21 +78,21 @@ class Mode:
 PASS = Mode()
 
 
-#: What came from the server: when, of what kind, and the bytes.
+#: Pieces from the server: when each arrived, its kind, and its bytes.
 Arrivals = asyncio.Queue[tuple[float, str, bytes]]
 
 
-class _Line:
-    """One connection of a client, with its one request."""
+class _Connection:
+    """A client's connection, with its one request."""
 
-    def __init__(self, asked: Asked, writer: asyncio.StreamWriter, chance: random.Random) -> None:
-        self.asked = asked
+    def __init__(self, request: Request, writer: asyncio.StreamWriter, chance: random.Random) -> None:
+        self.request = request
         self.chance = chance
         self.dead = False  # half open: nothing passes any more
-        self.left = math.inf  # bytes until it is cut
+        self.bytes_left = math.inf  # until it is cut
         self.arrivals: Arrivals = asyncio.Queue()
-        self.kept: list[bytes] = []  # events that wait to be overtaken
-        self.begun = False  # an event was sent
+        self.held_back: list[bytes] = []  # events that wait to be overtaken
+        self.started = False  # an event was sent
         self._writer = writer
 
     @property
@@ -107,7 +105,7 @@ class _Line:
             await self._writer.drain()
 
     def close(self) -> None:
-        """FIN, after what was written."""
+        """Send FIN after everything that was written."""
         self._writer.close()
 
     def reset(self) -> None:
@@ -115,58 +113,58 @@ class _Line:
 
 
 class Proxy:
-    """Listens on a free port while it is entered (`async with`); `url` is where."""
+    """A proxy that listens on a free port, at `url`, while entered (`async with`)."""
 
     def __init__(self, target: int, seed: int = 0) -> None:
         self._target = target  # the server's port
         self._seed = seed
         self._modes = {STREAM: PASS, POLL: PASS, OTHER: PASS}
-        self._lines: set[_Line] = set()
+        self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self._place: socket.socket | None = None  # keeps the port while nobody listens
+        self._placeholder: socket.socket | None = None  # keeps the port while refusing
         self.port = 0
-        #: What is answered here, by path: whole responses.
-        self.own: dict[str, bytes] = {}
-        #: Every request that came in, in order.
-        self.asked: list[Asked] = []
+        #: Whole responses that the proxy sends itself, by path.
+        self.canned: dict[str, bytes] = {}
+        #: Every request received, in order.
+        self.requests: list[Request] = []
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    def was_asked(self, times: int) -> bool:
-        return len(self.asked) >= times
+    def has_received(self, times: int) -> bool:
+        return len(self.requests) >= times
 
     @property
-    def open(self) -> list[Asked]:
-        """The requests that are in flight, open streams among them."""
-        return [line.asked for line in self._lines]
+    def open(self) -> list[Request]:
+        """The requests in flight, including open streams."""
+        return [connection.request for connection in self._connections]
 
     async def __aenter__(self) -> Proxy:
         await self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._place is not None:
-            self._place.close()
+        if self._placeholder is not None:
+            self._placeholder.close()
         if self._server is not None:
             self._server.close()
         for writer in self._writers:
-            writer.transport.abort()  # each connection then ends as if its client had gone
+            writer.transport.abort()  # each connection then ends as if its client had left
         await asyncio.gather(*self._tasks)
 
     async def set(self, mode: Mode, *paths: str) -> None:
-        """From now on this happens to these paths, without any to both; what is open is struck at once."""
+        """Apply this mode to these paths (default: both) from now on, and to open connections at once."""
         paths = paths or BOTH
         for path in paths:
             self._modes[path] = mode
-        for line in [line for line in self._lines if line.asked.path in paths]:
-            self._strike(line, mode)
+        for connection in [connection for connection in self._connections if connection.request.path in paths]:
+            self._strike(connection, mode)
         if any(one.trouble is Trouble.REFUSE for one in self._modes.values()):
-            self._hang_up()
+            self._stop_listening()
         elif self._server is None:
             await self._listen()
         self._changed.set()
@@ -175,20 +173,20 @@ class Proxy:
     # -- listening
 
     async def _listen(self) -> None:
-        if self._place is not None:
-            self._place.close()
-            self._place = None
+        if self._placeholder is not None:
+            self._placeholder.close()
+            self._placeholder = None
         self._server = await asyncio.start_server(self._accept, HOST, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    def _hang_up(self) -> None:
+    def _stop_listening(self) -> None:
         if self._server is None:
             return
         self._server.close()
         self._server = None
-        self._place = socket.socket()
-        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._place.bind((HOST, self.port))  # bound without listening: connections are refused
+        self._placeholder = socket.socket()
+        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._placeholder.bind((HOST, self.port))  # bound without listening: connections are refused
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -196,121 +194,125 @@ class Proxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            await self._attend(reader, writer)
+            await self._serve(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # one side went; browsers also open connections that they never use
+            pass  # one side left; browsers also open connections that they never use
         finally:
             await closed(writer)
             self._writers.discard(writer)
             self._tasks.discard(task)
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         body = await reader.readexactly(int(header(head, "content-length") or 0))
-        asked = read_asked(head)
-        self.asked.append(asked)
-        line = _Line(asked, writer, random.Random(f"{self._seed} {asked.path} {len(self.asked)}"))
-        self._strike(line, self._modes[asked.path], new=True)
-        self._lines.add(line)
-        jobs = {asyncio.create_task(self._answer(line, head, body)), asyncio.create_task(_until_closed(reader))}
+        request = parse_request(head)
+        self.requests.append(request)
+        chance = random.Random(f"{self._seed} {request.path} {len(self.requests)}")
+        connection = _Connection(request, writer, chance)
+        self._strike(connection, self._modes[request.path], new=True)
+        self._connections.add(connection)
+        tasks = {
+            asyncio.create_task(self._answer(connection, head, body)),
+            asyncio.create_task(_until_closed(reader)),
+        }
         try:
-            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
-            for job in done:
-                job.result()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            self._lines.discard(line)
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
+            self._connections.discard(connection)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _strike(self, line: _Line, mode: Mode, *, new: bool = False) -> None:
-        """What a change of mode does to a connection that is there."""
-        line.left = mode.amount if mode.trouble in (Trouble.CUT, Trouble.RETRY) else math.inf
+    def _strike(self, connection: _Connection, mode: Mode, *, new: bool = False) -> None:
+        """Apply a change of mode to an open connection."""
+        connection.bytes_left = mode.amount if mode.trouble in (Trouble.CUT, Trouble.RETRY) else math.inf
         if mode.trouble is Trouble.HALF_OPEN:
-            line.dead = True
+            connection.dead = True
         elif mode.trouble in (Trouble.RESET, Trouble.REFUSE):
-            line.reset()
+            connection.reset()
         elif mode.trouble is Trouble.ANSWER and not new:
-            line.close()
+            connection.close()
         if not new:
-            # An event must not wait for its successor beyond the fault; a next one may be long in coming.
-            line.arrivals.put_nowait((asyncio.get_running_loop().time(), "flush", b""))
+            # An event must not wait for its successor beyond the fault; the next one may be a long time off.
+            connection.arrivals.put_nowait((asyncio.get_running_loop().time(), "flush", b""))
 
     # -- one request
 
-    async def _answer(self, line: _Line, head: bytes, body: bytes) -> None:
-        await self._let_through(line, -math.inf)
-        if line.closed:
+    async def _answer(self, connection: _Connection, head: bytes, body: bytes) -> None:
+        await self._wait_to_pass(connection, -math.inf)
+        if connection.closed:
             return
-        mode = self._modes[line.asked.path]
-        said = (
+        mode = self._modes[connection.request.path]
+        response = (
             ANSWERS[mode.answer]
             if mode.trouble is Trouble.ANSWER
-            else self.own.get(line.asked.target.split("?")[0])
+            else self.canned.get(connection.request.target.split("?")[0])
         )
-        if said is not None:
-            await line.send(said)
-            line.close()
+        if response is not None:
+            await connection.send(response)
+            connection.close()
             return
         try:
             reader, writer = await asyncio.open_connection(HOST, self._target)
         except ConnectionError:
-            line.reset()  # the server is down, and so would its port be
+            connection.reset()  # the server is down, so its port would be closed
             return
         try:
-            writer.write(one_answer_only(head) + body)
-            await self._relay(line, reader)
+            writer.write(with_connection_close(head) + body)
+            await self._relay(connection, reader)
         finally:
             await closed(writer)
 
-    async def _relay(self, line: _Line, reader: asyncio.StreamReader) -> None:
-        """Pieces are taken when they come, and sent on when their time has come."""
-        reading = asyncio.create_task(_take_in(reader, line.arrivals))
+    async def _relay(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
+        """Read pieces as they arrive, and forward each when it is due."""
+        reading = asyncio.create_task(_read_pieces(reader, connection.arrivals))
         try:
             kind = ""
             while kind not in ("end", "broken"):
-                arrived, kind, data = await line.arrivals.get()
-                await self._let_through(line, arrived)
+                arrived, kind, data = await connection.arrivals.get()
+                await self._wait_to_pass(connection, arrived)
                 if kind == "head":
-                    await line.send(one_answer_only(data))
+                    await connection.send(with_connection_close(data))
                     continue
-                events = self._treat(line, data) if kind == "event" else [data]
+                events = self._alter(connection, data) if kind == "event" else [data]
                 if kind in ("end", "flush"):
-                    events = [*(chunk(event) for event in line.kept), *events]
-                    line.kept = []
+                    events = [*(chunk(event) for event in connection.held_back), *events]
+                    connection.held_back = []
                 for out in events:
-                    if not await self._send(line, out):
+                    if not await self._send(connection, out):
                         return
-            line.close()
+            connection.close()
         finally:
             reading.cancel()
 
-    async def _send(self, line: _Line, data: bytes) -> bool:
-        """False where it was cut."""
-        part = data[: int(min(line.left, len(data)))]
-        line.left -= len(part)
-        await line.send(part)
-        if self._modes[line.asked.path].trouble is Trouble.SPLIT:
+    async def _send(self, connection: _Connection, data: bytes) -> bool:
+        """Send this, and return False if the connection was cut."""
+        part = data[: int(min(connection.bytes_left, len(data)))]
+        connection.bytes_left -= len(part)
+        await connection.send(part)
+        if self._modes[connection.request.path].trouble is Trouble.SPLIT:
             await asyncio.sleep(APART_S)
-        if line.left > 0:
+        if connection.bytes_left > 0:
             return True
-        line.close()
+        connection.close()
         return False
 
-    def _treat(self, line: _Line, event: bytes) -> list[bytes]:
-        """What becomes of an event: itself in the best case."""
-        mode = self._modes[line.asked.path]
-        first, line.begun = not line.begun, True
+    def _alter(self, connection: _Connection, event: bytes) -> list[bytes]:
+        """Return the chunks that an event turns into under the current mode."""
+        mode = self._modes[connection.request.path]
+        first, connection.started = not connection.started, True
         if mode.trouble is Trouble.SPLIT:
             return [chunk(part) for part in split_badly(BOM * first + respelled(event))]
-        hit = mode.amount > line.chance.random()
-        overtaken, line.kept = line.kept, []
+        hit = mode.amount > connection.chance.random()
+        overtaken, connection.held_back = connection.held_back, []
         sent = [event]
         if mode.trouble is Trouble.REORDER and hit and not overtaken:
-            line.kept, sent = sent, []
-        elif mode.trouble is Trouble.DOUBLE and hit:
+            connection.held_back, sent = sent, []
+        elif mode.trouble is Trouble.DUPLICATE and hit:
             sent = [event, event]
-        elif mode.trouble is Trouble.BEATS_ONLY:
+        elif mode.trouble is Trouble.HEARTBEATS_ONLY:
             sent = [event] if b"event: heartbeat\n" in event else []
         elif mode.trouble is Trouble.DROP and hit:
             sent = []
@@ -320,12 +322,13 @@ class Proxy:
             sent = [event.replace(b"data: ", b"data: " + b" " * HUGE_LINE, 1)]
         return [chunk(one) for one in (*sent, *overtaken)]
 
-    async def _let_through(self, line: _Line, arrived: float) -> None:
-        """Return when a piece that arrived then may pass: at once, later, or never."""
-        loop, draw = asyncio.get_running_loop(), line.chance.random()
+    async def _wait_to_pass(self, connection: _Connection, arrived: float) -> None:
+        """Wait until a piece that arrived then may pass: not at all, for a while, or forever."""
+        loop, draw = asyncio.get_running_loop(), connection.chance.random()
         while True:
             changed = self._changed
-            due = math.inf if line.dead else _due(self._modes[line.asked.path], arrived, draw)
+            mode = self._modes[connection.request.path]
+            due = math.inf if connection.dead else _release_time(mode, arrived, draw)
             wait_s = due - loop.time()
             if wait_s <= 0:
                 return
@@ -335,11 +338,11 @@ class Proxy:
                 return
 
 
-def _due(mode: Mode, arrived: float, draw: float) -> float:
-    """When a piece that arrived then may pass."""
+def _release_time(mode: Mode, arrived: float, draw: float) -> float:
+    """Return when a piece that arrived then may pass."""
     if mode.trouble is Trouble.BLACK_HOLE:
         return math.inf
-    if arrived == -math.inf:  # a request; only what comes back is late
+    if arrived == -math.inf:  # a request; only responses are late
         return arrived
     if mode.trouble is Trouble.LATE:
         return arrived + mode.amount * (0.5 + draw)
@@ -348,13 +351,13 @@ def _due(mode: Mode, arrived: float, draw: float) -> float:
     return arrived
 
 
-async def _take_in(reader: asyncio.StreamReader, arrivals: Arrivals) -> None:
+async def _read_pieces(reader: asyncio.StreamReader, arrivals: Arrivals) -> None:
     loop = asyncio.get_running_loop()
     try:
         async for kind, data in pieces(reader):
             arrivals.put_nowait((loop.time(), kind, data))
     except (asyncio.IncompleteReadError, ConnectionError):
-        arrivals.put_nowait((loop.time(), "broken", b""))  # the server went away in the middle
+        arrivals.put_nowait((loop.time(), "broken", b""))  # the server went away in the middle of a response
 
 
 async def _until_closed(reader: asyncio.StreamReader) -> None:

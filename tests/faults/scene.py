@@ -1,6 +1,7 @@
-"""A job behind the proxy, what is done to it, and what became of it: all that does not depend on who watches.
+"""A job behind the proxy: submits it, applies faults, and judges the outcome, whatever the client is.
 
-Must not know: pages, browsers.
+It must not know pages or browsers.
+Next: browser.py plays a schedule in Chromium, program.py with the Python client.
 """
 
 from __future__ import annotations
@@ -16,38 +17,40 @@ from typing import Any
 
 import httpx
 
-from tests.faults.judge import Flaw, Screen, Wrong, flaws, time_to_truth
+from tests.faults.judge import Flaw, Screen, time_to_truth, violations
 from tests.faults.proxy import PASS, Proxy
 from tests.faults.schedule import KINDS, Fault, Schedule
-from tests.faults.stage import NO_BEATS_S, BreakableServer, Need, Stage
+from tests.faults.stage import NO_HEARTBEATS_S, BreakableServer, Need, Stage
 from tests.support.server import Server
+from tests.support.violation import Violation
 
-#: A window in which nothing may be asked any more: a first poll would come after 1 s, a broken stream would be
-#: opened anew within 1 s, a running job polled every 2 s.
+#: How long no request may come after the end (seconds): a first poll would come after 1 s, a broken stream would
+#: be reopened within 1 s, and a running job polled every 2 s.
 CALM_S = 4.0
-#: A machine in need of everything closes sockets within this, all the same.
+#: Even an overloaded machine closes sockets within this time (seconds).
 CLOSED_S = 30.0
-#: How long a job may take that was rehearsed for a few seconds; beyond this the suite itself is broken.
+#: How long a job meant to take a few seconds may take; beyond this the suite itself is broken (seconds).
 WORK_S = 240.0
 
-#: What a reader that splits text where it should not would tear apart.
+#: A name that a reader breaks if it splits text in the wrong places.
 NAME = "seed {seed}: Fähre 🚢\u2028\u0085"
 
-Front = Callable[[int], AbstractAsyncContextManager[int]]
+#: Something between the server and the proxy: from the port of one to the port for the other.
+Relay = Callable[[int], AbstractAsyncContextManager[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one schedule. `truth_s` is None where the truth was never shown."""
+    """The outcome of one schedule; `truth_s` is None if the truth was never shown."""
 
     schedule: Schedule
     truth_s: float | None
-    wrongs: tuple[Wrong, ...]
+    violations: tuple[Violation, ...]
     screens: tuple[Screen, ...]
 
 
 class Scene:
-    """A job and the proxy to it."""
+    """A job, and the proxy in front of its server."""
 
     def __init__(self, stage: Stage, server: Server, proxy: Proxy) -> None:
         self.stage = stage
@@ -67,7 +70,7 @@ class Scene:
         assert answer.status_code == 202, answer.text
 
     async def truth(self) -> dict[str, Any]:
-        """The job as the server has it, asked past the proxy."""
+        """Return the job as the server has it, fetched past the proxy."""
         answer = await self.stage.http.get(f"{self.server.url}{self.job['links']['self']}")
         assert answer.status_code == 200, answer.text
         self.job = answer.json()
@@ -82,7 +85,7 @@ class Scene:
     # -- faults
 
     async def play_faults(self, schedule: Schedule) -> float:
-        """All that is not early, each in its time; the moment of the healing."""
+        """Begin and end each fault in its time (early ones have begun already); return when the last one ended."""
         opened, healed_at = time.monotonic(), 0.0
         for when, fault, begins in schedule.moments():
             await asyncio.sleep(max(0.0, opened + when - time.monotonic()))
@@ -105,7 +108,7 @@ class Scene:
             raise NotImplementedError(fault.kind)
 
     async def end(self, fault: Fault) -> float:
-        """Heal this one; the moment from which the truth can be known again (seconds, wall clock)."""
+        """End this fault, and return when the truth became available again (seconds, wall clock)."""
         healed_at = time.time()
         if fault.mode is not None:
             await self.proxy.set(PASS, *fault.where)
@@ -113,7 +116,7 @@ class Scene:
             self.server.mend()
         elif fault.kind == "server killed":
             await asyncio.to_thread(self.server.start)
-            healed_at = time.time()  # a server that starts cannot answer yet
+            healed_at = time.time()  # a server cannot answer while it starts
         else:
             raise NotImplementedError(fault.kind)
         return healed_at
@@ -122,41 +125,42 @@ class Scene:
 
     def found(
         self, bound_s: float, screens: Sequence[Screen], healed_at: float, seq: int
-    ) -> tuple[float | None, list[Wrong]]:
-        """The time to the truth, and what was wrong with what was shown."""
-        found = flaws(screens, self.job)
+    ) -> tuple[float | None, list[Violation]]:
+        """Return the time to truth, and the violations in what was shown."""
+        found = violations(screens, self.job)
         truth_s = time_to_truth(screens, healed_at, seq, _seconds(self.job["finished_at"]))
         if truth_s is not None and truth_s > bound_s:
             late = f"the truth came after {truth_s:.1f} s, not within {bound_s:.1f} s"
-            found.append(Wrong(Flaw.STUCK, late))
+            found.append(Violation(Flaw.STUCK, late))
         return truth_s, found
 
-    async def still_open(self) -> list[Wrong]:
-        """What is in flight, also after any machine has had time to close it."""
+    async def still_open(self) -> list[Violation]:
+        """Return a violation for each request still in flight after even a slow machine could have closed it."""
         given_up = time.monotonic() + CLOSED_S
         while self.proxy.open and time.monotonic() < given_up:
             await asyncio.sleep(0.05)
         return [
-            Wrong(Flaw.ALIVE, f"still in flight after the end, {time.time() - one.at:.1f} s after it came: {one}")
+            Violation(Flaw.OPEN, f"still in flight {time.time() - one.at:.1f} s after it was received: {one}")
             for one in self.proxy.open
         ]
 
 
 @asynccontextmanager
-async def ground(
-    stage: Stage, seed: int, need: Need, front: Front | None = None
+async def server_and_proxy(
+    stage: Stage, seed: int, need: Need, relay: Relay | None = None
 ) -> AsyncIterator[tuple[Server, Proxy]]:
-    """A server and the proxy before it; `front` puts something more between them, from port to port."""
+    """Yield a server and the proxy in front of it, with `relay` between them."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(stage.server(need))
         port = httpx.URL(server.url).port or 0
-        if front is not None:
-            port = await stack.enter_async_context(front(port))
+        if relay is not None:
+            port = await stack.enter_async_context(relay(port))
         yield server, await stack.enter_async_context(Proxy(port, seed))
 
 
-def needed(schedule: Schedule) -> Need:
-    return Need(breakable=schedule.breakable) if schedule.beats else Need(NO_BEATS_S, schedule.breakable)
+def need_of(schedule: Schedule) -> Need:
+    """Return which server a schedule needs."""
+    return Need(breakable=schedule.breakable) if schedule.heartbeats else Need(NO_HEARTBEATS_S, schedule.breakable)
 
 
 def _seconds(rfc3339: str) -> float:

@@ -1,7 +1,8 @@
-"""Draws, from a seed, which faults strike when, and for how long: plain data that can be printed and replayed.
+"""Draws from a seed which faults strike when, and for how long: plain data that can be printed and replayed.
 
-The same seed and pace always give the same schedule. Must not know: how a fault is brought about, or what
-anybody shows while it lasts.
+The same seed and pace always give the same schedule. It must not know how a fault is applied, or what a screen
+shows meanwhile.
+Next: scene.py and browser.py apply the faults; run.py plays many schedules.
 """
 
 from __future__ import annotations
@@ -12,32 +13,32 @@ from dataclasses import dataclass
 from tests.faults.answers import ANSWERS
 from tests.faults.breakable import Breakage
 from tests.faults.proxy import BOTH, Mode, Trouble
-from tests.faults.service_worker import Does
+from tests.faults.service_worker import Behaviour
 from tests.faults.wire import POLL, STREAM
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault. `wheres` are the requests that it may strike, `amounts` bounds its strength."""
+    """A kind of fault; `wheres` are the requests that it may strike, `amounts` the bounds of its strength."""
 
     wheres: tuple[tuple[str, ...], ...] = (BOTH,)
-    trouble: Trouble | None = None  # of the proxy; the others are brought about elsewhere
+    trouble: Trouble | None = None  # for the proxy; None if the fault is applied elsewhere
     answer: str = ""
     amounts: tuple[float, float] = (0.0, 0.0)
-    #: Nothing tells the client that its connection is lost, so that it has to find out by the silence.
+    #: Nothing tells the client that its connection is lost, so only silence can.
     silent: bool = False
     breakage: Breakage | None = None  # of the server itself
-    of_page: bool = False  # a program has no such thing
-    needs_dialog: bool = False  # it cannot be there before the dialog is
-    beats: bool = True  # the server sends heartbeats
-    service_worker: Does | None = None  # put between the page and its server
-    stops: bool = False  # processes of the browser, so that it must be one that nobody else uses
+    of_page: bool = False  # does not apply to programs
+    needs_dialog: bool = False  # cannot begin before the dialog is open
+    heartbeats: bool = True  # the server sends heartbeats
+    service_worker: Behaviour | None = None  # of one between the page and its server
+    stops: bool = False  # stops processes of the browser, so that the play needs its own browser
 
 
 EITHER = ((STREAM,), (POLL,), BOTH)
 STREAMS = ((STREAM,),)
 
-#: Of everything by name. Amounts are bytes, seconds or probabilities, see proxy.Trouble.
+#: All faults by name. Amounts are in bytes, seconds or probabilities, see proxy.Trouble.
 KINDS: dict[str, Kind] = {
     "refused": Kind(trouble=Trouble.REFUSE),
     "reset": Kind(EITHER, Trouble.RESET),
@@ -46,51 +47,54 @@ KINDS: dict[str, Kind] = {
     "black hole": Kind(EITHER, Trouble.BLACK_HOLE, silent=True),
     "bursts": Kind(EITHER, Trouble.BURSTS, amounts=(0.5, 4)),
     "late": Kind(EITHER, Trouble.LATE, amounts=(0.1, 13)),
-    "doubled": Kind(STREAMS, Trouble.DOUBLE, amounts=(0.3, 1)),
+    "duplicated": Kind(STREAMS, Trouble.DUPLICATE, amounts=(0.3, 1)),
     "reordered": Kind(STREAMS, Trouble.REORDER, amounts=(0.3, 1)),
     "dropped": Kind(STREAMS, Trouble.DROP, amounts=(0.3, 1), silent=True),
-    "beats only": Kind(STREAMS, Trouble.BEATS_ONLY, silent=True),
+    "heartbeats only": Kind(STREAMS, Trouble.HEARTBEATS_ONLY, silent=True),
     **{name: Kind(EITHER, Trouble.ANSWER, name) for name in ANSWERS},
     "retry 0": Kind(STREAMS, Trouble.RETRY, "0", amounts=(200, 4000)),
     "retry never": Kind(STREAMS, Trouble.RETRY, "99999999999", amounts=(200, 4000)),
     "split": Kind(STREAMS, Trouble.SPLIT),
     "huge": Kind(STREAMS, Trouble.HUGE, amounts=(0.1, 0.5)),
-    "half open, no beats": Kind(((STREAM,), BOTH), Trouble.HALF_OPEN, silent=True, beats=False),
+    "half open, no heartbeats": Kind(((STREAM,), BOTH), Trouble.HALF_OPEN, silent=True, heartbeats=False),
     "server killed": Kind(),
     "broadcast raises": Kind(breakage=Breakage.RAISES, silent=True),
     "broadcast does nothing": Kind(breakage=Breakage.DEAF, silent=True),
     "store fails": Kind(breakage=Breakage.STORE, silent=True),
-    # What was open is lost without a word, as when a phone changes its network.
+    # Open connections are lost silently, as when a phone changes networks.
     "offline": Kind(of_page=True, silent=True),
     "clock jump": Kind(of_page=True, amounts=(-3600, 3600)),
     "page covered": Kind(of_page=True, needs_dialog=True),
     "page frozen": Kind(of_page=True, needs_dialog=True),
-    "page put aside": Kind(of_page=True, needs_dialog=True),  # into the back/forward cache
-    **{f"service worker {does}": Kind(EITHER, of_page=True, silent=True, service_worker=does) for does in Does},
-    # What was open is lost meanwhile.
+    "page in bfcache": Kind(of_page=True, needs_dialog=True),  # the back/forward cache
+    **{
+        f"service worker {does}": Kind(EITHER, of_page=True, silent=True, service_worker=does)
+        for does in Behaviour
+    },
+    # Open connections are lost meanwhile.
     "machine asleep": Kind(of_page=True, needs_dialog=True, silent=True, stops=True),
     "renderer stopped": Kind(of_page=True, needs_dialog=True, stops=True),
 }
-#: Those that strike a program too.
+#: Those that apply to programs too.
 FOR_PROGRAMS = {name: kind for name, kind in KINDS.items() if not kind.of_page}
 
-#: No matter how long a fault was, its end is noticed within this (seconds): two beats and a poll.
+#: The end of a fault of any length is noticed within this time (seconds): two heartbeats and a poll.
 LONGEST_S = 45.0
-#: Where no heartbeats come, the watchdog's minute of silence is all that is left.
-BEATLESS_S = 85.0
-#: What a visible fault may cost beyond its own length, since pauses double (seconds).
+#: Without heartbeats, only the watchdog's limit of a minute of silence is left (seconds).
+NO_HEARTBEATS_BOUND_S = 85.0
+#: How long recovery may take beyond the length of a fault that the client notices, since pauses double (seconds).
 LAG_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long faults last (seconds), and how many follow each other at most."""
+    """How long faults last (seconds), and how many may follow each other."""
 
     lengths_s: tuple[float, float]
     most: int
 
 
-#: For a test on every change, and for the real thing.
+#: For the tests, and for the long run.
 SHORT = Pace((0.5, 2.5), 2)
 REAL = Pace((0.5, 40.0), 3)
 
@@ -99,18 +103,18 @@ REAL = Pace((0.5, 40.0), 3)
 class Fault:
     kind: str
     where: tuple[str, ...]
-    start_s: float  # 0: it is there before the dialog is
+    start_s: float  # 0: before the dialog opens
     length_s: float
     amount: float
 
     @property
     def end_s(self) -> float:
-        # 4.29 + 28.94 is a little more than 33.23, and what begins then would begin before this is over.
+        # 4.29 + 28.94 is slightly more than 33.23, so a fault that begins then would begin before this one ends.
         return round(self.start_s + self.length_s, 2)
 
     @property
     def mode(self) -> Mode | None:
-        """What the proxy has to do; None where it is not the proxy's."""
+        """The proxy's mode during this fault, or None if the proxy is not involved."""
         kind = KINDS[self.kind]
         return Mode(kind.trouble, self.amount, kind.answer) if kind.trouble else None
 
@@ -127,17 +131,17 @@ class Schedule:
     total: int
     item_s: float
     failures: float
-    only: str | None  # it was drawn for this kind alone
+    only: str | None  # drawn for this kind alone
     faults: tuple[Fault, ...]
-    program: bool  # watched by the Python client
+    program: bool  # the Python client watches, instead of Chromium
 
     @property
     def kinds(self) -> list[Kind]:
         return [KINDS[fault.kind] for fault in self.faults]
 
     @property
-    def beats(self) -> bool:
-        return all(kind.beats for kind in self.kinds)
+    def heartbeats(self) -> bool:
+        return all(kind.heartbeats for kind in self.kinds)
 
     @property
     def breakable(self) -> bool:
@@ -149,12 +153,12 @@ class Schedule:
 
     @property
     def early(self) -> list[Fault]:
-        """What is there before the dialog."""
+        """The faults that begin before the dialog opens."""
         return [one for one in self.faults if one.start_s == 0 and not KINDS[one.kind].needs_dialog]
 
     @property
     def name(self) -> str:
-        """The row of the table that it counts for."""
+        """The row of the table that this schedule counts for."""
         if self.program:
             return "the Python client"
         return self.faults[0].kind if len(self.faults) == 1 else "several"
@@ -165,15 +169,15 @@ class Schedule:
 
     @property
     def bound_s(self) -> float:
-        """How long after the healing the screen may take to show the truth."""
-        if not self.beats:
-            return BEATLESS_S
+        """The time that the screen may take to show the truth after the last fault ends (seconds)."""
+        if not self.heartbeats:
+            return NO_HEARTBEATS_BOUND_S
         if any(kind.silent for kind in self.kinds):
             return LONGEST_S
         return min(LONGEST_S, LAG_S + self.heal_s)
 
     def moments(self) -> list[tuple[float, Fault, bool]]:
-        """(when, which, whether it begins), in order; what ends makes room for what begins."""
+        """Return (time, fault, whether it begins), in order; ends come before beginnings at the same time."""
         begins = [(fault.start_s, fault, True) for fault in self.faults]
         ends = [(fault.end_s, fault, False) for fault in self.faults]
         return sorted(begins + ends, key=lambda moment: (moment[0], moment[2]))
@@ -185,7 +189,7 @@ class Schedule:
 
 
 def draw(seed: int, pace: Pace, only: str | None = None, *, program: bool = False) -> Schedule:
-    """The schedule of this seed; `only` has a single fault of that kind."""
+    """Return the schedule of this seed; with `only`, a single fault of that kind."""
     names = list(FOR_PROGRAMS if program else KINDS)
     chance = random.Random(f"{seed} {only or ''}")
     count = 1 if only else chance.choice((1, *range(1, pace.most + 1)))
@@ -196,7 +200,7 @@ def draw(seed: int, pace: Pace, only: str | None = None, *, program: bool = Fals
         faults.append(fault)
         at = fault.end_s + chance.choice((0.0, round(chance.uniform(0.1, 2.0), 2)))
     total = chance.randint(4, 24)
-    # It ends before the healing or after it; a job of two workers at a time takes total / 2 items' time.
+    # The job ends before or after the last fault; with two workers it takes the time of total / 2 items.
     work_s = max(0.5, faults[-1].end_s * chance.uniform(0.3, 1.5))
     failures = chance.choice((0.0, 0.0, 0.3))
     return Schedule(seed, total, round(work_s * 2 / total, 3), failures, only, tuple(faults), program)
@@ -205,7 +209,7 @@ def draw(seed: int, pace: Pace, only: str | None = None, *, program: bool = Fals
 def _fault(chance: random.Random, pace: Pace, name: str, at: float) -> Fault:
     kind = KINDS[name]
     shortest, longest = pace.lengths_s
-    length = shortest * (longest / shortest) ** chance.random()  # short ones are as likely as long ones
+    length = shortest * (longest / shortest) ** chance.random()  # short and long faults are equally likely
     low, high = kind.amounts
     amount = chance.uniform(low, high)
     if kind.trouble in (Trouble.CUT, Trouble.RETRY):

@@ -1,8 +1,8 @@
-"""A service worker between a page and its server that does harm, as those of offline-first sites may: its script,
-told by its own address what it does (`does`) to which requests (`where`).
+"""A harmful service worker between a page and its server, as those of offline-first sites can be.
 
-A page cannot get rid of the one that controls it, so what heals is a newer one that does nothing, as in the field.
-Must not know: when it is put there, or what is asked.
+The query of the script's own address says what it does (`does`) to which requests (`where`). A page cannot get
+rid of the service worker that controls it, so the cure is a newer one that does nothing, as in the field. It
+must not know when it is installed, or what is requested.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from enum import StrEnum
 from urllib.parse import urlencode
 
-#: At the root, since it controls what lies beside and below it.
+#: At the root, since a service worker controls what is beside and below its script.
 PATH = "/service-worker.js"
 
 
-class Does(StrEnum):
-    ANSWERS = "answers"  # with the page for those who are offline
-    HANGS = "hangs"  # takes the request and never answers
-    PASSES = "passes"  # asks the server itself, and passes on what comes
+class Behaviour(StrEnum):
+    ANSWERS = "answers"  # responds with an offline page
+    HANGS = "hangs"  # takes the request and never responds
+    PASSES = "passes"  # fetches from the server, and passes on the response
     BREAKS = "breaks"  # … and breaks it off after a few hundred bytes
-    REMEMBERS = "remembers"  # tells what a poll was answered the first time, for ever; no stream gets through
+    REMEMBERS = "remembers"  # always repeats the first response to a poll; lets no stream through
 
 
 _SCRIPT = """
@@ -80,5 +80,5 @@ RESPONSE = (
 
 
 def address(does: str, wheres: Iterable[str]) -> str:
-    """Where the page finds it."""
+    """Return the address of a service worker that does this to these requests."""
     return f"{PATH}?{urlencode([('does', does), *(('where', where) for where in wheres)])}"

@@ -1,7 +1,7 @@
-"""What all scenes share: a browser, a folder, servers, and a way to ask them past every proxy.
+"""What all scenes share: a browser, a folder, servers, and an HTTP client that bypasses every proxy.
 
-Starting a server with its workers costs a second of the processor, so one that was left in good order serves
-the next scene too. Must not know: what is played.
+Starting a server with its workers costs a second of CPU, so a server that a scene leaves in good order serves the
+next one too. It must not know what is played.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from tests.faults.wire import HOST
 from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
-#: A server that is killed loses the items in its hands until their lease has run out; this keeps tests short.
+#: The items that a killed server held wait until their leases expire; this keeps tests short.
 LEASE_S = "3"
-#: As good as none: nothing is watched for so long.
-NO_BEATS_S = 86_400
+#: Effectively no heartbeats: no stream stays open for that long.
+NO_HEARTBEATS_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Which server a scene needs."""
+    """The kind of server that a scene needs."""
 
     heartbeat_s: float = 15.0
     breakable: bool = False
 
 
 class BreakableServer(Server):
-    """See breakable.py."""
+    """A server with parts that can be broken; see breakable.py."""
 
     program = "tests.faults.breakable"
 
@@ -50,7 +50,7 @@ class BreakableServer(Server):
     def break_(self, what: Breakage) -> None:
         beside = self._breakage.with_suffix(".new")
         beside.write_text(what)
-        beside.replace(self._breakage)  # never seen half written
+        beside.replace(self._breakage)  # so it is never read half written
 
     def mend(self) -> None:
         self._breakage.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ class BreakableServer(Server):
 
 
 class Stage:
-    """See the module, and `raised`."""
+    """A browser, servers to lend and an HTTP client; see `set_up`."""
 
     def __init__(self, browser: Browser, folder: Path, http: httpx.AsyncClient) -> None:
         self.browser = browser
@@ -72,8 +72,8 @@ class Stage:
 
     @staticmethod
     @asynccontextmanager
-    async def raised(folder: Path) -> AsyncIterator[Stage]:
-        # A connection for each request: one that idled may be closed by the server while it is used again.
+    async def set_up(folder: Path) -> AsyncIterator[Stage]:
+        # A connection for each request: the server may close an idle one just as it is used again.
         limits = httpx.Limits(max_keepalive_connections=0)
         async with Browser.launched() as browser, httpx.AsyncClient(timeout=30, limits=limits) as http:
             stage = Stage(browser, folder, http)
@@ -84,7 +84,7 @@ class Stage:
 
     @asynccontextmanager
     async def with_own_browser(self, *options: str) -> AsyncIterator[Stage]:
-        """The same one with a browser that nobody else uses, started with these options."""
+        """Yield a copy of this stage with its own browser, started with these options."""
         async with Browser.launched(*options) as browser:
             stage = copy(self)
             stage.browser = browser
@@ -95,13 +95,13 @@ class Stage:
         idle = self._idle.setdefault(need, [])
         server = idle.pop() if idle else await self._start(need)
         yield server
-        idle.append(server)  # not where the scene broke: it may have left work behind
+        idle.append(server)  # unless the scene failed, in which case it may have left work behind
 
     async def _start(self, need: Need) -> Server:
         make = BreakableServer if need.breakable else Server
         server = make(
             self._folder / f"server-{len(self._started) + 1}",
-            "--workers", "2", "--port", str(free_port()),  # the same one when it is started again
+            "--workers", "2", "--port", str(free_port()),  # it stays the same across restarts
             environ={"UNSTUCK_LEASE_S": LEASE_S, "UNSTUCK_HEARTBEAT_S": str(need.heartbeat_s)},
         )  # fmt: skip
         self._started.append(server)
@@ -110,7 +110,7 @@ class Stage:
 
 
 def free_port() -> int:
-    """One below those that systems give to outgoing connections, so that it stays free while nobody listens."""
+    """Return a free port below the range used for outgoing connections, so that it stays free between restarts."""
     while True:
         port = random.randint(20_000, 32_000)
         with socket.socket() as one, suppress(OSError):

@@ -1,4 +1,4 @@
-"""What is told to break does break, and is well again: or the plays with it prove nothing."""
+"""Test that the breakable server breaks on demand and recovers; otherwise the plays that use it prove nothing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SHORT_PAUSES = {"UNSTUCK_BROADCAST_PAUSE_S": "0.05", "UNSTUCK_HEARTBEAT_S": "1"}
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[BreakableServer]:
-    one = BreakableServer(tmp_path / "data", "--workers", "1", "--port", "0", environ=SHORT_PAUSES)
-    one.start()
-    yield one
-    one.stop()
+    breakable = BreakableServer(tmp_path / "data", "--workers", "1", "--port", "0", environ=SHORT_PAUSES)
+    breakable.start()
+    yield breakable
+    breakable.stop()
 
 
 def streams(server: BreakableServer) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The judges see what is wrong: a suite whose judges are blind proves nothing."""
+"""Test that the judge notices every kind of violation; a suite with a blind judge proves nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.judge import Screen, time_to_truth, wrongs
+from tests.faults.judge import Screen, time_to_truth, violations
 
 NAME = "Fähre 🚢"
 JOB = {
@@ -22,15 +22,15 @@ END = Screen(
 )
 
 
-def test_what_is_right_is_right() -> None:
-    assert wrongs([START, HALF, END], JOB) == []
-    assert wrongs([END], JOB) == []
+def test_a_correct_dialog_has_no_violations() -> None:
+    assert violations([START, HALF, END], JOB) == []
+    assert violations([END], JOB) == []
 
 
 @pytest.mark.parametrize(
     ("screens", "word"),
     [
-        ([HALF, replace(HALF, bar=49.9), END], "went back"),
+        ([HALF, replace(HALF, bar=49.9), END], "went backwards"),
         ([START, HALF], "never shown"),
         ([END, HALF], "after the end"),
         ([END, replace(END, counts=("4", "0"))], "after the end"),
@@ -42,17 +42,17 @@ def test_what_is_right_is_right() -> None:
         ([replace(END, name="FÃ¤hre")], "name"),
     ],
 )
-def test_what_is_wrong_is_told(screens: list[Screen], word: str) -> None:
-    assert word in " ".join(wrongs(screens, JOB))
+def test_each_violation_is_reported(screens: list[Screen], word: str) -> None:
+    assert word in " ".join(violations(screens, JOB))
 
 
 @pytest.mark.parametrize(
     ("healed_at", "seq", "finished_at", "seconds"),
     [
-        (12.0, 9, 11.5, 1.0),  # ended during the fault: from the healing to the end on the screen
+        (12.0, 9, 11.5, 1.0),  # ended during the fault: from recovery to the end on the screen
         (10.5, 5, 12.8, 0.5),  # ended later: the catch-up took longer than the end
         (10.5, 1, 12.0, 1.0),  # … and here the end took longer
-        (20.0, 9, 13.0, 0.0),  # nothing was lacking
+        (20.0, 9, 13.0, 0.0),  # the screen was true already
     ],
 )
 def test_time_to_truth(healed_at: float, seq: int, finished_at: float, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A real network that goes down, in its short form; the long one, up to 300 s, is `scripts/faults --outages`."""
+"""Test short outages of a real network; the long ones, up to 300 s, are `scripts/faults --outages`."""
 
 from __future__ import annotations
 

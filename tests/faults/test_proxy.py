@@ -1,4 +1,4 @@
-"""The fault proxy does what is asked of it, and nothing else."""
+"""Test that the fault proxy breaks what it is asked to break, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.support.waiting import soon
 
 EVENTS = "/api/jobs/00000000-0000-0000-0000-000000000000/events"
 STATUS = "/api/jobs/00000000-0000-0000-0000-000000000000"
-#: As the real server says it: both, since its streams ask for the one, and what asked it for the other.
+#: Both `Connection` headers, as from the real server: its streams set one, and the proxy's request causes the
+#: other.
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: keep-alive\r\n"
     b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -23,7 +24,7 @@ HEAD = (
 
 
 class Origin:
-    """A server that streams what the test hands it, and answers each poll with 20 bytes."""
+    """A server that streams the events that the test sends, and answers each poll with 20 bytes."""
 
     def __init__(self) -> None:
         self.events: asyncio.Queue[bytes] = asyncio.Queue()
@@ -49,7 +50,7 @@ class Origin:
                 writer.write(b"%x\r\n%s\r\n" % (len(part), part))
         writer.write(b"0\r\n\r\n")
 
-    def say(self, *names: str) -> None:
+    def send(self, *names: str) -> None:
         for name in names:
             self.events.put_nowait(_event(name) if name else b"")
 
@@ -60,14 +61,14 @@ def _event(name: str) -> bytes:
 
 @pytest.fixture
 async def origin() -> AsyncIterator[Origin]:
-    one = Origin()
-    server = await asyncio.start_server(one.serve, HOST, 0)
-    one.port = server.sockets[0].getsockname()[1]
-    yield one
+    origin = Origin()
+    server = await asyncio.start_server(origin.serve, HOST, 0)
+    origin.port = server.sockets[0].getsockname()[1]
+    yield origin
     server.close()
-    for task in one.serving:
+    for task in origin.serving:
         task.cancel()
-    await asyncio.gather(*one.serving, return_exceptions=True)
+    await asyncio.gather(*origin.serving, return_exceptions=True)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ async def proxy(origin: Origin) -> AsyncIterator[Proxy]:
 
 
 class Client:
-    """One request, and what came of it so far."""
+    """One request, and what it has received so far."""
 
     def __init__(self, proxy: Proxy, path: str) -> None:
         self.got = b""
@@ -116,20 +117,20 @@ async def test_it_passes_streams_and_polls(proxy: Proxy, origin: Origin) -> None
     assert await poll.until_ended() == "closed"
     assert poll.got.endswith(b"\r\n\r\n" + b"x" * 20)
     stream = Client(proxy, EVENTS)
-    origin.say("a", "b")
+    origin.send("a", "b")
     await soon(lambda: stream.events == ["a", "b"])
     assert [one.path for one in proxy.open] == [STREAM]
-    origin.say("")
+    origin.send("")
     assert await stream.until_ended() == "closed"
     assert stream.got.endswith(b"\r\n0\r\n\r\n")
-    assert [one.path for one in proxy.asked] == [POLL, STREAM]
+    assert [one.path for one in proxy.requests] == [POLL, STREAM]
     await soon(lambda: not proxy.open)
 
 
 async def test_no_connection_is_kept_for_another_request(proxy: Proxy, origin: Origin) -> None:
-    """Or Chromium reads on for 5 s in a stream that was closed, and seems to hold it (see wire.py)."""
+    """Otherwise Chromium keeps reading from a closed stream for 5 s, and seems to hold it (see wire.py)."""
     stream = Client(proxy, EVENTS)
-    origin.say("a", "")
+    origin.send("a", "")
     await stream.until_ended()
     head = stream.got.split(b"\r\n\r\n")[0].lower()
     assert b"connection: close" in head
@@ -138,7 +139,7 @@ async def test_no_connection_is_kept_for_another_request(proxy: Proxy, origin: O
 
 async def test_refused_and_back(proxy: Proxy, origin: Origin) -> None:
     stream = Client(proxy, EVENTS)
-    origin.say("a")
+    origin.send("a")
     await soon(lambda: stream.events)
     await proxy.set(Mode(Trouble.REFUSE))
     assert isinstance(await stream.until_ended(), ConnectionResetError)
@@ -156,7 +157,7 @@ async def test_reset_of_one_path_only(proxy: Proxy) -> None:
 async def test_cut_in_the_middle(proxy: Proxy, origin: Origin) -> None:
     await proxy.set(Mode(Trouble.CUT, 7))
     stream, poll = Client(proxy, EVENTS), Client(proxy, STATUS)
-    origin.say("a", "b")
+    origin.send("a", "b")
     assert await stream.until_ended() == "closed"
     assert stream.got.split(b"\r\n\r\n", 1)[1] == b"13\r\neve"
     await poll.until_ended()
@@ -164,12 +165,12 @@ async def test_cut_in_the_middle(proxy: Proxy, origin: Origin) -> None:
 
 
 @pytest.mark.parametrize("trouble", [Trouble.HALF_OPEN, Trouble.BLACK_HOLE])
-async def test_half_open_is_for_ever_and_black_holes_end(proxy: Proxy, origin: Origin, trouble: Trouble) -> None:
+async def test_half_open_lasts_forever_and_black_holes_end(proxy: Proxy, origin: Origin, trouble: Trouble) -> None:
     stream = Client(proxy, EVENTS)
-    origin.say("a")
+    origin.send("a")
     await soon(lambda: stream.events == ["a"])
     await proxy.set(Mode(trouble))
-    origin.say("b")
+    origin.send("b")
     await soon(origin.events.empty)
     poll = Client(proxy, STATUS)
     await soon(lambda: POLL in {one.path for one in proxy.open})
@@ -186,16 +187,16 @@ async def test_half_open_is_for_ever_and_black_holes_end(proxy: Proxy, origin: O
 
 
 @pytest.mark.parametrize("trouble", [Trouble.LATE, Trouble.BURSTS])
-async def test_what_is_late_comes_in_order_and_at_the_end_at_once(
+async def test_late_events_keep_their_order_and_arrive_at_once_when_the_fault_ends(
     proxy: Proxy, origin: Origin, trouble: Trouble
 ) -> None:
     names = [str(number) for number in range(20)]
     await proxy.set(Mode(trouble, 0.05))
     stream = Client(proxy, EVENTS)
-    origin.say(*names)
+    origin.send(*names)
     await soon(lambda: stream.events == names)
     await proxy.set(Mode(trouble, 3600))
-    origin.say("late")
+    origin.send("late")
     await soon(origin.events.empty)
     assert "late" not in stream.events
     await proxy.set(PASS)
@@ -206,7 +207,7 @@ async def test_what_is_late_comes_in_order_and_at_the_end_at_once(
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_answers(proxy: Proxy, origin: Origin, name: str) -> None:
     stream = Client(proxy, EVENTS)
-    origin.say("a")
+    origin.send("a")
     await soon(lambda: stream.events)
     await proxy.set(Mode(Trouble.ANSWER, answer=name))
     assert await stream.until_ended() == "closed"
@@ -216,37 +217,37 @@ async def test_answers(proxy: Proxy, origin: Origin, name: str) -> None:
         assert again.got == ANSWERS[name]
 
 
-async def test_events_are_treated_one_by_one(proxy: Proxy, origin: Origin) -> None:
+async def test_events_are_altered_one_by_one(proxy: Proxy, origin: Origin) -> None:
     async def through(mode: Mode, *names: str) -> list[str]:
         await proxy.set(mode)
         stream = Client(proxy, EVENTS)
-        origin.say(*names, "")
+        origin.send(*names, "")
         await stream.until_ended()
         assert stream.got.endswith(b"\r\n0\r\n\r\n")
         return stream.events
 
-    assert await through(Mode(Trouble.DOUBLE, 1), "a", "b") == ["a", "a", "b", "b"]
+    assert await through(Mode(Trouble.DUPLICATE, 1), "a", "b") == ["a", "a", "b", "b"]
     assert await through(Mode(Trouble.REORDER, 1), "a", "b", "c") == ["b", "a", "c"]
     assert await through(Mode(Trouble.DROP, 1), "a", "b") == []
-    assert await through(Mode(Trouble.BEATS_ONLY), "a", "heartbeat", "b") == ["heartbeat"]
+    assert await through(Mode(Trouble.HEARTBEATS_ONLY), "a", "heartbeat", "b") == ["heartbeat"]
 
 
-async def test_each_event_says_when_to_come_back_and_the_stream_is_cut(proxy: Proxy, origin: Origin) -> None:
+async def test_each_event_sets_retry_and_the_stream_is_cut(proxy: Proxy, origin: Origin) -> None:
     await proxy.set(Mode(Trouble.RETRY, 50, "99999999999"))
     stream = Client(proxy, EVENTS)
-    origin.say("a", "b")
+    origin.send("a", "b")
     assert await stream.until_ended() == "closed"
     said = stream.got.split(b"\r\n\r\n", 1)[1]
     assert said.startswith(b"26\r\nretry: 99999999999\nevent: a\n")
     assert len(said) == 50
 
 
-async def test_the_same_in_other_bytes_split_where_it_hurts(proxy: Proxy, origin: Origin) -> None:
+async def test_the_same_events_in_other_bytes_split_inside_characters(proxy: Proxy, origin: Origin) -> None:
     await proxy.set(Mode(Trouble.SPLIT))
     stream = Client(proxy, EVENTS)
     said = r'event: job\ndata: {"name": "F\u00e4hre \ud83d\udea2\u2028"}\n\n'.replace(r"\n", "\n").encode()
     origin.events.put_nowait(said)
-    origin.say("b", "")
+    origin.send("b", "")
     await stream.until_ended()
     body = stream.got.split(b"\r\n\r\n", 1)[1]
     parts = re.findall(rb"(?s)([0-9a-f]+)\r\n(.+?)\r\n(?=[0-9a-f]+\r\n)", body)
@@ -260,36 +261,36 @@ async def test_the_same_in_other_bytes_split_where_it_hurts(proxy: Proxy, origin
 async def test_a_huge_line_means_the_same(proxy: Proxy, origin: Origin) -> None:
     await proxy.set(Mode(Trouble.HUGE, 1))
     stream = Client(proxy, EVENTS)
-    origin.say("a", "")
+    origin.send("a", "")
     await stream.until_ended()
     assert stream.events == ["a"]
     assert HUGE_LINE < len(stream.got) < HUGE_LINE + 500
     assert stream.got.replace(b" ", b"").endswith(b"event:a\ndata:{}\n\n\r\n0\r\n\r\n")
 
 
-async def test_what_it_answers_itself(proxy: Proxy) -> None:
-    proxy.own["/mine"] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-    mine = Client(proxy, "/mine?whose=ours")
-    assert await mine.until_ended() == "closed"
-    assert mine.got == proxy.own["/mine"]
+async def test_canned_responses(proxy: Proxy) -> None:
+    proxy.canned["/canned"] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    client = Client(proxy, "/canned?a=b")
+    assert await client.until_ended() == "closed"
+    assert client.got == proxy.canned["/canned"]
 
 
 async def test_an_event_does_not_wait_for_its_successor_beyond_the_fault(proxy: Proxy, origin: Origin) -> None:
     await proxy.set(Mode(Trouble.REORDER, 1))
     stream = Client(proxy, EVENTS)
-    origin.say("a")
+    origin.send("a")
     await soon(origin.events.empty)
     await proxy.set(PASS)
     await soon(lambda: stream.events == ["a"])
     await stream.leave()
 
 
-async def test_chance_comes_from_the_seed(origin: Origin) -> None:
+async def test_randomness_comes_from_the_seed(origin: Origin) -> None:
     async def dropped(seed: int) -> list[str]:
         async with Proxy(origin.port, seed) as proxy:
             await proxy.set(Mode(Trouble.DROP, 0.5))
             stream = Client(proxy, EVENTS)
-            origin.say(*(str(number) for number in range(40)), "")
+            origin.send(*(str(number) for number in range(40)), "")
             await stream.until_ended()
             return stream.events
 
@@ -300,18 +301,20 @@ async def test_chance_comes_from_the_seed(origin: Origin) -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_reset_of_what_has_just_been_closed_is_none(proxy: Proxy, origin: Origin, turns: int) -> None:
+async def test_resetting_a_connection_that_was_just_closed_does_nothing(
+    proxy: Proxy, origin: Origin, turns: int
+) -> None:
     stream = Client(proxy, EVENTS)
-    origin.say("a")
+    origin.send("a")
     await soon(lambda: stream.events)
-    (line,) = proxy._lines
-    line.close()
+    (connection,) = proxy._connections
+    connection.close()
     for _ in range(turns):
         await asyncio.sleep(0)
     await proxy.set(Mode(Trouble.RESET))
     await stream.until_ended()
 
 
-async def test_a_server_that_is_gone_is_a_reset() -> None:
+async def test_a_server_that_is_down_causes_a_reset() -> None:
     async with Proxy(1) as proxy:
         assert isinstance(await Client(proxy, STATUS).until_ended(), ConnectionResetError)

@@ -1,13 +1,13 @@
-"""Schedules are plain data that a seed brings back."""
+"""Test that schedules are plain data that a seed reproduces."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.faults.schedule import BEATLESS_S, FOR_PROGRAMS, KINDS, LONGEST_S, REAL, SHORT, draw
+from tests.faults.schedule import FOR_PROGRAMS, KINDS, LONGEST_S, NO_HEARTBEATS_BOUND_S, REAL, SHORT, draw
 
 
-def test_a_seed_brings_its_schedule_back() -> None:
+def test_a_seed_reproduces_its_schedule() -> None:
     assert [draw(seed, REAL) for seed in range(50)] == [draw(seed, REAL) for seed in range(50)]
     assert len({str(draw(seed, REAL)) for seed in range(50)}) == 50
 
@@ -26,7 +26,7 @@ def test_lengths_and_bounds(pace: object) -> None:
         schedule = draw(seed, SHORT if pace is SHORT else REAL)
         shortest, longest = (SHORT if pace is SHORT else REAL).lengths_s
         assert all(shortest <= fault.length_s <= longest for fault in schedule.faults)
-        assert 0 < schedule.bound_s <= (LONGEST_S if schedule.beats else BEATLESS_S)
+        assert 0 < schedule.bound_s <= (LONGEST_S if schedule.heartbeats else NO_HEARTBEATS_BOUND_S)
         moments = schedule.moments()
         assert [when for when, _, _ in moments] == sorted(when for when, _, _ in moments)
         assert schedule.heal_s == moments[-1][0]
@@ -46,9 +46,9 @@ def test_a_program_has_no_faults_of_pages() -> None:
     assert not {"page frozen", "clock jump"} & kinds
 
 
-def test_what_ends_makes_room_for_what_begins_at_that_moment() -> None:
+def test_a_fault_ends_before_the_next_begins_at_the_same_moment() -> None:
     for seed in range(300):
-        lasting = 0
+        active = 0
         for _, _, begins in draw(seed, REAL).moments():
-            lasting += 1 if begins else -1
-            assert lasting <= 1, draw(seed, REAL)
+            active += 1 if begins else -1
+            assert active <= 1, draw(seed, REAL)

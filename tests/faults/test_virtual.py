@@ -1,6 +1,6 @@
-"""The policy against the real hub under virtual time: no dialog is ever stuck, and the judge would notice one.
+"""Test the policy and the real hub under virtual time: no dialog is ever stuck, and the judge notices any flaw.
 
-The long form is `python -m tests.faults.virtual_play --seeds 10000`.
+The long form is `scripts/faults --virtual`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from unstuck.client.watch_state import WatchAction, WatchEvent
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """The hub rightly logs every broken broadcast with its traceback; here that would be thousands."""
+    """Silence the log: the hub logs every failed broadcast with its traceback, here thousands."""
     caplog.set_level(logging.CRITICAL + 1, logger="unstuck")
 
 
-def wrongs(verdicts: list[Verdict]) -> list[str]:
-    return [f"{verdict.schedule}: {'; '.join(verdict.wrongs)}" for verdict in verdicts if verdict.wrongs]
+def violations(verdicts: list[Verdict]) -> list[str]:
+    return [f"{verdict.schedule}: {'; '.join(verdict.violations)}" for verdict in verdicts if verdict.violations]
 
 
 def test_no_schedule_leaves_a_dialog_stuck() -> None:
     verdicts = play_all(range(1, 501), None, Play(), processes=1)
-    assert wrongs(verdicts) == []
-    visible = [one for one in verdicts if one.schedule.beats and not one.schedule.stays_hidden]
+    assert violations(verdicts) == []
+    visible = [one for one in verdicts if one.schedule.heartbeats and not one.schedule.stays_hidden]
     times = [one.truth_s for one in visible if one.truth_s is not None]
     assert percentile(times, 0.5) <= 1.0
     assert percentile(times, 0.99) <= 10.0
@@ -44,56 +44,56 @@ def test_no_schedule_leaves_a_dialog_stuck() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_fault_alone(kind: str) -> None:
-    assert wrongs([play(draw(seed, kind)) for seed in (1, 2)]) == []
+    assert violations([play(draw(seed, kind)) for seed in (1, 2)]) == []
 
 
 @pytest.mark.parametrize("net", ALONE)
-def test_each_net_alone_is_enough(net: str) -> None:
+def test_each_safety_net_alone_is_enough(net: str) -> None:
     nets, bounds = ALONE[net]
-    assert wrongs(play_all(range(1, 61), None, Play(nets, bounds), processes=1)) == []
+    assert violations(play_all(range(1, 61), None, Play(nets, bounds), processes=1)) == []
 
 
-def test_no_net_at_all_is_not_enough() -> None:
+def test_no_safety_net_is_not_enough() -> None:
     verdicts = play_all(
         range(1, 21), None, Play(Nets(broadcast=False, comparison=False, polls=False)), processes=1
     )
-    assert any("stuck" in line for line in wrongs(verdicts))
+    assert any("stuck" in line for line in violations(verdicts))
 
 
 def test_every_kind_of_fault_is_drawn() -> None:
     assert {fault.kind for seed in range(1_000) for fault in draw(seed).faults} == set(KINDS)
 
 
-def test_a_seed_brings_back_everything_that_happened() -> None:
+def test_a_seed_reproduces_everything_that_happened() -> None:
     for seed in (3, 8, 21):
         first: list[str] = []
         again: list[str] = []
-        assert play(draw(seed), Play(tell=first.append)) == play(draw(seed), Play(tell=again.append))
+        assert play(draw(seed), Play(log=first.append)) == play(draw(seed), Play(log=again.append))
         assert first == again
         assert first
 
 
-# -- the judge notices what is wrong
+# -- the judge notices every flaw
 
 
 class NoWatchdog(Dialog):
-    """Waits for events, and sets no timer."""
+    """A dialog that waits for events only, and sets no timer."""
 
     def set_timer(self, at: int | None) -> None:
         return
 
 
 class Credulous(Dialog):
-    """Shows every job event, however old."""
+    """A dialog that shows every job event, however old."""
 
-    def hear(self, number: int, name: str, text: str) -> None:
+    def on_message(self, number: int, name: str, text: str) -> None:
         if name == "job" and not self.ended.is_set():
             self.state.seq = -1
-        super().hear(number, name, text)
+        super().on_message(number, name, text)
 
 
 class Liar(Dialog):
-    """Shows every end as a success."""
+    """A dialog that shows every end as a success."""
 
     def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
@@ -102,7 +102,7 @@ class Liar(Dialog):
 
 
 class Undone(Dialog):
-    """Shows an earlier state after the end."""
+    """A dialog that shows an earlier state after the end."""
 
     def close(self) -> None:
         super().close()
@@ -110,7 +110,7 @@ class Undone(Dialog):
 
 
 class KeepsStreams(Dialog):
-    """Forgets to close its streams."""
+    """A dialog that forgets to close its streams."""
 
     def act(self, action: WatchAction, event: WatchEvent) -> None:
         if action["type"] != "close_stream":
@@ -121,25 +121,25 @@ class KeepsStreams(Dialog):
 
 
 class KeepsTimer(Dialog):
-    """Forgets to stop its timer."""
+    """A dialog that forgets to stop its timer."""
 
     def set_timer(self, at: int | None) -> None:
-        super().set_timer(self._tell_time() + 60_000 if at is None else at)
+        super().set_timer(self._read_clock() + 60_000 if at is None else at)
 
     def close(self) -> None:
         self.ended.set()
 
 
 class Restless(Dialog):
-    """Polls once more after the end."""
+    """A dialog that polls once more after the end."""
 
     def close(self) -> None:
         super().close()
-        self._ask(self.state.next_poll, "fallback")
+        self._send_poll(self.state.next_poll, "fallback")
 
 
 class Twice(Dialog):
-    """Sends every poll a second time before the first is answered."""
+    """A dialog that sends every poll twice, without waiting for the first response."""
 
     def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
@@ -148,47 +148,48 @@ class Twice(Dialog):
 
 
 class Storming(Dialog):
-    """Opens every stream ten times."""
+    """A dialog that opens every stream ten times."""
 
     def act(self, action: WatchAction, event: WatchEvent) -> None:
         super().act(action, event)
         if action["type"] == "open_stream":
             for _ in range(9):
-                self._net.abort(self._net.ask(STREAM, {}, _Nobody()))
+                self._net.abort(self._net.request(STREAM, {}, _Discard()))
 
 
-class _Nobody:
+class _Discard:
     def head(self, status: int, headers: Mapping[str, str]) -> None: ...
     def piece(self, data: bytes) -> None: ...
-    def over(self, whole: bool) -> None: ...
+    def on_close(self, whole: bool) -> None: ...
 
 
 @pytest.mark.parametrize(
     ("client", "kind", "word"),
     [
         (NoWatchdog, "half open", "stuck"),
-        (Credulous, "reordered", "went back"),
-        (Liar, "doubled", "untrue"),
-        (Undone, "doubled", "after the end"),
-        (KeepsStreams, "204", "there are streams"),
-        (KeepsTimer, "doubled", "there is a timer"),
-        (Restless, "doubled", "there is a poll"),
+        (Credulous, "reordered", "went backwards"),
+        (Liar, "duplicated", "untrue"),
+        (Undone, "duplicated", "after the end"),
+        (KeepsStreams, "204", "streams are open"),
+        (KeepsTimer, "duplicated", "a timer is set"),
+        (Restless, "duplicated", "a poll is in flight"),
         (Twice, "refused", "polls in flight"),
         (Storming, "502", "storm"),
     ],
 )
 def test_the_judge_notices_a_broken_client(client: type[Dialog], kind: str, word: str) -> None:
-    found = wrongs([play(draw(seed, kind), Play(client=client)) for seed in range(1, 7)])
+    found = violations([play(draw(seed, kind), Play(client=client)) for seed in range(1, 7)])
     assert any(word in line for line in found), found
 
 
 def test_the_judge_notices_a_hub_that_compares_nothing() -> None:
-    """Only the comparison or a poll finds a broadcast that falsely claims success."""
-    lamed = [Nets(polls=False), Nets(comparison=False, polls=False)]
+    """Only the comparison or a poll detects a broadcast that falsely claims success."""
+    with_and_without = [Nets(polls=False), Nets(comparison=False, polls=False)]
     kind = "broadcast does nothing"
     bounds = ALONE["comparison"][1]
     whole, broken = (
-        wrongs([play(draw(seed, kind), Play(nets, bounds)) for seed in range(1, 13)]) for nets in lamed
+        violations([play(draw(seed, kind), Play(nets, bounds)) for seed in range(1, 13)])
+        for nets in with_and_without
     )
     assert whole == []
     assert any("late" in line or "stuck" in line for line in broken)
@@ -216,10 +217,10 @@ def test_waiting_for_nothing_is_an_error() -> None:
         run(main())
 
 
-def test_running_in_a_circle_is_an_error() -> None:
+def test_a_busy_loop_is_an_error() -> None:
     async def main() -> None:
         while True:
             await asyncio.sleep(0)
 
-    with pytest.raises(RuntimeError, match="busy for ever"):
+    with pytest.raises(RuntimeError, match="busy forever"):
         run(main())

@@ -1,7 +1,7 @@
-"""Simulates a page under virtual time: its clocks, its one timer, whether it is shown, frozen or asleep; and the
-dialog in it, which does for the policy what follower.js does. It records what the person sees.
+"""Simulates a page under virtual time, and the dialog in it, and records what the user sees.
 
-It must not know the network's faults, the server, or what is right.
+The page has clocks, one timer, and may be hidden, frozen or asleep; the dialog does for the policy what
+follower.js does. It must not know the network's faults, the server, or what is right.
 Next: virtual_stage.py, which plays it; unstuck/client/watchdog.py, the policy.
 """
 
@@ -14,20 +14,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.virtual_net import Line, Network, Tell
+from tests.faults.virtual_net import Connection, Log, Network
 from tests.faults.wire import POLL, STREAM
 from unstuck.client.follower import job_of, next_ms, parsed
 from unstuck.client.watch_state import SECOND_MS, WatchAction, WatchEvent, WatchState
 from unstuck.client.watchdog import step
 
-#: Timers of a hidden page ring at whole minutes.
+#: Timers of a hidden page fire at whole minutes.
 MINUTE_S = 60.0
-#: As in follower.js: the machine slept if the wall clock ran ahead of the steady one by more (milliseconds).
+#: As in follower.js: the machine slept if the wall clock gained more than this on the steady one (milliseconds).
 SLEPT_MS = 2_000
 
 
 class Page:
-    """The part of a browser that a dialog can notice."""
+    """The parts of a browser that a dialog can notice."""
 
     def __init__(self, seed: int) -> None:
         self.on_event: Callable[[str], None] = lambda name: None
@@ -35,13 +35,13 @@ class Page:
         self.wall_offset_s = 0.0
         self._chance = random.Random(f"page {seed}")
         self._loop = asyncio.get_running_loop()
-        self._stops: list[bool] = []  # why it is stopped: True for a machine asleep, False for a frozen page
+        self._stops: list[bool] = []  # why it is stopped: True for a sleeping machine, False for a frozen page
         self._asleep_at, self._slept_s = 0.0, 0.0
         self._waiting: list[Callable[[], None]] = []  # arrived while it was stopped
-        self._timer: tuple[Callable[[], None], float] | None = None  # due, in seconds of the steady clock
+        self._timer: tuple[Callable[[], None], float] | None = None  # and when it is due by the steady clock (s)
         self._handle: asyncio.TimerHandle | None = None
 
-    # clocks and the timer
+    # -- clocks and the timer
 
     def wall(self) -> float:
         return (self._loop.time() + self.wall_offset_s) * SECOND_MS
@@ -56,13 +56,13 @@ class Page:
     def set_timer(self, call: Callable[[], None], delay_ms: float) -> None:
         early_or_late = self._chance.uniform(-0.5, 4.0)
         self._timer = (call, (self.steady() + max(0.0, delay_ms + early_or_late)) / SECOND_MS)
-        self._aim()
+        self._reschedule()
 
     def clear_timer(self) -> None:
         self._timer = None
-        self._aim()
+        self._reschedule()
 
-    def _aim(self) -> None:
+    def _reschedule(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -71,15 +71,15 @@ class Page:
         due = max(self._timer[1] + self._slept_s, self._loop.time())
         if not self.visible:
             due = math.ceil(due / MINUTE_S) * MINUTE_S
-        self._handle = self._loop.call_at(due, self._ring)
+        self._handle = self._loop.call_at(due, self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._handle = None
         if self._timer is not None:
             call, self._timer = self._timer[0], None
             call()
 
-    # what happens to it
+    # -- what happens to the page
 
     def receive(self, what: Callable[[], None]) -> None:
         """Deliver something from the network, or queue it while the page is stopped."""
@@ -90,7 +90,7 @@ class Page:
 
     def show(self, visible: bool) -> None:
         self.visible = visible
-        self._aim()
+        self._reschedule()
         if visible and not self._stops:
             self.on_event("page_shown")
 
@@ -99,16 +99,16 @@ class Page:
         self._stops.append(asleep)
         if self._stops.count(True) == 1 and asleep:
             self._asleep_at = self._loop.time()
-        self._aim()
+        self._reschedule()
 
-    def go_on(self, *, asleep: bool) -> None:
-        """Thaw the page, or wake its machine. Queued events come before the page learns of it, or after."""
+    def resume(self, *, asleep: bool) -> None:
+        """Thaw the page, or wake its machine; queued events come before or after the page notices that."""
         self._stops.remove(asleep)
         if asleep and True not in self._stops:
             self._slept_s += self._loop.time() - self._asleep_at
         if self._stops:
             return
-        self._aim()
+        self._reschedule()
         thawed = [] if asleep else [lambda: self.on_event("page_shown")]
         waiting, self._waiting = self._waiting, []
         for what in waiting + thawed if self._chance.random() < 0.5 else thawed + waiting:
@@ -120,7 +120,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """The contents of the screen from `at` on."""
+    """The content of the screen from `at` on."""
 
     at: float
     history: int
@@ -138,16 +138,16 @@ class Screen:
 
 
 class Dialog:
-    """Follows a job as follower.js does: reports events to the policy, and carries out its actions."""
+    """Follows a job as follower.js does: passes events to the policy, and carries out its actions."""
 
-    def __init__(self, page: Page, net: Network, seed: int, tell: Tell) -> None:
+    def __init__(self, page: Page, net: Network, seed: int, log: Log) -> None:
         self.screens: list[Screen] = []
         self.ended = asyncio.Event()
         self.state = WatchState()
-        self.streams: dict[int, Line] = {}
-        self.poll: Line | None = None
-        self.most_polls = 0  # in flight at once
-        self._page, self._net, self._tell = page, net, tell
+        self.streams: dict[int, Connection] = {}
+        self.poll: Connection | None = None
+        self.max_polls = 0  # in flight at once
+        self._page, self._net, self._log = page, net, log
         self._chance = random.Random(f"dialog {seed}")
         self._etag: tuple[str, int] | None = None
         self._now, self._wall, self._steady = 0.0, page.wall(), page.steady()
@@ -156,8 +156,8 @@ class Dialog:
     def on(self, event: WatchEvent) -> None:
         if self.ended.is_set():
             return
-        self.state, actions = step(self.state, event, self._tell_time(), self._chance.random())
-        self._tell(f"  {brief(event)} → {', '.join(map(brief, actions)) or '–'} [{self.state.link}]")
+        self.state, actions = step(self.state, event, self._read_clock(), self._chance.random())
+        self._log(f"  {brief(event)} → {', '.join(map(brief, actions)) or '–'} [{self.state.link}]")
         for action in actions:
             self.act(action, event)
         if self.state.done:
@@ -172,7 +172,7 @@ class Dialog:
             case "close_stream":
                 self._net.abort(self.streams.pop(action["stream"]))
             case "poll":
-                self._ask(action["poll"], action["reason"])
+                self._send_poll(action["poll"], action["reason"])
             case "abort_poll" if self.poll is not None:
                 self._net.abort(self.poll)
                 self.poll = None
@@ -183,14 +183,14 @@ class Dialog:
         if at is None:
             self._page.clear_timer()
         else:
-            self._page.set_timer(self._ring, max(0, at - self._tell_time()))
+            self._page.set_timer(self._fire, max(0, at - self._read_clock()))
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self.on({"type": "tick"})
         if not self._page.timer_is_set and self.state.wake_at is not None:
-            self.set_timer(self.state.wake_at)  # the timer rang a little early
+            self.set_timer(self.state.wake_at)  # the timer fired a little early
 
-    def _tell_time(self) -> int:
+    def _read_clock(self) -> int:
         wall, steady = self._page.wall(), self._page.steady()
         by_wall, by_steady = wall - self._wall, steady - self._steady
         self._now += by_wall if by_wall > by_steady + SLEPT_MS else by_steady
@@ -198,8 +198,8 @@ class Dialog:
         return round(self._now)
 
     def close(self) -> None:
-        for line in self.streams.values():
-            self._net.abort(line)
+        for connection in self.streams.values():
+            self._net.abort(connection)
         self.streams.clear()
         if self.poll is not None:
             self._net.abort(self.poll)
@@ -207,12 +207,12 @@ class Dialog:
         self._page.clear_timer()
         self.ended.set()
 
-    # streams and polls
+    # -- streams and polls
 
     def _open_stream(self, number: int) -> None:
-        self.streams[number] = self._net.ask(STREAM, {}, _Stream(self, number))
+        self.streams[number] = self._net.request(STREAM, {}, _Stream(self, number))
 
-    def hear(self, number: int, name: str, text: str) -> None:
+    def on_message(self, number: int, name: str, text: str) -> None:
         if number not in self.streams or name not in ("job", "items", "heartbeat", "leaving", "gone"):
             return
         data = parsed(text)
@@ -228,14 +228,14 @@ class Dialog:
         else:
             self.on({"type": name, "stream": number})
 
-    def _ask(self, number: int, reason: str) -> None:
+    def _send_poll(self, number: int, reason: str) -> None:
         headers = {"if-none-match": self._etag[0]} if self._etag and self._etag[1] == self.state.seq else {}
-        self.most_polls = max(self.most_polls, 1 + (self.poll is not None))
-        answer = _Answer(self, number)
-        answer.line = self.poll = self._net.ask(POLL, {**headers, "reason": reason}, answer)
+        self.max_polls = max(self.max_polls, 1 + (self.poll is not None))
+        response = _PollResponse(self, number)
+        response.connection = self.poll = self._net.request(POLL, {**headers, "reason": reason}, response)
 
-    def answered(self, line: Line | None, event: dict[str, Any], tag: str | None) -> None:
-        if line is not self.poll or self.ended.is_set():
+    def on_poll_end(self, connection: Connection | None, event: dict[str, Any], tag: str | None) -> None:
+        if connection is not self.poll or self.ended.is_set():
             return  # it was aborted
         self.poll = None
         if event["type"] == "poll_ok":
@@ -244,7 +244,7 @@ class Dialog:
 
 
 class _Stream:
-    """An EventSource: reports whole events only, and closes for good on anything but a stream."""
+    """An EventSource: passes on whole events only, and closes permanently on anything but a stream."""
 
     def __init__(self, dialog: Dialog, number: int) -> None:
         self._dialog, self._number = dialog, number
@@ -255,25 +255,25 @@ class _Stream:
         if status == 200 and headers.get("content-type") == "text/event-stream":
             self._dialog.on({"type": "stream_open", "stream": self._number})
         else:
-            self.over(True)
+            self.on_close(True)
 
     def piece(self, data: bytes) -> None:
         *blocks, self._rest = (self._rest + data).split(b"\n\n")
         for block in blocks if not self._closed else []:
             fields = dict(line.split(": ", 1) for line in block.decode().split("\n") if not line.startswith(":"))
             if "data" in fields:
-                self._dialog.hear(self._number, fields["event"], fields["data"])
+                self._dialog.on_message(self._number, fields["event"], fields["data"])
 
-    def over(self, whole: bool) -> None:
+    def on_close(self, whole: bool) -> None:
         if not self._closed:
             self._closed = True
             self._dialog.on({"type": "stream_error", "stream": self._number})
 
 
-class _Answer:
+class _PollResponse:
     """A fetch and its text()."""
 
-    line: Line | None = None
+    connection: Connection | None = None
 
     def __init__(self, dialog: Dialog, number: int) -> None:
         self._dialog, self._number = dialog, number
@@ -287,8 +287,8 @@ class _Answer:
     def piece(self, data: bytes) -> None:
         self._body += data
 
-    def over(self, whole: bool) -> None:
-        self._dialog.answered(self.line, self._event(whole), self._headers.get("etag"))
+    def on_close(self, whole: bool) -> None:
+        self._dialog.on_poll_end(self.connection, self._event(whole), self._headers.get("etag"))
 
     def _event(self, whole: bool) -> dict[str, Any]:
         failed = {"type": "poll_failed", "poll": self._number, "status": None, "code": "no_answer"}
@@ -305,7 +305,7 @@ class _Answer:
 
 
 def brief(what: Mapping[str, Any]) -> str:
-    """An event or an action in a few words."""
+    """Describe an event or an action in a few words."""
     words = [what["type"].replace("_", " ")]
     for key, value in what.items():
         if key == "job":

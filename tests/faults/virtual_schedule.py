@@ -1,8 +1,9 @@
-"""Draws, from a seed, which faults strike the client, the network, the hub and the store, and when: plain
-data that can be printed and replayed. The second level's counterpart of schedule.py, with longer faults,
-several at once, and those that only an inside view can bring about.
+"""Draws from a seed which faults strike the page, the network, the hub and the store under virtual time, and when.
 
-The same seed always gives the same schedule. Must not know: how a fault is brought about.
+A schedule is plain data that can be printed and replayed; the same seed always gives the same one. The
+counterpart of schedule.py, with longer faults, several at once, and faults that can only be applied from inside.
+It must not know how a fault is applied.
+Next: virtual_stage.py, which plays a schedule.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tests.faults.wire import POLL, STREAM
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault: the requests that it may strike, bounds of its strength and of its length (seconds)."""
+    """A kind of fault: the requests that it may strike, the bounds of its strength and its length (seconds)."""
 
     wheres: tuple[tuple[str, ...], ...] = (BOTH,)
     amounts: tuple[float, float] = (0.0, 0.0)
@@ -31,32 +32,32 @@ LONG = (5.0, 300.0)
 NETWORK: dict[str, Kind] = {
     "refused": Kind(),
     "reset": Kind(EITHER),
-    "cut": Kind(EITHER, (1, 3_000)),  # after so many bytes
+    "cut": Kind(EITHER, (1, 3_000)),  # bytes until then
     "half open": Kind(EITHER),
     "black hole": Kind(EITHER, lengths_s=LONG),
-    "bursts": Kind(EITHER, (0.5, 8)),  # one every so many seconds
-    "late": Kind(EITHER, (0.1, 20)),  # by so many seconds
-    "doubled": Kind(STREAMS, (0.3, 1)),  # probabilities
+    "bursts": Kind(EITHER, (0.5, 8)),  # seconds between two
+    "late": Kind(EITHER, (0.1, 20)),  # seconds
+    "duplicated": Kind(STREAMS, (0.3, 1)),  # probabilities
     "reordered": Kind(STREAMS, (0.3, 1)),
     "dropped": Kind(STREAMS, (0.3, 1)),
-    "beats only": Kind(STREAMS),
+    "heartbeats only": Kind(STREAMS),
     **{name: Kind(EITHER) for name in ANSWERS},
 }
 SERVER: dict[str, Kind] = {
     "server killed": Kind(),
-    "server killed unheard": Kind(),  # its last packets are lost: nobody is told
-    "server leaves": Kind(),  # it says farewell, and comes back
-    "older backup": Kind(amounts=(0.5, 30)),  # it comes back with the store as it was so many seconds before
+    "server killed silently": Kind(),  # its last packets are lost, so no client notices
+    "server leaves": Kind(),  # it sends `leaving` events, and comes back
+    "older backup": Kind(amounts=(0.5, 30)),  # it comes back with the store as it was this many seconds earlier
     "broadcast raises": Kind(),
     "broadcast does nothing": Kind(),
     "store unreadable": Kind(),
     "store unwritable": Kind(),
-    "store slow": Kind(amounts=(0.2, 6)),  # so many seconds for each read
+    "store slow": Kind(amounts=(0.2, 6)),  # seconds for each read
     "server clock jump": Kind(amounts=(-3_600, 3_600)),
 }
 PAGE: dict[str, Kind] = {
     "page frozen": Kind(lengths_s=LONG),
-    "page put aside": Kind(lengths_s=LONG),  # into the back/forward cache; its connections are closed
+    "page in bfcache": Kind(lengths_s=LONG),  # into the back/forward cache; its connections are closed
     "hidden": Kind(lengths_s=LONG),
     "offline": Kind(lengths_s=LONG),
     "machine sleeps": Kind(lengths_s=LONG),
@@ -64,11 +65,11 @@ PAGE: dict[str, Kind] = {
 }
 KINDS: dict[str, Kind] = {**NETWORK, **SERVER, **PAGE}
 
-#: Two beats that are missed, and what comes after: the bound for a page that is looked at (seconds).
+#: The bound for a visible page: two missed heartbeats, and what follows (seconds).
 VISIBLE_S = 45.0
-#: Without heartbeats only the silence limit is left.
-BEATLESS_S = 85.0
-#: Timers of a hidden page ring once a minute, and two may have to follow each other.
+#: The bound without heartbeats, when only the limit of silence is left (seconds).
+NO_HEARTBEATS_BOUND_S = 85.0
+#: What a hidden page may take longer: its timers fire once a minute, and two may be needed (seconds).
 HIDDEN_S = 120.0
 
 
@@ -99,14 +100,14 @@ class Schedule:
     item_s: float
     failures: float
     cancel_s: float | None
-    beats: bool  # the server's heartbeats are switched on
-    stays_hidden: bool  # nobody looks at the page again
+    heartbeats: bool  # the server sends heartbeats
+    stays_hidden: bool  # the page is never shown again
     faults: tuple[Fault, ...]
 
     @property
     def name(self) -> str:
-        """The row of the table that it counts for."""
-        if not self.beats:
+        """The row of the table that this schedule counts for."""
+        if not self.heartbeats:
             return "no heartbeats"
         if self.stays_hidden:
             return "page stays hidden"
@@ -118,11 +119,11 @@ class Schedule:
 
     @property
     def bound_s(self) -> float:
-        """How long after the healing the screen may take to show the truth."""
-        return (VISIBLE_S if self.beats else BEATLESS_S) + (HIDDEN_S if self.stays_hidden else 0.0)
+        """The time that the screen may take to show the truth after the last fault ends (seconds)."""
+        return (VISIBLE_S if self.heartbeats else NO_HEARTBEATS_BOUND_S) + (HIDDEN_S if self.stays_hidden else 0.0)
 
     def moments(self) -> list[tuple[float, Fault, bool]]:
-        """(when, which, whether it begins), in order; what ends makes room for what begins."""
+        """Return (time, fault, whether it begins), in order; ends come before beginnings at the same time."""
         begins = [(fault.start_s, fault, True) for fault in self.faults]
         ends = [(fault.end_s, fault, False) for fault in self.faults]
         return sorted(begins + ends, key=lambda moment: (moment[0], moment[2]))
@@ -130,20 +131,20 @@ class Schedule:
     def __str__(self) -> str:
         words = [f"{self.total} items of {self.item_s:g} s, {self.failures:.0%} failing"]
         words += [f"cancelled at {self.cancel_s:g} s"] if self.cancel_s is not None else []
-        words += [] if self.beats else ["no heartbeats"]
+        words += [] if self.heartbeats else ["no heartbeats"]
         words += ["page stays hidden"] if self.stays_hidden else []
         return f"seed {self.seed}: {', '.join(words)}; " + "; ".join(str(fault) for fault in self.faults)
 
 
 def draw(seed: int, only: str | None = None) -> Schedule:
-    """The schedule of this seed; `only` has a single fault of that kind."""
+    """Return the schedule of this seed; with `only`, a single fault of that kind."""
     chance = random.Random(f"virtual {seed} {only or ''}")
     faults: list[Fault] = []
     at = chance.choice((0.0, round(chance.uniform(0.2, 5.0), 2)))
     for _ in range(1 if only else chance.choice((1, 1, 2, 3, 4))):
         fault = _fault(chance, only or chance.choice(list(KINDS)), at)
         faults.append(fault)
-        # The next one comes after it, or while it lasts.
+        # The next one begins after this one, or during it.
         at = round(at + chance.random() * fault.length_s * chance.choice((1.0, 1.3)), 2)
     total = chance.randint(2, 10)
     work_s = max(1.0, max(fault.end_s for fault in faults) * chance.uniform(0.3, 1.5))
@@ -153,7 +154,7 @@ def draw(seed: int, only: str | None = None) -> Schedule:
         item_s=round(work_s * 2 / total, 3),
         failures=chance.choice((0.0, 0.0, 0.3)),
         cancel_s=round(work_s * chance.random(), 2) if chance.random() < 0.1 else None,
-        beats=only is not None or chance.random() > 0.08,
+        heartbeats=only is not None or chance.random() > 0.08,
         stays_hidden=only is None and chance.random() < 0.05,
         faults=tuple(faults),
     )
@@ -162,6 +163,6 @@ def draw(seed: int, only: str | None = None) -> Schedule:
 def _fault(chance: random.Random, name: str, at: float) -> Fault:
     kind = KINDS[name]
     shortest, longest = kind.lengths_s
-    length = shortest * (longest / shortest) ** chance.random()  # short ones are as likely as long ones
+    length = shortest * (longest / shortest) ** chance.random()  # short and long faults are equally likely
     amount = round(chance.uniform(*kind.amounts), 2)
     return Fault(name, chance.choice(kind.wheres), round(at, 2), round(length, 2), amount)

@@ -1,11 +1,12 @@
-"""The server under virtual time: the real hub with its viewers, the real store, and somebody who works.
+"""The server under virtual time: the real hub with its viewers, the real store, and a simulated worker.
 
-- The store is the SQLite store with its statements, its transactions and `decide`; only its threads are left
-  out: writes and reads are done at once, on one connection in memory, and take virtual time around that.
-- The routes are mirrored in a few lines: what they ask of the hub and the store, and what they answer.
-- The hub can be told to fail on its way to the viewers, and each of the server's two nets can be taken away.
+- The store is the SQLite store with its statements, its transactions and `decide`. Only its threads are replaced:
+  reads and writes happen at once, on one connection in memory, and take virtual time before and after.
+- The routes are mirrored in a few lines: what they ask of the hub and the store, and how they respond.
+- The hub can be made to fail while broadcasting, and either of the server's two safety nets can be switched off.
 
-Must not know: the network's faults, the page, or what is right.
+It must not know the network's faults, the page, or what is right.
+See also: virtual_stage.py, which breaks it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tests.faults.virtual_net import Line
+from tests.faults.virtual_net import Connection
 from tests.faults.wire import STREAM
 from unstuck.errors import StoreUnavailable, UnstuckError
 from unstuck.jobs.job import Cancel, Finish, HealthLimits, Item, ItemState, Job, JobError, Report
@@ -38,16 +39,16 @@ from unstuck.streaming.hub import Hub
 
 T = TypeVar("T")
 
-#: When the schedules begin (epoch seconds).
+#: When virtual time starts (epoch seconds).
 EPOCH = 1_700_000_000.0
 JOB_ID = "00000000-0000-4000-8000-000000000001"
 LEASE_S = 30.0
-FOR_EVER_S = 1e9
+FOREVER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Nets:
-    """Which of the three nets under every completion are there."""
+    """Which of the three safety nets are switched on."""
 
     broadcast: bool = True
     comparison: bool = True
@@ -58,8 +59,8 @@ class Nets:
 class Trouble:
     """What is broken in the server now."""
 
-    raises: bool = False  # each broadcast
-    mute: bool = False  # each broadcast: it does nothing, and says that it succeeded
+    raises: bool = False  # every broadcast raises
+    mute: bool = False  # every broadcast does nothing, and claims success
     unreadable: bool = False
     unwritable: bool = False
     slow_s: float = 0.0
@@ -74,7 +75,7 @@ def _empty() -> bytes:
 
 
 def _opened(content: bytes) -> sqlite3.Connection:
-    """A fresh one each time: statements that another content was prepared with would read rubbish."""
+    """Open a new connection with this content; statements prepared for other content would read garbage."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.deserialize(content)
     return connection
@@ -89,10 +90,10 @@ class InlineStore(SQLiteStore):
         self._trouble = trouble
         self._chance = random.Random(f"store {seed}")
         self._connection = _opened(_empty())
-        self.told: Callable[[Job], None] = lambda job: None  # each state of the job, as committed
+        self.on_state: Callable[[Job], None] = lambda job: None  # called with each committed state of the job
 
     def forget_hub(self) -> None:
-        """Its server is gone, and what it had in memory."""
+        """Forget the hub and the cache of a server that has ended."""
         self._listeners.clear()
         self._snapshots.clear()
 
@@ -100,20 +101,20 @@ class InlineStore(SQLiteStore):
         return self._connection.serialize()
 
     def restore(self, backup: bytes, history: int) -> None:
-        """Go on from there; the job's name says in which history it lives."""
+        """Continue from a backup; the job's name becomes the number of its history."""
         self._connection.close()
         self._connection = _opened(backup)
         self._connection.execute("UPDATE jobs SET name = ?", (str(history),))
         self._snapshots.clear()
         found = rows.find_job(self._connection, JOB_ID)
         assert found is not None
-        self.told(found[1])
+        self.on_state(found[1])
 
     async def close(self) -> None:
         self._connection.close()
 
-    async def take_up(self) -> SweepResult:
-        """What a server that ended held is free again."""
+    async def release_items(self) -> SweepResult:
+        """Free the items that a server that has ended held."""
         return await self._write(
             lambda transaction: claims.sweep(transaction, HealthLimits(), (), everything=True)
         )
@@ -135,12 +136,12 @@ class InlineStore(SQLiteStore):
         transaction.after_commit()
         if transaction.changed:
             for job in filter(None, transaction.changed.values()):
-                self.told(job)
+                self.on_state(job)
             self._loop.call_later(self._chance.random() * 0.003, self._publish, [], transaction.changed)
         return answer
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What is read may be old already when the caller gets it."""
+        """Read; the result may be out of date by the time the caller gets it."""
         whole = self._chance.random() * 0.004 + self._trouble.slow_s
         before = self._chance.choice((0.0, whole))
         await asyncio.sleep(before)
@@ -152,7 +153,7 @@ class InlineStore(SQLiteStore):
 
 
 class FaultyHub(Hub):
-    """The hub, with a broadcast that can break, and nets that can be missing."""
+    """The real hub with broadcasts that can fail and safety nets that can be switched off."""
 
     def __init__(
         self, store: InlineStore, config: StreamConfig, clock: Callable[[], float], trouble: Trouble, nets: Nets
@@ -168,7 +169,7 @@ class FaultyHub(Hub):
 
     def _broadcast(self, *what: Any) -> None:
         if self._trouble.raises:
-            raise RuntimeError("the broadcast broke")
+            raise RuntimeError("This broadcast fails on purpose.")
         if not self._trouble.mute:
             super()._broadcast(*what)
 
@@ -178,7 +179,7 @@ async def _nothing_compared(now: float, job_ids: Collection[str]) -> dict[str, i
 
 
 class Server:
-    """One store for all its lives, and a hub for each."""
+    """A server that can be killed and started again: one store for all its lives, a new hub for each."""
 
     def __init__(self, seed: int, nets: Nets, config: StreamConfig, work: Work) -> None:
         self.trouble = Trouble()
@@ -197,10 +198,10 @@ class Server:
         self.hub = FaultyHub(self.store, self._config, self.clock, self.trouble, self._nets)
         self._spawn(self.hub.heartbeat.tick_periodically())
         self._spawn(self.hub.heartbeat.greet_new_viewers())
-        self._spawn(self._work.go_on(self.store))
+        self._spawn(self._work.run(self.store))
 
     async def kill(self) -> None:
-        """As by SIGKILL: what runs stops where it is."""
+        """Stop everything where it is, as SIGKILL does."""
         tasks, hub = tuple(self._tasks), self.hub
         self.hub = None
         self.store.forget_hub()
@@ -211,8 +212,8 @@ class Server:
             self.rescues += hub.stats.rescues
             await hub.close()
 
-    def serve(self, line: Line) -> asyncio.Task[None]:
-        return self._spawn(self._answer(line))
+    def serve(self, connection: Connection) -> asyncio.Task[None]:
+        return self._spawn(self._answer(connection))
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -225,47 +226,47 @@ class Server:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._loop.call_exception_handler({"message": "the server broke", "exception": error, "task": task})
 
-    # -- the routes, in short
+    # -- the routes, abridged
 
-    async def _answer(self, line: Line) -> None:
+    async def _answer(self, connection: Connection) -> None:
         try:
             snapshot = await self.store.snapshot(JOB_ID)
         except UnstuckError as error:
-            line.head(error.status, {"content-type": "application/problem+json", "retry-after": "2"})
-            line.send(json.dumps({"status": error.status, "code": error.code}).encode())
-            line.end()
+            connection.head(error.status, {"content-type": "application/problem+json", "retry-after": "2"})
+            connection.send(json.dumps({"status": error.status, "code": error.code}).encode())
+            connection.end()
             return
-        if line.where == STREAM:
-            await self._stream(line)
+        if connection.where == STREAM:
+            await self._stream(connection)
         else:
-            self._poll(line, snapshot)
+            self._poll(connection, snapshot)
 
-    def _poll(self, line: Line, snapshot: Snapshot) -> None:
+    def _poll(self, connection: Connection, snapshot: Snapshot) -> None:
         now = self.clock()
         tag = etag(snapshot)
-        if line.asked.get("if-none-match") == tag:
-            line.head(304, {"etag": tag})
+        if connection.headers.get("if-none-match") == tag:
+            connection.head(304, {"etag": tag})
         else:
-            line.head(200, {"etag": tag, "content-type": "application/json"})
-            line.send(msgspec.json.encode(public(snapshot, now, "")))
-        line.end()
+            connection.head(200, {"etag": tag, "content-type": "application/json"})
+            connection.send(msgspec.json.encode(public(snapshot, now, "")))
+        connection.end()
 
-    async def _stream(self, line: Line) -> None:
+    async def _stream(self, connection: Connection) -> None:
         hub = self.hub
         assert hub is not None
-        line.head(200, {"content-type": "text/event-stream"})
-        line.send(sse.opening("live", 1_000))
+        connection.head(200, {"content-type": "text/event-stream"})
+        connection.send(sse.opening("live", 1_000))
         viewer = await hub.join([JOB_ID], base="", wants_items=False, ends=True)
         try:
             async for pending in viewer:
-                line.send(pending)
+                connection.send(pending)
         finally:
             hub.leave(viewer)
-        line.end()
+        connection.end()
 
 
 class Work:
-    """Somebody works on the job, two items at a time, whatever the store says in between."""
+    """A worker that works on the job, two items at a time, and retries while the store fails."""
 
     def __init__(self, total: int, item_s: float, failures: float, cancel_s: float | None, seed: int) -> None:
         self.total, self._item_s, self._failures, self._cancel_s = total, item_s, failures, cancel_s
@@ -276,34 +277,34 @@ class Work:
         job = Job(id=JOB_ID, kind="k", name="0", total=self.total, waiting=self.total, created_at=EPOCH)
         await store.create(job, [Item(index=index, name=f"{index}") for index in range(self.total)])
 
-    async def go_on(self, store: InlineStore) -> None:
-        """From wherever the last server left it, until the job is done."""
-        await self._insist(store.take_up)
-        while not (await self._insist(lambda: store.snapshot(JOB_ID))).job.done:
+    async def run(self, store: InlineStore) -> None:
+        """Work from where the last server stopped until the job is done."""
+        await self._retry(store.release_items)
+        while not (await self._retry(lambda: store.snapshot(JOB_ID))).job.done:
             await self._cancel_in_time(store)
-            claimed = await self._insist(lambda: store.claim(2, LEASE_S))
+            claimed = await self._retry(lambda: store.claim(2, LEASE_S))
             for fraction in (0.4, 0.8):
                 await asyncio.sleep(self._item_s * 0.4)
                 reports = [Report(JOB_ID, one.item.index, one.item.lease, EPOCH, fraction) for one in claimed]
-                await self._insist(partial(store.apply, reports))
+                await self._retry(partial(store.apply, reports))
             await asyncio.sleep(self._item_s * 0.2)
             for one in claimed:
                 await self._finish(store, one)
 
     async def _cancel_in_time(self, store: InlineStore) -> None:
         if self._cancel_s is not None and self._loop.time() >= self._cancel_s:
-            await self._insist(lambda: store.apply([Cancel(JOB_ID)]))
+            await self._retry(lambda: store.apply([Cancel(JOB_ID)]))
 
     async def _finish(self, store: InlineStore, one: WorkItem) -> None:
         fails = self._chance.random() < self._failures
         state = ItemState.FAILED if fails else ItemState.SUCCEEDED
         error = JobError("exception", "it broke", transient=self._chance.random() < 0.5) if fails else None
         finish = Finish(JOB_ID, one.item.index, one.item.lease, state, EPOCH, error=error)
-        await self._insist(lambda: store.apply([finish]))
+        await self._retry(lambda: store.apply([finish]))
 
-    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await ask()
+                return await call()
             except StoreUnavailable:
                 await asyncio.sleep(0.5)

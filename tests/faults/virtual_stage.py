@@ -1,7 +1,7 @@
-"""Plays one schedule under virtual time, from the submission of its job until well after its end: starts page,
-network and server, lets the faults strike and heal, and records everything that is judged.
+"""Plays one schedule under virtual time, from the submission of its job until well after its end.
 
-It must not know which schedules there are, or what is wrong.
+It starts page, network and server, begins and ends the faults, and records everything that is judged. It must not
+know which schedules there are, or what is wrong.
 Next: virtual_schedule.py draws the faults; virtual_judge.py judges the record.
 """
 
@@ -14,94 +14,94 @@ from typing import Any
 
 import msgspec
 
-from tests.faults.virtual_judge import Seen
-from tests.faults.virtual_net import Line, Network, Tell
+from tests.faults.virtual_judge import Record
+from tests.faults.virtual_net import Connection, Log, Network
 from tests.faults.virtual_page import Dialog, Page, Screen
 from tests.faults.virtual_schedule import NETWORK, Fault, Schedule
-from tests.faults.virtual_server import FOR_EVER_S, Nets, Server, Work
+from tests.faults.virtual_server import FOREVER_S, Nets, Server, Work
 from unstuck.jobs.job import Job
 from unstuck.jobs.snapshot import Snapshot, public
 from unstuck.streaming.config import StreamConfig
 
-#: The dialog opens, and a server says farewell before it goes (seconds).
+#: When the dialog opens, and how long a server that leaves stays after it announced that (seconds).
 BEGIN_S, FAREWELL_S = 0.1, 0.2
-#: Faults that take the server away, and those that stop the page.
-DOWN = {"server killed", "server killed unheard", "server leaves", "older backup"}
-STOPPED = {"page frozen", "page put aside", "machine sleeps"}
+#: Faults that take the server down, and those that stop the page.
+SERVER_DOWN = {"server killed", "server killed silently", "server leaves", "older backup"}
+PAGE_STOPPED = {"page frozen", "page in bfcache", "machine sleeps"}
 #: Faults that keep bytes from passing.
-OF_NET = {*NETWORK, "offline", "machine sleeps"}
-#: A job that is not done this long after the healing never will be.
+NETWORK_FAULTS = {*NETWORK, "offline", "machine sleeps"}
+#: A job that is not done this long after the last fault never will be (seconds).
 WORK_S = 7_200.0
-#: After the end nothing may stir for this long.
+#: How long nothing may happen after the end (seconds).
 AFTERWARDS_S = 90.0
 
 
 async def perform(
-    schedule: Schedule, nets: Nets, patience_s: float, client: type[Dialog], tell: Tell | None
-) -> Seen:
-    """All of it; a dialog that has not ended so long after the healing and the work's end is left alone."""
-    stage = _Stage(schedule, nets, client, tell)
+    schedule: Schedule, nets: Nets, patience_s: float, client: type[Dialog], log: Log | None
+) -> Record:
+    """Play this schedule and return the record; give up on the dialog `patience_s` after the job's end."""
+    stage = _Stage(schedule, nets, client, log)
     await stage.begin()
     await stage.strike_and_heal()
-    truth_then = stage.truth_now()
-    stage.tell(f"healed; the truth is {truth_then}")
+    truth_at_recovery = stage.current_truth()
+    stage.log(f"recovered; the truth is {truth_at_recovery}")
     await asyncio.wait_for(stage.done.wait(), WORK_S)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stage.dialog.ended.wait(), patience_s)
-    left = await stage.look_for_life()
+    leftovers = await stage.find_leftovers()
     await stage.clear()
-    if stage.broken:
-        raise RuntimeError(f"the suite itself broke: {schedule}") from stage.broken[0]
-    return Seen(
+    if stage.errors:
+        raise RuntimeError(f"the suite itself broke: {schedule}") from stage.errors[0]
+    return Record(
         schedule=schedule,
         screens=stage.dialog.screens,
         truths=stage.truths,
-        truth_then=truth_then,
-        truth_now=stage.truth_now(),
+        truth_at_recovery=truth_at_recovery,
+        final_truth=stage.current_truth(),
         finished_at=stage.finished_at,
         phase=stage.dialog.state.phase,
-        asked=stage.net.asked,
-        most_polls=stage.dialog.most_polls,
-        left=left,
+        requests=stage.net.requests,
+        max_polls=stage.dialog.max_polls,
+        leftovers=leftovers,
         rescues=stage.server.rescues,
     )
 
 
 class _Stage:
-    """Page, network, server and dialog of one schedule, and the faults that strike them now."""
+    """The page, network, server and dialog of one schedule, and the faults active now."""
 
-    def __init__(self, schedule: Schedule, nets: Nets, client: type[Dialog], tell: Tell | None) -> None:
-        seed, self._schedule, self._tell = schedule.seed, schedule, tell
+    def __init__(self, schedule: Schedule, nets: Nets, client: type[Dialog], log: Log | None) -> None:
+        seed, self._schedule, self._log = schedule.seed, schedule, log
         self._loop = asyncio.get_running_loop()
-        self._struck: list[Fault] = []
+        self._active: list[Fault] = []
         self._backups: dict[Fault, bytes] = {}
         self._history = 0
         self._truth = (0, 0)
         self.truths: dict[tuple[int, int], Screen] = {}
         self.finished_at = 0.0
         self.done = asyncio.Event()
-        self.broken: list[BaseException] = []
-        self._loop.set_exception_handler(self._break)
+        self.errors: list[BaseException] = []
+        self._loop.set_exception_handler(self._on_exception)
         self.page = Page(seed)
-        self.net = Network(seed, self.page.receive, self.tell)
+        self.net = Network(seed, self.page.receive, self.log)
         self.net.polls_pass = nets.polls
         self.work = Work(schedule.total, schedule.item_s, schedule.failures, schedule.cancel_s, seed)
-        pace = StreamConfig() if schedule.beats else StreamConfig(heartbeat_s=FOR_EVER_S)
-        self.server = Server(seed, nets, pace, self.work)
-        self.server.store.told = self._committed
-        self.dialog = client(self.page, self.net, seed, self.tell)
+        config = StreamConfig() if schedule.heartbeats else StreamConfig(heartbeat_s=FOREVER_S)
+        self.server = Server(seed, nets, config, self.work)
+        self.server.store.on_state = self._on_state
+        self.dialog = client(self.page, self.net, seed, self.log)
 
-    def tell(self, line: str) -> None:
-        if self._tell is not None:
-            self._tell(f"{self._loop.time():9.3f} {line}")
+    def log(self, text: str) -> None:
+        if self._log is not None:
+            self._log(f"{self._loop.time():9.3f} {text}")
 
-    def _break(self, _: object, context: Mapping[str, Any]) -> None:
-        """Let no failure in the background pass unnoticed."""
-        self.broken.append(context.get("exception") or RuntimeError(context["message"]))
+    def _on_exception(self, _: object, context: Mapping[str, Any]) -> None:
+        """Record a failure in the background, and end the play."""
+        self.errors.append(context.get("exception") or RuntimeError(context["message"]))
         self.done.set()
 
-    def truth_now(self) -> tuple[int, int]:
-        """The newest (history, seq) of the store."""
+    def current_truth(self) -> tuple[int, int]:
+        """Return the newest (history, seq) of the store."""
         return self._truth
 
     async def begin(self) -> None:
@@ -116,13 +116,13 @@ class _Stage:
 
     def _start_dialog(self) -> None:
         self.dialog.on({"type": "start"})
-        if any(fault.kind == "offline" for fault in self._struck):
+        if any(fault.kind == "offline" for fault in self._active):
             self.dialog.on({"type": "offline"})
 
     def _back_up(self, fault: Fault) -> None:
         self._backups[fault] = self.server.store.backup()
 
-    def _committed(self, job: Job) -> None:
+    def _on_state(self, job: Job) -> None:
         screen = Screen.of(msgspec.to_builtins(public(Snapshot(job), 0.0, "")), 0.0)
         self._truth = (screen.history, screen.seq)
         self.truths[self._truth] = screen
@@ -132,28 +132,28 @@ class _Stage:
         else:
             self.done.clear()
 
-    # -- faults come and go
+    # -- faults
 
     async def strike_and_heal(self) -> None:
         for when, fault, begins in self._schedule.moments():
             await asyncio.sleep(max(0.0, when - self._loop.time()))
-            self.tell(f"{'strikes' if begins else 'is over'}: {fault}")
+            self.log(f"{'begins' if begins else 'ends'}: {fault}")
             if begins:
-                self._struck.append(fault)
+                self._active.append(fault)
                 await self._strike(fault)
             else:
-                self._struck.remove(fault)
+                self._active.remove(fault)
                 self._heal(fault)
             self._set_trouble()
 
     async def _strike(self, fault: Fault) -> None:
-        if fault.kind in OF_NET:
+        if fault.kind in NETWORK_FAULTS:
             self.net.strike(fault)
-        if fault.kind in DOWN:
+        if fault.kind in SERVER_DOWN:
             await self._stop_server(fault.kind)
-        elif fault.kind in STOPPED:
-            if fault.kind == "page put aside":
-                self._break_lines(Network.break_line)
+        elif fault.kind in PAGE_STOPPED:
+            if fault.kind == "page in bfcache":
+                self._break_connections(Network.break_connection)
             self.page.stop(asleep=fault.kind == "machine sleeps")
         elif fault.kind == "offline":
             self.page.network(False)
@@ -161,23 +161,23 @@ class _Stage:
             self.page.show(False)
 
     def _heal(self, fault: Fault) -> None:
-        still = {other.kind for other in self._struck}
-        if fault.kind in OF_NET:
+        still = {other.kind for other in self._active}
+        if fault.kind in NETWORK_FAULTS:
             self.net.heal(fault)
         if fault in self._backups:
             self._history += 1
             self.server.store.restore(self._backups[fault], self._history)
-        if fault.kind in DOWN and not still & DOWN:
+        if fault.kind in SERVER_DOWN and not still & SERVER_DOWN:
             self._start_server()
-        elif fault.kind in STOPPED:
-            self.page.go_on(asleep=fault.kind == "machine sleeps")
+        elif fault.kind in PAGE_STOPPED:
+            self.page.resume(asleep=fault.kind == "machine sleeps")
         elif fault.kind == "offline" and fault.kind not in still:
             self.page.network(True)
         elif fault.kind == "hidden" and fault.kind not in still and not self._schedule.stays_hidden:
             self.page.show(True)
 
     def _set_trouble(self) -> None:
-        trouble, kinds = self.server.trouble, {fault.kind for fault in self._struck}
+        trouble, kinds = self.server.trouble, {fault.kind for fault in self._active}
         trouble.raises = "broadcast raises" in kinds
         trouble.mute = "broadcast does nothing" in kinds
         trouble.unreadable = "store unreadable" in kinds
@@ -187,7 +187,7 @@ class _Stage:
         self.page.wall_offset_s = self._sum("clock jump")
 
     def _sum(self, kind: str) -> float:
-        return sum(fault.amount for fault in self._struck if fault.kind == kind)
+        return sum(fault.amount for fault in self._active if fault.kind == kind)
 
     def _start_server(self) -> None:
         self.server.start()
@@ -199,33 +199,35 @@ class _Stage:
             self.server.hub.announce_leaving("the server is restarted")
             await asyncio.sleep(FAREWELL_S)
         await self.server.kill()
-        self._break_lines(Network.kill_line if how == "server killed unheard" else Network.break_line)
+        self._break_connections(
+            Network.kill_connection if how == "server killed silently" else Network.break_connection
+        )
 
-    def _break_lines(self, how: Callable[[Network, Line], None]) -> None:
-        for line in sorted(self.net.lines, key=lambda line: line.name):
-            how(self.net, line)
+    def _break_connections(self, how: Callable[[Network, Connection], None]) -> None:
+        for connection in sorted(self.net.connections, key=lambda connection: connection.name):
+            how(self.net, connection)
 
     # -- the end
 
-    async def look_for_life(self) -> list[str]:
-        """Describe what is still alive, or comes to life, well after the dialog has ended."""
+    async def find_leftovers(self) -> list[str]:
+        """Describe what is still open, or happens, well after the dialog has ended."""
         if not self.dialog.ended.is_set():
             return []
-        asked = len(self.net.asked)
+        requests = len(self.net.requests)
         found = {
-            "is a timer": self.page.timer_is_set,
-            "are streams": self.dialog.streams,
-            "is a poll": self.dialog.poll,
+            "a timer is set": self.page.timer_is_set,
+            "streams are open": self.dialog.streams,
+            "a poll is in flight": self.dialog.poll,
         }
-        left = [f"after the end there {what}" for what, there in found.items() if there]
+        leftovers = [f"after the end {what}" for what, there in found.items() if there]
         await asyncio.sleep(AFTERWARDS_S)
-        if len(self.net.asked) > asked:
-            left.append(f"after the end there were {len(self.net.asked) - asked} requests")
-        if self.net.lines:
-            left.append(f"after the end {len(self.net.lines)} connections are open")
+        if len(self.net.requests) > requests:
+            leftovers.append(f"after the end there were {len(self.net.requests) - requests} requests")
+        if self.net.connections:
+            leftovers.append(f"after the end {len(self.net.connections)} connections are open")
         if self.server.hub is not None and (self.server.hub.streams or self.server.hub.watched):
-            left.append(f"the hub still holds {self.server.hub.streams} streams")
-        return left
+            leftovers.append(f"the hub still holds {self.server.hub.streams} streams")
+        return leftovers
 
     async def clear(self) -> None:
         await self.server.kill()

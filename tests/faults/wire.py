@@ -1,6 +1,7 @@
-"""The little of HTTP that the fault proxy reads and writes: whose request it is, and where events end.
+"""The parts of HTTP that the fault proxy reads and writes: what a request asks for, and where events end.
 
-Must not know: what is done to any of it.
+It must not know what happens to any of it.
+See also: proxy.py, which breaks it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ STREAM, POLL, OTHER = "stream", "poll", "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that came in; `reason` is what a poll says of itself, `at` when it came (wall clock)."""
+class Request:
+    """A request received `at` (wall clock); `reason` is the one that a poll gave."""
 
     path: str
     target: str
@@ -32,7 +33,7 @@ class Asked:
 
 
 async def pieces(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
-    """A response in pieces: its head, then the events of a stream, or of anything else what comes; its end."""
+    """Yield a response in pieces: its head, the events of a stream or any other body as read, its end."""
     head = await reader.readuntil(b"\r\n\r\n")
     yield "head", head
     if not _is_stream_in_chunks(head):
@@ -57,16 +58,17 @@ def _is_stream_in_chunks(head: bytes) -> bool:
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:
-    """Close, and wait until it is: a transport that is only told to close is left to the garbage collector."""
+    """Close this writer and wait for it; a transport that nothing waits for is left to the garbage collector."""
     writer.close()
     with suppress(ConnectionError):
         await writer.wait_closed()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """RST: with no time to linger, closing throws everything away and says so.
+    """Send RST: with SO_LINGER at 0, closing discards everything that was not sent.
 
-    A connection is known for some turns of the loop after its socket was closed; then nothing is left to reset.
+    A connection may stay listed for some iterations of the loop after its socket was closed; then there is nothing
+    left to reset.
     """
     sock = writer.get_extra_info("socket")
     if sock.fileno() >= 0:
@@ -79,7 +81,7 @@ def chunk(event: bytes) -> bytes:
 
 
 def respelled(event: bytes) -> bytes:
-    """The same event in other bytes: lines end in CR LF, and what was escaped is spelled out in UTF-8."""
+    """Return the same event in other bytes: lines end in CR LF, and JSON escapes are spelled out in UTF-8."""
     lines = event.split(b"\n")
     for number, line in enumerate(lines):
         if line.startswith(b"data: "):
@@ -88,12 +90,12 @@ def respelled(event: bytes) -> bytes:
 
 
 def split_badly(text: bytes) -> list[bytes]:
-    """In parts that end inside each character of several bytes, and between CR and LF."""
+    """Split text inside every multi-byte character, and between CR and LF."""
     ends = [at for at in range(1, len(text)) if text[at] & 0xC0 == 0x80 or text[at - 1 : at + 1] == b"\r\n"]
     return [text[start:end] for start, end in pairwise((0, *ends, len(text)))]
 
 
-def read_asked(head: bytes) -> Asked:
+def parse_request(head: bytes) -> Request:
     method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
     path = target.split("?")[0]
     kind = OTHER
@@ -101,7 +103,7 @@ def read_asked(head: bytes) -> Asked:
         kind = STREAM
     elif method == "GET" and re.search(r"/api/jobs(/[0-9a-f-]{36})?$", path):
         kind = POLL
-    return Asked(kind, target, header(head, "x-unstuck-poll") or "")
+    return Request(kind, target, header(head, "x-unstuck-poll") or "")
 
 
 def header(head: bytes, name: str) -> str | None:
@@ -109,11 +111,11 @@ def header(head: bytes, name: str) -> str | None:
     return found.group(1) if found else None
 
 
-def one_answer_only(head: bytes) -> bytes:
-    """The head of a request or a response, saying that its connection carries nothing else.
+def with_connection_close(head: bytes) -> bytes:
+    """Return the head of a request or response with `Connection: close` in place of any other `Connection`.
 
-    In a response it matters: Chromium reads on for 5 s in a connection that might be used again when an answer
-    is given up between its head and its body, and would seem to hold a stream that the page has closed.
+    It matters in responses: when a response is aborted between its head and its body, Chromium keeps reading for
+    5 s from a connection that it may reuse, and would seem to hold a stream that the page has closed.
     """
     first, rest = head.split(b"\r\n", 1)
     rest = re.sub(rb"(?im)^connection:.*?\r\n", b"", rest)
