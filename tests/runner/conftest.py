@@ -19,7 +19,7 @@ from unstuck.store.sqlite import SQLiteStore
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Start workers with `await start(...)`, which returns before the worker has sent anything."""
+    """Start workers on demand; a call returns before its worker has sent anything."""
     started: list[Talk] = []
 
     async def start(*arguments: str, **environ: str) -> Talk:

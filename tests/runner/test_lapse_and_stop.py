@@ -33,7 +33,7 @@ run_ids = itertools.count(1)
 
 @pytest.fixture
 async def given(tmp_path: Path) -> AsyncIterator[Given]:
-    """Start workers: `await given(*names)` returns an assignment with these items, the first of them running.
+    """Start workers on demand, each with an assignment of the named items, the first of them running.
 
     behaviour.py says what the names mean.
     """
