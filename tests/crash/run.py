@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -35,8 +36,24 @@ from tests.support.tables import RELIABILITY, machine, markdown_table, write_blo
 #: Kills on one data folder; then a new one is used, so that a violation is found near its cause.
 ROUND = 50
 LEASE_S = 30.0
-#: The table in RELIABILITY.md.
-HEADER = ("the server is", "times", "jobs", "items", "runs of items", "observations", *Flaw)
+#: The table in RELIABILITY.md, and its short form for terminals.
+HEADER = ("crash", "times", "jobs", "items", "runs of items", "observations", *Flaw)
+SHORT_HEADER = (
+    "crash",
+    "times",
+    "jobs",
+    "items",
+    "runs",
+    "seen",
+    "lost",
+    "twice",
+    "back",
+    "end",
+    "stuck",
+    "errors",
+)
+#: The width of a log, in columns.
+WIDTH = 120
 
 Play = Callable[[Path, int, int, Callable[[int], None]], Figures]
 Row = tuple[str, list[Figures]]
@@ -44,26 +61,27 @@ Row = tuple[str, list[Figures]]
 
 def main(argv: Sequence[str]) -> int:
     """Return 0 if there was no violation, 1 otherwise."""
-    options, console = parse_arguments(argv), Console()
+    options = parse_arguments(argv)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     seed = random.randrange(10**6) if options.seed is None else options.seed
     console.print(f"seed {seed}", highlight=False)
     rows: list[Row] = []
     if options.kills:
-        rows.append(("killed", _rounds(console, "kills", play_kills, options.kills, seed)))
+        rows.append(("server killed", _rounds(console, "kills", play_kills, options.kills, seed)))
     if options.points:
-        rows.append(("killed before or after a commit", _points(console)))
+        rows.append(("server killed at a commit", _points(console)))
     if options.stop:
-        rows.append((f"stopped for {options.stop} s", _stopped(console, options.stop)))
+        rows.append((f"server stopped for {options.stop} s", _stopped(console, options.stop)))
     if options.power and (reason := power.missing()):
         console.print(f"power: skipped, {reason}")
     elif options.power:
-        rows.append(("cut off from power", _rounds(console, "power", power.play_power, options.power, seed)))
+        rows.append(("power cut", _rounds(console, "power", power.play_power, options.power, seed)))
     measures = play_growth(options.long, console.print) if options.long else []
     others = growth(measures[0], measures[-1]) if measures else []
     if options.histories and not _histories(options.histories):
         others.append("a history broke the store's rules, see above")
     for text in others:
-        console.print(f"[bold red]violation[/] {text}", highlight=False)
+        console.print(f"[bold red]violation[/] {escape(text)}", highlight=False)
     _print_table(console, table_of(rows))
     count = len(others) + sum(len(figures.violations) for _, found in rows for figures in found)
     console.print(f"{count} violations", highlight=False)
@@ -88,8 +106,9 @@ def _row(name: str, found: Sequence[Figures]) -> tuple[str, ...]:
 
 def document(command: str, seed: int, rows: Sequence[Row], measures: Sequence[Measure]) -> str:
     """Return the block for RELIABILITY.md: how it was measured, the table, and the growth."""
+    drawn_from = "" if "--seed" in command else f", seed {seed}"
     parts = [
-        f"`{command}`, seed {seed} ({machine()}). An item may run again after a kill, but never once its success "
+        f"`{command}`{drawn_from} ({machine()}). An item may run again after a kill, but never once its success "
         "has been seen. An observation is a job or an item that a viewer or a poller was shown, compared with "
         "everything shown before."
     ]
@@ -101,9 +120,9 @@ def document(command: str, seed: int, rows: Sequence[Row], measures: Sequence[Me
 
 
 def _print_table(console: Console, rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*HEADER)
+    table = Table(*SHORT_HEADER)
     for number, column in enumerate(table.columns):
-        column.justify = "right" if number else "left"
+        column.justify, column.no_wrap = ("right" if number else "left"), True
     for row in rows:
         table.add_row(*row)
     if rows:
@@ -155,7 +174,7 @@ def _stopped(console: Console, seconds: int) -> list[Figures]:
 
 def _print_violations(console: Console, figures: Figures, options: str, where: str = "") -> None:
     for violation in figures.violations:
-        console.print(f"[bold red]violation[/] {where}{violation}", highlight=False)
+        console.print(f"[bold red]violation[/] {where}{escape(violation)}", highlight=False)
     if figures.violations:
         console.print(f"  play it again: scripts/crash {options}", highlight=False)
 

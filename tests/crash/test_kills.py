@@ -145,7 +145,7 @@ def test_the_table_sums_up_rounds_and_counts_violations_by_kind() -> None:
     lost = Violation(Flaw.LOST, "a job is gone")
     rounds = [Figures(2, 3, 1_000, 1_001, 50, ()), Figures(1, 1, 10, 10, 5, (lost, lost))]
     measures = [Measure(1_000, 80.0, 60.0, 40), Measure(10_000, 81.0, 60.5, 40)]
-    text = document("scripts/crash --kills 3", 7, [("killed", rounds)], measures)
-    assert "| killed | 3 | 4 | 1,010 | 1,011 | 55 | 2 | 0 | 0 | 0 | 0 | 0 |" in text
+    text = document("scripts/crash --kills 3", 7, [("server killed", rounds)], measures)
+    assert "| server killed | 3 | 4 | 1,010 | 1,011 | 55 | 2 | 0 | 0 | 0 | 0 | 0 |" in text
     assert "`scripts/crash --kills 3`, seed 7" in text
     assert "after 10,000 jobs" in text

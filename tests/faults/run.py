@@ -257,8 +257,8 @@ def _named(console: Console, names: Sequence[str], times: int) -> int:
         truths = [result.truth_s for result in alike if result.truth_s is not None] or [math.nan]
         wrong = sum(bool(result.violations) for result in alike)
         summary = f"{len(alike)} times, {wrong} with violations"
-        times = f"time to truth p50 {percentile(truths, 0.5):.1f} s, max {max(truths):.1f} s"
-        console.print(f"{what}: {summary}, {times}", highlight=False, markup=False)
+        truth = f"time to truth p50 {percentile(truths, 0.5):.1f} s, max {max(truths):.1f} s"
+        console.print(f"{what}: {summary}, {truth}", highlight=False, markup=False)
     return 1 if any(result.violations for result in results) else 0
 
 

@@ -14,11 +14,12 @@ import pytest
 
 from tests.faults.virtual_judge import Verdict
 from tests.faults.virtual_page import Dialog
-from tests.faults.virtual_play import ALONE, Play, percentile, play, play_all
+from tests.faults.virtual_play import ALONE, Play, play, play_all
 from tests.faults.virtual_schedule import KINDS, VISIBLE_S, draw
 from tests.faults.virtual_server import Nets
 from tests.faults.virtual_time import run
 from tests.faults.wire import STREAM
+from tests.support.tables import percentile
 from unstuck.client.watch_state import WatchAction, WatchEvent
 
 
