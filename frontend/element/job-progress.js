@@ -349,6 +349,7 @@ export class JobProgress extends HTMLElement {
     this.#card.answer.className = `answer ${tone}`;
     setText(this.#card.answer, text);
     setShown(this.#card.answer, text !== "");
+    if (text) this.#card.answer.scrollIntoView({ block: "nearest" }); // it may be below a long list
   }
 
   /** Redraw every second, while the age of the state is shown. @param {boolean} on */

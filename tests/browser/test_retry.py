@@ -62,7 +62,7 @@ def test_the_dialog_continues_with_the_new_job(open_page: OpenPage, server: Serv
 
 def test_a_retry_whose_answer_is_lost_makes_one_job(open_page: OpenPage, server: Server) -> None:
     old = failed_job(server)
-    page, _ = open_page(f"/#job={old['id']}")
+    page, _ = open_page(f"/#job={old['id']}", viewport={"width": 360, "height": 640})
     retry = button(page, old)
 
     def lose(route: Route) -> None:
@@ -73,6 +73,7 @@ def test_a_retry_whose_answer_is_lost_makes_one_job(open_page: OpenPage, server:
     retry.click()
     answer = page.locator("job-progress .answer")
     expect(answer).to_contain_text("Could not retry: the server did not respond", timeout=PATIENCE_MS)
+    expect(answer).to_be_in_viewport()
     (new,) = retries_of(server, old)
     page.unroute(RETRY)
     expect(retry).to_be_enabled()
