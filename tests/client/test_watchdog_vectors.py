@@ -38,7 +38,7 @@ def test_every_duty_of_the_protocol_has_scripts_and_no_name_is_used_twice() -> N
 
 
 def test_an_unknown_event_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(ValueError, match=r"no event 'nonsense'.*heartbeat"):
+    with pytest.raises(ValueError, match=r"unknown event 'nonsense'.*heartbeat"):
         step(WatchState(), {"type": "nonsense"}, 0, 0)
 
 
