@@ -37,8 +37,8 @@ def test_every_duty_has_scripts_and_script_names_are_unique() -> None:
     assert all(script["why"] for script in scripts())
 
 
-def test_an_unknown_event_raises() -> None:
-    with pytest.raises(ValueError, match=r"no event 'nonsense'.*heartbeat"):
+def test_an_unknown_event_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match=r"unknown event 'nonsense'.*heartbeat"):
         step(WatchState(), {"type": "nonsense"}, 0, 0)
 
 

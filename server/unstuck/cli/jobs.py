@@ -212,7 +212,7 @@ def _list(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> None:
         details = " · ".join(_details(job, items))
         if out.is_terminal:
             out.print(head, soft_wrap=True)
-            out.print(Padding(Text(details, style="dim"), (0, 0, 0, 2)))
+            out.print(Padding(Text(details, style="dim"), (0, 0, 0, 2), expand=False))
         else:
             print(head.plain, details, sep="  ")
 

@@ -45,7 +45,7 @@ def settings() -> None:
         notes = ", ".join(filter(None, (source(setting.name, {}), readable(setting.name, value))))
         if out.is_terminal:
             out.print(Text.assemble((name, "bold"), f"={shown}  ", (f"({notes})", "dim")), soft_wrap=True)
-            out.print(Padding(Text(meaning), (0, 0, 0, 4)))
+            out.print(Padding(Text(meaning), (0, 0, 0, 4), expand=False))
         else:
             print(f"{name}={shown}  ({notes})  {meaning}")
 

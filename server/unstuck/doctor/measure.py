@@ -53,7 +53,7 @@ async def measure(url: str, seconds: float, *, insecure: bool = False, say: Say 
     limits = httpx.Timeout(PATIENCE_S)
     try:
         async with httpx.AsyncClient(headers=BROWSER, timeout=limits, verify=not insecure) as client:
-            say("looking for the API")
+            say("Looking for the API")
             if await _find_api(client, measured):
                 measured.protocol = await _agreed_protocol(measured.url, insecure)
                 await _watch(client, measured, seconds, say)
@@ -159,7 +159,7 @@ async def _watch(client: httpx.AsyncClient, measured: Measured, seconds: float, 
     rehearsal_s = min(seconds * REHEARSAL_SHARE, REHEARSAL_MOST_S)
     job = await _rehearse(client, measured.url, rehearsal_s)
     measured.rehearsed = job is not None
-    say("watching a rehearsal job" if job else "watching heartbeats, as the server has no rehearsal kind")
+    say("Watching a rehearsal job" if job else "Watching heartbeats, as the server has no rehearsal kind")
     polling = asyncio.create_task(_poll(client, measured, job))
     try:
         await _stream(client, measured, job, seconds)
