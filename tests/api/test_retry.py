@@ -144,7 +144,7 @@ def test_a_retry_without_its_files_is_refused(picky: Server) -> None:
     old = mixed(picky)
     inputs(picky, old)[3].unlink()
     before = folders(picky)
-    assert "Send them again" in problem(retry(picky, old), 410, "inputs_gone")
+    assert "Submit the files as a new job" in problem(retry(picky, old), 410, "inputs_gone")
     shutil.rmtree(picky.data / "files" / old["id"])
     problem(retry(picky, old, {"only": "all"}), 410, "inputs_gone")
     assert folders(picky) == before - {old["id"]}

@@ -85,4 +85,4 @@ def test_no_news_exits_with_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     with pytest.raises(SystemExit) as caught:
         cli(["watch", str(uuid4()), "--url", "http://127.0.0.1:1"])
     assert caught.value.code == 3
-    assert "goes on" in capsys.readouterr().err
+    assert "itself continues" in capsys.readouterr().err
