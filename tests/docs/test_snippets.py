@@ -27,7 +27,7 @@ def reader(checkout: Path, tmp_path: Path) -> Iterator[Reader]:
 
 
 def test_the_readme(reader: Reader, checkout: Path) -> None:
-    assert reader.follow("README.md") >= 12
+    assert reader.follow("README.md") == 11
     output = reader.output()
     assert "event: job" in output
     assert "completed 100.0" in output  # batch.py
