@@ -53,7 +53,7 @@ def prune(
     Exit codes:
       0    removed, or there was nothing to remove
       2    a mistake, or the server refused or did not answer
-      130  interrupted with Ctrl-C; some of the jobs are removed
+      130  interrupted with Ctrl-C; some jobs may have been removed
     """
     with client_errors():
         asyncio.run(_prune(seconds(older_than), states(state or ()), url, dry_run=dry_run))
