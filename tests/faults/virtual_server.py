@@ -15,6 +15,7 @@ import json
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -255,12 +256,9 @@ class Server:
         assert hub is not None
         line.head(200, {"content-type": "text/event-stream"})
         line.send(sse.opening("live", 1_000))
-        viewer = await hub.join([JOB_ID], base="", wants_items=False, ends=True)
-        try:
-            async for pending in viewer:
+        with ExitStack() as stream:
+            async for pending in await hub.join(stream, [JOB_ID], base="", wants_items=False, ends=True):
                 line.send(pending)
-        finally:
-            hub.leave(viewer)
         line.end()
 
 
