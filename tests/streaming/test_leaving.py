@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
 from types import SimpleNamespace
 from typing import Any, cast
-from uuid import uuid4
 
 import pytest
 from starlette.applications import Starlette
@@ -24,7 +23,7 @@ from unstuck.settings import load
 from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.hub import Hub
 
-JOB, NO_JOB = str(uuid4()), str(uuid4())
+JOB, NO_JOB = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b", "00000000-0000-4000-8000-000000000000"
 #: More awaits than any request here has.
 MANY = 200
 
