@@ -40,6 +40,7 @@ from unstuck.settings import Settings, load
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
+from unstuck.streaming.host import HostServer
 from unstuck.streaming.hub import Hub
 from unstuck.streaming.open_files import room_for_streams
 from unstuck.supervision.backoff import Backoff
@@ -121,6 +122,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                 supervisor.run("heartbeat", hub.heartbeat.tick_periodically)
                 supervisor.run("first heartbeat", hub.heartbeat.greet_new_viewers)
                 supervisor.run("retention", retention.run)
+                supervisor.run("host", HostServer(hub).watch)
                 app.state.services = Services(
                     settings=settings,
                     store=store,

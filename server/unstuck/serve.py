@@ -222,10 +222,10 @@ def _with_connection(app: ASGIApp) -> ASGIApp:
         connection = scope[CONNECTION_KEY] = connection_of(send)
         try:
             await app(scope, receive, send)
-            serve, connection.serve_until_disconnect = connection.serve_until_disconnect, None
-            if serve is not None:
-                await serve(receive)
+            if connection.serve_until_disconnect is not None:
+                await connection.serve_until_disconnect(receive)
         finally:
+            connection.close()
             # Otherwise each closed connection stays in a cycle (its `send` refers to the scope) until a garbage
             # collection, which is rare: 5,000 viewers left 58 MiB behind, and the next 5,000 made it 79.
             del scope[CONNECTION_KEY]

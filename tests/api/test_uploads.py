@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from unstuck.api.uploads import GROUP_FILES, Limits, Upload
-from unstuck.errors import InvalidRequest
+from unstuck.api.uploads import GROUP_FILES, MOST_FIELDS, Limits, Upload
+from unstuck.errors import InvalidRequest, TooLarge
 
 LIMITS = Limits(
     max_files=10_000, max_file_bytes=2**20, max_job_bytes=2**30, max_name_length=100, memory_bytes=2**16
@@ -61,3 +61,15 @@ async def test_a_background_write_error_is_raised(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await upload.receive(body())
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_parts_of_one_name_are_counted_too(tmp_path: Path) -> None:
+    """400,000 parts of one name were read, at a cost of 4.5 CPU seconds."""
+    field = b'--B\r\nContent-Disposition: form-data; name="same"\r\n\r\nx\r\n'
+    upload = Upload(tmp_path / "job" / "inputs", b"B", LIMITS)
+    with pytest.raises(TooLarge) as refusal:
+        await upload.receive(pieces([field] * (MOST_FIELDS + 1) + [b"--B--\r\n"]))
+    assert refusal.value.code == "too_many_fields"
+    kept = Upload(tmp_path / "other" / "inputs", b"B", LIMITS)
+    await kept.receive(pieces([field] * MOST_FIELDS + [b"--B--\r\n"]))
+    assert kept.fields == {"same": "x"}

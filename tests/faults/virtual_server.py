@@ -16,6 +16,7 @@ import json
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -256,12 +257,9 @@ class Server:
         assert hub is not None
         connection.head(200, {"content-type": "text/event-stream"})
         connection.send(sse.opening("live", 1_000))
-        viewer = await hub.join([JOB_ID], base="", wants_items=False, ends=True)
-        try:
-            async for pending in viewer:
+        with ExitStack() as stream:
+            async for pending in await hub.join(stream, [JOB_ID], base="", wants_items=False, ends=True):
                 connection.send(pending)
-        finally:
-            hub.leave(viewer)
         connection.end()
 
 

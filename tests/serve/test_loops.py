@@ -26,6 +26,7 @@ from unstuck.serve import Server, listen
 from unstuck.settings import Settings
 from unstuck.store.writer import Writer
 from unstuck.streaming.heartbeat import Heartbeat
+from unstuck.streaming.host import HostServer
 from unstuck.supervision.supervisor import Supervisor
 from unstuck.webhooks.dispatcher import Dispatcher
 
@@ -33,6 +34,7 @@ from unstuck.webhooks.dispatcher import Dispatcher
 BREAKS: dict[str, tuple[type, str]] = {
     "first heartbeat": (Heartbeat, "_first_heartbeat"),
     "heartbeat": (Heartbeat, "tick"),
+    "host": (HostServer, "is_stopping"),
     "leases": (LeaseKeeper, "_sweep"),
     "memory": (Server, "_viewers"),
     "prefetch": (Prefetch, "_claim"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from unstuck.streaming.config import StreamConfig
@@ -44,9 +44,19 @@ class Reader:
         return [data for event, data in self.events if event == name]
 
 
+async def joined(hub: Hub, job_ids: Sequence[str] | None, **how: Any) -> Viewer:
+    """Return a viewer without an owner: the test calls `left`, or leaves it with the hub."""
+    return await hub.join(ExitStack(), job_ids, base="", **how)
+
+
+def left(viewer: Viewer) -> None:
+    """Let a viewer leave that was `joined`."""
+    viewer.__exit__()
+
+
 @asynccontextmanager
 async def reading(hub: Hub, *job_ids: str, ends: bool = True, all_jobs: bool = False) -> AsyncIterator[Reader]:
-    viewer = await hub.join(None if all_jobs else list(job_ids), base="", ends=ends and not all_jobs)
+    viewer = await joined(hub, None if all_jobs else list(job_ids), ends=ends and not all_jobs)
     reader = Reader(viewer)
     task = asyncio.create_task(reader.run())
     try:
@@ -54,4 +64,4 @@ async def reading(hub: Hub, *job_ids: str, ends: bool = True, all_jobs: bool = F
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        hub.leave(viewer)
+        left(viewer)

@@ -40,6 +40,7 @@ class UvicornDouble:
         self.gone = asyncio.Event()
         self.aborted = False
         self.most = 0
+        self.transport = self
 
     async def send(self, message: Any) -> None:
         if not self.room.is_set() and not self.gone.is_set():
@@ -87,16 +88,12 @@ async def connected(
     hub: Hub, job_id: str, flush: FlushQueue, limit_s: float = 30.0
 ) -> AsyncIterator[UvicornDouble]:
     uvicorn = UvicornDouble()
-    viewer = await hub.join([job_id], base="", ends=True)
-    response = DirectResponse(viewer, b": hello\n\n", hub, flush, limit_s)
-    connection = Connection(uvicorn.send, uvicorn)  # type: ignore[arg-type]
 
-    async def served() -> None:
-        await response({"type": "http", CONNECTION_KEY: connection}, uvicorn.receive, uvicorn.send)
-        assert connection.serve_until_disconnect is not None
-        await connection.serve_until_disconnect(uvicorn.receive)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        viewer = await hub.join(scope[CONNECTION_KEY], [job_id], base="", ends=True)
+        await DirectResponse(viewer, b": hello\n\n", flush, limit_s)(scope, receive, send)
 
-    task = asyncio.create_task(served())
+    task = asyncio.ensure_future(_with_connection(app)({"type": "http"}, uvicorn.receive, uvicorn.send))
     try:
         yield uvicorn
         await asyncio.wait_for(task, 10)

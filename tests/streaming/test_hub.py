@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.streaming.readers import QUICK, Reader, events_in, reading
+from tests.streaming.readers import QUICK, Reader, events_in, joined, reading
 from tests.support.clock import Clock
 from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
@@ -117,12 +117,12 @@ async def test_a_new_viewer_costs_the_others_nothing(
 
     monkeypatch.setattr(Subscription, "offer", recorded)
     job_id = await submitted(store)
-    viewers = [await hub.join([job_id], base="")]
+    viewers = [await joined(hub, [job_id])]
     await viewers[0].wait_ready()
     await soon(lambda: not hub._registry.jobs[job_id].busy)
     offered.clear()
     for _ in range(20):
-        viewers.append(await hub.join([job_id], base=""))
+        viewers.append(await joined(hub, [job_id]))
         await viewers[-1].wait_ready()
     assert offered == viewers[1:]
     await store.apply([Cancel(job_id)])
@@ -131,7 +131,7 @@ async def test_a_new_viewer_costs_the_others_nothing(
 
 async def test_a_slow_viewer_gets_the_newest_state_and_no_backlog(store: SQLiteStore, hub: Hub) -> None:
     job_id = await submitted(store, 50)
-    slow = await hub.join([job_id], base="", ends=True)
+    slow = await joined(hub, [job_id], ends=True)
     async with reading(hub, job_id) as quick:
         first = events_in(await anext(slow))
         assert [name for name, _ in first] == ["job"]

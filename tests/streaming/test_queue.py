@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults import virtual_time
 from tests.streaming.live_jobs import MemoryJobs
-from tests.streaming.readers import QUICK, events_in
+from tests.streaming.readers import QUICK, events_in, joined, left
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import AT_ONCE, GATHER_S, Hub
 from unstuck.streaming.viewer import Viewer
@@ -48,7 +48,7 @@ async def test_an_iteration_serves_a_few_jobs_in_the_order_of_their_changes(
     store = MemoryJobs(*job_ids)
     hub = Broadcasts(store, QUICK)
     for job_id in job_ids:
-        await hub.join([job_id], base="", wants_items=wants_items)
+        await joined(hub, [job_id], wants_items=wants_items)
     await settled(hub)
     hub.seen.clear()
     if not cached:
@@ -68,7 +68,7 @@ async def test_an_iteration_serves_a_few_jobs_in_the_order_of_their_changes(
 async def test_a_job_that_changes_during_its_read_is_read_again() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
-    viewer = await hub.join([JOB], base="")
+    viewer = await joined(hub, [JOB])
     await settled(hub)
     store.cached.clear()
     store.gate.clear()
@@ -88,7 +88,7 @@ async def test_a_job_that_changes_during_its_read_is_read_again() -> None:
 async def test_a_job_that_changes_after_its_read_is_read_again() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
-    viewer = await hub.join([JOB], base="")
+    viewer = await joined(hub, [JOB])
     await settled(hub)
     store.cached.clear()
     store.commit(JOB)
@@ -110,11 +110,11 @@ async def test_a_newer_snapshot_read_for_a_new_viewer_is_sent_to_all() -> None:
     """
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
-    viewer = await hub.join([JOB], base="")
+    viewer = await joined(hub, [JOB])
     await settled(hub)
     viewer.take()
     changed = store.change(JOB)
-    await hub.join([JOB], base="")
+    await joined(hub, [JOB])
     await settled(hub)
     assert viewer.newest_seq(JOB) == 2
     store.publish(changed)
@@ -125,7 +125,7 @@ async def test_a_newer_snapshot_read_for_a_new_viewer_is_sent_to_all() -> None:
 async def test_changes_before_a_broadcast_cost_one_broadcast() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
-    await hub.join([JOB], base="", wants_items=False)
+    await joined(hub, [JOB], wants_items=False)
     await settled(hub)
     before = hub.stats.broadcasts
     for _ in range(10):
@@ -138,7 +138,7 @@ async def test_changes_before_a_broadcast_cost_one_broadcast() -> None:
 async def test_a_queued_job_whose_viewers_have_left_is_not_read() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, QUICK)
-    hub.leave(await hub.join([JOB], base=""))
+    left(await joined(hub, [JOB]))
     for _ in range(5):
         await asyncio.sleep(0)
     assert (hub.stats.broadcasts, hub.watched, store.reads) == (0, 0, [])
@@ -147,7 +147,7 @@ async def test_a_queued_job_whose_viewers_have_left_is_not_read() -> None:
 async def test_the_end_of_a_job_does_not_wait_for_the_interval() -> None:
     store = MemoryJobs(JOB)
     hub = Hub(store, StreamConfig(interval_s=3600.0))
-    viewer = await hub.join([JOB], base="", ends=True)
+    viewer = await joined(hub, [JOB], ends=True)
     await settled(hub)
     store.commit(JOB)
     job = hub._registry.jobs[JOB]
@@ -169,12 +169,12 @@ def test_new_viewers_do_not_wait_for_the_interval_but_share_a_broadcast() -> Non
     async def play() -> None:
         store = MemoryJobs(JOB)
         hub = Hub(store, StreamConfig(interval_s=3600.0))
-        first = await hub.join([JOB], base="")
+        first = await joined(hub, [JOB])
         await first.wait_ready()
         broadcasts = hub.stats.broadcasts
         loop = asyncio.get_running_loop()
         start = loop.time()
-        viewers = [await hub.join([JOB], base="") for _ in range(50)]
+        viewers = [await joined(hub, [JOB]) for _ in range(50)]
         for viewer in viewers:
             await viewer.wait_ready()
         assert loop.time() - start == pytest.approx(GATHER_S)
@@ -191,7 +191,7 @@ def test_a_failed_read_is_repeated_after_a_pause() -> None:
         store.failures = 2
         await asyncio.sleep(GATHER_S)  # so that no interval delays the first attempt
         start = asyncio.get_running_loop().time()
-        viewer = await hub.join([JOB], base="")
+        viewer = await joined(hub, [JOB])
         await viewer.wait_ready()
         assert asyncio.get_running_loop().time() - start == pytest.approx(1.0)
         assert hub.stats.broadcast_retries == 2
@@ -205,7 +205,7 @@ async def test_closing_the_hub_cancels_its_timers() -> None:
     """Otherwise the store would be closed when the interval ends, and three errors would be logged."""
     store = MemoryJobs(JOB)
     hub = Hub(store, StreamConfig(interval_s=3600.0))
-    await hub.join([JOB], base="")
+    await joined(hub, [JOB])
     await settled(hub)
     store.commit(JOB)
     timer = hub._registry.jobs[JOB].timer
@@ -219,10 +219,10 @@ async def test_a_closed_hub_reads_no_more() -> None:
     hub = Hub(store, QUICK)
     store.cached.clear()
     store.gate.clear()
-    await hub.join(["read"], base="")
+    await joined(hub, ["read"])
     while not store.reads:
         await asyncio.sleep(0)
-    await hub.join(["queued"], base="")
+    await joined(hub, ["queued"])
     await hub.close()
     store.gate.set()
     store.commit("queued", "read")
@@ -230,7 +230,7 @@ async def test_a_closed_hub_reads_no_more() -> None:
         await asyncio.sleep(0)
     assert store.reads == ["read"]
     for viewer in tuple(hub._registry.viewers):
-        hub.leave(viewer)
+        left(viewer)
     assert hub.watched == 0
 
 
@@ -271,14 +271,14 @@ class Play:
     async def join(self) -> None:
         job_ids = self.chance.sample("abc", self.chance.randint(1, 2))
         at_first = {job_id: self.store.jobs[job_id].seq for job_id in job_ids}
-        viewer = await self.hub.join(job_ids, base="", wants_items=self.chance.random() < 0.5)
+        viewer = await joined(self.hub, job_ids, wants_items=self.chance.random() < 0.5)
         self.viewers[viewer] = at_first, {job_id: [] for job_id in job_ids}
 
     async def leave(self) -> None:
         if self.viewers:
             viewer = self.chance.choice(list(self.viewers))
             del self.viewers[viewer]
-            self.hub.leave(viewer)
+            left(viewer)
 
     async def cache(self) -> None:
         self.store.cached ^= {self.chance.choice("abc")}

@@ -119,7 +119,7 @@ async def test_a_job_is_busy_unless_it_waits_for_a_change(phase: Phase, task: as
 
 async def test_marks_accumulate_until_cleared() -> None:
     job = WatchedJob("1", 0.0)
-    viewer = Viewer(base="", wants_items=True, ends_with=None, leave_at=0.0)
+    viewer = Viewer(base="", wants_items=True, ends_with=None, leave_at=0.0, on_leave=lambda _: None)
     newcomer = Subscription(viewer, "1")
     job.mark_newcomer(newcomer)
     assert (job.dirty, job.urgent) == (True, False)

@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, suppress
 
 from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from unstuck.api.context import Services, base_of, job_id_of, services_of
 from unstuck.errors import JobNotFound, TooLarge
@@ -36,37 +38,18 @@ RETRY_MS = (1_000, 3_000)
 FIRST_S = 1.0
 
 
-async def job_events(request: Request) -> Response:
+async def job_events(request: Request) -> ASGIApp:
     """Serve GET /api/jobs/{id}/events."""
-    services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     comment = (
         f"unstuck: live progress of job {job_id}.\n"
         "Every 'job' event is the whole job; the last one has \"done\":true, then this stream ends."
     )
-    viewer = await _join(request, services, [job_id], one=True)
-    try:
-        # The hub's one read shows whether the job exists, however many viewers join at once. asyncio's timeout is
-        # 6 µs cheaper than anyio's, for each of thousands of viewers that connect together.
-        async with asyncio.timeout(FIRST_S):
-            await viewer.wait_ready()
-    except TimeoutError:
-        pass
-    except BaseException:
-        services.hub.leave(viewer)
-        raise
-    if viewer.job_missing:
-        services.hub.leave(viewer)
-        raise JobNotFound(job_id)  # an ordinary 404, which curl understands
-    if viewer.ended and _last_event_id(request) == str(viewer.newest_seq(job_id)):
-        services.hub.leave(viewer)
-        return Response(status_code=204)  # stops an EventSource permanently
-    return _stream(request, services, viewer, comment)
+    return _EventStream(request, [job_id], comment, one=job_id)
 
 
-async def all_events(request: Request) -> Response:
+async def all_events(request: Request) -> ASGIApp:
     """Serve GET /api/events/stream."""
-    services = services_of(request)
     named = list(dict.fromkeys(job_id_of(text) for text in request.query_params.getlist("job")))
     if len(named) > MOST_JOBS:
         raise TooLarge(
@@ -74,32 +57,65 @@ async def all_events(request: Request) -> Response:
             code="too_many_jobs",
         )
     comment = f"unstuck: live progress of {len(named) or 'all'} job{'' if len(named) == 1 else 's'}."
-    return _stream(request, services, await _join(request, services, named or None, one=False), comment)
+    return _EventStream(request, named or None, comment)
 
 
-async def _join(request: Request, services: Services, job_ids: Sequence[str] | None, *, one: bool) -> Viewer:
-    wants_items = request.query_params.get("items") != "0"
-    return await services.hub.join(job_ids, base=base_of(request), wants_items=wants_items, ends=one)
+class _EventStream:
+    """A stream, or the answer that its client gets instead.
 
+    The viewer belongs to the request's connection in our own server, and to this call in a host app: whatever
+    happens between its joining and the end of the stream, it leaves.
+    """
 
-def _stream(request: Request, services: Services, viewer: Viewer, comment: str) -> Response:
-    if request.method == "HEAD":  # answered at once, not held open for a body that never comes
-        services.hub.leave(viewer)
-        return Response(headers=HEADERS)
-    opening = sse.opening(comment, random.randint(*RETRY_MS))  # noqa: S311 – spreads load, is no secret
-    limit_s = services.settings.send_timeout_s
-    if CONNECTION_KEY in request.scope:
-        return DirectResponse(viewer, opening, services.hub, services.flush, limit_s)
+    def __init__(
+        self, request: Request, job_ids: Sequence[str] | None, comment: str, *, one: str | None = None
+    ) -> None:
+        self._request = request
+        self._job_ids = job_ids
+        self._comment = comment
+        self._one = one  # the one job with whose end the stream ends
 
-    async def events() -> AsyncIterator[bytes]:
-        try:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = self._request
+        services = services_of(request)
+        with ExitStack() as call:
+            viewer = await services.hub.join(
+                scope.get(CONNECTION_KEY, call),
+                self._job_ids,
+                base=base_of(request),
+                wants_items=request.query_params.get("items") != "0",
+                ends=self._one is not None,
+            )
+            answer = None if self._one is None else await self._instead(viewer, self._one)
+            await (answer or self._stream(services, viewer))(scope, receive, send)
+
+    async def _instead(self, viewer: Viewer, job_id: str) -> Response | None:
+        """Return another answer than a stream, if there is one. Raises JobNotFound."""
+        # The hub's one read shows whether the job exists, however many viewers join at once. asyncio's timeout is
+        # 6 µs cheaper than anyio's, for each of thousands of viewers that connect together.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_S):
+                await viewer.wait_ready()
+        if viewer.job_missing:
+            raise JobNotFound(job_id)  # an ordinary 404, which curl understands
+        if viewer.ended and _last_event_id(self._request) == str(viewer.newest_seq(job_id)):
+            return Response(status_code=204)  # stops an EventSource permanently
+        return None
+
+    def _stream(self, services: Services, viewer: Viewer) -> Response:
+        if self._request.method == "HEAD":  # answered at once, not held open for a body that never comes
+            return Response(headers=HEADERS)
+        opening = sse.opening(self._comment, random.randint(*RETRY_MS))  # noqa: S311 – spreads load, is no secret
+        limit_s = services.settings.send_timeout_s
+        if CONNECTION_KEY in self._request.scope:
+            return DirectResponse(viewer, opening, services.flush, limit_s)
+
+        async def events() -> AsyncIterator[bytes]:
             yield opening
             async for pending in viewer:
                 yield pending
-        finally:
-            services.hub.leave(viewer)
 
-    return EventSourceResponse(events(), headers=HEADERS, ping=0, send_timeout=limit_s)
+        return EventSourceResponse(events(), headers=HEADERS, ping=0, send_timeout=limit_s)
 
 
 def _last_event_id(request: Request) -> str | None:

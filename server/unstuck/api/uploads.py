@@ -103,6 +103,7 @@ class Upload:
 
     def __init__(self, folder: Path, boundary: bytes, limits: Limits, *, digests: bool = True) -> None:
         self.fields: dict[str, str] = {}
+        self._field_parts = 0  # counted by part: any number of parts may have one name
         self.files: list[Stored] = []
         self._folder = folder
         self._limits = limits
@@ -196,7 +197,8 @@ class Upload:
             raise InvalidRequest("A part of the multipart body has no name.", code="invalid_multipart")
         part.name = _text(parameters[b"name"])
         if b"filename" not in parameters:
-            if len(self.fields) >= MOST_FIELDS:
+            self._field_parts += 1
+            if self._field_parts > MOST_FIELDS:
                 raise TooLarge(f"A form may have at most {MOST_FIELDS} fields.", code="too_many_fields")
             return
         if part.name != "files":

@@ -15,6 +15,7 @@ removed at the start, and by retention.py once a day.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -57,6 +58,11 @@ class DataFolder:
         except OSError as error:
             holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(lock)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise CannotStart(
+                    f"The data folder {self.root} cannot be locked ({error.strerror}), so two servers could use "
+                    "it at once. Name a folder on a local disk with --data."
+                ) from error
             raise CannotStart(
                 f"The data folder {self.root} is in use by another unstuck server (process {holder}). "
                 "Stop that server, or name another folder with --data."

@@ -28,7 +28,6 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from unstuck.streaming.hub import Hub
 from unstuck.streaming.viewer import Viewer
 
 log = logging.getLogger("unstuck.streams")
@@ -46,15 +45,28 @@ HEADERS = {
 
 @dataclass(slots=True)
 class Connection:
-    """A connection as uvicorn has it: its own `send`, and the transport below.
+    """A request's connection as uvicorn has it: its own `send`, and the transport below. It owns the viewer.
 
     `serve_until_disconnect` runs after the app's whole middleware stack has returned: this saves a dozen frames,
-    or 6 KiB, for each viewer.
+    or 6 KiB, for each viewer. `close` is called at the end of the request, however it ends.
     """
 
     send: Send
     transport: asyncio.Transport
+    viewer: Viewer | None = None
     serve_until_disconnect: Callable[[Receive], Awaitable[None]] | None = None
+
+    def enter_context(self, cm: Viewer, /) -> Viewer:
+        """Take the request's viewer in, until `close`."""
+        self.viewer = cm.__enter__()
+        return cm
+
+    def close(self) -> None:
+        """Let the viewer leave, if there is one."""
+        viewer, self.viewer, self.serve_until_disconnect = self.viewer, None, None
+        if viewer is not None:
+            viewer.on_ready = None  # else viewer, writer and connection would refer to each other
+            viewer.__exit__()
 
 
 #: The key in the scope under which serve.py puts the Connection.
@@ -117,13 +129,10 @@ def _write(chunks: Iterable[tuple[asyncio.Transport, bytes]]) -> None:
 class DirectWriter:
     """Writes one viewer's stream to its connection."""
 
-    __slots__ = ("_connection", "_flush", "_hub", "_limit_s", "_over", "_rest", "_viewer", "queued", "transport")
+    __slots__ = ("_connection", "_flush", "_limit_s", "_over", "_rest", "_viewer", "queued", "transport")
 
-    def __init__(
-        self, viewer: Viewer, connection: Connection, flush: FlushQueue, limit_s: float, hub: Hub
-    ) -> None:
+    def __init__(self, viewer: Viewer, connection: Connection, flush: FlushQueue, limit_s: float) -> None:
         self.queued = False
-        self._hub = hub
         self._viewer = viewer
         self._connection = connection
         self.transport = connection.transport
@@ -187,7 +196,6 @@ class DirectWriter:
         finally:
             self._over = True
             self._viewer.on_ready = None
-            self._hub.leave(self._viewer)
             if self._rest is not None:
                 self._rest.cancel()
                 await asyncio.wait([self._rest])
@@ -217,24 +225,20 @@ class _SteppedSend:
 class DirectResponse(Response):
     """A stream as a response: sends its start, and leaves the rest to a DirectWriter."""
 
-    def __init__(self, viewer: Viewer, opening: bytes, hub: Hub, flush: FlushQueue, limit_s: float) -> None:
+    def __init__(self, viewer: Viewer, opening: bytes, flush: FlushQueue, limit_s: float) -> None:
         # If a page abandons a response between its head and its body, Chromium keeps reading for 5 s from a
         # connection that it may reuse. It may not reuse this one.
         super().__init__(headers={**HEADERS, "Connection": "close"})
         del self.headers["content-length"]
-        self._viewer, self._opening, self._hub, self._flush, self._limit_s = viewer, opening, hub, flush, limit_s
+        self._viewer, self._opening, self._flush, self._limit_s = viewer, opening, flush, limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection = scope[CONNECTION_KEY]
-        connection.transport.set_write_buffer_limits(BACKLOG_BYTES)
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            # With the first event, if it is there: one send fewer for each of thousands that connect together.
-            first_event = b"" if self._viewer.ended else self._viewer.take()
-            await send({"type": "http.response.body", "body": self._opening + first_event, "more_body": True})
-        except BaseException:
-            self._hub.leave(self._viewer)
-            raise
-        connection.serve_until_disconnect = DirectWriter(
-            self._viewer, connection, self._flush, self._limit_s, self._hub
-        ).serve_until_disconnect
+        if not connection.transport.is_closing():  # the client may have gone already; a closed transport raises
+            connection.transport.set_write_buffer_limits(BACKLOG_BYTES)
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        # With the first event, if it is there: one send fewer for each of thousands that connect together.
+        first_event = b"" if self._viewer.ended else self._viewer.take()
+        await send({"type": "http.response.body", "body": self._opening + first_event, "more_body": True})
+        writer = DirectWriter(self._viewer, connection, self._flush, self._limit_s)
+        connection.serve_until_disconnect = writer.serve_until_disconnect

@@ -31,7 +31,7 @@ from unstuck.streaming.config import StreamConfig, StreamStats
 from unstuck.streaming.encoded import ITEMS_SHOWN, EncodedChange, encode_change
 from unstuck.streaming.heartbeat import FINISHED_WITHIN_S, Heartbeat
 from unstuck.streaming.registry import Registry
-from unstuck.streaming.viewer import Subscription, Viewer
+from unstuck.streaming.viewer import Owner, Subscription, Viewer
 from unstuck.streaming.watched_job import CLOSED, IDLE, SCHEDULED, Loaded, Recipients, WatchedJob
 
 log = logging.getLogger("unstuck.hub")
@@ -64,6 +64,7 @@ class Hub:
         self._most = most
         self._clock = clock
         self._registry = Registry()
+        self._on_leave = self._registry.remove  # one object, shared by all viewers
         self._queue: deque[WatchedJob] = deque()
         self._flush_scheduled = False
         self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call
@@ -85,12 +86,19 @@ class Hub:
     # -- viewers come and go
 
     async def join(
-        self, job_ids: Sequence[str] | None, *, base: str, wants_items: bool = True, ends: bool = False
+        self,
+        owner: Owner,
+        job_ids: Sequence[str] | None,
+        *,
+        base: str,
+        wants_items: bool = True,
+        ends: bool = False,
     ) -> Viewer:
-        """Add a viewer of these jobs, or of all live ones (None), until `leave`.
+        """Add a viewer of these jobs, or of all live ones (None), until `owner` ends.
 
-        With `ends` the stream ends when its one job does. Raises StreamsFull if the limit is reached, and for all
-        live jobs also StoreUnavailable.
+        The owner has the viewer before anything is awaited, so no error, cancellation or early disconnect can
+        leave a viewer behind. With `ends` the stream ends when its one job does. Raises StreamsFull if the limit
+        is reached, and for all live jobs also StoreUnavailable.
         """
         if self._most is not None and self.streams >= self._most:
             self.stats.refused += 1
@@ -102,37 +110,33 @@ class Hub:
                 )
             raise StreamsFull(self._most)
         life = self._config.stream_life_s * random.uniform(0.75, 0.95)  # noqa: S311 – spreads, hides nothing
-        viewer = Viewer(
-            base=base,
-            wants_items=wants_items,
-            ends_with=job_ids[0] if ends and job_ids else None,
-            leave_at=self._loop.time() + life,
+        viewer = owner.enter_context(
+            Viewer(
+                base=base,
+                wants_items=wants_items,
+                ends_with=job_ids[0] if ends and job_ids else None,
+                leave_at=self._loop.time() + life,
+                on_leave=self._on_leave,
+            )
         )
         self.stats.opened += 1
-        self._registry.viewers.add(viewer)
-        self._registry.new.add(viewer)
-        try:
-            if job_ids is None:
-                # Registered for new jobs before the existing ones are listed, so none is missed in between.
-                self._registry.of_all_jobs.add(viewer)
-                job_ids = await self._store.live_ids(FINISHED_WITHIN_S)
-            for job_id in job_ids:
-                self._join(viewer, job_id)
-        except BaseException:
-            self.leave(viewer)
-            raise
+        self._registry.add(viewer)
+        if job_ids is None:
+            # Registered for new jobs before the existing ones are listed, so none is missed in between.
+            self._registry.of_all_jobs.add(viewer)
+            job_ids = await self._store.live_ids(FINISHED_WITHIN_S)
+        for job_id in job_ids:
+            self._subscribe(viewer, job_id)
         if self.leaving is not None:
             self._send_away(viewer, self.leaving)
         return viewer
 
-    def _join(self, viewer: Viewer, job_id: str) -> None:
-        job, subscription = self._registry.subscribe(viewer, job_id, self._loop.time())
-        job.mark_newcomer(subscription)
-        self._schedule(job)
-
-    def leave(self, viewer: Viewer) -> None:
-        """Remove a viewer whose stream has ended."""
-        self._registry.remove(viewer)
+    def _subscribe(self, viewer: Viewer, job_id: str) -> None:
+        """Subscribe the viewer, unless it is: a job may change while the live ones are listed."""
+        if (subscribed := self._registry.subscribe(viewer, job_id, self._loop.time())) is not None:
+            job, subscription = subscribed
+            job.mark_newcomer(subscription)
+            self._schedule(job)
 
     # -- a change comes in
 
@@ -146,8 +150,7 @@ class Hub:
                 job.mark(urgent=change is None or change.done)
                 self._schedule(job)
             for viewer in self._registry.of_all_jobs:
-                if job_id not in viewer.subscriptions:
-                    self._join(viewer, job_id)
+                self._subscribe(viewer, job_id)
 
     def _resend(self, job: WatchedJob) -> None:
         """Broadcast the newest state of this job again, since some viewers are behind."""

@@ -21,8 +21,15 @@ class Registry:
         self.new: set[Viewer] = set()
         self.jobs: dict[str, WatchedJob] = {}
 
-    def subscribe(self, viewer: Viewer, job_id: str, now: float) -> tuple[WatchedJob, Subscription]:
-        """Subscribe the viewer to this job, and watch the job from now on."""
+    def add(self, viewer: Viewer) -> None:
+        """Add a viewer that has just joined."""
+        self.viewers.add(viewer)
+        self.new.add(viewer)
+
+    def subscribe(self, viewer: Viewer, job_id: str, now: float) -> tuple[WatchedJob, Subscription] | None:
+        """Subscribe the viewer to this job, and watch the job from now on; None if it is subscribed already."""
+        if job_id in viewer.subscriptions:
+            return None
         job = self.jobs.get(job_id)
         if job is None:
             job = self.jobs[job_id] = WatchedJob(job_id, now)

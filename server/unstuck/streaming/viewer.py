@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol, Self
 
 from unstuck.streaming.encoded import EncodedChange
 
@@ -60,13 +61,26 @@ class Subscription:
         return change.missed() + (change.job if with_id else change.without_id)
 
 
+class Owner(Protocol):
+    """Ends the viewers that it holds, on every path out of it: an ExitStack, or direct.py's Connection."""
+
+    def enter_context(self, cm: Viewer, /) -> Viewer:
+        """Take the viewer in."""
+        ...
+
+
 class Viewer:
-    """An async iterator of bytes, which ends when the hub has ended it and everything was taken out."""
+    """An async iterator of bytes, which ends when the hub has ended it and everything was taken out.
+
+    As a context manager it leaves its hub at the end of the block. `on_leave` is called with it, and may be called
+    again.
+    """
 
     __slots__ = (
         "_farewell",
         "_gone",
         "_heartbeat",
+        "_on_leave",
         "_ready",
         "base_url",
         "ended",
@@ -79,7 +93,15 @@ class Viewer:
         "wants_items",
     )  # fmt: skip
 
-    def __init__(self, *, base: str, wants_items: bool, ends_with: str | None, leave_at: float) -> None:
+    def __init__(
+        self,
+        *,
+        base: str,
+        wants_items: bool,
+        ends_with: str | None,
+        leave_at: float,
+        on_leave: Callable[[Viewer], None],
+    ) -> None:
         self.base_url = base
         self.wants_items = wants_items
         self.ends_with = ends_with
@@ -97,6 +119,13 @@ class Viewer:
         self._heartbeat = b""
         self._farewell = b""
         self._ready: asyncio.Event | None = None
+        self._on_leave = on_leave
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._on_leave(self)
 
     def newest_seq(self, job_id: str) -> int | None:
         """Return the seq of a job that the viewer was sent, or will be once it reads; None before the first."""
