@@ -33,6 +33,7 @@ const text = css`
     display: contents;
   }
   :host([hidden]),
+  :host(:not([src])), /* there is nothing to show */
   [hidden] {
     display: none !important;
   }

@@ -289,3 +289,15 @@ def test_page_and_dialog_fit_the_screen(open_page: OpenPage, server: Server, sch
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
+
+
+def test_an_element_without_a_job_shows_nothing(open_page: OpenPage, server: Server) -> None:
+    page, log = open_page()
+    page.evaluate("document.body.prepend(document.createElement('job-progress'))")
+    element = page.locator("job-progress")
+    expect(element).to_be_hidden()
+    job = server.submit("rehearsal", total=1, options={"seconds": 0})
+    page.evaluate("(src) => { document.querySelector('job-progress').src = src; }", job["links"]["self"])
+    expect(element).to_be_visible()
+    expect(element.locator(".sentence")).to_contain_text("The file is done")
+    assert log.errors == []
