@@ -86,6 +86,14 @@ def test_the_settings_and_options_that_it_advises_exist() -> None:
         assert {option for option in options if option not in shown} == set(), command
 
 
+def test_the_messages_that_it_quotes_exist() -> None:
+    quoted = re.findall(r'"(?:… )?([^"\n]+)"', TEXT.split("\n## Troubleshooting\n")[1])
+    screens = (ROOT / "frontend" / "view" / "locale" / "en.js").read_text()
+    messages = "".join(path.read_text() for path in (ROOT / "server").rglob("*.py"))
+    assert len(quoted) >= 4
+    assert [text for text in quoted if f'"{text}' not in screens and text not in messages] == []
+
+
 def test_it_is_short_and_ends_with_troubleshooting() -> None:
     assert TEXT.count("\n## Troubleshooting\n") == 1
     assert "\n## " not in TEXT.split("\n## Troubleshooting\n")[1]

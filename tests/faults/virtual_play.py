@@ -74,7 +74,7 @@ def figures(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     names = [name for name in ROWS if any(verdict.schedule.name == name for verdict in verdicts)]
     visible = [one for one in verdicts if one.schedule.heartbeats and not one.schedule.stays_hidden]
     parts = [(name, [one for one in verdicts if one.schedule.name == name]) for name in names]
-    parts += [("with heartbeats, visible page", visible), ("all", list(verdicts))]
+    parts += [("visible, heartbeats", visible), ("all", list(verdicts))]
     return [_row(name, part) for name, part in parts if part]
 
 
