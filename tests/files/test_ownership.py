@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.contents import contents
 from tests.support.files import finished, uploaded
 from unstuck.files import marks, ownership
 from unstuck.files.folder import DataFolder
@@ -17,15 +18,6 @@ from unstuck.files.retention import DAY_S, Retention
 from unstuck.store.sqlite import SQLiteStore
 
 LONG_AGO = time.time() - 30 * DAY_S
-
-
-def contents(root: Path) -> dict[str, bytes | str | None]:
-    """Return everything below a folder: the content of files, the target of links, None for folders."""
-    found: dict[str, bytes | str | None] = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        found[name] = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-    return found
 
 
 def age(path: Path, moment: float = LONG_AGO) -> None:

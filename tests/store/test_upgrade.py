@@ -1,7 +1,6 @@
 """A database that an older version left in the middle of its work is upgraded as a whole, or left unchanged.
 
-`schemas/` holds the tables of every version there was, as that version created them. Two migrations were edited
-after their version was in use, so two versions have two editions each.
+Two migrations were edited after their version was in use, so two versions have two editions each.
 """
 
 from __future__ import annotations
@@ -12,48 +11,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from tests.support.clock import Clock
+from tests.support.editions import DONE, EDITIONS, JOB, made_by
 from unstuck.errors import CannotStart
-from unstuck.jobs.job import Finish, HealthLimits, Item, ItemState, Job, State
-from unstuck.store import rows, schema
+from unstuck.jobs.job import Finish, HealthLimits, ItemState, State
 from unstuck.store.connection import open_checked
 from unstuck.store.sqlite import SQLiteStore
 
-SCHEMAS = Path(__file__).parent / "schemas"
-EDITIONS = sorted(path.stem for path in SCHEMAS.iterdir())
 #: Each edition, and each as the versions until 4 upgraded it, which did not see what an edition lacked.
 HISTORIES = [(edition, version) for edition in EDITIONS for version in range(int(edition[0]), 5)]
-
-JOB = Job(
-    id="1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b", kind="checksum", name="of old", total=3, waiting=1, created_at=1.0
-)
-RUNNING = replace(JOB, state=State.RUNNING, seq=7, leased=1, succeeded=1, attempt=1, started_at=2.0, percent=34.0)
-DONE = Item(index=0, name="done", state=ItemState.SUCCEEDED, seq=5, lease=1, attempt=1, result={"rows": 7})
-HELD = Item(index=1, name="under way", state=ItemState.RUNNING, seq=7, lease=1, lease_until=31.0, attempt=1)
-ITEMS = (DONE, HELD, Item(index=2, name="waits"))
-
-
-def made_by(edition: str, path: Path, version: int | None = None) -> None:
-    """Create a database of that edition with a running job; with `version`, upgraded to it by its migrations."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as old:
-        old.executescript((SCHEMAS / f"{edition}.sql").read_text())
-        put(old, "jobs", dict(zip(rows.JOB_COLUMNS, rows.job_values(RUNNING), strict=True)))
-        for item in ITEMS:
-            names = ("job", *rows.ITEM_COLUMNS)
-            put(old, "items", dict(zip(names, rows.item_values(1, item), strict=True)))
-        if version is not None:
-            old.executescript("".join(schema.MIGRATIONS[int(edition[0]) : version]))
-            old.execute(f"PRAGMA user_version = {version}")
-
-
-def put(connection: sqlite3.Connection, table: str, values: dict[str, object]) -> None:
-    known = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] in values]
-    marks = ", ".join("?" * len(known))
-    connection.execute(
-        f"INSERT INTO {table} ({', '.join(known)}) VALUES ({marks})", [values[name] for name in known]
-    )
 
 
 def test_there_is_an_edition_of_every_version_until_4() -> None:

@@ -44,7 +44,7 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
 
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Open a database that must exist, and that this connection cannot change."""
-    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_S)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_S)
 
 
 def open_checked(path: Path) -> sqlite3.Connection:
