@@ -32,8 +32,9 @@ from unstuck.api import reports as progress
 from unstuck.api.context import Services, WorkerStats
 from unstuck.api.middleware import SecurityMiddleware
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
+from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
-from unstuck.files.retention import Retention, remove_orphans
+from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, Job, State
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.settings import Settings, load
@@ -112,7 +113,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         runner = Runner(store, folder, _runner_config(settings))
         webhooks = Dispatcher(store, _webhook_config(settings))
         retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
-        await remove_orphans(folder, store)
+        await ownership.claim(folder, store)
         await _recover_leases(store)
         try:
             async with supervising() as supervisor:

@@ -11,6 +11,7 @@ import pytest
 
 from unstuck.api.uploads import GROUP_FILES, MOST_FIELDS, Limits, Upload
 from unstuck.errors import InvalidRequest, TooLarge
+from unstuck.files.folder import DataFolder
 
 LIMITS = Limits(
     max_files=10_000, max_file_bytes=2**20, max_job_bytes=2**30, max_name_length=100, memory_bytes=2**16
@@ -29,8 +30,8 @@ async def pieces(parts: list[bytes]) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("digests", [True, False])
 async def test_every_file_is_kept_as_it_came(tmp_path: Path, digests: bool) -> None:
-    folder = tmp_path / "job" / "inputs"
-    upload = Upload(folder, b"B", LIMITS, digests=digests)
+    folder = DataFolder(tmp_path).inputs("job")
+    upload = Upload(DataFolder(tmp_path), "job", b"B", LIMITS, digests=digests)
     contents = [b"%d" % index * (index % 700) for index in range(GROUP_FILES * 2 + 7)]
     contents[3] = b"x" * 200_000  # large enough to be written piece by piece
     await upload.receive(pieces([*(HEAD % n + one + b"\r\n" for n, one in enumerate(contents)), b"--B--\r\n"]))
@@ -40,16 +41,16 @@ async def test_every_file_is_kept_as_it_came(tmp_path: Path, digests: bool) -> N
 
 
 async def test_an_upload_cut_off_during_a_group_write_leaves_nothing(tmp_path: Path) -> None:
-    upload = Upload(tmp_path / "job" / "inputs", b"B", LIMITS)
+    upload = Upload(DataFolder(tmp_path), "job", b"B", LIMITS)
     with pytest.raises(InvalidRequest):
         await upload.receive(pieces(files(GROUP_FILES + 1)))
     assert asyncio.all_tasks() == {asyncio.current_task()}, "a write is still running"
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "files").iterdir()) == []
 
 
 async def test_a_background_write_error_is_raised(tmp_path: Path) -> None:
-    folder = tmp_path / "job" / "inputs"
-    upload = Upload(folder, b"B", LIMITS)
+    folder = DataFolder(tmp_path).inputs("job")
+    upload = Upload(DataFolder(tmp_path), "job", b"B", LIMITS)
 
     async def body() -> AsyncIterator[bytes]:
         parts = files(GROUP_FILES * 3)
@@ -60,16 +61,16 @@ async def test_a_background_write_error_is_raised(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError):
         await upload.receive(body())
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "files").iterdir()) == []
 
 
 async def test_parts_of_one_name_are_counted_too(tmp_path: Path) -> None:
     """400,000 parts of one name were read, at a cost of 4.5 CPU seconds."""
     field = b'--B\r\nContent-Disposition: form-data; name="same"\r\n\r\nx\r\n'
-    upload = Upload(tmp_path / "job" / "inputs", b"B", LIMITS)
+    upload = Upload(DataFolder(tmp_path), "job", b"B", LIMITS)
     with pytest.raises(TooLarge) as refusal:
         await upload.receive(pieces([field] * (MOST_FIELDS + 1) + [b"--B--\r\n"]))
     assert refusal.value.code == "too_many_fields"
-    kept = Upload(tmp_path / "other" / "inputs", b"B", LIMITS)
+    kept = Upload(DataFolder(tmp_path), "other", b"B", LIMITS)
     await kept.receive(pieces([field] * MOST_FIELDS + [b"--B--\r\n"]))
     assert kept.fields == {"same": "x"}

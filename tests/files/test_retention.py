@@ -10,57 +10,28 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from tests.support.clock import Clock
+from tests.support.files import finished, uploaded
 from tests.support.jobs import finish
 from tests.support.machine import mounted
 from tests.support.waiting import soon
 from unstuck.errors import JobNotFound, StoreUnavailable
+from unstuck.files import ownership
 from unstuck.files import retention as r
 from unstuck.files.folder import DataFolder
-from unstuck.files.retention import Retention, remove_orphans
-from unstuck.jobs.job import Cancel, Item, Job, JobError
+from unstuck.files.retention import Retention
+from unstuck.jobs.job import Cancel, JobError
 from unstuck.store.sqlite import SQLiteStore
 
 KEEP_S = 7 * 86_400.0
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> DataFolder:
-    folder = DataFolder(tmp_path)
-    folder.files.mkdir()
-    return folder
-
-
-@pytest.fixture
-def steady() -> Clock:
-    return Clock(5.0)
-
-
 def pass_time(seconds: float, *clocks: Clock) -> None:
     for one in clocks:
         one.now += seconds
-
-
-async def uploaded(store: SQLiteStore, folder: DataFolder, total: int) -> str:
-    """Create a job with inputs, as a submission does; return its id."""
-    job_id = str(uuid4())
-    items = [Item(index=n, name=f"{n}.csv", file=f"{n:05d}.csv") for n in range(total)]
-    folder.inputs(job_id).mkdir(parents=True)
-    for item in items:
-        folder.input(job_id, str(item.file)).write_text("a")
-    await store.create(Job(id=job_id, kind="k", name="n", total=total, waiting=total, created_at=1.0), items)
-    return job_id
-
-
-async def finished(store: SQLiteStore, folder: DataFolder, total: int = 2) -> str:
-    job_id = await uploaded(store, folder, total)
-    await store.apply([finish(one) for one in await store.claim(total, 30.0)])
-    assert (await store.snapshot(job_id)).job.done
-    return job_id
 
 
 def inputs(folder: DataFolder, job_id: str) -> list[str]:
@@ -123,33 +94,6 @@ async def test_a_clock_that_is_wrong_for_a_while_removes_nothing(
     pass_time(2, clock, steady)
     assert await keeping.expire() == 1
     assert job_id not in folder.job_folders()
-
-
-async def test_orphans_are_removed_and_an_upload_in_progress_stays(
-    store: SQLiteStore, folder: DataFolder, steady: Clock
-) -> None:
-    """Files have the machine's times, so this test uses the machine's clock too."""
-    keeping = Retention(store, folder, KEEP_S, wall=time.time, steady=time.monotonic)
-    job_id = await finished(store, folder)
-    begun = time.time() - 3 * r.DAY_S
-    for name in (job_id, "dead", "writing", "starting"):
-        folder.inputs(name).mkdir(parents=True, exist_ok=True)
-        (folder.inputs(name) / "00000.csv").write_text("half")
-    (folder.root / "elsewhere").mkdir()
-    (folder.files / "link").symlink_to(folder.root / "elsewhere")
-    (folder.files / "stray").write_text("")
-    for name in (job_id, "dead", "writing", "starting"):
-        for path in (folder.inputs(name) / "00000.csv", folder.inputs(name), folder.job(name)):
-            os.utime(path, (begun, begun))
-    for name in ("link", "stray"):
-        os.utime(folder.files / name, (begun, begun), follow_symlinks=False)
-    os.utime(folder.inputs("writing") / "00000.csv")  # a large file that takes days
-    os.utime(folder.inputs("starting"))  # another job's files were just linked into it
-    assert await keeping.remove_leftovers() == 3
-    assert set(folder.job_folders()) == {job_id, "writing", "starting"}
-    assert (folder.root / "elsewhere").is_dir()
-    await remove_orphans(folder, store)  # at startup no upload is in progress
-    assert folder.job_folders() == [job_id]
 
 
 async def test_inputs_are_kept_by_default(
@@ -222,10 +166,10 @@ async def test_a_folder_that_cannot_be_removed_is_logged_and_stops_nothing(
         assert await keeping.expire() == 2
         assert folder.job_folders() == [job_id]
         assert f"Files cannot be removed, trying again within a day: job={job_id} error=" in caplog.text
-        await remove_orphans(folder, store)
-        assert f"Orphaned folder cannot be removed; check its owner: path={folder.job(job_id)}" in caplog.text
-    await remove_orphans(folder, store)
+        assert await store.removals(10) == [job_id]
+    await ownership.finish_removals(folder, store)
     assert folder.job_folders() == []
+    assert await store.removals(10) == []
     assert other not in folder.job_folders()
 
 

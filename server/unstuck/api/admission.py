@@ -10,9 +10,8 @@ behind.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import anyio.to_thread
 import msgspec
@@ -37,7 +36,7 @@ async def check_room(request: Request, services: Services) -> None:
 
 
 async def create_job(
-    request: Request, services: Services, job: Job, items: Iterable[Item], fingerprint: object
+    request: Request, services: Services, job: Job, items: Sequence[Item], fingerprint: object
 ) -> Response:
     """Store the job durably and answer with it, or with the first job of the same Idempotency-Key.
 
@@ -45,12 +44,15 @@ async def create_job(
     stored are removed.
     """
     kept = None
+    has_files = any(item.file is not None for item in items)
     try:
         key = _idempotency_key(request, fingerprint)
         kept = await services.store.create(job, items, key, services.settings.max_waiting_jobs)
     finally:
         if kept is None or kept.id != job.id:  # refused, or a repeated request: these files belong to no job
             await discard_files(services, job.id)
+        elif has_files:
+            await anyio.to_thread.run_sync(services.folder.keep, job.id)
     snapshot = Snapshot(job) if kept.id == job.id else await services.store.snapshot(kept.id)
     stored = public(snapshot, time.time(), base_of(request), services.settings.keep_s)
     return json_response(stored, 202, {"Location": stored.links.self, "Retry-After": "1"})
@@ -58,7 +60,7 @@ async def create_job(
 
 async def discard_files(services: Services, job_id: str) -> None:
     """Remove the files of a job that was not stored."""
-    await anyio.to_thread.run_sync(shutil.rmtree, services.folder.job(job_id), True)
+    await anyio.to_thread.run_sync(services.folder.remove_all, [job_id])
 
 
 def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | None:

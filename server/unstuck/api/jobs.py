@@ -83,8 +83,8 @@ async def remove_job(request: Request) -> Response:
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     await services.store.remove(job_id)
-    # The row first: if this is cut off here, the next start removes the folder, which then has no job.
-    await anyio.to_thread.run_sync(services.folder.remove, job_id)
+    # The row first, with a note about the files: if this is cut off here, retention removes them later.
+    await anyio.to_thread.run_sync(services.folder.remove_all, [job_id])
     return Response(status_code=204)
 
 

@@ -86,7 +86,7 @@ async def _from_form(request: Request, services: Services, content_type: str) ->
     job_id = str(uuid4())
     # Only a submission that may be repeated needs a fingerprint of its files.
     digests = "idempotency-key" in request.headers
-    upload = Upload(services.folder.inputs(job_id), boundary, limits, digests=digests)
+    upload = Upload(services.folder, job_id, boundary, limits, digests=digests)
     await upload.receive(_checked_early(request, upload, services))
     try:
         submission = read_form(upload.fields)

@@ -16,7 +16,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from unstuck.errors import InvalidRequest, StorageFull, TooLarge
-from unstuck.files.folder import stored_name, sync
+from unstuck.files.folder import DataFolder, stored_name
+from unstuck.files.marks import sync
 from unstuck.jobs import labels
 
 #: Most form fields beside the files, and most bytes of one (`options` is the largest).
@@ -99,13 +99,17 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class Upload:
-    """One submission's body on its way to `folder`; `fields` and `files` fill as it arrives."""
+    """One submission's body on its way to the job's inputs; `fields` and `files` fill as it arrives."""
 
-    def __init__(self, folder: Path, boundary: bytes, limits: Limits, *, digests: bool = True) -> None:
+    def __init__(
+        self, place: DataFolder, job_id: str, boundary: bytes, limits: Limits, *, digests: bool = True
+    ) -> None:
         self.fields: dict[str, str] = {}
         self._field_parts = 0  # counted by part: any number of parts may have one name
         self.files: list[Stored] = []
-        self._folder = folder
+        self._place = place
+        self._job_id = job_id
+        self._folder = place.inputs(job_id)
         self._limits = limits
         self._events: list[tuple[str, bytes]] = []
         self._part = _Part()
@@ -139,7 +143,7 @@ class Upload:
                 self._part.disk.close()
             with anyio.CancelScope(shield=True):  # otherwise it could write into a folder that is being removed
                 await self._let_go()
-            shutil.rmtree(self._folder.parent, ignore_errors=True)
+            self._place.remove_all([self._job_id])
             if isinstance(error, FormParserError):
                 raise InvalidRequest(
                     f"The multipart body cannot be read: {error}", code="invalid_multipart"
@@ -152,7 +156,7 @@ class Upload:
             raise
 
     async def _receive(self, body: AsyncIterator[bytes]) -> None:
-        await anyio.to_thread.run_sync(lambda: self._folder.mkdir(parents=True))
+        await anyio.to_thread.run_sync(self._place.begin, self._job_id)
         async for chunk in body:
             if self._epilogue >= 0:
                 self._skip_epilogue(len(chunk))

@@ -1,7 +1,8 @@
 """The program `unstuck`: decides which commands there are, and turns words into calls and results into words.
 
 It must not know any rule of jobs or of a server.
-Next: console.py, which the commands share, with their exit codes; doctor.py, jobs.py, prune.py and settings.py.
+Next: console.py, which the commands share, with their exit codes; backup.py, doctor.py, jobs.py, prune.py and
+settings.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from unstuck import __version__
+from unstuck.cli.backup import backup, restore
 from unstuck.cli.console import LOCAL, Url, client_errors, err, out, stop
 from unstuck.cli.doctor import doctor
 from unstuck.cli.help import Command, Group
@@ -289,7 +291,7 @@ def watch(
     sys.exit(0 if job.state == "completed" else 1)
 
 
-for command in (serve, submit, watch, retry, jobs, rescue, fail, prune, doctor, settings):
+for command in (serve, submit, watch, retry, jobs, rescue, fail, prune, backup, restore, doctor, settings):
     cli.command(cls=Command)(command)
 
 

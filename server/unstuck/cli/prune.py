@@ -17,6 +17,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unstuck.cli.console import LOCAL, Url, client_errors, err
+from unstuck.cli.orphans import prune_orphans
 from unstuck.errors import InvalidRequest, JobNotFound
 from unstuck.jobs.job import FINAL
 
@@ -31,24 +32,35 @@ LONGEST_S = 100 * 365 * 86_400
 
 def prune(
     older_than: Annotated[
-        str,
+        str | None,
         typer.Option(metavar="DURATION", help="Remove jobs that finished longer ago than this."),
-    ],
+    ] = None,
     state: Annotated[
         list[str] | None,
         typer.Option(metavar="STATE", help="Remove only jobs that ended in this state. Repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="List the jobs without removing them.")] = False,
     url: Url = LOCAL,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="List folders of jobs that the database does not know.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --orphans: remove them permanently.")] = False,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="With --orphans: data folder of the stopped server.")
+    ] = None,
 ) -> None:
     """Remove finished jobs and their files permanently.
 
     A DURATION is written 30s, 90m, 12h, 3d or 2w. A STATE is completed, completed_with_errors, failed or
     cancelled.
 
+    With --orphans, lists the files that a lost or replaced database left behind; --yes removes them. Only what
+    unstuck made, and was not written to for a day, is listed. The server must be stopped.
+
     Examples:
       unstuck prune --older-than 3d --dry-run
       unstuck prune --older-than 12h --state cancelled --state failed
+      unstuck prune --orphans --data /var/lib/unstuck
 
     Exit codes:
       0    removed, or there was nothing to remove
@@ -56,6 +68,15 @@ def prune(
       130  interrupted with Ctrl-C; some jobs may have been removed
     """
     with client_errors():
+        if orphans:
+            if older_than is not None or state:
+                raise InvalidRequest("--orphans goes without --older-than and --state.")
+            prune_orphans(data, yes=yes and not dry_run)
+            return
+        if older_than is None:
+            raise InvalidRequest("Say which jobs to remove with --older-than DURATION, such as 3d.")
+        if yes or data is not None:
+            raise InvalidRequest("--yes and --data go with --orphans only.")
         asyncio.run(_prune(seconds(older_than), states(state or ()), url, dry_run=dry_run))
 
 

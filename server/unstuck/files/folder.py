@@ -1,32 +1,38 @@
 """Locks the data folder for one server, and decides where the files of each job are stored.
 
 Must not know: the store, HTTP. Labels never become paths (jobs/labels.py).
-See also: links.py (inputs that two jobs share), retention.py (what is removed, and when).
+See also: marks.py (which folders are ours), links.py (inputs that two jobs share), retention.py (what is removed).
 
     unstuck.db              the store
+    identity                the database that the files belong to
     lock                    held by the one server that uses the folder
     files/JOB/in/00012.csv  an input; the number is the item's, the suffix is for programs that look at it
     files/JOB/out/12-1/NAME what the work on item 12 under its lease 1 produced; no other lease writes there
-
-A folder below files/ that belongs to no job is an orphan, left by an upload or a removal that was cut off. It is
-removed at the start, and by retention.py once a day.
+    restoring               a restore was cut off here (backup.py)
+    before-restore-TIME     what a restore replaced; nothing in it is used or removed
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import logging
 import os
-import shutil
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from unstuck.errors import CannotStart, NotFound
+from unstuck.files import marks
 from unstuck.jobs import labels
 
 log = logging.getLogger("unstuck.folder")
+
+#: What a data folder holds: of one with anything else in it, unstuck is not the only user.
+_OURS = re.compile(r"unstuck\.db(-wal|-shm|-journal)?|identity(\.new)?|lock|files|restoring|before-restore-.*")
+#: What a restore sets aside, in the data folder and below files/.
+ASIDE = "before-restore-"
+RESTORING = "restoring"
 
 
 class DataFolder:
@@ -34,6 +40,8 @@ class DataFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        #: Of the database that is in use; ownership.py sets it.
+        self.identity = ""
         self.files = root / "files"
         self._files = str(self.files)  # converting it again for each item would take 0.4 µs
         self._lock: int | None = None
@@ -42,16 +50,45 @@ class DataFolder:
     def database(self) -> Path:
         return self.root / "unstuck.db"
 
+    @property
+    def mark(self) -> Path:
+        """The file that names the database to which the files belong."""
+        return self.root / "identity"
+
     def open(self) -> None:
         """Create the folder if necessary, and lock it. Raises CannotStart, which says what is in the way."""
-        made = not self.root.exists()
+        self.lock()
+        try:
+            if (self.root / RESTORING).exists():
+                raise CannotStart(
+                    f"A restore into the data folder {self.root} was cut off. Run it again with: unstuck restore "
+                    f"BACKUP --data {self.root} (what it replaced is kept in {self.root}/{ASIDE}…)."
+                )
+            try:
+                os.ftruncate(self._held, 0)
+                os.pwrite(self._held, f"{os.getpid()}\n".encode(), 0)
+                marks.make_folder(self.files)
+                marks.make_private(self.files, lambda name: marks.is_job_id(name) or name.startswith(ASIDE))
+                marks.sync(self.root)
+            except OSError as error:
+                raise CannotStart(
+                    f"Nothing can be written to the data folder {self.root} ({error.strerror}). Free some space, "
+                    "or name another folder with --data."
+                ) from error
+        except CannotStart:
+            self.close()
+            raise
+
+    def lock(self) -> None:
+        """Create the folder if necessary, and hold its lock. Raises CannotStart, as of a folder in use."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            marks.make_private(self.root, lambda name: _OURS.fullmatch(name) is not None)
             lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise CannotStart(
-                f"The data folder {self.root} cannot be used ({error.strerror}). Make it writable for this "
-                "user, or name another one with --data."
+                f"The data folder {self.root} cannot be used ({error.strerror}). Make it a folder that this user "
+                "can write to, or name another one with --data."
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,19 +105,11 @@ class DataFolder:
                 "Stop that server, or name another folder with --data."
             ) from error
         self._lock = lock
-        try:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-            self.files.mkdir(exist_ok=True, mode=0o700)
-            sync(self.root)
-        except OSError as error:
-            self.close()
-            if made:
-                shutil.rmtree(self.root, ignore_errors=True)
-            raise CannotStart(
-                f"Nothing can be written to the data folder {self.root} ({error.strerror}). Free some space, "
-                "or name another folder with --data."
-            ) from error
+
+    @property
+    def _held(self) -> int:
+        assert self._lock is not None
+        return self._lock
 
     def close(self) -> None:
         """Release the lock."""
@@ -118,78 +147,46 @@ class DataFolder:
     def make_durable(self, job_id: str, index: int, lease: int, file: str) -> None:
         """Write a result file, and the names that lead to it, to disk: call this before the result is reported."""
         folder = self.output(job_id, index, lease)
-        sync(folder / file, folder, *folder.parents[:3])
+        marks.sync(folder / file, folder, *folder.parents[:3])
 
-    # -- removing
+    # -- creating and removing
+
+    def begin(self, job_id: str) -> None:
+        """Create the folders of a job that is not stored yet. Raise OSError."""
+        marks.begin(self.job(job_id), self.identity)
+        marks.make_folder(self.inputs(job_id))
+
+    def keep(self, job_id: str) -> None:
+        """Note that the job is stored, so that its files stay until it is removed. Call this before the answer."""
+        try:
+            marks.keep(self.job(job_id))
+        except OSError as error:  # retention does it later
+            log.warning("Folder of a new job cannot be marked: job=%s error=%s", job_id, error)
 
     def remove(self, job_id: str) -> None:
-        """Remove all files of a job. Files that are already gone do not matter."""
-        _erase(self.job(job_id))
+        """Remove all files of a job. Files that are already gone do not matter. Raise OSError."""
+        marks.erase(self.job(job_id))
+
+    def remove_all(self, job_ids: Iterable[str]) -> list[str]:
+        """Remove all files of these jobs, and return the jobs of which nothing is left."""
+        gone = []
+        for job_id in job_ids:
+            try:
+                self.remove(job_id)
+                gone.append(job_id)
+            except OSError as error:
+                log.warning("Files cannot be removed, trying again within a day: job=%s error=%s", job_id, error)
+        return gone
 
     def remove_inputs(self, job_id: str, files: Iterable[str]) -> None:
         """Remove these inputs, and their folder if it is then empty. Files that are already gone do not matter."""
-        inputs = self.inputs(job_id)
-        for file in files:
-            (inputs / file).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # others are still there, or it is gone
-            inputs.rmdir()
+        marks.erase_files(self.inputs(job_id), files)
 
     def job_folders(self) -> list[str]:
-        """Return the names below files/, which should be job ids."""
-        return [entry.name for entry in os.scandir(self.files)]
-
-    def remove_orphans(self, names: Iterable[str], silent_since: float | None = None) -> int:
-        """Remove these folders, which belong to no job, and return how many were removed.
-
-        With `silent_since` (epoch seconds) remove only those in which nothing was written after it: the others may
-        be uploads in progress.
-        """
-        removed = 0
-        for name in names:
-            path = self.files / name
-            try:
-                if silent_since is None or _last_write(path) < silent_since:
-                    _erase(path)
-                    removed += 1
-            except FileNotFoundError:
-                continue  # an upload that has just been refused removes its own files
-            except OSError as error:
-                log.warning("Orphaned folder cannot be removed; check its owner: path=%s error=%s", path, error)
-        return removed
+        """Return the ids of the jobs that have a folder."""
+        return marks.job_ids(self.files)
 
 
 def stored_name(index: int, label: str) -> str:
     """Return the file name of a stored input: its number, and its suffix if that is plain."""
     return f"{index:05d}{labels.suffix(label)}"
-
-
-def sync(*paths: Path) -> None:
-    """Write the content of these files, and the names in these folders, to disk. Blocks until that is done."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _erase(path: Path) -> None:
-    """Remove a file, or a folder with everything in it. A removal at the same time does not matter."""
-    if path.is_symlink() or path.is_file():
-        path.unlink(missing_ok=True)
-    elif path.exists():
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _last_write(path: Path) -> float:
-    """Return when something was last written into a folder that has no job yet (epoch seconds).
-
-    An upload writes only into its folder of inputs, which has no folders in it.
-    """
-    inputs = path / "in"
-    below = [entry.stat(follow_symlinks=False) for entry in os.scandir(inputs)] if inputs.is_dir() else []
-    above = [one.lstat() for one in (path, inputs) if one.exists()]
-    return max(one.st_mtime for one in (*above, *below))

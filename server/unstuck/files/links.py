@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from unstuck.files.folder import DataFolder, sync
+from unstuck.files.folder import DataFolder
+from unstuck.files.marks import sync
 
 #: Errors of `link` where a file cannot have one more name: no hard links, another file system, too many links.
 _CANNOT_LINK = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
@@ -25,7 +26,7 @@ def link_inputs(folder: DataFolder, old: str, new: str, files: Iterable[tuple[st
 
     Raises FileNotFoundError if an input is gone, and OSError if nothing can be written.
     """
-    folder.inputs(new).mkdir(parents=True, exist_ok=True)
+    folder.begin(new)
     for before, after in files:
         _link(folder.input(old, before), folder.input(new, after))
 

@@ -1,13 +1,12 @@
-"""Decides how long finished jobs, their inputs, and folders that belong to no job are kept.
+"""Decides how long finished jobs, their inputs, and uploads that were cut off are kept.
 
 Must not know: SQL, HTTP; it uses the Store protocol and the data folder.
-See also: folder.py (where files are), store/protocol.py (FinishedJobs).
+See also: ownership.py (what may be removed), folder.py (where files are), store/protocol.py (FinishedJobs).
 
-A job is removed when it finished longer ago than the retention: first its row, durably, then its files. If that is
-cut off, at most files without a job remain. They are removed at the next start, and by a daily check while the
-server runs; that check spares what was written to within a day, since it may be an upload in progress. If inputs
-are not kept, those of items that succeeded or were skipped are removed at the job's end; the others wait for a
-retry.
+A job is removed when it finished longer ago than the retention: first its row, durably, then its files. The store
+notes that the files are to go, so a removal that was cut off is finished after the next start, or by a daily
+check. That check also removes uploads that were cut off. If inputs are not kept, those of items that succeeded or
+were skipped are removed at the job's end; the others wait for a retry.
 
 The wall clock decides, since it is what `expires_at` shows. After it was set nothing is removed for an hour, so a
 clock that is wrong for a minute costs nothing.
@@ -25,6 +24,7 @@ import anyio.to_thread
 
 from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.files.folder import DataFolder
+from unstuck.files.ownership import batches, finish_removals, remove_left_over
 from unstuck.jobs.job import ItemState, Job
 from unstuck.store.clock import Clock
 from unstuck.store.protocol import FinishedJobs, JobFilter
@@ -33,11 +33,11 @@ log = logging.getLogger("unstuck.retention")
 
 #: Longest interval between checks for expired jobs; a tenth of the retention if that is shorter (seconds).
 LOOK_S = 60.0
-#: Interval between checks for orphans, and how long a folder without a job must be unchanged to be one (seconds).
+#: Interval between checks for uploads that were cut off, and how long one must be silent to be removed (seconds).
 DAY_S = 86_400.0
 #: Nothing is removed for this long after the clock was set (seconds).
 WARY_S = 3_600.0
-#: Jobs, folders or items that are asked for at once.
+#: Jobs or items that are asked for at once.
 BATCH = 200
 #: The states of items that are retried only together with all others.
 SETTLED = (ItemState.SUCCEEDED, ItemState.SKIPPED)
@@ -71,6 +71,8 @@ class Retention:
 
     async def run(self) -> None:
         """Remove what has expired, again and again, until cancelled. What failed is left for the next time."""
+        with contextlib.suppress(StoreUnavailable):  # logged by the store, and tried again with the next check
+            await finish_removals(self._folder, self._store)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_s):
@@ -99,27 +101,26 @@ class Retention:
             if len(found) < BATCH:
                 break
         if removed:
+            await finish_removals(self._folder, self._store)
             log.info("Expired jobs removed: jobs=%d", removed)
         return removed
 
     async def remove_leftovers(self) -> int | None:
-        """Remove orphans, and inputs that a crash or another setting left behind.
+        """Remove uploads, files and inputs that a crash or another setting left behind.
 
-        Return how many folders were removed, or None if the clock is not trusted.
+        Return how many uploads were removed, or None if the clock is not trusted.
         """
         now = self._time()
         if now is None:
             return None
-        removed = 0
-        names = await anyio.to_thread.run_sync(self._folder.job_folders)
-        for batch in _batches(names):
-            known = await self._store.seqs(batch)
-            orphans = [name for name in batch if name not in known]
-            removed += await anyio.to_thread.run_sync(self._folder.remove_orphans, orphans, now - DAY_S)
-            if not self._keep_inputs:
-                self._finished.update(known)
+        await finish_removals(self._folder, self._store)
+        removed = await remove_left_over(self._folder, self._store, now - DAY_S)
+        if removed:
+            log.info("Uploads that were cut off removed: folders=%d", removed)
+        if not self._keep_inputs:
+            for batch in batches(await anyio.to_thread.run_sync(self._folder.job_folders)):
+                self._finished.update(await self._store.seqs(batch))
                 await self.remove_inputs()
-        _log_removed(removed)
         return removed
 
     async def remove_inputs(self) -> None:
@@ -143,10 +144,8 @@ class Retention:
             await self._store.remove(job_id)
         except JobNotFound:
             return False  # it was removed by a request
-        try:
+        with contextlib.suppress(OSError):  # logged when the removals are finished
             await anyio.to_thread.run_sync(self._folder.remove, job_id)
-        except OSError as error:
-            log.warning("Files cannot be removed, trying again within a day: job=%s error=%s", job_id, error)
         return True
 
     async def _remove_inputs(self, job_id: str) -> None:
@@ -181,22 +180,3 @@ class Retention:
             self._wary_until = self._steady() + WARY_S
             log.warning("Clock was set, nothing is removed for an hour: jump_s=%+.0f", moment.jump)
         return moment.now if self._steady() >= self._wary_until else None
-
-
-async def remove_orphans(folder: DataFolder, store: FinishedJobs) -> None:
-    """Remove every folder that belongs to no job. Call it before anything can be submitted."""
-    removed = 0
-    for batch in _batches(await anyio.to_thread.run_sync(folder.job_folders)):
-        known = await store.seqs(batch)
-        orphans = [name for name in batch if name not in known]
-        removed += await anyio.to_thread.run_sync(folder.remove_orphans, orphans)
-    _log_removed(removed)
-
-
-def _batches(names: list[str]) -> list[list[str]]:
-    return [names[start : start + BATCH] for start in range(0, len(names), BATCH)]
-
-
-def _log_removed(removed: int) -> None:
-    if removed:
-        log.info("Orphaned folders removed: folders=%d", removed)

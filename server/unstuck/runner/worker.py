@@ -215,7 +215,11 @@ def _fit(kind: Kind | None, run: protocol.Run) -> Kind:
 def _prepare(output: Path) -> None:
     """Create the folder for results, or remove what an earlier attempt left in it."""
     try:
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            output.mkdir(mode=0o700, exist_ok=True)
+        except FileNotFoundError:  # the first of the job that writes a file
+            for folder in (*reversed(output.parents[:3]), output):
+                folder.mkdir(mode=0o700, exist_ok=True)
         for entry in os.scandir(output):
             if entry.is_dir(follow_symlinks=False):
                 import shutil

@@ -7,6 +7,7 @@ See also: schema.py (the tables and their versions).
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -20,6 +21,13 @@ BUSY_S = 2.0
 READER_CACHE_KIB = 512
 #: A file of up to this size is checked completely at every start; a larger one would delay the start by seconds.
 CHECK_WHOLE_BYTES = 256 * 1024 * 1024
+#: What SQLite puts beside the database; a write-ahead log has commits that the database has not.
+SUFFIXES = ("", "-wal", "-shm")
+
+#: SQLite's primary result codes, by what an operator has to do about them.
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
+_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
@@ -34,29 +42,41 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a database that must exist, and that this connection cannot change."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_S)
+
+
 def open_checked(path: Path) -> sqlite3.Connection:
-    """Open a sound database of a known version, and migrate it. Raise CannotStart for any other file."""
-    try:
-        if path.exists() and path.stat().st_size > 0:
-            _check(path)
-        connection = connect(path)
-        schema.migrate(connection)
-    except sqlite3.Error as error:
-        raise CannotStart(
-            f"The database {path} cannot be used ({error}). Restore it from a backup, or move it away "
-            "to start with an empty one."
-        ) from error
-    return connection
+    """Open a sound database of a known version, readable by its owner only, and migrate it.
+
+    Raise CannotStart for any other file.
+    """
+    with contextlib.ExitStack() as undo:
+        try:
+            if path.exists() and path.stat().st_size > 0:
+                check(path)
+            _make_private(path)
+            connection = connect(path)
+            undo.callback(connection.close)
+            schema.migrate(connection)
+        except (sqlite3.Error, OSError) as error:
+            raise refusal(path, error) from error
+        undo.pop_all()
+        return connection
 
 
-def _check(path: Path) -> None:
+def check(path: Path) -> None:
+    """Raise CannotStart, or an error of SQLite, if this file is no sound database of a known version."""
     # Read-only, so that the file of another program is left unchanged to the byte.
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_S)) as connection:
+    with contextlib.closing(open_to_read(path)) as connection:
         # A first start that was killed before its first commit leaves a file without tables.
         is_unstuck = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if not is_unstuck and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise CannotStart(f"{path} is not a database of unstuck. Choose another folder with --data.")
+            raise CannotStart(
+                f"{path} is not a database of unstuck, and was left as it is. Name another folder with --data."
+            )
         if version > schema.VERSION:
             raise CannotStart(
                 f"{path} was written by a newer version of unstuck (schema {version}; this version reads up to "
@@ -66,3 +86,37 @@ def _check(path: Path) -> None:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise sqlite3.DatabaseError(f"it is damaged: {verdict}")
+
+
+def refusal(path: Path, error: sqlite3.Error | OSError) -> CannotStart:
+    """Return why this database cannot be used, with an advice that loses nothing if it is followed."""
+    if isinstance(error, OSError):
+        return CannotStart(f"The database {path} cannot be used ({error.strerror}). {_ACCESS}")
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code in _HELD:
+        advice = "Another program holds it: end that program, then start again."
+    elif code in _DENIED:
+        advice = _ACCESS
+    elif code in _NO_ROOM:
+        advice = "Free some space on its disk, or mend the disk, then start again; the database is left as it was."
+    else:
+        advice = (
+            f"Restore it from a backup with: unstuck restore BACKUP --data {path.parent} (the damaged database is "
+            f"kept aside). Without a backup, move {path.name} and its {path.name}-wal and -shm to another folder "
+            "and keep them; the server then starts without the jobs in them, and leaves all files where they are."
+        )
+    return CannotStart(f"The database {path} cannot be used ({error}). {advice}")
+
+
+_ACCESS = "Make it and its folder readable and writable for the user of the server, then start again."
+
+
+def _make_private(path: Path) -> None:
+    """Create the database if necessary, and take from all other users the right to read it.
+
+    SQLite gives the files beside it the same mode.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for suffix in SUFFIXES:
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # not there, or of another owner
+            os.chmod(f"{path}{suffix}", 0o600)

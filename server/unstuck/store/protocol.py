@@ -213,8 +213,18 @@ class FinishedJobs(JobReader, Protocol):
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
         """Return jobs, each with its cursor; `before` continues after a cursor. See JobFilter for the order."""
 
+    @property
+    def identity(self) -> str:
+        """A random word that this store got when it was created, and that no other store has."""
+
     async def remove(self, job_id: str) -> None:
-        """Delete a finished job. Raise JobNotFound, JobNotDone."""
+        """Delete a finished job, and note that its files are to be removed. Raise JobNotFound, JobNotDone."""
+
+    async def removals(self, limit: int) -> list[str]:
+        """Return the ids of up to `limit` deleted jobs whose files may still be there."""
+
+    async def finish_removals(self, job_ids: Sequence[str]) -> None:
+        """Forget these ids: the files are gone."""
 
 
 class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):

@@ -1,12 +1,14 @@
 """The tables of the SQLite store, and the migrations that bring an older database up to date.
 
 `MIGRATIONS[i]` turns a database of version i into one of version i + 1; a new database runs through all of them.
-Statements of a released migration are never edited: a change is added as another migration.
+Statements of a released migration are never edited: a change is added as another migration. Two early ones were
+edited all the same, so databases of the same version may differ; `_complete` adds what one of them lacks.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 #: Marks databases of unstuck ("unst" in ASCII), see PRAGMA application_id.
 APPLICATION_ID = 0x756E7374
@@ -144,18 +146,62 @@ MIGRATIONS: tuple[str, ...] = (
     DROP INDEX jobs_to_claim;
     CREATE INDEX jobs_to_claim ON jobs (priority DESC, n) WHERE waiting > 0 AND external = 0;
     """,
+    """
+    CREATE TABLE identity (             -- tells this database from all others; see files/folder.py
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        id TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO identity VALUES (1, lower(hex(randomblob(16))));
+    CREATE TABLE removals (             -- jobs that were deleted, and whose files may still be there
+        id TEXT PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 VERSION = len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Migrate the database to VERSION in one transaction, so that a crash leaves the old version intact."""
+    """Migrate the database to VERSION in one transaction, so that a failure leaves the old version intact."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == VERSION:
         return
-    steps = "".join(MIGRATIONS[version:])
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_ID}; "
-        f"PRAGMA user_version = {VERSION}; COMMIT;"
-    )
+    try:
+        connection.executescript("BEGIN IMMEDIATE;" + "".join(MIGRATIONS[version:]))
+        _complete(connection)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _complete(connection: sqlite3.Connection) -> None:
+    """Give the database every column, index and trigger that a new one has."""
+    with closing(sqlite3.connect(":memory:")) as new:
+        new.executescript("".join(MIGRATIONS))
+        statements = "SELECT name, sql FROM sqlite_master WHERE type = ? AND sql IS NOT NULL"
+        for table, sql in new.execute(statements, ("table",)).fetchall():
+            known = _columns(connection, table)
+            if known != _columns(new, table):
+                _rebuild(connection, table, sql, known)
+        for kind in ("index", "trigger"):
+            present = dict(connection.execute(statements, (kind,)))
+            for name, sql in new.execute(statements, (kind,)).fetchall():
+                if name not in present:
+                    connection.execute(sql)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+
+
+def _rebuild(connection: sqlite3.Connection, table: str, sql: str, columns: list[str]) -> None:
+    """Create the table anew and copy these columns; ALTER TABLE cannot add one that is unique, or not null."""
+    names = ", ".join(columns)
+    connection.execute(f"ALTER TABLE {table} RENAME TO {table}_before")
+    connection.execute(sql)
+    connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {table}_before")
+    connection.execute(f"DROP TABLE {table}_before")

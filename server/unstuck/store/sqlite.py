@@ -78,6 +78,7 @@ class SQLiteStore:
         self._commit_done: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
+        self._identity = ""
 
     # -- opening and closing
 
@@ -85,6 +86,7 @@ class SQLiteStore:
         self._limiter = anyio.CapacityLimiter(READERS)
         self._loop = asyncio.get_running_loop()
         connection = await anyio.to_thread.run_sync(open_checked, self.path)
+        self._identity = str(connection.execute("SELECT id FROM identity").fetchone()[0])
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
         self._writer = Writer(connection, self._clock, self._snapshots, self._after_commit)
@@ -100,6 +102,10 @@ class SQLiteStore:
             self._readers.get().close()
         self._closed()
         self._snapshots.clear()
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     @property
     def trouble(self) -> str | None:
@@ -186,7 +192,19 @@ class SQLiteStore:
             for table in ("items", "timeline", "deliveries"):
                 transaction.connection.execute(f"DELETE FROM {table} WHERE job = ?", (job_n,))
             transaction.connection.execute("DELETE FROM jobs WHERE n = ?", (job_n,))
+            transaction.connection.execute("INSERT OR IGNORE INTO removals VALUES (?)", (job_id,))
             transaction.drop_job(job_id)
+
+        await self._write(work)
+
+    async def removals(self, limit: int) -> list[str]:
+        sql = "SELECT id FROM removals LIMIT ?"
+        return await self._read(lambda connection: [row[0] for row in connection.execute(sql, (limit,))])
+
+    async def finish_removals(self, job_ids: Sequence[str]) -> None:
+        def work(transaction: Transaction) -> None:
+            rows_gone = [(job_id,) for job_id in job_ids]
+            transaction.connection.executemany("DELETE FROM removals WHERE id = ?", rows_gone)
 
         await self._write(work)
 

@@ -1,0 +1,44 @@
+"""`unstuck prune --orphans`: shows folders of jobs that the database does not know, and removes them on request.
+
+It must not know which folders these are.
+See also: files/orphans.py, which finds them; prune.py, which has the command.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from unstuck.cli.console import err
+from unstuck.settings import load
+
+if TYPE_CHECKING:
+    from unstuck.files.orphans import Orphan
+
+
+def prune_orphans(data: str | None, *, yes: bool) -> None:
+    """List the orphans of a data folder; remove them if `yes`. Raise CannotStart if a server uses the folder."""
+    from unstuck.files import orphans
+
+    with orphans.held(load({"data": data}).folder) as folder:
+        with err.status("Looking for orphans…"):
+            found = orphans.find(folder)
+        for orphan in found.orphans:
+            print(_line(orphan))
+        if found.young:
+            print(f"left alone: {_amount(found.young)} written to within a day")
+        if found.unmarked:
+            print(f"left alone: {_amount(found.unmarked)} without a mark of unstuck; remove them by hand")
+        if yes:
+            print(f"removed {_amount(orphans.remove(folder, found.orphans))}")
+        else:
+            print(f"would remove {_amount(len(found.orphans))}; --yes removes permanently")
+
+
+def _line(orphan: Orphan) -> str:
+    written = datetime.fromtimestamp(orphan.last_write, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{orphan.job_id}  {written}  {'of another database' if orphan.foreign else 'of this database'}"
+
+
+def _amount(count: int) -> str:
+    return f"{count:,} folder{'' if count == 1 else 's'}"

@@ -1,0 +1,116 @@
+"""Compares the data folder with the database: decides whose the files are, and which of them are left over.
+
+What is not known to be left over stays. That a folder belongs to no job of the database proves nothing, since the
+database may be new, restored or another one. Left over are uploads that belong to no job and were silent for a
+day, and the files of jobs that the database notes as removed.
+Must not know: SQL, HTTP; it uses the Store protocol and the data folder.
+See also: marks.py (what is written down about a folder), retention.py (calls this once a day).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio.to_thread
+
+from unstuck.errors import CannotStart
+from unstuck.files import marks
+from unstuck.files.folder import DataFolder
+from unstuck.store.protocol import FinishedJobs
+
+log = logging.getLogger("unstuck.folder")
+
+#: Folders that are compared with the store at once.
+BATCH = 200
+
+
+async def claim(folder: DataFolder, store: FinishedJobs) -> None:
+    """Take the folder over for this database, or warn that its files belong to another one.
+
+    Call it before anything can be submitted. Raises CannotStart if nothing can be written.
+    """
+    folder.identity = store.identity
+    named = marks.read_identity(folder.mark)
+    if named == store.identity:
+        return
+    strangers = 0
+    for batch in batches(await anyio.to_thread.run_sync(folder.job_folders)):
+        known = await store.seqs(batch)
+        strangers += await anyio.to_thread.run_sync(_look_at, folder, batch, set(known))
+    if strangers:
+        log.warning(
+            "Database is new, or is not the one that the files belong to, so nothing of them is removed: "
+            "folders=%d data=%s. If the database was lost, stop the server and restore it (unstuck restore). "
+            "If the files are of no use, stop the server and see: unstuck prune --orphans",
+            strangers,
+            folder.root,
+        )
+    if named is None or not strangers:
+        try:
+            await anyio.to_thread.run_sync(marks.write_identity, folder.mark, store.identity)
+        except OSError as error:
+            raise CannotStart(
+                f"Nothing can be written to the data folder {folder.root} ({error.strerror}). Free some space, "
+                "or name another folder with --data."
+            ) from error
+
+
+async def remove_left_over(folder: DataFolder, store: FinishedJobs, silent_since: float) -> int:
+    """Remove uploads that belong to no job and were silent since (epoch seconds); return how many."""
+    removed = 0
+    for batch in batches(await anyio.to_thread.run_sync(folder.job_folders)):
+        known = await store.seqs(batch)
+        removed += await anyio.to_thread.run_sync(_tidy, folder, batch, set(known), silent_since)
+    return removed
+
+
+async def finish_removals(folder: DataFolder, store: FinishedJobs) -> None:
+    """Remove the files of jobs that were removed from the database; a removal may have been cut off there."""
+    while job_ids := await store.removals(BATCH):
+        gone = await anyio.to_thread.run_sync(folder.remove_all, job_ids)
+        if gone:
+            await store.finish_removals(gone)
+        if len(gone) < BATCH:
+            return
+
+
+def batches(names: list[str]) -> Iterator[list[str]]:
+    """Divide names into lists that one query takes."""
+    for start in range(0, len(names), BATCH):
+        yield names[start : start + BATCH]
+
+
+def _look_at(folder: DataFolder, names: list[str], known: set[str]) -> int:
+    """Mark the folders of known jobs, and return how many others were made under another database."""
+    for name in known:
+        _adopt(folder.job(name), folder.identity)
+    return sum(marks.owner(folder.job(name)) != folder.identity for name in names if name not in known)
+
+
+def _tidy(folder: DataFolder, names: list[str], known: set[str], silent_since: float) -> int:
+    removed = 0
+    for name in names:
+        job = folder.job(name)
+        if name in known:
+            _adopt(job, folder.identity)
+            continue
+        try:
+            if marks.is_left_over(job, folder.identity, silent_since):
+                marks.erase(job)
+                removed += 1
+        except FileNotFoundError:
+            continue  # an upload that has just been refused removes its own files
+        except OSError as error:
+            log.warning("Files of no job cannot be removed; check their owner: path=%s error=%s", job, error)
+    return removed
+
+
+def _adopt(job: Path, identity: str) -> None:
+    try:
+        marks.adopt(job, identity)
+    except FileNotFoundError:
+        pass  # the job has just been removed
+    except OSError as error:
+        log.warning("Folder of a job cannot be marked; check its owner: path=%s error=%s", job, error)
