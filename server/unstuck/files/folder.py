@@ -4,6 +4,7 @@ Must not know: the store, HTTP. Labels never become paths (jobs/labels.py).
 See also: links.py (inputs that two jobs share), retention.py (what is removed, and when).
 
     unstuck.db              the store
+    reserve                 space for what must be written on a full disk, see store/disk_reserve.py
     lock                    held by the one server that uses the folder
     files/JOB/in/00012.csv  an input; the number is the item's, the suffix is for programs that look at it
     files/JOB/out/12-1/NAME what the work on item 12 under its lease 1 produced; no other lease writes there
@@ -63,8 +64,7 @@ class DataFolder:
             ) from error
         self._lock = lock
         try:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(lock, f"{os.getpid()}\n".ljust(32).encode(), 0)  # in place, which needs no space
             self.files.mkdir(exist_ok=True, mode=0o700)
             sync(self.root)
         except OSError as error:
@@ -119,6 +119,10 @@ class DataFolder:
     def remove(self, job_id: str) -> None:
         """Remove all files of a job. Files that are already gone do not matter."""
         _erase(self.job(job_id))
+
+    def remove_output(self, job_id: str, index: int, lease: int) -> None:
+        """Remove what the work on an item wrote under this lease. It does not matter if that is nothing."""
+        _erase(self.output(job_id, index, lease))
 
     def remove_inputs(self, job_id: str, files: Iterable[str]) -> None:
         """Remove these inputs, and their folder if it is then empty. Files that are already gone do not matter."""

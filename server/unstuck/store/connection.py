@@ -12,6 +12,8 @@ from pathlib import Path
 
 from unstuck.errors import CannotStart
 from unstuck.store import schema
+from unstuck.store.database_file import LOG_LIMIT, is_writable
+from unstuck.store.disk_reserve import is_full
 
 #: How long a write waits for another process that holds the database (seconds).
 BUSY_S = 2.0
@@ -28,6 +30,7 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: with NORMAL, acknowledged commits were lost in six of six simulated power cuts.
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
     if query_only:
         connection.execute("PRAGMA query_only = 1")
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
@@ -39,14 +42,25 @@ def open_checked(path: Path) -> sqlite3.Connection:
     try:
         if path.exists() and path.stat().st_size > 0:
             _check(path)
+        if path.exists() and not is_writable(path):
+            raise sqlite3.OperationalError("it is read-only")
         connection = connect(path)
         schema.migrate(connection)
     except sqlite3.Error as error:
-        raise CannotStart(
-            f"The database {path} cannot be used ({error}). Restore it from a backup, or move it away "
-            "to start with an empty one."
-        ) from error
+        raise cannot_start(path, error) from error
     return connection
+
+
+def cannot_start(path: Path, error: sqlite3.Error) -> CannotStart:
+    """Return why a server cannot start with this database, and what to do."""
+    if is_full(error, path):
+        return CannotStart(f"The disk of {path.parent} is full ({error}). Free some space, then start again.")
+    if path.exists() and not is_writable(path):
+        return CannotStart(f"The database {path} is read-only. Make it writable for the server's user.")
+    return CannotStart(
+        f"The database {path} cannot be used ({error}). Restore it from a backup, or move it away "
+        "to start with an empty one."
+    )
 
 
 def _check(path: Path) -> None:
