@@ -9,6 +9,7 @@ host app it gets no lifespan; there the host enters `running(app)` in its own li
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -38,6 +39,7 @@ from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, Job, State
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.settings import Settings, load
+from unstuck.store.protocol import SweepResult
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
@@ -114,7 +116,9 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         webhooks = Dispatcher(store, _webhook_config(settings))
         retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
         await ownership.claim(folder, store)
-        await _recover_leases(store)
+        await _recover_leases(store, folder)
+        if store.trouble is not None:
+            await _make_room(retention)
         try:
             async with supervising() as supervisor:
                 supervisor.watch(store.writer_loop)
@@ -232,11 +236,30 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
     return troubles
 
 
-async def _recover_leases(store: SQLiteStore) -> None:
+async def _recover_leases(store: SQLiteStore, folder: DataFolder) -> None:
     """End all leases: the folder is ours alone, so they belong to a server that has ended."""
-    swept = await anyio.to_thread.run_sync(lambda: store.sweep(HealthLimits(), everything=True))
+
+    def recover() -> SweepResult:
+        swept = store.sweep(HealthLimits(), everything=True)
+        for job_id, index, lease in swept.lapsed:
+            with contextlib.suppress(OSError):  # it is removed with its job
+                folder.remove_output(job_id, index, lease)
+        return swept
+
+    try:
+        swept = await anyio.to_thread.run_sync(recover)
+    except StoreUnavailable as error:
+        raise CannotStart(f"The database {folder.database} cannot be written: {error.__cause__}.") from error
     if swept.lapsed:
         log.info("Items of an earlier run of the server were taken back: items=%d", len(swept.lapsed))
+
+
+async def _make_room(retention: Retention) -> None:
+    """Remove what has expired before anything else is written, since the disk is full."""
+    try:
+        await retention.expire()
+    except StoreUnavailable as error:
+        log.warning("No room could be made on the full disk: error=%s", error)
 
 
 async def _stop_runner(runner: Runner) -> None:

@@ -51,9 +51,11 @@ class BreakableHub(Hub):
 
 
 class BreakableStore(SQLiteStore):
-    def _submit(self, work: Callable[[Any], T], answer: Future[T] | asyncio.Future[T]) -> None:
+    def _submit(
+        self, work: Callable[[Any], T], answer: Future[T] | asyncio.Future[T], *, can_wait: bool = False
+    ) -> None:
         _refuse()
-        super()._submit(work, answer)
+        super()._submit(work, answer, can_wait=can_wait)
 
     async def _read(self, work: Callable[[Any], T]) -> T:
         _refuse()

@@ -120,7 +120,7 @@ class InlineStore(SQLiteStore):
             lambda transaction: claims.sweep(transaction, HealthLimits(), (), everything=True)
         )
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T], *, can_wait: bool = False) -> T:
         await asyncio.sleep(self._chance.random() * 0.01)
         if self._trouble.unwritable:
             raise StoreUnavailable("The store cannot write now (disk I/O error).")

@@ -273,7 +273,7 @@ class AnyHistory(RuleBasedStateMachine):
         kept = [one for one in self.held[-8:] if data.draw(st.booleans())]
         renewals = [Renew(one.job_id, one.item.index, one.item.lease, LEASE_S) for one in kept]
         swept = self.store.sweep(ALARMS, renewals, everything=everything)
-        for job_id, index in swept.lapsed:
+        for job_id, index, _ in swept.lapsed:
             assert self.seen[job_id].items[index].lease_until is not None
         if everything:
             assert all(

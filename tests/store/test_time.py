@@ -29,7 +29,7 @@ async def test_an_expired_lease_gives_the_item_to_another_runner(store: SQLiteSt
     clock.now += 29
     assert (await sweep(store)).lapsed == []
     clock.now += 2
-    assert list((await sweep(store)).lapsed) == [(job_id, 0), (job_id, 1)]
+    assert list((await sweep(store)).lapsed) == [(job_id, 0, 1), (job_id, 1, 1)]
     again = await store.claim(2, 30.0, "second")
     assert [(one.item.index, one.item.lease, one.item.attempt) for one in again] == [(0, 2, 2), (1, 2, 1)]
     # The old runner comes back too late: it is refused and changes nothing.
@@ -53,7 +53,7 @@ async def test_leases_renewed_in_the_same_sweep_are_kept(store: SQLiteStore, clo
 async def test_all_leases_of_an_ended_server_lapse_at_once(store: SQLiteStore) -> None:
     job_id = await submitted(store, 3)
     await store.claim(2, 30.0)
-    assert list((await sweep(store, everything=True)).lapsed) == [(job_id, 0), (job_id, 1)]
+    assert list((await sweep(store, everything=True)).lapsed) == [(job_id, 0, 1), (job_id, 1, 1)]
     assert len(await store.claim(3, 30.0)) == 3
 
 
@@ -168,7 +168,7 @@ async def test_setting_the_clock_ends_no_lease_and_no_pause(
     assert item.lease_until == pytest.approx(clock.now + 10)
     clock.now += 11
     steady.now += 11
-    assert list((await sweep(store_set)).lapsed) == [(job_id, 0)]
+    assert list((await sweep(store_set)).lapsed) == [(job_id, 0, 1)]
     clock.now += 3600 * 4  # the deadline is a wall-clock time that was promised, so here the clock decides
     await sweep(store_set)
     error = (await store_set.snapshot(job_id)).job.error

@@ -111,7 +111,7 @@ def answers(url: str) -> bool:
 def test_a_host_app_stops_while_a_stream_is_open(
     tmp_path: Path, options: tuple[str, ...], asked_to_stop: bool
 ) -> None:
-    """uvicorn waits for the streams, without end: they must learn of the stop before the lifespan ends."""
+    """A host server waits for the streams, without end: they must learn of the stop before the lifespan ends."""
     (tmp_path / "host.py").write_text(HOST_APP)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

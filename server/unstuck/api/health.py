@@ -27,6 +27,8 @@ async def get_ready(request: Request) -> Response:
     except StoreUnavailable as error:
         unwritable = [error.detail]
     troubles = services.troubles() + unwritable  # a writer that fails during this very write is in both
+    if not unwritable and services.store.trouble is not None:
+        troubles.append(f"The store cannot be written: {services.store.trouble}.")
     status = "unavailable" if troubles else "ok"
     return json_response(wire.Ready(status=status, troubles=troubles), 503 if troubles else 200)
 

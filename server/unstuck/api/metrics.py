@@ -48,6 +48,7 @@ def _about_the_process(services: Services) -> Iterator[str]:
     yield from _gauge("workers", "Worker processes that are alive.", work.workers)
     yield from _total("worker_deaths", "Worker processes that exited or were killed.", work.deaths)
     yield from _total("leases_lapsed", "Items taken from a runner that stopped renewing its leases.", work.lapsed)
+    yield from _gauge("store_log_bytes", "Size of the database's log (its -wal file).", services.store.log_bytes)
     loops = services.supervisor.loops
     yield from _gauge("loops_down", "Background loops that failed and are not back.", services.supervisor.down)
     restarts: list[Sample] = [({"loop": name}, loop.restarts) for name, loop in loops.items()]

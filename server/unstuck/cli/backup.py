@@ -56,8 +56,8 @@ def restore(
 ) -> None:
     """Put a backup into the data folder of a stopped server.
 
-    Nothing is erased: a database and files that are there are moved into folders named before-restore and the time,
-    which no server uses. Remove them yourself when you no longer need them.
+    Nothing is erased: a database and files that are there are moved into folders named before-restore and the
+    time, which no server uses. Remove them yourself when you no longer need them.
 
     Examples:
       unstuck restore /backups/monday

@@ -5,6 +5,7 @@ See also: marks.py (which folders are ours), links.py (inputs that two jobs shar
 
     unstuck.db              the store
     identity                the database that the files belong to
+    reserve                 space for what must be written on a full disk, see store/disk_reserve.py
     lock                    held by the one server that uses the folder
     files/JOB/in/00012.csv  an input; the number is the item's, the suffix is for programs that look at it
     files/JOB/out/12-1/NAME what the work on item 12 under its lease 1 produced; no other lease writes there
@@ -29,7 +30,7 @@ from unstuck.jobs import labels
 log = logging.getLogger("unstuck.folder")
 
 #: What a data folder holds: of one with anything else in it, unstuck is not the only user.
-_OURS = re.compile(r"unstuck\.db(-wal|-shm|-journal)?|identity(\.new)?|lock|files|restoring|before-restore-.*")
+_OURS = re.compile(r"unstuck\.db(-wal|-shm|-journal)?|identity(\.new)?|reserve|lock|files|restoring|before-restore-.*")
 #: What a restore sets aside, in the data folder and below files/.
 ASIDE = "before-restore-"
 RESTORING = "restoring"
@@ -65,8 +66,7 @@ class DataFolder:
                     f"BACKUP --data {self.root} (what it replaced is kept in {self.root}/{ASIDE}…)."
                 )
             try:
-                os.ftruncate(self._held, 0)
-                os.pwrite(self._held, f"{os.getpid()}\n".encode(), 0)
+                os.pwrite(self._held, f"{os.getpid()}\n".ljust(32).encode(), 0)  # in place, which needs no space
                 marks.make_folder(self.files)
                 marks.make_private(self.files, lambda name: marks.is_job_id(name) or name.startswith(ASIDE))
                 marks.sync(self.root)
@@ -177,6 +177,10 @@ class DataFolder:
             except OSError as error:
                 log.warning("Files cannot be removed, trying again within a day: job=%s error=%s", job_id, error)
         return gone
+
+    def remove_output(self, job_id: str, index: int, lease: int) -> None:
+        """Remove what the work on an item wrote under this lease. It does not matter if that is nothing."""
+        marks.erase(self.output(job_id, index, lease))
 
     def remove_inputs(self, job_id: str, files: Iterable[str]) -> None:
         """Remove these inputs, and their folder if it is then empty. Files that are already gone do not matter."""

@@ -58,7 +58,7 @@ class LeaseKeeper:
         renewals = self._items.renewals()
         result = self._store.sweep(self._limits, renewals)
         self.lapsed += len(result.lapsed)
-        for job_id, index in result.lapsed:
+        for job_id, index, _ in result.lapsed:
             log.warning("Item taken from a runner that stopped renewing its lease: job=%s item=%d", job_id, index)
         return [renew for renew, outcome in zip(renewals, result.renewed, strict=True) if _refused(renew, outcome)]
 

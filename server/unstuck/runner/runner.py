@@ -29,6 +29,7 @@ from unstuck.runner import outcome, protocol
 from unstuck.runner.assignment import Assignment
 from unstuck.runner.claimed_item import ClaimedItem, ClaimState, Outcome
 from unstuck.runner.leases import LeaseKeeper
+from unstuck.runner.leftovers import Leftovers
 from unstuck.runner.prefetch import Prefetch
 from unstuck.runner.process import Message, WorkerDiedError, WorkerProcess
 from unstuck.runner.registry import ItemRegistry
@@ -86,6 +87,7 @@ class Runner:
         self._writes = WriteBuffer(store, self._items, config.hold_s)
         self._prefetch = Prefetch(store, self._items, self._writes, workers=config.workers, worker=config.name)
         self._leases = LeaseKeeper(store, self._items, config.limits)
+        self._leftovers = Leftovers(folder)
         self._run_ids = itertools.count(1)
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []  # started, not yet served
@@ -115,6 +117,7 @@ class Runner:
         self._loops = [
             supervisor.run("write buffer", self._writes.run),
             supervisor.run("prefetch", self._prefetch.run),
+            supervisor.run("leftovers", self._leftovers.run),
             self._leases.start(supervisor),
             *(supervisor.run(f"worker {number + 1}", self._keep_alive) for number in range(self._config.workers)),
         ]
@@ -124,7 +127,9 @@ class Runner:
         await asyncio.gather(*(process.terminate() for process in tuple(self._processes)))
         self._loops = []
         for item in self._items.held():
+            self._leftovers.add(item.key)
             self._writes.add(item.release())
+        await self._leftovers.remove()
         await self._writes.flush()
 
     # -- one worker
@@ -267,6 +272,8 @@ class Runner:
             self._end(item, outcome.of_death(item, why))
 
     def _end(self, item: ClaimedItem, how: Outcome) -> None:
+        if item.state is ClaimState.LOST or (item.held and how.state is not ItemState.SUCCEEDED):
+            self._leftovers.add(item.key)
         if not item.held:
             return  # the lease was lost: drop the work
         error = how.error

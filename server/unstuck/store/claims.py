@@ -120,7 +120,7 @@ def sweep(
     lapsed = []
     for job_id, index, lease in connection.execute(sql, (now, everything)).fetchall():
         if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=everything)), Job):
-            lapsed.append((job_id, index))
+            lapsed.append((job_id, index, lease))
     transaction.flush()
     times = {
         "now": now,

@@ -7,12 +7,15 @@ See also: schema.py (the tables and their versions).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from pathlib import Path
 
 from unstuck.errors import CannotStart
 from unstuck.store import schema
+from unstuck.store.database_file import LOG_LIMIT, is_writable
+from unstuck.store.disk_reserve import is_full
 
 #: How long a write waits for another process that holds the database (seconds).
 BUSY_S = 2.0
@@ -36,6 +39,7 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: with NORMAL, acknowledged commits were lost in six of six simulated power cuts.
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
     if query_only:
         connection.execute("PRAGMA query_only = 1")
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
@@ -56,6 +60,8 @@ def open_checked(path: Path) -> sqlite3.Connection:
         try:
             if path.exists() and path.stat().st_size > 0:
                 check(path)
+            if path.exists() and not is_writable(path):
+                raise PermissionError(errno.EACCES, "it is read-only")
             _make_private(path)
             connection = connect(path)
             undo.callback(connection.close)
@@ -90,6 +96,8 @@ def check(path: Path) -> None:
 
 def refusal(path: Path, error: sqlite3.Error | OSError) -> CannotStart:
     """Return why this database cannot be used, with an advice that loses nothing if it is followed."""
+    if is_full(error, path):
+        return CannotStart(f"The disk of {path.parent} is full ({error}). Free some space, then start again.")
     if isinstance(error, OSError):
         return CannotStart(f"The database {path} cannot be used ({error.strerror}). {_ACCESS}")
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF

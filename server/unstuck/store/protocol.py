@@ -44,10 +44,10 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """The outcome of each renewal, and the items (job, index) whose lease ran out."""
+    """The outcome of each renewal, and the items whose lease ended (job, index, number of that lease)."""
 
     renewed: Sequence[Outcome]
-    lapsed: Sequence[tuple[str, int]]
+    lapsed: Sequence[tuple[str, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,11 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """The reason why the last write failed, or None."""
+        """The reason why nothing, or only what is necessary, can be written; None if all is well."""
+
+    @property
+    def log_bytes(self) -> int:
+        """The size of the log of the database: what was committed and is not yet in the database itself."""
 
     async def open(self) -> None:
         """Create or check the database. Raise CannotStart if it cannot be used."""
@@ -272,4 +276,4 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         """Return name and index of each item with one of these names. Raise JobNotFound."""
 
     async def check_writable(self) -> None:
-        """Write one small row durably. Raise StoreUnavailable if that fails."""
+        """Write one small row durably. Raise StoreUnavailable if that fails, or if a new job would be refused."""

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import queue
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future as ThreadFuture
 from pathlib import Path
@@ -21,15 +23,19 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
+from msgspec.structs import replace
 
-from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
+from unstuck.errors import CannotStart, JobNotDone, KeyReused, QueueFull, StoreUnavailable
 from unstuck.jobs.external import ExternalReport
-from unstuck.jobs.job import Command, HealthLimits, Item, Job, Renew
+from unstuck.jobs.health import health
+from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
 from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
 from unstuck.store.clock import Clock
-from unstuck.store.connection import connect, open_checked
+from unstuck.store.connection import connect, open_checked, refusal
+from unstuck.store.database_file import DatabaseFile
+from unstuck.store.disk_reserve import DiskReserve, is_full
 from unstuck.store.protocol import (
     NO_BATCHES,
     CommitListener,
@@ -53,6 +59,8 @@ T = TypeVar("T")
 
 #: Connections that read in parallel; each has a page cache, see connection.py.
 READERS = 4
+#: Jobs that are read at once to find those of a health, while that cannot be written.
+HEALTH_BATCH = 500
 #: How long a snapshot waits for the commit in progress before it is read anyway (seconds): disks may be slow.
 COMMIT_S = 0.05
 
@@ -75,6 +83,9 @@ class SQLiteStore:
         self._limiter: anyio.CapacityLimiter | None = None
         self._writer: Writer | None = None
         self._snapshots = SnapshotCache()
+        self._file = DatabaseFile(path)
+        self._reserve = DiskReserve(path.with_name("reserve"))
+        self._limits: HealthLimits | None = None  # of the last sweep
         self._commit_done: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._closed: Callable[[], None] = lambda: None
@@ -85,13 +96,31 @@ class SQLiteStore:
     async def open(self) -> None:
         self._limiter = anyio.CapacityLimiter(READERS)
         self._loop = asyncio.get_running_loop()
-        connection = await anyio.to_thread.run_sync(open_checked, self.path)
+        self._reserve.fill()
+        connection = await anyio.to_thread.run_sync(self._open)
         self._identity = str(connection.execute("SELECT id FROM identity").fetchone()[0])
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
-        self._writer = Writer(connection, self._clock, self._snapshots, self._after_commit)
+        self._writer = Writer(
+            connection, self._file, self._reserve, self._clock, self._snapshots, self._after_commit
+        )
         self._writer.start()
         self._closed = connection.close
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the database; where the disk is full, at the cost of the reserve."""
+        while True:
+            try:
+                connection = open_checked(self.path)
+                try:
+                    self._file.open(connection)
+                except sqlite3.Error as error:
+                    connection.close()
+                    raise refusal(self.path, error) from error
+                return connection
+            except CannotStart as error:
+                if not is_full(error.__cause__, self.path) or not self._reserve.release():
+                    raise
 
     async def close(self) -> None:
         if self._writer is None:
@@ -110,6 +139,10 @@ class SQLiteStore:
     @property
     def trouble(self) -> str | None:
         return None if self._writer is None else self._writer.trouble
+
+    @property
+    def log_bytes(self) -> int:
+        return self._file.log_bytes
 
     @property
     def writer_loop(self) -> Loop:
@@ -162,20 +195,26 @@ class SQLiteStore:
             transaction.changed[job.id] = job
             return job
 
-        return await self._write(work)
+        return await self._write(work, can_wait=True)
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
 
     async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
-        return await self._write(lambda transaction: external_reports.report(transaction, job_id, reports))
+        ends = any(report.state is not None for report in reports)
+        return await self._write(
+            lambda transaction: external_reports.report(transaction, job_id, reports), can_wait=not ends
+        )
 
     async def claim(
         self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
     ) -> list[WorkItem]:
-        return await self._write(lambda transaction: claims.claim(transaction, limit, lease_s, worker, short))
+        return await self._write(
+            lambda transaction: claims.claim(transaction, limit, lease_s, worker, short), can_wait=True
+        )
 
     def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+        self._limits = limits
         caller: ThreadFuture[SweepResult] = ThreadFuture()
         self._submit(lambda transaction: claims.sweep(transaction, limits, held, everything=everything), caller)
         return caller.result()
@@ -218,24 +257,38 @@ class SQLiteStore:
 
     async def check_writable(self) -> None:
         def work(transaction: Transaction) -> None:
-            transaction.connection.execute("INSERT OR REPLACE INTO pulse VALUES (1, ?)", (transaction.now,))
+            self._file.write_mark(transaction.connection)
 
-        await self._write(work)
+        await self._write(work, can_wait=True)
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T], *, can_wait: bool = False) -> T:
         caller: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._submit(work, caller)
+        self._submit(work, caller, can_wait=can_wait)
         return await caller
 
-    def _submit(self, work: Callable[[Transaction], T], caller: ThreadFuture[T] | asyncio.Future[T]) -> None:
+    def _submit(
+        self,
+        work: Callable[[Transaction], T],
+        caller: ThreadFuture[T] | asyncio.Future[T],
+        *,
+        can_wait: bool = False,
+    ) -> None:
         if self._writer is None:
             raise StoreUnavailable("The store is closed: the server is starting or stopping. Try again soon.")
-        self._writer.submit(work, caller)
+        self._writer.submit(work, caller, can_wait=can_wait)
 
     # -- reading
 
+    def _as_of_now(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with its job's health as of now, if that cannot be written."""
+        job = snapshot.job
+        if self.trouble is None or self._limits is None or job.done:
+            return snapshot
+        return replace(snapshot, job=replace(job, health=health(job, self._wall(), self._limits)))
+
     def cached_snapshot(self, job_id: str) -> Snapshot | None:
-        return self._snapshots.get(job_id)
+        cached = self._snapshots.get(job_id)
+        return None if cached is None else self._as_of_now(cached)
 
     async def snapshot(self, job_id: str) -> Snapshot:
         def work(connection: sqlite3.Connection) -> Snapshot:
@@ -248,7 +301,7 @@ class SQLiteStore:
         if cached is None and self._snapshots.is_committing(job_id):
             await self._wait_for_commit()
             cached = self._snapshots.get(job_id)
-        return await self._read(work) if cached is None else cached
+        return self._as_of_now(await self._read(work) if cached is None else cached)
 
     async def _wait_for_commit(self) -> None:
         """Wait for the end of the commit in progress, for COMMIT_S at most."""
@@ -282,7 +335,26 @@ class SQLiteStore:
         )
 
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
-        return await self._read(lambda connection: listings.jobs(connection, wanted, before, limit))
+        def work(connection: sqlite3.Connection) -> list[tuple[int, Snapshot]]:
+            if self.trouble is None or not wanted.healths:
+                return listings.jobs(connection, wanted, before, limit)
+            return self._with_health(connection, wanted, before, limit)
+
+        return [(n, self._as_of_now(found)) for n, found in await self._read(work)]
+
+    def _with_health(
+        self, connection: sqlite3.Connection, wanted: JobFilter, before: int | None, limit: int
+    ) -> list[tuple[int, Snapshot]]:
+        """Return the jobs whose health as of now is one of those wanted; the written one may be out of date."""
+        anyhow = dataclasses.replace(wanted, healths=tuple(Health))
+        found: list[tuple[int, Snapshot]] = []
+        while len(found) < limit:
+            batch = listings.jobs(connection, anyhow, before, HEALTH_BATCH)
+            found += [(n, one) for n, one in batch if self._as_of_now(one).job.health in wanted.healths]
+            if len(batch) < HEALTH_BATCH:
+                break
+            before = batch[-1][0]
+        return found[:limit]
 
     async def live_ids(self, finished_within_s: float) -> list[str]:
         since = self._wall() - finished_within_s
@@ -303,7 +375,12 @@ class SQLiteStore:
 
     async def overview(self) -> Overview:
         now = self._wall()
-        return await self._read(lambda connection: queries.overview(connection, now))
+        counts = await self._read(lambda connection: queries.overview(connection, now))
+        if self.trouble is None:
+            return counts
+        every = JobFilter(healths=tuple(Health))
+        jobs = await self.jobs(every, before=None, limit=sum(counts.by_health.values()))
+        return dataclasses.replace(counts, by_health=Counter(found.job.health.value for _, found in jobs))
 
     async def has_room(self, most: int, key: str | None = None) -> bool:
         return await self._read(
@@ -313,6 +390,9 @@ class SQLiteStore:
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._limiter is None or self._writer is None:
             raise StoreUnavailable("The store is closed: the server is starting or stopping. Try again soon.")
+
+        if self._file.overwritten:
+            raise StoreUnavailable("The store cannot be read now: its database was damaged or overwritten.")
 
         def run() -> T:
             connection = self._readers.get()
