@@ -30,7 +30,9 @@ from unstuck.jobs import labels
 log = logging.getLogger("unstuck.folder")
 
 #: What a data folder holds: of one with anything else in it, unstuck is not the only user.
-_OURS = re.compile(r"unstuck\.db(-wal|-shm|-journal)?|identity(\.new)?|reserve|lock|files|restoring|before-restore-.*")
+_OURS = re.compile(
+    r"unstuck\.db(-wal|-shm|-journal)?|identity(\.new)?|reserve|lock|files|restoring|before-restore-.*"
+)
 #: What a restore sets aside, in the data folder and below files/.
 ASIDE = "before-restore-"
 RESTORING = "restoring"
