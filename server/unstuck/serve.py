@@ -14,6 +14,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -24,11 +25,13 @@ from uvicorn.server import ServerState
 
 from unstuck.api.context import Services
 from unstuck.app import running
+from unstuck.connections.http1 import LimitedProtocol
+from unstuck.connections.waiting import Waiting
 from unstuck.errors import CannotStart
 from unstuck.settings import Settings
 from unstuck.streaming.direct import CONNECTION_KEY, Connection
 from unstuck.streaming.memory import trim_periodically
-from unstuck.streaming.open_files import raise_limit
+from unstuck.streaming.open_files import raise_limit, room_for_connections
 
 #: Silence after which the kernel gives a connection up that has something to send (milliseconds).
 USER_TIMEOUT_MS = 20_000
@@ -43,9 +46,12 @@ GC_THRESHOLDS = (20_000, 3, 100)
 class Server(uvicorn.Server):
     """uvicorn inside the running app, with the farewell at the signal and not at the end of the streams."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Starlette, ready: Callable[[], None], waiting: Waiting
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._waiting = waiting
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -57,6 +63,7 @@ class Server(uvicorn.Server):
             self._ready()
             services: Services = self._app.state.services
             services.supervisor.run("memory", lambda: trim_periodically(self._viewers))
+            services.supervisor.run("connections", self._waiting.watch)
             await super().serve(sockets)
 
     def _viewers(self) -> int:
@@ -119,12 +126,12 @@ def run(
     app: Starlette, settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None
 ) -> None:
     """Serve until a signal comes; `ready` is called when requests are answered. Blocks."""
-    protocol = _protocol(settings)
-    direct = protocol == "httptools" and direct_writes_work()
+    raise_limit()
+    waiting = Waiting(room_for_connections(), write_s=settings.send_timeout_s)
+    works = direct_writes_work()
     config = uvicorn.Config(
-        _with_connection(app) if direct else app,
-        http=protocol,
-        http2=protocol == "zttp",
+        _with_connection(app) if works else app,
+        http=_Protocols(waiting, http2=_http2(settings)) if works else "httptools",  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         access_log=settings.log_level == "debug",
@@ -137,16 +144,15 @@ def run(
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=max(round(settings.shutdown_s), 1),
     )
-    raise_limit()
     gc.collect()
     gc.freeze()  # what is there now stays; looking through it again and again was half of accepting a stream
     gc.set_threshold(*GC_THRESHOLDS)
-    Server(config, app, ready).run([listener])
+    Server(config, app, ready, waiting).run([listener])
 
 
 def direct_writes_work() -> bool:
-    """Whether uvicorn is built as streaming/direct.py expects; else a warning says so, and streams take the plain
-    path. Plays one response through uvicorn's protocol; must be called outside of an event loop."""
+    """Whether uvicorn is built as streaming/direct.py and connections/ expect; else a warning says so, and uvicorn
+    serves as it is. Plays one response through the protocol; must be called outside of an event loop."""
     broke: Exception | None = None
     body = b""
     try:
@@ -157,7 +163,8 @@ def direct_writes_work() -> bool:
         return True
     logging.getLogger("unstuck").warning(
         "uvicorn %s does not send a stream as this version of unstuck expects, so streams take the plain path: "
-        "nothing is lost, but many viewers cost more CPU time. Install an older uvicorn or a newer unstuck.",
+        "nothing is lost, but many viewers cost more CPU time, there is no HTTP/2, and request heads and idle "
+        "connections have no limits. Install an older uvicorn or a newer unstuck.",
         uvicorn.__version__,
         exc_info=broke,
     )
@@ -175,7 +182,7 @@ async def _play_direct_writes() -> bytes:
 
     config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
-    protocol: Any = config.http_protocol_class(config, ServerState(), {})  # type: ignore[call-arg]
+    protocol = _Protocols(Waiting(1), http2=False)(config, ServerState(), {})
     transport = _TransportInMemory()
     protocol.connection_made(transport)
     protocol.data_received(b"GET / HTTP/1.1\r\nHost: unstuck\r\n\r\n")
@@ -204,9 +211,15 @@ def connection_of(send: Send) -> Connection:
 
 
 def _with_connection(app: ASGIApp) -> ASGIApp:
-    """The app, with each request's connection in its scope, for streaming/direct.py."""
+    """The app, with the connection of each HTTP/1.1 request in its scope, for streaming/direct.py.
+
+    HTTP/1.0 has no chunks, and the streams of HTTP/2 share a connection.
+    """
 
     async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["http_version"] != "1.1":
+            await app(scope, receive, send)
+            return
         connection = scope[CONNECTION_KEY] = connection_of(send)
         try:
             await app(scope, receive, send)
@@ -221,15 +234,42 @@ def _with_connection(app: ASGIApp) -> ASGIApp:
     return with_connection
 
 
-def _protocol(settings: Settings) -> str:
-    """zttp where TLS makes HTTP/2 possible and it is installed; httptools otherwise."""
+class _Protocols:
+    """Makes the protocol of each connection, as uvicorn calls its protocol class."""
+
+    def __init__(self, waiting: Waiting, *, http2: bool) -> None:
+        self.alpn_protocols: list[str] | None = None
+        self._waiting = waiting
+        self._http2 = http2
+        if http2:
+            from unstuck.connections.http2 import ALPN  # an extra
+
+            self.alpn_protocols = ALPN
+
+    def __call__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Any:
+        of_connection = (self._waiting, config, server_state, app_state, _loop)
+        if not self._http2:
+            return LimitedProtocol(*of_connection)
+        from unstuck.connections.http2 import LimitedHttp2, Negotiated
+
+        return Negotiated(partial(LimitedProtocol, *of_connection), partial(LimitedHttp2, *of_connection))
+
+
+def _http2(settings: Settings) -> bool:
+    """Whether there is HTTP/2: with TLS, and if zttp is installed."""
     if not settings.tls_cert:
-        return "httptools"
+        return False
     try:
         import zttp  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
     except ImportError:
         logging.getLogger("unstuck").warning(
             "HTTP/2 is off: browsers open six streams at most. Install it with: pip install 'unstuck[http2]'"
         )
-        return "httptools"
-    return "zttp"
+        return False
+    return True

@@ -58,6 +58,9 @@ class Settings:
         1024**2, "bytes of an upload's file that are held in memory before the disk"
     )
 
+    max_uploads: int = _setting(
+        128, "uploads and streams of reports received at once; further ones are refused and try again"
+    )
     max_streams: int = _setting(0, "streams open at once; 0: as many as the limit on open files leaves room for")
     heartbeat_s: float = _setting(15.0, "between heartbeats on an open stream")
     interval_s: float = _setting(0.1, "least time between two events of one job to one viewer")
@@ -155,6 +158,7 @@ def _checked(settings: Settings) -> Settings:
         "max_files",
         "max_name_length",
         "max_waiting_jobs",
+        "max_uploads",
         "heartbeat_s",
         "lease_s",
         "broadcast_attempts",
