@@ -30,6 +30,7 @@ from unstuck.api import events as streams
 from unstuck.api import health, jobs, metrics, openapi, problems, results, retry, submit, timeline
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
+from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services, WorkerStats
 from unstuck.api.middleware import SecurityMiddleware
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
@@ -45,7 +46,7 @@ from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.host import HostServer
 from unstuck.streaming.hub import Hub
-from unstuck.streaming.open_files import room_for_streams
+from unstuck.streaming.open_files import room_for_bodies, room_for_streams
 from unstuck.supervision.backoff import Backoff
 from unstuck.supervision.supervisor import Supervisor, supervising
 from unstuck.webhooks.dispatcher import Dispatcher, WebhookConfig
@@ -109,9 +110,9 @@ async def running(app: Starlette) -> AsyncIterator[None]:
     try:
         await store.open()
         store.on_commit(_log_failed_jobs)
-        hub = Hub(
-            store, _stream_config(settings), settings.keep_s, most=settings.max_streams or room_for_streams()
-        )
+        bodies = Bodies(room_for_bodies(settings.max_uploads))
+        most_streams = settings.max_streams or room_for_streams(bodies.most)
+        hub = Hub(store, _stream_config(settings), settings.keep_s, most=most_streams)
         runner = Runner(store, folder, _runner_config(settings))
         webhooks = Dispatcher(store, _webhook_config(settings))
         retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
@@ -134,6 +135,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     folder=folder,
                     hub=hub,
                     flush=FlushQueue(),
+                    bodies=bodies,
                     kinds=runner.kinds,
                     troubles=_troubles(runner, supervisor),
                     polls={},

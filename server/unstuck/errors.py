@@ -10,6 +10,7 @@
     │   ├── InvalidOptions    the kind does not accept these options
     │   ├── KeyReused         the Idempotency-Key belongs to another submission
     │   ├── TooLarge          a limit on files, bytes or names was exceeded
+    │   ├── BodyTooSlow       the body of the request came too slowly
     │   ├── JobFinished       the job is finished and cannot change
     │   ├── ItemFinished      the item already ended in another state
     │   ├── NotExternal       a report about a job whose work this server does itself
@@ -22,6 +23,7 @@
     │   ├── HostNotAllowed    the request was sent to a host name that is not allowed
     │   └── Forbidden         a cross-site request
     ├── StreamsFull           too many open streams; polls are still answered
+    ├── UploadsFull           too many uploads at once; nothing was kept
     ├── StoreUnavailable      the store cannot be read or written now
     ├── StorageFull           no room for the uploaded files; nothing was kept
     ├── ServerRefused         raised by a client: the server refused; `code`, `status` and detail are the server's
@@ -121,6 +123,18 @@ class TooLarge(Refused):
     """A limit on files, bytes or names was exceeded; the code says which."""
 
     code, status, title = "too_large", 413, "Too large"
+
+
+class BodyTooSlow(Refused):
+    """The body of a request came too slowly, or not at all; nothing was kept."""
+
+    code, status, title = "body_too_slow", 408, "Request body too slow"
+
+    def __init__(self, window_s: float) -> None:
+        super().__init__(
+            f"The body of the request has brought almost nothing for {window_s:g} s. Nothing was kept; check the "
+            "network and send it again."
+        )
 
 
 class JobFinished(Refused):
@@ -223,6 +237,20 @@ class StreamsFull(UnstuckError):
         super().__init__(
             f"The server already has {most:,} open streams and accepts no more (setting max_streams, or the limit "
             "on open files: ulimit -n). Poll the job's status instead, and try the stream again later."
+        )
+
+
+class UploadsFull(UnstuckError):
+    """The server receives as many bodies as it can at once; nothing was kept."""
+
+    code, status, title = "uploads_full", 503, "Too many uploads"
+    #: Uploads end all the time, which makes room (seconds).
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server receives as many uploads as it can at once (setting max_uploads, and 64 MiB of JSON). "
+            "Nothing was kept. Try again in a few seconds."
         )
 
 

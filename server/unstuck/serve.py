@@ -18,6 +18,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -28,11 +29,13 @@ from uvicorn.server import ServerState
 
 from unstuck.api.context import Services
 from unstuck.app import running
+from unstuck.connections.http1 import LimitedProtocol
+from unstuck.connections.waiting import Waiting
 from unstuck.errors import CannotStart
 from unstuck.settings import Settings
 from unstuck.streaming.direct import CONNECTION_KEY, Connection
 from unstuck.streaming.memory import trim_periodically
-from unstuck.streaming.open_files import raise_limit
+from unstuck.streaming.open_files import raise_limit, room_for_connections
 
 log = logging.getLogger("unstuck")
 
@@ -49,9 +52,12 @@ GC_THRESHOLDS = (20_000, 3, 100)
 class Server(uvicorn.Server):
     """The uvicorn server inside the running app, which says farewell at the signal, not after the streams."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Starlette, ready: Callable[[], None], waiting: Waiting
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._waiting = waiting
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -63,6 +69,7 @@ class Server(uvicorn.Server):
             self._ready()
             services: Services = self._app.state.services
             services.supervisor.run("memory", lambda: trim_periodically(self._viewers))
+            services.supervisor.run("connections", self._waiting.watch)
             await super().serve(sockets)
 
     def _viewers(self) -> int:
@@ -128,12 +135,12 @@ def run(
     app: Starlette, settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None
 ) -> None:
     """Serve until a signal comes. Blocks; `ready` is called once requests are answered."""
-    protocol = _protocol(settings)
-    direct = protocol == "httptools" and direct_writes_work()
+    raise_limit()
+    waiting = Waiting(room_for_connections(), write_s=settings.send_timeout_s)
+    works = direct_writes_work()
     config = uvicorn.Config(
-        _with_connection(app) if direct else app,
-        http=protocol,
-        http2=protocol == "zttp",
+        _with_connection(app) if works else app,
+        http=_Protocols(waiting, http2=_http2(settings)) if works else "httptools",  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         access_log=settings.log_level == "debug",
@@ -146,18 +153,17 @@ def run(
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=max(round(settings.shutdown_s), 1),
     )
-    raise_limit()
     gc.collect()
     gc.freeze()  # objects that exist now stay; scanning them again and again was half the cost of a new stream
     gc.set_threshold(*GC_THRESHOLDS)
-    Server(config, app, ready).run([listener])
+    Server(config, app, ready, waiting).run([listener])
 
 
 def direct_writes_work() -> bool:
-    """Return whether uvicorn works as streaming/direct.py expects; if not, log a warning.
+    """Return whether uvicorn works as streaming/direct.py and connections/ expect; if not, log a warning.
 
-    Plays one response through uvicorn's protocol. Call it outside of an event loop. If it returns false, streams
-    must take the plain path.
+    Plays one response through the protocol. Call it outside of an event loop. If it returns false, uvicorn serves
+    as it is.
     """
     failure: Exception | None = None
     body = b""
@@ -169,7 +175,8 @@ def direct_writes_work() -> bool:
         return True
     log.warning(
         "Streams take the plain path, since this version of uvicorn does not send them as expected: nothing is "
-        "lost, but many viewers cost more CPU time; install an older uvicorn or a newer unstuck: uvicorn=%s",
+        "lost, but many viewers cost more CPU time, there is no HTTP/2, and request heads and idle connections have no "
+        "limits; install an older uvicorn or a newer unstuck: uvicorn=%s",
         uvicorn.__version__,
         exc_info=failure,
     )
@@ -187,7 +194,7 @@ async def _play_direct_writes() -> bytes:
 
     config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
-    protocol: Any = config.http_protocol_class(config, ServerState(), {})  # type: ignore[call-arg]
+    protocol = _Protocols(Waiting(1), http2=False)(config, ServerState(), {})
     transport = _TransportInMemory()
     protocol.connection_made(transport)
     protocol.data_received(b"GET / HTTP/1.1\r\nHost: unstuck\r\n\r\n")
@@ -216,9 +223,15 @@ def connection_of(send: Send) -> Connection:
 
 
 def _with_connection(app: ASGIApp) -> ASGIApp:
-    """Wrap the app, so that each request's connection is in its scope, for streaming/direct.py."""
+    """Wrap the app, so that each HTTP/1.1 request's connection is in its scope, for streaming/direct.py.
+
+    HTTP/1.0 has no chunks, and the streams of HTTP/2 share a connection.
+    """
 
     async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["http_version"] != "1.1":
+            await app(scope, receive, send)
+            return
         connection = scope[CONNECTION_KEY] = connection_of(send)
         try:
             await app(scope, receive, send)
@@ -233,13 +246,40 @@ def _with_connection(app: ASGIApp) -> ASGIApp:
     return with_connection
 
 
-def _protocol(settings: Settings) -> str:
-    """Return zttp if TLS makes HTTP/2 possible and it is installed, else httptools."""
+class _Protocols:
+    """Creates the protocol of each connection, as uvicorn calls its protocol class."""
+
+    def __init__(self, waiting: Waiting, *, http2: bool) -> None:
+        self.alpn_protocols: list[str] | None = None
+        self._waiting = waiting
+        self._http2 = http2
+        if http2:
+            from unstuck.connections.http2 import ALPN  # an extra
+
+            self.alpn_protocols = ALPN
+
+    def __call__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Any:
+        of_connection = (self._waiting, config, server_state, app_state, _loop)
+        if not self._http2:
+            return LimitedProtocol(*of_connection)
+        from unstuck.connections.http2 import LimitedHttp2, Negotiated
+
+        return Negotiated(partial(LimitedProtocol, *of_connection), partial(LimitedHttp2, *of_connection))
+
+
+def _http2(settings: Settings) -> bool:
+    """Return whether HTTP/2 is spoken: with TLS, if zttp is installed."""
     if not settings.tls_cert:
-        return "httptools"
+        return False
     try:
         import zttp  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
     except ImportError:
         log.warning("HTTP/2 is off, so browsers open at most six streams; pip install 'unstuck[http2]' adds it")
-        return "httptools"
-    return "zttp"
+        return False
+    return True

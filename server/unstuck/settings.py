@@ -63,6 +63,7 @@ class Settings:
     max_waiting_jobs: int = _setting(10_000, "unfinished jobs; further ones are refused")
     upload_memory_bytes: int = _setting(1024**2, "bytes of an uploaded file held in memory")
 
+    max_uploads: int = _setting(128, "uploads and streams of reports received at once; further ones try again")
     max_streams: int = _setting(0, "streams open at once; 0: as many as the limit on open files allows")
     heartbeat_s: float = _setting(15.0, "time between heartbeats on an open stream")
     interval_s: float = _setting(0.1, "minimum time between two events of a job")
@@ -160,6 +161,7 @@ def _checked(settings: Settings) -> Settings:
         "max_files",
         "max_name_length",
         "max_waiting_jobs",
+        "max_uploads",
         "heartbeat_s",
         "lease_s",
         "broadcast_attempts",

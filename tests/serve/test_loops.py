@@ -17,6 +17,7 @@ import uvicorn
 from tests.support.waiting import PATIENCE_S, soon
 from tests.webhooks.receiver import SECRET, Receiver
 from unstuck.app import create_app
+from unstuck.connections.waiting import Waiting
 from unstuck.files.retention import Retention
 from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.prefetch import Prefetch
@@ -32,6 +33,7 @@ from unstuck.webhooks.dispatcher import Dispatcher
 
 #: For each loop, a method that it calls when a job is submitted and watched, or shortly after.
 BREAKS: dict[str, tuple[type, str]] = {
+    "connections": (Waiting, "close_overdue"),
     "first heartbeat": (Heartbeat, "_first_heartbeat"),
     "heartbeat": (Heartbeat, "tick"),
     "host": (HostServer, "is_stopping"),
@@ -135,7 +137,7 @@ async def serving(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Running]:
     listener = listen(settings)
     ready = asyncio.Event()
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    server = Server(config, app, ready.set)
+    server = Server(config, app, ready.set, Waiting(100))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with listener:
         async with asyncio.TaskGroup() as group, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:

@@ -113,7 +113,9 @@ async def hub() -> AsyncIterator[Hub]:
 
 def app_with(hub: Hub, *, own: bool) -> ASGIApp:
     """Return an app with the streams, as our own server (`own`) or a host app serves it."""
-    missing = dict.fromkeys(("store", "folder", "kinds", "troubles", "polls", "check_webhook", "supervisor"))
+    missing = dict.fromkeys(
+        ("store", "folder", "bodies", "kinds", "troubles", "polls", "check_webhook", "supervisor")
+    )
     app = Starlette(
         routes=[
             Route("/api/jobs/{job_id}/events", events.job_events, methods=["GET"]),

@@ -1,4 +1,4 @@
-"""Gives all routes the running app's services, and reads ids, numbers and bodies of requests.
+"""Gives all routes the running app's services, and reads ids and numbers of requests.
 
 Must not know: any rule of a job's life, or any route.
 See also: the modules beside this one, each of which serves one noun of PROTOCOL.md section 3.
@@ -14,7 +14,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.errors import InvalidJobId, InvalidRequest, UnstuckError
+from unstuck.api.bodies import Bodies
+from unstuck.errors import InvalidJobId, InvalidRequest
 from unstuck.files.folder import DataFolder
 from unstuck.kinds.option import KindInfo
 from unstuck.settings import Settings
@@ -52,6 +53,7 @@ class Services:
     folder: DataFolder
     hub: Hub
     flush: FlushQueue
+    bodies: Bodies
     kinds: Mapping[str, KindInfo]
     troubles: Callable[[], list[str]]
     polls: dict[str, int]
@@ -70,16 +72,6 @@ def services_of(request: Request) -> Services:
         )
     assert isinstance(services, Services)
     return services
-
-
-async def read_body(request: Request, most: int, refusal: UnstuckError) -> bytes:
-    """Read the whole body; raise `refusal` as soon as it has more than `most` bytes."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise refusal
-    return bytes(body)
 
 
 def base_of(request: Request) -> str:

@@ -12,7 +12,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import Services, base_of, job_id_of, json_response, read_body, services_of
+from unstuck.api.bodies import Body
+from unstuck.api.context import Services, base_of, job_id_of, json_response, services_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.job import Fail, JobError
 from unstuck.jobs.snapshot import public
@@ -45,7 +46,8 @@ async def fail_job(request: Request) -> Response:
 
 async def _why(request: Request) -> str:
     refusal = TooLarge(f"The body may have at most {BODY_BYTES:,} bytes.", code="body_too_large")
-    body = await read_body(request, BODY_BYTES, refusal)
+    with Body(request, services_of(request).bodies) as arriving:
+        body = await arriving.read(BODY_BYTES, refusal)
     try:
         why = msgspec.json.decode(body, type=FailRequest).why.strip()
     except (msgspec.DecodeError, RecursionError) as error:

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import wire
-from unstuck.errors import QueueFull, StoreUnavailable, StreamsFull, UnstuckError
+from unstuck.errors import BodyTooSlow, QueueFull, StoreUnavailable, StreamsFull, UnstuckError, UploadsFull
 
 log = logging.getLogger("unstuck.http")
 
@@ -55,8 +55,10 @@ async def on_unstuck_error(_: Request, error: Exception) -> Response:
 
 def retry_after(error: UnstuckError) -> dict[str, str]:
     """Return the header that says when to try again, if that helps."""
-    if isinstance(error, QueueFull | StreamsFull):
+    if isinstance(error, QueueFull | StreamsFull | UploadsFull):
         return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, BodyTooSlow):
+        return {"Connection": "close"}  # the rest of the body may come at any time
     return {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, StoreUnavailable) else {}
 
 

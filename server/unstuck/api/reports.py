@@ -20,9 +20,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from unstuck.api import problems
-from unstuck.api.context import Services, base_of, job_id_of, json_response, read_body, services_of
-from unstuck.api.submit import drain
-from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
+from unstuck.api.bodies import Body
+from unstuck.api.context import Services, base_of, job_id_of, json_response, services_of
+from unstuck.errors import BodyTooSlow, InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.external import ExternalReport, ItemReport
 from unstuck.jobs.job import ItemState, JobError, State
 from unstuck.jobs.snapshot import public
@@ -49,7 +49,8 @@ async def report_progress(request: Request) -> Response:
     if media_type in STREAMS:
         return await _stream(request, services, job_id)
     names = _Names(services.store, job_id)
-    report = _read(await read_body(request, REPORT_BYTES, _too_large()))
+    with Body(request, services.bodies) as body:
+        report = _read(await body.read(REPORT_BYTES, _too_large()))
     await names.look_up([report])
     result = await services.store.report(job_id, [names.to_report(report)])
     if result.refusal is not None:
@@ -61,19 +62,20 @@ async def _stream(request: Request, services: Services, job_id: str) -> Response
     await services.store.snapshot(job_id)  # raises JobNotFound before the reporter sends anything in vain
     intake = _Intake(services.store, job_id)
     refusal: UnstuckError | None = None
-    try:
-        async for lines in _lines(request, services.settings.reporter_silence_s):
-            await intake.take(lines)
-    except ClientDisconnect:
-        await intake.close()  # the reporter is gone; its reports are kept
-        return Response(status_code=400)
-    except UnstuckError as error:
-        refusal = error
-    # A report that the store refused came before the line that could not be read.
-    refusal = await intake.close() or refusal
-    if refusal is None:
-        return await _job(request, services, job_id)
-    await drain(request)
+    with Body(request, services.bodies) as body:
+        try:
+            async for lines in _lines(body, services.settings.reporter_silence_s):
+                await intake.take(lines)
+        except ClientDisconnect:
+            await intake.close()  # the reporter is gone; its reports are kept
+            return Response(status_code=400)
+        except UnstuckError as error:
+            refusal = error
+        # A report that the store refused came before the line that could not be read.
+        refusal = await intake.close() or refusal
+        if refusal is None:
+            return await _job(request, services, job_id)
+        await body.drain()
     headers = {"Connection": "close", **problems.retry_after(refusal)}
     return problems.problem(
         refusal.status,
@@ -86,31 +88,28 @@ async def _stream(request: Request, services: Services, job_id: str) -> Response
     )
 
 
-async def _lines(request: Request, silence_s: float) -> AsyncIterator[list[bytes]]:
+async def _lines(body: Body, silence_s: float) -> AsyncIterator[list[bytes]]:
     """Yield the body's lines as they come; a line that is too long is the last, and cut off.
 
-    Raises InvalidRequest if nothing comes for `silence_s` seconds.
+    Raises InvalidRequest if for `silence_s` seconds no line ends, and hardly anything comes.
     """
-    body = request.stream()
     rest = b""
-    while True:
-        try:
-            async with asyncio.timeout(silence_s):
-                chunk = await anext(body, None)
-        except TimeoutError:
-            raise InvalidRequest(
-                f"Nothing was received for {silence_s:g} s. Send an empty line now and then as a sign of life, or "
-                "send each batch of reports in a separate request.",
-                code="reporter_silent",
-                status=408,
-            ) from None
-        if chunk is None:
-            break
-        *lines, rest = (rest + chunk).split(b"\n")
-        if lines:
-            yield lines
-        if len(rest) > REPORT_BYTES:
-            break
+    try:
+        async for piece in body.pieces(silence_s):
+            *lines, rest = (rest + piece).split(b"\n")
+            body.hold(len(rest))
+            if lines:
+                body.begin_window(silence_s)
+                yield lines
+            if len(rest) > REPORT_BYTES:
+                break
+    except BodyTooSlow:
+        raise InvalidRequest(
+            f"Nothing was received for {silence_s:g} s. Send an empty line now and then as a sign of life, or "
+            "send each batch of reports in a separate request.",
+            code="reporter_silent",
+            status=408,
+        ) from None
     if rest:
         yield [rest]
 

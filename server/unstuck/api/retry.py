@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck.api import admission
-from unstuck.api.context import Services, job_id_of, read_body, services_of
+from unstuck.api.bodies import Body
+from unstuck.api.context import Services, job_id_of, services_of
 from unstuck.api.submission import check_kind, check_webhook
 from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
 from unstuck.files.folder import stored_name
@@ -66,7 +67,8 @@ async def retry_job(request: Request) -> Response:
 
 async def _read_request(request: Request) -> RetryRequest:
     refusal = InvalidRequest('The body must be {"only": "failed"}, {"only": "all"}, or empty.', status=422)
-    body = await read_body(request, BODY_BYTES, refusal)
+    with Body(request, services_of(request).bodies) as arriving:
+        body = await arriving.read(BODY_BYTES, refusal)
     if not body.strip():
         return RetryRequest()
     try:

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
-import anyio
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from unstuck import wire
 from unstuck.api import admission
-from unstuck.api.context import Services, json_response, read_body, services_of
+from unstuck.api.bodies import Body
+from unstuck.api.context import Services, json_response, services_of
 from unstuck.api.submission import build_job, check, fingerprint_of, named_items, read, read_form
 from unstuck.api.uploads import Limits, Upload, boundary_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
@@ -28,9 +28,6 @@ from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN
 
 #: Most bytes of a JSON submission: ten thousand long names fit in.
 JSON_BYTES = 16 * 1024 * 1024
-#: How much of a refused body is still read, so that its sender sees the answer (bytes, seconds).
-DRAIN_BYTES = 64 * 1024 * 1024
-DRAIN_S = 5.0
 
 #: A job to create, its items, and its fingerprint.
 NewJob = tuple[Job, list[Item], object]
@@ -40,17 +37,18 @@ async def submit_job(request: Request) -> Response:
     """Serve POST /api/jobs."""
     services = services_of(request)
     content_type = request.headers.get("content-type", "")
-    try:
-        await admission.check_room(request, services)
-        if content_type.partition(";")[0].strip().lower() == "application/json":
-            job, items, fingerprint = await _from_json(request, services)
-        else:
-            job, items, fingerprint = await _from_form(request, services, content_type)
-    except ClientDisconnect:
-        return Response(status_code=400)  # the client is gone and will not read it
-    except UnstuckError:
-        await drain(request)
-        raise
+    with Body(request, services.bodies) as body:
+        try:
+            await admission.check_room(request, services)
+            if content_type.partition(";")[0].strip().lower() == "application/json":
+                job, items, fingerprint = await _from_json(body, services)
+            else:
+                job, items, fingerprint = await _from_form(request, body, services, content_type)
+        except ClientDisconnect:
+            return Response(status_code=400)  # the client is gone and will not read it
+        except UnstuckError:
+            await body.drain()
+            raise
     return await admission.create_job(request, services, job, items, fingerprint)
 
 
@@ -68,7 +66,7 @@ async def list_kinds(request: Request) -> Response:
     return json_response(wire.Kinds(kinds=list(services.kinds.values()), limits=limits))
 
 
-async def _from_form(request: Request, services: Services, content_type: str) -> NewJob:
+async def _from_form(request: Request, body: Body, services: Services, content_type: str) -> NewJob:
     settings = services.settings
     boundary = boundary_of(content_type)
     limits = Limits(
@@ -87,7 +85,7 @@ async def _from_form(request: Request, services: Services, content_type: str) ->
     # Only a submission that may be repeated needs a fingerprint of its files.
     digests = "idempotency-key" in request.headers
     upload = Upload(services.folder, job_id, boundary, limits, digests=digests)
-    await upload.receive(_checked_early(request, upload, services))
+    await upload.receive(_checked_early(body, upload, services))
     try:
         submission = read_form(upload.fields)
         info, options = check(submission, services)
@@ -111,21 +109,20 @@ async def _from_form(request: Request, services: Services, content_type: str) ->
         raise
 
 
-async def _checked_early(request: Request, upload: Upload, services: Services) -> AsyncIterator[bytes]:
+async def _checked_early(body: Body, upload: Upload, services: Services) -> AsyncIterator[bytes]:
     """Yield the body; if the fields come first, check them before gigabytes of files are sent in vain."""
     checked = False
-    async for chunk in request.stream():
-        yield chunk
+    async for piece in body.pieces():
+        yield piece
         if not checked and "kind" in upload.fields and (upload.files or upload.fields.keys() >= {"options"}):
             checked = True
             check(read_form(upload.fields), services)
 
 
-async def _from_json(request: Request, services: Services) -> NewJob:
+async def _from_json(body: Body, services: Services) -> NewJob:
     refusal = TooLarge(f"A JSON submission may have at most {JSON_BYTES:,} bytes.", code="body_too_large")
-    body = await read_body(request, JSON_BYTES, refusal)
     try:
-        fields = msgspec.json.decode(body)
+        fields = msgspec.json.decode(await body.read(JSON_BYTES, refusal))
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from None
     submission = read(fields)
@@ -133,16 +130,3 @@ async def _from_json(request: Request, services: Services) -> NewJob:
     items = named_items(submission, info, services)
     job = build_job(str(uuid4()), submission, options, items, services)
     return job, items, fingerprint_of(submission, job, items, [])
-
-
-async def drain(request: Request) -> None:
-    """Read on for a while after a refusal, since a sender that is cut off never sees the reason."""
-    try:
-        with anyio.move_on_after(DRAIN_S):
-            rest = 0
-            async for chunk in request.stream():
-                rest += len(chunk)
-                if rest > DRAIN_BYTES:
-                    return
-    except (ClientDisconnect, RuntimeError):
-        return  # the sender is gone, or the body was read to its end

@@ -13,8 +13,12 @@ import resource
 
 #: More than one process needs. The hard limit may be a billion, and some programs loop over all of them.
 ENOUGH = 65_536
-#: Open files that are never streams: polls, uploads and downloads, workers' pipes, the store.
-RESERVE = 256
+#: Open files that are neither streams nor uploads: polls, downloads, workers' pipes, the store.
+RESERVE = 128
+#: ... of which this many are no connections.
+FILES = 64
+#: Open files of a body that arrives: its connection, and perhaps the file that it is written to.
+FILES_OF_BODY = 2
 
 
 def raise_limit() -> None:
@@ -25,8 +29,23 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def room_for_streams() -> int:
-    """Return how many streams may be open at once: at least a quarter of all open files, however few."""
+def room_for_streams(bodies: int) -> int:
+    """Return how many streams may be open beside `bodies`: at least a quarter of all open files, however few."""
+    most = _most()
+    return max(most - RESERVE - FILES_OF_BODY * bodies, most // 4)
+
+
+def room_for_connections() -> int:
+    """Return how many connections may be open at once, streams included."""
+    most = _most()
+    return max(most - FILES, most // 2)
+
+
+def room_for_bodies(wanted: int) -> int:
+    """Return how many bodies may arrive at once: the wanted number, but at most an eighth of all open files."""
+    return min(wanted, max(_most() // FILES_OF_BODY // 8, 1))
+
+
+def _most() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = ENOUGH if soft == resource.RLIM_INFINITY else soft
-    return max(most - RESERVE, most // 4)
+    return ENOUGH if soft == resource.RLIM_INFINITY else soft
