@@ -88,9 +88,10 @@ def listen(settings: Settings) -> socket.socket:
     """Return the listening socket, bound to the address. Raises CannotStart if that is not available."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name could have this form
+        why = error.strerror if isinstance(error, OSError) else error
         raise CannotStart(
-            f"There is no address {settings.host!r} to listen on ({error.strerror}). Give another one with --host."
+            f"There is no address {settings.host!r} to listen on ({why}). Give another one with --host."
         ) from error
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
