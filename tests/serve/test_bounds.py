@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +26,7 @@ from unstuck.settings import PREFIX, Settings, load
 NUMBERS = [one for one in fields(Settings) if isinstance(one.default, int | float)]
 #: A thousand workers are a matter of the machine, and a port of who else listens.
 PINNED = {"workers": 1, "port": 0}
-WORK = {"kind": "rehearsal", "total": 1, "options": {"seconds": 0}}
+WORK: dict[str, Any] = {"kind": "rehearsal", "total": 1, "options": {"seconds": 0}}
 
 
 def variable(setting: Field[Any]) -> str:
@@ -49,9 +50,10 @@ def test_each_number_has_bounds_and_a_message_with_its_unit(setting: Field[Any])
     for value in wrong:
         if value == 0 and bounds["zero"]:
             continue
-        for build in (lambda v: load({}, {variable(setting): str(v)}), lambda v: Settings(**{setting.name: v})):
+        builds = partial(load, {}, {variable(setting): str(value)}), partial(Settings, **{setting.name: value})
+        for build in builds:
             with pytest.raises(CannotStart) as refusal:
-                build(value)
+                build()
             assert variable(setting) in refusal.value.detail
             assert bounds["unit"] in refusal.value.detail
             assert len(refusal.value.detail) < 200

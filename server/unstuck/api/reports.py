@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from unstuck.api import problems
-from unstuck.api.context import Services, base_of, job_id_of, json_response, read_body, services_of
+from unstuck.api.context import JSON_ERRORS, Services, base_of, job_id_of, json_response, read_body, services_of
 from unstuck.api.submit import drain
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.external import ExternalReport, ItemReport
@@ -251,7 +251,7 @@ def _read(raw: bytes) -> Report:
         return _DECODER.decode(raw)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The report cannot be read: {error}", status=422) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except JSON_ERRORS as error:
         raise InvalidRequest(f"The report is not valid JSON: {error}", code="invalid_json") from None
 
 
@@ -264,6 +264,8 @@ def _result(raw: msgspec.Raw) -> dict[str, Any] | None:
         return msgspec.json.decode(raw, type=dict[str, Any] | None)
     except msgspec.ValidationError:
         raise InvalidRequest("An item's result must be a JSON object.", status=422) from None
+    except JSON_ERRORS as error:
+        raise InvalidRequest(f"An item's result is not valid JSON: {error}", code="invalid_json") from None
 
 
 def _error(error: Error | str | None) -> JobError | None:
