@@ -95,9 +95,10 @@ def listen(settings: Settings) -> socket.socket:
     """Return the listening socket, bound to the address. Raises CannotStart if that is not available."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name could have this form
+        why = error.strerror if isinstance(error, OSError) else error
         raise CannotStart(
-            f"There is no address {settings.host!r} to listen on ({error.strerror}). Give another one with --host."
+            f"There is no address {settings.host!r} to listen on ({why}). Give another one with --host."
         ) from error
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
@@ -175,8 +176,8 @@ def direct_writes_work() -> bool:
         return True
     log.warning(
         "Streams take the plain path, since this version of uvicorn does not send them as expected: nothing is "
-        "lost, but many viewers cost more CPU time, there is no HTTP/2, and request heads and idle connections have no "
-        "limits; install an older uvicorn or a newer unstuck: uvicorn=%s",
+        "lost, but many viewers cost more CPU time, there is no HTTP/2, and request heads and idle connections have "
+        "no limits; install an older uvicorn or a newer unstuck: uvicorn=%s",
         uvicorn.__version__,
         exc_info=failure,
     )

@@ -10,8 +10,9 @@ names, by commas. The command line takes precedence over the environment, and th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,42 @@ import platformdirs
 from unstuck.errors import CannotStart
 
 PREFIX = "UNSTUCK_"
+#: The path of a URL: it becomes part of links, and of the header Location.
+ROOT_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+
+
+#: The longest duration of a setting (seconds): a hundred years. Dates that far ahead can still be written.
+CENTURY_S = 100 * 366 * 86_400
+#: The longest duration of a setting that counts within the life of a server (seconds): thirty days.
+MONTH_S = 30 * 86_400
+HOUR_S = 3_600
+MINUTE_S = 60
+#: The largest size of a setting (bytes): a pebibyte, which JavaScript can still count.
+MOST_BYTES = 2**50
 
 
 def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"help": text, "secret": secret}, repr=not secret)
 
 
+def _number(default: float, text: str, minimum: float, maximum: float, unit: str, *, zero: bool = False) -> Any:
+    """Declare a number; with `zero`, 0 is allowed beside the bounds, and has a meaning of its own.
+
+    Within the bounds, whatever is computed from it is possible: dates, sleeps, limits, columns of a database.
+    """
+    bounds = {"minimum": minimum, "maximum": maximum, "unit": unit, "zero": zero}
+    return field(default=default, metadata={"help": text, "secret": False, **bounds})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings of a server. Times are in seconds (`_s`), sizes in bytes (`_bytes`) or MiB (`_mib`)."""
+    """All settings of a server. Times are in seconds (`_s`), sizes in bytes (`_bytes`) or MiB (`_mib`).
+
+    Raises CannotStart for a value with which the server could not work.
+    """
 
     host: str = _setting("127.0.0.1", "address to listen on; any but loopback opens the server to the network")
-    port: int = _setting(8765, "TCP port to listen on; 0 takes a free one")
+    port: int = _number(8765, "TCP port to listen on; 0 takes a free one", 0, 65_535, "")
     data: str = _setting("", "folder for the database and the files; empty: the user's data folder")
     app: str = _setting("", "Python file or module with your own kinds of work")
     commands: tuple[str, ...] = _setting((), "command lines to offer as kinds, each NAME=COMMAND")
@@ -43,55 +68,110 @@ class Settings:
     tls_key: str = _setting("", "private key file (PEM) of the certificate")
     log_level: str = _setting("info", "debug, info, warning or error")
 
-    workers: int = _setting(0, "worker processes; 0: one for each core")
-    worker_memory_mib: int = _setting(
-        0, "memory that one worker may allocate; 0: four fifths of the machine's, shared evenly"
+    workers: int = _number(0, "worker processes; 0: one for each core", 1, 1_000, "processes", zero=True)
+    worker_memory_mib: int = _number(
+        0,
+        "memory that one worker may allocate; 0: four fifths of the machine's, shared evenly",
+        64,
+        2**24,
+        "MiB",
+        zero=True,
     )
-    max_attempts: int = _setting(3, "attempts at an item, unless the submission says otherwise")
-    cancel_grace_s: float = _setting(1.0, "time for an item to stop by itself before its worker is killed")
-    lease_s: float = _setting(
-        30.0, "lease duration: items of a runner that has not renewed for this long go to another"
+    max_attempts: int = _number(3, "attempts at an item, unless the submission says otherwise", 1, 100, "attempts")
+    cancel_grace_s: float = _number(
+        1.0, "time for an item to stop by itself before its worker is killed", 0, HOUR_S, "seconds"
     )
-    retry_pause_s: float = _setting(1.0, "pause before another attempt; doubled each time, up to a minute")
-    item_limit_s: float = _setting(0.0, "time limit for one item, unless job or kind sets one; 0: none")
-    report_hold_s: float = _setting(0.2, "time that progress may wait to be written")
-
-    max_files: int = _setting(10_000, "files in one job")
-    max_file_bytes: int = _setting(2 * 1024**3, "bytes of one file")
-    max_job_bytes: int = _setting(20 * 1024**3, "bytes of all files of one job")
-    max_name_length: int = _setting(1_000, "characters of a name")
-    max_waiting_jobs: int = _setting(10_000, "unfinished jobs; further ones are refused")
-    upload_memory_bytes: int = _setting(1024**2, "bytes of an uploaded file held in memory")
-
-    max_uploads: int = _setting(128, "uploads and streams of reports received at once; further ones try again")
-    max_streams: int = _setting(0, "streams open at once; 0: as many as the limit on open files allows")
-    heartbeat_s: float = _setting(15.0, "time between heartbeats on an open stream")
-    interval_s: float = _setting(0.1, "minimum time between two events of a job")
-    stream_life_s: float = _setting(600.0, "maximum age of a stream; then the client opens a new one")
-    send_timeout_s: float = _setting(15.0, "time after which a viewer that does not read is disconnected")
-    broadcast_attempts: int = _setting(3, "attempts at a broadcast")
-    broadcast_pause_s: float = _setting(0.5, "pause between two attempts at a broadcast")
-    shutdown_s: float = _setting(2.0, "time after which open streams are closed when the server stops")
-
-    waiting_long_s: float = _setting(600.0, "time in the queue after which a job is waiting_long")
-    reporter_silence_s: float = _setting(60.0, "time without a report after which external work is unresponsive")
-    stalled_s: float = _setting(300.0, "time without progress after which a job is stalled")
-    expiry_s: float = _setting(0.0, "time in the queue after which a job fails; 0: never")
-    retention_s: float = _setting(
-        7 * 86_400.0, "time that finished jobs and their files are kept; 0: until they are removed"
+    lease_s: float = _number(
+        30.0,
+        "lease duration: items of a runner that has not renewed for this long go to another",
+        1,
+        MONTH_S,
+        "seconds",
     )
-    keep_inputs: int = _setting(1, "1: inputs are kept with their job; 0: only those that a retry would need")
+    retry_pause_s: float = _number(
+        1.0, "pause before another attempt; doubled each time, up to a minute", 0, MINUTE_S, "seconds"
+    )
+    item_limit_s: float = _number(
+        0.0,
+        "time limit for one item, unless job or kind sets one; 0: none",
+        0.001,
+        CENTURY_S,
+        "seconds",
+        zero=True,
+    )
+    report_hold_s: float = _number(0.2, "time that progress may wait to be written", 0, MINUTE_S, "seconds")
+
+    max_files: int = _number(10_000, "files in one job", 1, 1_000_000, "files")
+    max_file_bytes: int = _number(2 * 1024**3, "bytes of one file", 1, MOST_BYTES, "bytes")
+    max_job_bytes: int = _number(20 * 1024**3, "bytes of all files of one job", 1, MOST_BYTES, "bytes")
+    # The longest name that the server itself gives is that of a kind.
+    max_name_length: int = _number(1_000, "characters of a name", 80, 10_000, "characters")
+    max_waiting_jobs: int = _number(10_000, "unfinished jobs; further ones are refused", 1, 1_000_000, "jobs")
+    upload_memory_bytes: int = _number(1024**2, "bytes of an uploaded file held in memory", 0, 1024**3, "bytes")
+
+    max_uploads: int = _number(
+        128, "uploads and streams of reports received at once; further ones try again", 1, 1_000_000, "uploads"
+    )
+    max_streams: int = _number(
+        0, "streams open at once; 0: as many as the limit on open files allows", 1, 1_000_000, "streams", zero=True
+    )
+    heartbeat_s: float = _number(15.0, "time between heartbeats on an open stream", 1, HOUR_S, "seconds")
+    interval_s: float = _number(0.1, "minimum time between two events of a job", 0, MINUTE_S, "seconds")
+    stream_life_s: float = _number(
+        600.0, "maximum age of a stream; then the client opens a new one", 1, MONTH_S, "seconds"
+    )
+    send_timeout_s: float = _number(
+        15.0, "time after which a viewer that does not read is disconnected", 1, HOUR_S, "seconds"
+    )
+    broadcast_attempts: int = _number(3, "attempts at a broadcast", 1, 100, "attempts")
+    broadcast_pause_s: float = _number(0.5, "pause between two attempts at a broadcast", 0, MINUTE_S, "seconds")
+    shutdown_s: float = _number(
+        2.0, "time after which open streams are closed when the server stops", 0, HOUR_S, "seconds"
+    )
+
+    waiting_long_s: float = _number(
+        600.0, "time in the queue after which a job is waiting_long", 0, CENTURY_S, "seconds"
+    )
+    reporter_silence_s: float = _number(
+        60.0, "time without a report after which external work is unresponsive", 0.1, CENTURY_S, "seconds"
+    )
+    stalled_s: float = _number(
+        300.0, "time without progress after which a job is stalled", 0, CENTURY_S, "seconds"
+    )
+    expiry_s: float = _number(
+        0.0, "time in the queue after which a job fails; 0: never", 1, CENTURY_S, "seconds", zero=True
+    )
+    retention_s: float = _number(
+        7 * 86_400.0,
+        "time that finished jobs and their files are kept; 0: until they are removed",
+        1,
+        CENTURY_S,
+        "seconds",
+        zero=True,
+    )
+    keep_inputs: int = _number(
+        1, "1: inputs are kept with their job; 0: only those that a retry would need", 0, 1, ""
+    )
 
     webhook_secret: str = _setting(
         "", "signs webhooks: whsec_ and base64; several, separated by spaces, all sign", secret=True
     )
-    webhook_allow_private: int = _setting(0, "1: webhooks may go to any private address")
+    webhook_allow_private: int = _number(0, "1: webhooks may go to any private address", 0, 1, "")
     webhook_hosts: tuple[str, ...] = _setting((), "hosts that webhooks may go to although they are private")
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if "minimum" in one.metadata:
+                _check_number(one, getattr(self, one.name))
+        _check_texts(self)
 
     @property
     def folder(self) -> Path:
-        """The data folder."""
-        return Path(self.data or platformdirs.user_data_dir("unstuck")).expanduser().absolute()
+        """The data folder. Raises CannotStart if it begins with the home of a user that does not exist."""
+        try:
+            return Path(self.data or platformdirs.user_data_dir("unstuck")).expanduser().absolute()
+        except RuntimeError as error:
+            raise CannotStart(f"The data folder {self.data!r} cannot be found: {error}") from None
 
     @property
     def keep_s(self) -> float | None:
@@ -124,7 +204,7 @@ def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os
         elif variable.startswith(PREFIX):
             raise CannotStart(f"There is no setting {variable}; `unstuck settings` lists them all.")
     values.update({name: value for name, value in (given or {}).items() if value is not None})
-    return _checked(Settings(**values))
+    return Settings(**values)
 
 
 def without_secrets(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -148,37 +228,29 @@ def _parse(variable: str, text: str, default: Any) -> Any:
         return type(default)(text)
     except ValueError:
         form = "a whole number" if isinstance(default, int) else "a number"
-        raise CannotStart(f"{variable} must be {form}, not {text!r}.") from None
+        raise CannotStart(f"{variable} must be {form}, not {text[:40]!r}.") from None
 
 
-def _checked(settings: Settings) -> Settings:
-    for one in fields(Settings):
-        value = getattr(settings, one.name)
-        if isinstance(value, int | float) and value < 0:
-            raise CannotStart(f"{one.name} must not be negative, not {value}.")
-    positive = (
-        "max_attempts",
-        "max_files",
-        "max_name_length",
-        "max_waiting_jobs",
-        "max_uploads",
-        "heartbeat_s",
-        "lease_s",
-        "broadcast_attempts",
-    )
-    for name in positive:
-        if getattr(settings, name) < 1:
-            raise CannotStart(f"{name} must be at least 1, not {getattr(settings, name)}.")
-    if settings.reporter_silence_s == 0:
-        raise CannotStart("reporter_silence_s must be more than 0.")
-    if settings.keep_inputs > 1:
-        raise CannotStart(f"keep_inputs must be 0 or 1, not {settings.keep_inputs}.")
-    if settings.port > 65535:
-        raise CannotStart(f"port must be between 0 and 65535, not {settings.port}.")
+def bounds(setting: Field[Any]) -> str:
+    """Return which values a number may have, such as `between 1 and 3,600 seconds`."""
+    low, high, unit = (setting.metadata[name] for name in ("minimum", "maximum", "unit"))
+    return f"{'0, or ' if setting.metadata['zero'] else ''}between {low:,} and {high:,} {unit}".rstrip()
+
+
+def _check_number(setting: Field[Any], value: float) -> None:
+    within = setting.metadata["minimum"] <= value <= setting.metadata["maximum"]  # false if it is not a number
+    if not within and not (setting.metadata["zero"] and value == 0):
+        variable = f"{PREFIX}{setting.name.upper()}"
+        raise CannotStart(f"{setting.name} ({variable}) must be {bounds(setting)}, not {str(value)[:40]}.")
+
+
+def _check_texts(settings: Settings) -> None:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise CannotStart("Give both --tls-cert and --tls-key, or neither.")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise CannotStart(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")
-    if settings.root_path and (not settings.root_path.startswith("/") or settings.root_path.endswith("/")):
-        raise CannotStart(f"root_path must begin with a slash and not end with one, not {settings.root_path!r}.")
-    return settings
+    if settings.root_path and (not ROOT_PATH.fullmatch(settings.root_path) or settings.root_path.endswith("/")):
+        raise CannotStart(
+            "root_path must be the path of a URL in plain ASCII that begins with a slash and does not end with "
+            f"one, such as /progress, not {settings.root_path!r}."
+        )

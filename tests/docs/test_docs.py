@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
 import typer
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from tests.support.documents import PROTOCOL, ROOT, section
 from unstuck.api import jobs
 from unstuck.app import create_app
 from unstuck.cli import commands
+from unstuck.cli.settings import readable
 from unstuck.jobs.job import FINAL, Item, ItemState, Job, JobError, State
 from unstuck.jobs.snapshot import Snapshot, public, public_item
 from unstuck.settings import PREFIX, Settings
@@ -106,6 +108,25 @@ def test_every_setting_is_documented() -> None:
     for one in fields(Settings):
         assert one.metadata["help"]
         assert f"{PREFIX}{one.name.upper()}" in OPERATING, one.name
+
+
+def allowed(setting: Field[Any]) -> str:
+    """Return the bounds of a number as OPERATING.md writes them."""
+    low, high = (
+        readable(setting.name, setting.metadata[bound]) or f"{setting.metadata[bound]:,}"
+        for bound in ("minimum", "maximum")
+    )
+    return f"{'0, ' if setting.metadata['zero'] else ''}{low} to {high}"
+
+
+def test_the_bounds_of_every_setting_are_documented() -> None:
+    known = {f"{PREFIX}{one.name.upper()}": one for one in fields(Settings)}
+    rows = re.findall(r"^\| (`UNSTUCK_.*?) \|.*?\| (.*?) \|.*\|$", OPERATING, re.MULTILINE)
+    assert len(rows) > 20
+    for names, documented in rows:
+        settings = [known[name] for name in re.findall(r"UNSTUCK_[A-Z_]+", names)]
+        bounds = dict.fromkeys(allowed(one) for one in settings if "minimum" in one.metadata)
+        assert documented == (" · ".join(bounds) or "–"), names
 
 
 def flags() -> set[str]:

@@ -26,6 +26,11 @@ from unstuck.supervision.supervisor import Supervisor
 
 #: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
 JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: A whole number as a parameter may spell it; int() also reads underscores, spaces and the digits of any script,
+#: and is slow on long texts. Each of these fits into a column of the store.
+WHOLE = re.compile(r"-?[0-9]{1,18}")
+#: What decoding JSON raises for bytes that are no JSON, nested too deep, or no UTF-8.
+JSON_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 #: For every answer that is not a static file: it is valid only now and only for this caller.
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -87,14 +92,19 @@ def job_id_of(text: str) -> str:
     return found
 
 
+def whole(text: str) -> int | None:
+    """Return the whole number of at most 18 digits that the text spells, or None."""
+    return int(text) if WHOLE.fullmatch(text) else None
+
+
 def int_param(request: Request, name: str, default: int, *, least: int, most: int) -> int:
     """Return a whole number from the query; raise InvalidRequest if it is not one or out of bounds."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    # Longer texts are never valid, and int() is slow on them.
-    if len(text) <= 18 and text.isascii() and text.lstrip("-").isdigit() and least <= int(text) <= most:
-        return int(text)
+    found = whole(text)
+    if found is not None and least <= found <= most:
+        return found
     raise InvalidRequest(f"{name} must be a whole number from {least} to {most}, not {text[:40]!r}.")
 
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import wire
-from unstuck.api.context import Services, base_of, int_param, job_id_of, json_response, services_of
+from unstuck.api.context import Services, base_of, int_param, job_id_of, json_response, services_of, whole
 from unstuck.errors import InvalidRequest, JobFinished, UnstuckError
 from unstuck.jobs.job import Cancel, Health, ItemState, State
 from unstuck.jobs.snapshot import Snapshot, etag, public, public_item
@@ -153,15 +153,16 @@ def _items_cursor(request: Request) -> tuple[int | None, int]:
     if not cursor:
         return seq, 2**53  # after all items of that seq
     head, _, tail = cursor.partition(".")
-    if not (head.isdigit() and tail.isdigit() and len(cursor) <= 36):
+    last_seq, last_index = whole(head), whole(tail)
+    if last_seq is None or last_index is None:
         raise InvalidRequest(f"cursor must be the `next` of the previous page, not {cursor[:40]!r}.")
-    return int(head), int(tail)
+    return last_seq, last_index
 
 
 def _list_param(request: Request, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the values of a parameter, which may be repeated or separated by commas."""
     texts = [text for given in request.query_params.getlist(name) for text in given.split(",")]
-    values = tuple("cancelled" if text == "canceled" else text for text in texts)
+    values = tuple(dict.fromkeys("cancelled" if text == "canceled" else text for text in texts))
     for value in values:
         if value not in known:
             raise InvalidRequest(f"{name} must be one of {', '.join(known)}, not {value[:40]!r}.")

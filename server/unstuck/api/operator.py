@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck.api.bodies import Body
-from unstuck.api.context import Services, base_of, job_id_of, json_response, services_of
+from unstuck.api.context import JSON_ERRORS, Services, base_of, job_id_of, json_response, services_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.job import Fail, JobError
 from unstuck.jobs.snapshot import public
@@ -50,7 +50,7 @@ async def _why(request: Request) -> str:
         body = await arriving.read(BODY_BYTES, refusal)
     try:
         why = msgspec.json.decode(body, type=FailRequest).why.strip()
-    except (msgspec.DecodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise InvalidRequest(f'Send the reason as JSON: {{"why": "…"}} ({error}).', status=422) from None
     if not 1 <= len(why) <= WHY_LENGTH:
         raise InvalidRequest(

@@ -66,9 +66,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer with an error of the framework, such as an unknown route or a wrong method."""
     assert isinstance(error, HTTPException)
     title = http.HTTPStatus(error.status_code).phrase
+    path = str(request.scope["path"])[:200]  # not of request.url, which contains the Host header
     detail = {
-        404: f"There is nothing at {request.url.path[:200]}. The API is under /api/, the page at /.",
-        405: f"{request.url.path[:200]} does not accept {request.method[:20]}.",
+        404: f"There is nothing at {path}. The API is under /api/, the page at /.",
+        405: f"{path} does not accept {request.method[:20]}.",
     }.get(error.status_code, error.detail)
     code = title.lower().replace(" ", "_").replace("-", "_")
     return problem(error.status_code, code, title, detail, dict(error.headers or {}))
@@ -76,5 +77,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
     """Answer that the server has a defect. Its traceback is logged once, by the server's error middleware."""
-    log.error("Request failed: method=%s path=%r error=%s", request.method, request.url.path, type(error).__name__)
+    log.error(
+        "Request failed: method=%s path=%r error=%s", request.method, request.scope["path"], type(error).__name__
+    )
     return problem(500, "internal_error", "Internal error", "The server failed on this request; its log says why.")

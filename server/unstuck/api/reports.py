@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from unstuck.api import problems
 from unstuck.api.bodies import Body
-from unstuck.api.context import Services, base_of, job_id_of, json_response, services_of
+from unstuck.api.context import JSON_ERRORS, Services, base_of, job_id_of, json_response, services_of
 from unstuck.errors import BodyTooSlow, InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.external import ExternalReport, ItemReport
 from unstuck.jobs.job import ItemState, JobError, State
@@ -250,7 +250,7 @@ def _read(raw: bytes) -> Report:
         return _DECODER.decode(raw)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The report cannot be read: {error}", status=422) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except JSON_ERRORS as error:
         raise InvalidRequest(f"The report is not valid JSON: {error}", code="invalid_json") from None
 
 
@@ -263,6 +263,8 @@ def _result(raw: msgspec.Raw) -> dict[str, Any] | None:
         return msgspec.json.decode(raw, type=dict[str, Any] | None)
     except msgspec.ValidationError:
         raise InvalidRequest("An item's result must be a JSON object.", status=422) from None
+    except JSON_ERRORS as error:
+        raise InvalidRequest(f"An item's result is not valid JSON: {error}", code="invalid_json") from None
 
 
 def _error(error: Error | str | None) -> JobError | None:

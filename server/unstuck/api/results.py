@@ -18,7 +18,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from unstuck.api.context import NO_STORE, Services, job_id_of, services_of
+from unstuck.api.context import NO_STORE, Services, job_id_of, services_of, whole
 from unstuck.errors import InvalidRequest, JobNotDone, JobNotFound, NotFound
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item
@@ -34,13 +34,14 @@ async def item_result(request: Request) -> Response:
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
     text = request.path_params["index"]
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+    index = whole(text)
+    if index is None:
         raise InvalidRequest(f"An item's index must be a whole number, not {text[:40]!r}.")
-    item = await services.store.item(job_id, int(text))
+    item = await services.store.item(job_id, index)
     if item is None:
-        raise NotFound(f"Job {job_id} has no item {text}.")
+        raise NotFound(f"Job {job_id} has no item {index}.")
     if item.result_file is None:
-        raise NotFound(f"Item {text} of job {job_id} is {item.state} and has no result file.")
+        raise NotFound(f"Item {index} of job {job_id} is {item.state} and has no result file.")
     path = services.folder.result(job_id, item.index, item.lease, item.result_file)
     disposition = labels.content_disposition(item.result_file)
     return FileResponse(

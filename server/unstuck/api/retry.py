@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from unstuck.api import admission
 from unstuck.api.bodies import Body
-from unstuck.api.context import Services, job_id_of, services_of
+from unstuck.api.context import JSON_ERRORS, Services, job_id_of, services_of
 from unstuck.api.submission import check_kind, check_webhook
 from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
 from unstuck.files.folder import stored_name
@@ -76,7 +76,7 @@ async def _read_request(request: Request) -> RetryRequest:
     except msgspec.ValidationError:
         detail = 'only must be "failed" (what failed or was cancelled) or "all", as in {"only": "all"}.'
         raise InvalidRequest(detail, status=422) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from unstuck.api.context import Services
+from unstuck.api.context import JSON_ERRORS, Services
 from unstuck.errors import InvalidOptions, InvalidRequest, TooLarge, UnknownKind
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item, Job
@@ -28,7 +28,7 @@ def read_form(form: dict[str, str]) -> Submission:
     if "options" in fields:
         try:
             fields["options"] = msgspec.json.decode(fields["options"])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except JSON_ERRORS as error:
             raise InvalidOptions(f"options must be a JSON object such as {{}}: {error}") from None
     return read(fields)
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from unstuck import wire
 from unstuck.api import admission
 from unstuck.api.bodies import Body
-from unstuck.api.context import Services, json_response, services_of
+from unstuck.api.context import JSON_ERRORS, Services, json_response, services_of, whole
 from unstuck.api.submission import build_job, check, fingerprint_of, named_items, read, read_form
 from unstuck.api.uploads import Limits, Upload, boundary_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
@@ -76,7 +76,8 @@ async def _from_form(request: Request, body: Body, services: Services, content_t
         settings.max_name_length,
         settings.upload_memory_bytes,
     )
-    if int(request.headers.get("content-length", "0")) > limits.body_bytes:
+    # A length that cannot be read is not believed: the body is counted as it comes.
+    if (whole(request.headers.get("content-length", "")) or 0) > limits.body_bytes:
         raise TooLarge(
             f"The files of a job may have at most {settings.max_job_bytes:,} bytes together.",
             code="job_too_large",
@@ -123,7 +124,7 @@ async def _from_json(body: Body, services: Services) -> NewJob:
     refusal = TooLarge(f"A JSON submission may have at most {JSON_BYTES:,} bytes.", code="body_too_large")
     try:
         fields = msgspec.json.decode(await body.read(JSON_BYTES, refusal))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from None
     submission = read(fields)
     info, options = check(submission, services)

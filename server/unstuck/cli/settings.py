@@ -17,7 +17,7 @@ from unstuck.errors import CannotStart
 from unstuck.settings import PREFIX, Settings, load, source
 
 DURATION_UNITS = {"d": 86_400, "h": 3_600, "min": 60, "s": 1}
-SIZE_UNITS = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
+SIZE_UNITS = {"PiB": 1024**5, "TiB": 1024**4, "GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
 
 
 def settings() -> None:

@@ -15,7 +15,8 @@ from msgspec import Meta
 LONGEST_S = 10 * 366 * 86_400.0
 
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
-Reported = Annotated[int, Meta(ge=0, le=2**53)]
+#: A count that JavaScript and a column of the store can hold.
+Count = Annotated[int, Meta(ge=0, le=2**53)]
 #: The same lengths as for the server's own kinds (characters).
 Text = Annotated[str, Meta(max_length=500)]
 ErrorText = Annotated[str, Meta(max_length=2_500)]
@@ -29,13 +30,13 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     options: dict[str, Any] = {}
     priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
-    max_errors: Annotated[int, Meta(ge=0)] | None = None
+    max_errors: Count | None = None
     deadline_seconds: Seconds | None = None
     item_limit_seconds: Seconds | None = None
     webhook_url: str | None = None
     external: bool = False
     items: list[str] | None = None
-    total: Annotated[int, Meta(ge=1)] | None = None
+    total: Annotated[int, Meta(ge=1)] | None = None  # at most as many as the settings allow
 
 
 class Error(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,7 +50,7 @@ class Error(msgspec.Struct, forbid_unknown_fields=True):
 class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
     """One item of a report."""
 
-    index: Reported | None = None
+    index: Count | None = None
     name: str | None = None
     state: Literal["running", "succeeded", "failed", "skipped", "cancelled", "canceled"] = "running"
     progress: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -65,10 +66,10 @@ class Report(msgspec.Struct, forbid_unknown_fields=True):
     """A report about external work."""
 
     items: list[ReportedItem] = []
-    processed: Reported | None = None
-    failed: Reported | None = None
-    skipped: Reported | None = None
-    total: Reported | None = None
+    processed: Count | None = None
+    failed: Count | None = None
+    skipped: Count | None = None
+    total: Count | None = None
     stage: Annotated[str, Meta(max_length=200)] | None = None
     message: Text | None = None
     state: Literal["completed", "completed_with_errors", "failed", "cancelled", "canceled"] | None = None
