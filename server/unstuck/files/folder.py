@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unstuck.errors import CannotStart, NotFound
+from unstuck.files.erase import erase
 from unstuck.jobs import labels
 
 log = logging.getLogger("unstuck.folder")
@@ -172,10 +173,7 @@ def _erase(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
     elif path.exists():
-        try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            shutil.rmtree(path, ignore_errors=True)
+        erase(path)
 
 
 def _last_write(path: Path) -> float:
