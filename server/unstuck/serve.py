@@ -176,8 +176,8 @@ def direct_writes_work() -> bool:
         return True
     log.warning(
         "Streams take the plain path, since this version of uvicorn does not send them as expected: nothing is "
-        "lost, but many viewers cost more CPU time, there is no HTTP/2, and request heads and idle connections have "
-        "no limits; install an older uvicorn or a newer unstuck: uvicorn=%s",
+        "lost, but many viewers cost more CPU time, there is no HTTP/2, and heads and idle connections have no "
+        "limits; install an older uvicorn or a newer unstuck: uvicorn=%s",
         uvicorn.__version__,
         exc_info=failure,
     )

@@ -15,11 +15,14 @@ from tests.crash import run as crash
 from tests.faults import run as faults
 from tests.faults import virtual_play
 from tests.faults.schedule import KINDS
+from tests.hostile import run as hostile
+from tests.hostile.table import END_OF
 from tests.support.documents import ROOT
 from tests.support.tables import RELIABILITY, markdown_table, percentile, replace_block
 from unstuck.settings import PREFIX, Settings
 
 TEXT = RELIABILITY.read_text()
+SUITES = {"scripts/faults": faults, "scripts/crash": crash, "scripts/hostile": hostile}
 SPANS = re.findall(r"`([^`\n]+)`", TEXT)
 
 
@@ -45,13 +48,17 @@ def test_the_rows_of_the_first_table_are_faults_that_can_be_played() -> None:
 
 
 def test_the_commands_of_the_suites_are_understood() -> None:
-    lines = re.findall(r"^(scripts/(?:faults|crash)[^#\n]*)", TEXT, re.MULTILINE)
+    lines = re.findall(r"^(scripts/(?:faults|crash|hostile)[^#\n]*)", TEXT, re.MULTILINE)
     assert len(lines) >= 5
     for program, *options in map(shlex.split, lines):
         if options[:1] == ["--virtual"]:
             virtual_play.parse_arguments(options[1:])
         else:
-            {"scripts/faults": faults, "scripts/crash": crash}[program].parse_arguments(options)
+            SUITES[program].parse_arguments(options)
+
+
+def test_all_hostile_kinds_were_played() -> None:
+    assert block("hostile").strip() == f"{len(END_OF)} of {len(END_OF)} cost their own item only."
 
 
 def test_the_problems_that_it_explains_exist() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import ctypes
 import multiprocessing
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +23,11 @@ print("printed while the module was loaded")
 class Unreadable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
 
 
 def report_until_stopped(report: unstuck.Report) -> None:
@@ -109,6 +116,28 @@ def do_odd(report: unstuck.Report, rest: str, number: int) -> Any:
     }[rest]
 
 
+def do_nest(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    """Return a result with this many levels."""
+    value: dict[str, Any] = {}
+    for _ in range(number - 1):
+        value = {"a": value}
+    return value
+
+
+def do_wordless(report: unstuck.Report, rest: str, number: int) -> None:
+    raise Wordless
+
+
+def do_wordless_skip(report: unstuck.Report, rest: str, number: int) -> None:
+    raise type("WordlessSkip", (unstuck.Skip,), {"__str__": Wordless.__str__})("x")
+
+
+def do_odd_code(report: unstuck.Report, rest: str, number: int) -> None:
+    failure = unstuck.Failed("x", code="fine")
+    failure.code = object()  # type: ignore[assignment]
+    raise failure
+
+
 def do_skip(report: unstuck.Report, rest: str, number: int) -> None:
     raise unstuck.Skip(rest)
 
@@ -163,7 +192,35 @@ def do_eat(report: unstuck.Report, rest: str, number: int) -> None:
         eaten.append(bytearray(16 * 1024 * 1024))
 
 
+def do_close_descriptors(report: unstuck.Report, rest: str, number: int) -> None:
+    os.closerange(3, 64)
+
+
 # -- ways to disturb
+
+
+def do_take_descriptors(report: unstuck.Report, rest: str, number: int) -> None:
+    while True:
+        os.dup(0)
+
+
+def do_take_threads(report: unstuck.Report, rest: str, number: int) -> None:
+    for _ in range(50):
+        threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    raise ValueError("many threads")
+
+
+def do_set_everything(report: unstuck.Report, rest: str, number: int) -> None:
+    os.umask(0o777)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    sys.setrecursionlimit(5_000)
+    signal.setitimer(signal.ITIMER_REAL, 1000.0)
+    raise ValueError("everything is set")
+
+
+def do_settings(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:
+    mask = os.umask(0)
+    return {"umask": mask, "alarm": signal.getitimer(signal.ITIMER_REAL)[0], "recursion": sys.getrecursionlimit()}
 
 
 def do_print(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runner.talk import Start, Talk
+from tests.runner.talk import Start, Talk, load_of
 from unstuck.runner import protocol
 from unstuck.store.sqlite import SQLiteStore
 
@@ -29,7 +29,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                 sys.executable,
                 "-m",
                 "unstuck.runner.worker",
-                *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
@@ -40,6 +39,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             )
         talk = Talk(process, log, tmp_path / "outputs")
         started.append(talk)
+        await talk.send(load_of(arguments))
         return talk
 
     yield start

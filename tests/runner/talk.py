@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,16 @@ class Talk:
     def hang_up(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
+
+
+def load_of(arguments: Sequence[str]) -> protocol.Load:
+    """Return the message that loads what these say: `--app APP`, `--command NAME=LINE` …, `--memory MIB`."""
+    options = list(zip(arguments[::2], arguments[1::2], strict=True))
+    return protocol.Load(
+        app=dict(options).get("--app", ""),
+        commands=tuple(line for option, line in options if option == "--command"),
+        memory_mib=int(dict(options).get("--memory", 0)),
+    )
 
 
 Start = Callable[..., Awaitable[Talk]]

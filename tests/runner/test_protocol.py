@@ -115,7 +115,7 @@ def test_each_end_accepts_only_messages_meant_for_it() -> None:
     done = protocol.Done(id=1, state="failed", error=protocol.ItemError(code="c", message="m"), result={"a": [1]})
     assert protocol.decode_for_worker(protocol.encode(run, run)) == [run, run]
     assert protocol.decode_for_runner(protocol.encode(done)) == [done]
-    with pytest.raises(ValueError, match="type"):
+    with pytest.raises(protocol.MalformedMessageError, match="type"):
         protocol.decode_for_runner(protocol.encode(run))
-    with pytest.raises(ValueError, match="type"):
+    with pytest.raises(protocol.MalformedMessageError, match="type"):
         protocol.decode_for_worker(protocol.encode(done))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
+from unstuck.jobs.job import Finish
+from unstuck.runner.process import WorkerProcess
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.supervision.backoff import Backoff
@@ -26,6 +29,11 @@ import unstuck
 @unstuck.kind("quick", needs_file=False)
 def quick(file: Path | None, report: unstuck.Report) -> dict:
     return {"attempt": report.attempt}
+
+@unstuck.kind("file", needs_file=False)
+def file(file: Path | None, report: unstuck.Report) -> Path:
+    (report.output / "made").write_text("x")
+    return report.output / "made"
 
 @unstuck.kind("waiting", needs_file=False)
 def waiting(file: Path | None, report: unstuck.Report, *, gate: str) -> dict:
@@ -127,6 +135,87 @@ async def test_a_broken_write_or_claim_is_repeated(
         assert (await until_done(store, job_id)).succeeded == 300
         assert supervisor.loops[loop].restarts == 1
     assert {item.attempt for item in await store.items(job_id, limit=300)} == {1}
+
+
+async def test_an_outcome_that_cannot_be_written_costs_its_own_item(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write buffer would otherwise repeat the same write until the server is restarted."""
+
+    async def broken(self: SQLiteStore, commands: Any) -> Any:
+        if any(isinstance(one, Finish) and one.index == 1 and one.result for one in commands):
+            raise KeyError("as the test asks")
+        return await whole(self, commands)
+
+    whole = SQLiteStore.apply
+    monkeypatch.setattr(SQLiteStore, "apply", broken)
+    async with working(store, tmp_path) as (runner, supervisor):
+        job_id = await submitted(store, 30, kind="quick", max_attempts=2)
+        job = await until_done(store, job_id)
+        assert (job.state, job.failed, job.succeeded) == ("completed_with_errors", 1, 29)
+        await soon(lambda: runner.alive)
+        assert supervisor.loops["write buffer"].restarts <= 2
+    item = await store.item(job_id, 1)
+    assert item is not None
+    assert item.error is not None
+    assert (item.error.code, item.attempt) == ("result_not_kept", 2)
+
+
+async def test_an_item_that_cannot_be_ended_is_given_up_and_tried_again(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the lapse of its lease is left: it must not be renewed any longer."""
+    broken_until = 2
+
+    def broken(self: Runner, item: Any, how: Any) -> None:
+        if item.item.index == 1 and item.item.attempt < broken_until:
+            raise KeyError("as the test asks")
+        whole(self, item, how)
+
+    whole = Runner._end
+    monkeypatch.setattr(Runner, "_end", broken)
+    async with working(store, tmp_path, lease_s=0.6) as (runner, _):
+        job_id = await submitted(store, 3, kind="quick", max_attempts=3)
+        assert (await until_done(store, job_id)).succeeded == 3
+        assert runner.lapsed == 1
+
+
+async def test_a_worker_that_cannot_be_started_is_started_later(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*arguments: Any) -> WorkerProcess:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("unstuck.runner.runner.RESTART_S", (0.01,))
+    async with working(store, tmp_path) as (runner, supervisor):
+        with monkeypatch.context() as patch:
+            patch.setattr(WorkerProcess, "start", refused)
+            for process in tuple(runner._processes):
+                process.kill("the test asks for it")
+            job_id = await submitted(store, 5, kind="quick")
+            await soon(lambda: runner.trouble == "can't start new thread")
+            assert not runner.alive
+        assert (await until_done(store, job_id)).succeeded == 5
+        await soon(lambda: runner.alive)
+        assert not any(loop.restarts for loop in supervisor.loops.values())
+
+
+async def test_result_files_are_kept_although_no_thread_can_be_started(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another item's threads may have used up the limit of the machine."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with working(store, tmp_path) as (runner, _):
+        await soon(lambda: runner.workers == 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            job_id = await submitted(store, 3, kind="file", max_attempts=1)
+            await soon(lambda: (tmp_path / "files" / job_id / "out" / "2-1" / "made").exists())
+            await soon(lambda: not runner._items.held())
+        assert (await until_done(store, job_id)).succeeded == 3
 
 
 async def test_leases_are_renewed_after_a_renewal_broke(

@@ -77,6 +77,45 @@ async def test_a_result_has_a_limit(worker: Talk) -> None:
     assert str(protocol.RESULT_LIMIT) in done.error.message
 
 
+async def test_a_result_has_a_limit_on_its_levels(worker: Talk) -> None:
+    """Decoders recurse: a result that one process can decode might break another, deeper in its stack."""
+    done = await worker.outcome("nest", options={"number": protocol.RESULT_LEVELS})
+    assert done.state == "succeeded"
+    for levels in (protocol.RESULT_LEVELS + 1, 978, 9_990):
+        done = await worker.outcome("nest", options={"number": levels})
+        assert done.error is not None
+        assert done.error.code == "bad_result"
+    await worker.lives()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("wordless", "exception"), ("wordless_skip", "exception"), ("odd_code", "bad_result")]
+)
+async def test_exceptions_that_break_while_they_are_described(worker: Talk, name: str, code: str) -> None:
+    done = await worker.outcome(name)
+    assert done.error is not None
+    assert done.error.code == code
+    await worker.lives()
+
+
+@pytest.mark.parametrize("name", ["take_descriptors", "take_threads"])
+async def test_an_item_that_changes_the_process_is_its_last(worker: Talk, name: str) -> None:
+    """The next item might fail because of it; the end says that none is started."""
+    done = await worker.outcome(name)
+    assert done.last
+    assert done.error is not None
+    assert done.error.transient
+    assert await worker.receive() is None
+    assert await worker.exit_code() == 0
+
+
+async def test_an_item_leaves_no_umask_alarm_or_recursion_limit_behind(worker: Talk) -> None:
+    await worker.outcome("set_everything")
+    left = await worker.outcome("settings")
+    assert left.result == {"umask": 0o022, "alarm": 0.0, "recursion": 1000}
+    await worker.lives()
+
+
 async def test_skipped(worker: Talk) -> None:
     done = await worker.outcome("skip nothing to do")
     assert done == protocol.Done(id=1, state="skipped", message="nothing to do")
@@ -168,6 +207,12 @@ async def test_an_unusable_output_folder_is_a_transient_failure(worker: Talk) ->
 
 
 # -- ends without an answer
+
+
+async def test_a_failure_of_the_worker_itself_has_an_exit_code(worker: Talk) -> None:
+    await worker.run("close_descriptors")
+    assert await worker.receive() is None
+    assert await worker.exit_code() == protocol.WORKER_BROKE
 
 
 async def test_the_process_may_exit(worker: Talk) -> None:

@@ -135,13 +135,8 @@ async def test_a_runner_that_dies_in_the_middle_of_a_message(worker: Talk) -> No
 
 def test_a_worker_blocked_on_its_pipe_ends_with_its_runner(tmp_path: Path) -> None:
     """The worker is blocked in the middle of a message when its runner closes the pipes."""
-    command = [
-        sys.executable,
-        "-m",
-        "unstuck.runner.worker",
-        "--app",
-        str(Path(__file__).with_name("behaviour.py")),
-    ]
+    command = [sys.executable, "-m", "unstuck.runner.worker"]
+    load = protocol.Load(app=str(Path(__file__).with_name("behaviour.py")))
     runs = [
         protocol.Run(
             id=id, kind="behave", name="large", output=str(tmp_path / str(id)), options={"number": 60_000}
@@ -152,7 +147,7 @@ def test_a_worker_blocked_on_its_pipe_ends_with_its_runner(tmp_path: Path) -> No
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin is not None
-        process.stdin.write(protocol.encode(*runs))
+        process.stdin.write(protocol.encode(load, *runs))
         process.stdin.flush()
         eventually((tmp_path / "1").exists)  # the second answer does not fit into the pipe of 64 KiB
         process.stdin.close()

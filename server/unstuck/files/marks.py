@@ -19,10 +19,11 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from unstuck.files.erase import erase as erase_folder
 
 INCOMING = ".incoming"
 STORED = ".unstuck"
@@ -117,10 +118,7 @@ def erase(job: Path) -> None:
     """
     if job.is_symlink() or not job.is_dir():
         return
-    try:
-        shutil.rmtree(job)
-    except FileNotFoundError:
-        shutil.rmtree(job, ignore_errors=True)
+    erase_folder(job)
 
 
 def erase_files(folder: Path, names: Iterable[str]) -> None:

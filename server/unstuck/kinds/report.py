@@ -8,6 +8,7 @@ It must not know where reports go: `send` is an argument; without it, reports ar
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -97,7 +98,9 @@ class Report:
 
 
 def _clamp(fraction: float | None) -> float | None:
-    """Return the fraction within 0 and 1, or None for NaN."""
-    if fraction is None or fraction != fraction:
+    """Return the fraction within 0 and 1, or None for NaN and for what is no number."""
+    try:
+        number = math.nan if fraction is None else float(fraction)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return min(max(float(fraction), 0.0), 1.0)
+    return None if number != number else min(max(number, 0.0), 1.0)

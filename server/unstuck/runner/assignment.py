@@ -65,6 +65,11 @@ class Assignment:
         """Take back the item of this run, and return it in a list; empty if there is no such run or it is lost."""
         return _taken_back([self._remove(run_id)] if run_id in self._items else [])
 
+    def take_back_all(self) -> list[ClaimedItem]:
+        """Take back all items from a worker that will start none of them."""
+        current, ahead = self.close()
+        return [*_taken_back([] if current is None else [current]), *ahead]
+
     def close(self) -> tuple[ClaimedItem | None, list[ClaimedItem]]:
         """Drop all items, and return the one that the worker was working on and those it had not started."""
         current, ahead = self.current, self.ahead
@@ -86,7 +91,7 @@ class Assignment:
     def drop(self, run_id: int) -> None:
         """Stop the run as `stop` does, but kill the process at once if it is working on this item."""
         if self._is_current(run_id):
-            self.process.kill()
+            self.process.kill("the lease of its item was lost")
         else:
             self.stop(run_id)
 
@@ -97,7 +102,7 @@ class Assignment:
 
     def _stop_by_force(self, run_id: int) -> None:
         if self._is_current(run_id):
-            self.process.kill()
+            self.process.kill("its item did not stop when asked to")
         elif run_id in self._items:  # the answer to the recall is late, or the worker has not reached the item
             asyncio.get_running_loop().call_later(self._grace_s, self._stop_by_force, run_id)
 

@@ -51,7 +51,7 @@ def unknown_kind(kind: str) -> Outcome:
     return Outcome(ItemState.FAILED, JobError("unknown_kind", message))
 
 
-def result_not_kept(why: OSError) -> Outcome:
+def result_not_kept(why: Exception) -> Outcome:
     """Return the outcome of an item whose result file could not be made durable."""
     message = f"The result file could not be kept: {why}"
     return Outcome(ItemState.FAILED, JobError("result_not_kept", message, transient=True))

@@ -6,6 +6,9 @@ See also: protocol.py (the messages), process.py (the only caller).
 It decides when the pipe is read, how much at once, and when a line is too long. While the runner is busy, short
 items may send a hundred ends. Each of them would wake a StreamReader and its task; here they wait in the pipe and
 cost one read.
+
+User code may find the descriptor and write whatever it likes. That must neither hold the event loop nor grow the
+buffer, so a reader that never has to wait yields after each read. Messages before a malformed line count.
 """
 
 from __future__ import annotations
@@ -14,8 +17,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-
-import msgspec
 
 from unstuck.runner import protocol
 
@@ -34,18 +35,22 @@ class PipeReader:
             fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, CAPACITY)
         self._buffer = memoryview(bytearray(CAPACITY))  # os.read would spend 20 µs on allocating as much
         self._unread = b""
+        self._malformed: protocol.MalformedMessageError | None = None
+        self._waited = True  # the last read had to wait, so other tasks had their turn
 
     async def read_messages(self) -> list[protocol.ToRunner]:
         """Return all messages that are there, waiting for the first; none at the end of the pipe.
 
-        Raises msgspec.DecodeError if a line is not a message.
+        Raises MalformedMessageError if the next line is not a message; the pipe cannot be read any further then.
         """
-        while data := await self._read():
+        while self._malformed is None and (data := await self._read()):
             lines, end, self._unread = (self._unread + data).rpartition(b"\n")
-            if end and (messages := protocol.decode_for_runner(lines)):
+            if end and (messages := self._decode(lines)):
                 return messages
             if len(self._unread) > protocol.LINE_LIMIT:
-                raise msgspec.DecodeError("a line without an end")
+                self._malformed = protocol.MalformedMessageError("a line without an end")
+        if self._malformed is not None:
+            raise self._malformed
         return []
 
     def close(self) -> None:
@@ -60,12 +65,30 @@ class PipeReader:
         os.close(self.write_fd)
         self.write_fd = -1
 
+    def _decode(self, lines: bytes) -> list[protocol.ToRunner]:
+        """Decode these lines up to the first that is malformed: the items that ended before it have ended."""
+        try:
+            return protocol.decode_for_runner(lines)
+        except protocol.MalformedMessageError:
+            messages: list[protocol.ToRunner] = []
+            for line in lines.split(b"\n"):
+                try:
+                    messages += protocol.decode_for_runner(line)
+                except protocol.MalformedMessageError as error:
+                    self._malformed = error
+                    break
+            return messages
+
     async def _read(self) -> bytes:
+        if not self._waited:
+            await asyncio.sleep(0)
+        self._waited = False
         while True:
             try:
                 return bytes(self._buffer[: os.readv(self._read_fd, [self._buffer])])
             except BlockingIOError:
                 await self._wait_readable()
+                self._waited = True
 
     async def _wait_readable(self) -> None:
         loop, readable = asyncio.get_running_loop(), asyncio.Event()

@@ -19,8 +19,6 @@ import sys
 from collections.abc import Sequence
 from typing import cast
 
-import msgspec
-
 from unstuck.errors import CannotStart
 from unstuck.runner import protocol
 from unstuck.runner.pipe_reader import PipeReader
@@ -32,6 +30,8 @@ log = logging.getLogger("unstuck.runner")
 HELLO_S = 60.0
 #: Time for a killed process to disappear (seconds).
 GONE_S = 5.0
+#: Time for a process that has closed its pipe to exit by itself (seconds).
+EXIT_S = 1.0
 
 
 class WorkerDiedError(Exception):
@@ -52,28 +52,26 @@ class WorkerProcess:
         self._process = process
         self._reader = reader
         self._memory_mib = memory_mib
+        self._killed_because: str | None = None
 
     @classmethod
     async def start(cls, app: str, commands: Sequence[str], memory_mib: int) -> WorkerProcess:
         """Start a process and wait for its hello. Raises CannotStart if none comes or the kinds do not load."""
-        arguments = ["--memory", str(memory_mib)]
-        if app:
-            arguments += ["--app", app]
-        for command in commands:
-            arguments += ["--command", command]
+        load = protocol.Load(app=app, commands=tuple(commands), memory_mib=memory_mib)
         reader, process = PipeReader(), None
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "unstuck.runner.worker",
-                *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=reader.write_fd,
                 start_new_session=True,
                 env=without_secrets(),
             )
             reader.close_write_end()
+            assert process.stdin is not None
+            process.stdin.write(protocol.encode(load))
             async with asyncio.timeout(HELLO_S):  # Python 3.11's wait_for can lose a cancellation
                 hello = await _first_message(reader)
             if isinstance(hello, protocol.LoadFailed):
@@ -106,21 +104,24 @@ class WorkerProcess:
 
     async def read_messages(self) -> list[Message]:
         """Return the next messages, at least one. Raises WorkerDiedError once it is gone and all are read."""
-        messages: list[Message] = []
-        with contextlib.suppress(msgspec.DecodeError):  # a process that violates the protocol is killed
+        try:
             messages = _about_items(await self._reader.read_messages())
+        except protocol.MalformedMessageError as error:
+            self.kill(f"what it sent is not a message ({_shortened(error)})")
+            messages = []
         if not messages:
-            self.kill()
             raise WorkerDiedError(await self._cause())
         return messages
 
-    def kill(self) -> None:
-        """Kill the process and everything that it started."""
+    def kill(self, why: str) -> None:
+        """Kill the process and everything that it started. `why` is for people: "…, because `why`"."""
+        if self.alive and self._killed_because is None:
+            self._killed_because = why
         _kill_group(self._process)
 
     async def terminate(self) -> None:
         """Kill the process, and wait until it is gone."""
-        self.kill()
+        self.kill("it is no longer needed")
         self._reader.close()
         # Not forever: a process that user code started in another session may hold the other pipe open.
         try:
@@ -133,6 +134,11 @@ class WorkerProcess:
             )
 
     async def _cause(self) -> str:
+        try:
+            async with asyncio.timeout(EXIT_S):
+                await self._process.wait()
+        except TimeoutError:
+            self.kill("it closed its pipe but did not exit")
         code = await self._process.wait()
         _kill_group(self._process)  # with everything that it started
         if code == protocol.WORKER_OUT_OF_MEMORY:
@@ -140,17 +146,21 @@ class WorkerProcess:
                 f"The worker process ran out of memory; it may use {self._memory_mib} MiB "
                 "(setting worker_memory_mib)."
             )
+        if code == protocol.WORKER_BROKE:
+            return "The worker process failed outside of the kind's code; the log says why."
+        if code == -signal.SIGKILL and self._killed_because is not None:
+            return f"The server killed the worker process, because {self._killed_because}."
         if code == -signal.SIGKILL:
-            return "The worker process was killed, probably because the machine ran out of memory."
+            return "The worker process was killed from outside, probably because the machine ran out of memory."
         if code < 0:
-            return f"The worker process crashed ({signal.Signals(-code).name})."
+            return f"The worker process crashed ({_signal_name(-code)})."
         return f"The worker process ended in the middle of the work, with exit code {code}."
 
 
 def _about_items(messages: list[protocol.ToRunner]) -> list[Message]:
     for message in messages:
         if not isinstance(message, Message):
-            raise msgspec.DecodeError("a worker says hello once")
+            raise protocol.MalformedMessageError("a worker says hello once")
     return cast(list[Message], messages)
 
 
@@ -158,8 +168,19 @@ async def _first_message(reader: PipeReader) -> protocol.ToRunner | None:
     """Return the first message, or None if the process is gone or violates the protocol."""
     try:
         return next(iter(await reader.read_messages()), None)
-    except msgspec.DecodeError:
+    except protocol.MalformedMessageError:
         return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _shortened(error: Exception) -> str:
+    return protocol.fit_text(str(error), protocol.MESSAGE_LIMIT // 2)
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:

@@ -3,7 +3,8 @@
 Must not know: processes, stores, user code. Both ends import this file and agree on nothing else.
 See also: worker.py (one end), process.py and assignment.py (the other).
 
-    runner → worker   run · stop · recall · (end of file: exit at once, with everything that was started)
+    runner → worker   load, once · then run · stop · recall · (end of file: exit at once, with everything that was
+                      started)
     worker → runner   hello or failed, once · then progress…, done for each item, in the order of the runs · back
 """
 
@@ -18,15 +19,33 @@ from unstuck.kinds.option import KindInfo
 MESSAGE_LIMIT = 500  # characters of a progress message, and of a reason for skipping
 ERROR_LIMIT = 2_500  # characters of an error's message: room for the last 2 KB of a command's stderr
 RESULT_LIMIT = 64 * 1024  # bytes of an item's result as JSON; more belongs in a result file
+#: Levels of objects and lists in a result. Encoders and decoders recurse, and give up near Python's own limit.
+RESULT_LEVELS = 100
 # A reader may refuse longer lines. A result is the largest part of a message, except for the list of kinds.
 LINE_LIMIT = 1024 * 1024  # bytes
 
 # The worker's own exit codes; any other is a crash.
 WORKER_LOAD_FAILED = 2  # after a `failed` message
+WORKER_BROKE = 70  # EX_SOFTWARE: its own code failed, outside of the kind's; the log says why
 WORKER_OUT_OF_MEMORY = 75  # EX_TEMPFAIL: there was no answer, and another attempt may succeed
 WORKER_MISUNDERSTOOD = 76  # EX_PROTOCOL: a line was not a message; the log shows it
 
 ItemState = Literal["succeeded", "failed", "skipped", "cancelled"]
+
+
+class MalformedMessageError(Exception):
+    """A line is not a message, whatever the reason."""
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
+    """Load the built-in kinds, those of `app`, and one for each command line; then say hello.
+
+    It comes over the pipe because the arguments of a process can be read by every user of the machine.
+    """
+
+    app: str = ""
+    commands: tuple[str, ...] = ()
+    memory_mib: int = 0  # the worker's limit; 0 for none
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
@@ -83,7 +102,10 @@ class ItemError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """The outcome of an item, after which no message about it follows. `file` names a regular file in `output`."""
+    """The outcome of an item, after which no message about it follows. `file` names a regular file in `output`.
+
+    After the `last` one the worker exits, because an item has changed its process: it starts no other item.
+    """
 
     id: int
     state: ItemState
@@ -91,6 +113,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     error: ItemError | None = None
     result: dict[str, Any] | None = None
     file: str | None = None
+    last: bool = False
 
 
 class Returned(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
@@ -99,7 +122,7 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
     id: int
 
 
-ToWorker = Run | Stop | Recall
+ToWorker = Load | Run | Stop | Recall
 ToRunner = Hello | LoadFailed | Progress | Done | Returned
 
 _encoder = msgspec.json.Encoder()
@@ -113,13 +136,19 @@ def encode(*messages: ToWorker | ToRunner) -> bytes:
 
 
 def decode_for_worker(lines: bytes) -> list[ToWorker]:
-    """Decode these whole lines from the runner. Raises msgspec.DecodeError if one is not a message."""
-    return _to_worker.decode_lines(lines)
+    """Decode these whole lines from the runner. Raises MalformedMessageError if one is not a message."""
+    try:
+        return _to_worker.decode_lines(lines)
+    except Exception as error:  # a RecursionError, for instance
+        raise MalformedMessageError(str(error)) from error
 
 
 def decode_for_runner(lines: bytes) -> list[ToRunner]:
-    """Decode these whole lines from a worker. Raises msgspec.DecodeError if one is not a message."""
-    return _to_runner.decode_lines(lines)
+    """Decode these whole lines from a worker. Raises MalformedMessageError if one is not a message."""
+    try:
+        return _to_runner.decode_lines(lines)
+    except Exception as error:  # a RecursionError, for instance
+        raise MalformedMessageError(str(error)) from error
 
 
 def fit_text(text: str, limit: int) -> str:

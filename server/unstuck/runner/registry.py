@@ -54,6 +54,11 @@ class ItemRegistry:
         with self._lock:
             self._unwritten.difference_update([(it.job_id, it.index, it.lease) for it in written])
 
+    def abandon(self, item: ClaimedItem) -> None:
+        """Stop renewing the item's lease without a command for the store, which takes it back when it lapses."""
+        with self._lock:
+            self._held.pop(item.key, None)
+
     def renewals(self) -> list[Renew]:
         """Return a renewal for each of our leases."""
         with self._lock:

@@ -12,14 +12,16 @@ the leases (leases.py); if a renewal is refused, the item is dropped with all th
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from unstuck.errors import CannotStart
 from unstuck.files.folder import DataFolder
@@ -42,6 +44,8 @@ log = logging.getLogger("unstuck.runner")
 
 #: Pauses between attempts to start a worker (seconds); the last one repeats.
 RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
+#: The most threads that sync result files.
+MOST_SYNCING = 8
 #: Pause between reads of a worker that has items ahead (seconds): all that it finished meanwhile costs one read.
 GATHER_S = 0.002
 
@@ -76,8 +80,6 @@ class Runner:
 
     def __init__(self, store: WorkQueue, folder: DataFolder, config: RunnerConfig) -> None:
         self.kinds: dict[str, KindInfo] = {}
-        #: Why no worker can be started, or None.
-        self.trouble: str | None = None
         #: Workers that exited or were killed, since the start.
         self.deaths = 0
         self._store = store
@@ -88,10 +90,16 @@ class Runner:
         self._prefetch = Prefetch(store, self._items, self._writes, workers=config.workers, worker=config.name)
         self._leases = LeaseKeeper(store, self._items, config.limits)
         self._leftovers = Leftovers(folder)
-        self._run_ids = itertools.count(1)
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []  # started, not yet served
         self._loops: list[Loop] = []
+        self._troubles: dict[int, str] = {}  # by worker: why it cannot be started
+        self._syncing: ThreadPoolExecutor | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """The reason why a worker cannot be started, or None."""
+        return next(iter(self._troubles.values()), None)
 
     @property
     def alive(self) -> bool:
@@ -110,6 +118,7 @@ class Runner:
 
     async def start(self, supervisor: Supervisor) -> None:
         """Start the workers and the loops. Raises CannotStart if the kinds do not load."""
+        self._syncing = _start_threads(min(self._config.workers, MOST_SYNCING))
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
         self._idle = [first]
@@ -119,13 +128,18 @@ class Runner:
             supervisor.run("prefetch", self._prefetch.run),
             supervisor.run("leftovers", self._leftovers.run),
             self._leases.start(supervisor),
-            *(supervisor.run(f"worker {number + 1}", self._keep_alive) for number in range(self._config.workers)),
+            *(
+                supervisor.run(f"worker {number}", partial(self._keep_alive, number))
+                for number in range(1, self._config.workers + 1)
+            ),
         ]
 
     async def stop(self) -> None:
         """Release all items, so that the next start continues with them. Call this once the loops have ended."""
         await asyncio.gather(*(process.terminate() for process in tuple(self._processes)))
         self._loops = []
+        if self._syncing is not None:
+            self._syncing.shutdown(wait=False)
         for item in self._items.held():
             self._leftovers.add(item.key)
             self._writes.add(item.release())
@@ -134,20 +148,26 @@ class Runner:
 
     # -- one worker
 
-    async def _keep_alive(self) -> None:
+    async def _keep_alive(self, number: int) -> None:
         """Keep one worker alive and busy."""
         failures = 0
         while True:
             try:
                 process = self._idle.pop() if self._idle else await self._start_process()
-            except (CannotStart, OSError) as error:
+            except Exception as error:  # whatever is missing may be there again later
                 wait_s = RESTART_S[min(failures, len(RESTART_S) - 1)]
                 failures += 1
-                self.trouble = str(error)
-                log.error("Worker could not be started, will try again: pause_s=%g error=%s", wait_s, self.trouble)
+                self._troubles[number] = str(error) or repr(error)
+                log.error(
+                    "Worker could not be started, will try again: pause_s=%g error=%s",
+                    wait_s,
+                    self._troubles[number],
+                    exc_info=None if isinstance(error, CannotStart | OSError) else error,
+                )
                 await asyncio.sleep(wait_s)
                 continue
-            failures, self.trouble = 0, None
+            failures = 0
+            self._troubles.pop(number, None)
             try:
                 await self._serve_worker(
                     Assignment(process, self._config.cancel_grace_s, self._config.item_limit_s)
@@ -155,8 +175,10 @@ class Runner:
             except WorkerDiedError:
                 self.deaths += 1
             finally:
-                await process.terminate()
-                self._processes.discard(process)
+                try:
+                    await process.terminate()
+                finally:
+                    self._processes.discard(process)
 
     async def _start_process(self) -> WorkerProcess:
         config = self._config
@@ -208,7 +230,7 @@ class Runner:
         work, row = item.work, item.item
         file, output = self._folder.paths(work.job_id, row.file, row.index, row.lease)
         return protocol.Run(
-            id=next(self._run_ids),
+            id=random.getrandbits(53),  # code that forges messages must not hit the next item
             kind=work.kind,
             name=row.name,
             options=dict(work.options),
@@ -236,6 +258,9 @@ class Runner:
             ended = 0 if message.state == "failed" else ended + 1
             if message.file is None or await self._make_durable(item, message.file):
                 self._end(item, outcome.of_done(item, message))
+            if message.last:
+                self._prefetch.put_back(assignment.take_back_all())
+                raise WorkerDiedError("An item changed its process (limits, descriptors, threads, user or root).")
         if first is not None and self._prefetch.error_budget_spent(first.work.job_id):
             # Only the store knows whether the job continues: wait for it before more items fail.
             await self._writes.wait_written()
@@ -249,9 +274,13 @@ class Runner:
             self._writes.add_progress(current.report())
 
     async def _make_durable(self, item: ClaimedItem, file: str) -> bool:
+        loop, work = asyncio.get_running_loop(), partial(self._folder.make_durable, *item.key, file)
         try:
-            await asyncio.to_thread(self._folder.make_durable, *item.key, file)
-        except OSError as error:
+            await loop.run_in_executor(self._syncing, work)
+        except Exception as error:  # ValueError for a NUL in the name, which comes from the worker, and so on
+            if not isinstance(error, OSError | ValueError):
+                job_id, index, _ = item.key
+                log.exception("Result file could not be kept: job=%s item=%d", job_id, index)
             self._end(item, outcome.result_not_kept(error))
             return False
         return True
@@ -266,10 +295,18 @@ class Runner:
     def _on_broken(self, assignment: Assignment) -> None:
         """Clean up after a defect in the server: no item is left without an owner or tried forever."""
         why = "The server failed while handling this worker; its log says why."
-        self._on_death(assignment, why)
-        between = [item for item in self._items.held() if item.worker is assignment]
-        for item in [*between, *self._prefetch.strays()]:
-            self._end(item, outcome.of_death(item, why))
+        try:
+            self._on_death(assignment, why)
+        finally:
+            between = [item for item in self._items.held() if item.worker is assignment]
+            for item in [*between, *self._prefetch.strays()]:
+                try:
+                    self._end(item, outcome.of_death(item, why))
+                except Exception:
+                    # Its lease lapses, and the store gives it another attempt.
+                    job_id, index, _ = item.key
+                    log.exception("Item could not be ended, giving up its lease: job=%s item=%d", job_id, index)
+                    self._items.abandon(item)
 
     def _end(self, item: ClaimedItem, how: Outcome) -> None:
         if item.state is ClaimState.LOST or (item.held and how.state is not ItemState.SUCCEEDED):
@@ -291,6 +328,21 @@ class Runner:
                 for item in reversed(self._items.of_job(job_id)):
                     item.stop()
             self._prefetch.on_commit(job_id, job)
+
+
+def _start_threads(count: int) -> ThreadPoolExecutor:
+    """Return a pool whose threads run already: later the system may refuse to start one."""
+    pool = ThreadPoolExecutor(count, "unstuck sync")
+    started = threading.Barrier(count + 1)
+    try:
+        for _ in range(count):
+            pool.submit(started.wait)
+        started.wait()
+    except RuntimeError as error:
+        started.abort()
+        pool.shutdown(wait=False)
+        raise CannotStart(f"No thread can be started ({error}). Raise the limit on processes.") from error
+    return pool
 
 
 def _log_death(assignment: Assignment, why: str) -> None:

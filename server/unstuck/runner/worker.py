@@ -3,7 +3,7 @@
 Must not know: the server, jobs, leases.
 See also: protocol.py (the messages), process.py (the runner's side), kinds/report.py (user code's side).
 
-    python -m unstuck.runner.worker [--app APP] [--command NAME=LINE]… [--memory MIB]
+    python -m unstuck.runner.worker        what to load is the first message
 
 It keeps user code away from the protocol, and turns its end, whatever that is, into one `done`. User code runs in
 the main thread, where signals and most libraries expect it. One thread reads messages, so that a stop takes effect
@@ -13,10 +13,10 @@ runner is gone it kills its process group, so that nothing started here continue
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import faulthandler
 import inspect
+import itertools
 import os
 import queue
 import resource
@@ -26,13 +26,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
+from unstuck.files.erase import empty
 from unstuck.kinds import (
     Cancelled,
     Failed,
@@ -47,6 +48,7 @@ from unstuck.kinds import (
 )
 from unstuck.kinds.report import REPORT_INTERVAL
 from unstuck.runner import protocol
+from unstuck.runner.process_state import ProcessState
 
 #: A report this early in an item waits, up to REPORT_INTERVAL: usually the item ends first (seconds).
 SHORT_S = 0.01
@@ -54,19 +56,29 @@ SHORT_S = 0.01
 READ_BYTES = 65_536
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    options = _parse(arguments)
+def main() -> NoReturn:
     channel = Channel()
-    _set_up(options.memory)
+    _or_end(lambda: _serve(channel))
+
+
+def _serve(channel: Channel) -> None:
+    received = channel.received()
+    messages = next(received, None)
+    if messages is None:
+        return  # the runner is gone
+    wanted, *early = messages
+    if not isinstance(wanted, protocol.Load):
+        raise protocol.MalformedMessageError("the first message must say what to load")
+    _set_up(wanted.memory_mib)
     try:
-        kinds = load(options.app, options.command)
+        kinds = load(wanted.app, wanted.commands)
         channel.send(_hello(kinds))
     except LoadError as error:
         if error.__cause__:
-            _log_exception("Kinds could not be loaded", error.__cause__, app=options.app or options.command)
+            _log_exception("Kinds could not be loaded", error.__cause__, app=wanted.app)
         channel.send(protocol.LoadFailed(message=protocol.fit_text(str(error), protocol.ERROR_LIMIT)))
         os._exit(protocol.WORKER_LOAD_FAILED)  # not sys.exit(), which waits for threads of the user's module
-    _or_end(Worker(channel, kinds).work)
+    Worker(channel, itertools.chain([early], received), kinds).work()
 
 
 def _hello(kinds: dict[str, Kind]) -> protocol.Hello:
@@ -83,6 +95,7 @@ class Channel:
     """
 
     def __init__(self) -> None:
+        _close_copies()
         self._in, self._out = os.dup(0), os.dup(1)  # not inheritable: commands do not get them
         self._sending = threading.Lock()
         empty = os.open(os.devnull, os.O_RDONLY)
@@ -116,11 +129,22 @@ class Channel:
         self._in = self._out = -1
 
 
+def _close_copies() -> None:
+    """Close further copies of the pipes, which uvloop leaves behind and which other programs would inherit."""
+    pipes = [os.fstat(descriptor) for descriptor in (0, 1)]
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
+            if int(name) > 2 and any(os.path.samestat(os.fstat(int(name)), pipe) for pipe in pipes):
+                os.close(int(name))
+
+
 class Worker:
     """Works on runs in the order in which they arrive."""
 
-    def __init__(self, channel: Channel, kinds: dict[str, Kind]) -> None:
-        self._channel, self._kinds = channel, kinds
+    def __init__(
+        self, channel: Channel, received: Iterator[list[protocol.ToWorker]], kinds: dict[str, Kind]
+    ) -> None:
+        self._channel, self._received, self._kinds = channel, received, kinds
         self._order: queue.SimpleQueue[int] = queue.SimpleQueue()
         #: The thread that removes a run from here owns it: one works on it, the other returns it.
         self._waiting: dict[int, tuple[protocol.Run, Report]] = {}
@@ -131,7 +155,7 @@ class Worker:
     def work(self) -> NoReturn:
         for loop in (self._listen, self._forward):
             threading.Thread(target=_or_end, args=(loop,), name=f"unstuck {loop.__name__}", daemon=True).start()
-        home = os.open(".", os.O_RDONLY)
+        state = ProcessState()
         while True:
             if self._order.empty():  # not after each item: an Event costs 2 µs to set and clear
                 self._busy.clear()
@@ -143,15 +167,25 @@ class Worker:
             if not self._busy.is_set():
                 self._busy.set()
             report.hush(SHORT_S)
+            began = time.monotonic()
             done = attempt(self._kinds, run, report)
             report.close()
             del self._reports[run.id]
-            os.fchdir(home)  # user code may have changed the directory
+            quick = done.state == "succeeded" and time.monotonic() - began < SHORT_S
+            unchanged = state.restore_usual() if quick else state.restore()
             # Sent at once, not together with the next ones: those may kill this process.
+            self._send_done(done if unchanged else _last(done))
+            if not unchanged:
+                os._exit(0)
+
+    def _send_done(self, done: protocol.Done) -> None:
+        try:
             self._channel.send(done)
+        except (TypeError, ValueError, RecursionError) as error:  # of the encoder: nothing was sent
+            self._channel.send(_failed(done.id, "bad_result", f"the item's end cannot be sent: {_text_of(error)}"))
 
     def _listen(self) -> None:
-        for messages in self._channel.received():
+        for messages in self._received:
             for message in messages:
                 self._handle(message)
 
@@ -166,8 +200,11 @@ class Worker:
             if self._waiting.pop(message.id, None):
                 del self._reports[message.id]
                 self._channel.send(protocol.Returned(id=message.id))
-        elif running := self._reports.get(message.id):
-            running.cancel()
+        elif isinstance(message, protocol.Stop):
+            if running := self._reports.get(message.id):
+                running.cancel()
+        else:
+            raise protocol.MalformedMessageError("a worker loads once")
 
     def _forward(self) -> None:
         while self._busy.wait():
@@ -182,6 +219,16 @@ class Worker:
 
 def attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protocol.Done:
     """Run the kind's code on one item, and return its outcome however it ends. Raises only MemoryError."""
+    try:
+        return _attempt(kinds, run, report)
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 (an exception of the kind's own may break while it is described)
+        _log_exception("Item failed with an exception that cannot be described", error, kind=run.kind)
+        return _failed(run.id, "exception", "what the code raised cannot be described; the log has more")
+
+
+def _attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protocol.Done:
     kind = kinds.get(run.kind)
     try:
         if report.cancelled:
@@ -204,6 +251,17 @@ def attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protoc
         return protocol.Done(id=run.id, state="failed", error=_error(run, kind, error))
 
 
+def _failed(run_id: int, code: str, text: str) -> protocol.Done:
+    message = protocol.fit_text(text, protocol.MESSAGE_LIMIT)
+    return protocol.Done(id=run_id, state="failed", error=protocol.ItemError(code=code, message=message))
+
+
+def _last(done: protocol.Done) -> protocol.Done:
+    """Mark the last end. A failure gets another attempt, since an earlier item may have changed the process."""
+    error = done.error and msgspec.structs.replace(done.error, transient=True)
+    return msgspec.structs.replace(done, error=error, last=True)
+
+
 def _fit(kind: Kind | None, run: protocol.Run) -> Kind:
     if kind is None:
         raise Failed(f"this worker has no kind {run.kind!r}: was it removed?", code="unknown_kind")
@@ -220,13 +278,7 @@ def _prepare(output: Path) -> None:
         except FileNotFoundError:  # the first of the job that writes a file
             for folder in (*reversed(output.parents[:3]), output):
                 folder.mkdir(mode=0o700, exist_ok=True)
-        for entry in os.scandir(output):
-            if entry.is_dir(follow_symlinks=False):
-                import shutil
-
-                shutil.rmtree(entry)
-            else:
-                os.unlink(entry)
+        empty(output)
     except OSError as error:
         raise Transient(f"the folder for results cannot be used: {error}", code="output_unusable") from error
 
@@ -246,6 +298,7 @@ def _result(returned: dict[object, object]) -> dict[str, object]:
     """Return the result as it reads after being encoded as JSON."""
     try:
         encoded = msgspec.json.encode(returned)
+        result = msgspec.json.decode(encoded, type=dict[str, object])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Failed(f"the kind's result cannot be written as JSON: {error}", code="bad_result") from error
     if len(encoded) > protocol.RESULT_LIMIT:
@@ -254,7 +307,23 @@ def _result(returned: dict[object, object]) -> dict[str, object]:
             "write it to a file in report.output and return its path",
             code="result_too_large",
         )
-    return msgspec.json.decode(encoded, type=dict[str, object])
+    brackets = encoded.count(b"{") + encoded.count(b"[")  # quick to count, and nearly always few
+    if brackets > protocol.RESULT_LEVELS and _levels(result) > protocol.RESULT_LEVELS:
+        raise Failed(
+            f"the kind's result has more than {protocol.RESULT_LEVELS} levels: flatten it, or write it to a file "
+            "in report.output and return its path",
+            code="bad_result",
+        )
+    return result
+
+
+def _levels(value: object) -> int:
+    """Return how deeply objects and lists are nested in a JSON value, without recursion."""
+    levels, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        levels += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return levels
 
 
 def _file_name(returned: Path, output: Path) -> str:
@@ -304,18 +373,8 @@ def _where(kind: Kind, error: BaseException) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 (str() of a foreign exception runs foreign code)
+    except BaseException:  # noqa: BLE001 (str() of a foreign exception runs foreign code)
         return "(its message cannot be read)"
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m unstuck.runner.worker", description="Started by unstuck's runner."
-    )
-    parser.add_argument("--app", help="a file mywork.py, or a module, that declares kinds of work")
-    parser.add_argument("--command", action="append", default=[], help="NAME=command line", metavar="NAME=LINE")
-    parser.add_argument("--memory", type=int, default=0, help="limit for this process; 0 for none", metavar="MIB")
-    return parser.parse_args(arguments)
 
 
 def _set_up(memory_mib: int) -> None:
@@ -345,11 +404,12 @@ def _or_end(loop: Callable[[], object]) -> NoReturn:
     except MemoryError:
         # Do nothing that needs memory; the exit code is the answer.
         os._exit(protocol.WORKER_OUT_OF_MEMORY)
-    except msgspec.DecodeError as error:
+    except protocol.MalformedMessageError as error:
         _log_exception("Line from the runner is not a message", error)
         os._exit(protocol.WORKER_MISUNDERSTOOD)
     except BaseException as error:  # noqa: BLE001 (it is logged, and the process ends)
         _log_exception("Worker failed outside of user code", error)
+        os._exit(protocol.WORKER_BROKE)  # the runner then kills everything that user code started
     _end()
 
 

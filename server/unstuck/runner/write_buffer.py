@@ -6,7 +6,8 @@ See also: registry.py (leases are kept until their end is written), store/writer
 An end triggers a write at once and takes along all pending progress. Progress alone waits up to `hold_s`, and only
 the newest report of each item is written. While a write is in progress, and for a moment after it, the next batch
 collects, so a thousand short items cost few writes. A failed write is repeated until it succeeds; nothing final is
-ever dropped.
+ever dropped. If a write breaks unexpectedly, its commands are written again one by one, and an outcome that breaks
+alone is replaced by a plain failure: no item may keep the others from being written.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from unstuck.errors import StoreUnavailable, UnstuckError
-from unstuck.jobs.job import Finish, Release, Report
+from unstuck.jobs.job import Finish, ItemState, JobError, Release, Report
 from unstuck.runner.registry import ItemRegistry
 from unstuck.store.protocol import WorkQueue
 
@@ -40,6 +42,7 @@ class WriteBuffer:
         self._ends: list[Finish | Release] = []
         self._progress: dict[tuple[str, int], Report] = {}  # the newest of each item, by job and index
         self._unwritten: list[Finish | Release | Report] = []  # the batch that is being written
+        self._doubtful = 0  # so many of these broke a write together, and are written one by one
         self._due = asyncio.Event()
         self._urgent = asyncio.Event()
         self._round_over = asyncio.Event()
@@ -111,17 +114,61 @@ class WriteBuffer:
         self._gather()
         failures = 0
         while self._unwritten:
+            batch = self._unwritten[:1] if self._doubtful else self._unwritten
             try:
-                outcomes = await self._store.apply(self._unwritten)
+                outcomes = await self._write(batch)
             except StoreUnavailable:  # the store has logged it
                 await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
                 continue
-            for command, outcome in zip(self._unwritten, outcomes, strict=True):
+            for command, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, UnstuckError):
                     _log_refused(command, outcome)
-            self._items.forget(command for command in self._unwritten if not isinstance(command, Report))
-            self._unwritten = []
+            self._items.forget(command for command in batch if not isinstance(command, Report))
+            self._unwritten = self._unwritten[len(batch) :]
+            self._doubtful = max(self._doubtful - len(batch), 0)
+
+    async def _write(self, batch: Sequence[Finish | Release | Report]) -> Sequence[object]:
+        try:
+            return await self._store.apply(batch)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if not self._doubtful:
+                self._doubtful = len(batch)
+                raise  # the supervisor logs it, and runs this again
+            return await self._write_plainly(batch[0], error)
+
+    async def _write_plainly(self, command: Finish | Release | Report, error: Exception) -> Sequence[object]:
+        """Write a plain failure instead of an outcome that cannot be written; drop a report of progress.
+
+        If not even that can be written, the outcome is not to blame: it is kept, and written after the others.
+        """
+        outcomes: Sequence[object] = [None]
+        if not isinstance(command, Report):
+            try:
+                outcomes = await self._store.apply([_plain(command, error)])
+            except StoreUnavailable:
+                raise
+            except Exception:
+                self._unwritten = [*self._unwritten[1:], command]
+                raise
+        log.error(
+            "Command could not be written, and was replaced: command=%s job=%s item=%d",
+            type(command).__name__,
+            command.job_id,
+            command.index,
+            exc_info=error,
+        )
+        return outcomes
+
+
+def _plain(command: Finish | Release, error: Exception) -> Finish | Release:
+    """Return the command without anything that came from user code."""
+    if isinstance(command, Release):
+        return command
+    why = JobError("result_not_kept", f"The outcome could not be stored ({type(error).__name__}).", transient=True)
+    return replace(command, state=ItemState.FAILED, error=why, message=None, result=None, result_file=None)
 
 
 def _log_refused(command: Finish | Release | Report, refusal: UnstuckError) -> None:

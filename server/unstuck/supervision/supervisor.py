@@ -21,6 +21,8 @@ log = logging.getLogger("unstuck.supervision")
 
 #: Pauses before a restart. A loop that ran for longer than the longest pause starts over with the first.
 PAUSE = Backoff(0.2, 10.0)
+#: The pause between two looks whether a thread has ended (seconds).
+JOIN_S = 0.01
 #: A restarted loop counts as down until it has run for this long (seconds).
 SETTLED_S = 1.0
 
@@ -72,7 +74,7 @@ class Loop:
             if task.cancelling():
                 self._log_end(error)
                 return
-            await asyncio.sleep(self._plan_restart(error))
+            await asyncio.sleep(self.plan_restart(error))
             self._restart()
 
     def start_thread(self, body: ThreadBody, ending: threading.Event) -> threading.Thread:
@@ -88,7 +90,7 @@ class Loop:
                 if ending.is_set():
                     self._log_end(error)
                     return
-                if ending.wait(self._plan_restart(error)):
+                if ending.wait(self.plan_restart(error)):
                     return
                 self._restart()
 
@@ -96,7 +98,7 @@ class Loop:
         thread.start()
         return thread
 
-    def _plan_restart(self, error: BaseException | None) -> float:
+    def plan_restart(self, error: BaseException | None) -> float:
         """Log that the body raised `error`, or returned (None); return the pause before the restart (seconds)."""
         now = time.monotonic()
         if now - self._starts_at > self._pause.longest_s:
@@ -186,9 +188,15 @@ async def supervising(pause: Backoff = PAUSE, settled_s: float = SETTLED_S) -> A
 async def _own_thread(loop: Loop, body: ThreadBody) -> None:
     """Run the loop in a thread until cancelled."""
     ending = threading.Event()
-    thread = loop.start_thread(body, ending)
+    thread: threading.Thread | None = None
     try:
+        while thread is None:
+            try:
+                thread = loop.start_thread(body, ending)
+            except RuntimeError as error:  # there is no room for a thread now
+                await asyncio.sleep(loop.plan_restart(error))
         await asyncio.Event().wait()
     finally:
         ending.set()
-        await asyncio.to_thread(thread.join)
+        while thread is not None and thread.is_alive():  # noqa: ASYNC110 (threads set no asyncio.Event)
+            await asyncio.sleep(JOIN_S)  # joining it in another thread would need room for one
