@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.crash import growth, power
+from tests.crash.disconnects import play_disconnects
 from tests.crash.kills import Figures, play_kills
 from tests.crash.points import MOMENTS, play_point
 from tests.crash.stops import play_stop
@@ -50,6 +51,9 @@ def main(given: Sequence[str]) -> int:
         wrongs += _rounds(console, "power", power.play_power, asked.power, seed)
     if asked.long:
         wrongs += growth.play_growth(asked.long, console.print)
+    if asked.disconnects:
+        again = f"scripts/crash --disconnects {asked.disconnects} --seed {seed}"
+        wrongs += [f"{wrong} ({again})" for wrong in play_disconnects(asked.disconnects, seed, console.print)]
     if asked.histories:
         wrongs += _histories(asked.histories)
     for wrong in wrongs[:100]:
@@ -122,10 +126,13 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stop", **number, help="SIGSTOP the server for so many seconds, then SIGCONT")
     parser.add_argument("--power", **number, help="cut the power so often (needs root)")
     parser.add_argument("--long", **number, help="memory and open files over so many jobs")
+    parser.add_argument("--disconnects", **number, help="clients that open a stream and disconnect at once")
     parser.add_argument("--histories", **number, help="so many random histories of the store")
     parser.add_argument("--seed", type=int, help="of the first round [default: a random one]")
     asked = parser.parse_args(given)
-    if not any((asked.kills, asked.points, asked.stop, asked.power, asked.long, asked.histories)):
+    if not any(
+        (asked.kills, asked.points, asked.stop, asked.power, asked.long, asked.disconnects, asked.histories)
+    ):
         asked.kills, asked.points, asked.stop, asked.power, asked.long = 500, True, 40, 50, 10_000
     return asked
 
