@@ -8,10 +8,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.clock import Clock
 from tests.support.server import Server, StartServer
 from unstuck.store.sqlite import SQLiteStore
+
+# A busy machine is no failure of the code: no example has a time limit.
+settings.register_profile("unstuck", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unstuck")
 
 
 @pytest.fixture

@@ -280,6 +280,7 @@ async def test_a_client_that_does_not_read_is_closed() -> None:
     assert not one.transport.is_closing()
     one.wait(1)
     assert one.transport.aborted
+    one.protocol.connection_lost(None)  # as after an abort: else its app would wait for the reader
 
 
 async def test_after_a_refusal_only_so_much_is_read() -> None:

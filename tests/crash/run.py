@@ -25,6 +25,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tests.crash import power
+from tests.crash.disconnects import play_disconnects
 from tests.crash.growth import Measure, growth, play_growth
 from tests.crash.kills import play_kills
 from tests.crash.points import MOMENTS, play_point
@@ -78,6 +79,8 @@ def main(argv: Sequence[str]) -> int:
         rows.append(("power cut", _rounds(console, "power", power.play_power, options.power, seed)))
     measures = play_growth(options.long, console.print) if options.long else []
     others = growth(measures[0], measures[-1]) if measures else []
+    if options.disconnects:
+        others += play_disconnects(options.disconnects, seed, console.print)
     if options.histories and not _histories(options.histories):
         others.append("a history broke the store's rules, see above")
     for text in others:
@@ -196,11 +199,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stop", **number, help="stop it for N seconds and resume it (SIGSTOP, SIGCONT)")
     parser.add_argument("--power", **number, help="cut its power N times (needs root)")
     parser.add_argument("--long", **number, help="compare memory and open files over N jobs")
+    parser.add_argument("--disconnects", **number, help="open N streams and disconnect at once")
     parser.add_argument("--histories", **number, help="check the store with N random histories")
     parser.add_argument("--seed", type=int, metavar="N", help="the seed of the first round [default: random]")
     parser.add_argument("--write", action="store_true", help="write the table into RELIABILITY.md")
     options = parser.parse_args(argv)
-    if not any((options.kills, options.points, options.stop, options.power, options.long, options.histories)):
+    chosen = (options.kills, options.points, options.stop, options.power, options.long)
+    if not any((*chosen, options.disconnects, options.histories)):
         options.kills, options.points, options.stop, options.power, options.long = 500, True, 40, 50, 10_000
     return options
 

@@ -189,11 +189,11 @@ def test_readers_that_never_read_are_disconnected_without_affecting_others(start
             return bool(server.get("/api/health")["streams"]["open"] == 90)
 
         eventually(lazy_are_gone, 2 * PATIENCE_S)
-        gone_at = server.job(job["id"])["progress"]["done"]
+        gone_at = server.job(job["id"])["progress"]["processed"]
 
         def others_are_served() -> bool:
             sizes.append(resident(server))
-            return bool(server.job(job["id"])["progress"]["done"] >= gone_at + 100)
+            return bool(server.job(job["id"])["progress"]["processed"] >= gone_at + 100)
 
         eventually(others_are_served, 2 * PATIENCE_S)
     finally:
