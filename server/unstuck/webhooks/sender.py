@@ -101,7 +101,7 @@ class Sender:
             raise NotDelivered(no_public_address(receiver.host)) from None
         # A name with both private and public addresses is a trick or a mistake.
         if any(is_private(address) for address in found) and not self._allowed.allows_private(receiver.host):
-            log.info("Webhook not sent: host=%r reason='its address is private'", receiver.host)
+            log.info("Webhook not sent: host=%r reason=%r", receiver.host, "its address is private")
             raise NotDelivered(no_public_address(receiver.host))
         return found[:ADDRESSES]
 
