@@ -214,3 +214,11 @@ def test_a_relative_program_is_found_from_any_working_directory(
     monkeypatch.chdir("/")
     assert made.work(None, report) == {"stdout": "here"}
     assert os.getcwd() == "/"
+
+
+@pytest.mark.parametrize("word", ["<", ">", ">>", "|", "||", "&&", "&", ";", "2>&1"])
+def test_words_of_a_shell_are_refused_unless_they_are_quoted(word: str) -> None:
+    with pytest.raises(MalformedCommand, match="only a shell understands"):
+        command_kind(f"x=cat {{input}} {word} wc")
+    for quoted in (f"'{word}'", f'"{word}"', f"-d'{word}'"):
+        assert command_kind(f"x=cut -d {quoted} {{input}}").info.name == "x"

@@ -151,3 +151,16 @@ async def test_tls_verifies_the_name_at_the_checked_address(receive: Receive, tl
     assert "certificate refused" in await refused(Sender(ALL, resolve, tls.trusting), other)
     assert "certificate refused" in await refused(Sender(ALL, tls=tls.trusting), receiver.url())
     assert len(receiver.received) == 1
+
+
+async def test_a_refusal_does_not_say_which_names_exist_inside() -> None:
+    async def unknown(host: str, port: int) -> Sequence[str]:
+        raise OSError("Name or service not known")
+
+    inside, _ = pointing("10.0.0.1")
+    refusals = {
+        await refused(Sender(AllowedTargets(), resolve), "http://db.corp/") for resolve in (unknown, inside)
+    }
+    assert len(refusals) == 1
+    allowed = Sender(AllowedTargets(hosts={"db.corp"}), unknown)
+    assert "not known" in await refused(allowed, "http://db.corp/")

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from unstuck import __version__
 from unstuck.cli.backup import backup, restore
-from unstuck.cli.console import LOCAL, Url, client_errors, err, out, stop
+from unstuck.cli.console import LOCAL, Url, client_errors, err, out, plain, stop
 from unstuck.cli.doctor import doctor
 from unstuck.cli.help import Command, Group
 from unstuck.cli.jobs import fail, jobs, rescue
@@ -216,7 +216,7 @@ def submit(
             item_limit_seconds=item_limit_seconds,
             webhook_url=webhook_url,
         )
-    print(job.id)
+    print(plain(job.id))
 
 
 def retry(
@@ -243,7 +243,7 @@ def retry(
         from unstuck.client import client
 
         job = client.retry(job_id, "all" if everything else "failed", url=url)
-    print(job.id)
+    print(plain(job.id))
 
 
 def watch(
@@ -275,19 +275,18 @@ def watch(
         from unstuck.client import client
 
         with Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=err) as progress:
-            bar = progress.add_task(job_id, total=None, note="connecting")
+            bar = progress.add_task(plain(job_id), total=None, note="connecting")
             for job in client.watch(job_id, url=url, on_link=lambda link: progress.update(bar, note=_link(link))):
                 counts = job.progress
                 progress.update(
                     bar,
-                    description=f"{job.name}: {counts.processed} of {counts.total or '?'}",
+                    description=plain(f"{job.name}: {counts.processed} of {counts.total or '?'}"),
                     completed=counts.percent or 0,
                     total=None if counts.percent is None else 100,
                 )
     assert job is not None  # `watch` yields a job that is done, or raises
-    out.print(_sentence(job), highlight=False, markup=False, soft_wrap=True)
-    for error in job.item_errors:
-        out.print(f"  {error.name}: {error.message or error.code}", highlight=False, markup=False, soft_wrap=True)
+    for line in (_sentence(job), *(f"  {one.name}: {one.message or one.code}" for one in job.item_errors)):
+        out.print(plain(line), highlight=False, markup=False, soft_wrap=True)
     sys.exit(0 if job.state == "completed" else 1)
 
 
@@ -331,14 +330,21 @@ def _greet(settings: Settings, port: int) -> None:
     address = f"{scheme}://{host}:{port}"
     line = f"curl -F kind=checksum -F files=@README.md {address}/api/jobs"
     out.print(Text.assemble("\nunstuck ", (__version__, "bold"), " serves ", (address, "bold underline")))
-    out.print(Text.assemble("  data  ", str(settings.folder)), soft_wrap=True)
+    out.print(Text.assemble("  data  ", plain(str(settings.folder))), soft_wrap=True)
     out.print(Text.assemble("  try   ", line, "\n"), soft_wrap=True)
+
+
+class _PlainLines(logging.Formatter):
+    """Formats log lines for a terminal, which must not obey names that they repeat."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(plain(line) for line in super().format(record).splitlines())
 
 
 def _log_to_terminal(level: str) -> None:
     if sys.stderr.isatty():
         handler: logging.Handler = RichHandler(console=err, show_path=False, rich_tracebacks=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_PlainLines("%(message)s"))
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))

@@ -13,10 +13,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from unstuck.cli.console import client_errors, err, out
+from unstuck.cli.console import client_errors, err, out, plain
 
 if TYPE_CHECKING:
     from unstuck.doctor.diagnosis import Finding, Measured
@@ -67,7 +68,7 @@ def doctor(
         from unstuck.doctor import measure as measuring
     from unstuck.doctor.diagnosis import exit_code, judge
 
-    with err.status(f"Measuring the path to {url} for {seconds:.0f} s…") as status:
+    with err.status(f"Measuring the path to {escape(plain(url))} for {seconds:.0f} s…") as status:
         measured = asyncio.run(
             measuring.measure(url, seconds, insecure=insecure, say=lambda step: status.update(f"{step}…"))
         )
@@ -75,7 +76,7 @@ def doctor(
     code = exit_code(measured, findings)
     if as_json:
         answer = {"exit_code": code, "findings": findings_as_data(findings), "measured": asdict(measured)}
-        out.print_json(json.dumps(answer))
+        out.print_json(json.dumps(answer), ensure_ascii=True)
     else:
         _show(measured, findings, code)
     raise typer.Exit(code)
@@ -92,10 +93,10 @@ def _show_finding(finding: Finding) -> None:
     table.add_column(no_wrap=True, min_width=11)
     table.add_column(no_wrap=True, min_width=11)
     table.add_column(overflow="fold")
-    table.add_row(Text(sign, style=style), Text(finding.about, style="bold"), Text(finding.says))
+    table.add_row(Text(sign, style=style), Text(finding.about, style="bold"), Text(plain(finding.says)))
     out.print(table)
     for where, text in finding.mend.items():
-        first, *more = text.expandtabs(4).splitlines()
+        first, *more = [plain(line) for line in text.expandtabs(4).splitlines()]
         out.print(
             Text.assemble((f"{where:>24}  ", "dim"), (first, "cyan")), soft_wrap=True
         )  # unbroken, for copying
@@ -104,7 +105,9 @@ def _show_finding(finding: Finding) -> None:
 
 
 def _show(measured: Measured, findings: Sequence[Finding], code: int) -> None:
-    out.print(Text.assemble("\nThe path from here to ", (measured.url, "bold underline"), "\n"), soft_wrap=True)
+    out.print(
+        Text.assemble("\nThe path from here to ", (plain(measured.url), "bold underline"), "\n"), soft_wrap=True
+    )
     for finding in findings:
         _show_finding(finding)
     if any({"nginx", "Caddy"} & finding.mend.keys() for finding in findings):

@@ -69,7 +69,7 @@ def jobs(
         found, running, more = _with_client(url, ask)
     if ids:
         for job in found:
-            print(job.id)
+            print(plain(job.id))
         return
     if not found:
         out.print("No job needs attention." if stuck else "There are no such jobs.")
@@ -208,7 +208,7 @@ def _list(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> None:
     for job, items, standing in zip(found, running, standings, strict=True):
         standing.pad_right(width - standing.cell_len)
         counts = f"{job.progress.processed} of {job.progress.total or '?'}"
-        head = Text.assemble(job.id, "  ", standing, "  ", counts)
+        head = Text.assemble(plain(job.id), "  ", standing, "  ", counts)
         details = " · ".join(_details(job, items))
         if out.is_terminal:
             out.print(head, soft_wrap=True)
@@ -250,11 +250,11 @@ def _work(items: Sequence[Item]) -> str:
 
 def _say(job: Job, message: str) -> None:
     name = _shortened(plain(job.name), 60)
-    out.print(Text.assemble((job.id, "bold"), f" {name}: {message}"), soft_wrap=True)
+    out.print(Text.assemble((plain(job.id), "bold"), f" {name}: {message}"), soft_wrap=True)
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return plain(name.replace("_", " "))
 
 
 def _items(count: int) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unstuck.cli.console import LOCAL, Url, client_errors, err
+from unstuck.cli.console import LOCAL, Url, client_errors, err, plain
 from unstuck.cli.orphans import prune_orphans
 from unstuck.errors import InvalidRequest, JobNotFound
 from unstuck.jobs.job import FINAL
@@ -139,7 +139,7 @@ class _Line:
     @classmethod
     def of(cls, job: Job) -> _Line:
         words = (job.id, job.finished_at or "", job.state, job.name)
-        return cls(job.id, job.progress.total or 0, "  ".join(words))
+        return cls(job.id, job.progress.total or 0, plain("  ".join(words)))
 
 
 def _amount(lines: Sequence[_Line]) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 import msgspec
-from httpx_sse import EventSource, SSEError
 
+from unstuck.client.sse_decoder import SSEDecoder
 from unstuck.client.watch_state import SECOND_MS, WatchAction, WatchEvent, WatchState
 from unstuck.client.watchdog import step
 from unstuck.errors import JobNotFound, JobTimeoutError
@@ -145,16 +145,19 @@ class Follower:
         address = f"{self._url}/events?items=0"
         try:
             async with self._http.stream("GET", address, headers=headers, timeout=None) as answer:
-                if answer.status_code == 200:
-                    answer.encoding = "utf-8-sig"  # UTF-8 whatever the header says, with or without a BOM
-                    source = EventSource(answer)
+                if answer.status_code == 200 and is_event_stream(answer):
                     await self._inbox.put({"type": "stream_open", "stream": number})
-                    async for event in source.aiter_sse():
-                        if not await self._read_event(number, event.event, event.data):
-                            break
-        except (httpx.HTTPError, SSEError):
+                    await self._read_events(number, answer)
+        except httpx.HTTPError:
             pass  # the policy treats all breaks alike; its poll finds out why
         return {"type": "stream_error", "stream": number}
+
+    async def _read_events(self, number: int, answer: httpx.Response) -> None:
+        decoder = SSEDecoder()
+        async for piece in answer.aiter_bytes():
+            for event in decoder.feed(piece):
+                if not await self._read_event(number, event.event, event.data):
+                    return
 
     async def _read_event(self, stream: int, name: str, text: str) -> bool:
         """Queue one event of a stream, and return whether it could be read; a stream of garbage is unreliable."""
@@ -200,6 +203,12 @@ class Follower:
         status = 401 if answer.is_success and answer.history else answer.status_code
         failed = {"type": "poll_failed", "poll": number, "status": status, "code": code}
         return {**failed, "retry_after_ms": retry_after_ms(answer)}
+
+
+def is_event_stream(answer: httpx.Response) -> bool:
+    """Return whether the Content-Type is that of an event stream, which is UTF-8 whatever its parameters say."""
+    media_type = answer.headers.get("Content-Type", "").partition(";")[0]
+    return str(media_type).strip().lower() == "text/event-stream"
 
 
 def parsed(text: str) -> dict[str, Any] | None:

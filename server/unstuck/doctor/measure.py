@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from unstuck.client.sse_decoder import SSEDecoder
 from unstuck.doctor.diagnosis import Event, Measured
 
 #: The share of the watching time that the rehearsal may take, and its upper limit; the rest is quiet.
@@ -227,22 +228,19 @@ async def _events(
     answer: httpx.Response, measured: Measured, requested_at: float
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """Yield the name and data of each event as it arrives."""
-    rest = b""
+    decoder = SSEDecoder()
     async for chunk in answer.aiter_bytes():
         measured.last_byte_s = time.monotonic() - requested_at
         measured.first_byte_s = measured.first_byte_s or measured.last_byte_s
-        *blocks, rest = (rest + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
-        for block in blocks:
-            fields = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
-            if b"event" in fields:
-                yield fields[b"event"].decode(errors="replace"), _object(fields.get(b"data", b""))
+        for event in decoder.feed(chunk):
+            yield event.event, _object(event.data)
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def _object(data: str) -> dict[str, Any]:
     """Parse a JSON object; return an empty one for anything else."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

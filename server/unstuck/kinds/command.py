@@ -36,6 +36,8 @@ _POLL_INTERVAL = 0.1  # seconds between two checks for a request to stop
 _PIPE_SIZE = 64 * 1024  # bytes that a pipe holds
 
 _PLACEHOLDER = re.compile(r"\{(input|output|name)\}")
+#: Words that only a shell understands. Without one, the program would get them as arguments.
+_SHELL_WORDS = frozenset({"<", "<<", ">", ">>", "2>", "2>>", "2>&1", "&>", "|", "||", "&", "&&", ";"})
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours and cursor movements of terminals
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -77,12 +79,26 @@ def _parse(text: str) -> tuple[str, list[str]]:
         raise MalformedCommand(f"the command of {name} cannot be split into words: {error}") from error
     if not words:
         raise MalformedCommand(f"the command of {name} is empty")
+    _refuse_shell_words(name, line)
     if _PLACEHOLDER.search(words[0]):
         raise MalformedCommand(f"the program of {name} cannot be a placeholder: {words[0]}")
     program = shutil.which(words[0])
     if program is None:
         raise MalformedCommand(f"the program of {name} was not found or is not executable: {words[0]}")
     return name, [os.path.abspath(program), *words[1:]]
+
+
+def _refuse_shell_words(name: str, line: str) -> None:
+    try:
+        unquoted = shlex.split(line, posix=False)  # leaves quotes where they are: '|' is an argument, | is not
+    except ValueError:
+        return  # quoted in a way that only the other grammar knows
+    for word in unquoted:
+        if word in _SHELL_WORDS:
+            raise MalformedCommand(
+                f"the command of {name} has {word}, which only a shell understands, and it runs without one: put "
+                f"the line into a script, or quote the word ('{word}') if it is an argument of the program"
+            )
 
 
 def run(words: Sequence[str], file: Path | None, report: Report) -> Path | dict[str, str] | None:

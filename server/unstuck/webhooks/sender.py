@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import email.utils
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -25,7 +26,9 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, Target, is_private, refusal, target
+from unstuck.webhooks.targets import AllowedTargets, ForbiddenTarget, Target, is_private, no_public_address, target
+
+log = logging.getLogger("unstuck.webhook")
 
 #: Time for one connection, and for the whole attempt (seconds).
 CONNECT_S = 5.0
@@ -92,10 +95,14 @@ class Sender:
         try:
             found = list(dict.fromkeys(await self._resolve(receiver.host, receiver.port)))
         except (OSError, UnicodeError) as error:
-            raise NotDelivered(f"{receiver.host} has no address ({_describe(error)})") from error
+            if self._allowed.allows_private(receiver.host):
+                raise NotDelivered(f"{receiver.host} has no address ({_describe(error)})") from error
+            log.info("Webhook not sent: host=%r reason=%r", receiver.host, _describe(error))
+            raise NotDelivered(no_public_address(receiver.host)) from None
         # A name with both private and public addresses is a trick or a mistake.
         if any(is_private(address) for address in found) and not self._allowed.allows_private(receiver.host):
-            raise ForbiddenTarget(refusal(receiver.host))
+            log.info("Webhook not sent: host=%r reason=%r", receiver.host, "its address is private")
+            raise NotDelivered(no_public_address(receiver.host))
         return found[:ADDRESSES]
 
     async def _ask(

@@ -116,6 +116,14 @@ def refusal(host: str) -> str:
     )
 
 
+def no_public_address(host: str) -> str:
+    """Explain why a webhook does not go to this name, without saying whether there is such a name inside."""
+    return (
+        f"{host} has no public address: there is no such name, or it is inside a private network, where webhooks "
+        "are not sent. The server's log says which; its operator can allow the host (UNSTUCK_WEBHOOK_HOSTS)."
+    )
+
+
 def is_private(address: str) -> bool:
     """Return whether this numeric address is not public; one that cannot be read counts as private."""
     try:
