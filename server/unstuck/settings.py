@@ -74,6 +74,7 @@ class Settings:
 
     waiting_long_s: float = _setting(600.0, "time in the queue after which a job is waiting_long")
     reporter_silence_s: float = _setting(60.0, "time without a report after which external work is unresponsive")
+    reporter_lost_s: float = _setting(86_400.0, "time without a report after which external work fails; 0: never")
     stalled_s: float = _setting(300.0, "time without progress after which a job is stalled")
     expiry_s: float = _setting(0.0, "time in the queue after which a job fails; 0: never")
     retention_s: float = _setting(

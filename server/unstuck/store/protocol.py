@@ -213,6 +213,9 @@ class FinishedJobs(JobReader, Protocol):
     async def jobs(self, wanted: JobFilter, *, before: int | None, limit: int) -> list[tuple[int, Snapshot]]:
         """Return jobs, each with its cursor; `before` continues after a cursor. See JobFilter for the order."""
 
+    async def before_steps(self, moment: float) -> float:
+        """Return what the clock showed at the instant that is `moment` by today's clock; it may have been set."""
+
     async def remove(self, job_id: str) -> None:
         """Delete a finished job. Raise JobNotFound, JobNotDone."""
 
@@ -244,11 +247,14 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         """Store a new job with its items, durably, and return it.
 
         If the key was used before, return the job submitted then, or raise KeyReused if the fingerprint differs.
-        Raise QueueFull if `most` jobs are unfinished.
+        Raise QueueFull if `most` jobs are unfinished; external jobs and the others count apart.
         """
 
-    async def has_room(self, most: int, key: str | None = None) -> bool:
-        """Return whether fewer than `most` jobs are unfinished, or a job was submitted under `key` before."""
+    async def has_room(self, most: int, key: str | None = None, *, external: bool = False) -> bool:
+        """Return whether fewer than `most` jobs are unfinished, or a job was submitted under `key` before.
+
+        External jobs and the others count apart.
+        """
 
     async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
         """Apply reports of external work in order, up to the first refusal, and commit. Raise JobNotFound."""

@@ -144,6 +144,13 @@ MIGRATIONS: tuple[str, ...] = (
     DROP INDEX jobs_to_claim;
     CREATE INDEX jobs_to_claim ON jobs (priority DESC, n) WHERE waiting > 0 AND external = 0;
     """,
+    """
+    CREATE TABLE clock_steps (          -- when the machine's clock was set: it does not shorten what is kept
+        n INTEGER PRIMARY KEY,
+        at REAL NOT NULL,               -- what it showed then
+        jump REAL NOT NULL              -- by how much it was set (seconds)
+    ) STRICT;
+    """,
 )
 
 VERSION = len(MIGRATIONS)
