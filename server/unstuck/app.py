@@ -209,6 +209,7 @@ def _runner_config(settings: Settings) -> RunnerConfig:
             unresponsive_s=settings.lease_s * 2 / 3,  # a lease is renewed every third of it
             reporter_silent_s=settings.reporter_silence_s,
             reporter_grace_s=settings.lease_s,
+            reporter_lost_s=settings.reporter_lost_s or None,
             expiry_s=settings.expiry_s or None,
         ),
     )

@@ -135,6 +135,14 @@ class Settings:
     reporter_silence_s: float = _number(
         60.0, "time without a report after which external work is unresponsive", 0.1, CENTURY_S, "seconds"
     )
+    reporter_lost_s: float = _number(
+        86_400.0,
+        "time without a report after which external work fails; 0: never",
+        1,
+        CENTURY_S,
+        "seconds",
+        zero=True,
+    )
     stalled_s: float = _number(
         300.0, "time without progress after which a job is stalled", 0, CENTURY_S, "seconds"
     )

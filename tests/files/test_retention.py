@@ -96,6 +96,32 @@ async def test_a_clock_that_is_wrong_for_a_while_removes_nothing(
     assert job_id not in folder.job_folders()
 
 
+async def test_a_clock_that_was_set_does_not_shorten_what_is_kept(
+    folder: DataFolder, clock: Clock, steady: Clock
+) -> None:
+    """A machine starts without a clock, works, and gets the time from the network."""
+    clock.now = 1_000.0
+    path = folder.root / "unstuck.db"
+    store = SQLiteStore(path, clock=clock, steady=steady)
+    await store.open()
+    before = await finished(store, folder, 1)
+    clock.now += 50 * 365 * 86_400.0
+    await store.check_writable()  # any write notices the step
+    after = await finished(store, folder, 1)
+    await store.close()
+    store = SQLiteStore(path, clock=clock, steady=steady)
+    await store.open()
+    keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+    pass_time(KEEP_S - 10, clock, steady)
+    assert await keeping.expire() == 0
+    pass_time(20, clock, steady)
+    assert await keeping.expire() == 2
+    for job_id in (before, after):
+        with pytest.raises(JobNotFound):
+            await store.snapshot(job_id)
+    await store.close()
+
+
 async def test_inputs_are_kept_by_default(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:

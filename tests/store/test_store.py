@@ -278,6 +278,20 @@ async def test_a_full_store_takes_no_new_jobs(store: SQLiteStore) -> None:
     await store.create(job(), items, most=5)
 
 
+async def test_external_jobs_and_others_take_room_apart(store: SQLiteStore) -> None:
+    def job(*, external: bool) -> Job:
+        return Job(id=str(uuid4()), kind="k", name="n", total=1, waiting=1, created_at=1.0, external=external)
+
+    items = [Item(index=0, name="a")]
+    for external in (True, False):
+        for _ in range(2):
+            await store.create(job(external=external), items, most=2)
+        with pytest.raises(QueueFull):
+            await store.create(job(external=external), items, most=2)
+        assert not await store.has_room(2, external=external)
+        assert await store.has_room(2, external=not external) == external
+
+
 async def test_a_killed_first_start_does_not_prevent_the_next(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     sqlite3.connect(path).execute("PRAGMA journal_mode = WAL").connection.close()

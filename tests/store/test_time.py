@@ -11,9 +11,11 @@ from tests.support.clock import Clock
 from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
 from unstuck.errors import JobFinished, LeaseLost
+from unstuck.jobs.external import ExternalReport
 from unstuck.jobs.job import Cancel, HealthLimits, ItemState, Job, JobError, Release, Renew, Report
 from unstuck.jobs.timeline import What
 from unstuck.store import rows
+from unstuck.store.clock import as_read_then
 from unstuck.store.protocol import SweepResult
 from unstuck.store.sqlite import SQLiteStore
 
@@ -150,6 +152,46 @@ async def test_a_deadline_and_the_queue_limit_end_a_job(store: SQLiteStore, cloc
     assert (stopping.state, stopping.stopping, stopping.waiting) == ("running", True, 0)
     assert stopping.error is not None
     assert stopping.error.code == "deadline_exceeded"
+
+
+@pytest.mark.parametrize("reports", [0, 1])
+async def test_external_work_ends_when_its_reporter_is_lost(
+    store: SQLiteStore, clock: Clock, reports: int
+) -> None:
+    outside = await submitted(store, 2, external=True, created_at=clock.now)
+    for _ in range(reports):
+        clock.now += 50
+        await store.report(outside, [ExternalReport(processed=1)])
+    own = await submitted(store, 1, created_at=clock.now)
+    clock.now += 100
+    await sweep(store, reporter_lost_s=100.0)
+    assert not (await store.snapshot(outside)).job.done
+    clock.now += 1
+    await sweep(store)
+    assert not (await store.snapshot(outside)).job.done, "only if there is such a limit"
+    await sweep(store, reporter_lost_s=100.0)
+    ended = (await store.snapshot(outside)).job
+    assert (ended.state, ended.error and ended.error.code) == ("failed", "reporter_lost")
+    assert ended.total == ended.succeeded + ended.cancelled
+    assert not (await store.snapshot(own)).job.done
+    late = await store.report(outside, [ExternalReport(processed=2)])
+    assert isinstance(late.refusal, JobFinished)
+
+
+@pytest.mark.parametrize(
+    ("steps", "then"),
+    [
+        ((), 900.0),
+        (((500.0, 300.0),), 900.0),  # set before
+        (((2_000.0, 1_500.0),), -600.0),  # set forward since then
+        (((1_000.0, 400.0), (2_000.0, -400.0)), 1_300.0),  # while it was wrong
+        (((1_400.0, 400.0), (2_000.0, -400.0)), 900.0),  # set forward and back again
+        (((950.0, -100.0),), 1_000.0),  # set back since then
+        (((1_000.0, 200.0), (1_500.0, 300.0)), 400.0),
+    ],
+)
+def test_the_clock_as_it_was(steps: tuple[tuple[float, float], ...], then: float) -> None:
+    assert as_read_then(900.0, reversed(steps)) == then
 
 
 async def test_setting_the_clock_ends_no_lease_and_no_pause(

@@ -28,10 +28,10 @@ from unstuck.store.protocol import IdempotencyKey
 KEY_LENGTH = 255
 
 
-async def check_room(request: Request, services: Services) -> None:
+async def check_room(request: Request, services: Services, *, external: bool = False) -> None:
     """Raise QueueFull before anything is uploaded or written. A repeated request is never refused."""
     most = services.settings.max_waiting_jobs
-    if not await services.store.has_room(most, _key(request)):
+    if not await services.store.has_room(most, _key(request), external=external):
         raise QueueFull(most)
 
 

@@ -50,7 +50,7 @@ async def retry_job(request: Request) -> Response:
     if not old.external:
         check_kind(old.kind, dict(old.options), services)
     check_webhook(old.webhook_url, services)
-    await admission.check_room(request, services)
+    await admission.check_room(request, services, external=old.external)
     new_id = str(uuid4())
     try:
         items = await _items(services, old_id, new_id, FAILED if only == "failed" else ())

@@ -39,10 +39,11 @@ async def submit_job(request: Request) -> Response:
     content_type = request.headers.get("content-type", "")
     with Body(request, services.bodies) as body:
         try:
-            await admission.check_room(request, services)
             if content_type.partition(";")[0].strip().lower() == "application/json":
+                # Only the body says whether the work is external, and has no files that would be sent in vain.
                 job, items, fingerprint = await _from_json(body, services)
             else:
+                await admission.check_room(request, services)
                 job, items, fingerprint = await _from_form(request, body, services, content_type)
         except ClientDisconnect:
             return Response(status_code=400)  # the client is gone and will not read it

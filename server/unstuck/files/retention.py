@@ -8,8 +8,9 @@ notes that the files are to go, so a removal that was cut off is finished after 
 check. That check also removes uploads that were cut off. If inputs are not kept, those of items that succeeded or
 were skipped are removed at the job's end; the others wait for a retry.
 
-The wall clock decides, since it is what `expires_at` shows. After it was set nothing is removed for an hour, so a
-clock that is wrong for a minute costs nothing.
+The wall clock decides, since it is what `expires_at` shows. A clock that was set shortens nothing: a job's age is
+the time that passed, as far as the server has seen the steps of the clock. After a step nothing is removed for an
+hour, so a clock that is wrong for a minute costs nothing.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class Retention:
         """Remove the jobs that have expired, and return how many were removed."""
         removed = 0
         while self._keep_s is not None and (now := self._time()) is not None:
-            expired = JobFilter(finished_before=now - self._keep_s)
+            since = await self._store.before_steps(now - self._keep_s)
+            expired = JobFilter(finished_before=since)
             found = await self._store.jobs(expired, before=None, limit=BATCH)
             for _, snapshot in found:
                 began = self._steady()

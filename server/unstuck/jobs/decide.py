@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.jobs import rate
-from unstuck.jobs.health import cancel_ignored, expired, health
+from unstuck.jobs.health import cancel_ignored, expired, health, reporter_lost
 from unstuck.jobs.job import (
     FINAL,
     ITEM_FINAL,
@@ -297,6 +297,10 @@ def _check_health(job: Job, command: CheckHealth, now: float) -> Change:
         return _fail(job, JobError("deadline_exceeded", "The job was not finished by its deadline."), now)
     if cancel_ignored(job, now, command.limits):
         return stop_early(bump_seq(job), now, item=None)
+    if reporter_lost(job, now, command.limits):
+        hours = (now - (job.heartbeat_at or job.created_at)) / 3600
+        message = f"No report came for {hours:.1f} hours, so its reporter is thought to be lost."
+        return _fail(job, JobError("reporter_lost", message), now)
     if expired(job, now, command.limits):
         hours = (now - job.created_at) / 3600
         return _fail(job, JobError("expired_in_queue", f"The job was not started within {hours:.1f} hours."), now)

@@ -30,6 +30,13 @@ def expired(job: Job, now: float, limits: HealthLimits) -> bool:
     return job.state is State.QUEUED and limits.expiry_s is not None and now - job.created_at > limits.expiry_s
 
 
+def reporter_lost(job: Job, now: float, limits: HealthLimits) -> bool:
+    """Return whether external work had no report for so long that its reporter will not come back."""
+    if not job.external or limits.reporter_lost_s is None:
+        return False
+    return now - (job.heartbeat_at or job.created_at) > limits.reporter_lost_s
+
+
 def cancel_ignored(job: Job, now: float, limits: HealthLimits) -> bool:
     """Return whether the reporter of external work was asked to stop and did not confirm in time."""
     asked_at = job.cancel_requested_at

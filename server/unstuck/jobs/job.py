@@ -120,7 +120,8 @@ class HealthLimits(msgspec.Struct, frozen=True):
     """The limits (seconds) on waiting and silence after which an unfinished job is no longer `ok`.
 
     A job that is not started within `expiry_s` fails; with None it waits for ever. A reporter of external work may
-    be silent for longer than a runner (`reporter_silent_s`), and has `reporter_grace_s` to confirm a cancel.
+    be silent for longer than a runner (`reporter_silent_s`), and has `reporter_grace_s` to confirm a cancel. After
+    `reporter_lost_s` of silence its job fails; with None it waits for ever.
     """
 
     waiting_long_s: float = 600.0
@@ -128,6 +129,7 @@ class HealthLimits(msgspec.Struct, frozen=True):
     unresponsive_s: float = 20.0
     reporter_silent_s: float = 60.0
     reporter_grace_s: float = 30.0
+    reporter_lost_s: float | None = None
     expiry_s: float | None = None
 
 

@@ -38,6 +38,7 @@ _TO_CHECK = """
         deadline_at <= :now
         OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
         OR (external AND cancel_requested_at <= :grace)
+        OR (external AND coalesce(heartbeat_at, created_at) < :lost)
         OR (state = 'running' AND external AND (
             (progress_at < :stalled AND health = 'ok') OR (heartbeat_at < :silent AND health <> 'unresponsive')))
         OR (state = 'running' AND NOT external AND (
@@ -129,6 +130,7 @@ def sweep(
         "stalled": now - limits.stalled_s,
         "unresponsive": now - limits.unresponsive_s,
         "silent": now - limits.reporter_silent_s,
+        "lost": -1.0 if limits.reporter_lost_s is None else now - limits.reporter_lost_s,
         "grace": now - limits.reporter_grace_s,
     }
     for (job_id,) in connection.execute(_TO_CHECK, times).fetchall():

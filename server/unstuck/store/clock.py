@@ -8,7 +8,7 @@ machine sleeps, so sleep is a jump too, and does not end a lease.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 #: A smaller difference is the constant correction of a wall clock; from here on, it was set (seconds).
@@ -44,3 +44,14 @@ class Clock:
     def commit(self, moment: Moment) -> None:
         """Accept the jump: the stored times have been shifted by it."""
         self._ahead += moment.jump
+
+
+def as_read_then(moment: float, steps: Iterable[tuple[float, float]]) -> float:
+    """Return what the clock showed at the instant that it would call `moment` now.
+
+    `steps` says when it was set, newest first: what it showed afterwards, and by how much it was set.
+    """
+    for at, jump in steps:
+        if moment < at:
+            moment -= jump
+    return moment

@@ -217,6 +217,9 @@ class FinishedJobs(JobReader, Protocol):
     def identity(self) -> str:
         """A random word that this store got when it was created, and that no other store has."""
 
+    async def before_steps(self, moment: float) -> float:
+        """Return what the clock showed at the instant that is `moment` by today's clock; it may have been set."""
+
     async def remove(self, job_id: str) -> None:
         """Delete a finished job, and note that its files are to be removed. Raise JobNotFound, JobNotDone."""
 
@@ -254,11 +257,14 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         """Store a new job with its items, durably, and return it.
 
         If the key was used before, return the job submitted then, or raise KeyReused if the fingerprint differs.
-        Raise QueueFull if `most` jobs are unfinished.
+        Raise QueueFull if `most` jobs are unfinished; external jobs and the others count apart.
         """
 
-    async def has_room(self, most: int, key: str | None = None) -> bool:
-        """Return whether fewer than `most` jobs are unfinished, or a job was submitted under `key` before."""
+    async def has_room(self, most: int, key: str | None = None, *, external: bool = False) -> bool:
+        """Return whether fewer than `most` jobs are unfinished, or a job was submitted under `key` before.
+
+        External jobs and the others count apart.
+        """
 
     async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
         """Apply reports of external work in order, up to the first refusal, and commit. Raise JobNotFound."""

@@ -69,10 +69,14 @@ def seqs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> dict[str, in
     return dict(connection.execute(sql, (msgspec.json.encode(job_ids).decode(),)).fetchall())
 
 
-def unfinished(connection: sqlite3.Connection) -> int:
-    """Return how many jobs are unfinished."""
+def queue_full(connection: sqlite3.Connection, most: int, *, external: bool) -> bool:
+    """Return whether `most` jobs of this server, or `most` external ones, are unfinished."""
     sql = "SELECT coalesce(sum(jobs), 0) FROM tally WHERE state IN ('queued', 'running')"
-    return int(connection.execute(sql).fetchone()[0])
+    unfinished = connection.execute(sql).fetchone()[0]
+    if unfinished < most:
+        return False  # as a rule, so that only an almost full queue is counted
+    sql = "SELECT count(*) FROM jobs INDEXED BY jobs_live WHERE finished_at IS NULL AND external = ?"
+    return bool(connection.execute(sql, (external,)).fetchone()[0] >= most)
 
 
 def key_known(connection: sqlite3.Connection, key: str | None) -> bool:

@@ -176,6 +176,17 @@ def shift_times(connection: sqlite3.Connection, jump: float) -> None:
     )
 
 
+#: The newest steps of the clock that are kept.
+CLOCK_STEPS_KEPT = 1_000
+
+
+def add_clock_step(connection: sqlite3.Connection, now: float, jump: float) -> None:
+    """Note that the clock was set by `jump` (seconds) and shows `now`."""
+    n = connection.execute("INSERT INTO clock_steps (at, jump) VALUES (?, ?)", (now, jump)).lastrowid
+    assert n is not None
+    connection.execute("DELETE FROM clock_steps WHERE n <= ?", (n - CLOCK_STEPS_KEPT,))
+
+
 def sql(value: Any) -> Any:
     """Return a value in a form that SQLite accepts."""
     if value.__class__ in _PLAIN:

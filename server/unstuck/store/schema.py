@@ -156,6 +156,13 @@ MIGRATIONS: tuple[str, ...] = (
         id TEXT PRIMARY KEY
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE clock_steps (          -- when the machine's clock was set: it does not shorten what is kept
+        n INTEGER PRIMARY KEY,
+        at REAL NOT NULL,               -- what it showed then
+        jump REAL NOT NULL              -- by how much it was set (seconds)
+    ) STRICT;
+    """,
 )
 
 VERSION = len(MIGRATIONS)

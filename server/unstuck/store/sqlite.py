@@ -32,7 +32,7 @@ from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
 from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
-from unstuck.store.clock import Clock
+from unstuck.store.clock import Clock, as_read_then
 from unstuck.store.connection import connect, open_checked, refusal
 from unstuck.store.database_file import DatabaseFile
 from unstuck.store.disk_reserve import DiskReserve, is_full
@@ -182,7 +182,7 @@ class SQLiteStore:
                 return first
             connection = transaction.connection
             transaction.flush()  # jobs that ended in this transaction no longer count
-            if most is not None and queries.unfinished(connection) >= most:
+            if most is not None and queries.queue_full(connection, most, external=job.external):
                 raise QueueFull(most)
             cursor = connection.execute(rows.INSERT_JOB, rows.job_values(job))
             job_n = cursor.lastrowid
@@ -382,10 +382,16 @@ class SQLiteStore:
         jobs = await self.jobs(every, before=None, limit=sum(counts.by_health.values()))
         return dataclasses.replace(counts, by_health=Counter(found.job.health.value for _, found in jobs))
 
-    async def has_room(self, most: int, key: str | None = None) -> bool:
+    async def has_room(self, most: int, key: str | None = None, *, external: bool = False) -> bool:
         return await self._read(
-            lambda connection: queries.unfinished(connection) < most or queries.key_known(connection, key)
+            lambda connection: (
+                not queries.queue_full(connection, most, external=external) or queries.key_known(connection, key)
+            )
         )
+
+    async def before_steps(self, moment: float) -> float:
+        sql = "SELECT at, jump FROM clock_steps ORDER BY n DESC"
+        return await self._read(lambda connection: as_read_then(moment, connection.execute(sql).fetchall()))
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._limiter is None or self._writer is None:

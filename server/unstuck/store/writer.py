@@ -252,6 +252,7 @@ class Writer:
             if moment.jump:
                 self._rows.clear()
                 rows.shift_times(connection, moment.jump)
+                rows.add_clock_step(connection, moment.now, moment.jump)
             transaction = Transaction(connection, moment.now, self._rows, self._snapshots)
             outcomes = [(request.caller, _try(request.work, transaction)) for request in batch]
             transaction.finish()
