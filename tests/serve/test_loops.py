@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from tests.support.waiting import PATIENCE_S, soon
 from tests.webhooks.receiver import SECRET, Receiver
@@ -23,7 +24,7 @@ from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.prefetch import Prefetch
 from unstuck.runner.runner import Runner
 from unstuck.runner.write_buffer import WriteBuffer
-from unstuck.serve import Server, listen
+from unstuck.serve import Server, _with_connection, listen
 from unstuck.settings import Settings
 from unstuck.store.writer import Writer
 from unstuck.streaming.heartbeat import Heartbeat
@@ -74,31 +75,33 @@ class BreakOnce:
 class Running:
     """A server in this process, with a client."""
 
-    def __init__(self, supervisor: Supervisor, http: httpx.AsyncClient, receiver: Receiver) -> None:
-        self.supervisor = supervisor
-        self._http = http
+    def __init__(self, app: Starlette, http: httpx.AsyncClient, receiver: Receiver) -> None:
+        self.app = app
+        self.supervisor: Supervisor = app.state.services.supervisor
+        self.http = http
         self._receiver = receiver
 
     async def ready(self) -> tuple[int, list[str]]:
-        answer = await self._http.get("/api/health/ready")
+        answer = await self.http.get("/api/health/ready")
         return answer.status_code, answer.json()["troubles"]
 
     async def health(self) -> Any:
-        return (await self._http.get("/api/health")).json()
+        return (await self.http.get("/api/health")).json()
 
     async def metric(self, name: str) -> float:
-        lines = (await self._http.get("/metrics")).text.splitlines()
+        lines = (await self.http.get("/metrics")).text.splitlines()
         return next(float(line.removeprefix(f"{name} ")) for line in lines if line.startswith(f"{name} "))
 
     async def complete_a_job(self) -> None:
         """Submit a job, again if refused, as a client does; wait until it completes and its webhook arrives."""
         order = {"kind": "rehearsal", "total": 3, "options": {"seconds": 0}, "webhook_url": self._receiver.url()}
-        while (answer := await self._http.post("/api/jobs", json=order)).status_code == 503:
+        while (answer := await self.http.post("/api/jobs", json=order)).status_code >= 500:
             await asyncio.sleep(0.02)
         job = answer.json()
         while not job["done"]:
             await asyncio.sleep(0.02)
-            job = (await self._http.get(job["links"]["self"])).json()
+            if (answer := await self.http.get(job["links"]["self"])).status_code < 500:
+                job = answer.json()
         assert job["state"] == "completed", job
         await soon(lambda: f"msg_{job['id']}" in {one.headers["webhook-id"] for one in self._receiver.received})
 
@@ -112,7 +115,7 @@ class Running:
 
     async def receive_heartbeats(self, count: int) -> None:
         """Receive `count` heartbeats on a new stream."""
-        async with self._http.stream("GET", "/api/events/stream") as answer:
+        async with self.http.stream("GET", "/api/events/stream") as answer:
             async for line in answer.aiter_lines():
                 count -= line == "event: heartbeat"
                 if not count:
@@ -128,15 +131,23 @@ def receiver() -> Iterator[Receiver]:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Running]:
-    settings = Settings(
-        data=str(tmp_path), port=0, workers=1, heartbeat_s=1.0, retention_s=5.0, retry_pause_s=0.01,
-        webhook_secret=SECRET, webhook_allow_private=1,
-    )  # fmt: skip
+async def serving(tmp_path: Path, receiver: Receiver, **more: Any) -> AsyncIterator[Running]:
+    usual = {
+        "data": str(tmp_path), "port": 0, "workers": 1, "heartbeat_s": 1.0, "retention_s": 5.0,
+        "retry_pause_s": 0.01, "webhook_secret": SECRET, "webhook_allow_private": 1,
+    }  # fmt: skip
+    settings = Settings(**{**usual, **more})
     app = create_app(settings)
     listener = listen(settings)
     ready = asyncio.Event()
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        _with_connection(app),
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
     server = Server(config, app, ready.set, Waiting(100))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with listener:
@@ -145,7 +156,7 @@ async def serving(tmp_path: Path, receiver: Receiver) -> AsyncIterator[Running]:
             await ready.wait()
             await soon(lambda: server.started)
             try:
-                yield Running(app.state.services.supervisor, http, receiver)
+                yield Running(app, http, receiver)
             finally:
                 server.should_exit = True
 
