@@ -93,7 +93,9 @@ async def connected(
         viewer = await hub.join(scope[CONNECTION_KEY], [job_id], base="", ends=True)
         await DirectResponse(viewer, b": hello\n\n", flush, limit_s)(scope, receive, send)
 
-    task = asyncio.ensure_future(_with_connection(app)({"type": "http"}, uvicorn.receive, uvicorn.send))
+    task = asyncio.ensure_future(
+        _with_connection(app)({"type": "http", "http_version": "1.1"}, uvicorn.receive, uvicorn.send)
+    )
     try:
         yield uvicorn
         await asyncio.wait_for(task, 10)
@@ -196,7 +198,7 @@ async def test_a_closed_connection_leaves_no_reference_cycle() -> None:
         transport = asyncio.Transport()
 
         def __init__(self) -> None:
-            self.scope: dict[str, Any] = {"type": "http"}
+            self.scope: dict[str, Any] = {"type": "http", "http_version": "1.1"}
 
         async def send(self, message: Any) -> None: ...
 

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from tests.crash.disconnects import play_disconnects
 from tests.streaming.live_jobs import MemoryJobs
 from tests.streaming.readers import QUICK
 from unstuck.api import events, problems
@@ -205,3 +206,10 @@ async def test_a_job_that_changes_while_jobs_are_listed_is_subscribed_once(hub: 
     assert len(job.subscriptions) == 1
     await request
     assert (hub.streams, hub.watched) == (0, 0)
+
+
+def test_clients_that_disconnect_at_once_leave_nothing() -> None:
+    """By FIN and RST over real connections; `scripts/crash --disconnects 100000` is the long form."""
+    told: list[str] = []
+    assert play_disconnects(500, 1, told.append) == []
+    assert "0 streams and 0 watched jobs are left" in told[0]

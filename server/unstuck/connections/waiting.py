@@ -36,7 +36,7 @@ class Connection(Protocol):
         """Close at once."""
 
 
-class Line:
+class WaitList:
     """Connections that wait for the same thing, those that have waited longest first."""
 
     __slots__ = ("_since", "limit_s", "most")
@@ -55,7 +55,7 @@ class Line:
         if self.most is not None and len(self._since) > self.most:
             self.first().make_way()
 
-    def discard(self, connection: Connection) -> None:
+    def remove(self, connection: Connection) -> None:
         """Let a connection wait no longer."""
         self._since.pop(connection, None)
 
@@ -85,9 +85,9 @@ class Waiting:
     ) -> None:
         self.most = most
         self._clock = clock
-        self._idle = Line(HEAD_S)
-        self._heads = Line(HEAD_S, HEADS_AT_ONCE)
-        self._writes = Line(max(write_s, WRITE_S))
+        self._idle = WaitList(HEAD_S)
+        self._heads = WaitList(HEAD_S, HEADS_AT_ONCE)
+        self._writes = WaitList(max(write_s, WRITE_S))
         self._lines = (self._idle, self._heads, self._writes)
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class Waiting:
 
     def for_rest_of_head(self, connection: Connection) -> None:
         """Let a connection that waited for a request wait for the rest of its head."""
-        self._idle.discard(connection)
+        self._idle.remove(connection)
         self._heads.add(connection, self._clock())
 
     def for_reader(self, connection: Connection) -> None:
@@ -121,17 +121,17 @@ class Waiting:
 
     def reader_is_back(self, connection: Connection) -> None:
         """Let a connection no longer wait for its client to read."""
-        self._writes.discard(connection)
+        self._writes.remove(connection)
 
     def request_has_come(self, connection: Connection) -> None:
         """Let a connection wait no longer for a request or a head."""
-        self._idle.discard(connection)
-        self._heads.discard(connection)
+        self._idle.remove(connection)
+        self._heads.remove(connection)
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
         for line in self._lines:
-            line.discard(connection)
+            line.remove(connection)
 
     async def watch(self) -> None:
         """Close the connections that have waited too long; runs until cancelled."""
