@@ -41,9 +41,8 @@ async def claim(folder: DataFolder, store: FinishedJobs) -> None:
         strangers += await anyio.to_thread.run_sync(_look_at, folder, batch, set(known))
     if strangers:
         log.warning(
-            "Database is new, or is not the one that the files belong to, so nothing of them is removed: "
-            "folders=%d data=%s. If the database was lost, stop the server and restore it (unstuck restore). "
-            "If the files are of no use, stop the server and see: unstuck prune --orphans",
+            "Database does not belong to the files, so none of them is removed; stop the server to restore a lost "
+            "database (unstuck restore) or to list the files (unstuck prune --orphans): folders=%d data=%s",
             strangers,
             folder.root,
         )
