@@ -24,7 +24,7 @@ from pathlib import Path  # noqa: E402
 
 import httpx  # noqa: E402
 
-from tests.serve.test_loops import Running, serving  # noqa: E402
+from tests.support.running import Running, serving  # noqa: E402
 from tests.support.tables import RELIABILITY, write_block  # noqa: E402
 from tests.support.waiting import soon  # noqa: E402
 from tests.webhooks.receiver import Receiver  # noqa: E402
