@@ -182,16 +182,23 @@ def test_jobs_that_fail_are_logged(start_server: StartServer) -> None:
     assert log.count("Job failed: ") == 2
 
 
-def test_the_start_removes_unfinished_uploads(start_server: StartServer) -> None:
+def test_the_start_removes_nothing_that_it_did_not_make(start_server: StartServer) -> None:
     server = start_server("--workers", "1")
     job = server.submit("checksum", {"a": b"x"})
     server.until_done(job["id"])
     server.stop()
-    unfinished = server.data / "files" / "00000000-0000-0000-0000-000000000000" / "in"
-    unfinished.mkdir(parents=True)
-    (unfinished / "00000").write_text("half")
+    files = server.data / "files"
+    foreign = files / "00000000-0000-0000-0000-000000000000" / "in"
+    foreign.mkdir(parents=True)
+    (foreign / "00000").write_text("half")
+    (files / "thesis.txt").write_text("whole")
     again = start_server("--workers", "1")
-    assert [path.name for path in (again.data / "files").iterdir()] == [job["id"]]
+    assert {path.name for path in (again.data / "files").iterdir()} == {
+        job["id"],
+        foreign.parent.name,
+        "thesis.txt",
+    }
+    assert (foreign / "00000").read_text() == "half"
 
 
 def test_a_failing_store_is_reported_everywhere_and_recovers(start_server: StartServer) -> None:

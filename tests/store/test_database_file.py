@@ -235,7 +235,7 @@ async def test_the_files_of_a_replaced_database_survive_the_close(store: SQLiteS
 async def test_a_read_only_database_is_refused_at_the_start(store: SQLiteStore) -> None:
     await store.close()
     store.path.chmod(0o400)
-    with pytest.raises(CannotStart, match=r"is read-only\. Make it writable"):
+    with pytest.raises(CannotStart, match=r"it is read-only\)\. Make it and its folder"):
         await SQLiteStore(store.path).open()
 
 

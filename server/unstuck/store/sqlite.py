@@ -96,8 +96,8 @@ class SQLiteStore:
     async def open(self) -> None:
         self._limiter = anyio.CapacityLimiter(READERS)
         self._loop = asyncio.get_running_loop()
-        self._reserve.fill()
         connection = await anyio.to_thread.run_sync(self._open)
+        self._reserve.fill()
         self._identity = str(connection.execute("SELECT id FROM identity").fetchone()[0])
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
