@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +193,11 @@ def test_a_start_on_a_full_disk_makes_room_by_what_is_expired(small_disk: Path) 
     data = small_disk / "data"
     server = Server(data, "--workers", "1", environ={"UNSTUCK_RETENTION_S": "0"}).start()
     old = server.submit("checksum", {"large": bytes(3_000_000)})["id"]
-    server.until_done(old)
+    finished_at = datetime.fromisoformat(server.until_done(old)["finished_at"])
     server.stop(signal.SIGKILL)
     fill(small_disk)
-    server = Server(data, "--workers", "1", environ={"UNSTUCK_RETENTION_S": "0.1"}).start()
+    eventually(lambda: datetime.now(UTC) > finished_at + timedelta(seconds=1))
+    server = Server(data, "--workers", "1", environ={"UNSTUCK_RETENTION_S": "1"}).start()
     try:
         eventually(lambda: ready(server) == (200, []))
         assert httpx.get(f"{server.url}/api/jobs/{old}").status_code == 404
