@@ -107,7 +107,7 @@ async def test_a_new_database_removes_nothing_and_warns_once(
         await ownership.claim(folder, store)
         await in_real_time(store, folder).remove_leftovers()
     assert contents(folder.files) == before
-    warnings = [one.getMessage() for one in caplog.records if "is not the one that the files" in one.getMessage()]
+    warnings = [one.getMessage() for one in caplog.records if "does not belong to the files" in one.getMessage()]
     assert len(warnings) == (1 if named is None else 2), "one at each start, until the files are the database's"
     assert "unstuck restore" in warnings[0]
     assert "unstuck prune --orphans" in warnings[0]
