@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -234,3 +235,20 @@ async def test_leases_are_renewed_after_a_renewal_broke(
         (tmp_path / "gate").touch()
         assert (await until_done(store, job_id)).succeeded == 1
         assert runner.lapsed == 0
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    whole = asyncio.create_subprocess_exec
+
+    async def recorded(*arguments: Any, **more: Any) -> asyncio.subprocess.Process:
+        started.append(await whole(*arguments, **more))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", recorded)
+    starting = asyncio.create_task(WorkerProcess.start("", (), 0))
+    await soon(lambda: started)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert started[0].returncode == -signal.SIGKILL

@@ -82,6 +82,9 @@ class WorkerProcess:
             reader.close()
             if process is not None:
                 _kill_group(process)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GONE_S):
+                        await process.communicate()  # else the loop may close before the process is reaped
             if isinstance(error, TimeoutError):
                 raise CannotStart(f"A worker process was not ready within {HELLO_S:.0f} s.") from None
             raise
