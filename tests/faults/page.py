@@ -33,10 +33,12 @@ _LEFTOVERS = """async () => {
   const { streams, timers, asked } = window.held;
   const locks = await navigator.locks.query();
   return [
-    ...[...streams].filter((one) => one.readyState !== EventSource.CLOSED).map((one) => `it holds a stream of
-    ${one.url}`), ...[...timers.values()].map((timer) => `it holds ${timer}`), ...[...locks.held,
-    ...locks.pending].map((lock) => `it holds the lock ${lock.name}`), ...asked.filter(([at]) => at >
-    ended).map(([at, what]) => `${at - ended} s later it started ${what}`),
+    ...[...streams]
+      .filter((one) => one.readyState !== EventSource.CLOSED)
+      .map((one) => `it holds a stream of ${one.url}`),
+    ...[...timers.values()].map((timer) => `it holds ${timer}`),
+    ...[...locks.held, ...locks.pending].map((lock) => `it holds the lock ${lock.name}`),
+    ...asked.filter(([at]) => at > ended).map(([at, what]) => `${at - ended} s later it started ${what}`),
   ];
 }"""
 _LOAD = """() => import("/static/define.js").then(() => true)"""

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 #: The items that a killed server held wait until their leases expire; this keeps tests short.
 LEASE_S = "3"
 #: Effectively no heartbeats: no stream stays open for that long.
-NO_HEARTBEATS_S = 86_400
+NO_HEARTBEATS_S = 3_600
 
 
 @dataclass(frozen=True, slots=True)
