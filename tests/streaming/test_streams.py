@@ -201,13 +201,13 @@ def test_readers_that_never_read_are_disconnected_without_affecting_others(start
         httpx.post(f"{server.url}/api/jobs/{job['id']}/cancel", timeout=30)
         for reader in readers:
             reader.join(30)
+        for one in lazy:
+            one.close()
     assert len(ends) == 20
     assert all(end["done"] for end in ends)
     # 30 viewers with one pending change and a send buffer each; a backlog would be hundreds of 20 KB each.
     assert max(sizes) - before < 60 * 1024 * 1024
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
-    for one in lazy:
-        one.close()
 
 
 def test_changes_of_health_are_broadcast(start_server: StartServer, tmp_path: Path) -> None:
