@@ -17,6 +17,7 @@ from starlette.responses import Response
 from unstuck.api.bodies import Bodies
 from unstuck.errors import InvalidJobId, InvalidRequest
 from unstuck.files.folder import DataFolder
+from unstuck.jobs.job import is_job_id
 from unstuck.kinds.option import KindInfo
 from unstuck.settings import Settings
 from unstuck.store.protocol import Store
@@ -24,8 +25,6 @@ from unstuck.streaming.direct import FlushQueue
 from unstuck.streaming.hub import Hub
 from unstuck.supervision.supervisor import Supervisor
 
-#: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
-JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 #: A whole number as a parameter may spell it; int() also reads underscores, spaces and the digits of any script,
 #: and is slow on long texts. Each of these fits into a column of the store.
 WHOLE = re.compile(r"-?[0-9]{1,18}")
@@ -87,7 +86,7 @@ def base_of(request: Request) -> str:
 def job_id_of(text: str) -> str:
     """Return the job id in lower case; raise InvalidJobId."""
     found = text.lower()
-    if not JOB_ID.fullmatch(found):
+    if not is_job_id(found):
         raise InvalidJobId(text)
     return found
 

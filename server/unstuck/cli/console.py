@@ -1,4 +1,4 @@
-"""What the commands share: where they print, how they report errors, and how foreign text and times are shown.
+"""Serves all commands: where they print, how they report errors, and how they show foreign text and times.
 
 It must not know any command.
 See also: help.py, which lays out `--help`.

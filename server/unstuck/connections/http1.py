@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from unstuck import wire
-from unstuck.connections.waiting import HEAD_S, Waiting
+from unstuck.connections.waiting import HEAD_S, Waiting, WaitingProtocol
 
 log = logging.getLogger("unstuck.http")
 
@@ -65,14 +65,13 @@ class TooMuch(httptools.HttpParserError):
     """A head with too many lines, or too many requests at once."""
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(WaitingProtocol, HttpToolsProtocol):
     """uvicorn's protocol, with limits."""
 
     def __init__(
         self, waiting: Waiting, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: Any
     ) -> None:
-        super().__init__(config, server_state, app_state, loop)
-        self._waiting = waiting
+        super().__init__(waiting, config, server_state, app_state, loop)
         self._in_body = False
         self._advanced = False  # a head or a message was completed, or a part of a body came
         self._unfinished = 0  # bytes since then
@@ -81,22 +80,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._lingering: int | None = None  # bytes read since a refusal
 
     # -- the connection
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._waiting.opened(self, len(self.connections))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._waiting.closed(self)
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._waiting.for_reader(self)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._waiting.reader_is_back(self)
 
     def on_overdue(self) -> None:
         """Answer 408 to half a head; close any other connection."""

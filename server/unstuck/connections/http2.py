@@ -10,39 +10,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.config import Config
 from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
-from uvicorn.server import ServerState
 
-from unstuck.connections.waiting import Waiting
+from unstuck.connections.waiting import WaitingProtocol
 
 ALPN = ["h2", "http/1.1"]
 
 
-class LimitedHttp2(ZttpH2Protocol):
+class LimitedHttp2(WaitingProtocol, ZttpH2Protocol):
     """uvicorn's protocol, whose connection waits for its client while it has no request."""
-
-    def __init__(
-        self, waiting: Waiting, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: Any
-    ) -> None:
-        super().__init__(config, server_state, app_state, loop)
-        self._waiting = waiting
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._waiting.opened(self, len(self.connections))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._waiting.closed(self)
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._waiting.for_reader(self)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._waiting.reader_is_back(self)
 
     def handle_request(self, event: Any) -> None:
         super().handle_request(event)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 #: Time for a connection's first byte, and then for the rest of the head (seconds). A proxy sends a head at once.
 HEAD_S = 10.0
@@ -27,7 +27,7 @@ LOOK_S = 1.0
 
 
 class Connection(Protocol):
-    """What is known of a connection here."""
+    """A connection that waits for its client."""
 
     def on_overdue(self) -> None:
         """Answer if that is possible, and close."""
@@ -88,10 +88,10 @@ class Waiting:
         self._idle = WaitList(HEAD_S)
         self._heads = WaitList(HEAD_S, HEADS_AT_ONCE)
         self._writes = WaitList(max(write_s, WRITE_S))
-        self._lines = (self._idle, self._heads, self._writes)
+        self._lists = (self._idle, self._heads, self._writes)
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines))
+        return sum(map(len, self._lists))
 
     def opened(self, connection: Connection, count: int) -> None:
         """Take in a new connection; `count` are open with it."""
@@ -105,9 +105,9 @@ class Waiting:
 
     def _make_room(self, count: int) -> None:
         if count > self.most:
-            for line in self._lines:
-                if line:
-                    line.first().make_way()
+            for waiting in self._lists:
+                if waiting:
+                    waiting.first().make_way()
                     return
 
     def for_rest_of_head(self, connection: Connection) -> None:
@@ -130,8 +130,8 @@ class Waiting:
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
-        for line in self._lines:
-            line.remove(connection)
+        for waiting in self._lists:
+            waiting.remove(connection)
 
     async def watch(self) -> None:
         """Close the connections that have waited too long; runs until cancelled."""
@@ -142,6 +142,41 @@ class Waiting:
     def close_overdue(self) -> None:
         """Close the connections that have waited too long."""
         now = self._clock()
-        for line in self._lines:
-            for connection in line.overdue(now):
+        for waiting in self._lists:
+            for connection in waiting.overdue(now):
                 connection.on_overdue()
+
+
+class WaitingProtocol:
+    """The part of a protocol that enters and leaves the lists; it comes before uvicorn's class among the bases.
+
+    uvicorn's own arguments follow `waiting`.
+    """
+
+    connections: set[Any]
+
+    def __init__(self, waiting: Waiting, *of_uvicorn: Any) -> None:
+        super().__init__(*of_uvicorn)
+        self._waiting = waiting
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)  # type: ignore[misc]
+        self._waiting.opened(self, len(self.connections))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._waiting.closed(self)
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def pause_writing(self) -> None:
+        super().pause_writing()  # type: ignore[misc]
+        self._waiting.for_reader(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()  # type: ignore[misc]
+        self._waiting.reader_is_back(self)
+
+    def on_overdue(self) -> None:
+        raise NotImplementedError
+
+    def make_way(self) -> None:
+        raise NotImplementedError

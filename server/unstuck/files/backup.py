@@ -24,7 +24,7 @@ from pathlib import Path
 from unstuck.errors import CannotStart
 from unstuck.files import marks
 from unstuck.files.folder import ASIDE, RESTORING, DataFolder
-from unstuck.store.connection import SUFFIXES, check, open_checked, open_to_read, refusal
+from unstuck.store.connection import SUFFIXES, check, open_checked, open_to_read, read_identity, refusal
 
 #: What a backup consists of.
 DATABASE, FILES, MARK = "unstuck.db", "files", "identity"
@@ -132,7 +132,7 @@ def _copy_database(database: Path, copy: Path) -> tuple[list[str], str]:
     check(copy)  # its errors say what is wrong with the database, since the copy is the same
     with closing(open_checked(copy)) as connection:
         job_ids = [row[0] for row in connection.execute("SELECT id FROM jobs ORDER BY n")]
-        identity = str(connection.execute("SELECT id FROM identity").fetchone()[0])
+        identity = read_identity(connection)
         # A write-ahead log could not be made where a backup can only be read.
         connection.execute("PRAGMA journal_mode = DELETE")
     return job_ids, identity
@@ -156,7 +156,7 @@ def _check_backup(source: Path, data: Path) -> list[str]:
     try:
         check(database)
         with closing(open_to_read(database)) as connection:
-            found = connection.execute("SELECT id FROM identity").fetchone()[0]
+            found = read_identity(connection)
     except sqlite3.Error as error:
         raise CannotStart(f"The backup {source} cannot be used ({error}). Restore another one.") from error
     if found != identity:

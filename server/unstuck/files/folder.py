@@ -26,6 +26,7 @@ from pathlib import Path
 from unstuck.errors import CannotStart, NotFound
 from unstuck.files import marks
 from unstuck.jobs import labels
+from unstuck.jobs.job import is_job_id
 
 log = logging.getLogger("unstuck.folder")
 
@@ -70,16 +71,20 @@ class DataFolder:
             try:
                 os.pwrite(self._held, f"{os.getpid()}\n".ljust(32).encode(), 0)  # in place, which needs no space
                 marks.make_folder(self.files)
-                marks.make_private(self.files, lambda name: marks.is_job_id(name) or name.startswith(ASIDE))
+                marks.make_private(self.files, lambda name: is_job_id(name) or name.startswith(ASIDE))
                 marks.sync(self.root)
             except OSError as error:
-                raise CannotStart(
-                    f"Nothing can be written to the data folder {self.root} ({error.strerror}). Free some space, "
-                    "or name another folder with --data."
-                ) from error
+                raise self.refusal(error) from error
         except CannotStart:
             self.close()
             raise
+
+    def refusal(self, error: OSError) -> CannotStart:
+        """Return why a server cannot start with this folder: nothing can be written to it."""
+        return CannotStart(
+            f"Nothing can be written to the data folder {self.root} ({error.strerror}). Free some space, "
+            "or name another folder with --data."
+        )
 
     def lock(self) -> None:
         """Create the folder if necessary, and hold its lock. Raises CannotStart, as of a folder in use."""

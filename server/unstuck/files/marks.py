@@ -24,17 +24,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from unstuck.files.erase import erase as erase_folder
+from unstuck.jobs.job import is_job_id
 
 INCOMING = ".incoming"
 STORED = ".unstuck"
+#: How long nothing may have been written to a folder before it counts as left over (seconds).
+SILENT_S = 86_400.0
 
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _IDENTITY = re.compile(r"[0-9a-f]{32}")
-
-
-def is_job_id(name: str) -> bool:
-    """Return whether this is the name of a job's folder."""
-    return _JOB_ID.fullmatch(name) is not None
 
 
 def job_ids(files: Path) -> list[str]:

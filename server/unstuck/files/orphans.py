@@ -20,10 +20,7 @@ from unstuck.files import marks
 from unstuck.files.folder import DataFolder
 from unstuck.files.ownership import batches
 from unstuck.store import queries, schema
-from unstuck.store.connection import check, open_to_read, refusal
-
-#: How long nothing may have been written to an orphan (seconds).
-SILENT_S = 86_400.0
+from unstuck.store.connection import check, open_to_read, read_identity, refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ def find(folder: DataFolder) -> Found:
                 raise CannotStart(
                     f"{folder.database} is of an older version. Start the server once to upgrade it, and stop it."
                 )
-            identity = connection.execute("SELECT id FROM identity").fetchone()[0]
+            identity = read_identity(connection)
             known = {row[0] for row in connection.execute("SELECT id FROM removals")}  # the server removes these
             for batch in batches(names):
                 known.update(queries.seqs(connection, batch))
@@ -81,7 +78,7 @@ def find(folder: DataFolder) -> Found:
         owner, moment = marks.owner(folder.job(name)), marks.last_write(folder.job(name))
         if owner is None:
             found.unmarked += 1
-        elif moment > time.time() - SILENT_S:
+        elif moment > time.time() - marks.SILENT_S:
             found.young += 1
         else:
             found.orphans.append(Orphan(name, moment, owner != identity))

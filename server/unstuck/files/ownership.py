@@ -15,7 +15,6 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from unstuck.errors import CannotStart
 from unstuck.files import marks
 from unstuck.files.folder import DataFolder
 from unstuck.store.protocol import FinishedJobs
@@ -50,10 +49,7 @@ async def claim(folder: DataFolder, store: FinishedJobs) -> None:
         try:
             await anyio.to_thread.run_sync(marks.write_identity, folder.mark, store.identity)
         except OSError as error:
-            raise CannotStart(
-                f"Nothing can be written to the data folder {folder.root} ({error.strerror}). Free some space, "
-                "or name another folder with --data."
-            ) from error
+            raise folder.refusal(error) from error
 
 
 async def remove_left_over(folder: DataFolder, store: FinishedJobs, silent_since: float) -> int:

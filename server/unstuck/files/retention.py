@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 import anyio.to_thread
 
 from unstuck.errors import JobNotFound, StoreUnavailable
+from unstuck.files import marks
 from unstuck.files.folder import DataFolder
 from unstuck.files.ownership import batches, finish_removals, remove_left_over
 from unstuck.jobs.job import ItemState, Job
@@ -34,7 +35,7 @@ log = logging.getLogger("unstuck.retention")
 
 #: Longest interval between checks for expired jobs; a tenth of the retention if that is shorter (seconds).
 LOOK_S = 60.0
-#: Interval between checks for uploads that were cut off, and how long one must be silent to be removed (seconds).
+#: Interval between checks for uploads that were cut off (seconds).
 DAY_S = 86_400.0
 #: Nothing is removed for this long after the clock was set (seconds).
 WARY_S = 3_600.0
@@ -116,7 +117,7 @@ class Retention:
         if now is None:
             return None
         await finish_removals(self._folder, self._store)
-        removed = await remove_left_over(self._folder, self._store, now - DAY_S)
+        removed = await remove_left_over(self._folder, self._store, now - marks.SILENT_S)
         if removed:
             log.info("Uploads that were cut off removed: folders=%d", removed)
         if not self._keep_inputs:

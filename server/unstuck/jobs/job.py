@@ -7,6 +7,7 @@ See also: decide.py (applies commands), ../wire/job.py (the same objects as clie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,13 @@ from unstuck.wire import State as State
 #: The final states of a job and of an item.
 FINAL = frozenset({State.COMPLETED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
 ITEM_FINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED})
+#: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def is_job_id(text: str) -> bool:
+    """Return whether this is a job's id, in lower case as it is stored."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 class Job(msgspec.Struct, frozen=True):

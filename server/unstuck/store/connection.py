@@ -30,7 +30,6 @@ SUFFIXES = ("", "-wal", "-shm")
 #: SQLite's primary result codes, by what an operator has to do about them.
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
-_NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 
 
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
@@ -94,6 +93,11 @@ def check(path: Path) -> None:
                 raise sqlite3.DatabaseError(f"it is damaged: {verdict}")
 
 
+def read_identity(connection: sqlite3.Connection) -> str:
+    """Return the random word that tells this database from all others."""
+    return str(connection.execute("SELECT id FROM identity").fetchone()[0])
+
+
 def refusal(path: Path, error: sqlite3.Error | OSError) -> CannotStart:
     """Return why this database cannot be used, with an advice that loses nothing if it is followed."""
     if is_full(error, path):
@@ -105,7 +109,7 @@ def refusal(path: Path, error: sqlite3.Error | OSError) -> CannotStart:
         advice = "Another program holds it: end that program, then start again."
     elif code in _DENIED:
         advice = _ACCESS
-    elif code in _NO_ROOM:
+    elif code == sqlite3.SQLITE_IOERR:
         advice = "Free some space on its disk, or mend the disk, then start again; the database is left as it was."
     else:
         advice = (

@@ -33,7 +33,7 @@ from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
 from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
 from unstuck.store.clock import Clock, as_read_then
-from unstuck.store.connection import connect, open_checked, refusal
+from unstuck.store.connection import connect, open_checked, read_identity, refusal
 from unstuck.store.database_file import DatabaseFile
 from unstuck.store.disk_reserve import DiskReserve, is_full
 from unstuck.store.protocol import (
@@ -98,7 +98,7 @@ class SQLiteStore:
         self._loop = asyncio.get_running_loop()
         connection = await anyio.to_thread.run_sync(self._open)
         self._reserve.fill()
-        self._identity = str(connection.execute("SELECT id FROM identity").fetchone()[0])
+        self._identity = read_identity(connection)
         for _ in range(READERS):
             self._readers.put(connect(self.path, query_only=True))
         self._writer = Writer(
