@@ -43,7 +43,8 @@ def hostile_job(own: Server, *, done: bool) -> str:
     "command",
     [
         ("jobs",), ("jobs", "--json"), ("show", "{done}"), ("show", "{running}"), ("show", "{done}", "--failed"),
-        ("show", "{done}", "--json"), ("cancel", "{done}"), ("download", "{running}"), ("jobs", "--state", "failed"), ("watch", "{done}"), ("retry", "{done}"), ("rescue", "{done}"),
+        ("show", "{done}", "--json"), ("cancel", "{done}"), ("download", "{running}"),
+        ("jobs", "--state", "failed"), ("watch", "{done}"), ("retry", "{done}"), ("rescue", "{done}"),
         ("fail", "{running}", "--why", HOSTILE), ("prune", "--older-than", "0s", "--dry-run"), ("watch", HOSTILE),
         ("fail", "{done}", "--why", "x"), ("prune", "--older-than", HOSTILE), ("submit", f"no-such-{HOSTILE}"),
         ("rescue", HOSTILE), ("prune", "--older-than", "0s", "--state", HOSTILE),

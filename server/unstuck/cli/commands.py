@@ -18,11 +18,11 @@ from unstuck.cli.doctor import doctor
 from unstuck.cli.download import download
 from unstuck.cli.help import Command, Group
 from unstuck.cli.jobs import jobs, kinds, show
+from unstuck.cli.progress import watch
 from unstuck.cli.prune import prune
 from unstuck.cli.serve import serve
 from unstuck.cli.settings import settings
 from unstuck.cli.submit import retry, submit
-from unstuck.cli.progress import watch
 
 HELP = """Background work on many files, with progress that is never stuck.
 
