@@ -109,7 +109,7 @@ async def _from_form(request: Request, body: Body, services: Services, content_t
             ]
         else:
             items = named_items(submission, info, services)
-        job = build_job(job_id, submission, options, items, services)
+        job = build_job(job_id, submission, info, options, items, services)
         return job, items, fingerprint_of(submission, job, items, [one.digest for one in upload.files])
     except BaseException:
         await admission.discard_files(services, job_id)
@@ -135,5 +135,5 @@ async def _from_json(body: Body, services: Services) -> NewJob:
     submission = read(fields)
     info, options = check(submission, services)
     items = named_items(submission, info, services)
-    job = build_job(str(uuid4()), submission, options, items, services)
+    job = build_job(str(uuid4()), submission, info, options, items, services)
     return job, items, fingerprint_of(submission, job, items, [])
