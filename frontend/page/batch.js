@@ -8,15 +8,17 @@ import { Follower } from "../client/follower.js";
 import { JobProgress } from "../define.js";
 import { setShown, setText } from "../element/dom.js";
 import { Redraw } from "../element/redraw.js";
-import { say } from "../view/format.js";
+import { harmless, say } from "../view/format.js";
 import { badge, jobTitle, jobView } from "../view/job-view.js";
-import { english as words } from "../view/locale/en.js";
+import { english } from "../view/locale/en.js";
 import { JobList, JobRows, MAX_ROWS } from "./job-list.js";
 import { NewJob } from "./new-job.js";
 import { StuckJobs } from "./stuck-jobs.js";
 
-/** @import { Job } from "../wire" */
+/** @import { Job, Kind, Words } from "../wire" */
 
+/** The texts, to which the titles of the kinds are added. @type {Words} */
+const words = (JobProgress.words = Object.create(english));
 const API = new URL("../../api/", import.meta.url);
 const TITLE = document.title;
 const SEARCH_MS = 15_000;
@@ -30,6 +32,7 @@ const rows = new JobRows(byId("jobs"), words);
 const stuckJobs = new StuckJobs({ section: byId("attention"), focusFallback: byId("jobs-title"), words });
 const redraw = new Redraw(drawList);
 let searchedAt = -Infinity;
+let uploaded = ""; // percent, while files are being sent
 /** @type {Follower | null} */ let follower = null;
 /** @type {JobProgress | null} */ let open = null;
 /** @type {Map<string, Job>} */ const submitted = new Map();
@@ -105,13 +108,13 @@ function openDialog(id, src, known) {
     newJob.again(id, dialog.job?.kind ?? null);
   });
   dialog.addEventListener("retry", (event) => onStarted(/** @type {CustomEvent} */ (event).detail.job));
-  dialog.addEventListener("progress", () => drawTitle(dialog.job));
+  dialog.addEventListener("progress", () => dialog.job && drawTitle(dialog.job));
   dialog.addEventListener("done", () => list.add(/** @type {Job} */ (dialog.job)));
   dialog.addEventListener("close", () => {
     dialog.remove();
     if (open !== dialog) return;
     open = null;
-    document.title = TITLE;
+    drawTitle(null);
     if (location.hash.startsWith("#job=")) history.replaceState(null, "", location.pathname + location.search);
     drawList();
   });
@@ -119,9 +122,14 @@ function openDialog(id, src, known) {
   document.body.append(dialog);
 }
 
-/** Show the state in the title of the tab. @param {Job | null} job */
+/** Show the state of the open job in the title of the tab, or of the upload. @param {Job | null} job */
 function drawTitle(job) {
-  if (!job) return;
+  if (!job) {
+    document.title = uploaded
+      ? say(words, "page_title", { state: uploaded, name: say(words, "uploading_title") })
+      : TITLE;
+    return;
+  }
   const shown = jobView({ job, link: "live" }, words);
   const state = job.done ? badge(job, words).text : shown.percent || shown.badge.text;
   document.title = say(words, "page_title", { state, name: jobTitle(job, words) });
@@ -137,6 +145,18 @@ function onStarted(job) {
   location.hash = `job=${job.id}`;
 }
 
+/** Name the kinds by their titles from now on. @param {Kind[]} kinds */
+function onKinds(kinds) {
+  for (const { name, title } of kinds) words[`kind:${name}`] = harmless(title || name);
+  drawList();
+}
+
+/** @param {string} percent */
+function onUpload(percent) {
+  uploaded = percent;
+  if (!open) drawTitle(null);
+}
+
 function onShown() {
   if (document.visibilityState !== "visible" || follower?.link !== "ended") return;
   watchList();
@@ -150,7 +170,16 @@ byId("more").addEventListener("click", () => {
 window.addEventListener("hashchange", syncWithAddress);
 document.addEventListener("visibilitychange", onShown);
 window.addEventListener("pageshow", (event) => event.persisted && onShown());
-const newJob = new NewJob({ api: API, byId, words, onStarted, onBroken: watchList });
+const newJob = new NewJob({
+  api: API,
+  byId,
+  words,
+  onStarted,
+  onBroken: watchList,
+  onKinds,
+  onDropped: () => open?.close(),
+  onUpload,
+});
 watchList();
 void findStuckJobs();
 syncWithAddress();

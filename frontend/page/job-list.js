@@ -5,9 +5,9 @@
  * See also: batch.js, which follows the list.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
-import { harmless, localeOf, say } from "../view/format.js";
+import { localeOf, say } from "../view/format.js";
 import { isStuck } from "../view/health.js";
-import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
+import { amount, badge, barValue, jobTitle, kindTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Job, Standing, Words } from "../wire" */
@@ -180,7 +180,8 @@ function makeRow(job, words) {
     minute: "2-digit",
   }).format(created);
   const parts = {
-    name: make("bdi", { class: "name" }, jobTitle(job, words)),
+    name: make("bdi", { class: "name" }),
+    kind: make("span"),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
@@ -191,12 +192,7 @@ function makeRow(job, words) {
   const link = make(
     "a",
     { class: "row", href: `#job=${job.id}` },
-    make(
-      "span",
-      { class: "what" },
-      parts.name,
-      make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time),
-    ),
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time)),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
     parts.badge,
   );
@@ -205,6 +201,8 @@ function makeRow(job, words) {
 
 /** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {Words} words */
 function drawRow(row, job, words) {
+  setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
+  setText(row.kind, job.name ? `${kindTitle(job.kind, words)} · ` : "");
   if (row.shown === job) return;
   row.shown = job;
   const state = badge(job, words);

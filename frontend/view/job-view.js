@@ -97,7 +97,7 @@ export function jobView(seen, texts = english) {
     title,
     done,
     results: done && (job?.progress.succeeded ?? 0) > 0,
-    kind: job && job.name ? harmless(job.kind, NAME_LENGTH) : "",
+    kind: job && job.name ? kindTitle(job.kind, words) : "",
     badge: badge(job, words, seen.link),
     bar: { value: job ? barValue(job, seen.floor) : null, label: say(words, "progress_label", { name: title }) },
     meter: job !== null || seen.link !== "not_found",
@@ -133,9 +133,12 @@ export function forward(shown, job) {
 
 /** Return the job's name, or its kind if it has none. @param {Job} job @param {Words} words */
 export function jobTitle(job, words = english) {
-  return job.name
-    ? harmless(job.name, NAME_LENGTH)
-    : say(words, "untitled", { kind: harmless(job.kind, NAME_LENGTH) });
+  return job.name ? harmless(job.name, NAME_LENGTH) : say(words, "untitled", { kind: kindTitle(job.kind, words) });
+}
+
+/** Return the kind's title, if the page has added it to the texts, or its name. @param {string} kind @param {Words} words */
+export function kindTitle(kind, words = english) {
+  return words[`kind:${kind}`] ? say(words, `kind:${kind}`) : harmless(kind, NAME_LENGTH);
 }
 
 /** Return the badge for the job's state. An unknown state counts as running until the job is done.
