@@ -12,6 +12,7 @@ import { fillOptions, optionFields, optionValues } from "./option-fields.js";
 import { SubmitError, submit } from "./upload.js";
 
 /** @import { Job, Kind, Limits, Words } from "../wire" */
+/** @import { Requests } from "../client/requests.js" */
 /** @import { ChosenFile, Submission } from "./upload.js" */
 /** @import { FoundFile } from "./file-picker.js" */
 
@@ -26,6 +27,7 @@ export class NewJob {
   #words;
   #onStarted;
   #onBroken;
+  #requests;
   /** @type {Kind[]} */ #kinds = [];
   /** @type {Limits} */ #limits = {
     max_files: 0,
@@ -44,13 +46,14 @@ export class NewJob {
   #idempotencyKey = new IdempotencyKey();
 
   /**
-   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken:
-   *   () => void}} page
+   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, requests: Requests, onStarted: (job: Job) =>
+   *   void, onBroken: () => void}} page
    */
   constructor(page) {
     this.#api = page.api;
     this.#byId = page.byId;
     this.#words = page.words;
+    this.#requests = page.requests;
     this.#onStarted = page.onStarted;
     this.#onBroken = page.onBroken;
     this.#byId("invite").prepend(icon("up"));
@@ -150,7 +153,9 @@ export class NewJob {
   async #loadKinds() {
     const place = this.#byId("kinds-trouble");
     setShown(place, false);
-    const [body, status] = await getJson(new URL("kinds", this.#api));
+    const answer = await this.#requests.send(new URL("kinds", this.#api).href);
+    if (!answer) return; // the same request is in flight
+    const { body, status } = answer;
     if (!Array.isArray(body?.kinds) || !body.limits) {
       const again = make("button", { type: "button", class: "small" }, say(this.#words, "try_again"));
       again.addEventListener("click", () => this.#loadKinds());
@@ -352,14 +357,4 @@ function kindChoice(kind, checked) {
     make("strong", {}, kind.title || kind.name),
     make("span", { class: "hint" }, kind.description ?? ""),
   );
-}
-
-/** @param {URL} url @returns {Promise<[any, number | null]>} */
-async function getJson(url) {
-  try {
-    const response = await fetch(url, { headers: { Accept: "application/json" } });
-    return [await response.json().catch(() => null), response.status];
-  } catch {
-    return [null, null]; // shown by the caller
-  }
 }

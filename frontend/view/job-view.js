@@ -50,6 +50,7 @@ import { english } from "./locale/en.js";
  * @property {boolean} [checking]
  * @property {boolean} [cancelling] a request to cancel is in flight
  * @property {boolean} [retrying] a request to retry is in flight
+ * @property {boolean} [removed] the finished job is no longer on the server
  * @property {boolean} [browser_offline]
  * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
  * @property {boolean} [can_create] the page can start another job
@@ -89,7 +90,7 @@ export function jobView(seen, words = english) {
   return {
     title,
     done,
-    results: done && (job?.progress.succeeded ?? 0) > 0,
+    results: done && !seen.removed && (job?.progress.succeeded ?? 0) > 0,
     kind: job && job.name ? harmless(job.kind, NAME_LENGTH) : "",
     badge: lost ?? state,
     bar: {
@@ -104,7 +105,7 @@ export function jobView(seen, words = english) {
     current: job && !done ? current(job, words) : { names: [], more: "" },
     note: job && !done ? note(job, now_ms, words) : "",
     sentence: job && done ? sentence(job, words) : "",
-    kept: job && done ? kept(job, now_ms, words) : "",
+    kept: job && done ? (seen.removed ? say(words, "removed") : kept(job, now_ms, words)) : "",
     link: link(seen, words),
     errors: (job?.item_errors ?? []).map((error) => ({
       name: harmless(error.name, NAME_LENGTH),
@@ -307,6 +308,7 @@ function buttons(
     cancelling = false,
     retrying = false,
     can_create = false,
+    removed = false,
     notice = "none",
   },
   words,
@@ -333,7 +335,7 @@ function buttons(
       text: say(words, notice === "on" ? "notify_on" : "notify"),
     },
     retry: {
-      shown: job !== null && toRetry(job) > 0 && state !== "not_found",
+      shown: job !== null && toRetry(job) > 0 && state !== "not_found" && !removed,
       enabled: !retrying,
       text: retryText(job, retrying, words),
     },

@@ -51,6 +51,8 @@ export const english = {
   now_working_on: "Now",
   and_more: { one: "and {count} more", other: "and {count} more" },
   progress_label: "Progress of {name}",
+  region: "{title}, job {id}",
+  region_again: "{title}, job {id} ({place})",
 
   // the outcome
   end_completed: { one: "The file is done.", other: "All {total} files are done." },
@@ -83,6 +85,7 @@ export const english = {
     other: "Will be removed in {count} minutes, at {time}.",
   },
   removed_soon: "Expired; it will be removed soon.",
+  removed: "This job and its files have been removed from the server.",
 
   // health of the work
   waiting_long: "Waiting for {duration}: no worker has picked it up yet.",
@@ -273,6 +276,7 @@ export const english = {
   list_full: "Only the newest {count} jobs are listed.",
   list_trouble: "The list may be out of date. {text}",
   more_jobs: "Show more",
+  more_failed: "More jobs could not be loaded: {reason}",
   failures: { one: "{count} failed", other: "{count} failed" },
 
   // the batch page: stuck jobs
