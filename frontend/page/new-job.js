@@ -14,6 +14,7 @@ import { UploadMeter } from "./upload-meter.js";
 import { SubmitError, submit } from "./upload.js";
 
 /** @import { Job, Kind, Limits, Words } from "../wire" */
+/** @import { Requests } from "../client/requests.js" */
 /** @import { ChosenFile, Submission } from "./upload.js" */
 /** @import { FoundFile } from "./file-picker.js" */
 
@@ -48,9 +49,9 @@ export class NewJob {
   #idempotencyKey = new IdempotencyKey();
 
   /**
-   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken:
-   *   () => void, onKinds: (kinds: Kind[]) => void, onDropped: () => void, onUpload: (percent: string) => void}} page
-   *   onUpload is called with "" once nothing is being uploaded any more
+   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, requests: Requests, onStarted: (job: Job) =>
+   *   void, onBroken: () => void, onKinds: (kinds: Kind[]) => void, onDropped: () => void, onUpload: (percent:
+   *   string) => void}} page onUpload is called with "" once nothing is being uploaded any more
    */
   constructor(page) {
     this.#api = page.api;
@@ -147,7 +148,9 @@ export class NewJob {
   async #loadKinds() {
     const place = this.#byId("kinds-trouble");
     setShown(place, false);
-    const [body, status] = await getJson(new URL("kinds", this.#api));
+    const answer = await this.#page.requests.send(new URL("kinds", this.#api).href);
+    if (!answer) return; // the same request is in flight
+    const { body, status } = answer;
     if (!Array.isArray(body?.kinds) || !body.limits) {
       const again = make("button", { type: "button", class: "small" }, say(this.#words, "try_again"));
       again.addEventListener("click", () => this.#loadKinds());
@@ -402,14 +405,4 @@ function kindChoice({ name, title, description, unavailable }, words) {
     make("strong", {}, title || name),
     make("span", { class: "hint" }, hint),
   );
-}
-
-/** @param {URL} url @returns {Promise<[any, number | null]>} */
-async function getJson(url) {
-  try {
-    const response = await fetch(url, { headers: { Accept: "application/json" } });
-    return [await response.json().catch(() => null), response.status];
-  } catch {
-    return [null, null]; // shown by the caller
-  }
 }

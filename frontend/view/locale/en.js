@@ -58,6 +58,8 @@ export const english = {
   now_working_on: "Now",
   and_more: { one: "and {count} more", other: "and {count} more" },
   progress_label: "Progress of {name}",
+  region: "{title}, job {id}",
+  region_again: "{title}, job {id} ({place})",
 
   // the outcome
   end_completed: { one: "The {unit} is done.", other: "All {total} {unit} are done." },
@@ -87,6 +89,7 @@ export const english = {
     other: "Will be removed in {count} minutes, at {time}.",
   },
   removed_soon: "Expired; it will be removed soon.",
+  removed: "This job and its files have been removed from the server.",
 
   // health of the work
   waiting_long: "Waiting for {duration}: no worker has picked it up yet.",
@@ -129,6 +132,17 @@ export const english = {
   news_age: "Last update {duration} ago.",
   found_by_polling: "updated by a status check",
   end_found_by_polling: "Found by a status check; no live update had reported it.",
+
+  // the badge while there is no contact, in place of the job's state
+  lost_connecting: "Reconnecting",
+  lost_offline: "No contact",
+  lost_browser_offline: "Offline",
+  lost_trouble: "Server error",
+  lost_garbage: "No contact",
+  lost_signed_out: "Signed out",
+  lost_not_found: "Not found",
+  lost_gave_up: "No contact",
+  lost_since: "{text} · {duration}",
 
   // buttons
   cancel: "Cancel",
@@ -212,6 +226,7 @@ export const english = {
   page_about: "Work on many files, with progress that never gets stuck.",
   page_skip: "Skip to the jobs",
   page_title: "{state} – {name}",
+  page_title_lost: "⚠ {title}",
 
   // the batch page: the form
   form_title: "New job",
@@ -291,11 +306,13 @@ export const english = {
   list_full: "Only the newest {count} jobs are listed.",
   list_trouble: "The list may be out of date. {text}",
   more_jobs: "Show more",
+  more_failed: "More jobs could not be loaded: {reason}",
   failures: { one: "{count} failed", other: "{count} failed" },
 
   // the batch page: stuck jobs
   attention: "Needs attention",
   attention_more: { one: "{count} more job is stuck.", other: "{count} more jobs are stuck." },
+  attention_lost: "{text}: this may have changed.",
   attention_again: "Making progress again.",
   attention_ended: "The job has ended.",
   known_life: "Last heartbeat {duration} ago",
