@@ -74,9 +74,9 @@ def test_sse_starlette_is_imported_in_one_place() -> None:
     assert users == ["api.events"]
 
 
-def test_only_settings_reads_the_environment() -> None:
+def test_the_environment_is_read_in_one_place_for_the_server_and_one_for_clients() -> None:
     readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
-    assert readers == ["settings"]
+    assert readers == ["address", "settings"]
 
 
 def starts_tasks(path: Path) -> bool:

@@ -19,8 +19,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from unstuck import __version__
+from unstuck.address import DEFAULT_URL
 from unstuck.cli.backup import backup, restore
-from unstuck.cli.console import LOCAL, Url, client_errors, err, out, plain, stop
+from unstuck.cli.console import Url, client_errors, err, out, plain, stop
 from unstuck.cli.doctor import doctor
 from unstuck.cli.help import Command, Group
 from unstuck.cli.jobs import fail, jobs, rescue
@@ -183,7 +184,7 @@ def submit(
     webhook_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Post the finished job to this address.")
     ] = None,
-    url: Url = LOCAL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Submit a job and print its id.
 
@@ -225,7 +226,7 @@ def retry(
     everything: Annotated[
         bool, typer.Option("--all", help="Repeat all items, not only those that failed or were cancelled.")
     ] = False,
-    url: Url = LOCAL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Start a new job for what failed in another, and print its id.
 
@@ -248,7 +249,7 @@ def retry(
 
 
 def watch(
-    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of the job.")], url: Url = LOCAL
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of the job.")], url: Url = DEFAULT_URL
 ) -> None:
     """Show a job's progress until it is done.
 

@@ -18,13 +18,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from unstuck.address import URL_VARIABLE
 from unstuck.errors import CannotStart, JobTimeoutError, UnstuckError
 
 out = Console()
 err = Console(stderr=True)
 
-Url = Annotated[str, typer.Option(metavar="URL", help="Address of the server.")]
-LOCAL = "http://127.0.0.1:8765"
+Url = Annotated[
+    str, typer.Option(metavar="URL", envvar=URL_VARIABLE, help="Address of the server, else UNSTUCK_URL.")
+]
 
 
 def stop(error: UnstuckError, exit_code: int = 2) -> NoReturn:

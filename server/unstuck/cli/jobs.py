@@ -16,7 +16,8 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from unstuck.cli.console import LOCAL, Url, client_errors, complain, duration, err, out, plain
+from unstuck.address import DEFAULT_URL
+from unstuck.cli.console import Url, client_errors, complain, duration, err, out, plain
 from unstuck.errors import UnstuckError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def jobs(
         int, typer.Option(metavar="NUMBER", min=1, max=200, help="List at most this many jobs, 1 to 200.")
     ] = 50,
     ids: Annotated[bool, typer.Option("--ids", help="Print only the ids, for another command.")] = False,
-    url: Url = LOCAL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """List the jobs of a server, newest first.
 
@@ -82,7 +83,7 @@ def jobs(
 def rescue(
     job_ids: Ids,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    url: Url = LOCAL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Take a job's running items from their workers to try them again.
 
@@ -123,7 +124,7 @@ def rescue(
 def fail(
     job_ids: Ids,
     why: Annotated[str, typer.Option(metavar="REASON", help="The reason, shown to every viewer of the job.")],
-    url: Url = LOCAL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Stop a job and end it as failed.
 

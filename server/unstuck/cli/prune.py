@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unstuck.cli.console import LOCAL, Url, client_errors, err, plain
+from unstuck.address import DEFAULT_URL
+from unstuck.cli.console import Url, client_errors, err, plain
 from unstuck.cli.orphans import prune_orphans
 from unstuck.errors import InvalidRequest, JobNotFound
 from unstuck.jobs.job import FINAL
@@ -40,7 +41,7 @@ def prune(
         typer.Option(metavar="STATE", help="Remove only jobs that ended in this state. Repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="List the jobs without removing them.")] = False,
-    url: Url = LOCAL,
+    url: Url = DEFAULT_URL,
     orphans: Annotated[
         bool, typer.Option("--orphans", help="List folders of jobs that the database does not know.")
     ] = False,
