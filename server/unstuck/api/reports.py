@@ -254,15 +254,13 @@ def _read(raw: bytes) -> Report:
         raise InvalidRequest(f"The report is not valid JSON: {error}", code="invalid_json") from None
 
 
-def _result(raw: msgspec.Raw) -> dict[str, Any] | None:
+def _result(raw: msgspec.Raw) -> Any:
     if len(raw) == 0:
         return None
     if len(raw) > RESULT_BYTES:
         raise TooLarge(f"An item's result may have at most {RESULT_BYTES:,} bytes.", code="result_too_large")
     try:
-        return msgspec.json.decode(raw, type=dict[str, Any] | None)
-    except msgspec.ValidationError:
-        raise InvalidRequest("An item's result must be a JSON object.", status=422) from None
+        return msgspec.json.decode(raw)
     except JSON_ERRORS as error:
         raise InvalidRequest(f"An item's result is not valid JSON: {error}", code="invalid_json") from None
 
