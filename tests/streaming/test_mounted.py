@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -248,6 +248,35 @@ class Leaving:
 
     def announce_leaving(self, reason: str) -> None:
         self.leaving = reason
+
+
+#: As much of hypercorn as is looked at. Its processes are stopped by no signal.
+HYPERCORN = """
+import asyncio
+
+async def worker_serve(app_is_up, shutdown, terminated):
+    await app_is_up.wait()
+    context = type("WorkerContext", (), {"terminated": terminated})
+    await shutdown.wait()
+"""
+
+
+async def test_hypercorn_is_seen_stopping() -> None:
+    hub, app_is_up, terminated = Leaving(), asyncio.Event(), asyncio.Event()
+    hypercorn: dict[str, Any] = {"__name__": "hypercorn.asyncio.run"}
+    exec(HYPERCORN, hypercorn)
+    server = asyncio.create_task(hypercorn["worker_serve"](app_is_up, asyncio.Event(), terminated))
+    host = HostServer(cast("Hub", hub))
+    watching = asyncio.create_task(host.watch())
+    await soon(lambda: host._is_stopping is not None)
+    app_is_up.set()
+    await asyncio.sleep(0)
+    assert hub.leaving is None
+    terminated.set()
+    await soon(lambda: hub.leaving == "the server is stopping")
+    for task in (watching, server):
+        task.cancel()
+    await asyncio.wait([watching, server])
 
 
 @pytest.mark.parametrize("one", [signal.SIGTERM, signal.SIGINT])

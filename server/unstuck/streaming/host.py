@@ -5,9 +5,9 @@ See also: hub.py (what viewers are sent).
 
 A server waits for all open streams before it ends the lifespan of an app, so the end of the lifespan comes too
 late: the streams would wait for the server, and the server for the streams. uvicorn (also under gunicorn, with
-`--reload`, or in a thread) is looked at itself: it stands in the stack of its task, whatever handles the signals,
-and it may stop without any. Of other servers (granian, hypercorn) only the signal is known: it is passed on to
-whatever handled it before.
+`--reload`, or in a thread) and hypercorn are looked at themselves: they stand in the stack of their task, whatever
+handles the signals, and they may stop without any. Of other servers, such as granian, only the signal is known: it
+is passed on to whatever handled it before.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -26,8 +27,9 @@ from unstuck.streaming.hub import Hub
 #: Between two looks at the server (seconds). uvicorn itself looks every 0.1 s.
 LOOK_S = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: uvicorn's coroutine from the start of a server to its end.
-_SERVE = uvicorn.Server._serve.__code__
+#: uvicorn's coroutine from the start of a server to its end, and the module and name of hypercorn's.
+_UVICORN = uvicorn.Server._serve.__code__
+_HYPERCORN = ("hypercorn.asyncio.run", "worker_serve")
 
 
 class HostServer:
@@ -35,7 +37,7 @@ class HostServer:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._uvicorn: uvicorn.Server | None = None
+        self._is_stopping: Callable[[], bool] | None = None
         self._previous: dict[signal.Signals, Any] = {}
         self._on_signal: Callable[[int, FrameType | None], None] | None = None
 
@@ -44,10 +46,10 @@ class HostServer:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                self._uvicorn = self._uvicorn or _running_uvicorn()
-                if self._uvicorn is None:
+                self._is_stopping = self._is_stopping or _look_at_server()
+                if self._is_stopping is None:
                     self._listen_for_signals()
-                elif _is_stopping(self._uvicorn):
+                elif self._is_stopping():
                     self._leave()
         finally:
             self._stop_listening()
@@ -83,20 +85,28 @@ class HostServer:
                 signal.signal(one, handler)
 
 
-def _running_uvicorn() -> uvicorn.Server | None:
-    """Return the uvicorn server that runs in this event loop."""
+def _look_at_server() -> Callable[[], bool] | None:
+    """Return what tells whether the server of this event loop is stopping; None if it is not found."""
     for task in asyncio.all_tasks():
         work: Any = task.get_coro()
         while work is not None:
-            if getattr(work, "cr_code", None) is _SERVE and work.cr_frame is not None:
-                found: uvicorn.Server = work.cr_frame.f_locals["self"]
-                return found
+            frame: FrameType | None = getattr(work, "cr_frame", None)
+            if frame is not None and frame.f_code is _UVICORN:
+                return partial(_uvicorn_is_stopping, frame.f_locals["self"])
+            if frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) == _HYPERCORN:
+                return partial(_hypercorn_is_stopping, frame)
             work = getattr(work, "cr_await", None)
     return None
 
 
-def _is_stopping(server: uvicorn.Server) -> bool:
+def _uvicorn_is_stopping(server: uvicorn.Server) -> bool:
     """Return whether the server was asked to stop, or has closed its sockets."""
     listening = getattr(server, "servers", [])  # there once it has started
     # `--limit-max-requests` stops a server that nothing asked to stop.
     return server.should_exit or (bool(listening) and not any(one.is_serving() for one in listening))
+
+
+def _hypercorn_is_stopping(frame: FrameType) -> bool:
+    """Return whether the server has told its connections to end."""
+    context = frame.f_locals.get("context")  # there once the app has started
+    return context is not None and context.terminated.is_set()
