@@ -33,6 +33,7 @@ _JOB_FIXED = {
     "retry_of",
     "external",
     "counted",
+    "lost_after_s",
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
 #: Columns that hold something other than numbers and text.
@@ -114,7 +115,7 @@ JOBS = Table(
     "UPDATE jobs SET {} WHERE n = ?",
     Job,
     _JOB_FIXED,
-    ("seq", "partial", "percent", "meter", "progress_at", "heartbeat_at"),
+    ("seq", "partial", "percent", "meter", "message", "progress_at", "heartbeat_at"),
 )
 ITEMS = Table(
     "UPDATE items SET {} WHERE idx = ? AND job = ?", Item, _ITEM_FIXED, ("seq", "progress", "message"), "index"

@@ -163,6 +163,9 @@ MIGRATIONS: tuple[str, ...] = (
         jump REAL NOT NULL              -- by how much it was set (seconds)
     ) STRICT;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN lost_after_s REAL;  -- external work: silence after which it fails
+    """,
 )
 
 VERSION = len(MIGRATIONS)
