@@ -17,6 +17,7 @@
     │   ├── ExternalJob       the work runs elsewhere, so no worker holds the job's items
     │   ├── JobNotDone        the job must be finished first
     │   ├── NothingToRetry    no item of the job failed or was cancelled
+    │   ├── DamagedJob        the record of the job cannot be read in full, so it cannot be repeated
     │   ├── InputsGone        the job's files were removed
     │   ├── QueueFull         too many unfinished jobs; there is room again later
     │   ├── LeaseLost         a command under an outdated lease
@@ -36,6 +37,20 @@ An exception's message says what went wrong and what to do. `code` is a stable w
 HTTP status, `title` is a short heading.
 The exceptions must not know requests, responses or the store.
 """
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Reason(Protocol):
+    """Why a job ended: a stable word, and a sentence for people."""
+
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
 
 
 class UnstuckError(Exception):
@@ -149,10 +164,11 @@ class JobFinished(Refused):
 
     code, status, title = "job_finished", 409, "Job finished"
 
-    def __init__(self, job_id: str, state: str) -> None:
+    def __init__(self, job_id: str, state: str, reason: Reason | None = None) -> None:
+        because = "" if reason is None else f" ({reason.code}: {reason.message})"
         super().__init__(
-            f"Job {job_id} is already {state}, and a finished job cannot change. To do the work again, retry it "
-            "or submit a new job."
+            f"Job {job_id} is already {state}{because}, and a finished job cannot change. To do the work again, "
+            "retry it or submit a new job."
         )
 
 
@@ -204,6 +220,18 @@ class NothingToRetry(Refused):
         super().__init__(
             f"No item of job {job_id} failed or was cancelled. To run all items again, send "
             '{"only": "all"} (unstuck retry --all).'
+        )
+
+
+class DamagedJob(Refused):
+    """The record of the job is damaged, so it is not known what its work was."""
+
+    code, status, title = "unreadable", 409, "Damaged record"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"The server's record of job {job_id} is damaged, so its work cannot be repeated. Submit it as a new "
+            "job."
         )
 
 

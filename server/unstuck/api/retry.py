@@ -23,10 +23,10 @@ from unstuck.api import admission
 from unstuck.api.bodies import Body
 from unstuck.api.context import JSON_ERRORS, Services, job_id_of, services_of
 from unstuck.api.submission import check_kind, check_webhook
-from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
+from unstuck.errors import DamagedJob, InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
 from unstuck.files.folder import stored_name
 from unstuck.files.links import link_inputs, sync_links
-from unstuck.jobs.job import Item, ItemState, Job, State
+from unstuck.jobs.job import UNREADABLE, Item, ItemState, Job, State
 from unstuck.store.protocol import Store
 from unstuck.wire import RetryRequest
 
@@ -48,6 +48,8 @@ async def retry_job(request: Request) -> Response:
         raise JobNotDone(old_id)
     only = (await _read_request(request)).only
     if not old.external:
+        if old.error is not None and old.error.code == UNREADABLE:
+            raise DamagedJob(old_id)
         check_kind(old.kind, dict(old.options), services)
     check_webhook(old.webhook_url, services)
     await admission.check_room(request, services, external=old.external)
@@ -114,8 +116,8 @@ async def _span(store: Store, old: Job) -> float | None:
     """
     if old.deadline_at is None:
         return None
-    submitted, *_ = await store.timeline(old.id)
-    return old.deadline_at - submitted.at
+    entries = await store.timeline(old.id)
+    return old.deadline_at - (entries[0].at if entries else old.created_at)
 
 
 def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
@@ -136,6 +138,7 @@ def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
         webhook_url=old.webhook_url,
         retry_of=old.id,
         external=old.external,
+        lost_after_s=old.lost_after_s,
         counted=old.counted,
         open_end=old.counted,
         percent=None if old.counted else 0.0,

@@ -125,6 +125,7 @@ class Overview:
     leased_items: int = 0
     oldest_wait_s: float | None = None
     webhooks: Mapping[str, int] = field(default_factory=dict)
+    unreadable: int = 0  # rows that could not be read in full, since the process started
 
 
 class JobReader(Protocol):
