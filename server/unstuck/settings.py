@@ -1,4 +1,4 @@
-"""Defines every setting: its name, default, unit and meaning. It is the only file that reads the environment.
+"""Defines every setting: its name, default, unit and meaning. Nothing else of the server reads variables.
 
 Must not know: what a setting does.
 See also: OPERATING.md (the settings for operators), app.py (which hands them on).
@@ -18,6 +18,7 @@ from typing import Any
 
 import platformdirs
 
+from unstuck.address import URL_VARIABLE
 from unstuck.errors import CannotStart
 
 PREFIX = "UNSTUCK_"
@@ -209,7 +210,7 @@ def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os
     for variable, text in environ.items():
         if variable in known:
             values[known[variable].name] = _parse(variable, text, known[variable].default)
-        elif variable.startswith(PREFIX):
+        elif variable.startswith(PREFIX) and variable != URL_VARIABLE:  # that one is for clients
             raise CannotStart(f"There is no setting {variable}; `unstuck settings` lists them all.")
     values.update({name: value for name, value in (given or {}).items() if value is not None})
     return Settings(**values)
