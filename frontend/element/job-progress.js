@@ -13,7 +13,7 @@ import { Follower } from "../client/follower.js";
 import { IdempotencyKey } from "../client/idempotency-key.js";
 import { JobSubject } from "../client/job-subject.js";
 import { Requests } from "../client/requests.js";
-import { say } from "../view/format.js";
+import { say, withUnit } from "../view/format.js";
 import { serverNow } from "../view/health.js";
 import { announcement, checkText, forward, jobView, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -49,7 +49,7 @@ export class JobProgress extends HTMLElement {
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {ItemPages | null} */ #failedPages = null;
   #requests = new Requests({ fetch: (url, init) => this.fetch(this.request(url, init)) });
-  #timeline = new Timeline({ requests: this.#requests, words: () => this.words });
+  #timeline = new Timeline({ requests: this.#requests, words: () => this.#texts });
   #redraw = new Redraw(() => this.#draw());
   #checking = false;
   #cancelling = false;
@@ -98,6 +98,11 @@ export class JobProgress extends HTMLElement {
 
   get words() {
     return /** @type {typeof JobProgress} */ (this.constructor).words;
+  }
+
+  /** The texts about this job. */
+  get #texts() {
+    return withUnit(this.words, this.job);
   }
 
   connectedCallback() {
@@ -229,7 +234,7 @@ export class JobProgress extends HTMLElement {
     this.#idempotencyKey.renew();
     this.#known = job;
     this.src = new URL(job.links.self, this.#url()).href;
-    this.#answer(say(this.words, "retry_started"));
+    this.#answer(say(this.#texts, "retry_started"));
     this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
   }
 
@@ -369,7 +374,7 @@ export class JobProgress extends HTMLElement {
     if (job?.links.timeline)
       this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
     const shown = jobView(input, this.words);
-    drawCard(this.#card, shown, context, this.words);
+    drawCard(this.#card, shown, context, this.#texts);
     this.#card.card.setAttribute("aria-label", this.#label(shown.title));
     // If the focused button has disappeared, keep the focus in the card rather than at the top of the page.
     const lost = focused instanceof HTMLElement && (focused.hidden || focused.matches(":disabled"));

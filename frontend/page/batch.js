@@ -11,16 +11,18 @@ import { JobProgress } from "../define.js";
 import { setShown, setText } from "../element/dom.js";
 import { Redraw } from "../element/redraw.js";
 import { isLost, lostBadge, staleness } from "../view/contact.js";
-import { say } from "../view/format.js";
+import { harmless, say } from "../view/format.js";
 import { badge, jobTitle, jobView, refusal } from "../view/job-view.js";
-import { english as words } from "../view/locale/en.js";
+import { english } from "../view/locale/en.js";
 import { JobList, JobRows, MAX_ROWS } from "./job-list.js";
 import { NewJob } from "./new-job.js";
 import { StuckJobs } from "./stuck-jobs.js";
 
-/** @import { Job, Link } from "../wire" */
+/** @import { Job, Kind, Link, Words } from "../wire" */
 /** @import { Contact } from "../view/contact.js" */
 
+/** The texts, to which the titles of the kinds are added. @type {Words} */
+const words = (JobProgress.words = Object.create(english));
 const API = new URL("../../api/", import.meta.url);
 const TITLE = document.title;
 const SEARCH_MS = 15_000;
@@ -41,6 +43,7 @@ const stuckJobs = new StuckJobs({
 });
 const redraw = new Redraw(drawList);
 let searchedAt = -Infinity;
+let uploaded = ""; // percent, while files are being sent
 /** @type {Follower | null} */ let follower = null;
 /** When the list was last known to be true, and when its follower was started (steady clock). */
 let [confirmedAt, followedAt] = [performance.now(), 0];
@@ -99,7 +102,10 @@ function drawList() {
   setText(byId("list-full"), full || moreProblem);
   const lost = drawTrouble(contact);
   showMore(list.more && !list.full);
-  if (!open) document.title = lost ? say(words, "page_title_lost", { title: TITLE }) : TITLE;
+  const name = uploaded
+    ? say(words, "page_title", { state: uploaded, name: say(words, "uploading_title") })
+    : TITLE;
+  if (!open) document.title = lost ? say(words, "page_title_lost", { title: name }) : name;
   ageList(follower !== null && !["live", "gave_up", "not_found"].includes(contact.link));
   if (contact.link === "polling" && performance.now() - searchedAt > SEARCH_MS) void findStuckJobs();
 }
@@ -244,6 +250,18 @@ function onStarted(job) {
   goTo(job.id);
 }
 
+/** Name the kinds by their titles from now on. @param {Kind[]} kinds */
+function onKinds(kinds) {
+  for (const { name, title } of kinds) words[`kind:${name}`] = harmless(title || name);
+  drawList();
+}
+
+/** @param {string} percent */
+function onUpload(percent) {
+  uploaded = percent;
+  drawList(); // and the title
+}
+
 /** A plain click on the link of a job opens its dialog, as the address in it does in another tab.
  * @param {MouseEvent} event */
 function onClick(event) {
@@ -260,6 +278,16 @@ document.addEventListener("click", onClick);
 window.addEventListener("hashchange", syncWithAddress);
 document.addEventListener("visibilitychange", watchWhileVisible);
 window.addEventListener("pageshow", (event) => event.persisted && watchWhileVisible());
-const newJob = new NewJob({ api: API, byId, words, requests, onStarted, onBroken: () => void follower?.check() });
+const newJob = new NewJob({
+  api: API,
+  byId,
+  words,
+  requests,
+  onStarted,
+  onBroken: () => void follower?.check(),
+  onKinds,
+  onDropped: () => open?.close(),
+  onUpload,
+});
 watchWhileVisible();
 syncWithAddress();

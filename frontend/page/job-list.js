@@ -6,9 +6,9 @@
  * See also: batch.js, which follows the list.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
-import { harmless, localeOf, say } from "../view/format.js";
+import { localeOf, say } from "../view/format.js";
 import { isStuck } from "../view/health.js";
-import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
+import { amount, badge, barValue, jobTitle, kindTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Job, Standing, Words } from "../wire" */
@@ -208,7 +208,8 @@ function makeRow(job, words) {
     minute: "2-digit",
   }).format(created);
   const parts = {
-    name: make("bdi", { class: "name" }, jobTitle(job, words)),
+    name: make("bdi", { class: "name" }),
+    kind: make("span"),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
@@ -220,12 +221,7 @@ function makeRow(job, words) {
   const link = make(
     "a",
     { class: "row", href: `#job=${job.id}` },
-    make(
-      "span",
-      { class: "what" },
-      parts.name,
-      make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time),
-    ),
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time)),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
     parts.badge,
   );
@@ -235,6 +231,8 @@ function makeRow(job, words) {
 /** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {{text: string, tone: string} | null} lost
  * @param {Words} words */
 function drawRow(row, job, lost, words) {
+  setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
+  setText(row.kind, job.name ? `${kindTitle(job.kind, words)} · ` : "");
   if (row.shown === job && row.lost === lost?.text) return;
   row.shown = job;
   row.lost = lost?.text;

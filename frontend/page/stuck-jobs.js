@@ -5,7 +5,7 @@
  * See also: ../view/health.js; PROTOCOL.md for the operator's requests.
  */
 import { icon, make, setShown, setText } from "../element/dom.js";
-import { duration, harmless, say } from "../view/format.js";
+import { duration, harmless, say, withUnit } from "../view/format.js";
 import { healthFact, serverNow, isStuck } from "../view/health.js";
 import { jobTitle, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -184,7 +184,7 @@ export class StuckJobs {
     row.confirm.removeAttribute("aria-busy");
     if (!answer) return; // the same request is in flight
     this.#showMessage(
-      say(this.#words, answer.ok ? done : "operate_failed", {
+      say(withUnit(this.#words, job), answer.ok ? done : "operate_failed", {
         name: jobTitle(job, this.#words),
         reason: refusal(answer.body, answer.status, this.#words),
       }),
@@ -206,8 +206,9 @@ export class StuckJobs {
   }
 }
 
-/** @param {Job} job @param {Words} words */
-function makeRow(job, words) {
+/** @param {Job} job @param {Words} texts */
+function makeRow(job, texts) {
+  const words = withUnit(texts, job);
   const id = `stuck-${job.id}`;
   const parts = {
     name: make("a", { href: `#job=${job.id}`, id, dir: "auto" }, jobTitle(job, words)),
@@ -259,9 +260,10 @@ function makeRow(job, words) {
  * @param {Job} job
  * @param {number} clock_ms of a monotonic clock, when this was known
  * @param {Lost} lost
- * @param {Words} words
+ * @param {Words} texts
  */
-function drawRow(row, job, clock_ms, lost, words) {
+function drawRow(row, job, clock_ms, lost, texts) {
+  const words = withUnit(texts, job);
   const { items } = row.running;
   const fact =
     healthFact(job, serverNow(job, clock_ms), words) ||

@@ -303,5 +303,5 @@ def test_an_element_without_a_job_shows_nothing(open_page: OpenPage, server: Ser
     job = server.submit("rehearsal", total=1, options={"seconds": 0})
     page.evaluate("(src) => { document.querySelector('job-progress').src = src; }", job["links"]["self"])
     expect(element).to_be_visible()
-    expect(element.locator(".sentence")).to_contain_text("The file is done")
+    expect(element.locator(".sentence")).to_contain_text("The item is done")
     assert log.errors == []
