@@ -239,7 +239,8 @@ def _words(job: Job) -> list[str]:
 
 def _of_total(job: Job) -> str:
     """Return how many items there are: of 25 rows, or just rows if that is not known."""
-    return job.units if job.progress.total is None else f"of {counted(job.progress.total, job.unit, job.units)}"
+    total, unit, units = job.progress.total, job.get("unit", "item"), job.get("units", "items")
+    return units if total is None else f"of {counted(total, unit, units)}"
 
 
 def _state(job: Job) -> str:
