@@ -153,6 +153,13 @@ def test_a_server_in_trouble_is_not_stormed(
     page, log = open_page(on=server)
     section = page.locator("#attention li")
     expect(section).to_contain_text("working on a")
+    refused = {"status": 429, "json": {"detail": "Too many jobs."}, "headers": {"Retry-After": "60"}}
+    page.route("**/api/jobs", lambda route: route.fulfill(**refused) if route.request.method == "POST" else None)
+    page.locator("input[name=kind][value=rehearsal]").check()
+    for _ in range(3):
+        page.locator("#start").click()
+        expect(page.locator("#problems")).to_contain_text("Too many jobs.")
+    assert log.count("POST") == 1
     path = f"/api/jobs/{stuck['id']}"
 
     def refuse(route: Route) -> None:
@@ -180,6 +187,8 @@ def test_a_server_in_trouble_is_not_stormed(
     page.unroute(f"**{path}*")
     page.unroute(f"**{path}/**")
     expect(dialog.locator(".timeline li").first).to_contain_text("Submitted")
+    server.stop(signal.SIGKILL)
+    expect(section).to_contain_text("No contact: this may have changed.")
 
 
 def test_a_list_that_fails_to_load_offers_to_try_again(open_page: OpenPage, server: Server) -> None:
