@@ -141,7 +141,7 @@ def test_lost_contact_is_in_view_until_it_is_back(open_page: OpenPage, start_ser
         expect(dialog.locator("progress")).to_have_class("busy")
         expect(job_row(page, "import").locator(".badge")).to_have_text("Running")
         expect(page.locator("#list-trouble")).to_be_hidden()
-        eventually(lambda page=page: not page.title().startswith("⚠"))
+        expect(page).not_to_have_title(re.compile("^⚠"))
 
 
 def test_a_server_in_trouble_is_not_stormed(
