@@ -27,7 +27,7 @@ from starlette.staticfiles import StaticFiles
 
 from unstuck import __version__
 from unstuck.api import events as streams
-from unstuck.api import health, jobs, metrics, openapi, problems, results, retry, submit, timeline
+from unstuck.api import health, item_errors, jobs, metrics, openapi, problems, results, retry, submit, timeline
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
@@ -71,6 +71,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/api/jobs/{job_id}/items", jobs.list_items, methods=["GET"]),
             Route("/api/jobs/{job_id}/items/{index}/result", results.item_result, methods=["GET"]),
             Route("/api/jobs/{job_id}/results", results.job_results, methods=["GET"]),
+            Route("/api/jobs/{job_id}/errors", item_errors.job_errors, methods=["GET"]),
             Route("/api/jobs/{job_id}/events", streams.job_events, methods=["GET"]),
             Route("/api/jobs/{job_id}/timeline", timeline.job_timeline, methods=["GET"]),
             Route("/api/jobs/{job_id}/progress", progress.report_progress, methods=["POST"]),
