@@ -4,6 +4,7 @@
  * It must not know the DOM, a clock or the network: everything that depends on time comes in as an argument.
  * See also: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
  */
+import { isLost, linkReason, lostSinceBadge, staleness } from "./contact.js";
 import { dateAndTime, duration, etaText, harmless, number, percentText, rateText, say } from "./format.js";
 import { healthNote, isStuck } from "./health.js";
 import { errorText } from "./item-line.js";
@@ -18,7 +19,7 @@ import { english } from "./locale/en.js";
  * @property {boolean} done
  * @property {boolean} results true if there are results of items to show
  * @property {{text: string, tone: Tone}} badge
- * @property {{value: number | null, label: string}} bar value from 0 to 100, or null if unknown
+ * @property {{value: number | null, label: string, tone: Tone}} bar value from 0 to 100, or null if unknown
  * @property {boolean} meter true if there is progress to show
  * @property {string} percent
  * @property {string} eta
@@ -37,7 +38,7 @@ import { english } from "./locale/en.js";
  *   boolean, enabled: boolean, text: string}>} buttons
  */
 
-/** @typedef {"quiet" | "busy" | "stopped" | "good" | "warn" | "bad"} Tone */
+/** @typedef {"quiet" | "busy" | "stopped" | "lost" | "good" | "warn" | "bad"} Tone */
 
 /** @typedef {object} ViewInput
  * @property {Job | null} job
@@ -73,12 +74,15 @@ const TONES = {
   failed: "bad",
   cancelled: "stopped",
 };
-const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // the state may be old, so nothing is forecast
 
 /** Return everything that the screen shows. @param {ViewInput} seen @param {Words} [words] @returns {JobView} */
 export function jobView(seen, words = english) {
   const { job } = seen;
   const done = job?.done ?? false;
+  const lost = done ? null : lostSinceBadge(seen, words);
+  // Without contact, what is told of the work is told as of the last news: no duration grows unobserved.
+  const now_ms = (seen.now_ms ?? Date.parse(job?.server_time ?? "")) - (done ? 0 : staleness(seen));
+  const state = badge(job, words);
   const title =
     seen.label ||
     (job ? jobTitle(job, words) : say(words, seen.link === "not_found" ? "title_not_found" : "title_loading"));
@@ -87,16 +91,20 @@ export function jobView(seen, words = english) {
     done,
     results: done && (job?.progress.succeeded ?? 0) > 0,
     kind: job && job.name ? harmless(job.kind, NAME_LENGTH) : "",
-    badge: badge(job, words, seen.link),
-    bar: { value: job ? barValue(job, seen.floor) : null, label: say(words, "progress_label", { name: title }) },
+    badge: lost ?? state,
+    bar: {
+      value: job ? barValue(job, seen.floor) : null,
+      label: say(words, "progress_label", { name: title }),
+      tone: done ? state.tone : lost ? "lost" : "busy",
+    },
     meter: job !== null || seen.link !== "not_found",
     ...numbers(seen, words),
     counts: job ? counts(job, words) : [],
     stage: job && !done ? stage(job, words) : "",
     current: job && !done ? current(job, words) : { names: [], more: "" },
-    note: job && !done ? note(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
+    note: job && !done ? note(job, now_ms, words) : "",
     sentence: job && done ? sentence(job, words) : "",
-    kept: job && done ? kept(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
+    kept: job && done ? kept(job, now_ms, words) : "",
     link: link(seen, words),
     errors: (job?.item_errors ?? []).map((error) => ({
       name: harmless(error.name, NAME_LENGTH),
@@ -128,9 +136,9 @@ export function jobTitle(job, words = english) {
 }
 
 /** Return the badge for the job's state. An unknown state counts as running until the job is done.
- * @param {Job | null} job @param {Words} words @param {Link} [linkState] @returns {{text: string, tone: Tone}} */
-export function badge(job, words = english, linkState = "live") {
-  if (!job) return { text: say(words, linkState === "not_found" ? "unknown" : "loading"), tone: "quiet" };
+ * @param {Job | null} job @param {Words} words @returns {{text: string, tone: Tone}} */
+export function badge(job, words = english) {
+  if (!job) return { text: say(words, "loading"), tone: "quiet" };
   if (isStuck(job)) return { text: say(words, `badge_${job.health}`), tone: "warn" };
   const known = Object.hasOwn(TONES, job.state);
   const state =
@@ -157,16 +165,18 @@ export function amount(job, words = english) {
 }
 
 /** @param {ViewInput} seen @param {Words} words */
-function numbers({ job, floor, link: state }, words) {
+function numbers(seen, words) {
+  const { job, floor } = seen;
   if (!job) return { percent: "", eta: "", amount: "", rate: "" };
   const { eta_seconds: eta, rate_per_second: rate } = job.progress;
+  const lost = isLost(seen);
   const value = barValue(job, floor);
   const counting = value !== null && (job.state !== "queued" || value > 0);
   return {
     percent: counting ? percentText(value, words) : "",
-    eta: !job.done && eta !== null && !LOST.includes(state) ? etaText(eta, words) : "",
+    eta: !job.done && eta !== null && !lost ? etaText(eta, words) : "",
     amount: amount(job, words),
-    rate: rate && (job.done || !LOST.includes(state)) ? rateText(rate, words) : "",
+    rate: rate && (job.done || !lost) ? rateText(rate, words) : "",
   };
 }
 
@@ -276,17 +286,16 @@ function link(seen, words) {
     status: failure?.status ?? "",
     duration: duration((age ?? 0) / 1_000, words),
   };
-  return { text: say(words, linkWords(seen), values), tone: tones[state] ?? "warn", age: spoken, found };
+  const tone = isLost(seen) ? "warn" : (tones[state] ?? "quiet");
+  return { text: say(words, linkWords(seen), values), tone, age: spoken, found };
 }
 
 /** @param {ViewInput} seen */
-function linkWords({ link: state, job, id, failure, browser_offline }) {
+function linkWords(seen) {
+  const { link: state, job, id } = seen;
   if (state === "connecting" && job) return "link_reconnecting";
   if (state === "gave_up" && (job || id)) return "link_gave_up_job";
-  if (state !== "offline") return `link_${state}`;
-  if (browser_offline) return "link_browser_offline";
-  if (failure?.code === "not_our_answer") return "link_garbage";
-  return failure?.status ? "link_trouble" : "link_offline";
+  return `link_${linkReason(seen)}`;
 }
 
 /** @param {ViewInput} seen @param {Words} words @returns {JobView["buttons"]} */
@@ -349,10 +358,10 @@ function retryText(job, retrying, words) {
 export function announcement(before, after, words = english) {
   const { job } = after;
   if (job?.done) return before?.job?.done ? "" : sentence(job, words);
-  const lost = (/** @type {ViewInput | null} */ seen) => seen !== null && LOST.includes(seen.link);
-  if (lost(after) && (!lost(before) || before?.link !== after.link))
-    return after.link === "offline" ? say(words, "say_link_lost") : link(after, words).text;
-  if (lost(before) && !lost(after) && after.link !== "connecting") return say(words, "say_link_back");
+  const lost = lossOf(after);
+  if (lost !== null && lost !== lossOf(before))
+    return lost === "offline" ? say(words, "say_link_lost") : link(after, words).text;
+  if (lost === null && lossOf(before) !== null && after.link !== "connecting") return say(words, "say_link_back");
   if (!job) return "";
   if (!before?.job || badge(before.job, words).text !== badge(job, words).text) return badge(job, words).text;
   const quarter = (/** @type {ViewInput} */ seen) =>
@@ -360,6 +369,13 @@ export function announcement(before, after, words = english) {
   return quarter(after) > quarter(before)
     ? say(words, "say_percent", { percent: percentText(barValue(job, after.floor) ?? 0, words) })
     : "";
+}
+
+/** Return the link that is lost, or null. Reconnecting in vain is as good as offline: one loss is told once.
+ * @param {ViewInput | null} seen */
+function lossOf(seen) {
+  if (seen === null || !isLost(seen)) return null;
+  return seen.link === "connecting" ? "offline" : seen.link;
 }
 
 /** Return the result of a check in words.

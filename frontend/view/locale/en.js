@@ -126,6 +126,17 @@ export const english = {
   found_by_polling: "updated by a status check",
   end_found_by_polling: "Found by a status check; no live update had reported it.",
 
+  // the badge while there is no contact, in place of the job's state
+  lost_connecting: "Reconnecting",
+  lost_offline: "No contact",
+  lost_browser_offline: "Offline",
+  lost_trouble: "Server error",
+  lost_garbage: "No contact",
+  lost_signed_out: "Signed out",
+  lost_not_found: "Not found",
+  lost_gave_up: "No contact",
+  lost_since: "{text} · {duration}",
+
   // buttons
   cancel: "Cancel",
   check: "Check status",
@@ -208,6 +219,7 @@ export const english = {
   page_about: "Work on many files, with progress that never gets stuck.",
   page_skip: "Skip to the jobs",
   page_title: "{state} – {name}",
+  page_title_lost: "⚠ {title}",
 
   // the batch page: the form
   form_title: "New job",
@@ -266,6 +278,7 @@ export const english = {
   // the batch page: stuck jobs
   attention: "Needs attention",
   attention_more: { one: "{count} more job is stuck.", other: "{count} more jobs are stuck." },
+  attention_lost: "{text}: this may have changed.",
   attention_again: "Making progress again.",
   attention_ended: "The job has ended.",
   known_life: "Last heartbeat {duration} ago",
