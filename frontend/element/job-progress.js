@@ -12,7 +12,7 @@
 import { Follower } from "../client/follower.js";
 import { IdempotencyKey } from "../client/idempotency-key.js";
 import { JobSubject } from "../client/job-subject.js";
-import { say } from "../view/format.js";
+import { say, withUnit } from "../view/format.js";
 import { serverNow } from "../view/health.js";
 import { announcement, checkText, forward, jobView, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -45,7 +45,7 @@ export class JobProgress extends HTMLElement {
   /** @type {ViewInput | null} */ #announced = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {ItemPages | null} */ #failedPages = null;
-  #timeline = new Timeline({ fetch: (url) => this.fetch(this.request(url)), words: () => this.words });
+  #timeline = new Timeline({ fetch: (url) => this.fetch(this.request(url)), words: () => this.#texts });
   #redraw = new Redraw(() => this.#draw());
   #checking = false;
   #cancelling = false;
@@ -91,6 +91,11 @@ export class JobProgress extends HTMLElement {
 
   get words() {
     return /** @type {typeof JobProgress} */ (this.constructor).words;
+  }
+
+  /** The texts about this job. */
+  get #texts() {
+    return withUnit(this.words, this.job);
   }
 
   connectedCallback() {
@@ -182,7 +187,7 @@ export class JobProgress extends HTMLElement {
     this.#idempotencyKey.renew();
     this.#known = job;
     this.src = new URL(job.links.self, this.#url()).href;
-    this.#answer(say(this.words, "retry_started"));
+    this.#answer(say(this.#texts, "retry_started"));
     this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
   }
 
@@ -329,7 +334,7 @@ export class JobProgress extends HTMLElement {
     if (job) this.#failedPages?.recount(job.progress.failed);
     if (job?.links.timeline)
       this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
-    drawCard(this.#card, jobView(input, this.words), context, this.words);
+    drawCard(this.#card, jobView(input, this.words), context, this.#texts);
     // If the focused button has disappeared, keep the focus in the card rather than at the top of the page.
     const lost = focused instanceof HTMLElement && (focused.hidden || focused.matches(":disabled"));
     if (lost) (job?.done ? this.#card.sentence : this.#card.title).focus();

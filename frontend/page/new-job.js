@@ -5,7 +5,7 @@
  */
 import { IdempotencyKey } from "../client/idempotency-key.js";
 import { icon, make, setShown, setText } from "../element/dom.js";
-import { byteSize, harmless, percentText, say } from "../view/format.js";
+import { byteSize, harmless, percentText, say, withUnit } from "../view/format.js";
 import { refusal } from "../view/job-view.js";
 import { fromDrop, fromInput, checkFiles, withSizes } from "./file-picker.js";
 import { fillOptions, optionFields, optionValues } from "./option-fields.js";
@@ -177,12 +177,18 @@ export class NewJob {
     setShown(this.#byId("options"), kind.options.length > 0);
     setShown(this.#byId("choose"), kind.needs_file);
     setShown(this.#byId("total-field"), !kind.needs_file);
+    setText(this.#byId("total-label"), say(this.#unitWords(kind), "form_total"));
     this.#input("total").max = String(this.#limits.max_files);
     this.#input("total").required = !kind.needs_file;
     if (kind.accept && kind.accept !== "*" && kind.accept !== "*/*")
       this.#input("pick-files").accept = kind.accept;
     else this.#input("pick-files").removeAttribute("accept");
     this.#changed();
+  }
+
+  /** The texts about the items of this kind. @param {Kind} kind */
+  #unitWords({ unit, units, needs_file }) {
+    return withUnit(this.#words, { unit, units, external: !needs_file });
   }
 
   // --- files
@@ -215,8 +221,8 @@ export class NewJob {
     this.#showLines("warnings", files ? [...this.#unreadable, ...warnings] : []);
     this.#showLines("notice", []);
     const count = files ? this.#chosen.length : Number(this.#input("total").value);
-    const key = count < 1 ? "start" : files ? "start_files" : "start_items";
-    setText(this.#byId("start"), say(this.#words, key, { count }));
+    const words = this.#unitWords(kind);
+    setText(this.#byId("start"), say(words, count < 1 ? "start" : "start_with", { count }));
     this.#input("start").disabled = files && (problems.length > 0 || this.#toRead > 0);
   }
 

@@ -5,7 +5,7 @@
  * See also: ../view/health.js; PROTOCOL.md for the operator's requests.
  */
 import { icon, make, setShown, setText } from "../element/dom.js";
-import { duration, harmless, say } from "../view/format.js";
+import { duration, harmless, say, withUnit } from "../view/format.js";
 import { healthFact, serverNow, isStuck } from "../view/health.js";
 import { jobTitle, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -169,7 +169,7 @@ export class StuckJobs {
     row.confirm.removeAttribute("aria-busy");
     const ok = status !== null && status < 300;
     this.#showMessage(
-      say(this.#words, ok ? done : "operate_failed", {
+      say(withUnit(this.#words, job), ok ? done : "operate_failed", {
         name: jobTitle(job, this.#words),
         reason: refusal(answer, status, this.#words),
       }),
@@ -211,8 +211,9 @@ async function request(url, body) {
   }
 }
 
-/** @param {Job} job @param {Words} words */
-function makeRow(job, words) {
+/** @param {Job} job @param {Words} texts */
+function makeRow(job, texts) {
+  const words = withUnit(texts, job);
   const id = `stuck-${job.id}`;
   const parts = {
     name: make("a", { href: `#job=${job.id}`, id, dir: "auto" }, jobTitle(job, words)),
@@ -260,8 +261,9 @@ function makeRow(job, words) {
   return { ...parts, item };
 }
 
-/** @param {Row} row @param {Job} job @param {number} now_ms the server's time @param {Words} words */
-function drawRow(row, job, now_ms, words) {
+/** @param {Row} row @param {Job} job @param {number} now_ms the server's time @param {Words} texts */
+function drawRow(row, job, now_ms, texts) {
+  const words = withUnit(texts, job);
   const { items } = row.running;
   setText(
     row.note,

@@ -5,7 +5,17 @@
  * See also: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
  */
 import { isLost, linkReason, lostSinceBadge, staleness } from "./contact.js";
-import { dateAndTime, duration, etaText, harmless, number, percentText, rateText, say } from "./format.js";
+import {
+  dateAndTime,
+  duration,
+  etaText,
+  harmless,
+  number,
+  percentText,
+  rateText,
+  say,
+  withUnit,
+} from "./format.js";
 import { healthNote, isStuck } from "./health.js";
 import { errorText } from "./item-line.js";
 import { english } from "./locale/en.js";
@@ -75,9 +85,10 @@ const TONES = {
   cancelled: "stopped",
 };
 
-/** Return everything that the screen shows. @param {ViewInput} seen @param {Words} [words] @returns {JobView} */
-export function jobView(seen, words = english) {
+/** Return everything that the screen shows. @param {ViewInput} seen @param {Words} [texts] @returns {JobView} */
+export function jobView(seen, texts = english) {
   const { job } = seen;
+  const words = withUnit(texts, job);
   const done = job?.done ?? false;
   const lost = done ? null : lostSinceBadge(seen, words);
   // Without contact, what is told of the work is told as of the last news: no duration grows unobserved.
@@ -155,8 +166,9 @@ export function barValue(job, floor = 0) {
   return Math.min(99.9, Math.max(floor, job.progress.percent));
 }
 
-/** Return how many items are processed, e.g. "11 of 25 files". @param {Job} job @param {Words} words */
-export function amount(job, words = english) {
+/** Return how many items are processed, e.g. "11 of 25 files". @param {Job} job @param {Words} texts */
+export function amount(job, texts = english) {
+  const words = withUnit(texts, job);
   const { total, processed } = job.progress;
   const values = { processed: number(processed, words), total: number(total ?? 0, words) };
   if (total === null) return say(words, "files_so_far", { ...values, count: processed });
@@ -224,8 +236,9 @@ function cancelNote(job, now_ms, words) {
   return say(words, "cancel_asked_since", { duration: duration((now_ms - since) / 1_000, words) });
 }
 
-/** Return the outcome in one sentence. @param {Job} job @param {Words} [words] */
-export function sentence(job, words = english) {
+/** Return the outcome in one sentence. @param {Job} job @param {Words} [texts] */
+export function sentence(job, texts = english) {
+  const words = withUnit(texts, job);
   const { total, processed, succeeded, failed, skipped } = job.progress;
   const all = total ?? processed;
   const values = {
@@ -340,7 +353,7 @@ function buttons(
   };
 }
 
-/** Return how many files a retry would process: those that failed or were cancelled. @param {Job} job */
+/** Return how many items a retry would process: those that failed or were cancelled. @param {Job} job */
 function toRetry(job) {
   const { total, processed, failed } = job.progress;
   return job.done && job.links.retry ? failed + Math.max(0, (total ?? processed) - processed) : 0;

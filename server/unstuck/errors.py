@@ -101,6 +101,12 @@ class UnknownKind(Refused):
     code, status, title = "unknown_kind", 422, "Unknown kind of work"
 
 
+class KindUnavailable(Refused):
+    """The kind of work cannot be used on this server; the message says what to do about it."""
+
+    code, status, title = "kind_unavailable", 422, "Kind of work unavailable"
+
+
 class InvalidOptions(Refused, ValueError):
     """The kind of work does not accept these options; the message names the option and what is allowed."""
 

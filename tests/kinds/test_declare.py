@@ -156,3 +156,13 @@ def test_a_mistake_raises_at_the_definition(work: Callable[..., object], message
     with pytest.raises(TypeError, match=message):
         unstuck.kind("mistaken")(work)
     assert "mistaken" not in declared
+
+
+def test_units_are_nouns() -> None:
+    unstuck.kind("with-unit", unit="batch")(lambda file, report: None)
+    unstuck.kind("with-units", unit="child", units="children")(lambda file, report: None)
+    infos = [declared[name].info for name in ("every-option", "with-unit", "with-units")]
+    assert [(info.unit, info.units) for info in infos] == [("", ""), ("batch", "batches"), ("child", "children")]
+    for wrong in ({"units": "rows"}, {"unit": "x" * 41}, {"unit": "a\n"}, {"unit": 1}):
+        with pytest.raises(TypeError, match="unit"):
+            unstuck.kind("wrong", **wrong)(lambda file, report: None)

@@ -139,6 +139,8 @@ def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
         counted=old.counted,
         open_end=old.counted,
         percent=None if old.counted else 0.0,
+        unit=old.unit,
+        units=old.units,
     )
 
 

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
@@ -43,6 +44,8 @@ GROUP_FILES = 256
 SYNC_FILES = 64
 #: Bytes of framing (boundary, headers) allowed for each file beside its content.
 FRAMING_BYTES = 16 * 1024
+#: What browsers and most programs write for the characters that would end a file's name in a form (WHATWG).
+FORM_ESCAPES = (("%22", '"'), ("%0D", "\r"), ("%0A", "\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class _Part:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     name: str = ""
     filename: str | None = None
+    unnamed: bool = False
     buffer: bytearray = field(default_factory=bytearray)
     size: int = 0
     disk: BinaryIO | None = None
@@ -99,10 +103,20 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class Upload:
-    """One submission's body on its way to the job's inputs; `fields` and `files` fill as it arrives."""
+    """One submission's body on its way to the job's inputs; `fields` and `files` fill as it arrives.
+
+    With `encoded_names` the sender has percent-encoded the names of its files, so that each arrives as it is.
+    """
 
     def __init__(
-        self, place: DataFolder, job_id: str, boundary: bytes, limits: Limits, *, digests: bool = True
+        self,
+        place: DataFolder,
+        job_id: str,
+        boundary: bytes,
+        limits: Limits,
+        *,
+        digests: bool = True,
+        encoded_names: bool = False,
     ) -> None:
         self.fields: dict[str, str] = {}
         self._field_parts = 0  # counted by part: any number of parts may have one name
@@ -118,6 +132,7 @@ class Upload:
         self._grouped_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._digests = digests
+        self._encoded_names = encoded_names
         self._job_bytes = 0
         self._epilogue = -1
         self._parser = MultipartParser(
@@ -209,14 +224,20 @@ class Upload:
             raise InvalidRequest(
                 f"Files belong in the field 'files', not in {part.name[:40]!r}.", code="invalid_multipart"
             )
-        self._check_file(_text(parameters[b"filename"]))
+        self._file_begins(self._name_of_file(_text(parameters[b"filename"])))
 
-    def _check_file(self, filename: str) -> None:
+    def _name_of_file(self, text: str) -> str:
+        if self._encoded_names:
+            return unquote(text, errors="replace")
+        for escape, character in FORM_ESCAPES:
+            text = text.replace(escape, character)
+        return text
+
+    def _file_begins(self, filename: str) -> None:
         limits = self._limits
-        if len(self.files) >= limits.max_files:
-            raise TooLarge(
-                f"A job may have at most {limits.max_files:,} files; submit several jobs.", code="too_many_files"
-            )
+        self._part.unnamed = not filename
+        if filename:  # otherwise it may be a file input without a file, which is no file
+            self._check_count()
         if len(filename) > limits.max_name_length:
             raise TooLarge(
                 f"A file's name may have at most {limits.max_name_length:,} characters, not {len(filename):,}.",
@@ -224,6 +245,13 @@ class Upload:
                 status=422,
             )
         self._part.filename = labels.label(filename)
+
+    def _check_count(self) -> None:
+        if len(self.files) >= self._limits.max_files:
+            raise TooLarge(
+                f"A job may have at most {self._limits.max_files:,} files; submit several jobs.",
+                code="too_many_files",
+            )
 
     async def _data(self, data: bytes) -> None:
         part, limits = self._part, self._limits
@@ -235,6 +263,8 @@ class Upload:
                 )
             part.buffer += data
             return
+        if part.unnamed:
+            self._check_count()
         self._job_bytes += len(data)
         if part.size > limits.max_file_bytes:
             raise TooLarge(
@@ -262,6 +292,8 @@ class Upload:
         if part.filename is None:
             self.fields[part.name] = part.buffer.decode("utf-8", "replace")
             return
+        if part.unnamed and part.size == 0:
+            return  # a file input without a file
         path = self._path(part)
         if part.disk is not None:
             await self._to_disk(part)

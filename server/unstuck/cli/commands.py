@@ -27,6 +27,7 @@ from unstuck.cli.jobs import fail, jobs, rescue
 from unstuck.cli.prune import prune
 from unstuck.cli.settings import settings
 from unstuck.errors import CannotStart
+from unstuck.jobs.labels import counted
 from unstuck.settings import Settings, load
 from unstuck.wire import Job
 
@@ -280,7 +281,7 @@ def watch(
                 counts = job.progress
                 progress.update(
                     bar,
-                    description=plain(f"{job.name}: {counts.processed} of {counts.total or '?'}"),
+                    description=plain(f"{job.name}: {counts.processed:,} {_of_total(job)}"),
                     completed=counts.percent or 0,
                     total=None if counts.percent is None else 100,
                 )
@@ -318,8 +319,14 @@ def _link(link: str) -> str:
 def _sentence(job: Job) -> str:
     counts = job.progress
     parts = [f"{counts[name]} {name}" for name in ("succeeded", "failed", "skipped") if counts[name]]
-    summary = f"{job.state.replace('_', ' ')}: {', '.join(parts) or '0 done'} of {counts.total or '?'}"
+    summary = f"{job.state.replace('_', ' ')}: {', '.join(parts) or '0 done'} {_of_total(job)}"
     return f"{summary} – {job.error.message}" if job.error else summary
+
+
+def _of_total(job: Job) -> str:
+    """Return how many items there are: of 25 rows, or just rows if that is not known."""
+    total, unit, units = job.progress.total, job.get("unit", "item"), job.get("units", "items")
+    return units if total is None else f"of {counted(total, unit, units)}"
 
 
 def _greet(settings: Settings, port: int) -> None:

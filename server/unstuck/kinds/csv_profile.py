@@ -17,6 +17,7 @@ import msgspec
 
 from unstuck.kinds.csv_rows import Shape, malformed, measure
 from unstuck.kinds.declare import kind
+from unstuck.kinds.extras import missing, needed
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
 
@@ -37,6 +38,7 @@ _CHECKING_SHARE = 0.7  # share of the time that the pass over the lines takes
     title="CSV profile",
     description="Checks CSV files and describes their columns.",
     accept=".csv,.tsv,text/csv",
+    unavailable=missing("polars", "Polars", "csv"),
 )
 def csv_profile(
     file: Path, report: Report, *, delimiter: Literal[",", ";", "|", "tab"] = ",", has_header: bool = True
@@ -156,6 +158,5 @@ def _polars() -> ModuleType:
     try:
         import polars
     except ImportError as error:
-        message = "this kind needs Polars on the server: pip install 'unstuck[csv]'"
-        raise Failed(message, code="extra_missing") from error
+        raise Failed(needed("Polars", "csv"), code="extra_missing") from error
     return polars

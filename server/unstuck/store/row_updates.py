@@ -33,6 +33,8 @@ _JOB_FIXED = {
     "retry_of",
     "external",
     "counted",
+    "unit",
+    "units",
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
 #: Columns that hold something other than numbers and text.
