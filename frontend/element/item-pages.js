@@ -1,13 +1,14 @@
 /*
  * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document.
  * It must not know streams or jobs, only the items endpoint and its cursor.
- * See also: ../view/item-line.js for the text of a row.
+ * See also: item-row.js for a row; ../view/item-line.js for its text.
  */
 import { say } from "../view/format.js";
 import { itemLine } from "../view/item-line.js";
 import { refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 import { make, setShown, setText } from "./dom.js";
+import { itemRow } from "./item-row.js";
 
 /** @import { Item, Words } from "../wire" */
 
@@ -18,9 +19,11 @@ export class ItemPages {
   root = make("div", { class: "items" });
   #list = make("ul", { class: "list", tabindex: "0" });
   #place = make("span", { role: "status" });
+  #update = make("button", { type: "button", class: "small", hidden: true });
   #first = make("button", { type: "button", class: "small" });
   #next = make("button", { type: "button", class: "small" });
   #from = 0;
+  /** Where the page shown begins, and the next one. @type {string | null} */ #start = null;
   /** @type {string | null} */ #cursor = null;
   /** @type {URL} */ #url;
   /** @type {string} */ #state;
@@ -39,18 +42,25 @@ export class ItemPages {
     this.#fetch = fetch;
     this.#words = words;
     this.#list.setAttribute("aria-label", label);
+    this.#update.textContent = say(words, "update_list");
+    this.#update.addEventListener("click", () => this.#load(this.#from, this.#start));
     this.#first.textContent = say(words, "first_page");
     this.#next.textContent = say(words, "next_page");
     this.#first.addEventListener("click", () => this.#load(0, null));
     this.#next.addEventListener("click", () => this.#load(this.#from + ROWS, this.#cursor));
-    this.root.append(this.#list, make("div", { class: "pager" }, this.#place, this.#first, this.#next));
+    this.root.append(
+      this.#list,
+      make("div", { class: "pager" }, this.#place, this.#update, this.#first, this.#next),
+    );
   }
 
-  /** Update the number of items. @param {number} count */
+  /** Update the number of items. Rows never move by themselves: a button loads what is new.
+   * @param {number} count */
   recount(count) {
     if (count === this.#count) return;
     this.#count = count;
     this.#drawPlace();
+    setShown(this.#update, this.#cursor === null);
   }
 
   /** Load the first page. */
@@ -71,7 +81,7 @@ export class ItemPages {
     const page = await this.#fetchPage(url.href);
     this.root.removeAttribute("aria-busy");
     if ("reason" in page) return setText(this.#place, say(this.#words, "items_failed", page));
-    [this.#from, this.#cursor] = [from, page.next];
+    [this.#from, this.#start, this.#cursor] = [from, cursor, page.next];
     this.#draw(page.items);
   }
 
@@ -90,10 +100,15 @@ export class ItemPages {
 
   /** @param {Item[]} items */
   #draw(items) {
-    this.#list.replaceChildren(...items.slice(0, ROWS).map((item) => itemRow(item, this.#url, this.#words)));
+    const rows = items.slice(0, ROWS).map((item) => {
+      const href = item.links?.result ? new URL(item.links.result, this.#url).href : null;
+      return itemRow(itemLine(item, this.#words), this.#words, href);
+    });
+    this.#list.replaceChildren(...rows);
     this.#list.scrollTop = 0;
     setShown(this.#list, items.length > 0);
     this.#drawPlace();
+    setShown(this.#update, false);
     setShown(this.#first, this.#from > 0);
     setShown(this.#next, this.#cursor !== null);
   }
@@ -104,22 +119,4 @@ export class ItemPages {
     const values = { from: this.#from + 1, to, count: Math.max(this.#count, to) };
     setText(this.#place, rows > 0 ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));
   }
-}
-
-/** @param {Item} item @param {URL} base @param {Words} words */
-function itemRow(item, base, words) {
-  const line = itemLine(item, words);
-  const href = item.links?.result ? new URL(item.links.result, base) : null;
-  return make(
-    "li",
-    {},
-    make("bdi", { title: line.full_name === line.name ? null : line.full_name }, line.name),
-    href &&
-      make(
-        "a",
-        { href: href.href, download: true, "aria-label": `${say(words, "download")}: ${line.name}` },
-        say(words, "download"),
-      ),
-    line.message && make("span", { class: "message", dir: "auto" }, line.message),
-  );
 }

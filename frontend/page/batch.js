@@ -10,13 +10,16 @@ import { setShown, setText } from "../element/dom.js";
 import { Redraw } from "../element/redraw.js";
 import { say } from "../view/format.js";
 import { badge, jobTitle, jobView } from "../view/job-view.js";
-import { english as words } from "../view/locale/en.js";
+import { english } from "../view/locale/en.js";
 import { JobList, JobRows, MAX_ROWS } from "./job-list.js";
 import { NewJob } from "./new-job.js";
 import { StuckJobs } from "./stuck-jobs.js";
 
-/** @import { Job } from "../wire" */
+/** @import { Job, Kind, Words } from "../wire" */
 
+/** The texts of this page: English, and the titles of the server's kinds once they are known. @type {Words} */
+const words = { ...english };
+JobProgress.words = words;
 const API = new URL("../../api/", import.meta.url);
 const TITLE = document.title;
 const SEARCH_MS = 15_000;
@@ -137,6 +140,14 @@ function onStarted(job) {
   location.hash = `job=${job.id}`;
 }
 
+/** Show kinds by their titles from now on. @param {Kind[]} kinds */
+function onKinds(kinds) {
+  for (const { name, title } of kinds) words[`kind:${name}`] = title;
+  rows.renew();
+  drawList();
+  open?.redraw();
+}
+
 function onShown() {
   if (document.visibilityState !== "visible" || follower?.link !== "ended") return;
   watchList();
@@ -150,7 +161,7 @@ byId("more").addEventListener("click", () => {
 window.addEventListener("hashchange", syncWithAddress);
 document.addEventListener("visibilitychange", onShown);
 window.addEventListener("pageshow", (event) => event.persisted && onShown());
-const newJob = new NewJob({ api: API, byId, words, onStarted, onBroken: watchList });
+const newJob = new NewJob({ api: API, byId, words, onStarted, onKinds, onBroken: watchList });
 watchList();
 void findStuckJobs();
 syncWithAddress();

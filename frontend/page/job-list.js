@@ -5,7 +5,7 @@
  * See also: batch.js, which follows the list.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
-import { harmless, localeOf, say } from "../view/format.js";
+import { harmless, kindTitle, localeOf, say } from "../view/format.js";
 import { isStuck } from "../view/health.js";
 import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -152,6 +152,11 @@ export class JobRows {
     this.#words = words;
   }
 
+  /** Have every row drawn anew, since a text has changed. */
+  renew() {
+    for (const row of this.#rows.values()) row.shown = null;
+  }
+
   /** @param {Job[]} jobs */
   draw(jobs) {
     const there = new Set(jobs.map((job) => job.id));
@@ -180,7 +185,8 @@ function makeRow(job, words) {
     minute: "2-digit",
   }).format(created);
   const parts = {
-    name: make("bdi", { class: "name" }, jobTitle(job, words)),
+    name: make("bdi", { class: "name", title: job.name ? harmless(job.name) : null }),
+    kind: make("span", { class: "kind-name" }),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
@@ -191,12 +197,7 @@ function makeRow(job, words) {
   const link = make(
     "a",
     { class: "row", href: `#job=${job.id}` },
-    make(
-      "span",
-      { class: "what" },
-      parts.name,
-      make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time),
-    ),
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time)),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
     parts.badge,
   );
@@ -207,6 +208,8 @@ function makeRow(job, words) {
 function drawRow(row, job, words) {
   if (row.shown === job) return;
   row.shown = job;
+  setText(row.name, jobTitle(job, words));
+  setText(row.kind, job.name ? kindTitle(job.kind, words, 60) : "");
   const state = badge(job, words);
   setBadge(row.badge, state);
   setText(row.amount, amount(job, words));

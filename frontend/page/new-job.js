@@ -25,6 +25,7 @@ export class NewJob {
   #byId;
   #words;
   #onStarted;
+  #onKinds;
   #onBroken;
   /** @type {Kind[]} */ #kinds = [];
   /** @type {Limits} */ #limits = {
@@ -44,7 +45,8 @@ export class NewJob {
   #idempotencyKey = new IdempotencyKey();
 
   /**
-   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void, onBroken:
+   * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, onStarted: (job: Job) => void,
+   *   onKinds: (kinds: Kind[]) => void, onBroken:
    *   () => void}} page
    */
   constructor(page) {
@@ -52,6 +54,7 @@ export class NewJob {
     this.#byId = page.byId;
     this.#words = page.words;
     this.#onStarted = page.onStarted;
+    this.#onKinds = page.onKinds;
     this.#onBroken = page.onBroken;
     this.#byId("invite").prepend(icon("up"));
     setShown(this.#byId("folder-way"), "webkitdirectory" in HTMLInputElement.prototype);
@@ -161,6 +164,7 @@ export class NewJob {
       return setShown(place, true);
     }
     [this.#kinds, this.#limits] = [body.kinds, body.limits];
+    this.#onKinds(this.#kinds);
     this.#byId("kinds").append(...this.#kinds.map((kind, place) => kindChoice(kind, place === 0)));
     this.#byId("kinds").addEventListener("change", () => this.#useKind());
     this.#useKind();
