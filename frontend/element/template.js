@@ -120,14 +120,7 @@ function assemble(n) {
     n.history,
     n.kept,
   );
-  return make(
-    "section",
-    { class: "card", part: "card", "aria-labelledby": "title" },
-    header,
-    body,
-    n.footer,
-    n.live,
-  );
+  return make("section", { class: "card", part: "card" }, header, body, n.footer, n.live);
 }
 
 /** Draw a view. @param {Card} card @param {JobView} shown @param {CardContext} context @param {Words} words */

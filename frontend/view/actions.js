@@ -11,10 +11,11 @@
  * Return what can be done with a job. An expired job may be gone at any moment, so nothing is offered that needs it.
  * @param {Job} job
  * @param {number} [now_ms] the server's time
+ * @param {boolean} [removed] the job is known to be gone
  */
-export function actions(job, now_ms = Date.parse(job.server_time)) {
+export function actions(job, now_ms = Date.parse(job.server_time), removed = false) {
   const { progress, links, external, done } = job;
-  const kept = done && !(job.expires_at && Date.parse(job.expires_at) <= now_ms);
+  const kept = done && !removed && !(job.expires_at && Date.parse(job.expires_at) <= now_ms);
   return {
     cancel: !done && !job.cancel_requested,
     rescue: job.state === "running" && !external, // this server's workers do not have external work

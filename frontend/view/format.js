@@ -96,13 +96,6 @@ export function percentText(value, words) {
   return number(Math.floor(value) / 100, words, { style: "percent" });
 }
 
-/** Return the title of a kind, which the page adds to the words as `kind:NAME`, or its name.
- * @param {string} kind @param {Words} words @param {number} [length] */
-export function kindTitle(kind, words, length) {
-  const title = words[`kind:${kind}`];
-  return harmless(typeof title === "string" ? title : kind, length);
-}
-
 /** Format items per second, or per minute below one a second. @param {number} perSecond @param {Words} words */
 export function rateText(perSecond, words) {
   const slow = perSecond < 1;

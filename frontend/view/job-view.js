@@ -12,7 +12,6 @@ import {
   etaText,
   harmless,
   harmlessLines,
-  kindTitle,
   number,
   percentText,
   rateText,
@@ -68,6 +67,7 @@ import { english } from "./locale/en.js";
  * @property {boolean} [checking]
  * @property {boolean} [cancelling] a request to cancel is in flight
  * @property {boolean} [retrying] a request to retry is in flight
+ * @property {boolean} [removed] the finished job is no longer on the server
  * @property {boolean} [browser_offline]
  * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
  * @property {boolean} [can_create] the page can start another job
@@ -107,7 +107,7 @@ export function jobView(seen, texts = english) {
   const title =
     seen.label ||
     (job ? jobTitle(job, words) : say(words, seen.link === "not_found" ? "title_not_found" : "title_loading"));
-  const possible = job ? actions(job, now_ms) : null;
+  const possible = job ? actions(job, now_ms, seen.removed) : null;
   return {
     title,
     full_title: seen.label || harmless(job?.name || title),
@@ -115,7 +115,7 @@ export function jobView(seen, texts = english) {
     results: possible !== null && possible.read && (!done || (job?.progress.succeeded ?? 0) > 0),
     errors_file: possible !== null && possible.read && (job?.progress.failed ?? 0) > 0,
     download: possible?.download ?? false,
-    kind: job && job.name ? kindTitle(job.kind, words, NAME_LENGTH) : "",
+    kind: job && job.name ? kindTitle(job.kind, words) : "",
     badge: lost ?? state,
     bar: {
       value: job ? barValue(job, seen.floor) : null,
@@ -130,7 +130,7 @@ export function jobView(seen, texts = english) {
     note: job && !done ? note(job, now_ms, words) : "",
     sentence: job && done ? sentence(job, words) : "",
     reason: job && done ? reason(job) : null,
-    kept: job && done ? kept(job, now_ms, words) : "",
+    kept: job && done ? (seen.removed ? say(words, "removed") : kept(job, now_ms, words)) : "",
     link: link(seen, words),
     errors: (job?.item_errors ?? []).map((error) => errorLine(error, words)),
     failed: job?.progress.failed ?? 0,
@@ -155,7 +155,12 @@ export function forward(shown, job) {
 export function jobTitle(job, words = english) {
   return job.name
     ? harmless(job.name, TITLE_LENGTH)
-    : say(words, "untitled", { kind: kindTitle(job.kind, words, NAME_LENGTH) });
+    : say(words, "untitled", { kind: kindTitle(job.kind, words) });
+}
+
+/** Return the kind's title, if the page has added it to the texts, or its name. @param {string} kind @param {Words} words */
+export function kindTitle(kind, words = english) {
+  return words[`kind:${kind}`] ? say(words, `kind:${kind}`) : harmless(kind, NAME_LENGTH);
 }
 
 /** Return the badge for the job's state. An unknown state counts as running until the job is done.
@@ -354,13 +359,14 @@ function buttons(
     cancelling = false,
     retrying = false,
     can_create = false,
+    removed = false,
     notice = "none",
     now_ms,
   },
   words,
 ) {
   const open = job !== null && !job.done;
-  const possible = job ? actions(job, now_ms) : null;
+  const possible = job ? actions(job, now_ms, removed) : null;
   const stopping = cancelling || (job?.cancel_requested ?? false);
   return {
     cancel: {

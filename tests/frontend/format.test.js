@@ -185,12 +185,28 @@ test("any JSON is described level by level, bounded and made harmless", () => {
   assert.notEqual(itemLine({ ...plain, result: { text: "x".repeat(400) } }).result, null);
 });
 
+test("any JSON value is a result", () => {
+  const shown = (/** @type {unknown} */ result) =>
+    itemLine({ ...ITEM, name: "a", state: "succeeded", message: "words", result }).message;
+  assert.deepEqual([5, 0, 12345.5, "text", true, false, [1, { a: 2 }, null], {}, null, undefined].map(shown), [
+    "5",
+    "0",
+    "12,345.5",
+    "text",
+    "true",
+    "false",
+    "3 entries",
+    "words",
+    "words",
+    "words",
+  ]);
+});
+
 test("the code knows every placeholder in the table", () => {
   const known = new Set(
-    `kind processed total rate duration n m count attempt max name succeeded failed skipped title message state status id from to
-    reason percent size date types value minimum maximum sent text time what worker names more stops unit units`.split(
-      /\s+/,
-    ),
+    `kind processed total rate duration n m count attempt max name succeeded failed skipped message state status id from to
+    reason percent size date types value minimum maximum sent text time what worker names more stops title
+    place unit units`.split(/\s+/),
   );
   for (const [key, entry] of Object.entries(english))
     for (const text of typeof entry === "string" ? [entry] : Object.values(entry))

@@ -59,6 +59,8 @@ export const english = {
   now_working_on: "Now",
   and_more: { one: "and {count} more", other: "and {count} more" },
   progress_label: "Progress of {name}",
+  region: "{title}, job {id}",
+  region_again: "{title}, job {id} ({place})",
 
   // the outcome
   end_completed: { one: "The {unit} is done.", other: "All {total} {unit} are done." },
@@ -94,6 +96,7 @@ export const english = {
     other: "Will be removed in {count} minutes, at {time}.",
   },
   removed_soon: "Expired; it will be removed soon.",
+  removed: "This job and its files have been removed from the server.",
 
   // health of the work
   waiting_long: "Waiting for {duration}: no worker has picked it up yet.",
@@ -253,7 +256,9 @@ export const english = {
   // the batch page: the form
   form_title: "New job",
   form_kinds: "What should be done?",
-  form_drop: "Drop files or a folder here",
+  form_drop: "Drop files or a folder anywhere on this page",
+  drop_now: "Drop to add the files",
+  drop_next: "Drop to add the files to the next job",
   form_files: "Choose files",
   form_folder: "Choose a folder",
   form_total: "Number of {units}",
@@ -277,8 +282,18 @@ export const english = {
     other: "{count} more files have the same problem.",
   },
   not_accepted: {
-    one: "{count} file may not be of the right type ({types}). You can start anyway.",
-    other: "{count} files may not be of the right type ({types}). You can start anyway.",
+    one: "{count} file may not be {what}{types}. You can start anyway.",
+    other: "{count} files may not be {what}{types}. You can start anyway.",
+  },
+  type_image: { one: "a picture", other: "pictures" },
+  type_audio: { one: "a sound file", other: "sound files" },
+  type_video: { one: "a video", other: "videos" },
+  type_text: { one: "a text file", other: "text files" },
+  type_other: "of the right type",
+  type_names: " ({types})",
+  system_files: {
+    one: "{count} system file was left out: {names}.",
+    other: "{count} system files were left out: {names}.",
   },
   folder_unreadable: "{name} could not be read and was left out: {reason}",
   range: "{minimum} to {maximum}.",
@@ -286,7 +301,9 @@ export const english = {
   at_most: "At most {maximum}.",
   not_set: "not set",
   uploading: { one: "Uploading {count} file", other: "Uploading {count} files" },
+  uploading_title: "Uploading",
   upload_amount: "{sent} of {size}",
+  upload_rate: "{rate}/s",
   upload_accepting: "Upload complete. Waiting for the server to accept the job…",
   upload_cancelled: "Upload cancelled; no job was started. Your files are still chosen.",
   upload_failed: "The job was not started: {reason}",
@@ -295,12 +312,26 @@ export const english = {
   kinds_failed: "The kinds of work could not be loaded: {reason}",
   try_again: "Try again",
 
+  kind_unavailable: "Not available: {reason}.",
+  choice_jpeg: "JPEG",
+  choice_png: "PNG",
+  choice_webp: "WebP",
+  choice_tab: "Tab",
+  "choice_,": "Comma ( , )",
+  "choice_;": "Semicolon ( ; )",
+  "choice_|": "Vertical bar ( | )",
+  "choice_:": "Colon ( : )",
+  "choice_.": "Point ( . )",
+  "choice_ ": "Space",
+  "choice_\t": "Tab",
+
   // the batch page: the list
   list_title: "Jobs",
   no_jobs: "No jobs yet. Jobs that you start appear here, for everyone who can open this page.",
   list_full: "Only the newest {count} jobs are listed.",
   list_trouble: "The list may be out of date. {text}",
   more_jobs: "Show more",
+  more_failed: "More jobs could not be loaded: {reason}",
   failures: { one: "{count} failed", other: "{count} failed" },
 
   // the batch page: stuck jobs
