@@ -44,7 +44,7 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     page.keyboard.press("Enter")
     why = row(page, "the next").get_by_label("Reason")
     expect(why).to_be_focused()
-    expect(row(page, "the next")).to_contain_text("4 waiting files are cancelled, and the job ends as failed")
+    expect(row(page, "the next")).to_contain_text("4 waiting items are cancelled, and the job ends as failed")
     page.keyboard.press("Escape")
     expect(give_up).to_be_focused()
     page.keyboard.press("Enter")
