@@ -12,7 +12,7 @@ import { make } from "./dom.js";
 /** @import { ItemLine } from "../view/item-line.js" */
 
 const OPEN_LEVELS = 2; // deeper ones are opened by a click
-const SHORT_TEXT = 24; // characters that stay on one line of a table
+const SHORT_TEXT = 12; // characters that stay on one line of a table
 const COPIED_MS = 2_000;
 
 /** Make the row of an item. @param {ItemLine} line @param {Words} words @param {string | null} [href] of its file */

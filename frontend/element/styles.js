@@ -498,7 +498,7 @@ const text = css`
   }
   th,
   td {
-    padding: 0.25rem 0.625rem;
+    padding: 0.25rem 0.5rem;
     border-bottom: 1px solid var(--line);
     text-align: start;
     vertical-align: top;
