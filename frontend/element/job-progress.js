@@ -7,6 +7,7 @@
  * Attributes: src, modal, label (a title), signin (address of the sign-in page), create (address of a page that
  * starts jobs).
  * Events: progress, done, timeout, create (cancelable: cancel it to start the job in another way), retry, close.
+ * Parts: card, dialog, header, title, badge, percent, bar, counts, errors, results, footer.
  * Override request() or fetch() to change requests, for instance to add a header; replace `words` to translate.
  */
 import { Follower } from "../client/follower.js";
@@ -30,6 +31,8 @@ import { Timeline } from "./timeline.js";
 /** @import { ViewInput } from "../view/job-view.js" */
 
 const AGE_EVERY_MS = 1_000;
+const ANSWER_MS = 10_000; // the answer to a click is shown for this long,
+const READ_MS = 3_000; // or until news come, but long enough to be read
 const ID_SHOWN = 8; // enough to tell jobs apart
 const AGELESS = ["ended", "gave_up", "not_found"]; // the age of the state is not shown
 
@@ -48,6 +51,7 @@ export class JobProgress extends HTMLElement {
   /** @type {ViewInput | null} */ #announced = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {ItemPages | null} */ #failedPages = null;
+  /** @type {ItemPages | null} */ #resultPages = null;
   #requests = new Requests({ fetch: (url, init) => this.fetch(this.request(url, init)) });
   #timeline = new Timeline({ requests: this.#requests, words: () => this.#texts });
   #redraw = new Redraw(() => this.#draw());
@@ -56,6 +60,8 @@ export class JobProgress extends HTMLElement {
   #retrying = false;
   #idempotencyKey = new IdempotencyKey();
   #finished = false;
+  /** @type {ReturnType<typeof setTimeout> | null} */ #answerTimer = null;
+  #answeredAt = 0;
   #removed = false; // the finished job is no longer on the server
   #embedded = false; // there is a place on the page to go back to from the dialog
   #inDialog = false;
@@ -142,6 +148,11 @@ export class JobProgress extends HTMLElement {
   close() {
     this.#dialog.close();
     this.#onClosed();
+  }
+
+  /** Draw again, after a text in `words` has changed. */
+  redraw() {
+    this.#render();
   }
 
   /** Show the card in its place on the page. */
@@ -300,9 +311,10 @@ export class JobProgress extends HTMLElement {
     this.#follower?.close();
     this.#follower = this.#subject = this.#floor = this.#announced = null;
     this.#finished = this.#retrying = this.#removed = false;
-    this.#failedPages = null;
-    for (const place of [this.#card.allErrors, this.#card.allResults]) place.replaceChildren();
-    this.#card.errors.replaceChildren();
+    this.#failedPages = this.#resultPages = null;
+    for (const place of [this.#card.allErrors, this.#card.allResults, this.#card.errors, this.#card.reason])
+      place.replaceChildren();
+    this.#card.problems.open = this.#card.results.open = false;
     this.#timeline.close();
     this.#answer("");
     this.#redraw.cancel();
@@ -313,6 +325,7 @@ export class JobProgress extends HTMLElement {
   #onChange(follower) {
     if (follower !== this.#follower) return;
     const job = this.#subject?.job ?? null;
+    if (job && job.seq !== this.#known?.seq && performance.now() - this.#answeredAt > READ_MS) this.#answer("");
     this.#known = job ?? this.#known;
     if (job?.done) this.#render();
     else this.#redraw.schedule();
@@ -368,9 +381,11 @@ export class JobProgress extends HTMLElement {
       checking: this.#checking,
       cancelling: this.#cancelling,
       retrying: this.#retrying,
-      zip: job?.done && job.links.results && !this.#removed ? href(job.links.results) : null,
+      zip: job?.links.results ? href(job.links.results) : null,
+      errorsFile: job ? href(`${job.links.self}/errors`) : null,
     };
     if (job) this.#failedPages?.recount(job.progress.failed);
+    if (job) this.#resultPages?.recount(job.progress.succeeded);
     if (job?.links.timeline)
       this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
     const shown = jobView(input, this.words);
@@ -400,12 +415,16 @@ export class JobProgress extends HTMLElement {
     if (text) this.#card.live.textContent = text;
   }
 
-  /** Show the result of a click; "" hides it. @param {string} text @param {"" | "bad"} [tone] */
+  /** Show the result of a click until the next news, or for a while; "" hides it.
+   * @param {string} text @param {"" | "bad"} [tone] */
   #answer(text, tone = "") {
+    if (this.#answerTimer !== null) clearTimeout(this.#answerTimer);
+    this.#answerTimer = text ? setTimeout(() => this.#answer(""), ANSWER_MS) : null;
+    this.#answeredAt = performance.now();
     this.#card.answer.className = `answer ${tone}`;
     setText(this.#card.answer, text);
     setShown(this.#card.answer, text !== "");
-    if (text) this.#card.answer.scrollIntoView({ block: "nearest" }); // it may be below a long list
+    if (text) this.#card.answer.scrollIntoView({ block: "nearest" }); // a long list may be open below
   }
 
   /** Redraw every second, while the age of the state is shown. @param {boolean} on */
@@ -431,7 +450,13 @@ export class JobProgress extends HTMLElement {
   #showResults() {
     const job = this.job;
     if (!job || this.#card.allResults.hasChildNodes()) return;
-    this.#openPages(this.#card.allResults, job, "succeeded", job.progress.succeeded, say(this.words, "results"));
+    this.#resultPages = this.#openPages(
+      this.#card.allResults,
+      job,
+      "succeeded",
+      job.progress.succeeded,
+      say(this.words, "results"),
+    );
   }
 
   /**

@@ -254,6 +254,7 @@ function onStarted(job) {
 function onKinds(kinds) {
   for (const { name, title } of kinds) words[`kind:${name}`] = harmless(title || name);
   drawList();
+  open?.redraw();
 }
 
 /** @param {string} percent */

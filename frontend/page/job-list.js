@@ -6,7 +6,7 @@
  * See also: batch.js, which follows the list.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
-import { localeOf, say } from "../view/format.js";
+import { harmless, localeOf, say } from "../view/format.js";
 import { isStuck } from "../view/health.js";
 import { amount, badge, barValue, jobTitle, kindTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -208,8 +208,8 @@ function makeRow(job, words) {
     minute: "2-digit",
   }).format(created);
   const parts = {
-    name: make("bdi", { class: "name" }),
-    kind: make("span"),
+    name: make("bdi", { class: "name", title: job.name ? harmless(job.name) : null }),
+    kind: make("span", { class: "kind-name" }),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
@@ -232,7 +232,7 @@ function makeRow(job, words) {
  * @param {Words} words */
 function drawRow(row, job, lost, words) {
   setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
-  setText(row.kind, job.name ? `${kindTitle(job.kind, words)} · ` : "");
+  setText(row.kind, job.name ? kindTitle(job.kind, words) : "");
   if (row.shown === job && row.lost === lost?.text) return;
   row.shown = job;
   row.lost = lost?.text;

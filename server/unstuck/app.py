@@ -26,7 +26,7 @@ from starlette.routing import Mount
 
 from unstuck import __version__
 from unstuck.api import events as streams
-from unstuck.api import health, jobs, metrics, openapi, problems, results, retry, submit, timeline
+from unstuck.api import health, item_errors, jobs, metrics, openapi, problems, results, retry, submit, timeline
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
@@ -71,6 +71,7 @@ def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
             resource("/api/jobs/{job_id}/items", GET=jobs.list_items),
             resource("/api/jobs/{job_id}/items/{index}/result", GET=results.item_result),
             resource("/api/jobs/{job_id}/results", GET=results.job_results),
+            resource("/api/jobs/{job_id}/errors", GET=item_errors.job_errors),
             resource("/api/jobs/{job_id}/events", GET=streams.job_events),
             resource("/api/jobs/{job_id}/timeline", GET=timeline.job_timeline),
             resource("/api/jobs/{job_id}/progress", POST=progress.report_progress),

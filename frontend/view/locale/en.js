@@ -42,6 +42,7 @@ export const english = {
   rate_per_second: "{rate} {unit}/s",
   rate_per_minute: "{rate} {unit}/min",
   eta: "about {duration} left",
+  eta_seconds: "{duration} left",
   took: "It took {duration}.",
   seconds: "{n} s",
   minutes: "{n} min",
@@ -72,6 +73,12 @@ export const english = {
     one: "{succeeded} of {total} {unit} is done; {failed} failed.",
     other: "{succeeded} of {total} {unit} are done; {failed} failed.",
   },
+  end_errors_skipped: {
+    one: "{succeeded} of {total} {unit} is done; {failed} failed, {skipped} skipped.",
+    other: "{succeeded} of {total} {unit} are done; {failed} failed, {skipped} skipped.",
+  },
+  end_failed_all: { one: "The {unit} failed.", other: "All {total} {units} failed." },
+  end_failed_skipped: "{count} of {total} {units} failed, {skipped} skipped.",
   end_failed: "Failed: {message}",
   end_failed_plain: "Failed. The server gave no reason.",
   end_cancelled: "Cancelled after {processed} of {total} {unit}.",
@@ -106,7 +113,7 @@ export const english = {
   waiting_long_external_advice: "The job starts with the first report.",
   stalled_external_advice:
     "If this work doesn’t normally take so long, cancel it or check the program that reports it.",
-  unresponsive_external_advice: "Check the program that reports this job, or cancel it: nothing else takes over.",
+  unresponsive_external_advice: "Start the reporting program again, or give up on the job with Cancel.",
   badge_waiting_long: "Long wait",
   badge_stalled: "No progress",
   badge_unresponsive: "Not responding",
@@ -199,6 +206,7 @@ export const english = {
   tl_other: "{what} {text}",
 
   // lists of items
+  no_problems: "No failures",
   problems: "{count} {unit} failed",
   results: "Results",
   no_items: "Nothing to show.",
@@ -206,6 +214,16 @@ export const english = {
   items_loading: "Loading…",
   items_failed: "The list could not be loaded: {reason}",
   result_entries: { one: "{count} entry", other: "{count} entries" },
+  result_more: { one: "{count} more entry is not shown.", other: "{count} more entries are not shown." },
+  show_result: "Show the result",
+  show_whole: "Show all",
+  show_less: "Show less",
+  copy: "Copy",
+  copy_error: "Copy the error of {name}",
+  copied: "Copied",
+  not_copied: "Copying is not possible here",
+  errors_file: "All errors (CSV)",
+  update_list: "Update the list",
 
   // notifications
   notice_on: "You will be notified when it is done, as long as this page stays open.",
@@ -219,6 +237,13 @@ export const english = {
   cancel_failed: "Could not cancel: {reason}",
   retry_failed_to: "Could not retry: {reason}",
   retry_started: "This is a new job for the unfinished {units}. The original job is unchanged.",
+  refused_job_not_found: "this job no longer exists",
+  refused_job_finished: "the job has ended meanwhile",
+  refused_job_not_done: "the job has not ended yet",
+  refused_nothing_to_retry: "nothing in this job failed or was cancelled",
+  refused_inputs_gone: "the files of this job have been removed; submit them again as a new job",
+  refused_work_elsewhere:
+    "the work runs outside of this server; start the reporting program again, or give up on the job",
   no_contact: "the server did not respond; please try again",
   bad_status: "the server responded with an error ({status})",
 

@@ -70,6 +70,7 @@ CALLS = (
          ("state", "after_seq", "limit", "cursor")),
     Call("GET", "/api/jobs/{id}/items/{index}/result", "A result file", {200: "application/octet-stream"}, _ID),
     Call("GET", "/api/jobs/{id}/results", "All result files", {200: "application/zip"}, (*_ID, 409)),
+    Call("GET", "/api/jobs/{id}/errors", "The errors of all failed items", {200: "text/csv"}, _ID),
     Call("GET", "/api/jobs/{id}/events", "The stream of one job", {**_STREAM, 204: None}, _ID,
          ("items", "last_event_id"), ("Last-Event-ID",)),
     Call("GET", "/api/jobs/{id}/timeline", "The timeline of a job", {200: "Timeline"}, _ID, ("limit",)),
