@@ -18,7 +18,8 @@ import { make, setBadge, setShown, setText } from "./dom.js";
  * @property {string | null} zip
  * @property {boolean} checking
  * @property {boolean} cancelling
- * @property {boolean} retrying */
+ * @property {boolean} retrying
+ * @property {boolean} retried */
 
 /** Make the nodes of an empty card. @returns {Card} */
 export function makeCard() {
@@ -217,7 +218,8 @@ function drawButtons(card, shown, context, words) {
   setText(card.download, say(words, "download_all"));
   card.download.href = context.zip ?? "";
   setShown(card.download, context.zip !== null);
-  card.download.classList.toggle("primary", !retry.shown); // at most one primary button
+  card.retry.classList.toggle("primary", !context.retried);
+  card.download.classList.toggle("primary", !retry.shown || context.retried); // at most one primary button
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);
   setShown(

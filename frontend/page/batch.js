@@ -218,6 +218,12 @@ function openDialog(id, known) {
     dialog.close();
     newJob.again(id, dialog.job?.kind ?? null);
   });
+  dialog.addEventListener("show", (event) => {
+    event.preventDefault();
+    const { job } = /** @type {CustomEvent} */ (event).detail;
+    submitted.set(job.id, job);
+    goTo(job.id);
+  });
   dialog.addEventListener("retry", (event) => onStarted(/** @type {CustomEvent} */ (event).detail.job));
   dialog.addEventListener("progress", (event) => drawTitle(dialog.job, /** @type {any} */ (event).detail.link));
   dialog.addEventListener("done", () => list.add(/** @type {Job} */ (dialog.job)));

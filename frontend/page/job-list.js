@@ -14,6 +14,7 @@ import { english } from "../view/locale/en.js";
 /** @import { Job, Standing, Words } from "../wire" */
 
 const PAGE = 20;
+const ID_SHOWN = 8; // of a job that is not listed
 export const MAX_ROWS = 200;
 
 /** The newest jobs, as the subject of a follower. */
@@ -183,12 +184,20 @@ export class JobRows {
       row.item.remove();
       this.#rows.delete(id);
     }
+    const names = new Map(jobs.map((job) => [job.id, jobTitle(job, this.#words)]));
+    const retried = new Set(jobs.map((job) => job.retry_of));
+    const relation = (/** @type {Job} */ { id, retry_of }) => [
+      ...(retry_of
+        ? [say(this.#words, "row_retry_of", { name: names.get(retry_of) ?? retry_of.slice(0, ID_SHOWN) })]
+        : []),
+      ...(retried.has(id) ? [say(this.#words, "row_retried")] : []),
+    ];
     jobs.forEach((job, place) => {
       const row = this.#rows.get(job.id) ?? makeRow(job, this.#words);
       this.#rows.set(job.id, row);
       if (this.#list.children[place] !== row.item)
         this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
-      drawRow(row, job, job.done ? null : lost, this.#words);
+      drawRow(row, job, relation(job), job.done ? null : lost, this.#words);
     });
   }
 
@@ -228,11 +237,12 @@ function makeRow(job, words) {
   return { ...parts, item: make("li", {}, link) };
 }
 
-/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {{text: string, tone: string} | null} lost
- * @param {Words} words */
-function drawRow(row, job, lost, words) {
+/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {string[]} relation to other jobs
+ * @param {{text: string, tone: string} | null} lost @param {Words} words */
+function drawRow(row, job, relation, lost, words) {
   setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
-  setText(row.kind, job.name ? `${kindTitle(job.kind, words)} · ` : "");
+  const facts = [...(job.name ? [kindTitle(job.kind, words)] : []), ...relation];
+  setText(row.kind, facts.map((fact) => `${fact} · `).join(""));
   if (row.shown === job && row.lost === lost?.text) return;
   row.shown = job;
   row.lost = lost?.text;

@@ -60,6 +60,7 @@ import { english } from "./locale/en.js";
  * @property {boolean} [checking]
  * @property {boolean} [cancelling] a request to cancel is in flight
  * @property {boolean} [retrying] a request to retry is in flight
+ * @property {boolean} [retried] another job retries this one already
  * @property {boolean} [removed] the finished job is no longer on the server
  * @property {boolean} [browser_offline]
  * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
@@ -323,6 +324,7 @@ function buttons(
     checking = false,
     cancelling = false,
     retrying = false,
+    retried = false,
     can_create = false,
     removed = false,
     notice = "none",
@@ -353,7 +355,7 @@ function buttons(
     retry: {
       shown: job !== null && toRetry(job) > 0 && state !== "not_found" && !removed,
       enabled: !retrying,
-      text: retryText(job, retrying, words),
+      text: retryText(job, retrying, retried, words),
     },
   };
 }
@@ -364,11 +366,13 @@ function toRetry(job) {
   return job.done && job.links.retry ? failed + Math.max(0, (total ?? processed) - processed) : 0;
 }
 
-/** @param {Job | null} job @param {boolean} retrying @param {Words} words */
-function retryText(job, retrying, words) {
+/** @param {Job | null} job @param {boolean} retrying @param {boolean} retried @param {Words} words */
+function retryText(job, retrying, retried, words) {
   if (job === null || retrying) return say(words, "retrying");
   const count = toRetry(job);
-  return say(words, count === job.progress.failed ? "retry_failed" : "retry", { count });
+  const { failed } = job.progress;
+  const key = retried ? "retry_again" : count === failed ? "retry_failed" : failed === 0 ? "retry_other" : "retry";
+  return say(words, key, { count });
 }
 
 /** Return the text for a screen reader at each quarter, change of state or connection, and the end, else "".

@@ -360,7 +360,7 @@ test("failed and cancelled files can be retried once the job is done, and no oth
       "Retry 3 failed files",
     ],
     [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Retry the failed file"],
-    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run 28 unfinished files"],
+    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run the other 28 files"],
     [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Run the unfinished file"],
     [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Run 11,990 unfinished files"],
   ];

@@ -100,6 +100,8 @@ async def read_everything(store: SQLiteStore, clock: Clock, job_id: str) -> None
         await store.jobs(JobFilter(states, kind), before=before, limit=3)
         await store.jobs(JobFilter(states, kind, (Health.STALLED, Health.OK)), before=before, limit=3)
         await store.jobs(JobFilter(states, kind, finished_before=clock.now), before=None, limit=3)
+        await store.jobs(JobFilter(states, kind, (Health.OK,), retry_of="x"), before=before, limit=3)
+        await store.jobs(JobFilter(states, kind, retry_of="x"), before=before, limit=3)
     for item_states in ((), (ItemState.FAILED,), tuple(ItemState)):
         await store.items(job_id, states=item_states, limit=3)
         await store.items(job_id, states=item_states, after_seq=1, limit=3)

@@ -35,6 +35,7 @@ async def list_jobs(request: Request) -> Response:
         kind=request.query_params.get("kind"),
         healths=_list_param(request, "health", HEALTHS),
         finished_before=_time_param(request, "finished_before"),
+        retry_of=None if (of := request.query_params.get("retry_of")) is None else job_id_of(of),
     )
     limit = int_param(request, "limit", 50, least=1, most=200)
     before = None

@@ -35,7 +35,15 @@ def jobs(
         after, after_n = wanted.finished_after
         values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
         states, order = states or sorted(FINAL), "finished_at, n"
-    if wanted.healths:
+    if wanted.retry_of is not None:
+        # Few jobs retry the same one. The + rules out the other indexes.
+        values["retry_of"] = wanted.retry_of
+        where += ["+kind = :kind"] if wanted.kind is not None else []
+        where += ["+finished_at IS NULL"] if wanted.healths else []
+        where += _in_condition("+health", wanted.healths, values) + _in_condition("+state", states, values)
+        where += ["retry_of = :retry_of"]
+        sql = f"{_JOBS} WHERE {' AND '.join(where)}"
+    elif wanted.healths:
         # Only unfinished jobs have a health; they are few and have an index. The + rules out the other indexes.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
         where += [

@@ -70,8 +70,9 @@ class IdempotencyKey:
 class JobFilter:
     """The jobs to list.
 
-    `healths` selects unfinished jobs only. `finished_before` (epoch seconds) selects jobs that finished before it,
-    earliest first; `finished_after` continues after an end time and its cursor.
+    `retry_of` selects the retries of a job. `healths` selects unfinished jobs only. `finished_before` (epoch
+    seconds) selects jobs that finished before it, earliest first; `finished_after` continues after an end time and
+    its cursor.
     """
 
     states: Sequence[str] = ()
@@ -79,6 +80,7 @@ class JobFilter:
     healths: Sequence[str] = ()
     finished_before: float | None = None
     finished_after: tuple[float, int] = (float("-inf"), 0)
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
