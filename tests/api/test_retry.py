@@ -82,7 +82,7 @@ def test_failed_items_are_retried_as_a_new_job(picky: Server) -> None:
     assert (new["retry_of"], new["done"], new["id"] != old["id"]) == (old["id"], False, True)
     for name in ("kind", "priority", "max_attempts", "unit", "units"):
         assert new[name] == old[name]
-    assert (old["name"], new["name"]) == ("4 files", "2 of 4 files")
+    assert new["name"] == "mine"
     done = picky.until_done(new["id"])
     assert (done["state"], done["progress"]["total"]) == ("failed", 2)
     assert [(one["index"], one["name"]) for one in picky.items(new["id"])] == [(0, "b.csv"), (1, "d.csv")]
@@ -102,6 +102,28 @@ def test_failed_items_are_retried_as_a_new_job(picky: Server) -> None:
     assert listed(f"retry_of={other['id']}") == []
     assert listed(f"retry_of={old['id']}&health=stalled") == []
     problem(httpx.get(f"{picky.url}/api/jobs?retry_of=x"), 400, "invalid_job_id")
+
+
+@pytest.mark.parametrize(
+    ("bad", "fields", "names"),
+    [
+        (2, {}, ["4 files", "2 of 4 files", "2 of 4 files"]),
+        (1, {}, ["4 files", "b.csv"]),
+        (2, {"unit": "row"}, ["4 rows", "2 of 4 rows"]),
+        (2, {"name": "4 blind mice"}, ["4 blind mice", "4 blind mice"]),
+        (2, {"name": "7 files"}, ["7 files", "7 files"]),
+    ],
+)
+def test_a_name_that_the_server_made_says_how_many_are_retried(
+    picky: Server, bad: int, fields: dict[str, str], names: list[str]
+) -> None:
+    files = {"a.csv": b"fine", "b.csv": b"bad", "c": b"good", "d.csv": b"bad" if bad == 2 else b"good"}
+    job = picky.until_done(picky.submit("picky", files, **fields)["id"])
+    found = [job["name"]]
+    for _ in names[1:]:
+        job = picky.until_done(retry(picky, job).json()["id"])
+        found.append(job["name"])
+    assert found == names
 
 
 def test_all_items_are_retried_on_request(picky: Server) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from unstuck.address import DEFAULT_URL
 from unstuck.cli import jobs as jobs_command
 from unstuck.cli.commands import cli
-from unstuck.client import Client
+from unstuck.client import Client, Jobs
 from unstuck.settings import load
 
 COMMANDS: dict[str, Any] = typer.main.get_command(cli).commands  # type: ignore[attr-defined]
@@ -44,8 +44,13 @@ def test_every_command_with_a_url_reads_the_variable() -> None:
 
 
 def test_a_command_asks_the_server_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(jobs_command, "_with_client", lambda url, _: asked.append(url) or ([], [], False))
+    asked: list[str] = []
+
+    def ask(url: str, _: object) -> tuple[Jobs, list[object]]:
+        asked.append(url)
+        return Jobs(jobs=[]), []
+
+    monkeypatch.setattr(jobs_command, "ask", ask)
     for words in ([], ["--url", "http://c"]):
         CliRunner(env={"UNSTUCK_URL": "http://b"}).invoke(cli, ["jobs", *words], catch_exceptions=False)
     assert asked == ["http://b", "http://c"]

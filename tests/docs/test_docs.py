@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from tests.docs.make import TYPES_BEGIN, TYPES_END, diagram
 from tests.docs.typescript import interfaces
 from tests.support.documents import PROTOCOL, ROOT, section
+from unstuck.address import URL_VARIABLE
 from unstuck.api import jobs
 from unstuck.app import create_app
 from unstuck.cli import commands
@@ -151,7 +152,7 @@ def test_every_flag_setting_and_route_that_the_documents_name_exists() -> None:
     scripts = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)) - flags():
         assert flag.startswith("--unstuck-") or f'"{flag}"' in scripts or flag in OTHER_FLAGS, flag
-    known = {f"{PREFIX}{one.name.upper()}" for one in fields(Settings)}
+    known = {f"{PREFIX}{one.name.upper()}" for one in fields(Settings)} | {URL_VARIABLE}
     assert set(re.findall(r"UNSTUCK_[A-Z_]+[A-Z]", USERS)) <= known
     served = [route.path for route in create_app(Settings()).routes if isinstance(route, Route)]
     shapes = [re.compile(re.sub(r"\{\w+\}", r"[^/ ]+", path) + "$") for path in served]

@@ -36,7 +36,7 @@ SHORT_LIVED = {
     "webhooks.dispatcher": "one delivery; the task group of its loop waits for it",
 }
 #: Modules that run outside the server's process.
-ELSEWHERE = {"client.follower", "client.reporter", "doctor.measure", "runner.worker"}
+ELSEWHERE = {"cli.progress", "client.follower", "client.reporter", "doctor.measure", "runner.worker"}
 
 
 def modules() -> list[tuple[str, Path]]:

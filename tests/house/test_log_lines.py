@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[2] / "server" / "unstuck"
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 LOGGER = re.compile(r"\b_?log(ger)?$|^logging\b|getLogger\(", re.IGNORECASE)
 #: Sets the levels of other packages' loggers.
-SETS_UP_LOGGING = "cli/commands.py"
+SETS_UP_LOGGING = "cli/serve.py"
 
 _PAIR = r"[a-z_]+=(?:%[-+]?(?:\.\d+)?[sdrfg]|[a-z_]+)"
 STYLE = re.compile(rf"(?P<text>[A-Z][^%=]*[^%=.,:; ])(?:: {_PAIR}(?: {_PAIR})*)?")

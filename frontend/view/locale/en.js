@@ -157,7 +157,7 @@ export const english = {
   retry: { one: "Run the unfinished {unit}", other: "Run {count} unfinished {unit}" },
   retry_failed: { one: "Retry the failed {unit}", other: "Retry {count} failed {unit}" },
   retry_other: { one: "Run the other {unit}", other: "Run the other {count} {unit}" },
-  retry_again: { one: "Retry again: 1 {unit}", other: "Retry again: {count} {unit}" },
+  retry_again: "Retry again: {count} {unit}",
   retrying: "Starting…",
   retry_of: "Retry of {name}",
   retried_as: "Retried as {name} ({state})",

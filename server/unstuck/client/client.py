@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
 from uuid import uuid4
 
+import anyio
 import httpx
 import msgspec
 
@@ -26,7 +27,7 @@ from unstuck.client import watch_state as w
 from unstuck.client.follower import Follower, job_of, parsed, retry_after_ms
 from unstuck.client.reporter import RETRYABLE, PlainReporter, Reporter
 from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
-from unstuck.wire import Items, Job, Jobs
+from unstuck.wire import Items, Job, Jobs, Kinds
 
 #: Attempts at a submission; with the pauses between polls they span about half a minute.
 SUBMIT_ATTEMPTS = 5
@@ -156,14 +157,22 @@ class Client:
         *,
         states: Iterable[str] = (),
         healths: Iterable[str] = (),
+        id_prefix: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Jobs:
         """Return a page of up to `limit` jobs (1 to 200), newest first.
 
-        Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these.
+        Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these,
+        `id_prefix` those whose id begins with it (4 characters or more).
         """
-        params = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
+        params = {
+            "state": list(states),
+            "health": list(healths),
+            "id_prefix": id_prefix,
+            "limit": limit,
+            "cursor": cursor,
+        }
         return await self._page("/api/jobs", params, Jobs)
 
     async def items(
@@ -175,6 +184,39 @@ class Client:
         """
         params = {"state": list(states), "limit": limit, "cursor": cursor}
         return await self._page(f"/api/jobs/{_checked_id(job_id)}/items", params, Items, job_id)
+
+    async def kinds(self) -> Kinds:
+        """Return the kinds of work that the server offers, and the limits of a submission."""
+        answer = await self._request("GET", "/api/kinds")
+        body = parsed(answer.text)
+        if answer.is_success:
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(body, Kinds)
+        raise _refusal(answer, body, "")
+
+    async def download(self, job_id: str, target: str | os.PathLike[str]) -> int:
+        """Write all results of a finished job to the file `target` as a ZIP, and return its size (bytes).
+
+        The file appears, or is replaced, when the ZIP is whole. Raises ServerRefused (`job_not_done`) if the job
+        is not done, and OSError if the file cannot be written.
+        """
+        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/results"
+        partial = anyio.Path(f"{os.fspath(target)}.partial-{uuid4().hex[:8]}")
+        try:
+            async with self._http.stream("GET", address) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _refusal(answer, parsed(answer.text), job_id)
+                async with await partial.open("xb") as file:
+                    async for piece in answer.aiter_bytes():
+                        await file.write(piece)
+                    size = await file.tell()
+            await partial.replace(os.fspath(target))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoAnswer(self.url, error) from error
+        finally:
+            await partial.unlink(missing_ok=True)
+        return size
 
     async def rescue(self, job_id: str) -> Job:
         """Take the job's running items from their workers for another attempt, and return the job."""

@@ -35,14 +35,8 @@ def jobs(
         after, after_n = wanted.finished_after
         values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
         states, order = states or sorted(FINAL), "finished_at, n"
-    if wanted.retry_of is not None:
-        # Few jobs retry the same one. The + rules out the other indexes.
-        values["retry_of"] = wanted.retry_of
-        where += ["+kind = :kind"] if wanted.kind is not None else []
-        where += ["+finished_at IS NULL"] if wanted.healths else []
-        where += _in_condition("+health", wanted.healths, values) + _in_condition("+state", states, values)
-        where += ["retry_of = :retry_of"]
-        sql = f"{_JOBS} WHERE {' AND '.join(where)}"
+    if wanted.id_prefix is not None or wanted.retry_of is not None:
+        sql = _narrow(wanted, where, values)
     elif wanted.healths:
         # Only unfinished jobs have a health; they are few and have an index. The + rules out the other indexes.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
@@ -80,6 +74,29 @@ def items(
         where = ["job = :job", "(seq, idx) > (:after_seq, :after)", *_in_condition("+state", states, values)]
         sql, order = f"{rows.SELECT_ITEM} WHERE {' AND '.join(where)}", "seq, idx"
     return [rows.item_from(row) for row in connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)]
+
+
+def _narrow(wanted: JobFilter, where: Sequence[str], values: Values) -> str:
+    """Return a query over the index of ids or of retries; the + keeps every other index out."""
+    few = []
+    if wanted.id_prefix is not None:
+        values |= {
+            "first": wanted.id_prefix,
+            "past": f"{wanted.id_prefix}~",
+        }  # ~ sorts after all of an id
+        few.append("id >= :first AND id < :past")
+    if wanted.retry_of is not None:
+        values["retry_of"] = wanted.retry_of
+        few.append("retry_of = :retry_of")
+    conditions = [
+        *few,
+        *(f"+{condition}" for condition in where),
+        *(["+kind = :kind"] if wanted.kind is not None else []),
+        *_in_condition("+health", wanted.healths, values),
+        *(["finished_at IS NULL"] if wanted.healths else []),
+        *_in_condition("+state", wanted.states, values),
+    ]
+    return f"{_JOBS} WHERE {' AND '.join(conditions)}"
 
 
 def _merge_walks(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:

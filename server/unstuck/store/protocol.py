@@ -70,7 +70,8 @@ class IdempotencyKey:
 class JobFilter:
     """The jobs to list.
 
-    `retry_of` selects the retries of a job. `healths` selects unfinished jobs only. `finished_before` (epoch
+    `healths` selects unfinished jobs only, `id_prefix` those whose id begins with it, `retry_of` the retries of a
+    job. `finished_before` (epoch
     seconds) selects jobs that finished before it, earliest first; `finished_after` continues after an end time and
     its cursor.
     """
@@ -78,6 +79,7 @@ class JobFilter:
     states: Sequence[str] = ()
     kind: str | None = None
     healths: Sequence[str] = ()
+    id_prefix: str | None = None
     finished_before: float | None = None
     finished_after: tuple[float, int] = (float("-inf"), 0)
     retry_of: str | None = None
