@@ -123,8 +123,8 @@ export interface Item {
   progress: number | null;
   message: string | null;
   error: JobError | null;
-  /** A small JSON object. */
-  result: Record<string, unknown> | null;
+  /** A small JSON value; null if there is none. */
+  result: unknown;
   attempt: number;
   /** The name of the worker that took the item last. */
   worker: string | null;
@@ -386,7 +386,7 @@ export interface ReportedItem {
   progress?: number | null;
   message?: string | null;
   error?: string | Error | null;
-  result?: Record<string, unknown> | null;
+  result?: unknown;
 }
 
 /** The reason why something failed. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
@@ -107,3 +108,44 @@ async def test_a_file_input_without_a_file_is_no_file(tmp_path: Path) -> None:
     more = Upload(DataFolder(tmp_path), "other", b"B", limits)
     with pytest.raises(TooLarge):
         await more.receive(pieces([*files(2), head + b"\r\none more\r\n", b"--B--\r\n"]))
+
+
+ONE = HEAD % 1 + b"content\r\n--B--\r\n"
+
+
+@pytest.mark.parametrize(
+    "preamble",
+    [b"", b"\r\n", b"This is a form.\r\n", b"--BU\r\n", b"x --B\r\n\r\n", b"a\n" * 2_000, b"--\n-\r\n"],
+)
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_lines_before_the_form_are_ignored(tmp_path: Path, preamble: bytes, size: int) -> None:
+    boundary = b"B" if preamble != b"--BU\r\n" else b"BUT"
+    body = preamble + ONE.replace(b"--B", b"--" + boundary)
+    upload = Upload(DataFolder(tmp_path), "job", boundary, LIMITS)
+    await upload.receive(pieces([body[at : at + size] for at in range(0, len(body), size)]))
+    assert [(one.name, one.size) for one in upload.files] == [("1.txt", len(b"content"))]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"x\r\n" * 40_000 + ONE, "invalid_multipart"), (b"no form at all", "invalid_multipart"),
+        (b"--", "upload_cut_off"), (b"\r\n--", "upload_cut_off"), (b"", "upload_cut_off"),
+        (b"preamble\r\n" + ONE[:-9], "upload_cut_off"),
+    ],
+)  # fmt: skip
+async def test_a_form_that_never_begins(tmp_path: Path, body: bytes, code: str) -> None:
+    upload = Upload(DataFolder(tmp_path), "job", b"B", LIMITS)
+    with pytest.raises(InvalidRequest) as refusal:
+        await upload.receive(pieces([body[at : at + 1_000] for at in range(0, len(body), 1_000)]))
+    assert refusal.value.code == code
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [b"--Bx", b"--B\r\nno header\r\n\r\n", ONE + b"more", b"--B\r\n: \r\n"])
+async def test_a_clients_mistake_is_no_line_of_the_log(
+    tmp_path: Path, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.suppress(InvalidRequest):
+        await Upload(DataFolder(tmp_path), "job", b"B", LIMITS).receive(pieces([body]))
+    assert caplog.records == []

@@ -27,7 +27,7 @@ def read_form(form: dict[str, str]) -> Submission:
     fields: dict[str, Any] = {name: text for name, text in form.items() if text != ""}
     if "options" in fields:
         try:
-            fields["options"] = msgspec.json.decode(fields["options"])
+            fields["options"] = msgspec.json.decode(fields["options"].removeprefix("\ufeff"))
         except JSON_ERRORS as error:
             raise InvalidOptions(f"options must be a JSON object such as {{}}: {error}") from None
     return read(fields)

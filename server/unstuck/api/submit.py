@@ -19,7 +19,7 @@ from starlette.responses import Response
 from unstuck import wire
 from unstuck.api import admission
 from unstuck.api.bodies import Body
-from unstuck.api.context import JSON_ERRORS, Services, json_response, services_of, whole
+from unstuck.api.context import JSON_ERRORS, Services, json_response, services_of
 from unstuck.api.submission import build_job, check, fingerprint_of, named_items, read, read_form
 from unstuck.api.uploads import Limits, Upload, boundary_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
@@ -45,6 +45,7 @@ async def submit_job(request: Request) -> Response:
         try:
             if content_type.partition(";")[0].strip().lower() == "application/json":
                 # Only the body says whether the work is external, and has no files that would be sent in vain.
+                admission.key_of(request)
                 job, items, fingerprint = await _from_json(body, services)
             else:
                 await admission.check_room(request, services)
@@ -81,8 +82,7 @@ async def _from_form(request: Request, body: Body, services: Services, content_t
         settings.max_name_length,
         settings.upload_memory_bytes,
     )
-    # A length that cannot be read is not believed: the body is counted as it comes.
-    if (whole(request.headers.get("content-length", "")) or 0) > limits.body_bytes:
+    if body.declared > limits.body_bytes:
         raise TooLarge(
             f"The files of a job may have at most {settings.max_job_bytes:,} bytes together.",
             code="job_too_large",

@@ -15,7 +15,9 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import logging
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +39,8 @@ MOST_FIELDS = 32
 FIELD_BYTES = 256 * 1024
 #: Bytes after the closing boundary that are ignored; a body with more of them is refused.
 EPILOGUE_BYTES = 64 * 1024
+#: Bytes before the first boundary that are ignored (RFC 2046, 5.1.1); a body with more of them is refused.
+PREAMBLE_BYTES = 64 * 1024
 #: Most small files that are written together.
 GROUP_FILES = 256
 #: ... of which this many are open at once: all are written, then all are synced. Half of them find that an earlier
@@ -46,6 +50,8 @@ SYNC_FILES = 64
 FRAMING_BYTES = 16 * 1024
 #: What browsers and most programs write for the characters that would end a file's name in a form (WHATWG).
 FORM_ESCAPES = (("%22", '"'), ("%0D", "\r"), ("%0A", "\n"))
+#: What the parser logs of a body is a client's mistake, which the answer names.
+_PARSER_LOG = logging.Logger("python_multipart", logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,9 @@ class Upload:
         self._encoded_names = encoded_names
         self._job_bytes = 0
         self._epilogue = -1
+        self._preamble: bytearray | None = bytearray()  # None from the first boundary on
+        self._dash_boundary = b"--" + boundary
+        self._first_boundary = re.compile(rb"(?:\A|\n)(?=" + re.escape(self._dash_boundary) + rb")")
         self._parser = MultipartParser(
             boundary,
             {
@@ -148,6 +157,7 @@ class Upload:
                 "on_end": lambda: self._events.append(("end", b"")),
             },
         )
+        self._parser.logger = _PARSER_LOG
 
     async def receive(self, body: AsyncIterator[bytes]) -> None:
         """Receive the whole body. Raises InvalidRequest, TooLarge or StorageFull, and then leaves nothing."""
@@ -176,9 +186,11 @@ class Upload:
             if self._epilogue >= 0:
                 self._skip_epilogue(len(chunk))
                 continue
-            if chunk:
-                self._parser.write(chunk)
+            if form := self._after_preamble(chunk):
+                self._parser.write(form)
             await self._take_events()
+        if self._preamble and not self._dash_boundary.startswith(self._preamble.lstrip(b"\r\n")):
+            raise InvalidRequest("The multipart body does not contain its boundary.", code="invalid_multipart")
         if self._epilogue < 0:
             raise InvalidRequest(
                 "The upload ended in the middle; nothing was kept. Send it again.", code="upload_cut_off"
@@ -187,6 +199,20 @@ class Upload:
         await self._written()
         # The names of the files, of their folder and of the job's folder must reach the disk too.
         await anyio.to_thread.run_sync(sync, self._folder, self._folder.parent, self._folder.parent.parent)
+
+    def _after_preamble(self, chunk: bytes) -> bytes:
+        """Return what has come from the first boundary on."""
+        if self._preamble is None:
+            return chunk
+        searched = max(len(self._preamble) - len(self._dash_boundary), 0)  # a boundary may come in two pieces
+        self._preamble += chunk
+        found = self._first_boundary.search(self._preamble, searched)
+        if found is not None:
+            form, self._preamble = bytes(self._preamble[found.end() :]), None
+            return form
+        if len(self._preamble) > PREAMBLE_BYTES:
+            raise InvalidRequest("The multipart body does not begin with its boundary.", code="invalid_multipart")
+        return b""
 
     async def _take_events(self) -> None:
         events, self._events = self._events, []

@@ -121,7 +121,7 @@ class Item(msgspec.Struct, frozen=True):
     progress: float | None = None
     message: str | None = None
     error: JobError | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
     result_file: str | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -183,7 +183,7 @@ class Finish(msgspec.Struct, frozen=True):
     started_at: float
     error: JobError | None = None
     message: str | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
     result_file: str | None = None
     pause_s: float = 0.0
 

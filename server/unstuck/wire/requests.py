@@ -61,9 +61,7 @@ class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
     message: Text | None = None
     error: Error | ErrorText | None = None
     # Decoded later, after its length was checked.
-    result: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(
-        default_factory=msgspec.Raw
-    )
+    result: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):
