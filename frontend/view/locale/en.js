@@ -297,6 +297,7 @@ export const english = {
   choice_jpeg: "JPEG",
   choice_png: "PNG",
   choice_webp: "WebP",
+  choice_auto: "Automatic",
   choice_tab: "Tab",
   "choice_,": "Comma ( , )",
   "choice_;": "Semicolon ( ; )",
@@ -309,7 +310,6 @@ export const english = {
   // the batch page: the list
   list_title: "Jobs",
   no_jobs: "No jobs yet. Jobs that you start appear here, for everyone who can open this page.",
-  list_full: "Only the newest {count} jobs are listed.",
   list_trouble: "The list may be out of date. {text}",
   more_jobs: "Show more",
   more_failed: "More jobs could not be loaded: {reason}",
