@@ -257,6 +257,7 @@ function makeRow(job, words) {
   const parts = {
     name: make("bdi", { class: "name" }),
     kind: make("span"),
+    relation: make("span"),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
@@ -268,7 +269,7 @@ function makeRow(job, words) {
   const link = make(
     "a",
     { class: "row", href: `#job=${job.id}` },
-    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time)),
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time, parts.relation)),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
     parts.badge,
   );
@@ -279,8 +280,8 @@ function makeRow(job, words) {
  * @param {{text: string, tone: string} | null} lost @param {Words} words */
 function drawRow(row, job, relation, lost, words) {
   setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
-  const facts = [...(job.name ? [kindTitle(job.kind, words)] : []), ...relation];
-  setText(row.kind, facts.map((fact) => `${fact} · `).join(""));
+  setText(row.kind, job.name ? `${kindTitle(job.kind, words)} · ` : "");
+  setText(row.relation, relation.map((fact) => ` · ${fact}`).join("")); // last, since a narrow row cuts the end
   if (row.shown === job && row.lost === lost?.text) return;
   row.shown = job;
   row.lost = lost?.text;
