@@ -47,6 +47,7 @@ async def list_jobs(request: Request) -> Response:
         healths=_list_param(request, "health", HEALTHS),
         id_prefix=_prefix_param(request),
         finished_before=_time_param(request, "finished_before"),
+        retry_of=None if (of := request.query_params.get("retry_of")) is None else job_id_of(of),
     )
     limit = int_param(request, "limit", 50, least=1, most=200)
     before = None

@@ -10,6 +10,7 @@ be retried is refused before the job exists, and leaves nothing behind.
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
@@ -58,7 +59,7 @@ async def retry_job(request: Request) -> Response:
         items = await _items(services, old_id, new_id, FAILED if only == "failed" else ())
         if not items and (not old.counted or (only == "failed" and old.state is State.COMPLETED)):
             raise NothingToRetry(old_id)
-        job = _build_job(old, new_id, len(items), await _span(services.store, old))
+        job = _build_job(old, new_id, items, await _span(services.store, old))
     except BaseException as error:
         await admission.discard_files(services, new_id)
         if isinstance(error, OSError):
@@ -120,14 +121,23 @@ async def _span(store: Store, old: Job) -> float | None:
     return old.deadline_at - (entries[0].at if entries else old.created_at)
 
 
-def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
+def _name(old: Job, items: Sequence[Item]) -> str:
+    """Return the old job's name; one made of the number of its items says how many are left."""
+    units = "files|items" if old.units is None else re.escape(old.units)
+    made = re.fullmatch(rf"{old.total:,}(?: of [\d,]+)? ({units})", old.name)
+    if made is None or len(items) in (0, old.total):
+        return old.name
+    return items[0].name if len(items) == 1 else f"{len(items):,} of {old.total:,} {made[1]}"
+
+
+def _build_job(old: Job, new_id: str, items: Sequence[Item], span_s: float | None) -> Job:
     now = time.time()
     return Job(
         id=new_id,
         kind=old.kind,
-        name=old.name,
-        total=total,
-        waiting=total,
+        name=_name(old, items),
+        total=len(items),
+        waiting=len(items),
         created_at=now,
         options=old.options,
         priority=old.priority,

@@ -35,8 +35,8 @@ def jobs(
         after, after_n = wanted.finished_after
         values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
         states, order = states or sorted(FINAL), "finished_at, n"
-    if wanted.id_prefix is not None:
-        sql = _by_prefix(wanted, where, values)
+    if wanted.id_prefix is not None or wanted.retry_of is not None:
+        sql = _narrow(wanted, where, values)
     elif wanted.healths:
         # Only unfinished jobs have a health; they are few and have an index. The + rules out the other indexes.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
@@ -79,11 +79,20 @@ def items(
     return [rows.item_from(job_n, row) for row in found]
 
 
-def _by_prefix(wanted: JobFilter, where: Sequence[str], values: Values) -> str:
-    """Return a query over the index of ids; the + keeps every other index out."""
-    values |= {"first": wanted.id_prefix, "past": f"{wanted.id_prefix}~"}  # no character of an id sorts after ~
+def _narrow(wanted: JobFilter, where: Sequence[str], values: Values) -> str:
+    """Return a query over the index of ids or of retries; the + keeps every other index out."""
+    few = []
+    if wanted.id_prefix is not None:
+        values |= {
+            "first": wanted.id_prefix,
+            "past": f"{wanted.id_prefix}~",
+        }  # ~ sorts after all of an id
+        few.append("id >= :first AND id < :past")
+    if wanted.retry_of is not None:
+        values["retry_of"] = wanted.retry_of
+        few.append("retry_of = :retry_of")
     conditions = [
-        "id >= :first AND id < :past",
+        *few,
         *(f"+{condition}" for condition in where),
         *(["+kind = :kind"] if wanted.kind is not None else []),
         *_in_condition("+health", wanted.healths, values),
