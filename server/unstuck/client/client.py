@@ -90,6 +90,8 @@ class Client:
         item_limit_seconds: float | None = None,
         webhook_url: str | None = None,
         external: bool = False,
+        unit: str | None = None,
+        units: str | None = None,
         patience_s: float = SUBMIT_S,
     ) -> Job:
         """Submit a job and return it.
@@ -98,7 +100,8 @@ class Client:
         Jobs of a higher `priority` start first (default 0). An item is tried up to `max_attempts` times, each for
         at most `item_limit_seconds`. The job fails once more than `max_errors` of its items have failed, or if it
         is not done within `deadline_seconds`. When it is done, the server posts it to `webhook_url`. An `external`
-        job is worked on elsewhere and reported with `report`; it needs neither items nor a total.
+        job is worked on elsewhere and reported with `report`; it needs neither items nor a total. One item
+        is called `unit`, such as "row", and several are called `units` (default: the English plural).
 
         The submission is sent again, under the same Idempotency-Key, if the response is lost or the server asks
         for patience (`queue_full`), for up to `patience_s` seconds; the time in which files are sent does not
@@ -119,6 +122,8 @@ class Client:
             "item_limit_seconds": item_limit_seconds,
             "webhook_url": webhook_url,
             "external": external or None,
+            "unit": unit,
+            "units": units,
         }
         given = {field: value for field, value in fields.items() if value is not None}
         if files is None:

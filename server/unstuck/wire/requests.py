@@ -20,6 +20,8 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 #: The same lengths as for the server's own kinds (characters).
 Text = Annotated[str, Meta(max_length=500)]
 ErrorText = Annotated[str, Meta(max_length=2_500)]
+#: What an item is called.
+Unit = Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -37,6 +39,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     external: bool = False
     items: list[str] | None = None
     total: Annotated[int, Meta(ge=1)] | None = None  # at most as many as the settings allow
+    unit: Unit | None = None
+    units: Unit | None = None
 
 
 class Error(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,9 +61,7 @@ class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
     message: Text | None = None
     error: Error | ErrorText | None = None
     # Decoded later, after its length was checked.
-    result: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(
-        default_factory=msgspec.Raw
-    )
+    result: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):
