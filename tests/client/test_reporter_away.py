@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from typing import Any
 
 import pytest
@@ -239,6 +240,21 @@ async def test_calls_come_from_any_thread() -> None:
         assert len(server.kept) == 200
     with pytest.raises(RuntimeError, match="was left"):
         report.progress(1)
+
+
+async def test_a_forked_child_is_told_that_it_does_not_report() -> None:
+    server = Server()
+    async with server.report() as report:
+        child = os.fork()
+        if child == 0:
+            try:
+                report.progress(1)
+            except RuntimeError as error:
+                os._exit(7 if "a Client of its own" in str(error) else 8)
+            finally:
+                os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert server.kept == [{"state": "completed"}]
 
 
 @pytest.mark.parametrize("stopped", [KeyboardInterrupt, GeneratorExit, SystemExit])

@@ -49,7 +49,7 @@ def json_body(value: object) -> bytes:
         return _text(json.dumps(value, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOptions(
-            f"This cannot be sent as JSON: {error}. Give text, numbers, true, false or null."
+            f"A name or option cannot be sent ({error}). Give text, numbers, true, false or null."
         ) from None
 
 

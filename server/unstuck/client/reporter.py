@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import random
 import threading
 from collections.abc import Awaitable, Callable, Iterable
@@ -25,7 +26,7 @@ from unstuck.client.ending import end_of, leaves_to_next_attempt
 from unstuck.errors import JobFinished, NoAnswer, ServerRefused, UnstuckError
 from unstuck.wire import Job
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("unstuck.client")
 
 #: Reports are collected for this long and then sent as one batch (seconds).
 GATHER_S = 0.2
@@ -89,6 +90,7 @@ class Reporter:
         self._changed, self._hurry, self._closing = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._delivered = asyncio.Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -184,7 +186,7 @@ class Reporter:
             self._note_failure(error)
         if self._job.done and self._job.state != "cancelled":
             raise JobFinished(self._job_id, self._job.state)
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._process = asyncio.get_running_loop(), os.getpid()
         self._task = asyncio.create_task(self._run(), name="report")
         return self
 
@@ -205,7 +207,7 @@ class Reporter:
         if not finished:
             self._refusal = self._failure or no_response(self._patience_s)
             if not self._strict:
-                log.error("Reports lost: job=%s %s", self._job_id, self._refusal)
+                log.error("Last reports given up, the job stays unfinished: job=%s reason=%s", self._job_id, self._refusal)
         if error is None and self._strict and self._refusal is not None:
             raise self._refusal
 
@@ -214,6 +216,11 @@ class Reporter:
             raise self._refusal
         if self._left:
             raise RuntimeError(f"The block that reports on job {self._job_id} was left; nothing more is sent.")
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"Process {os.getpid()} cannot report through process {self._process}, from which it was forked. "
+                "Report in it with a Client of its own, and ends=False."
+            )
 
     def _count(self) -> bool:
         """Count one more call, and return whether the task must be woken: once for all calls that it gathers."""
@@ -243,7 +250,7 @@ class Reporter:
         except UnstuckError as refusal:
             self._refusal = refusal
             if not self._strict:
-                log.error("Reports end: job=%s %s", self._job_id, refusal)
+                log.error("Reports refused, sending no more: job=%s reason=%s", self._job_id, refusal)
         finally:
             self._stopped = True
             async with self._delivered:
@@ -275,7 +282,7 @@ class Reporter:
                     await self._deliver([report])
             else:
                 self._refusal = refusal
-                log.error("Report dropped: job=%s %s", self._job_id, refusal)
+                log.error("Report refused, dropping it: job=%s reason=%s", self._job_id, refusal)
 
     async def _send_until_kept(self, body: bytes) -> None:
         attempt = 0
@@ -306,11 +313,11 @@ class Reporter:
         first = self._failure is None
         self._failure = error if isinstance(error, UnstuckError) else no_response(ENTER_S)
         if first:
-            log.warning("Server away, reports wait: job=%s %s", self._job_id, self._failure)
+            log.warning("Server does not answer, keeping reports: job=%s reason=%s", self._job_id, self._failure)
 
     def _note_success(self) -> None:
         if self._failure is not None:
-            log.info("Server back, reports sent: job=%s", self._job_id)
+            log.info("Server answers again, reports sent: job=%s", self._job_id)
         self._failure = None
 
 
