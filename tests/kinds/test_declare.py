@@ -230,10 +230,12 @@ def test_a_mistake_raises_at_the_definition(work: Any, message: str) -> None:
 
 
 def test_units_are_nouns() -> None:
-    unstuck.kind("with-unit", unit="batch")(lambda file, report: None)
-    unstuck.kind("with-units", unit="child", units="children")(lambda file, report: None)
+    def work(file: Path, report: unstuck.Report) -> None: ...
+
+    unstuck.kind("with-unit", unit="batch")(work)
+    unstuck.kind("with-units", unit="child", units="children")(work)
     infos = [declared[name].info for name in ("every-option", "with-unit", "with-units")]
     assert [(info.unit, info.units) for info in infos] == [("", ""), ("batch", "batches"), ("child", "children")]
     for wrong in ({"units": "rows"}, {"unit": "x" * 41}, {"unit": "a\n"}, {"unit": 1}):
         with pytest.raises(TypeError, match="unit"):
-            unstuck.kind("wrong", **wrong)(lambda file, report: None)
+            unstuck.kind("wrong", **wrong)(work)
