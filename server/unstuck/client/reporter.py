@@ -207,7 +207,7 @@ class Reporter:
         if not finished:
             self._refusal = self._failure or no_response(self._patience_s)
             if not self._strict:
-                log.error("Last reports given up, the job stays unfinished: job=%s reason=%s", self._job_id, self._refusal)
+                log.error("Last reports given up, job not ended: job=%s reason=%s", self._job_id, self._refusal)
         if error is None and self._strict and self._refusal is not None:
             raise self._refusal
 
