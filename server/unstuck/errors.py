@@ -30,6 +30,8 @@
     ├── StorageFull           no room for the uploaded files; nothing was kept
     ├── ServerRefused         raised by a client: the server refused; `code`, `status` and detail are the server's
     ├── NoAnswer              raised by a client: the server did not answer
+    ├── FileUnusable          raised by a client: a file to submit cannot be read, or changed while it was sent
+    │   └── FileMissing       raised by a client: a file to submit does not exist
     ├── JobTimeoutError       raised by a client: no news of a job for 30 minutes; the job itself continues
     └── CannotStart           a wrong setting, folder or file; exit code 2
 
@@ -89,7 +91,7 @@ class InvalidJobId(Refused):
     def __init__(self, text: str) -> None:
         super().__init__(
             f"{text[:60]!r} is not a job id. A job id is a UUID such as "
-            "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b; copy it from the response to POST /api/jobs."
+            "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b; copy it from where the job was submitted."
         )
 
 
@@ -101,7 +103,7 @@ class JobNotFound(Refused):
     def __init__(self, job_id: str) -> None:
         super().__init__(
             f"There is no job {job_id} on this server. It may have been removed, or it belongs to another server. "
-            "GET /api/jobs lists the jobs of this server."
+            "A list of this server's jobs shows which there are (unstuck jobs)."
         )
 
 
@@ -340,11 +342,24 @@ class NoAnswer(UnstuckError):
 
     code, status, title = "no_answer", 503, "No answer"
 
-    def __init__(self, url: str, cause: Exception) -> None:
-        super().__init__(
-            f"No answer from {url} ({str(cause) or type(cause).__name__}). Check that the server is running and "
-            "that this is its address."
-        )
+    def __init__(self, url: str, reason: str, advice: str) -> None:
+        self.advice = advice
+        super().__init__(f"No answer from {url}: {reason}. {advice}")
+
+
+class FileUnusable(UnstuckError, OSError):
+    """A file to submit cannot be read, or changed while it was sent; nothing was submitted."""
+
+    code, status, title = "file_unusable", 400, "File unusable"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path!r} {why}")
+
+
+class FileMissing(FileUnusable, FileNotFoundError):
+    """A file to submit does not exist."""
+
+    title = "File missing"
 
 
 class JobTimeoutError(UnstuckError):
