@@ -22,6 +22,7 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 
 from unstuck import __version__
 from unstuck.api import events as streams
@@ -91,6 +92,7 @@ def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
         exception_handlers={
             UnstuckError: problems.on_unstuck_error,
             HTTPException: problems.on_http_error,
+            ClientDisconnect: problems.on_client_gone,
             Exception: problems.on_unexpected_error,
         },
         lifespan=running,

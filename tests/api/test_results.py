@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -97,6 +98,22 @@ def archive_of(server: Server, job: dict[str, Any]) -> tuple[dict[str, bytes], l
         assert archive.testzip() is None
         entries = {name: archive.read(name) for name in archive.namelist()}
     return entries, json.loads(entries.pop("results.json"))
+
+
+def test_entries_are_dated_and_readable(small: Server) -> None:
+    """Each was of 1980, and of its owner alone once it was unpacked."""
+    job = small.until_done(small.submit("small", items=["a"])["id"])
+    with zipfile.ZipFile(io.BytesIO(httpx.get(f"{small.url}{job['links']['results']}").content)) as archive:
+        file, listing = archive.infolist()
+    finished = datetime.fromisoformat(small.items(job["id"])[0]["finished_at"]).replace(tzinfo=None)
+    assert abs(datetime(*file.date_time) - finished) <= timedelta(seconds=2)  # a ZIP counts every other second
+    assert listing.date_time >= file.date_time
+    assert [entry.external_attr >> 16 for entry in (file, listing)] == [0o100644, 0o100644]
+
+
+@pytest.mark.parametrize(("at", "year"), [(0.0, 1980), (1e10, 2107), (1_800_000_000.0, 2027)])
+def test_dates_that_a_zip_cannot_hold(at: float, year: int) -> None:
+    assert results._head("a", at).date_time[0] == year
 
 
 def vanish(path: Path) -> None:

@@ -10,6 +10,8 @@ cannot be read is left out, and the ZIP says so: in `results.json`, and in `miss
 
 from __future__ import annotations
 
+import stat
+import time
 import zipfile
 from collections.abc import AsyncIterator
 
@@ -28,6 +30,8 @@ from unstuck.jobs.snapshot import public_item
 #: Bytes of a result file, and items of the store, that are read at a time.
 PIECE_BYTES = 256 * 1024
 PAGE_ITEMS = 500
+#: The dates that a ZIP can hold.
+EARLIEST, LATEST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 
 
 async def item_result(request: Request) -> Response:
@@ -101,14 +105,14 @@ async def _zip(services: Services, job_id: str) -> AsyncIterator[bytes]:
                 missing[item.index] = "it is no longer there"
                 continue
             entry_name = f"{item.index + 1:05d}-{labels.harmless(item.result_file)}"
-            with source, archive.open(entry_name, "w", force_zip64=True) as entry:
+            with source, archive.open(_head(entry_name, item.finished_at), "w", force_zip64=True) as entry:
                 try:
                     while piece := await anyio.to_thread.run_sync(source.read, PIECE_BYTES):
                         entry.write(piece)
                         yield pieces.take()
                 except OSError as error:
                     missing[item.index] = f"its end cannot be read ({error.strerror})"
-        with archive.open("results.json", "w", force_zip64=True) as entry:
+        with archive.open(_head("results.json"), "w", force_zip64=True) as entry:
             before = b"[\n"
             async for item in _items(services, job_id, removed):
                 entry.write(before + _result_entry(item, job_id, missing.get(item.index)))
@@ -116,12 +120,20 @@ async def _zip(services: Services, job_id: str) -> AsyncIterator[bytes]:
                 yield pieces.take()
             entry.write(b"[]\n" if before == b"[\n" else b"\n]\n")
         if missing or removed:
-            with archive.open("missing.txt", "w", force_zip64=True) as entry:
+            with archive.open(_head("missing.txt"), "w", force_zip64=True) as entry:
                 entry.write(b"These results are not here, or not whole:\n\n")
                 for line in (*removed[:1], *(f"item {index}: {reason}" for index, reason in missing.items())):
                     entry.write(f"{line}\n".encode())
                     yield pieces.take()
     yield pieces.take()
+
+
+def _head(name: str, at: float | None = None) -> zipfile.ZipInfo:
+    """Return the head of an entry, dated `at` in UTC (a ZIP knows no zones), else now, that all may read."""
+    date = time.gmtime(time.time() if at is None else at)[:6]
+    head = zipfile.ZipInfo(name, min(max(date, EARLIEST), LATEST))
+    head.external_attr = (stat.S_IFREG | 0o644) << 16
+    return head
 
 
 def _result_entry(item: Item, job_id: str, missing: str | None) -> bytes:
