@@ -88,10 +88,18 @@ test("small results fit on a line", () => {
 test("any JSON value is a result", () => {
   const shown = (/** @type {unknown} */ result) =>
     itemLine({ ...ITEM, name: "a", state: "succeeded", message: "words", result }).message;
-  assert.deepEqual(
-    [5, 0, 12345.5, "text", true, false, [1, { a: 2 }, null], {}, null, undefined].map(shown),
-    ["5", "0", "12,345.5", "text", "true", "false", "3 entries", "words", "words", "words"],
-  );
+  assert.deepEqual([5, 0, 12345.5, "text", true, false, [1, { a: 2 }, null], {}, null, undefined].map(shown), [
+    "5",
+    "0",
+    "12,345.5",
+    "text",
+    "true",
+    "false",
+    "3 entries",
+    "words",
+    "words",
+    "words",
+  ]);
 });
 
 test("the code knows every placeholder in the table", () => {
