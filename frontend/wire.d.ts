@@ -15,6 +15,10 @@ export interface Job {
   kind: string;
   /** A label for people. */
   name: string;
+  /** What one item is called, such as row; not sent for old jobs. */
+  unit?: string;
+  /** What several items are called. */
+  units?: string;
   state: "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
   /** True in a final state only, and never false again. */
   done: boolean;
@@ -193,6 +197,12 @@ export interface Kind {
   /** Time limit for one item (seconds). */
   limit_s: number | null;
   options: Option[];
+  /** What one item is called, such as row; empty: file or item. */
+  unit: string;
+  /** What several items are called. */
+  units: string;
+  /** Why it cannot be used on this server, and what to do about it. */
+  unavailable: string | null;
 }
 
 /** One option of a kind. */
@@ -351,6 +361,8 @@ export interface Submission {
   external?: boolean;
   items?: string[] | null;
   total?: number | null;
+  unit?: string | null;
+  units?: string | null;
 }
 
 /** A report about external work. */

@@ -116,8 +116,7 @@ def check_health(app: InProcess) -> None:
 
 def understood(answer: Answer, *asked: object) -> None:
     assert answer.status in BY_STATE or answer.status < 500, (answer.status, answer.body[:300], *asked)
-    # The framework answers a wrong Range of a file in plain text.
-    if answer.status >= 400 and answer.headers[b"content-type"] != b"text/plain; charset=utf-8":
+    if answer.status >= 400:
         assert answer.headers[b"content-type"] == b"application/problem+json", (answer.status, *asked)
         problem = answer.json()
         assert problem["status"] == answer.status

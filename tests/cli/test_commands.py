@@ -24,7 +24,7 @@ def test_submit_prints_the_id_and_watch_prints_the_outcome(server: Server, tmp_p
     job_id = submitted.stdout.strip()
     assert server.job(job_id)["name"] == "[bold]one"
     watched = unstuck("watch", job_id, "--url", server.url)
-    assert (watched.returncode, watched.stdout) == (0, "completed: 1 succeeded of 1\n"), watched.stderr
+    assert (watched.returncode, watched.stdout) == (0, "completed: 1 succeeded of 1 file\n"), watched.stderr
     assert watched.stderr == "" or watched.stderr.startswith("[bold]one · ")
 
 
@@ -33,7 +33,7 @@ def test_a_failed_job_exits_with_1_and_a_reason(server: Server) -> None:
     submitted = unstuck("submit", "rehearsal", "--total", "2", *options, "--url", server.url)
     watched = unstuck("watch", submitted.stdout.strip(), "--url", server.url)
     assert watched.returncode == 1
-    assert watched.stdout.startswith("failed: 2 failed of 2")
+    assert watched.stdout.startswith("failed: 2 failed of 2 items")
     assert "item 1: failed on purpose" in watched.stdout
 
 

@@ -41,7 +41,7 @@ def test_a_log_gets_a_line_at_each_change_of_state_and_every_ten_seconds(
     lines.see_link("live")
     lines.see(job("cancelled"))
     printed = capsys.readouterr().err.splitlines()
-    words = "night \\x1b run · 44 % · 11 of 25 · 2 failed · about 3 min left · b.csv · page 3"
+    words = "night \\x1b run · 44 % · 11 of 25 items · 2 failed · about 3 min left · b.csv · page 3"
     assert printed == [
         words,
         words,
@@ -71,6 +71,6 @@ def test_a_terminal_gets_a_bar_with_failures_time_left_and_the_file(
     assert (name, doing.rstrip()) == ("night \\x1b run", "b.csv · page 3")
     assert max(map(len, (name, bar, doing))) <= columns
     if columns == 120:
-        assert bar.endswith("44 % · 11 of 25 · 2 failed · about 3 min left · running for 3 min")
+        assert bar.endswith("44 % · 11 of 25 items · 2 failed · about 3 min left · running for 3 min")
     view.see_link("offline")
     assert "offline" in drawn(view, columns)[-1]

@@ -39,7 +39,7 @@ def test_every_command_takes_the_beginning_of_an_id(server: Server, url: str) ->
     job = finished(server, options={"seconds": 0, "failures": 1}, name="night run")
     short = job["id"][:8]
     assert job["id"] in run("show", short)
-    assert run("watch", short, code=1).startswith("failed: 3 failed of 3")
+    assert run("watch", short, code=1).startswith("failed: 3 failed of 3 items")
     assert json.loads(run("cancel", short.upper(), "--json"))["id"] == job["id"]
     again = run("retry", short).strip()
     assert server.job(again)["retry_of"] == job["id"]

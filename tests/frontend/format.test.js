@@ -105,7 +105,8 @@ test("any JSON value is a result", () => {
 test("the code knows every placeholder in the table", () => {
   const known = new Set(
     `kind processed total rate duration n m count attempt max name succeeded failed message state status id from to
-    reason percent size date types value minimum maximum sent text time what worker names more stops`.split(/\s+/),
+    reason percent size date types value minimum maximum sent text time what worker names more stops title
+    place unit units`.split(/\s+/),
   );
   for (const [key, entry] of Object.entries(english))
     for (const text of typeof entry === "string" ? [entry] : Object.values(entry))

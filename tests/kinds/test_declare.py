@@ -250,3 +250,15 @@ def test_a_kind_that_only_the_server_has_declared_is_refused_with_the_cure(
     _log_unknown_kinds({name: one.info for name, one in declared.items() if name != "beside-the-app"})
     (record,) = caplog.records
     assert record.getMessage().endswith("kind=beside-the-app module=tests.kinds.test_declare")
+
+
+def test_units_are_nouns() -> None:
+    def work(file: Path, report: unstuck.Report) -> None: ...
+
+    unstuck.kind("with-unit", unit="batch")(work)
+    unstuck.kind("with-units", unit="child", units="children")(work)
+    infos = [declared[name].info for name in ("every-option", "with-unit", "with-units")]
+    assert [(info.unit, info.units) for info in infos] == [("", ""), ("batch", "batches"), ("child", "children")]
+    for wrong in ({"units": "rows"}, {"unit": "x" * 41}, {"unit": "a\n"}, {"unit": 1}):
+        with pytest.raises(TypeError, match="unit"):
+            unstuck.kind("wrong", **wrong)(work)

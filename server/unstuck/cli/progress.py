@@ -33,6 +33,7 @@ from unstuck.cli.console import (
     shortened,
 )
 from unstuck.cli.remote import ask, full_id, short_id
+from unstuck.jobs.labels import counted
 
 if TYPE_CHECKING:
     from unstuck.client import Client
@@ -228,12 +229,18 @@ def _words(job: Job) -> list[str]:
     words = [] if job.state == "running" and not job.cancel_requested else [_state(job)]
     if counts.percent is not None:
         words.append(f"{counts.percent:.0f} %")
-    words.append(f"{counts.processed:,} of {'?' if counts.total is None else f'{counts.total:,}'}")
+    words.append(f"{counts.processed:,} {_of_total(job)}")
     if counts.failed:
         words.append(f"{counts.failed:,} failed")
     if counts.eta_seconds is not None:
         words.append(f"about {duration(counts.eta_seconds)} left")
     return words
+
+
+def _of_total(job: Job) -> str:
+    """Return how many items there are: of 25 rows, or just rows if that is not known."""
+    total, unit, units = job.progress.total, job.get("unit", "item"), job.get("units", "items")
+    return units if total is None else f"of {counted(total, unit, units)}"
 
 
 def _state(job: Job) -> str:
@@ -251,8 +258,7 @@ def _conclude(job: Job) -> None:
     """Print how the job ended, and the first of its failures."""
     counts = job.progress
     parts = [f"{counts[name]:,} {name}" for name in ("succeeded", "failed", "skipped") if counts[name]]
-    total = "?" if counts.total is None else f"{counts.total:,}"
-    lines = [f"{_state(job)}: {', '.join(parts) or '0 done'} of {total}"]
+    lines = [f"{_state(job)}: {', '.join(parts) or '0 done'} {_of_total(job)}"]
     if job.error:
         lines[0] += f" – {job.error.message}"
     failures = job.item_errors[:FAILURES_SHOWN]

@@ -81,6 +81,8 @@ class Client:
         item_limit_seconds: float | None = None,
         webhook_url: str | None = None,
         external: bool = False,
+        unit: str | None = None,
+        units: str | None = None,
     ) -> Job:
         """Submit a job and return it.
 
@@ -88,7 +90,8 @@ class Client:
         Jobs of a higher `priority` start first (default 0). An item is tried up to `max_attempts` times, each for
         at most `item_limit_seconds`. The job fails once more than `max_errors` of its items have failed, or if it
         is not done within `deadline_seconds`. When it is done, the server posts it to `webhook_url`. An `external`
-        job is worked on elsewhere and reported with `report`; it needs neither items nor a total.
+        job is worked on elsewhere and reported with `report`; it needs neither items nor a total. One item
+        is called `unit`, such as "row", and several are called `units` (default: the English plural).
 
         The submission is sent again, under the same Idempotency-Key, if the response is lost or the server asks
         for patience (`queue_full`). Raises FileNotFoundError, before anything is sent, if a file is missing.
@@ -106,6 +109,8 @@ class Client:
             "item_limit_seconds": item_limit_seconds,
             "webhook_url": webhook_url,
             "external": external or None,
+            "unit": unit,
+            "units": units,
         }
         given = {field: value for field, value in fields.items() if value is not None}
         if files is None:

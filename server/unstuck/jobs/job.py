@@ -38,6 +38,7 @@ class Job(msgspec.Struct, frozen=True):
     `item_limit_s` is the time limit for one item, `deadline_at` the time by which the job must be done.
     `external`: its work runs elsewhere and is reported to this server. `counted`: its items have no names and are
     only counted. `open_end`: the number of items is not known yet, so `total` is the number counted so far.
+    `unit` and `units` are what one item and several are called; jobs of older servers have none.
     """
 
     id: str
@@ -78,6 +79,8 @@ class Job(msgspec.Struct, frozen=True):
     progress_at: float | None = None
     heartbeat_at: float | None = None
     finished_at: float | None = None
+    unit: str | None = None
+    units: str | None = None
 
     @property
     def done(self) -> bool:

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 
 from unstuck.errors import InvalidOptions
+from unstuck.jobs.labels import plural
 from unstuck.kinds.option import KindInfo, Option, check_value
 from unstuck.kinds.signature import check_work, hints_of, place_of
 from unstuck.wire import OptionType
@@ -28,6 +29,7 @@ from unstuck.wire import OptionType
 Work = Callable[..., object]
 _Work = TypeVar("_Work", bound=Work)
 
+UNIT_LENGTH = 40  # characters
 NAME = re.compile(r"[a-z0-9-]{1,40}")
 
 _TYPES: dict[object, OptionType] = {int: "integer", float: "number", bool: "boolean", str: "text"}
@@ -66,6 +68,9 @@ def kind(
     accept: str = "",
     needs_file: bool = True,
     limit_s: float | None = None,
+    unit: str = "",
+    units: str = "",
+    unavailable: str | None = None,
     transient: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> Callable[[_Work], _Work]: ...
 
@@ -78,6 +83,9 @@ def kind(
     accept: str = "",
     needs_file: bool = True,
     limit_s: float | None = None,
+    unit: str = "",
+    units: str = "",
+    unavailable: str | None = None,
     transient: type[Exception] | tuple[type[Exception], ...] = (),
 ) -> _Work | Callable[[_Work], _Work]:
     """Declare a function `(file, report, *, options…)` as a kind of work; the function itself is not changed.
@@ -90,6 +98,10 @@ def kind(
     `needs_file`   False if the function also works without a file, in which case `file` is None
     `limit_s`      the time limit for one item (seconds); after it, the item is stopped, by force if necessary, and
                    has failed (default: none)
+    `unit`         what one item is called, such as "row" (default: "file", or "item" for jobs without files)
+    `units`        what several are called (default: the English plural of `unit`)
+    `unavailable`  why the kind cannot be used on this machine, and what to do about it: it is listed with this
+                   reason, and submissions of it are refused (default: None, it can be used)
     `transient`    the exceptions after which an item is tried again, such as (ConnectionError, TimeoutError);
                    after others, except `Transient`, the item has failed permanently
 
@@ -100,7 +112,10 @@ def kind(
         check_work(work)
         chosen = name if isinstance(name, str) else work.__name__.replace("_", "-").strip("-").lower()
         info = describe(chosen, work, title, description, accept, needs_file, limit_s)
-        add(Kind(info, work, _transient(work, transient)))
+        one, several = _units(work, unit, units)
+        reason = _reason(work, unavailable)
+        whole = msgspec.structs.replace(info, unit=one, units=several, unavailable=reason)
+        add(Kind(whole, work, _transient(work, transient)))
         return work
 
     return declare if name is None or isinstance(name, str) else declare(name)
@@ -154,6 +169,23 @@ def _limit(work: Work, limit_s: object) -> float | None:
     if isinstance(limit_s, int | float) and not isinstance(limit_s, bool) and 0 < limit_s < math.inf:
         return float(limit_s)
     raise TypeError(f"{place_of(work)}: limit_s must be a number of seconds above 0, or None, not {limit_s!r}")
+
+
+def _units(work: Work, unit: object, units: object) -> tuple[str, str]:
+    for one in (unit, units):
+        if not (isinstance(one, str) and len(one) <= UNIT_LENGTH and one.isprintable()):
+            raise TypeError(
+                f"{place_of(work)}: unit and units must be nouns of at most {UNIT_LENGTH} characters, not {one!r}"
+            )
+    if units and not unit:
+        raise TypeError(f"{place_of(work)}: units needs unit: what one item is called")
+    return str(unit), str(units or (unit and plural(str(unit))))
+
+
+def _reason(work: Work, unavailable: object) -> str | None:
+    if unavailable is None or (isinstance(unavailable, str) and unavailable):
+        return unavailable
+    raise TypeError(f"{place_of(work)}: unavailable must be None or the reason in words, not {unavailable!r}")
 
 
 def _transient(work: Work, given: object) -> tuple[type[Exception], ...]:

@@ -23,6 +23,7 @@ from msgspec import Meta
 
 from unstuck.jobs.labels import stem
 from unstuck.kinds.declare import kind
+from unstuck.kinds.extras import missing, needed
 from unstuck.kinds.file_types import HEAD_BYTES, recognize
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
@@ -58,6 +59,7 @@ Side = Annotated[int, Meta(ge=1, le=4096)]
     title="Thumbnails",
     description="Makes a thumbnail of each picture.",
     accept="image/avif,image/bmp,image/gif,image/jpeg,image/png,image/tiff,image/webp",
+    unavailable=missing("PIL", "Pillow", "thumbnail"),
 )
 def thumbnail(
     file: Path,
@@ -106,8 +108,7 @@ def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        message = "this kind needs Pillow on the server: pip install 'unstuck[thumbnail]'"
-        raise Failed(message, code="extra_missing") from error
+        raise Failed(needed("Pillow", "thumbnail"), code="extra_missing") from error
     Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT // 2  # Pillow warns above this, and refuses above twice this
     Image.init()
     return Image

@@ -300,10 +300,12 @@ def _set_up(memory_mib: int) -> None:
 
 
 def _limit(what: int, amount: int) -> None:
+    """Set a limit, where the system has it; macOS refuses those of memory."""
     _, hard = resource.getrlimit(what)
     if hard != resource.RLIM_INFINITY:
         amount = min(amount, hard)
-    resource.setrlimit(what, (amount, amount))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(what, (amount, amount))
 
 
 def _or_end(loop: Callable[[], object]) -> NoReturn:

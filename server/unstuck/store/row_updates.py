@@ -34,6 +34,8 @@ _JOB_FIXED = {
     "retry_of",
     "external",
     "counted",
+    "unit",
+    "units",
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
 #: How to convert the columns that hold something other than numbers and text.

@@ -163,6 +163,10 @@ MIGRATIONS: tuple[str, ...] = (
         jump REAL NOT NULL              -- by how much it was set (seconds)
     ) STRICT;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN unit TEXT;      -- what one item is called; NULL: not known
+    ALTER TABLE jobs ADD COLUMN units TEXT;     -- what several are called
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -116,6 +116,11 @@ class Job(Answer, frozen=True, kw_only=True):
     ]
     kind: Annotated[str, Meta(description="The registered kind of work.")] = ""
     name: Annotated[str, Meta(description="A label for people.")] = ""
+    unit: Annotated[
+        str | UnsetType,
+        Meta(description="What one item is called, such as row; not sent for old jobs."),
+    ] = UNSET
+    units: Annotated[str | UnsetType, Meta(description="What several items are called.")] = UNSET
     state: StateWord = ""
     done: Annotated[bool, Meta(description="True in a final state only, and never false again.")]
     cancel_requested: Annotated[

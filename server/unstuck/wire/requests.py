@@ -20,6 +20,8 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 #: The same lengths as for the server's own kinds (characters).
 Text = Annotated[str, Meta(max_length=500)]
 ErrorText = Annotated[str, Meta(max_length=2_500)]
+#: What an item is called.
+Unit = Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -37,6 +39,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     external: bool = False
     items: list[str] | None = None
     total: Annotated[int, Meta(ge=1)] | None = None  # at most as many as the settings allow
+    unit: Unit | None = None
+    units: Unit | None = None
 
 
 class Error(msgspec.Struct, forbid_unknown_fields=True):
