@@ -39,6 +39,8 @@ from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
 from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, Job, State
+from unstuck.kinds.declare import app_of, declared
+from unstuck.kinds.option import KindInfo
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.settings import Settings, load
 from unstuck.store.protocol import SweepResult
@@ -150,6 +152,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     folder.root,
                     settings.worker_count,
                 )
+                _log_unknown_kinds(runner.kinds)
                 try:
                     yield
                 finally:
@@ -162,6 +165,16 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         await store.close()
         folder.close()
     log.info("Server stopped: data=%s", folder.root)
+
+
+def _log_unknown_kinds(known: Mapping[str, KindInfo]) -> None:
+    """Log the kinds that the host app declares, but that the workers do not load."""
+    for name in declared.keys() - known.keys():
+        log.warning(
+            "Kind is declared here and unknown to the workers, set UNSTUCK_APP to its module: kind=%s module=%s",
+            name,
+            app_of(name),
+        )
 
 
 def frontend() -> Path:

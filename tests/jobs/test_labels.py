@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstuck.jobs.labels import LONGEST, counted, harmless, plural, stem
+from unstuck.jobs.labels import LONGEST, counted, harmless, plural, stem, unpackable
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,39 @@ def test_any_text(name: str) -> None:
     assert all(character.isalnum() or character in "._-" for character in kept)
     assert harmless(kept) == kept
     assert stem(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("my photo (1).jpg", "my photo (1).jpg"),
+        ("Zürich – 東京 #1.png", "Zürich – 東京 #1.png"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\x.exe", "x.exe"),
+        ("C:x", "C_x"),
+        ('a<b>c:"d|e?f*.txt', "a_b_c__d_e_f_.txt"),
+        ("a\0b\nc\u202e\ud800", "a_b_c__"),
+        ("con", "_con"),
+        ("Com¹.txt", "_Com¹.txt"),
+        ("nul .txt", "_nul .txt"),
+        ("ends. . ", "ends"),
+        (".hidden", "hidden"),
+        ("...", "file"),
+    ],
+)
+def test_names_in_archives(name: str, kept: str) -> None:
+    assert unpackable(name) == kept
+
+
+@given(st.text(max_size=400))
+def test_any_text_in_an_archive(name: str) -> None:
+    kept = unpackable(name)
+    assert kept
+    assert len(kept.encode()) <= LONGEST
+    assert kept[0] not in ". "
+    assert kept[-1] not in ". "
+    assert not set(kept) & set('<>:"/\\|?*')
+    assert kept.isprintable()
 
 
 def test_a_lone_surrogate() -> None:

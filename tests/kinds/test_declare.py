@@ -6,12 +6,17 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, Protocol, cast
 
 import pytest
 from msgspec import Meta
 
 import unstuck
+from unstuck.api.context import Services
+from unstuck.api.submission import check_kind
+from unstuck.app import _log_unknown_kinds
+from unstuck.errors import UnknownKind
 from unstuck.kinds import Option
 from unstuck.kinds.declare import declared, describe
 
@@ -227,6 +232,24 @@ def test_a_mistake_raises_at_the_definition(work: Any, message: str) -> None:
         with pytest.raises(TypeError, match=message):
             unstuck.kind(work)  # without parentheses
     assert "mistaken" not in declared
+
+
+@pytest.mark.usefixtures("forget")
+def test_a_kind_that_only_the_server_has_declared_is_refused_with_the_cure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Such as one beside `create_app()`, in the module of the host app: workers load UNSTUCK_APP alone."""
+    unstuck.kind("beside-the-app")(_plain)
+    services = cast(Services, SimpleNamespace(kinds={}))
+    with pytest.raises(
+        UnknownKind, match=r"its workers do not know it: set UNSTUCK_APP=tests\.kinds\.test_declare"
+    ):
+        check_kind("beside-the-app", {}, services)
+    with pytest.raises(UnknownKind, match="There is no kind of work 'unheard-of' here"):
+        check_kind("unheard-of", {}, services)
+    _log_unknown_kinds({name: one.info for name, one in declared.items() if name != "beside-the-app"})
+    (record,) = caplog.records
+    assert record.getMessage().endswith("kind=beside-the-app module=tests.kinds.test_declare")
 
 
 def test_units_are_nouns() -> None:

@@ -15,6 +15,7 @@ from unstuck.api.context import JSON_ERRORS, Services
 from unstuck.errors import InvalidOptions, InvalidRequest, KindUnavailable, TooLarge, UnknownKind
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item, Job
+from unstuck.kinds.declare import app_of
 from unstuck.kinds.option import KindInfo, check_options
 from unstuck.wire import Submission
 from unstuck.wire.requests import LEAST_LOST_S, LONGEST_S
@@ -80,6 +81,11 @@ def check_kind(kind: str, options: object, services: Services) -> tuple[KindInfo
     Raises UnknownKind, KindUnavailable, InvalidOptions.
     """
     info = services.kinds.get(kind)
+    if info is None and (app := app_of(kind)) is not None:
+        raise UnknownKind(
+            f"The kind of work {kind!r} is declared in the server's process, but its workers do not know it: set "
+            f"UNSTUCK_APP={app}, or import that module in the one that UNSTUCK_APP names."
+        )
     if info is None:
         raise UnknownKind(
             f"There is no kind of work {kind[:80]!r} here, only {', '.join(services.kinds)}. External work, which "

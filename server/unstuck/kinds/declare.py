@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
+import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -126,6 +128,15 @@ def add(new: Kind) -> None:
         where = declared[name].work
         raise ValueError(f"there is already a kind {name!r} ({place_of(where)}): choose another name")
     declared[name] = new
+
+
+def app_of(name: str) -> str | None:
+    """Return what `--app` must be so that workers know a kind that this process declares; None for other kinds."""
+    if name not in declared:
+        return None
+    module = declared[name].work.__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return os.path.basename(file) if module == "__main__" and file else module
 
 
 def describe(

@@ -83,7 +83,7 @@ def _find(value: object, wrong: Callable[[object], bool], path: str = "result", 
     """Return the path of the first value inside this one that is wrong, such as `result['means'][2]`."""
     inner: Iterable[tuple[object, object]]
     if isinstance(value, dict):
-        inner = value.items()
+        inner = dict.items(value)  # as msgspec reads it, whatever a subclass overrides
     elif isinstance(value, list | tuple):
         inner = enumerate(value)
     else:
