@@ -184,6 +184,21 @@ def test_a_retry_without_its_files_is_refused(picky: Server) -> None:
     assert folders(picky) == before - {old["id"]}
 
 
+def test_nothing_is_said_to_be_gone_while_the_data_folder_is_moved(picky: Server) -> None:
+    old = mixed(picky)
+    away = picky.data.with_name("away")
+    picky.data.rename(away)
+    try:
+        assert "Try again" in problem(retry(picky, old), 503, "store_unavailable")
+        sent = httpx.post(
+            f"{picky.url}/api/jobs", data={"kind": "picky"}, files={"files": ("a", b"a")}, timeout=60
+        )
+        assert "Try again" in problem(sent, 503, "store_unavailable")
+    finally:
+        away.rename(picky.data)
+    eventually(lambda: retry(picky, old).status_code == 202)
+
+
 def test_a_retry_of_work_without_files(picky: Server) -> None:
     options = {"seconds": 0, "failures": 1}
     old = picky.until_done(picky.submit("rehearsal", total=3, options=options)["id"])

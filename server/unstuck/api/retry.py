@@ -9,7 +9,6 @@ be retried is refused before the job exists, and leaves nothing behind.
 
 from __future__ import annotations
 
-import errno
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +23,7 @@ from unstuck.api import admission
 from unstuck.api.bodies import Body
 from unstuck.api.context import JSON_ERRORS, Services, job_id_of, services_of
 from unstuck.api.submission import check_kind, check_webhook
-from unstuck.errors import DamagedJob, InputsGone, InvalidRequest, JobNotDone, NothingToRetry, StorageFull
+from unstuck.errors import DamagedJob, InputsGone, InvalidRequest, JobNotDone, NothingToRetry
 from unstuck.files.folder import stored_name
 from unstuck.files.links import link_inputs, sync_links
 from unstuck.jobs.job import UNREADABLE, Item, ItemState, Job, State
@@ -63,7 +62,9 @@ async def retry_job(request: Request) -> Response:
     except BaseException as error:
         await admission.discard_files(services, new_id)
         if isinstance(error, OSError):
-            raise _as_refusal(error, old_id) from error
+            if isinstance(error, FileNotFoundError) and services.folder.mark.exists():
+                raise InputsGone(old_id) from error
+            raise services.folder.write_refusal(error) from error
         raise
     return await admission.create_job(request, services, job, items, ("retry", old_id, only))
 
@@ -155,11 +156,3 @@ def _build_job(old: Job, new_id: str, items: Sequence[Item], span_s: float | Non
         unit=old.unit,
         units=old.units,
     )
-
-
-def _as_refusal(error: OSError, old_id: str) -> Exception:
-    if isinstance(error, FileNotFoundError):
-        return InputsGone(old_id)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull("The server's data folder has no room for another job; nothing was kept.")
-    return error

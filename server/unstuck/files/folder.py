@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from unstuck.errors import CannotStart, NotFound
+from unstuck.errors import CannotStart, NotFound, StorageFull, StoreUnavailable
 from unstuck.files import marks
 from unstuck.jobs import labels
 from unstuck.jobs.job import is_job_id
@@ -80,6 +80,19 @@ class DataFolder:
         except CannotStart:
             self.close()
             raise
+
+    def write_refusal(self, error: OSError) -> StorageFull | StoreUnavailable:
+        """Return the refusal of a request whose files could not be written."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StorageFull(
+                "The server's data folder has no room for these files; nothing was kept. "
+                "Free some space there, or send less."
+            )
+        log.error("Files of a new job cannot be written; check the data folder: error=%s", error)
+        return StoreUnavailable(
+            f"The server's data folder cannot be used now ({error.strerror or error}); nothing was kept. "
+            "Try again in a moment."
+        )
 
     def refusal(self, error: OSError) -> CannotStart:
         """Return why a server cannot start with this folder: nothing can be written to it."""
