@@ -114,7 +114,7 @@ export function jobView(seen, texts = english) {
     ...numbers(seen, words),
     counts: job ? counts(job, words) : [],
     stage: job && !done ? stage(job, words) : "",
-    current: job && !done ? current(job, words) : { names: [], more: "" },
+    current: job && !done && !lost ? current(job, words) : { names: [], more: "" },
     note: job && !done ? note(job, now_ms, words) : "",
     sentence: job && done ? sentence(job, words) : "",
     kept: job && done ? (seen.removed ? say(words, "removed") : kept(job, now_ms, words)) : "",
