@@ -15,6 +15,10 @@ export interface Job {
   kind: string;
   /** A label for people. */
   name: string;
+  /** What one item is called, such as row; not sent for old jobs. */
+  unit?: string;
+  /** What several items are called. */
+  units?: string;
   state: "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
   /** True in a final state only, and never false again. */
   done: boolean;
@@ -122,8 +126,8 @@ export interface Item {
   progress: number | null;
   message: string | null;
   error: JobError | null;
-  /** A small JSON object. */
-  result: Record<string, unknown> | null;
+  /** A small JSON value; null if there is none. */
+  result: unknown;
   attempt: number;
   /** The name of the worker that took the item last. */
   worker: string | null;
@@ -196,6 +200,12 @@ export interface Kind {
   /** Time limit for one item (seconds). */
   limit_s: number | null;
   options: Option[];
+  /** What one item is called, such as row; empty: file or item. */
+  unit: string;
+  /** What several items are called. */
+  units: string;
+  /** Why it cannot be used on this server, and what to do about it. */
+  unavailable: string | null;
 }
 
 /** One option of a kind. */
@@ -358,6 +368,8 @@ export interface Submission {
   lost_after_s?: number | null;
   items?: string[] | null;
   total?: number | null;
+  unit?: string | null;
+  units?: string | null;
 }
 
 /** A report about external work. */
@@ -381,7 +393,7 @@ export interface ReportedItem {
   progress?: number | null;
   message?: string | null;
   error?: string | Error | null;
-  result?: Record<string, unknown> | null;
+  result?: unknown;
 }
 
 /** The reason why something failed. */

@@ -9,6 +9,7 @@ import { refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 import { make, setShown, setText } from "./dom.js";
 
+/** @import { Requests } from "../client/requests.js" */
 /** @import { Item, Words } from "../wire" */
 
 const ROWS = 50;
@@ -20,30 +21,37 @@ export class ItemPages {
   #place = make("span", { role: "status" });
   #first = make("button", { type: "button", class: "small" });
   #next = make("button", { type: "button", class: "small" });
+  #again = make("button", { type: "button", class: "small", hidden: true });
   #from = 0;
   /** @type {string | null} */ #cursor = null;
   /** @type {URL} */ #url;
   /** @type {string} */ #state;
   /** @type {number} */ #count;
-  /** @type {(url: string) => Promise<Response>} */ #fetch;
+  /** @type {Requests} */ #requests;
+  #retry = () => {};
   /** @type {Words} */ #words;
 
   /**
-   * @param {{url: URL, state: string, count: number, label: string, fetch: (url: string) => Promise<Response>,
-   *   words?: Words}} options
+   * @param {{url: URL, state: string, count: number, label: string, requests: Requests, words?: Words}} options
    */
-  constructor({ url, state, count, label, fetch, words = english }) {
+  constructor({ url, state, count, label, requests, words = english }) {
     this.#url = url;
     this.#state = state;
     this.#count = count;
-    this.#fetch = fetch;
+    this.#requests = requests;
     this.#words = words;
     this.#list.setAttribute("aria-label", label);
     this.#first.textContent = say(words, "first_page");
     this.#next.textContent = say(words, "next_page");
+    this.#again.textContent = say(words, "try_again");
+    for (const turn of [this.#first, this.#next]) setShown(turn, false); // until there are pages to turn to
     this.#first.addEventListener("click", () => this.#load(0, null));
     this.#next.addEventListener("click", () => this.#load(this.#from + ROWS, this.#cursor));
-    this.root.append(this.#list, make("div", { class: "pager" }, this.#place, this.#first, this.#next));
+    this.#again.addEventListener("click", () => this.#retry());
+    this.root.append(
+      this.#list,
+      make("div", { class: "pager" }, this.#place, this.#again, this.#first, this.#next),
+    );
   }
 
   /** Update the number of items. @param {number} count */
@@ -60,6 +68,7 @@ export class ItemPages {
 
   /** @param {number} from @param {string | null} cursor */
   async #load(from, cursor) {
+    if (this.root.hasAttribute("aria-busy")) return;
     this.root.setAttribute("aria-busy", "true");
     setText(this.#place, say(this.#words, "items_loading"));
     const url = new URL(this.#url);
@@ -68,24 +77,19 @@ export class ItemPages {
       limit: String(ROWS),
       ...(cursor ? { cursor } : {}),
     }).toString();
-    const page = await this.#fetchPage(url.href);
+    const answer = await this.#requests.send(url.href);
     this.root.removeAttribute("aria-busy");
-    if ("reason" in page) return setText(this.#place, say(this.#words, "items_failed", page));
-    [this.#from, this.#cursor] = [from, page.next];
-    this.#draw(page.items);
+    const loaded = answer !== null && answer.ok && Array.isArray(answer.body.items);
+    this.#retry = () => this.#load(from, cursor);
+    if (!loaded) return this.#fail(refusal(answer?.body ?? null, answer?.status ?? null, this.#words));
+    [this.#from, this.#cursor] = [from, answer.body.next];
+    this.#draw(answer.body.items);
   }
 
-  /** @param {string} url @returns {Promise<{items: Item[], next: string | null} | {reason: string}>} */
-  async #fetchPage(url) {
-    try {
-      const response = await this.#fetch(url);
-      const body = await response.json().catch(() => null);
-      return response.ok && Array.isArray(body?.items)
-        ? body
-        : { reason: refusal(body, response.status, this.#words) };
-    } catch {
-      return { reason: refusal(null, null, this.#words) };
-    }
+  /** Keep the page that is shown, and offer to load the other one again. @param {string} reason */
+  #fail(reason) {
+    setText(this.#place, say(this.#words, "items_failed", { reason }));
+    setShown(this.#again, true);
   }
 
   /** @param {Item[]} items */
@@ -94,6 +98,9 @@ export class ItemPages {
     this.#list.scrollTop = 0;
     setShown(this.#list, items.length > 0);
     this.#drawPlace();
+    const retried = this.#again.matches(":focus");
+    setShown(this.#again, false);
+    if (retried) this.#list.focus();
     setShown(this.#first, this.#from > 0);
     setShown(this.#next, this.#cursor !== null);
   }

@@ -85,7 +85,7 @@ const text = css`
     box-shadow: 0 1.25rem 3.5rem rgb(10 16 26 / 0.28);
   }
   .body {
-    padding: 1.5rem 1.5rem 1.25rem;
+    padding: 1.125rem 1.5rem 1.25rem;
     display: grid;
     grid-template-columns: minmax(0, 1fr);
     grid-auto-rows: max-content;
@@ -94,12 +94,20 @@ const text = css`
     overscroll-behavior: contain;
   }
   header {
+    flex: none;
+    display: grid;
+    grid-template-columns: minmax(0, 1fr);
+    gap: 0.5rem;
+    padding: 1.5rem 1.5rem 0.625rem;
+    border-bottom: 1px solid var(--line);
+  }
+  .head {
     display: flex;
     gap: 0.75rem 1rem;
     align-items: flex-start;
     justify-content: space-between;
   }
-  header > div {
+  .head > div {
     min-width: 0;
   }
   h2 {
@@ -136,7 +144,8 @@ const text = css`
     background: var(--good-wash);
     color: var(--good);
   }
-  .badge.warn {
+  .badge.warn,
+  .badge.lost {
     background: var(--warn-wash);
     color: var(--warn);
   }
@@ -210,7 +219,8 @@ const text = css`
     --fill: var(--bad);
   }
   progress.quiet,
-  progress.stopped {
+  progress.stopped,
+  progress.lost {
     --fill: var(--muted);
   }
   progress::-webkit-progress-bar {
@@ -231,6 +241,10 @@ const text = css`
     background: linear-gradient(90deg, transparent 0 30%, var(--fill) 50%, transparent 70% 100%) 0 0 / 200% 100%
       var(--sunk);
     animation: slide 1.8s linear infinite;
+  }
+  progress.lost:indeterminate {
+    background: repeating-linear-gradient(-45deg, var(--fill) 0 0.375rem, var(--sunk) 0.375rem 0.75rem);
+    animation: none; /* it would look alive */
   }
   progress:indeterminate::-webkit-progress-bar {
     background: none;
@@ -407,7 +421,7 @@ const text = css`
     justify-content: space-between;
     font-size: 0.875rem;
     color: var(--muted);
-    min-height: 2rem;
+    min-height: 2.75rem; /* two lines, so that a lost link moves nothing below */
   }
   .link p {
     display: flex;
@@ -519,9 +533,21 @@ const text = css`
     white-space: nowrap;
   }
 
+  @media (max-height: 30rem) {
+    dialog .card {
+      overflow: auto;
+    }
+    dialog .body {
+      flex: none;
+      overflow: visible;
+    }
+  }
   @media (max-width: 30rem) {
+    header {
+      padding: 1.125rem 1.125rem 0.625rem;
+    }
     .body {
-      padding: 1.125rem 1.125rem 1rem;
+      padding: 1rem 1.125rem;
       gap: 1rem;
     }
     footer {

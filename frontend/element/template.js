@@ -93,10 +93,16 @@ function assemble(n) {
     n.bar,
     make("div", { class: "figures" }, n.amount, n.rate),
   );
+  // Outside the body, which scrolls: the state and the link are always in view.
+  const header = make(
+    "header",
+    {},
+    make("div", { class: "head" }, make("div", {}, n.title, n.kind), n.badge),
+    n.link,
+  );
   const body = make(
     "div",
     { class: "body" },
-    make("header", {}, make("div", {}, n.title, n.kind), n.badge),
     n.sentence,
     n.meter,
     n.counts,
@@ -107,9 +113,8 @@ function assemble(n) {
     n.history,
     n.kept,
     n.answer,
-    n.link,
   );
-  return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
+  return make("section", { class: "card", part: "card" }, header, body, n.footer, n.live);
 }
 
 /** Draw a view. @param {Card} card @param {JobView} shown @param {CardContext} context @param {Words} words */
@@ -133,7 +138,7 @@ function drawNumbers(card, shown) {
   for (const name of /** @type {const} */ (["percent", "eta", "amount", "rate"])) setText(card[name], shown[name]);
   setShown(card.meter, shown.meter);
   setShown(card.work, shown.meter && !shown.done);
-  card.bar.className = shown.done ? shown.badge.tone : "busy";
+  card.bar.className = shown.bar.tone;
   card.bar.setAttribute("aria-label", shown.bar.label);
   if (shown.bar.value === null) card.bar.removeAttribute("value");
   else card.bar.value = shown.bar.value;

@@ -1,13 +1,14 @@
 /*
  * Holds and draws the list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for
- * all jobs, merged so that no job goes back. It is done when every job in it is done. JobRows draws it.
+ * all jobs, merged so that no job goes back. It is never done, since a new job may start at any time. JobRows draws
+ * it.
  * It must not know streams, timers or the texts of a row (../view/job-view.js decides).
  * See also: batch.js, which follows the list.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
-import { harmless, localeOf, say } from "../view/format.js";
+import { localeOf, say } from "../view/format.js";
 import { isStuck } from "../view/health.js";
-import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
+import { amount, badge, barValue, jobTitle, kindTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Job, Standing, Words } from "../wire" */
@@ -20,6 +21,9 @@ export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
   /** Ids that heartbeats name but no poll returns: older jobs. @type {Set<string>} */ #unlisted = new Set();
+  /** Ids that the stream named since the last poll was read: a poll without them may be older, or end before
+   * them. @type {Set<string>} */ #named = new Set();
+  /** The creation of the oldest job that the last poll returned; "" if it returned them all. */ #oldest = "";
   /** @type {string[]} */ #missing = [];
   #version = 0;
   #limit = PAGE;
@@ -27,14 +31,17 @@ export class JobList {
   /** True once the list has been loaded. */ loaded = false;
   #api;
 
-  /** @param {URL} api */
-  constructor(api) {
+  #onGone;
+
+  /** @param {URL} api @param {(id: string) => void} [onGone] called when the stream says that a job was removed */
+  constructor(api, onGone = () => {}) {
     this.#api = api;
+    this.#onGone = onGone;
     this.streamUrl = new URL("events/stream", api).href;
   }
 
   get pollUrl() {
-    return new URL(`jobs?limit=${this.#limit}`, this.#api).href;
+    return new URL(`jobs?limit=${this.#wanted}`, this.#api).href;
   }
 
   /** All jobs held, the newest first. */
@@ -45,17 +52,24 @@ export class JobList {
   }
 
   get full() {
-    return this.#limit >= MAX_ROWS;
+    return this.#jobs.size >= MAX_ROWS;
+  }
+
+  /** How many of the newest jobs a poll returns: no fewer than are listed, so that no row goes. */
+  get #wanted() {
+    const newest = [...this.#jobs.values()].filter((job) => job.created_at >= this.#oldest).length;
+    return Math.min(MAX_ROWS, Math.max(this.#limit, newest));
   }
 
   /** Load one more page from the next poll on. */
   widen() {
-    this.#limit = Math.min(MAX_ROWS, this.#limit + PAGE);
+    this.#limit = Math.min(MAX_ROWS, this.#wanted + PAGE);
   }
 
   /** Add a job that another request of the page returned. @param {Job} job */
   add(job) {
-    this.#merge(job);
+    this.#hear(job);
+    this.#trim();
   }
 
   standing() {
@@ -66,12 +80,13 @@ export class JobList {
   readPoll(body) {
     if (!Array.isArray(body.jobs)) return null;
     const listed = new Set(body.jobs.map((/** @type {Job} */ job) => job.id));
-    const oldest = body.next ? body.jobs.at(-1)?.created_at : "";
-    const gone = [...this.#jobs.values()].filter((job) => !listed.has(job.id) && job.created_at > oldest);
-    for (const job of gone) this.#jobs.delete(job.id);
+    this.#oldest = body.next ? (body.jobs.at(-1)?.created_at ?? "") : "";
+    const gone = [...this.#jobs.keys()].filter((id) => !listed.has(id) && !this.#named.has(id));
+    for (const id of gone) this.#jobs.delete(id);
     const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
     const changed = !this.loaded || gone.length + merged.length > 0;
     for (const id of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.add(id);
+    this.#named.clear();
     this.more = Boolean(body.next);
     this.loaded = true;
     return this.#standing(changed);
@@ -80,7 +95,8 @@ export class JobList {
   /** @param {any} data @returns {Standing | null} */
   readJob(data) {
     if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
-    if (!this.#unlisted.has(data.id) || isStuck(data)) this.#merge(data);
+    const older = this.#unlisted.has(data.id) || (data.done && data.created_at < this.#oldest);
+    if (!older || this.#jobs.has(data.id) || isStuck(data)) this.#hear(data);
     return this.#standing();
   }
 
@@ -94,6 +110,7 @@ export class JobList {
   readHeartbeat(data) {
     const seqs = new Map(Object.entries(data.jobs ?? {}));
     if (seqs.size === 0) return null;
+    for (const id of seqs.keys()) if (this.#jobs.has(id)) this.#named.add(id);
     this.#missing = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#unlisted.has(id));
     const ahead = [...this.#jobs.values()].some((job) => !job.done && (seqs.get(job.id) ?? Infinity) > job.seq);
     return this.#version + (ahead || this.#missing.length > 0 ? 1 : 0);
@@ -102,6 +119,8 @@ export class JobList {
   /** @param {any} data */
   readGone(data) {
     this.#jobs.delete(data.job_id);
+    this.#named.delete(data.job_id);
+    this.#onGone(data.job_id);
     return false;
   }
 
@@ -114,11 +133,13 @@ export class JobList {
     if (changed) this.#version += 1;
     const jobs = [...this.#jobs.values()];
     const waits = jobs.filter((job) => !job.done).map((job) => job.poll_after_ms ?? 5_000);
-    return {
-      seq: this.#version,
-      done: this.loaded && waits.length === 0,
-      poll_after_ms: waits.length ? Math.min(...waits) : null,
-    };
+    return { seq: this.#version, done: false, poll_after_ms: waits.length ? Math.min(...waits) : null };
+  }
+
+  /** Take a job that did not come with a poll. @param {Job} job */
+  #hear(job) {
+    this.#merge(job);
+    this.#named.add(job.id);
   }
 
   /** @param {Job} job @returns {boolean} true if the job is new or newer */
@@ -134,6 +155,7 @@ export class JobList {
     if (this.#jobs.size <= MAX_ROWS) return;
     for (const job of this.jobs.slice(MAX_ROWS).filter((one) => !isStuck(one))) {
       this.#jobs.delete(job.id);
+      this.#named.delete(job.id);
       this.#unlisted.add(job.id);
       this.more = true;
     }
@@ -152,8 +174,9 @@ export class JobRows {
     this.#words = words;
   }
 
-  /** @param {Job[]} jobs */
-  draw(jobs) {
+  /** @param {Job[]} jobs @param {{text: string, tone: string} | null} [lost] the badge of unfinished jobs while
+   *   there is no contact */
+  draw(jobs, lost = null) {
     const there = new Set(jobs.map((job) => job.id));
     for (const [id, row] of this.#rows) {
       if (there.has(id)) continue;
@@ -165,8 +188,13 @@ export class JobRows {
       this.#rows.set(job.id, row);
       if (this.#list.children[place] !== row.item)
         this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
-      drawRow(row, job, this.#words);
+      drawRow(row, job, job.done ? null : lost, this.#words);
     });
+  }
+
+  /** Focus the row of a job. @param {string} id */
+  focus(id) {
+    this.#rows.get(id)?.item.querySelector("a")?.focus();
   }
 }
 
@@ -180,40 +208,41 @@ function makeRow(job, words) {
     minute: "2-digit",
   }).format(created);
   const parts = {
-    name: make("bdi", { class: "name" }, jobTitle(job, words)),
+    name: make("bdi", { class: "name" }),
+    kind: make("span"),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
     bar: make("progress", { max: "100", "aria-hidden": "true" }),
     shown: /** @type {Job | null} */ (null),
+    lost: /** @type {string | undefined} */ (undefined),
   };
   const time = make("time", { datetime: job.created_at, title: created.toLocaleString(localeOf(words)) }, when);
   const link = make(
     "a",
     { class: "row", href: `#job=${job.id}` },
-    make(
-      "span",
-      { class: "what" },
-      parts.name,
-      make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time),
-    ),
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time)),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
     parts.badge,
   );
   return { ...parts, item: make("li", {}, link) };
 }
 
-/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {Words} words */
-function drawRow(row, job, words) {
-  if (row.shown === job) return;
+/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {{text: string, tone: string} | null} lost
+ * @param {Words} words */
+function drawRow(row, job, lost, words) {
+  setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
+  setText(row.kind, job.name ? `${kindTitle(job.kind, words)} · ` : "");
+  if (row.shown === job && row.lost === lost?.text) return;
   row.shown = job;
-  const state = badge(job, words);
+  row.lost = lost?.text;
+  const state = lost ?? badge(job, words);
   setBadge(row.badge, state);
+  row.bar.className = job.done || lost ? state.tone : "busy";
   setText(row.amount, amount(job, words));
   const { failed } = job.progress;
   if (failed > 0) row.failed.replaceChildren(icon("bad"), say(words, "failures", { count: failed }));
   setShown(row.failed, failed > 0);
-  row.bar.className = job.done ? state.tone : "busy";
   const value = barValue(job);
   if (value === null) row.bar.removeAttribute("value");
   else row.bar.value = value;

@@ -21,20 +21,23 @@ export function itemLine(item, words = english) {
   return { name: harmless(item.name, NAME_LENGTH), full_name: harmless(item.name), message, failed };
 }
 
-/** Describe a result in one line: plain values as they are, lists and objects by their size.
- * @param {Record<string, unknown> | null} result @param {Words} words */
+/** Describe a result in one line: the fields of an object, or the value itself.
+ * @param {unknown} result @param {Words} words */
 function resultText(result, words) {
-  const parts = Object.entries(result ?? {}).map(([key, value]) => {
-    const size = value !== null && typeof value === "object" ? Object.keys(value).length : null;
-    const shown =
-      size !== null
-        ? say(words, "result_entries", { count: size })
-        : typeof value === "number"
-          ? number(value, words)
-          : String(value);
-    return `${key}: ${shown}`;
-  });
+  if (result === null || result === undefined) return "";
+  const parts =
+    typeof result === "object" && !Array.isArray(result)
+      ? Object.entries(result).map(([key, value]) => `${key}: ${valueText(value, words)}`)
+      : [valueText(result, words)];
   return harmless(parts.join(" · "), RESULT_LENGTH);
+}
+
+/** Describe a value: plain values as they are, lists and objects by their size.
+ * @param {unknown} value @param {Words} words */
+function valueText(value, words) {
+  if (value !== null && typeof value === "object")
+    return say(words, "result_entries", { count: Object.keys(value).length });
+  return typeof value === "number" ? number(value, words) : String(value);
 }
 
 /** Return the reason for a failure. @param {{message: string | null}} error @param {Words} words */

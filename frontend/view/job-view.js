@@ -4,7 +4,18 @@
  * It must not know the DOM, a clock or the network: everything that depends on time comes in as an argument.
  * See also: locale/en.js for the texts; format.js; ../element/template.js, which draws the result.
  */
-import { dateAndTime, duration, etaText, harmless, number, percentText, rateText, say } from "./format.js";
+import { isLost, linkReason, lostSinceBadge, staleness } from "./contact.js";
+import {
+  dateAndTime,
+  duration,
+  etaText,
+  harmless,
+  number,
+  percentText,
+  rateText,
+  say,
+  withUnit,
+} from "./format.js";
 import { healthNote, isStuck } from "./health.js";
 import { errorText } from "./item-line.js";
 import { english } from "./locale/en.js";
@@ -18,7 +29,7 @@ import { english } from "./locale/en.js";
  * @property {boolean} done
  * @property {boolean} results true if there are results of items to show
  * @property {{text: string, tone: Tone}} badge
- * @property {{value: number | null, label: string}} bar value from 0 to 100, or null if unknown
+ * @property {{value: number | null, label: string, tone: Tone}} bar value from 0 to 100, or null if unknown
  * @property {boolean} meter true if there is progress to show
  * @property {string} percent
  * @property {string} eta
@@ -37,7 +48,7 @@ import { english } from "./locale/en.js";
  *   boolean, enabled: boolean, text: string}>} buttons
  */
 
-/** @typedef {"quiet" | "busy" | "stopped" | "good" | "warn" | "bad"} Tone */
+/** @typedef {"quiet" | "busy" | "stopped" | "lost" | "good" | "warn" | "bad"} Tone */
 
 /** @typedef {object} ViewInput
  * @property {Job | null} job
@@ -49,6 +60,7 @@ import { english } from "./locale/en.js";
  * @property {boolean} [checking]
  * @property {boolean} [cancelling] a request to cancel is in flight
  * @property {boolean} [retrying] a request to retry is in flight
+ * @property {boolean} [removed] the finished job is no longer on the server
  * @property {boolean} [browser_offline]
  * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
  * @property {boolean} [can_create] the page can start another job
@@ -73,30 +85,38 @@ const TONES = {
   failed: "bad",
   cancelled: "stopped",
 };
-const LOST = ["offline", "signed_out", "not_found", "gave_up"]; // the state may be old, so nothing is forecast
 
-/** Return everything that the screen shows. @param {ViewInput} seen @param {Words} [words] @returns {JobView} */
-export function jobView(seen, words = english) {
+/** Return everything that the screen shows. @param {ViewInput} seen @param {Words} [texts] @returns {JobView} */
+export function jobView(seen, texts = english) {
   const { job } = seen;
+  const words = withUnit(texts, job);
   const done = job?.done ?? false;
+  const lost = done ? null : lostSinceBadge(seen, words);
+  // Without contact, what is told of the work is told as of the last news: no duration grows unobserved.
+  const now_ms = (seen.now_ms ?? Date.parse(job?.server_time ?? "")) - (done ? 0 : staleness(seen));
+  const state = badge(job, words);
   const title =
     seen.label ||
     (job ? jobTitle(job, words) : say(words, seen.link === "not_found" ? "title_not_found" : "title_loading"));
   return {
     title,
     done,
-    results: done && (job?.progress.succeeded ?? 0) > 0,
-    kind: job && job.name ? harmless(job.kind, NAME_LENGTH) : "",
-    badge: badge(job, words, seen.link),
-    bar: { value: job ? barValue(job, seen.floor) : null, label: say(words, "progress_label", { name: title }) },
+    results: done && !seen.removed && (job?.progress.succeeded ?? 0) > 0,
+    kind: job && job.name ? kindTitle(job.kind, words) : "",
+    badge: lost ?? state,
+    bar: {
+      value: job ? barValue(job, seen.floor) : null,
+      label: say(words, "progress_label", { name: title }),
+      tone: done ? state.tone : lost ? "lost" : "busy",
+    },
     meter: job !== null || seen.link !== "not_found",
     ...numbers(seen, words),
     counts: job ? counts(job, words) : [],
     stage: job && !done ? stage(job, words) : "",
     current: job && !done ? current(job, words) : { names: [], more: "" },
-    note: job && !done ? note(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
+    note: job && !done ? note(job, now_ms, words) : "",
     sentence: job && done ? sentence(job, words) : "",
-    kept: job && done ? kept(job, seen.now_ms ?? Date.parse(job.server_time), words) : "",
+    kept: job && done ? (seen.removed ? say(words, "removed") : kept(job, now_ms, words)) : "",
     link: link(seen, words),
     errors: (job?.item_errors ?? []).map((error) => ({
       name: harmless(error.name, NAME_LENGTH),
@@ -122,15 +142,18 @@ export function forward(shown, job) {
 
 /** Return the job's name, or its kind if it has none. @param {Job} job @param {Words} words */
 export function jobTitle(job, words = english) {
-  return job.name
-    ? harmless(job.name, NAME_LENGTH)
-    : say(words, "untitled", { kind: harmless(job.kind, NAME_LENGTH) });
+  return job.name ? harmless(job.name, NAME_LENGTH) : say(words, "untitled", { kind: kindTitle(job.kind, words) });
+}
+
+/** Return the kind's title, if the page has added it to the texts, or its name. @param {string} kind @param {Words} words */
+export function kindTitle(kind, words = english) {
+  return words[`kind:${kind}`] ? say(words, `kind:${kind}`) : harmless(kind, NAME_LENGTH);
 }
 
 /** Return the badge for the job's state. An unknown state counts as running until the job is done.
- * @param {Job | null} job @param {Words} words @param {Link} [linkState] @returns {{text: string, tone: Tone}} */
-export function badge(job, words = english, linkState = "live") {
-  if (!job) return { text: say(words, linkState === "not_found" ? "unknown" : "loading"), tone: "quiet" };
+ * @param {Job | null} job @param {Words} words @returns {{text: string, tone: Tone}} */
+export function badge(job, words = english) {
+  if (!job) return { text: say(words, "loading"), tone: "quiet" };
   if (isStuck(job)) return { text: say(words, `badge_${job.health}`), tone: "warn" };
   const known = Object.hasOwn(TONES, job.state);
   const state =
@@ -147,8 +170,9 @@ export function barValue(job, floor = 0) {
   return Math.min(99.9, Math.max(floor, job.progress.percent));
 }
 
-/** Return how many items are processed, e.g. "11 of 25 files". @param {Job} job @param {Words} words */
-export function amount(job, words = english) {
+/** Return how many items are processed, e.g. "11 of 25 files". @param {Job} job @param {Words} texts */
+export function amount(job, texts = english) {
+  const words = withUnit(texts, job);
   const { total, processed } = job.progress;
   const values = { processed: number(processed, words), total: number(total ?? 0, words) };
   if (total === null) return say(words, "files_so_far", { ...values, count: processed });
@@ -157,16 +181,18 @@ export function amount(job, words = english) {
 }
 
 /** @param {ViewInput} seen @param {Words} words */
-function numbers({ job, floor, link: state }, words) {
+function numbers(seen, words) {
+  const { job, floor } = seen;
   if (!job) return { percent: "", eta: "", amount: "", rate: "" };
   const { eta_seconds: eta, rate_per_second: rate } = job.progress;
+  const lost = isLost(seen);
   const value = barValue(job, floor);
   const counting = value !== null && (job.state !== "queued" || value > 0);
   return {
     percent: counting ? percentText(value, words) : "",
-    eta: !job.done && eta !== null && !LOST.includes(state) ? etaText(eta, words) : "",
+    eta: !job.done && eta !== null && !lost ? etaText(eta, words) : "",
     amount: amount(job, words),
-    rate: rate && (job.done || !LOST.includes(state)) ? rateText(rate, words) : "",
+    rate: rate && (job.done || !lost) ? rateText(rate, words) : "",
   };
 }
 
@@ -214,8 +240,9 @@ function cancelNote(job, now_ms, words) {
   return say(words, "cancel_asked_since", { duration: duration((now_ms - since) / 1_000, words) });
 }
 
-/** Return the outcome in one sentence. @param {Job} job @param {Words} [words] */
-export function sentence(job, words = english) {
+/** Return the outcome in one sentence. @param {Job} job @param {Words} [texts] */
+export function sentence(job, texts = english) {
+  const words = withUnit(texts, job);
   const { total, processed, succeeded, failed, skipped } = job.progress;
   const all = total ?? processed;
   const values = {
@@ -276,17 +303,16 @@ function link(seen, words) {
     status: failure?.status ?? "",
     duration: duration((age ?? 0) / 1_000, words),
   };
-  return { text: say(words, linkWords(seen), values), tone: tones[state] ?? "warn", age: spoken, found };
+  const tone = isLost(seen) ? "warn" : (tones[state] ?? "quiet");
+  return { text: say(words, linkWords(seen), values), tone, age: spoken, found };
 }
 
 /** @param {ViewInput} seen */
-function linkWords({ link: state, job, id, failure, browser_offline }) {
+function linkWords(seen) {
+  const { link: state, job, id } = seen;
   if (state === "connecting" && job) return "link_reconnecting";
   if (state === "gave_up" && (job || id)) return "link_gave_up_job";
-  if (state !== "offline") return `link_${state}`;
-  if (browser_offline) return "link_browser_offline";
-  if (failure?.code === "not_our_answer") return "link_garbage";
-  return failure?.status ? "link_trouble" : "link_offline";
+  return `link_${linkReason(seen)}`;
 }
 
 /** @param {ViewInput} seen @param {Words} words @returns {JobView["buttons"]} */
@@ -298,6 +324,7 @@ function buttons(
     cancelling = false,
     retrying = false,
     can_create = false,
+    removed = false,
     notice = "none",
   },
   words,
@@ -324,14 +351,14 @@ function buttons(
       text: say(words, notice === "on" ? "notify_on" : "notify"),
     },
     retry: {
-      shown: job !== null && toRetry(job) > 0 && state !== "not_found",
+      shown: job !== null && toRetry(job) > 0 && state !== "not_found" && !removed,
       enabled: !retrying,
       text: retryText(job, retrying, words),
     },
   };
 }
 
-/** Return how many files a retry would process: those that failed or were cancelled. @param {Job} job */
+/** Return how many items a retry would process: those that failed or were cancelled. @param {Job} job */
 function toRetry(job) {
   const { total, processed, failed } = job.progress;
   return job.done && job.links.retry ? failed + Math.max(0, (total ?? processed) - processed) : 0;
@@ -349,10 +376,10 @@ function retryText(job, retrying, words) {
 export function announcement(before, after, words = english) {
   const { job } = after;
   if (job?.done) return before?.job?.done ? "" : sentence(job, words);
-  const lost = (/** @type {ViewInput | null} */ seen) => seen !== null && LOST.includes(seen.link);
-  if (lost(after) && (!lost(before) || before?.link !== after.link))
-    return after.link === "offline" ? say(words, "say_link_lost") : link(after, words).text;
-  if (lost(before) && !lost(after) && after.link !== "connecting") return say(words, "say_link_back");
+  const lost = lossOf(after);
+  if (lost !== null && lost !== lossOf(before))
+    return lost === "offline" ? say(words, "say_link_lost") : link(after, words).text;
+  if (lost === null && lossOf(before) !== null && after.link !== "connecting") return say(words, "say_link_back");
   if (!job) return "";
   if (!before?.job || badge(before.job, words).text !== badge(job, words).text) return badge(job, words).text;
   const quarter = (/** @type {ViewInput} */ seen) =>
@@ -360,6 +387,13 @@ export function announcement(before, after, words = english) {
   return quarter(after) > quarter(before)
     ? say(words, "say_percent", { percent: percentText(barValue(job, after.floor) ?? 0, words) })
     : "";
+}
+
+/** Return the link that is lost, or null. Reconnecting in vain is as good as offline: one loss is told once.
+ * @param {ViewInput | null} seen */
+function lossOf(seen) {
+  if (seen === null || !isLost(seen)) return null;
+  return seen.link === "connecting" ? "offline" : seen.link;
 }
 
 /** Return the result of a check in words.

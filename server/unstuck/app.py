@@ -14,16 +14,15 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Mount
 
 from unstuck import __version__
 from unstuck.api import events as streams
@@ -33,6 +32,8 @@ from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services, WorkerStats
 from unstuck.api.middleware import SecurityMiddleware
+from unstuck.api.page import Static, page_of
+from unstuck.api.resource import resource
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
@@ -56,37 +57,36 @@ from unstuck.webhooks.targets import AllowedTargets
 log = logging.getLogger("unstuck")
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
+def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
     """Return the whole server as an ASGI app; nothing is opened before its lifespan starts.
 
-    Without `settings` they are read from the environment. Raises CannotStart if one of them is invalid.
+    Without `settings` they are read from the environment; those that are `given` by name take precedence:
+    `create_app(data="/var/lib/shop/jobs", workers=2)`. Raises CannotStart if one of them is invalid.
     """
-    settings = settings or load()
+    settings = load(given) if settings is None else replace(settings, **given)
     app = Starlette(
         routes=[
-            Route("/api/jobs", jobs.list_jobs, methods=["GET"]),
-            Route("/api/jobs", submit.submit_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}", jobs.get_job, methods=["GET"]),
-            Route("/api/jobs/{job_id}", jobs.remove_job, methods=["DELETE"]),
-            Route("/api/jobs/{job_id}/items", jobs.list_items, methods=["GET"]),
-            Route("/api/jobs/{job_id}/items/{index}/result", results.item_result, methods=["GET"]),
-            Route("/api/jobs/{job_id}/results", results.job_results, methods=["GET"]),
-            Route("/api/jobs/{job_id}/events", streams.job_events, methods=["GET"]),
-            Route("/api/jobs/{job_id}/timeline", timeline.job_timeline, methods=["GET"]),
-            Route("/api/jobs/{job_id}/progress", progress.report_progress, methods=["POST"]),
-            Route("/api/jobs/{job_id}/cancel", jobs.cancel_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}/retry", retry.retry_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}/rescue", operate.rescue_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}/fail", operate.fail_job, methods=["POST"]),
-            Route("/api/events/stream", streams.all_events, methods=["GET"]),
-            Route("/api/kinds", submit.list_kinds, methods=["GET"]),
-            Route("/api/health", health.get_health, methods=["GET"]),
-            Route("/api/health/live", health.get_live, methods=["GET"]),
-            Route("/api/health/ready", health.get_ready, methods=["GET"]),
-            Route("/api/openapi.json", openapi.get_openapi, methods=["GET"]),
-            Route("/metrics", metrics.get_metrics, methods=["GET"]),
-            Route("/", _page, methods=["GET"]),
-            Mount("/static", _Static(directory=frontend())),
+            resource("/api/jobs", GET=jobs.list_jobs, POST=submit.submit_job),
+            resource("/api/jobs/{job_id}", GET=jobs.get_job, DELETE=jobs.remove_job),
+            resource("/api/jobs/{job_id}/items", GET=jobs.list_items),
+            resource("/api/jobs/{job_id}/items/{index}/result", GET=results.item_result),
+            resource("/api/jobs/{job_id}/results", GET=results.job_results),
+            resource("/api/jobs/{job_id}/events", GET=streams.job_events),
+            resource("/api/jobs/{job_id}/timeline", GET=timeline.job_timeline),
+            resource("/api/jobs/{job_id}/progress", POST=progress.report_progress),
+            resource("/api/jobs/{job_id}/cancel", POST=jobs.cancel_job),
+            resource("/api/jobs/{job_id}/retry", POST=retry.retry_job),
+            resource("/api/jobs/{job_id}/rescue", POST=operate.rescue_job),
+            resource("/api/jobs/{job_id}/fail", POST=operate.fail_job),
+            resource("/api/events/stream", GET=streams.all_events),
+            resource("/api/kinds", GET=submit.list_kinds),
+            resource("/api/health", GET=health.get_health),
+            resource("/api/health/live", GET=health.get_live),
+            resource("/api/health/ready", GET=health.get_ready),
+            resource("/api/openapi.json", GET=openapi.get_openapi),
+            resource("/metrics", GET=metrics.get_metrics),
+            resource("/", GET=page_of(frontend())),
+            Mount("/static", Static(directory=frontend())),
         ],
         middleware=[Middleware(SecurityMiddleware, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={
@@ -167,19 +167,6 @@ def frontend() -> Path:
     """Return the folder of the browser's files: inside the wheel, or beside the server's folder in a checkout."""
     inside = Path(__file__).parent / "frontend"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "frontend"
-
-
-class _Static(StaticFiles):
-    """Files that a browser revalidates at every load, so that a page never mixes the files of two versions."""
-
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
-async def _page(_: Request) -> Response:
-    return FileResponse(frontend() / "index.html", headers={"Cache-Control": "no-cache"})
 
 
 def _stream_config(settings: Settings) -> StreamConfig:

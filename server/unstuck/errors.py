@@ -21,6 +21,7 @@
     │   ├── InputsGone        the job's files were removed
     │   ├── QueueFull         too many unfinished jobs; there is room again later
     │   ├── LeaseLost         a command under an outdated lease
+    │   ├── RangeNotSatisfiable  the file has none of the requested ranges
     │   ├── HostNotAllowed    the request was sent to a host name that is not allowed
     │   └── Forbidden         a cross-site request
     ├── StreamsFull           too many open streams; polls are still answered
@@ -114,6 +115,12 @@ class UnknownKind(Refused):
     """No kind of work is registered under this name."""
 
     code, status, title = "unknown_kind", 422, "Unknown kind of work"
+
+
+class KindUnavailable(Refused):
+    """The kind of work cannot be used on this server; the message says what to do about it."""
+
+    code, status, title = "kind_unavailable", 422, "Kind of work unavailable"
 
 
 class InvalidOptions(Refused, ValueError):
@@ -286,6 +293,16 @@ class LeaseLost(Refused):
     """The item was taken from this runner, which must drop its work on it."""
 
     code, status, title = "lease_lost", 409, "Lease lost"
+
+
+class RangeNotSatisfiable(Refused):
+    """The file has none of the bytes that were asked for."""
+
+    code, status, title = "range_not_satisfiable", 416, "Range not satisfiable"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"The file has {size:,} bytes, and none of those that the header Range asks for.")
 
 
 class HostNotAllowed(Refused):

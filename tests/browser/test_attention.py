@@ -36,7 +36,7 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     worker = slow.items(stuck["id"])[0]["worker"]
     expect(row(page, "night run")).to_contain_text(f"worker {worker} · working on a.csv")
     expect(row(page, "the next")).to_contain_text("no worker has picked it up yet", timeout=PATIENCE_MS)
-    expect(row(page, "the next").get_by_role("button", name="Restart running files")).to_be_hidden()
+    expect(row(page, "the next").get_by_role("button", name="Restart running items")).to_be_hidden()
     expect(page.locator("#jobs .badge.warn")).to_have_count(2)
 
     give_up = row(page, "the next").get_by_role("button", name="Give up")
@@ -56,7 +56,7 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     expect(section.get_by_role("status")).to_have_text("the next: ended as failed.")
     assert slow.until_done(queue["id"])["error"]["message"] == "not needed <b>any more</b>"
 
-    row(page, "night run").get_by_role("button", name="Restart running files").press("Enter")
+    row(page, "night run").get_by_role("button", name="Restart running items").press("Enter")
     expect(row(page, "night run")).to_contain_text("is taken from its worker and started again")
     page.keyboard.press("Enter")
     assert slow.until_done(stuck["id"])["state"] == "completed"

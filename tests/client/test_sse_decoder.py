@@ -78,6 +78,64 @@ def test_streams_as_the_standard_has_them(stream: bytes, events: list[ServerSent
         assert decoded(stream[:at], b"", stream[at:]) == events
 
 
+#: Cases of the public SSE contract tests, written with LF.
+CONTRACT = {
+    "one line": ("data: Hello\n\n", [message("Hello")]),
+    "one and two lines": ("data: 1\n\ndata: 2\ndata: 3\n\n", [message("1"), message("2\n3")]),
+    "an empty first line": ("data:\ndata: 2\ndata: 3\n\n", [message("\n2\n3")]),
+    "an empty line within": ("data: 1\ndata:\ndata: 3\n\n", [message("1\n\n3")]),
+    "an empty last line": ("data: 1\ndata\n\n", [message("1\n")]),
+    "more blank lines": ("data: 1\n\n\ndata: 2\n\n\n\n", [message("1"), message("2")]),
+    "empty data": ("data:\n\n", [message("")]),
+    "type and id": ("event: greeting\nid: abc\ndata: Hello\n\n", [message("Hello", "greeting", "abc")]),
+    "reverse order": ("data: Hello\nid: abc\nevent: greeting\n\n", [message("Hello", "greeting", "abc")]),
+    "an unknown field": ("event: greeting\ncolor: blue\ndata: Hello\n\n", [message("Hello", "greeting")]),
+    "no space": ("event:greeting\ndata:Hello\n\n", [message("Hello", "greeting")]),
+    "two spaces": ("event:  greeting\ndata:  Hello\n\n", [message(" Hello", " greeting")]),
+    "no colon": ("data\n\ndata\ndata\n\n", [message(""), message("\n")]),
+    "an id with NULL": ("id: a\0bc\ndata: Hello\n\n", [message("Hello")]),
+    "an id that persists": (
+        "id: a\ndata: 1\n\ndata: 2\n\n",
+        [message("1", last_id="a"), message("2", last_id="a")],
+    ),
+    "an id made empty": ("id: a\ndata: 1\n\nid: \ndata: 2\n\n", [message("1", last_id="a"), message("2")]),
+    "comments": (":Hello\n:World\ndata: 1\n\n:\n: data: 2\n\n", [message("1")]),
+    "several bytes": ("data: €豆腐\n\n", [message("€豆腐")]),
+    "a BOM": ("\ufeffevent: greeting\nid: abc\ndata: Hello\n\n", [message("Hello", "greeting", "abc")]),
+    "a BOM before a comment": ("\ufeff:comment\ndata: Hello\n\n", [message("Hello")]),
+    "a BOM before empty data": ("\ufeffdata:\n\n", [message("")]),
+    "a BOM in data": ("\ufeffdata: \ufeff1\n\ndata: \ufeff2\n\n", [message("\ufeff1"), message("\ufeff2")]),
+    "many": ("".join(f"data: {n}\n\n" for n in range(100)), [message(str(n)) for n in range(100)]),
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("text", "events"), CONTRACT.values(), ids=CONTRACT)
+def test_streams_as_the_contract_tests_have_them(text: str, events: list[ServerSentEvent], end: str) -> None:
+    stream = text.replace("\n", end).encode()
+    assert decoded(stream) == events
+    for size in (1, 2, 3):
+        assert decoded(*(stream[at : at + size] for at in range(0, len(stream), size))) == events
+    for at in range(len(stream)):
+        assert decoded(stream[:at], stream[at:]) == events
+
+
+def test_a_line_end_whose_halves_come_apart() -> None:
+    pieces = (b"data: Hello\r", b"\ndata: World\r", b"\n\r\ndata: OK\r", b"\n", b"\r", b"\n")
+    assert decoded(*pieces) == [message("Hello\nWorld"), message("OK")]
+
+
+def test_events_that_share_pieces() -> None:
+    assert decoded(b"data: test", b"test\n\ndata:", b"test\n\n") == [message("testtest"), message("test")]
+
+
+def test_huge_events() -> None:
+    huge = "x" * (5 * 2**20)
+    whole, half = f"data: {huge}\n\n".encode(), f"data: {huge}".encode()
+    assert decoded(whole) == [message(huge)]
+    assert decoded(half, huge.encode() + b"\n\n") == [message(huge + huge)]
+
+
 def test_a_lone_cr_ends_an_event_at_once() -> None:
     decoder = SSEDecoder()
     assert list(decoder.feed(b"data: a\r\r")) == [message("a")]

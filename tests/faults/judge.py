@@ -77,9 +77,10 @@ def expected_sentence(job: Job) -> str:
     """Return how the closing sentence must begin, derived from the counts alone."""
     counts = job["progress"]
     total, succeeded, failed = counts["total"], counts["succeeded"], counts["failed"]
+    units = job.get("units", "files")
     return {
-        "completed": f"All {total} files are done.",
-        "completed_with_errors": f"{succeeded} of {total} files are done; {failed} failed.",
+        "completed": f"All {total} {units} are done.",
+        "completed_with_errors": f"{succeeded} of {total} {units} are done; {failed} failed.",
         "failed": "Failed: ",
         "cancelled": "Cancelled after ",
     }[job["state"]]

@@ -85,10 +85,20 @@ test("small results fit on a line", () => {
   assert.equal(itemLine({ ...ITEM, name: "b", state: "failed" }).message, "no reason given");
 });
 
+test("any JSON value is a result", () => {
+  const shown = (/** @type {unknown} */ result) =>
+    itemLine({ ...ITEM, name: "a", state: "succeeded", message: "words", result }).message;
+  assert.deepEqual(
+    [5, 0, 12345.5, "text", true, false, [1, { a: 2 }, null], {}, null, undefined].map(shown),
+    ["5", "0", "12,345.5", "text", "true", "false", "3 entries", "words", "words", "words"],
+  );
+});
+
 test("the code knows every placeholder in the table", () => {
   const known = new Set(
     `kind processed total rate duration n m count attempt max name succeeded failed message state status id from to
-    reason percent size date types value minimum maximum sent text time what worker names more stops`.split(/\s+/),
+    reason percent size date types value minimum maximum sent text time what worker names more stops title
+    place unit units`.split(/\s+/),
   );
   for (const [key, entry] of Object.entries(english))
     for (const text of typeof entry === "string" ? [entry] : Object.values(entry))

@@ -18,47 +18,10 @@ import { percentText, say } from "../../frontend/view/format.js";
 import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
 import { ITEM } from "./item.js";
+import { makeJob as job } from "./job.js";
 
 /** @import { ViewInput } from "../../frontend/view/job-view.js" */
 
-/** @returns {any} */
-function job(changes = {}, progress = {}) {
-  return {
-    id: "8f14e45f-ceea-467f-a0e6-0d6f3d0f1b2a",
-    seq: 12,
-    kind: "checksum",
-    name: "Reports",
-    state: "running",
-    done: false,
-    cancel_requested: false,
-    health: "ok",
-    attempt: 1,
-    max_attempts: 3,
-    error: null,
-    item_errors: [],
-    created_at: "2026-03-01T10:00:00Z",
-    started_at: "2026-03-01T10:00:00Z",
-    finished_at: null,
-    server_time: "2026-03-01T10:00:05Z",
-    poll_after_ms: 2000,
-    links: { self: "/api/jobs/x", events: "", items: "", cancel: "", retry: null, results: null },
-    progress: {
-      total: 25,
-      processed: 11,
-      succeeded: 10,
-      failed: 1,
-      skipped: 0,
-      percent: 44,
-      rate_per_second: 2.1,
-      eta_seconds: 7,
-      stage: null,
-      message: null,
-      current: [],
-      ...progress,
-    },
-    ...changes,
-  };
-}
 const endedJob = (state, progress, changes = {}) =>
   job({ state, done: true, health: null, started_at: null, ...changes }, { eta_seconds: null, ...progress });
 
@@ -74,6 +37,44 @@ test("a running job is described in words and numbers", () => {
     ["Succeeded 10", "Failed 1", "To do 14"],
   );
   assert.deepEqual([shown.link.text, shown.sentence], ["Live", ""]);
+});
+
+test("items are called what the job calls them, in every sentence", () => {
+  const rows = { unit: "row", units: "rows" };
+  const running = jobView({
+    job: job(rows, { total: null, processed: 1204, rate_per_second: 205 }),
+    link: "live",
+  });
+  assert.deepEqual([running.amount, running.rate], ["1,204 rows so far", "205 rows/s"]);
+  const done = endedJob("completed", { total: 6, processed: 6 }, { unit: "mail", units: "mails" });
+  assert.equal(sentence(done), "All 6 mails are done.");
+  assert.equal(sentence({ ...done, unit: undefined, units: undefined, external: true }), "All 6 items are done.");
+  assert.equal(sentence(endedJob("completed", { total: 1, processed: 1 }, rows)), "The row is done.");
+  const hostile = { unit: "\u202e{count}", units: "x".repeat(99) };
+  assert.ok(!/\u202e|x{41}/.test(jobView({ job: job(hostile), link: "live" }).amount));
+  const german = {
+    locale: "de",
+    unit_row: { one: "Zeile", other: "Zeilen" },
+    files_of: "{processed} von {total} {unit}",
+  };
+  assert.equal(jobView({ job: job(rows), link: "live" }, german).amount, "11 von 25 Zeilen");
+
+  // Whatever the screen says about a job of rows, it never says "file".
+  const states = ["queued", "running", "completed", "completed_with_errors", "failed", "cancelled"];
+  for (const state of states)
+    for (const external of [false, true])
+      for (const health of ["ok", "waiting_long", "stalled", "unresponsive"])
+        for (const cancel_requested of [false, true])
+          for (const total of [0, 1, 25, null]) {
+            const done = states.indexOf(state) > 1;
+            const links = { ...job().links, retry: done ? "/retry" : null };
+            const one = job(
+              { ...rows, state, done, external, health, cancel_requested, links },
+              { total, skipped: 1 },
+            );
+            const shown = [jobView({ job: one, link: "live" }), announcement(null, { job: one, link: "live" })];
+            assert.ok(!/\bfiles?\b/i.test(JSON.stringify(shown)), JSON.stringify(shown));
+          }
 });
 
 test("what is not known is not shown", () => {

@@ -36,7 +36,7 @@ SHORT_LIVED = {
     "webhooks.dispatcher": "one delivery; the task group of its loop waits for it",
 }
 #: Modules that run outside the server's process.
-ELSEWHERE = {"client.follower", "client.reporter", "doctor.measure", "runner.worker"}
+ELSEWHERE = {"cli.progress", "client.follower", "client.reporter", "doctor.measure", "runner.worker"}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -74,9 +74,9 @@ def test_sse_starlette_is_imported_in_one_place() -> None:
     assert users == ["api.events"]
 
 
-def test_only_settings_reads_the_environment() -> None:
+def test_the_environment_is_read_in_one_place_for_the_server_and_one_for_clients() -> None:
     readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
-    assert readers == ["settings"]
+    assert readers == ["address", "settings"]
 
 
 def starts_tasks(path: Path) -> bool:

@@ -143,7 +143,6 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         "httpx",
         "sqlite3",
         "sse_starlette",
-        "polars",
         "PIL",
         "typer",
         "rich",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unstuck.jobs.labels import LONGEST, harmless, stem
+from unstuck.jobs.labels import LONGEST, counted, harmless, plural, stem
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,9 @@ def test_a_lone_surrogate() -> None:
 
 def test_stems() -> None:
     assert [stem(name) for name in ("a.tar.gz", "a", "a.", ".a", "x/y.mkv")] == ["a.tar", "a", "a", "a", "y"]
+
+
+def test_counts_have_a_noun_in_the_right_form() -> None:
+    nouns = {"row": "rows", "entry": "entries", "day": "days", "box": "boxes", "batch": "batches", "bus": "buses"}
+    assert {noun: plural(noun) for noun in nouns} == nouns
+    assert [counted(n, "row", "rows") for n in (0, 1, 1_204)] == ["0 rows", "1 row", "1,204 rows"]

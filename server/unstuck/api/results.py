@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator
 import anyio.to_thread
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from unstuck.api.context import NO_STORE, Services, job_id_of, services_of, whole
+from unstuck.api.file_response import RangedFile
 from unstuck.errors import InvalidRequest, JobNotDone, JobNotFound, NotFound
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item
@@ -44,7 +45,7 @@ async def item_result(request: Request) -> Response:
         raise NotFound(f"Item {index} of job {job_id} is {item.state} and has no result file.")
     path = services.folder.result(job_id, item.index, item.lease, item.result_file)
     disposition = labels.content_disposition(item.result_file)
-    return FileResponse(
+    return RangedFile(
         path,
         media_type="application/octet-stream",  # a browser saves it, and never shows it in our origin
         headers={**NO_STORE, "Content-Disposition": disposition},

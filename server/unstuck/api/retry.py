@@ -43,10 +43,10 @@ async def retry_job(request: Request) -> Response:
     """Serve POST /api/jobs/{id}/retry."""
     services = services_of(request)
     old_id = job_id_of(request.path_params["job_id"])
-    only = (await _read_request(request)).only
     old = (await services.store.snapshot(old_id)).job
     if not old.done:
         raise JobNotDone(old_id)
+    only = (await _read_request(request)).only
     if not old.external:
         if old.error is not None and old.error.code == UNREADABLE:
             raise DamagedJob(old_id)
@@ -142,6 +142,8 @@ def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
         counted=old.counted,
         open_end=old.counted,
         percent=None if old.counted else 0.0,
+        unit=old.unit,
+        units=old.units,
     )
 
 

@@ -3,7 +3,8 @@
 See also: client.py.
 """
 
-from unstuck.client.client import DEFAULT_URL, Client, cancel, remove, report, retry, submit, wait, watch
+from unstuck.address import DEFAULT_URL
+from unstuck.client.client import Client, cancel, remove, report, retry, submit, wait, watch
 from unstuck.wire import Item, Items, Job, Jobs, Progress
 
 __all__ = [

@@ -18,16 +18,17 @@ from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
 from uuid import uuid4
 
+import anyio
 import httpx
 import msgspec
 
+from unstuck.address import server_url
 from unstuck.client import watch_state as w
 from unstuck.client.follower import Follower, job_of, parsed, retry_after_ms
 from unstuck.client.reporter import RETRYABLE, PlainReporter, Reporter
 from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
-from unstuck.wire import Items, Job, Jobs
+from unstuck.wire import Items, Job, Jobs, Kinds
 
-DEFAULT_URL = "http://127.0.0.1:8765"
 #: Attempts at a submission; with the pauses between polls they span about half a minute.
 SUBMIT_ATTEMPTS = 5
 #: The longest wait for a response before a submission is sent again (seconds); the upload itself has no limit.
@@ -43,13 +44,14 @@ Page = TypeVar("Page", Jobs, Items)
 class Client:
     """An asyncio client of one server: `async with Client(url) as client`.
 
-    `headers` are sent with every request, such as the Authorization that a proxy requires. Every method that sends
-    a request may raise ServerRefused (with `code`, `status` and `detail`) or NoAnswer; those that take a job id
-    also raise InvalidJobId and JobNotFound.
+    Without a `url` it is that of the environment, UNSTUCK_URL, else DEFAULT_URL. `headers` are sent with every
+    request, such as the Authorization that a proxy requires. Every method that sends a request may raise
+    ServerRefused (with `code`, `status` and `detail`) or NoAnswer; those that take a job id also raise
+    InvalidJobId and JobNotFound.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, headers: Mapping[str, str] | None = None) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
+        self.url = server_url(url)
         self._http = httpx.AsyncClient(
             headers=headers, follow_redirects=True, timeout=httpx.Timeout(ANSWER_S), limits=CONNECTIONS
         )
@@ -79,6 +81,8 @@ class Client:
         item_limit_seconds: float | None = None,
         webhook_url: str | None = None,
         external: bool = False,
+        unit: str | None = None,
+        units: str | None = None,
     ) -> Job:
         """Submit a job and return it.
 
@@ -86,7 +90,8 @@ class Client:
         Jobs of a higher `priority` start first (default 0). An item is tried up to `max_attempts` times, each for
         at most `item_limit_seconds`. The job fails once more than `max_errors` of its items have failed, or if it
         is not done within `deadline_seconds`. When it is done, the server posts it to `webhook_url`. An `external`
-        job is worked on elsewhere and reported with `report`; it needs neither items nor a total.
+        job is worked on elsewhere and reported with `report`; it needs neither items nor a total. One item
+        is called `unit`, such as "row", and several are called `units` (default: the English plural).
 
         The submission is sent again, under the same Idempotency-Key, if the response is lost or the server asks
         for patience (`queue_full`). Raises FileNotFoundError, before anything is sent, if a file is missing.
@@ -104,6 +109,8 @@ class Client:
             "item_limit_seconds": item_limit_seconds,
             "webhook_url": webhook_url,
             "external": external or None,
+            "unit": unit,
+            "units": units,
         }
         given = {field: value for field, value in fields.items() if value is not None}
         if files is None:
@@ -150,14 +157,22 @@ class Client:
         *,
         states: Iterable[str] = (),
         healths: Iterable[str] = (),
+        id_prefix: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Jobs:
         """Return a page of up to `limit` jobs (1 to 200), newest first.
 
-        Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these.
+        Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these,
+        `id_prefix` those whose id begins with it (4 characters or more).
         """
-        params = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
+        params = {
+            "state": list(states),
+            "health": list(healths),
+            "id_prefix": id_prefix,
+            "limit": limit,
+            "cursor": cursor,
+        }
         return await self._page("/api/jobs", params, Jobs)
 
     async def items(
@@ -169,6 +184,39 @@ class Client:
         """
         params = {"state": list(states), "limit": limit, "cursor": cursor}
         return await self._page(f"/api/jobs/{_checked_id(job_id)}/items", params, Items, job_id)
+
+    async def kinds(self) -> Kinds:
+        """Return the kinds of work that the server offers, and the limits of a submission."""
+        answer = await self._request("GET", "/api/kinds")
+        body = parsed(answer.text)
+        if answer.is_success:
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(body, Kinds)
+        raise _refusal(answer, body, "")
+
+    async def download(self, job_id: str, target: str | os.PathLike[str]) -> int:
+        """Write all results of a finished job to the file `target` as a ZIP, and return its size (bytes).
+
+        The file appears, or is replaced, when the ZIP is whole. Raises ServerRefused (`job_not_done`) if the job
+        is not done, and OSError if the file cannot be written.
+        """
+        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/results"
+        partial = anyio.Path(f"{os.fspath(target)}.partial-{uuid4().hex[:8]}")
+        try:
+            async with self._http.stream("GET", address) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _refusal(answer, parsed(answer.text), job_id)
+                async with await partial.open("xb") as file:
+                    async for piece in answer.aiter_bytes():
+                        await file.write(piece)
+                    size = await file.tell()
+            await partial.replace(os.fspath(target))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoAnswer(self.url, error) from error
+        finally:
+            await partial.unlink(missing_ok=True)
+        return size
 
     async def rescue(self, job_id: str) -> Job:
         """Take the job's running items from their workers for another attempt, and return the job."""
@@ -345,7 +393,7 @@ def _file_part(file: str | os.PathLike[str] | tuple[str, bytes]) -> tuple[str, A
 # --- plain functions for scripts
 
 
-def _run(url: str, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+def _run(url: str | None, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     async def once() -> T:
         async with Client(url) as client:
             return await call(client)
@@ -353,12 +401,12 @@ def _run(url: str, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(once())
 
 
-def submit(kind: str, *, url: str = DEFAULT_URL, **more: Any) -> Job:
+def submit(kind: str, *, url: str | None = None, **more: Any) -> Job:
     """Submit a job and return it, as `Client.submit` does."""
     return _run(url, lambda client: client.submit(kind, **more))
 
 
-def report(job_id: str, *, url: str = DEFAULT_URL, ends: bool = True) -> PlainReporter:
+def report(job_id: str, *, url: str | None = None, ends: bool = True) -> PlainReporter:
     """Return a reporter of work that runs elsewhere, for `with`; see `Client.report`."""
 
     @asynccontextmanager
@@ -369,27 +417,27 @@ def report(job_id: str, *, url: str = DEFAULT_URL, ends: bool = True) -> PlainRe
     return PlainReporter(opened)
 
 
-def wait(job_id: str, *, url: str = DEFAULT_URL) -> Job:
+def wait(job_id: str, *, url: str | None = None) -> Job:
     """Wait until the job is done, and return it, as `Client.wait` does."""
     return _run(url, lambda client: client.wait(job_id))
 
 
-def cancel(job_id: str, *, url: str = DEFAULT_URL) -> Job:
+def cancel(job_id: str, *, url: str | None = None) -> Job:
     """Ask for the job to be cancelled, and return it, as `Client.cancel` does."""
     return _run(url, lambda client: client.cancel(job_id))
 
 
-def retry(job_id: str, only: str = "failed", *, url: str = DEFAULT_URL) -> Job:
+def retry(job_id: str, only: str = "failed", *, url: str | None = None) -> Job:
     """Submit a new job for what failed in a finished one, and return it, as `Client.retry` does."""
     return _run(url, lambda client: client.retry(job_id, only))
 
 
-def remove(job_id: str, *, url: str = DEFAULT_URL) -> None:
+def remove(job_id: str, *, url: str | None = None) -> None:
     """Remove a finished job and its files, as `Client.remove` does."""
     return _run(url, lambda client: client.remove(job_id))
 
 
-def watch(job_id: str, *, url: str = DEFAULT_URL, on_link: Callable[[str], None] | None = None) -> Iterator[Job]:
+def watch(job_id: str, *, url: str | None = None, on_link: Callable[[str], None] | None = None) -> Iterator[Job]:
     """Yield the job whenever it has changed, as `Client.watch` does.
 
     Nothing runs between two steps of the iteration; the next one catches up.

@@ -37,6 +37,8 @@ _OURS = re.compile(
 #: What a restore sets aside, in the data folder and below files/.
 ASIDE = "before-restore-"
 RESTORING = "restoring"
+#: How to name another folder, on the command line and in a host app.
+ANOTHER_FOLDER = "name another folder with --data, UNSTUCK_DATA or create_app(data=…)"
 
 
 class DataFolder:
@@ -83,7 +85,7 @@ class DataFolder:
         """Return why a server cannot start with this folder: nothing can be written to it."""
         return CannotStart(
             f"Nothing can be written to the data folder {self.root} ({error.strerror}). Free some space, "
-            "or name another folder with --data."
+            f"or {ANOTHER_FOLDER}."
         )
 
     def lock(self) -> None:
@@ -95,7 +97,7 @@ class DataFolder:
         except OSError as error:
             raise CannotStart(
                 f"The data folder {self.root} cannot be used ({error.strerror}). Make it a folder that this user "
-                "can write to, or name another one with --data."
+                f"can write to, or {ANOTHER_FOLDER}."
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,12 +107,13 @@ class DataFolder:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise CannotStart(
                     f"The data folder {self.root} cannot be locked ({error.strerror}), so two servers could use "
-                    "it at once. Name a folder on a local disk with --data."
+                    "it at once. Name a folder on a local disk with --data, UNSTUCK_DATA or create_app(data=…)."
                 ) from error
             raise CannotStart(
-                f"The data folder {self.root} is in use by another unstuck server (process {holder}). "
-                "Stop that server, or name another folder with --data."
-            ) from error
+                f"The data folder {self.root} is in use by another unstuck server (process {holder}); a folder "
+                f"serves one process. Stop that server, or {ANOTHER_FOLDER}. A host app with several processes "
+                "cannot share a folder among them: run it with one, or run `unstuck serve` beside it."
+            ) from None
         self._lock = lock
 
     @property

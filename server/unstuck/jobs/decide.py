@@ -335,7 +335,7 @@ def _duration(seconds: float) -> str:
 
 
 def stop_for_errors(job: Job, now: float, item: Item) -> Change:
-    message = f"Stopped after {job.failed} failed items; at most {job.max_errors} were allowed."
+    message = f"Stopped after {job.failed} failed {job.units or 'items'}; at most {job.max_errors} were allowed."
     return stop_early(replace(job, error=JobError("too_many_errors", message)), now, item)
 
 
@@ -371,7 +371,7 @@ def finish_if_done(job: Job, now: float, item: Item | None) -> Job:
 def _all_failed(job: Job, item: Item | None) -> JobError:
     if job.total == 1 and item is not None and item.error is not None:
         return JobError("all_items_failed", item.error.message)
-    return JobError("all_items_failed", f"All {job.failed} items failed; see each item's error.")
+    return JobError("all_items_failed", f"All {job.failed} {job.units or 'items'} failed; see the error of each.")
 
 
 def with_progress(before: Job, after: Job, now: float, partial: float) -> Job:

@@ -19,7 +19,7 @@ See also: decide.py (the tables and the arithmetic used here), PROTOCOL.md secti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -48,7 +48,7 @@ class ItemReport(msgspec.Struct, frozen=True):
     fraction: float | None = None
     message: str | None = None
     error: JobError | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
 
 
 class ExternalReport(msgspec.Struct, frozen=True):

@@ -52,6 +52,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     `item_limit_s` is the time limit for one item, `deadline_at` the time by which the job must be done.
     `external`: its work runs elsewhere and is reported to this server. `counted`: its items have no names and are
     only counted. `open_end`: the number of items is not known yet, so `total` is the number counted so far.
+    `unit` and `units` are what one item and several are called; jobs of older servers have none.
     `lost_after_s`: external work fails after so long without a report; None: the server's limit holds.
     As an array it is a row of the store.
     """
@@ -94,6 +95,8 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     progress_at: float | None = None
     heartbeat_at: float | None = None
     finished_at: float | None = None
+    unit: str | None = None
+    units: str | None = None
     lost_after_s: float | None = None
 
     @property
@@ -135,7 +138,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     progress: Fraction | None = None
     message: str | None = None
     error: JobError | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
     result_file: str | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -201,7 +204,7 @@ class Finish(msgspec.Struct, frozen=True):
     started_at: float
     error: JobError | None = None
     message: str | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
     result_file: str | None = None
     pause_s: float = 0.0
 

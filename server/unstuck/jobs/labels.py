@@ -14,6 +14,9 @@ from urllib.parse import quote, urlsplit
 LONGEST = 120
 #: The label for a name with nothing to show.
 UNNAMED = "unnamed"
+#: Words whose plural ends in -es, and in -ies.
+_ES = re.compile(r"(s|x|z|ch|sh)$")
+_IES = re.compile(r"[^aeiou]y$")
 _SUFFIX = re.compile(r"\.([A-Za-z0-9]{1,10})$")
 #: Names that Windows reserves for devices, with any suffix.
 _DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")
@@ -23,6 +26,18 @@ def label(raw: str) -> str:
     """Return the name as a label: lone surrogates replaced, and never empty."""
     text = raw.encode("utf-8", "replace").decode("utf-8")
     return text if text.strip() else UNNAMED
+
+
+def plural(noun: str) -> str:
+    """Return the regular English plural."""
+    if _IES.search(noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if _ES.search(noun) else f"{noun}s"
+
+
+def counted(count: int, unit: str, units: str) -> str:
+    """Return the count with its noun: 1 file, 1,204 rows."""
+    return f"{count:,} {unit if count == 1 else units}"
 
 
 def suffix(name: str) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,9 @@ LOOK_S = 1.0
 LOG_LIMIT = 8 * 1024 * 1024
 #: The content of the file without its log: `immutable` makes SQLite ignore the log, and take no lock.
 _ON_DISK = "file:{}?immutable=1"
+_MARK_PAGE = "SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = 'pulse'"
+#: How every database of SQLite begins.
+_MAGIC = b"SQLite format 3\0"
 _SET_MARK = "INSERT OR REPLACE INTO pulse VALUES (1, ?)"
 
 _Identity = tuple[int, int]
@@ -53,6 +57,7 @@ class DatabaseFile:
         self._next_look = 0.0
         self._opened: dict[str, _Identity] = {}
         self._content = (0, 0)  # size and time of the last change
+        self._mark_page = (1, 0)  # number and size of the page that holds the mark
         #: The marks that the file may have: the one it had at its last known change, and those written since then.
         self._marks: dict[float | None, None] = {}
         #: True while the file has another content than was committed, so that nothing in it may be believed.
@@ -68,12 +73,13 @@ class DatabaseFile:
             with contextlib.suppress(FileNotFoundError):  # some file systems allow no log
                 self._opened[path] = _identity_of(os.stat(path))
         self._content = _content_of(os.stat(self._path))
+        self._mark_page = connection.execute(_MARK_PAGE).fetchone()
         self._marks = {self._mark_on_disk(): None, **self._marks}
 
     def write_mark(self, connection: sqlite3.Connection) -> None:
         """Write a mark that the file never had."""
         mark = time.time()
-        while mark in self._marks:  # a coarse clock
+        while mark in self._marks or mark.is_integer():  # a coarse clock; SQLite stores whole numbers otherwise
             mark += 1e-6
         connection.execute(_SET_MARK, (mark,))
         self._marks[mark] = None
@@ -130,6 +136,8 @@ class DatabaseFile:
 
     def _check_content(self, content: tuple[int, int]) -> None:
         mark = self._mark_on_disk()
+        if mark not in self._marks:
+            mark = self._mark_in_page()
         self.overwritten = mark not in self._marks
         if self.overwritten:
             raise DatabaseUnusableError(
@@ -148,6 +156,21 @@ class DatabaseFile:
         except sqlite3.Error:
             return None
         return None if row is None else float(row[0])
+
+    def _mark_in_page(self) -> float | None:
+        """Return the newest known mark in the page that holds the mark.
+
+        A checkpoint that finds no room on the disk stops halfway. The file then cannot be read without its log,
+        but each of its pages is one of this database, an older or a newer one.
+        """
+        number, size = self._mark_page
+        with self.path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                return None
+            file.seek((number - 1) * size)
+            page = file.read(size)
+        known = (mark for mark in reversed(self._marks) if mark is not None)
+        return next((mark for mark in known if struct.pack(">d", mark) in page), None)
 
 
 def is_writable(path: Path) -> bool:

@@ -35,7 +35,9 @@ def jobs(
         after, after_n = wanted.finished_after
         values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
         states, order = states or sorted(FINAL), "finished_at, n"
-    if wanted.healths:
+    if wanted.id_prefix is not None:
+        sql = _by_prefix(wanted, where, values)
+    elif wanted.healths:
         # Only unfinished jobs have a health; they are few and have an index. The + rules out the other indexes.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
         where += [
@@ -75,6 +77,20 @@ def items(
         sql, order = f"{rows.SELECT_ITEM} WHERE {' AND '.join(where)}", "seq, idx"
     found = connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)
     return [rows.item_from(job_n, row) for row in found]
+
+
+def _by_prefix(wanted: JobFilter, where: Sequence[str], values: Values) -> str:
+    """Return a query over the index of ids; the + keeps every other index out."""
+    values |= {"first": wanted.id_prefix, "past": f"{wanted.id_prefix}~"}  # no character of an id sorts after ~
+    conditions = [
+        "id >= :first AND id < :past",
+        *(f"+{condition}" for condition in where),
+        *(["+kind = :kind"] if wanted.kind is not None else []),
+        *_in_condition("+health", wanted.healths, values),
+        *(["finished_at IS NULL"] if wanted.healths else []),
+        *_in_condition("+state", wanted.states, values),
+    ]
+    return f"{_JOBS} WHERE {' AND '.join(conditions)}"
 
 
 def _merge_walks(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:

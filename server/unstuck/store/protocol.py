@@ -70,13 +70,15 @@ class IdempotencyKey:
 class JobFilter:
     """The jobs to list.
 
-    `healths` selects unfinished jobs only. `finished_before` (epoch seconds) selects jobs that finished before it,
-    earliest first; `finished_after` continues after an end time and its cursor.
+    `healths` selects unfinished jobs only, `id_prefix` those whose id begins with it. `finished_before` (epoch
+    seconds) selects jobs that finished before it, earliest first; `finished_after` continues after an end time and
+    its cursor.
     """
 
     states: Sequence[str] = ()
     kind: str | None = None
     healths: Sequence[str] = ()
+    id_prefix: str | None = None
     finished_before: float | None = None
     finished_after: tuple[float, int] = (float("-inf"), 0)
 

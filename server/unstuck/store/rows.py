@@ -57,6 +57,9 @@ _JOB_PLACES = [(JOB_COLUMNS.index(name), read) for name, read in _JOB_JSON.items
 _ITEM_PLACES = [(ITEM_COLUMNS.index(name), read) for name, read in _ITEM_JSON.items()]
 
 
+_RESULT = ITEM_COLUMNS.index("result")
+
+
 def job_values(job: Job) -> list[Any]:
     """Return the parameters of INSERT_JOB."""
     return [sql(value) for value in astuple(job)]
@@ -64,7 +67,9 @@ def job_values(job: Job) -> list[Any]:
 
 def item_values(job_n: int, item: Item) -> list[Any]:
     """Return the parameters of INSERT_ITEM; `job_n` is the job's row number."""
-    return [job_n, *(sql(value) for value in astuple(item))]
+    values = [sql(value) for value in astuple(item)]
+    values[_RESULT] = json_text(item.result)
+    return [job_n, *values]
 
 
 def job_from(row: Sequence[Any]) -> Job:
@@ -185,6 +190,11 @@ def add_clock_step(connection: sqlite3.Connection, now: float, jump: float) -> N
     n = connection.execute("INSERT INTO clock_steps (at, jump) VALUES (?, ?)", (now, jump)).lastrowid
     assert n is not None
     connection.execute("DELETE FROM clock_steps WHERE n <= ?", (n - CLOCK_STEPS_KEPT,))
+
+
+def json_text(value: Any) -> str | None:
+    """Return any JSON value, such as a result, as text; None is NULL."""
+    return None if value is None else _encode(value).decode()
 
 
 def sql(value: Any) -> Any:

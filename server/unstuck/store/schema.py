@@ -164,6 +164,10 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     """,
     """
+    ALTER TABLE jobs ADD COLUMN unit TEXT;      -- what one item is called; NULL: not known
+    ALTER TABLE jobs ADD COLUMN units TEXT;     -- what several are called
+    """,
+    """
     ALTER TABLE jobs ADD COLUMN lost_after_s REAL;  -- external work: silence after which it fails
     """,
 )

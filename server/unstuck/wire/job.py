@@ -7,7 +7,6 @@ It must not know the rules of a job's life; those are in jobs/.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -120,6 +119,11 @@ class Job(Answer, frozen=True, kw_only=True):
     ]
     kind: Annotated[str, Meta(description="The registered kind of work.")] = ""
     name: Annotated[str, Meta(description="A label for people.")] = ""
+    unit: Annotated[
+        str | UnsetType,
+        Meta(description="What one item is called, such as row; not sent for old jobs."),
+    ] = UNSET
+    units: Annotated[str | UnsetType, Meta(description="What several items are called.")] = UNSET
     state: StateWord = ""
     done: Annotated[bool, Meta(description="True in a final state only, and never false again.")]
     cancel_requested: Annotated[
@@ -175,7 +179,7 @@ class Item(Answer, frozen=True, kw_only=True):
     progress: Annotated[float | None, Meta(description="0 to 1.")] = None
     message: str | None = None
     error: JobError | None = None
-    result: Annotated[Mapping[str, Any] | None, Meta(description="A small JSON object.")] = None
+    result: Annotated[Any, Meta(description="A small JSON value; null if there is none.")] = None
     attempt: Count = 0
     worker: Annotated[str | None, Meta(description="The name of the worker that took the item last.")] = None
     lease_until: Annotated[Time | None, Meta(description="When the worker's lease on the item ends.")] = None

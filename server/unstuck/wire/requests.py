@@ -25,6 +25,8 @@ Count = Annotated[int, Meta(ge=0, le=MOST)]
 #: The same lengths as for the server's own kinds (characters).
 Text = Annotated[str, Meta(max_length=500)]
 ErrorText = Annotated[str, Meta(max_length=2_500)]
+#: What an item is called.
+Unit = Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -49,6 +51,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     items: list[str] | None = None
     total: Annotated[int, Meta(ge=1)] | None = None  # at most as many as the settings allow
+    unit: Unit | None = None
+    units: Unit | None = None
 
 
 class Error(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,9 +73,7 @@ class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
     message: Text | None = None
     error: Error | ErrorText | None = None
     # Decoded later, after its length was checked.
-    result: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(
-        default_factory=msgspec.Raw
-    )
+    result: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):
