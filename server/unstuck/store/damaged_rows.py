@@ -58,8 +58,14 @@ class DamagedRows:
             if key in self._seen or len(self._seen) >= MOST_ROWS:
                 return
             self._seen.add(key)
-        log.error("Row cannot be read in full, the rest is shown: table=%s row=%r item=%d fields=%s", *key,
-                  ",".join(fields))  # fmt: skip
+        table, row, item = key
+        log.error(
+            "Row cannot be read in full, the rest is shown: table=%s row=%r item=%d fields=%s",
+            table,
+            row,
+            item,
+            ",".join(fields),
+        )
 
 
 #: Of this process, like its log.
