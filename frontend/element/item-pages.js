@@ -1,13 +1,14 @@
 /*
  * Shows the items of a job in one state, a page at a time: at most 50 rows are in the document.
  * It must not know streams or jobs, only the items endpoint and its cursor.
- * See also: ../view/item-line.js for the text of a row.
+ * See also: item-row.js for a row; ../view/item-line.js for its text.
  */
 import { say } from "../view/format.js";
 import { itemLine } from "../view/item-line.js";
 import { refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 import { make, setShown, setText } from "./dom.js";
+import { itemRow } from "./item-row.js";
 
 /** @import { Requests } from "../client/requests.js" */
 /** @import { Item, Words } from "../wire" */
@@ -19,10 +20,12 @@ export class ItemPages {
   root = make("div", { class: "items" });
   #list = make("ul", { class: "list", tabindex: "0" });
   #place = make("span", { role: "status" });
+  #update = make("button", { type: "button", class: "small", hidden: true });
   #first = make("button", { type: "button", class: "small" });
   #next = make("button", { type: "button", class: "small" });
   #again = make("button", { type: "button", class: "small", hidden: true });
   #from = 0;
+  /** Where the page shown begins, and the next one. @type {string | null} */ #start = null;
   /** @type {string | null} */ #cursor = null;
   /** @type {URL} */ #url;
   /** @type {string} */ #state;
@@ -41,6 +44,8 @@ export class ItemPages {
     this.#requests = requests;
     this.#words = words;
     this.#list.setAttribute("aria-label", label);
+    this.#update.textContent = say(words, "update_list");
+    this.#update.addEventListener("click", () => this.#load(this.#from, this.#start));
     this.#first.textContent = say(words, "first_page");
     this.#next.textContent = say(words, "next_page");
     this.#again.textContent = say(words, "try_again");
@@ -50,15 +55,17 @@ export class ItemPages {
     this.#again.addEventListener("click", () => this.#retry());
     this.root.append(
       this.#list,
-      make("div", { class: "pager" }, this.#place, this.#again, this.#first, this.#next),
+      make("div", { class: "pager" }, this.#place, this.#again, this.#update, this.#first, this.#next),
     );
   }
 
-  /** Update the number of items. @param {number} count */
+  /** Update the number of items. Rows never move by themselves: a button loads what is new.
+   * @param {number} count */
   recount(count) {
     if (count === this.#count) return;
     this.#count = count;
     this.#drawPlace();
+    setShown(this.#update, this.#cursor === null);
   }
 
   /** Load the first page. */
@@ -82,7 +89,7 @@ export class ItemPages {
     const loaded = answer !== null && answer.ok && Array.isArray(answer.body.items);
     this.#retry = () => this.#load(from, cursor);
     if (!loaded) return this.#fail(refusal(answer?.body ?? null, answer?.status ?? null, this.#words));
-    [this.#from, this.#cursor] = [from, answer.body.next];
+    [this.#from, this.#start, this.#cursor] = [from, cursor, answer.body.next];
     this.#draw(answer.body.items);
   }
 
@@ -94,10 +101,15 @@ export class ItemPages {
 
   /** @param {Item[]} items */
   #draw(items) {
-    this.#list.replaceChildren(...items.slice(0, ROWS).map((item) => itemRow(item, this.#url, this.#words)));
+    const rows = items.slice(0, ROWS).map((item) => {
+      const href = item.links?.result ? new URL(item.links.result, this.#url).href : null;
+      return itemRow(itemLine(item, this.#words), this.#words, href);
+    });
+    this.#list.replaceChildren(...rows);
     this.#list.scrollTop = 0;
     setShown(this.#list, items.length > 0);
     this.#drawPlace();
+    setShown(this.#update, false);
     const retried = this.#again.matches(":focus");
     setShown(this.#again, false);
     if (retried) this.#list.focus();
@@ -111,22 +123,4 @@ export class ItemPages {
     const values = { from: this.#from + 1, to, count: Math.max(this.#count, to) };
     setText(this.#place, rows > 0 ? say(this.#words, "page_of", values) : say(this.#words, "no_items"));
   }
-}
-
-/** @param {Item} item @param {URL} base @param {Words} words */
-function itemRow(item, base, words) {
-  const line = itemLine(item, words);
-  const href = item.links?.result ? new URL(item.links.result, base) : null;
-  return make(
-    "li",
-    {},
-    make("bdi", { title: line.full_name === line.name ? null : line.full_name }, line.name),
-    href &&
-      make(
-        "a",
-        { href: href.href, download: true, "aria-label": `${say(words, "download")}: ${line.name}` },
-        say(words, "download"),
-      ),
-    line.message && make("span", { class: "message", dir: "auto" }, line.message),
-  );
 }

@@ -6,7 +6,9 @@
  *
  * Attributes: src, modal, label (a title), signin (address of the sign-in page), create (address of a page that
  * starts jobs).
- * Events: progress, done, timeout, create (cancelable: cancel it to start the job in another way), retry, close.
+ * Events: progress, done, timeout, create (cancelable: cancel it to start the job in another way), retry, show
+ * (cancelable: a job that this one retries, or that retries it, is to be shown), close.
+ * Parts: card, dialog, header, title, badge, percent, bar, counts, errors, results, footer.
  * Override request() or fetch() to change requests, for instance to add a header; replace `words` to translate.
  */
 import { Follower } from "../client/follower.js";
@@ -21,6 +23,7 @@ import { make, setShown, setText } from "./dom.js";
 import { ItemPages } from "./item-pages.js";
 import { notificationState, notifyAtEnd } from "./notification.js";
 import { Redraw } from "./redraw.js";
+import { RetryLinks } from "./retry-links.js";
 import { styleSheet } from "./styles.js";
 import { drawCard, makeCard } from "./template.js";
 import { Timeline } from "./timeline.js";
@@ -30,6 +33,8 @@ import { Timeline } from "./timeline.js";
 /** @import { ViewInput } from "../view/job-view.js" */
 
 const AGE_EVERY_MS = 1_000;
+const ANSWER_MS = 10_000; // the answer to a click is shown for this long,
+const READ_MS = 3_000; // or until news come, but long enough to be read
 const ID_SHOWN = 8; // enough to tell jobs apart
 const AGELESS = ["ended", "gave_up", "not_found"]; // the age of the state is not shown
 
@@ -48,14 +53,23 @@ export class JobProgress extends HTMLElement {
   /** @type {ViewInput | null} */ #announced = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
   /** @type {ItemPages | null} */ #failedPages = null;
+  /** @type {ItemPages | null} */ #resultPages = null;
   #requests = new Requests({ fetch: (url, init) => this.fetch(this.request(url, init)) });
   #timeline = new Timeline({ requests: this.#requests, words: () => this.#texts });
   #redraw = new Redraw(() => this.#draw());
+  #retryLinks = new RetryLinks({
+    requests: this.#requests,
+    words: () => this.#texts,
+    onOpen: (job) => this.#show(job),
+    onLoaded: () => this.#render(),
+  });
   #checking = false;
   #cancelling = false;
   #retrying = false;
   #idempotencyKey = new IdempotencyKey();
   #finished = false;
+  /** @type {ReturnType<typeof setTimeout> | null} */ #answerTimer = null;
+  #answeredAt = 0;
   #removed = false; // the finished job is no longer on the server
   #embedded = false; // there is a place on the page to go back to from the dialog
   #inDialog = false;
@@ -66,6 +80,7 @@ export class JobProgress extends HTMLElement {
     root.adoptedStyleSheets = [styleSheet()];
     root.append(this.#dialog, this.#card.card);
     this.#card.history.append(this.#timeline.root);
+    this.#card.kind.after(this.#retryLinks.root);
     const { cancel, check, keep, create, notify, retry, close, showAll, results } = this.#card;
     cancel.addEventListener("click", () => this.cancel());
     check.addEventListener("click", () => this.check());
@@ -142,6 +157,11 @@ export class JobProgress extends HTMLElement {
   close() {
     this.#dialog.close();
     this.#onClosed();
+  }
+
+  /** Draw again, after a text in `words` has changed. */
+  redraw() {
+    this.#render();
   }
 
   /** Show the card in its place on the page. */
@@ -238,6 +258,15 @@ export class JobProgress extends HTMLElement {
     this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
   }
 
+  /** Show a job that this one retries, or the other way round, unless the page does. @param {Job} job */
+  #show(job) {
+    const unhandled = this.dispatchEvent(new CustomEvent("show", { detail: { job }, cancelable: true }));
+    if (!unhandled) return;
+    this.#known = job;
+    this.src = new URL(job.links.self, this.#url()).href;
+    this.#card.title.focus();
+  }
+
   /** Let the page start another job in place of a missing one, else go to the `create` address. */
   #createNew() {
     const detail = { id: this.#subject?.id ?? "", job: this.job };
@@ -300,10 +329,12 @@ export class JobProgress extends HTMLElement {
     this.#follower?.close();
     this.#follower = this.#subject = this.#floor = this.#announced = null;
     this.#finished = this.#retrying = this.#removed = false;
-    this.#failedPages = null;
-    for (const place of [this.#card.allErrors, this.#card.allResults]) place.replaceChildren();
-    this.#card.errors.replaceChildren();
+    this.#failedPages = this.#resultPages = null;
+    for (const place of [this.#card.allErrors, this.#card.allResults, this.#card.errors, this.#card.reason])
+      place.replaceChildren();
+    this.#card.problems.open = this.#card.results.open = false;
     this.#timeline.close();
+    this.#retryLinks.close();
     this.#answer("");
     this.#redraw.cancel();
     this.#age(false);
@@ -313,6 +344,7 @@ export class JobProgress extends HTMLElement {
   #onChange(follower) {
     if (follower !== this.#follower) return;
     const job = this.#subject?.job ?? null;
+    if (job && job.seq !== this.#known?.seq && performance.now() - this.#answeredAt > READ_MS) this.#answer("");
     this.#known = job ?? this.#known;
     if (job?.done) this.#render();
     else this.#redraw.schedule();
@@ -346,6 +378,7 @@ export class JobProgress extends HTMLElement {
       checking: this.#checking,
       cancelling: this.#cancelling,
       retrying: this.#retrying,
+      retried: this.#retryLinks.retried !== null,
       removed: this.#removed,
       floor: this.#floor?.percent ?? 0,
       label: this.getAttribute("label") ?? "",
@@ -368,11 +401,15 @@ export class JobProgress extends HTMLElement {
       checking: this.#checking,
       cancelling: this.#cancelling,
       retrying: this.#retrying,
-      zip: job?.done && job.links.results && !this.#removed ? href(job.links.results) : null,
+      retried: this.#retryLinks.retried !== null,
+      zip: job?.links.results ? href(job.links.results) : null,
+      errorsFile: job ? href(`${job.links.self}/errors`) : null,
     };
     if (job) this.#failedPages?.recount(job.progress.failed);
+    if (job) this.#resultPages?.recount(job.progress.succeeded);
     if (job?.links.timeline)
       this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
+    if (job) void this.#retryLinks.follow(job, href(job.links.self));
     const shown = jobView(input, this.words);
     drawCard(this.#card, shown, context, this.#texts);
     this.#card.card.setAttribute("aria-label", this.#label(shown.title));
@@ -400,12 +437,16 @@ export class JobProgress extends HTMLElement {
     if (text) this.#card.live.textContent = text;
   }
 
-  /** Show the result of a click; "" hides it. @param {string} text @param {"" | "bad"} [tone] */
+  /** Show the result of a click until the next news, or for a while; "" hides it.
+   * @param {string} text @param {"" | "bad"} [tone] */
   #answer(text, tone = "") {
+    if (this.#answerTimer !== null) clearTimeout(this.#answerTimer);
+    this.#answerTimer = text ? setTimeout(() => this.#answer(""), ANSWER_MS) : null;
+    this.#answeredAt = performance.now();
     this.#card.answer.className = `answer ${tone}`;
     setText(this.#card.answer, text);
     setShown(this.#card.answer, text !== "");
-    if (text) this.#card.answer.scrollIntoView({ block: "nearest" }); // it may be below a long list
+    if (text) this.#card.answer.scrollIntoView({ block: "nearest" }); // a long list may be open below
   }
 
   /** Redraw every second, while the age of the state is shown. @param {boolean} on */
@@ -431,7 +472,13 @@ export class JobProgress extends HTMLElement {
   #showResults() {
     const job = this.job;
     if (!job || this.#card.allResults.hasChildNodes()) return;
-    this.#openPages(this.#card.allResults, job, "succeeded", job.progress.succeeded, say(this.words, "results"));
+    this.#resultPages = this.#openPages(
+      this.#card.allResults,
+      job,
+      "succeeded",
+      job.progress.succeeded,
+      say(this.words, "results"),
+    );
   }
 
   /**

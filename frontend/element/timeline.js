@@ -1,5 +1,5 @@
 /*
- * Shows what happened to a job: the list under "Details" in its card. The list is loaded when it is opened and,
+ * Shows what happened to a job, the newest first: the list under "Details" in its card. The list is loaded when it is opened and,
  * while it is open, after changes of the job, at most every few seconds; it has at most a few hundred rows.
  * It must not know streams or the rest of the card.
  * See also: PROTOCOL.md for the timeline endpoint; ../view/locale/en.js for the texts (tl_…).
@@ -150,11 +150,14 @@ export class Timeline {
   #draw({ entries, more }) {
     const words = this.#words();
     const list = this.#list;
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 8;
     list.setAttribute("aria-label", say(words, "details"));
-    list.replaceChildren(...entries.slice(-this.#limit).map((entry) => row(entry, words)));
+    list.replaceChildren(
+      ...entries
+        .slice(-this.#limit)
+        .map((entry) => row(entry, words))
+        .reverse(),
+    );
     this.#age();
-    if (atEnd || this.#shownSeq < 0) list.scrollTop = list.scrollHeight;
     setText(this.#place, say(words, more ? "tl_newest" : "tl_all", { count: list.childElementCount }));
     setShown(this.#earlier, more && this.#limit < MAX_ENTRIES);
   }

@@ -6,6 +6,7 @@
  */
 import { icon, make, setShown, setText } from "../element/dom.js";
 import { duration, harmless, say, withUnit } from "../view/format.js";
+import { actions } from "../view/actions.js";
 import { healthFact, serverNow, isStuck } from "../view/health.js";
 import { jobTitle, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
@@ -271,7 +272,10 @@ function drawRow(row, job, clock_ms, lost, texts) {
   setText(row.note, lost ? `${fact} ${say(words, "attention_lost", { text: lost.text })}` : fact);
   setText(row.known, knownText(row.running, clock_ms, words));
   setShown(row.known, row.known.textContent !== "");
-  setShown(row.rescue, job.state === "running");
+  const possible = actions(job);
+  setShown(row.rescue, possible.rescue);
+  setShown(row.giveUp, possible.give_up);
+  if (!row.confirm.hasAttribute("aria-busy")) row.confirm.disabled = !possible[row.what];
   setText(row.consequence, row.what === "rescue" ? rescueText(job, items, words) : giveUpText(job, items, words));
 }
 

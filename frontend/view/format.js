@@ -105,14 +105,19 @@ export function rateText(perSecond, words) {
   return say(words, slow ? "rate_per_minute" : "rate_per_second", values);
 }
 
+const LONGEST_ETA_S = 30 * 86_400; // a longer forecast comes from a rate near zero
+
 /**
- * Format a forecast of the time left: whole minutes from one minute on, steps of five from ten minutes on.
+ * Format a forecast of the time left: whole minutes from one minute on, steps of five from ten minutes on, and ""
+ * beyond what can be forecast.
  * @param {number} seconds
  * @param {Words} words
  */
 export function etaText(seconds, words) {
-  const step = seconds < 60 ? 1 : seconds < 600 ? 60 : 300;
-  return say(words, "eta", { duration: duration(Math.max(1, Math.round(seconds / step) * step), words) });
+  if (!(seconds <= LONGEST_ETA_S)) return "";
+  const step = seconds < 59.5 ? 1 : seconds < 600 ? 60 : 300;
+  const rounded = Math.max(1, Math.round(seconds / step) * step);
+  return say(words, rounded < 60 ? "eta_seconds" : "eta", { duration: duration(rounded, words) });
 }
 
 /**
@@ -164,6 +169,17 @@ const SHORT_ESCAPES = new Map([
   ["\r", "\\r"],
   ["\t", "\\t"],
 ]);
+
+/** Escape the invisible characters of a text from outside, but keep its line breaks and tabs. @param {string} text */
+export function harmlessLines(text) {
+  const lines = text.split(/\r\n|\n|\r/).map((line) =>
+    line
+      .split("\t")
+      .map((part) => harmless(part))
+      .join("\t"),
+  );
+  return lines.join("\n").trimEnd();
+}
 
 /** Escape the invisible characters of a text from outside, and shorten it in the middle so that its end stays.
  * @param {string} text @param {number} [length] */

@@ -31,6 +31,7 @@ from unstuck.api.context import Services
 from unstuck.api.root_path import at_root_path
 from unstuck.app import running
 from unstuck.connections.http1 import LimitedProtocol
+from unstuck.connections.tls import Handshake
 from unstuck.connections.waiting import Waiting
 from unstuck.errors import CannotStart
 from unstuck.settings import Settings
@@ -140,10 +141,11 @@ def run(
     raise_limit()
     waiting = Waiting(room_for_connections(), write_s=settings.send_timeout_s)
     works = direct_writes_work()
+    protocols = _Protocols(waiting, http2=_http2(settings))
     served = at_root_path(app, settings.root_path)
     config = uvicorn.Config(
         _with_connection(served) if works else served,
-        http=_Protocols(waiting, http2=_http2(settings)) if works else "httptools",  # type: ignore[arg-type]
+        http=protocols if works else "httptools",  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         access_log=settings.log_level == "debug",
@@ -155,6 +157,9 @@ def run(
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=max(round(settings.shutdown_s), 1),
     )
+    config.load()
+    if works:  # the connections make their handshakes themselves; uvicorn listens for plain ones
+        protocols.tls, config.ssl = config.ssl, None
     gc.collect()
     gc.freeze()  # objects that exist now stay; scanning them again and again was half the cost of a new stream
     gc.set_threshold(*GC_THRESHOLDS)
@@ -253,6 +258,7 @@ class _Protocols:
 
     def __init__(self, waiting: Waiting, *, http2: bool) -> None:
         self.alpn_protocols: list[str] | None = None
+        self.tls: ssl.SSLContext | None = None
         self._waiting = waiting
         self._http2 = http2
         if http2:
@@ -267,12 +273,18 @@ class _Protocols:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> Any:
-        of_connection = (self._waiting, config, server_state, app_state, _loop)
+        made = partial(self._made, config, server_state, app_state, _loop)
+        if self.tls is None:
+            return made()
+        return Handshake(self._waiting, server_state.connections, self.tls, made)
+
+    def _made(self, *of_connection: Any) -> Any:
+        http1 = partial(LimitedProtocol, self._waiting, *of_connection)
         if not self._http2:
-            return LimitedProtocol(*of_connection)
+            return http1()
         from unstuck.connections.http2 import LimitedHttp2, Negotiated
 
-        return Negotiated(partial(LimitedProtocol, *of_connection), partial(LimitedHttp2, *of_connection))
+        return Negotiated(http1, partial(LimitedHttp2, self._waiting, *of_connection))
 
 
 def _http2(settings: Settings) -> bool:

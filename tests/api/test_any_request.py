@@ -313,7 +313,7 @@ def test_reports(app: Target, lines: list[bytes], streamed: bool) -> None:
     body = b"\n".join(lines)
     answer = app.call("POST", f"/api/jobs/{job_id}/progress", b"", [(b"content-type", kind)], body[:7], body[7:])
     understood(answer, body)
-    for path in ("", "/items", "/timeline", "/events", "/results"):
+    for path in ("", "/items", "/timeline", "/events", "/results", "/errors"):
         understood(app.call("GET", f"/api/jobs/{job_id}{path}"), path, body)
     assert app.call("GET", f"/api/jobs/{job_id}").status == 200, body
     assert app.call("GET", f"/api/jobs/{job_id}/items").status == 200, body

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from unstuck.api.uploads import GROUP_FILES, MOST_FIELDS, Limits, Upload
-from unstuck.errors import InvalidRequest, TooLarge
+from unstuck.errors import InvalidRequest, StorageFull, StoreUnavailable, TooLarge, UnstuckError
 from unstuck.files.folder import DataFolder
 
 LIMITS = Limits(
@@ -61,9 +63,30 @@ async def test_a_background_write_error_is_raised(tmp_path: Path) -> None:
         async for part in pieces([*parts[1:], b"--B--\r\n"]):
             yield part
 
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StoreUnavailable, match="No such file"):
         await upload.receive(body())
     assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "refusal"),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EROFS, StoreUnavailable),
+        (errno.EIO, StoreUnavailable),
+        (errno.EMFILE, StoreUnavailable),
+    ],
+)
+async def test_whatever_is_wrong_with_the_disk_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, refusal: type[UnstuckError]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(DataFolder, "begin", fail)
+    with pytest.raises(refusal, match="nothing was kept"):
+        await Upload(DataFolder(tmp_path), "job", b"B", LIMITS).receive(pieces(files(1)))
 
 
 async def test_parts_of_one_name_are_counted_too(tmp_path: Path) -> None:

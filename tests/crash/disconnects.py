@@ -75,11 +75,12 @@ def _left(server: Server) -> tuple[int, int]:
 def _disconnect(server: Server, job_id: str, count: int, seed: int) -> None:
     with ThreadPoolExecutor(AT_ONCE) as clients:
         chances = (random.Random(seed * 10**6 + number) for number in range(count))
-        for _ in clients.map(lambda chance: _connect_and_go(server.url, job_id, chance), chances):
+        for _ in clients.map(lambda chance: connect_and_go(server.url, job_id, chance), chances):
             pass
 
 
-def _connect_and_go(url: str, job_id: str, chance: random.Random) -> None:
+def connect_and_go(url: str, job_id: str, chance: random.Random) -> None:
+    """Ask for a stream of this job or of all jobs, and leave before the answer or within it."""
     where = urlsplit(url)
     path = chance.choice((f"/api/jobs/{job_id}/events", "/api/events/stream", f"/api/events/stream?job={job_id}"))
     with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as client:

@@ -212,6 +212,32 @@ def test_a_backup_that_fails_leaves_nothing(tmp_path: Path) -> None:
         assert set(contents(tmp_path / "small")) == {"lock"}
 
 
+def test_the_holes_of_a_file_take_no_room(tmp_path: Path) -> None:
+    folder = small_folder(tmp_path / "data")
+    size = 2**40
+    for name, places in (("hole", ()), ("ends", (0, size - 3)), ("middle", (2**30,))):
+        with folder.inputs(JOB.id).joinpath(name).open("wb") as file:
+            file.truncate(size)
+            for place in places:
+                file.seek(place)
+                file.write(b"end")
+    with folder.inputs(JOB.id).joinpath("comb").open("wb") as file:
+        for block in range(64):
+            file.seek(block * 8192)
+            file.write(b"%4d" % block * 1024)
+    comb = folder.inputs(JOB.id).joinpath("comb").read_bytes()
+    back_up(tmp_path / "data", tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "restored")
+    kept = DataFolder(tmp_path / "restored").inputs(JOB.id)
+    for name, place in (("hole", 2**20), ("ends", size - 3), ("ends", 0), ("middle", 2**30)):
+        with kept.joinpath(name).open("rb") as file:
+            file.seek(place)
+            assert file.read(3) == (bytes(3) if name == "hole" else b"end")
+            about = os.fstat(file.fileno())
+            assert (about.st_size, about.st_blocks * 512 < 2**20) == (size, True)
+    assert kept.joinpath("comb").read_bytes() == comb
+
+
 def test_a_damaged_database_is_not_backed_up(tmp_path: Path) -> None:
     data = small_folder(tmp_path / "data").root
     with (data / "unstuck.db").open("r+b") as file:

@@ -98,6 +98,22 @@ async def test_ends_cancels_and_removals_are_written_and_the_rest_is_refused(
     await submitted(store)
 
 
+async def test_another_trouble_is_not_hidden_by_a_disk_that_has_room_again(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(store, monkeypatch)
+    await fill_pages(store)
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.check_writable()
+    disk.make_room()
+    store.path.rename(store.path.with_name("elsewhere"))
+    with pytest.raises(StoreUnavailable, match="deleted or moved"):
+        await store.check_writable()
+    store.path.with_name("elsewhere").rename(store.path)
+    await store.check_writable()
+    assert store.trouble is None
+
+
 async def test_the_reserve_is_given_back_in_pieces(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     path = store.path.with_name("reserve")
     whole = path.stat().st_size

@@ -85,6 +85,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     return problem(error.status_code, code, title, detail, dict(error.headers or {}))
 
 
+async def on_client_gone(_: Request, __: Exception) -> Response:
+    """Answer a client that is gone, which reads nothing: no error is worth a line of the log."""
+    return Response(status_code=400)
+
+
 async def on_unexpected_error(request: Request, error: Exception) -> Response:
     """Answer that the server has a defect. Its traceback is logged once, by the server's error middleware."""
     log.error(

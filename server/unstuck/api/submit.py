@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import wire
@@ -50,8 +50,6 @@ async def submit_job(request: Request) -> Response:
             else:
                 await admission.check_room(request, services)
                 job, items, fingerprint = await _from_form(request, body, services, content_type)
-        except ClientDisconnect:
-            return Response(status_code=400)  # the client is gone and will not read it
         except UnstuckError:
             await body.drain()
             raise

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import logging
 import os
@@ -29,7 +28,7 @@ import anyio.to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from unstuck.errors import InvalidRequest, StorageFull, TooLarge
+from unstuck.errors import InvalidRequest, TooLarge
 from unstuck.files.folder import DataFolder, stored_name
 from unstuck.files.marks import sync
 from unstuck.jobs import labels
@@ -160,7 +159,10 @@ class Upload:
         self._parser.logger = _PARSER_LOG
 
     async def receive(self, body: AsyncIterator[bytes]) -> None:
-        """Receive the whole body. Raises InvalidRequest, TooLarge or StorageFull, and then leaves nothing."""
+        """Receive the whole body.
+
+        Raises InvalidRequest, TooLarge, StorageFull or StoreUnavailable, and then leaves nothing.
+        """
         try:
             await self._receive(body)
         except BaseException as error:
@@ -173,11 +175,8 @@ class Upload:
                 raise InvalidRequest(
                     f"The multipart body cannot be read: {error}", code="invalid_multipart"
                 ) from error
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(
-                    "The server's data folder has no room for these files; nothing was kept. "
-                    "Free some space there, or send less."
-                ) from error
+            if isinstance(error, OSError):
+                raise self._place.write_refusal(error) from error
             raise
 
     async def _receive(self, body: AsyncIterator[bytes]) -> None:

@@ -12,6 +12,7 @@ See also: folder.py (where files are), store/connection.py (opens databases).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -19,7 +20,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from unstuck.errors import CannotStart
 from unstuck.files import marks
@@ -28,6 +31,8 @@ from unstuck.store.connection import SUFFIXES, check, open_checked, open_to_read
 
 #: What a backup consists of.
 DATABASE, FILES, MARK = "unstuck.db", "files", "identity"
+#: What is copied at once (bytes).
+PIECE_BYTES = 1024 * 1024
 
 
 #: Files that were copied and have more names, by device and inode: a retry shares its inputs with the first job.
@@ -87,7 +92,7 @@ def restore(source: Path, data: Path) -> Copied:
     Raise CannotStart; then nothing was changed, unless the message says otherwise.
     """
     jobs, job_ids = _check_backup(source, data)
-    size = sum({(one.st_dev, one.st_ino): one.st_size for one in map(os.lstat, source.rglob("*"))}.values())
+    size = sum({(one.st_dev, one.st_ino): _room(one) for one in map(os.lstat, source.rglob("*"))}.values())
     folder = DataFolder(data)
     folder.lock()
     try:
@@ -110,6 +115,11 @@ def restore(source: Path, data: Path) -> Copied:
     finally:
         folder.close()
     return Copied(jobs, size, aside)
+
+
+def _room(file: os.stat_result) -> int:
+    """Return the bytes that a file takes, without its holes."""
+    return min(file.st_size, file.st_blocks * 512)
 
 
 def _check_target(data: Path, target: Path) -> None:
@@ -232,7 +242,7 @@ def _copy_file(source: Path, target: Path, copied: Links) -> None:
         opened = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    with open(opened, "rb") as reading:
+    with open(opened, "rb", buffering=0) as reading:  # a buffer would not notice that the place is changed
         about = os.fstat(opened)
         key = (about.st_dev, about.st_ino)
         if (first := copied.get(key)) is not None:
@@ -240,9 +250,27 @@ def _copy_file(source: Path, target: Path, copied: Links) -> None:
             return
         created = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(created, "wb") as writing:
-            shutil.copyfileobj(reading, writing, 1024 * 1024)
+            _copy_content(reading, writing, about.st_size)
     if about.st_nlink > 1:
         copied[key] = target
+
+
+def _copy_content(reading: FileIO, writing: BinaryIO, size: int) -> None:
+    """Copy the data of a file and leave out its holes: a result of a terabyte may have hardly any data."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(reading.fileno(), end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # only a hole is left
+        end = os.lseek(reading.fileno(), start, os.SEEK_HOLE)
+        reading.seek(start)
+        writing.seek(start)
+        while (left := end - reading.tell()) > 0 and (piece := reading.read(min(left, PIECE_BYTES))):
+            writing.write(piece)
+    writing.truncate(size)
 
 
 def _sync_tree(root: Path) -> int:

@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from unstuck.errors import CannotStart, NotFound
+from unstuck.errors import CannotStart, NotFound, StorageFull, StoreUnavailable
 from unstuck.files import marks
 from unstuck.jobs import labels
 from unstuck.jobs.job import is_job_id
@@ -80,6 +80,19 @@ class DataFolder:
         except CannotStart:
             self.close()
             raise
+
+    def write_refusal(self, error: OSError) -> StorageFull | StoreUnavailable:
+        """Return the refusal of a request whose files could not be written."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StorageFull(
+                "The server's data folder has no room for these files; nothing was kept. "
+                "Free some space there, or send less."
+            )
+        log.error("Files of a new job cannot be written; check the data folder: error=%s", error)
+        return StoreUnavailable(
+            f"The server's data folder cannot be used now ({error.strerror or error}); nothing was kept. "
+            "Try again in a moment."
+        )
 
     def refusal(self, error: OSError) -> CannotStart:
         """Return why a server cannot start with this folder: nothing can be written to it."""
@@ -150,7 +163,11 @@ class DataFolder:
         """Return the path of a result file that exists in its item's folder and is not a link. Raises NotFound."""
         folder = self.output(job_id, index, lease)
         path = folder / file
-        if path.parent != folder or path.is_symlink() or not path.is_file():
+        try:
+            usable = path.parent == folder and not path.is_symlink() and path.is_file()
+        except (OSError, ValueError):  # no system has a file of such a name
+            usable = False
+        if not usable:
             raise NotFound(f"The result file of item {index} of job {job_id} is no longer there.")
         return path
 
@@ -175,7 +192,8 @@ class DataFolder:
 
     def remove(self, job_id: str) -> None:
         """Remove all files of a job. Files that are already gone do not matter. Raise OSError."""
-        marks.erase(self.job(job_id))
+        if is_job_id(job_id):  # any other text in a damaged database might name another folder
+            marks.erase(self.job(job_id))
 
     def remove_all(self, job_ids: Iterable[str]) -> list[str]:
         """Remove all files of these jobs, and return the jobs of which nothing is left."""

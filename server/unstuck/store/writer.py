@@ -179,6 +179,8 @@ class Writer:
         return batch, False
 
     def _serve(self, batch: list[_Request]) -> None:
+        if self._reserve.short:  # before anything is refused for a disk that has room again
+            self._reserve.fill()
         while True:
             if self._reserve.short:
                 batch = self._refuse_those_that_can_wait(batch)
@@ -231,8 +233,6 @@ class Writer:
         commit.transaction.after_commit()
         if commit.foreign or commit.moment.jump:
             self._snapshots.clear()
-        if self._reserve.short:
-            self._reserve.fill()
         if self.trouble is not None and not self._reserve.short:
             log.info("Store can write again: last_error=%s", self.trouble)
             self.trouble = None
