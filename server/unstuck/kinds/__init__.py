@@ -1,7 +1,7 @@
 """Kinds of work: how they are declared, described and loaded, and the built-in ones.
 
 This file only lists the public names. Every worker and the server import it, so it must not import anything heavy:
-the built-in kinds import Polars and Pillow when they first run.
+the built-in kinds import Pillow when they first run.
 See also: declare.py (`@kind`), report.py (what a kind's code is given), outcome.py (what it may raise).
 """
 
