@@ -33,6 +33,8 @@ export interface Job {
   priority: number;
   /** The work runs elsewhere and is reported over HTTP. */
   external: boolean;
+  /** External work fails after this many seconds without a report. Sent only if submitted. */
+  lost_after_s?: number;
   progress: Progress;
   /** The error of the job as a whole. */
   error: JobError | null;
@@ -73,6 +75,7 @@ export interface Progress {
   /** Estimated seconds until the end. */
   eta_seconds: number | null;
   stage: string | null;
+  /** The newest words of any running item, or those reported about external work. */
   message: string | null;
   /** Names of the first running items. */
   current: string[];
@@ -292,6 +295,8 @@ export interface QueueHealth {
 export interface StoredJobs {
   by_state: Record<string, number>;
   by_health: Record<string, number>;
+  /** Damaged rows that cannot be read in full, since the start; the log names them. */
+  unreadable: number;
 }
 
 /** Streams. All but the first two fields count from the server's start. */
@@ -359,6 +364,8 @@ export interface Submission {
   item_limit_seconds?: number | null;
   webhook_url?: string | null;
   external?: boolean;
+  /** External work only: it fails after this many seconds without a report. */
+  lost_after_s?: number | null;
   items?: string[] | null;
   total?: number | null;
   unit?: string | null;

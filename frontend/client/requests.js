@@ -73,8 +73,8 @@ export class Requests {
   /**
    * Send the request of a click.
    *
-   * If the last one failed just now, or the server asked for a pause that still lasts, nothing is sent and its
-   * answer is given again. Resolves to null if the same request is in flight.
+   * If the last one failed just now, it waits a moment. While a pause lasts that the server asked for, nothing is
+   * sent, and its answer is given again. Resolves to null if the same request is in flight.
    * @param {string} url
    * @param {RequestInit} [init]
    * @returns {Promise<Answer | null>}
@@ -83,8 +83,10 @@ export class Requests {
     const key = `${init.method ?? "GET"} ${url}`;
     const known = this.#knownOf(key);
     if (known.inFlight) return null;
-    if (known.last && this.#platform.steady() < known.sendAt) return known.last;
+    const wait = known.sendAt - this.#platform.steady();
+    if (known.last && wait > CLICK_PAUSE_MS) return known.last;
     known.inFlight = true;
+    if (wait > 0) await new Promise((resolve) => this.#platform.setTimeout(() => resolve(null), wait));
     const headers = { ...ACCEPT, .../** @type {Record<string, string>} */ (init.headers) };
     const answer = await this.#request(url, { ...init, headers }, CLICK_TIMEOUT_MS);
     known.inFlight = false;

@@ -6,7 +6,8 @@
  *
  * Attributes: src, modal, label (a title), signin (address of the sign-in page), create (address of a page that
  * starts jobs).
- * Events: progress, done, timeout, create (cancelable: cancel it to start the job in another way), retry, close.
+ * Events: progress, done, timeout, create (cancelable: cancel it to start the job in another way), retry, show
+ * (cancelable: a job that this one retries, or that retries it, is to be shown), close.
  * Parts: card, dialog, header, title, badge, percent, bar, counts, errors, results, footer.
  * Override request() or fetch() to change requests, for instance to add a header; replace `words` to translate.
  */
@@ -22,6 +23,7 @@ import { make, setShown, setText } from "./dom.js";
 import { ItemPages } from "./item-pages.js";
 import { notificationState, notifyAtEnd } from "./notification.js";
 import { Redraw } from "./redraw.js";
+import { RetryLinks } from "./retry-links.js";
 import { styleSheet } from "./styles.js";
 import { drawCard, makeCard } from "./template.js";
 import { Timeline } from "./timeline.js";
@@ -55,6 +57,12 @@ export class JobProgress extends HTMLElement {
   #requests = new Requests({ fetch: (url, init) => this.fetch(this.request(url, init)) });
   #timeline = new Timeline({ requests: this.#requests, words: () => this.#texts });
   #redraw = new Redraw(() => this.#draw());
+  #retryLinks = new RetryLinks({
+    requests: this.#requests,
+    words: () => this.#texts,
+    onOpen: (job) => this.#show(job),
+    onLoaded: () => this.#render(),
+  });
   #checking = false;
   #cancelling = false;
   #retrying = false;
@@ -72,6 +80,7 @@ export class JobProgress extends HTMLElement {
     root.adoptedStyleSheets = [styleSheet()];
     root.append(this.#dialog, this.#card.card);
     this.#card.history.append(this.#timeline.root);
+    this.#card.kind.after(this.#retryLinks.root);
     const { cancel, check, keep, create, notify, retry, close, showAll, results } = this.#card;
     cancel.addEventListener("click", () => this.cancel());
     check.addEventListener("click", () => this.check());
@@ -249,6 +258,15 @@ export class JobProgress extends HTMLElement {
     this.dispatchEvent(new CustomEvent("retry", { detail: { job } }));
   }
 
+  /** Show a job that this one retries, or the other way round, unless the page does. @param {Job} job */
+  #show(job) {
+    const unhandled = this.dispatchEvent(new CustomEvent("show", { detail: { job }, cancelable: true }));
+    if (!unhandled) return;
+    this.#known = job;
+    this.src = new URL(job.links.self, this.#url()).href;
+    this.#card.title.focus();
+  }
+
   /** Let the page start another job in place of a missing one, else go to the `create` address. */
   #createNew() {
     const detail = { id: this.#subject?.id ?? "", job: this.job };
@@ -316,6 +334,7 @@ export class JobProgress extends HTMLElement {
       place.replaceChildren();
     this.#card.problems.open = this.#card.results.open = false;
     this.#timeline.close();
+    this.#retryLinks.close();
     this.#answer("");
     this.#redraw.cancel();
     this.#age(false);
@@ -359,6 +378,7 @@ export class JobProgress extends HTMLElement {
       checking: this.#checking,
       cancelling: this.#cancelling,
       retrying: this.#retrying,
+      retried: this.#retryLinks.retried !== null,
       removed: this.#removed,
       floor: this.#floor?.percent ?? 0,
       label: this.getAttribute("label") ?? "",
@@ -381,6 +401,7 @@ export class JobProgress extends HTMLElement {
       checking: this.#checking,
       cancelling: this.#cancelling,
       retrying: this.#retrying,
+      retried: this.#retryLinks.retried !== null,
       zip: job?.links.results ? href(job.links.results) : null,
       errorsFile: job ? href(`${job.links.self}/errors`) : null,
     };
@@ -388,6 +409,7 @@ export class JobProgress extends HTMLElement {
     if (job) this.#resultPages?.recount(job.progress.succeeded);
     if (job?.links.timeline)
       this.#timeline.follow(href(job.links.timeline), job.seq, () => serverNow(job, performance.now()));
+    if (job) void this.#retryLinks.follow(job, href(job.links.self));
     const shown = jobView(input, this.words);
     drawCard(this.#card, shown, context, this.#texts);
     this.#card.card.setAttribute("aria-label", this.#label(shown.title));

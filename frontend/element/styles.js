@@ -138,6 +138,24 @@ const text = css`
     color: var(--muted);
     font-size: 0.875rem;
   }
+  .retries {
+    display: flex;
+    flex-wrap: wrap;
+    gap: 0 1rem;
+    font-size: 0.875rem;
+  }
+  button.link {
+    padding: 0.125rem 0;
+    border: 0;
+    background: none;
+    color: var(--accent);
+    font: inherit;
+    text-align: start;
+    text-decoration: underline;
+    text-underline-offset: 0.2em;
+    white-space: normal;
+    overflow-wrap: anywhere;
+  }
 
   .badge {
     display: inline-flex;

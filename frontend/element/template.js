@@ -20,7 +20,8 @@ import { copyButton, itemRow, messageNodes } from "./item-row.js";
  * @property {string | null} errorsFile
  * @property {boolean} checking
  * @property {boolean} cancelling
- * @property {boolean} retrying */
+ * @property {boolean} retrying
+ * @property {boolean} retried */
 
 /** Make the nodes of an empty card. @returns {Card} */
 export function makeCard() {
@@ -245,7 +246,8 @@ function drawButtons(card, shown, context, words) {
   setText(card.download, say(words, "download_all"));
   card.download.href = context.zip ?? "";
   setShown(card.download, shown.download);
-  card.download.classList.toggle("primary", !retry.shown); // at most one primary button
+  card.retry.classList.toggle("primary", !context.retried);
+  card.download.classList.toggle("primary", !retry.shown || context.retried); // at most one primary button
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);
   setShown(

@@ -14,7 +14,7 @@ import { isLost, lostBadge, staleness } from "../view/contact.js";
 import { harmless, say } from "../view/format.js";
 import { badge, jobTitle, jobView, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
-import { JobList, JobRows, MAX_ROWS } from "./job-list.js";
+import { JobList, JobRows } from "./job-list.js";
 import { NewJob } from "./new-job.js";
 import { StuckJobs } from "./stuck-jobs.js";
 
@@ -98,10 +98,9 @@ function drawList() {
   rows.draw(jobs, lostBadge(contact, words));
   stuckJobs.draw(jobs, lostBadge(contact, words), staleness(contact));
   setShown(byId("jobs-empty"), list.loaded && jobs.length === 0);
-  const full = list.more && list.full ? say(words, "list_full", { count: MAX_ROWS }) : "";
-  setText(byId("list-full"), full || moreProblem);
+  setText(byId("list-full"), moreProblem);
   const lost = drawTrouble(contact);
-  showMore(list.more && !list.full);
+  showMore(list.more);
   const name = uploaded
     ? say(words, "page_title", { state: uploaded, name: say(words, "uploading_title") })
     : TITLE;
@@ -143,15 +142,29 @@ async function loadMore() {
   if (!follower || button.hasAttribute("aria-busy")) return;
   const before = new Set(list.jobs.map((job) => job.id));
   const focused = document.activeElement === button;
-  list.widen();
   button.setAttribute("aria-busy", "true");
-  const found = await follower.check();
+  const reason = await (list.olderUrl === null ? loadNewer(follower) : loadOlder(list.olderUrl));
   button.removeAttribute("aria-busy");
-  moreProblem =
-    found.outcome === "failed" ? say(words, "more_failed", { reason: refusal(null, found.status, words) }) : "";
+  moreProblem = reason ? say(words, "more_failed", { reason }) : "";
   drawList();
   const first = list.jobs.find((job) => !before.has(job.id));
   if (focused && first && document.activeElement === byId("jobs-title")) rows.focus(first.id); // read on there
+}
+
+/** Have the next polls return one page more. Return why that failed, or "". @param {Follower} follower */
+async function loadNewer(follower) {
+  list.widen();
+  const found = await follower.check();
+  return found.outcome === "failed" ? refusal(null, found.status, words) : "";
+}
+
+/** Load jobs that no poll returns. Return why that failed, or "". @param {string} url */
+async function loadOlder(url) {
+  const answer = await requests.send(url);
+  if (!answer) return "";
+  if (!answer.ok || !Array.isArray(answer.body.jobs)) return refusal(answer.body, answer.status, words);
+  list.addOlder(answer.body);
+  return "";
 }
 
 /** Find stuck jobs that are older than those listed: the stream names them, but polls of the list do not. */
@@ -217,6 +230,12 @@ function openDialog(id, known) {
     event.preventDefault();
     dialog.close();
     newJob.again(id, dialog.job?.kind ?? null);
+  });
+  dialog.addEventListener("show", (event) => {
+    event.preventDefault();
+    const { job } = /** @type {CustomEvent} */ (event).detail;
+    submitted.set(job.id, job);
+    goTo(job.id);
   });
   dialog.addEventListener("retry", (event) => onStarted(/** @type {CustomEvent} */ (event).detail.job));
   dialog.addEventListener("progress", (event) => drawTitle(dialog.job, /** @type {any} */ (event).detail.link));

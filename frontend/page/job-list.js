@@ -14,12 +14,18 @@ import { english } from "../view/locale/en.js";
 /** @import { Job, Standing, Words } from "../wire" */
 
 const PAGE = 20;
-export const MAX_ROWS = 200;
+const ID_SHOWN = 8; // of a job that is not listed
+const MAX_FOLLOWED = 200; // the most jobs that one poll returns
+const OLDER_PAGE = 100;
 
-/** The newest jobs, as the subject of a follower. */
+/** The newest jobs, as the subject of a follower; older ones are loaded a page at a time and then only heard of. */
 export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
+  /** Jobs beyond those that a poll returns. @type {Map<string, Job>} */ #older = new Map();
+  /** The cursor of the page after the last poll, and of the page after the older jobs. @type {string | null} */
+  #next = null;
+  /** @type {string | null} */ #olderNext = null;
   /** Ids that heartbeats name but no poll returns: older jobs. @type {Set<string>} */ #unlisted = new Set();
   /** Ids that the stream named since the last poll was read: a poll without them may be older, or end before
    * them. @type {Set<string>} */ #named = new Set();
@@ -27,7 +33,6 @@ export class JobList {
   /** @type {string[]} */ #missing = [];
   #version = 0;
   #limit = PAGE;
-  /** True if the server has more jobs than are held. */ more = false;
   /** True once the list has been loaded. */ loaded = false;
   #api;
 
@@ -46,24 +51,39 @@ export class JobList {
 
   /** All jobs held, the newest first. */
   get jobs() {
-    return [...this.#jobs.values()].sort((a, b) =>
+    return [...new Map([...this.#older, ...this.#jobs]).values()].sort((a, b) =>
       a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0,
     );
   }
 
-  get full() {
-    return this.#jobs.size >= MAX_ROWS;
+  /** True if the server has more jobs than are held. */
+  get more() {
+    return (this.#older.size > 0 ? this.#olderNext : this.#next) !== null;
+  }
+
+  /** The address of the next page of older jobs, or null while a poll can still return more. */
+  get olderUrl() {
+    if (this.#jobs.size < MAX_FOLLOWED) return null;
+    const cursor = this.#older.size > 0 ? this.#olderNext : this.#next;
+    const query = new URLSearchParams({ limit: String(OLDER_PAGE), ...(cursor ? { cursor } : {}) });
+    return new URL(`jobs?${query}`, this.#api).href;
+  }
+
+  /** Add a page of older jobs. @param {any} page */
+  addOlder(page) {
+    for (const job of page.jobs) if (!this.#jobs.has(job.id)) this.#older.set(job.id, job);
+    this.#olderNext = page.next;
   }
 
   /** How many of the newest jobs a poll returns: no fewer than are listed, so that no row goes. */
   get #wanted() {
     const newest = [...this.#jobs.values()].filter((job) => job.created_at >= this.#oldest).length;
-    return Math.min(MAX_ROWS, Math.max(this.#limit, newest));
+    return Math.min(MAX_FOLLOWED, Math.max(this.#limit, newest));
   }
 
   /** Load one more page from the next poll on. */
   widen() {
-    this.#limit = Math.min(MAX_ROWS, this.#wanted + PAGE);
+    this.#limit = Math.min(MAX_FOLLOWED, this.#wanted + PAGE);
   }
 
   /** Add a job that another request of the page returned. @param {Job} job */
@@ -82,12 +102,12 @@ export class JobList {
     const listed = new Set(body.jobs.map((/** @type {Job} */ job) => job.id));
     this.#oldest = body.next ? (body.jobs.at(-1)?.created_at ?? "") : "";
     const gone = [...this.#jobs.keys()].filter((id) => !listed.has(id) && !this.#named.has(id));
-    for (const id of gone) this.#jobs.delete(id);
+    for (const id of gone) this.#drop(id, (this.#jobs.get(id)?.created_at ?? "") <= this.#oldest);
     const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
     const changed = !this.loaded || gone.length + merged.length > 0;
     for (const id of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.add(id);
     this.#named.clear();
-    this.more = Boolean(body.next);
+    this.#next = body.next ?? null;
     this.loaded = true;
     return this.#standing(changed);
   }
@@ -95,7 +115,9 @@ export class JobList {
   /** @param {any} data @returns {Standing | null} */
   readJob(data) {
     if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
+    if (this.#older.has(data.id)) this.#older.set(data.id, newer(this.#older.get(data.id), data));
     const older = this.#unlisted.has(data.id) || (data.done && data.created_at < this.#oldest);
+    if (this.#older.has(data.id)) return this.#standing();
     if (!older || this.#jobs.has(data.id) || isStuck(data)) this.#hear(data);
     return this.#standing();
   }
@@ -119,6 +141,7 @@ export class JobList {
   /** @param {any} data */
   readGone(data) {
     this.#jobs.delete(data.job_id);
+    this.#older.delete(data.job_id);
     this.#named.delete(data.job_id);
     this.#onGone(data.job_id);
     return false;
@@ -145,21 +168,37 @@ export class JobList {
   /** @param {Job} job @returns {boolean} true if the job is new or newer */
   #merge(job) {
     const held = this.#jobs.get(job.id);
-    if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return false;
+    if (newer(held, job) === held) return false;
     this.#jobs.set(job.id, job);
+    this.#older.delete(job.id);
     this.#unlisted.delete(job.id);
     return held?.seq !== job.seq;
   }
 
   #trim() {
-    if (this.#jobs.size <= MAX_ROWS) return;
-    for (const job of this.jobs.slice(MAX_ROWS).filter((one) => !isStuck(one))) {
-      this.#jobs.delete(job.id);
+    if (this.#jobs.size <= MAX_FOLLOWED) return;
+    const newest = this.jobs.filter((job) => this.#jobs.has(job.id));
+    for (const job of newest.slice(MAX_FOLLOWED).filter((one) => !isStuck(one))) {
+      this.#drop(job.id, true);
       this.#named.delete(job.id);
       this.#unlisted.add(job.id);
-      this.more = true;
+      this.#next ??= ""; // from the newest again, until the next poll is read
     }
   }
+
+  /** Drop a job that polls do not return any more; if older jobs are listed, one that is older stays as such.
+   * @param {string} id @param {boolean} older */
+  #drop(id, older) {
+    const job = this.#jobs.get(id);
+    this.#jobs.delete(id);
+    if (job && older && this.#older.size > 0) this.#older.set(id, job);
+  }
+}
+
+/** Return the newer state of a job, and an end before all else. @param {Job | undefined} held @param {Job} job */
+function newer(held, job) {
+  const late = held && (held.done || job.seq < held.seq) && !(job.done && !held.done);
+  return late ? held : job;
 }
 
 /** The rows of the list. */
@@ -183,12 +222,20 @@ export class JobRows {
       row.item.remove();
       this.#rows.delete(id);
     }
+    const names = new Map(jobs.map((job) => [job.id, jobTitle(job, this.#words)]));
+    const retried = new Set(jobs.map((job) => job.retry_of));
+    const relation = (/** @type {Job} */ { id, retry_of }) => [
+      ...(retry_of
+        ? [say(this.#words, "row_retry_of", { name: names.get(retry_of) ?? retry_of.slice(0, ID_SHOWN) })]
+        : []),
+      ...(retried.has(id) ? [say(this.#words, "row_retried")] : []),
+    ];
     jobs.forEach((job, place) => {
       const row = this.#rows.get(job.id) ?? makeRow(job, this.#words);
       this.#rows.set(job.id, row);
       if (this.#list.children[place] !== row.item)
         this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
-      drawRow(row, job, job.done ? null : lost, this.#words);
+      drawRow(row, job, relation(job), job.done ? null : lost, this.#words);
     });
   }
 
@@ -210,6 +257,7 @@ function makeRow(job, words) {
   const parts = {
     name: make("bdi", { class: "name", title: job.name ? harmless(job.name) : null }),
     kind: make("span", { class: "kind-name" }),
+    relation: make("span"),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
@@ -221,18 +269,19 @@ function makeRow(job, words) {
   const link = make(
     "a",
     { class: "row", href: `#job=${job.id}` },
-    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time)),
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time, parts.relation)),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
     parts.badge,
   );
   return { ...parts, item: make("li", {}, link) };
 }
 
-/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {{text: string, tone: string} | null} lost
- * @param {Words} words */
-function drawRow(row, job, lost, words) {
+/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {string[]} relation to other jobs
+ * @param {{text: string, tone: string} | null} lost @param {Words} words */
+function drawRow(row, job, relation, lost, words) {
   setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
   setText(row.kind, job.name ? kindTitle(job.kind, words) : "");
+  setText(row.relation, relation.map((fact) => ` · ${fact}`).join("")); // last, since a narrow row cuts the end
   if (row.shown === job && row.lost === lost?.text) return;
   row.shown = job;
   row.lost = lost?.text;

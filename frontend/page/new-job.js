@@ -4,6 +4,7 @@
  * See also: file-picker.js, option-fields.js and upload.js, which know that; ../index.html for the nodes.
  */
 import { IdempotencyKey } from "../client/idempotency-key.js";
+import { askedPause, CLICK_PAUSE_MS } from "../client/request-policy.js";
 import { icon, make, setShown, setText } from "../element/dom.js";
 import { byteSize, etaText, harmless, percentText, say, withUnit } from "../view/format.js";
 import { refusal } from "../view/job-view.js";
@@ -47,6 +48,9 @@ export class NewJob {
   /** @type {(() => void) | null} */ #abort = null;
   /** The last submissions, by job id. @type {Map<string, Omit<Submission, "key">>} */ #submissions = new Map();
   #idempotencyKey = new IdempotencyKey();
+  /** The last refusal, and when another start may be sent (steady clock). @type {SubmitError | null} */ #refused =
+    null;
+  #startAt = 0;
 
   /**
    * @param {{api: URL, byId: (id: string) => HTMLElement, words: Words, requests: Requests, onStarted: (job: Job) =>
@@ -290,6 +294,10 @@ export class NewJob {
       files: kind.needs_file ? this.#chosen : [],
       total: kind.needs_file ? null : Number(this.#input("total").value),
     };
+    const wait = this.#startAt - performance.now();
+    if (this.#refused && wait > CLICK_PAUSE_MS) return this.#showRefusal(this.#refused);
+    this.#abort = () => {}; // one is under way
+    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
     const meter = new UploadMeter();
     let [sent, size] = [0, 0];
     const draw = () => {
@@ -387,6 +395,13 @@ export class NewJob {
     if (!(error instanceof SubmitError)) throw error;
     if (error.status === null && !error.cancelled) this.#page.onBroken();
     if (error.cancelled) return this.#showLines("notice", [say(this.#words, "upload_cancelled")]);
+    this.#refused = error;
+    this.#startAt = performance.now() + Math.max(CLICK_PAUSE_MS, askedPause(error));
+    this.#showRefusal(error);
+  }
+
+  /** @param {SubmitError} error */
+  #showRefusal(error) {
     const reason = refusal(error.problem, error.status, this.#words);
     const key = error.status === null ? "upload_broken" : "upload_failed";
     this.#showLines("problems", [say(this.#words, key, { reason })]);

@@ -5,6 +5,8 @@
  * See also: PROTOCOL.md for the request; new-job.js, which shows the progress.
  */
 
+import { retryAfterMs } from "../client/request-policy.js";
+
 /** @import { Job } from "../wire" */
 
 const FILES_PER_SLICE = 500; // appended to the form in one go, a few milliseconds
@@ -30,13 +32,15 @@ export class SubmitError extends Error {
   /**
    * @param {number | null} status null if there was no answer
    * @param {{detail?: unknown} | null} problem
-   * @param {boolean} [cancelled]
+   * @param {{cancelled?: boolean, retry_after_ms?: number | null}} [how] whether it was cancelled, and the pause
+   *   that the server asked for
    */
-  constructor(status, problem, cancelled = false) {
+  constructor(status, problem, { cancelled = false, retry_after_ms = null } = {}) {
     super(typeof problem?.detail === "string" ? problem.detail : `refused with status ${status}`);
     this.status = status;
     this.problem = problem;
     this.cancelled = cancelled;
+    this.retry_after_ms = retry_after_ms;
   }
 }
 
@@ -51,10 +55,13 @@ export function submit(submission, onProgress) {
     request.addEventListener("load", () => {
       const body = parse(request.responseText);
       if (request.status >= 200 && request.status < 300 && body?.id && body?.links) resolve(body);
-      else reject(new SubmitError(request.status, body));
+      else {
+        const headers = new Headers({ "Retry-After": request.getResponseHeader("Retry-After") ?? "" });
+        reject(new SubmitError(request.status, body, { retry_after_ms: retryAfterMs(headers, Date.now()) }));
+      }
     });
     request.addEventListener("error", () => reject(new SubmitError(null, null)));
-    stop.signal.addEventListener("abort", () => reject(new SubmitError(null, null, true)));
+    stop.signal.addEventListener("abort", () => reject(new SubmitError(null, null, { cancelled: true })));
   });
   request.open("POST", submission.url);
   request.setRequestHeader("Accept", "application/json");

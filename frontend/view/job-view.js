@@ -67,6 +67,7 @@ import { english } from "./locale/en.js";
  * @property {boolean} [checking]
  * @property {boolean} [cancelling] a request to cancel is in flight
  * @property {boolean} [retrying] a request to retry is in flight
+ * @property {boolean} [retried] another job retries this one already
  * @property {boolean} [removed] the finished job is no longer on the server
  * @property {boolean} [browser_offline]
  * @property {boolean} [found_by_polling] the newest state came from a watchdog poll, not from the stream
@@ -126,7 +127,7 @@ export function jobView(seen, texts = english) {
     ...numbers(seen, words),
     counts: job ? counts(job, words) : [],
     stage: job && !done ? stage(job, words) : "",
-    current: job && !done ? current(job, words) : { names: [], more: "" },
+    current: job && !done && !lost ? current(job, words) : { names: [], more: "" },
     note: job && !done ? note(job, now_ms, words) : "",
     sentence: job && done ? sentence(job, words) : "",
     reason: job && done ? reason(job) : null,
@@ -358,6 +359,7 @@ function buttons(
     checking = false,
     cancelling = false,
     retrying = false,
+    retried = false,
     can_create = false,
     removed = false,
     notice = "none",
@@ -390,16 +392,18 @@ function buttons(
     retry: {
       shown: (possible?.retry ?? false) && state !== "not_found",
       enabled: !retrying,
-      text: retryText(job, retrying, words),
+      text: retryText(job, retrying, retried, words),
     },
   };
 }
 
-/** @param {Job | null} job @param {boolean} retrying @param {Words} words */
-function retryText(job, retrying, words) {
+/** @param {Job | null} job @param {boolean} retrying @param {boolean} retried @param {Words} words */
+function retryText(job, retrying, retried, words) {
   if (job === null || retrying) return say(words, "retrying");
   const count = toRetry(job);
-  return say(words, count === job.progress.failed ? "retry_failed" : "retry", { count });
+  const { failed } = job.progress;
+  const key = retried ? "retry_again" : count === failed ? "retry_failed" : failed === 0 ? "retry_other" : "retry";
+  return say(words, key, { count });
 }
 
 /** Return the text for a screen reader at each quarter, change of state or connection, and the end, else "".

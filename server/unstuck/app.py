@@ -22,7 +22,6 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Mount
 
 from unstuck import __version__
 from unstuck.api import events as streams
@@ -32,8 +31,8 @@ from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services, WorkerStats
 from unstuck.api.middleware import SecurityMiddleware
-from unstuck.api.page import Static, page_of
-from unstuck.api.resource import resource
+from unstuck.api.page import routes_of
+from unstuck.api.resource import compressed, resource
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
@@ -66,28 +65,27 @@ def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
     settings = load(given) if settings is None else replace(settings, **given)
     app = Starlette(
         routes=[
-            resource("/api/jobs", GET=jobs.list_jobs, POST=submit.submit_job),
+            compressed(resource("/api/jobs", GET=jobs.list_jobs, POST=submit.submit_job)),
             resource("/api/jobs/{job_id}", GET=jobs.get_job, DELETE=jobs.remove_job),
-            resource("/api/jobs/{job_id}/items", GET=jobs.list_items),
+            compressed(resource("/api/jobs/{job_id}/items", GET=jobs.list_items)),
             resource("/api/jobs/{job_id}/items/{index}/result", GET=results.item_result),
             resource("/api/jobs/{job_id}/results", GET=results.job_results),
             resource("/api/jobs/{job_id}/errors", GET=item_errors.job_errors),
             resource("/api/jobs/{job_id}/events", GET=streams.job_events),
-            resource("/api/jobs/{job_id}/timeline", GET=timeline.job_timeline),
+            compressed(resource("/api/jobs/{job_id}/timeline", GET=timeline.job_timeline)),
             resource("/api/jobs/{job_id}/progress", POST=progress.report_progress),
             resource("/api/jobs/{job_id}/cancel", POST=jobs.cancel_job),
             resource("/api/jobs/{job_id}/retry", POST=retry.retry_job),
             resource("/api/jobs/{job_id}/rescue", POST=operate.rescue_job),
             resource("/api/jobs/{job_id}/fail", POST=operate.fail_job),
             resource("/api/events/stream", GET=streams.all_events),
-            resource("/api/kinds", GET=submit.list_kinds),
+            compressed(resource("/api/kinds", GET=submit.list_kinds)),
             resource("/api/health", GET=health.get_health),
             resource("/api/health/live", GET=health.get_live),
             resource("/api/health/ready", GET=health.get_ready),
-            resource("/api/openapi.json", GET=openapi.get_openapi),
+            compressed(resource("/api/openapi.json", GET=openapi.get_openapi)),
             resource("/metrics", GET=metrics.get_metrics),
-            resource("/", GET=page_of(frontend())),
-            Mount("/static", Static(directory=frontend())),
+            *routes_of(frontend()),
         ],
         middleware=[Middleware(SecurityMiddleware, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={

@@ -313,3 +313,47 @@ def test_acknowledged_reports_survive_a_kill(start_server: StartServer) -> None:
     # A reporter that got no answer sends all of it again.
     ends = ({"items": [{"index": n, "state": "succeeded"}]} for n in range(2000))
     assert stream(server, job, lines(*ends, {"state": "completed"})).json()["state"] == "completed"
+
+
+def test_a_killed_reporters_job_ends_after_its_own_limit(server: Server) -> None:
+    job = submit(server, total=3, lost_after_s=1)
+    assert job["lost_after_s"] == 1.0
+    report(server, job, processed=1)
+    done = server.until_done(job["id"])
+    assert (done["state"], done["error"]["code"], done["progress"]["succeeded"]) == ("failed", "reporter_lost", 1)
+    late = report(server, job, processed=2)
+    assert (late.status_code, late.json()["code"]) == (409, "job_finished")
+    assert "reporter_lost" in late.json()["detail"]
+    again = httpx.post(f"{server.url}{done['links']['retry']}").json()
+    assert (again["external"], again["lost_after_s"], again["state"]) == (True, 1.0, "queued")
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ({"external": True, "lost_after_s": 0.5}, "between 1 and 316,224,000 seconds, not 0.5"),
+        ({"external": True, "lost_after_s": 1e300}, "seconds"),
+        ({"external": True, "lost_after_s": "soon"}, "lost_after_s"),
+        ({"kind": "rehearsal", "lost_after_s": 5}, "external work"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused(server: Server, order: dict[str, Any], said: str) -> None:
+    refused = httpx.post(f"{server.url}/api/jobs", json={"kind": "import", "total": 1, **order})
+    assert refused.status_code == 422
+    assert said in refused.json()["detail"]
+
+
+def test_a_total_that_is_reached_may_grow(server: Server) -> None:
+    job = submit(server)
+    for told in ({"total": 0}, {"total": 3, "processed": 3}, {"total": 6, "processed": 4}):
+        seen = report(server, job, **told)
+        assert (seen.status_code, seen.json()["done"]) == (200, False)
+
+
+def test_numbers_beyond_what_json_keeps_are_refused_and_results_kept_to_the_digit(server: Server) -> None:
+    job = submit(server, total=1)
+    refused = report(server, job, processed=2**53 + 1)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    own = {"id": 2**64 + 1, "least": -(2**63)}
+    assert report(server, job, items=[{"index": 0, "state": "succeeded", "result": own}]).status_code == 200
+    assert server.items(job["id"])[0]["result"] == own

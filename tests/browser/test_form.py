@@ -58,6 +58,6 @@ def test_files_are_taken_as_they_are_meant(open_page: OpenPage, server: Server, 
     expect(page.locator("#chosen-names bdi")).to_have_text(["later.csv"])
     expect(page.locator("job-progress")).to_have_count(0)
     page.locator("input[name=kind][value=csv-profile]").check()
-    expect(page.locator("#option-delimiter option").first).to_have_text("Comma ( , )")
+    expect(page.locator("#option-delimiter option[value=',']")).to_have_text("Comma ( , )")
     height = "(input) => input.getBoundingClientRect().height"
     assert page.locator("#option-delimiter").evaluate(height) == page.locator("#name").evaluate(height)

@@ -111,12 +111,12 @@ test("show more brings one page more than there is, after a burst too, up to the
   list.widen();
   assert.equal(limitOf(list), 90);
   list.readPoll(page(170, 90));
-  assert.deepEqual([ids(list).length, list.more, list.full], [90, true, false]);
+  assert.deepEqual([ids(list).length, list.more, list.olderUrl], [90, true, null]);
   for (let id = 171; id <= 400; id += 1) {
     list.readJob(job(String(id), 1, true));
     list.accept();
   }
-  assert.deepEqual([ids(list).length, ids(list)[0], list.more, list.full], [200, "400", true, true]);
+  assert.deepEqual([ids(list).length, ids(list)[0], list.more, list.olderUrl !== null], [200, "400", true, true]);
 });
 
 test("a job that is removed is told to the page", () => {
@@ -125,4 +125,31 @@ test("a job that is removed is told to the page", () => {
   list.readPoll({ jobs: [job("a", 7, true)], next: null });
   assert.equal(list.readGone({ job_id: "a" }), false, "the list goes on");
   assert.deepEqual([gone, ids(list)], [["a"], []]);
+});
+
+test("beyond what a poll returns, the list goes on page by page, and no job is lost between them", () => {
+  const list = new JobList(new URL("http://host/api/"));
+  for (let shown = 0; shown < 180; shown += 20) {
+    assert.equal(list.olderUrl, null);
+    list.widen();
+    const count = Number(new URL(list.pollUrl).searchParams.get("limit"));
+    list.readPoll(page(900, count, "700"));
+  }
+  const asked = new URL(list.olderUrl ?? "").searchParams;
+  assert.deepEqual([asked.get("cursor"), list.more], ["700", true]);
+  list.addOlder(page(700, 100, "600"));
+  assert.deepEqual([ids(list).length, new URL(list.olderUrl ?? "").searchParams.get("cursor")], [300, "600"]);
+  // Three jobs come: three of the followed ones move down, and none goes.
+  for (const id of ["901", "902", "903"]) list.readJob(job(id, 1));
+  list.accept();
+  list.readPoll(page(903, 200, "703"));
+  assert.deepEqual(
+    ids(list),
+    page(903, 303).jobs.map(({ id }) => id),
+  );
+  list.readJob(job("650", 9, true));
+  assert.equal(list.jobs.find(({ id }) => id === "650")?.seq, 1, "done is done");
+  list.readGone({ job_id: "650" });
+  list.addOlder(page(600, 10, null));
+  assert.deepEqual([ids(list).length, list.more], [312, false]);
 });

@@ -436,12 +436,14 @@ test("failed and cancelled files can be retried once the job is done, and no oth
       "Retry 3 failed files",
     ],
     [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Retry the failed file"],
-    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run 28 unfinished files"],
-    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Run the unfinished file"],
+    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run the other 28 files"],
+    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Run the other file"],
     [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Run 11,990 unfinished files"],
   ];
   for (const [ended, expected] of cases)
     assert.deepEqual(button(ended), { shown: true, enabled: true, text: expected });
+  assert.equal(button(cases[0][0], { retried: true }).text, "Retry again: 3 files");
+  assert.equal(button(cases[1][0], { retried: true }).text, "Retry again: 1 file");
   assert.deepEqual(button(cases[0][0], { retrying: true }), {
     shown: true,
     enabled: false,

@@ -85,7 +85,7 @@ def test_every_log_line_has_the_style(call: ast.Call) -> None:
 
 def test_all_log_lines_are_found() -> None:
     rooms = {str(param.id).partition("/")[0].partition(".")[0] for param in CALLS}
-    writing = "api app connections files runner serve store streaming supervision webhooks"
+    writing = "api app client connections files runner serve store streaming supervision webhooks"
     assert rooms == set(writing.split())
     assert len(CALLS) > 30
 

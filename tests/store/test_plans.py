@@ -102,6 +102,7 @@ async def read_everything(store: SQLiteStore, clock: Clock, job_id: str) -> None
         await store.jobs(JobFilter(states, kind, finished_before=clock.now), before=None, limit=3)
         for healths in ((), (Health.STALLED, Health.OK)):
             await store.jobs(JobFilter(states, kind, healths, id_prefix=job_id[:4]), before=before, limit=3)
+            await store.jobs(JobFilter(states, kind, healths, retry_of=job_id), before=before, limit=3)
     for item_states in ((), (ItemState.FAILED,), tuple(ItemState)):
         await store.items(job_id, states=item_states, limit=3)
         await store.items(job_id, states=item_states, after_seq=1, limit=3)

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+#: A smaller answer, such as one job, fits into one packet as it is.
+COMPRESSED_BYTES = 2_000
 
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
@@ -23,6 +27,12 @@ def resource(path: str, **handlers: Handler) -> Route:
     """Return the route of a path, with a handler for each method: `resource("/api/jobs", GET=list_jobs)`."""
     serve = _Resource(handlers)
     return Route(path, serve, methods=serve.methods)
+
+
+def compressed(route: Route) -> Route:
+    """Compress what the route sends to clients that take it. Streams are not: a compressor holds events back."""
+    route.app = GZipMiddleware(route.app, minimum_size=COMPRESSED_BYTES, compresslevel=6)
+    return route
 
 
 def allow(methods: list[str]) -> Response:

@@ -17,6 +17,7 @@ from unstuck.jobs import labels
 from unstuck.jobs.job import Item, Job
 from unstuck.kinds.option import KindInfo, check_options
 from unstuck.wire import Submission
+from unstuck.wire.requests import LEAST_LOST_S, LONGEST_S
 
 #: Most characters of the kind of an external job.
 KIND_LENGTH = 80
@@ -49,11 +50,28 @@ def check(submission: Submission, services: Services) -> tuple[KindInfo | None, 
     The kind of external work is None: which kinds and options there are, only its reporters know.
     """
     check_webhook(submission.webhook_url, services)
+    _check_lost_after(submission)
     if submission.external:
         if not 1 <= len(submission.kind.strip()) <= KIND_LENGTH:
             raise InvalidRequest(f"kind must have 1 to {KIND_LENGTH} characters.", status=422)
         return None, submission.options
     return check_kind(submission.kind, submission.options, services)
+
+
+def _check_lost_after(submission: Submission) -> None:
+    limit_s = submission.lost_after_s
+    if limit_s is None:
+        return
+    if not submission.external:
+        raise InvalidRequest(
+            "lost_after_s is for external work; a worker of this server that is lost is noticed by its lease.",
+            status=422,
+        )
+    if not LEAST_LOST_S <= limit_s <= LONGEST_S:
+        raise InvalidRequest(
+            f"lost_after_s must be between {LEAST_LOST_S:g} and {LONGEST_S:,.0f} seconds, not {limit_s:g}.",
+            status=422,
+        )
 
 
 def check_kind(kind: str, options: object, services: Services) -> tuple[KindInfo, dict[str, Any]]:
@@ -141,6 +159,7 @@ def build_job(
         deadline_at=None if span_s is None else now + span_s,
         webhook_url=submission.webhook_url,
         external=submission.external,
+        lost_after_s=submission.lost_after_s,
         counted=not items,
         open_end=not items,
         percent=0.0 if items else None,
@@ -170,5 +189,7 @@ def fingerprint_of(submission: Submission, job: Job, items: list[Item], digests:
         fields += ("external",)
     if submission.unit is not None:  # only here, for the same reason
         fields += (job.unit, job.units)
+    if job.lost_after_s is not None:
+        fields += (job.lost_after_s,)
     limits = (submission.deadline_seconds, submission.item_limit_seconds, submission.webhook_url)
     return fields, limits, [item.name for item in items], digests

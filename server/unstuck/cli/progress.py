@@ -238,9 +238,9 @@ def _words(job: Job) -> list[str]:
 
 
 def _of_total(job: Job) -> str:
-    """Return how many items there are: of 25 rows, or just rows if that is not known."""
+    """Return how many items there are in all: of 25 rows, or only rows if that is not known."""
     total, unit, units = job.progress.total, job.get("unit", "item"), job.get("units", "items")
-    return units if total is None else f"of {counted(total, unit, units)}"
+    return plain(units if total is None else f"of {counted(total, unit, units)}")
 
 
 def _state(job: Job) -> str:

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unstuck.address import DEFAULT_URL
-from unstuck.cli.console import AsJson, Url, plain, print_json
+from unstuck.cli.console import AsJson, Url, client_errors, plain, print_json
 from unstuck.cli.remote import ask, full_id
 
 if TYPE_CHECKING:
     from unstuck.client import Client
     from unstuck.wire import Job
+
+#: How long a submission is tried while the server does not answer (seconds): longer than its restart takes.
+PATIENCE_S = 30.0
 
 
 def submit(
@@ -70,11 +73,15 @@ def submit(
       130  interrupted with Ctrl-C
     """
     options = dict(_option(text) for text in option or ())
+    with client_errors():
+        from unstuck.client.form import uploads  # here: the client needs an extra
+
+        ready = uploads(files or ())  # in this thread, which Ctrl-C interrupts while a pipe is read
 
     async def question(client: Client) -> Job:
         return await client.submit(
             kind,
-            files=files or None,
+            files=ready or None,
             options=options,
             name=name,
             total=total,
@@ -84,6 +91,7 @@ def submit(
             deadline_seconds=deadline_seconds,
             item_limit_seconds=item_limit_seconds,
             webhook_url=webhook_url,
+            patience_s=PATIENCE_S,
         )
 
     _print(ask(url, question), as_json=as_json)

@@ -150,7 +150,11 @@ class DataFolder:
         """Return the path of a result file that exists in its item's folder and is not a link. Raises NotFound."""
         folder = self.output(job_id, index, lease)
         path = folder / file
-        if path.parent != folder or path.is_symlink() or not path.is_file():
+        try:
+            usable = path.parent == folder and not path.is_symlink() and path.is_file()
+        except (OSError, ValueError):  # no system has a file of such a name
+            usable = False
+        if not usable:
             raise NotFound(f"The result file of item {index} of job {job_id} is no longer there.")
         return path
 
@@ -175,7 +179,8 @@ class DataFolder:
 
     def remove(self, job_id: str) -> None:
         """Remove all files of a job. Files that are already gone do not matter. Raise OSError."""
-        marks.erase(self.job(job_id))
+        if is_job_id(job_id):  # any other text in a damaged database might name another folder
+            marks.erase(self.job(job_id))
 
     def remove_all(self, job_ids: Iterable[str]) -> list[str]:
         """Remove all files of these jobs, and return the jobs of which nothing is left."""

@@ -36,6 +36,7 @@ _JOB_FIXED = {
     "counted",
     "unit",
     "units",
+    "lost_after_s",
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
 #: How to convert the columns that hold something other than numbers and text.
@@ -120,7 +121,7 @@ JOBS = Table(
     "UPDATE jobs SET {} WHERE n = ?",
     Job,
     _JOB_FIXED,
-    ("seq", "partial", "percent", "meter", "progress_at", "heartbeat_at"),
+    ("seq", "partial", "percent", "meter", "message", "progress_at", "heartbeat_at"),
 )
 ITEMS = Table(
     "UPDATE items SET {} WHERE idx = ? AND job = ?", Item, _ITEM_FIXED, ("seq", "progress", "message"), "index"

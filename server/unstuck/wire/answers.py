@@ -136,6 +136,10 @@ class StoredJobs(Answer, frozen=True, kw_only=True):
 
     by_state: Mapping[str, int]
     by_health: Mapping[str, int]
+    unreadable: Annotated[
+        Count,
+        Meta(description="Damaged rows that cannot be read in full, since the start; the log names them."),
+    ] = 0
 
 
 class StreamHealth(Answer, frozen=True, kw_only=True):

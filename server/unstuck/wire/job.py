@@ -80,7 +80,10 @@ class Progress(Answer, frozen=True, kw_only=True):
     ] = None
     eta_seconds: Annotated[float | None, Meta(description="Estimated seconds until the end.")] = None
     stage: str | None = None
-    message: str | None = None
+    message: Annotated[
+        str | None,
+        Meta(description="The newest words of any running item, or those reported about external work."),
+    ] = None
     current: Annotated[list[str], Meta(description="Names of the first running items.")] = field(
         default_factory=list
     )
@@ -132,6 +135,10 @@ class Job(Answer, frozen=True, kw_only=True):
     max_attempts: int = 1
     priority: Annotated[int, Meta(description="Higher priorities go first.")] = 0
     external: Annotated[bool, Meta(description="The work runs elsewhere and is reported over HTTP.")] = False
+    lost_after_s: Annotated[
+        float | UnsetType,
+        Meta(description="External work fails after this many seconds without a report. Sent only if submitted."),
+    ] = UNSET
     progress: Progress = field(default_factory=Progress)
     error: Annotated[JobError | None, Meta(description="The error of the job as a whole.")] = None
     item_errors: Annotated[list[ItemError], Meta(description="The first failed items.")] = field(
