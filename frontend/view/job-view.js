@@ -94,7 +94,6 @@ const TONES = {
   failed: "bad",
   cancelled: "stopped",
 };
-const COUNTED = ["completed", "completed_with_errors"];
 
 /** Return everything that the screen shows. @param {ViewInput} seen @param {Words} [texts] @returns {JobView} */
 export function jobView(seen, texts = english) {
@@ -197,7 +196,7 @@ export function amount(job, texts = english) {
 /** @param {ViewInput} seen @param {Words} words */
 function numbers(seen, words) {
   const { job, floor } = seen;
-  // Once done, the sentence says it all, and the counts what it leaves out.
+  // Once done, the sentence and the counts say it all.
   if (!job || job.done) return { percent: "", eta: "", amount: "", rate: "" };
   const { eta_seconds: eta, rate_per_second: rate } = job.progress;
   const known = !isLost(seen) && !isStuck(job); // else nothing is forecast
@@ -214,7 +213,6 @@ function numbers(seen, words) {
 /** @param {Job} job @param {Words} words @returns {JobView["counts"]} */
 function counts(job, words) {
   const { total, processed, succeeded, failed, skipped } = job.progress;
-  if (COUNTED.includes(job.state)) return []; // the sentence has these numbers
   /** @type {[string, number, Tone][]} */
   const rows = [
     ["succeeded", succeeded, "good"],
@@ -266,8 +264,8 @@ export function sentence(job, texts = english) {
     processed: number(processed, words),
     succeeded: number(succeeded, words),
     failed: number(failed, words),
-    skipped: number(skipped, words),
   };
+  const others = skipped > 0 ? ` ${say(words, "end_skipped", { count: skipped })}` : "";
   const message = job.error ? headline(job.error.message) : "";
   /** @type {Record<string, () => string>} */
   const endings = {
@@ -277,11 +275,10 @@ export function sentence(job, texts = english) {
         : skipped > 0
           ? say(words, "end_completed_skipped", { ...values, count: skipped })
           : say(words, "end_completed", { ...values, count: all }),
-    completed_with_errors: () =>
-      say(words, skipped > 0 ? "end_errors_skipped" : "end_errors", { ...values, count: all }),
+    completed_with_errors: () => `${say(words, "end_errors", { ...values, count: all })}${others}`,
     failed: () =>
       job.error?.code === "all_items_failed" && failed > 0
-        ? say(words, skipped > 0 ? "end_failed_skipped" : "end_failed_all", { ...values, count: failed })
+        ? `${say(words, skipped > 0 ? "end_failed_some" : "end_failed_all", { ...values, count: failed })}${others}`
         : message
           ? say(words, "end_failed", { message })
           : say(words, "end_failed_plain"),

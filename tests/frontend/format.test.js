@@ -204,7 +204,7 @@ test("any JSON value is a result", () => {
 
 test("the code knows every placeholder in the table", () => {
   const known = new Set(
-    `kind processed total rate duration n m count attempt max name succeeded failed skipped message state status id from to
+    `kind processed total rate duration n m count attempt max name succeeded failed message state status id from to
     reason percent size date types value minimum maximum sent text time what worker names more stops title
     place unit units`.split(/\s+/),
   );

@@ -214,13 +214,16 @@ test("100 is shown only once the job is done", () => {
   assert.equal(barValue(endedJob("cancelled", { percent: 30 })), 30);
 });
 
-test("the end is said once: in the sentence, and in counts only what it leaves out", () => {
+test("the end is said once: in the sentence and in the counts", () => {
   const end = (state, progress, changes = {}) => {
     const shown = jobView({ job: endedJob(state, { percent: 100, ...progress }, changes), link: "ended" });
     assert.deepEqual([shown.percent, shown.amount, shown.rate, shown.eta], ["", "", "", ""]);
     return [shown.sentence, shown.counts.map(({ label, value }) => `${label} ${value}`).join(", ")];
   };
-  assert.deepEqual(end("completed", { processed: 25, succeeded: 25, failed: 0 }), ["All 25 files are done.", ""]);
+  assert.deepEqual(end("completed", { processed: 25, succeeded: 25, failed: 0 }), [
+    "All 25 files are done.",
+    "Succeeded 25, Failed 0",
+  ]);
   assert.deepEqual(
     end("completed_with_errors", {
       total: 10_000,
@@ -229,17 +232,23 @@ test("the end is said once: in the sentence, and in counts only what it leaves o
       failed: 3_039,
       skipped: 960,
     }),
-    ["6,001 of 10,000 files are done; 3,039 failed, 960 skipped.", ""],
+    [
+      "6,001 of 10,000 files are done; 3,039 failed. 960 were skipped.",
+      "Succeeded 6,001, Failed 3,039, Skipped 960",
+    ],
   );
   const all = { error: { code: "all_items_failed", message: "All 3 items failed; see each item's error." } };
   assert.deepEqual(
     end("failed", { total: 3, processed: 3, succeeded: 0, failed: 3 }, all)[0],
-    "All 3 files failed.",
+    "Failed: All 3 files failed.",
   );
-  assert.deepEqual(end("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }, all)[0], "The file failed.");
+  assert.deepEqual(
+    end("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }, all)[0],
+    "Failed: The only file failed.",
+  );
   assert.deepEqual(
     end("failed", { total: 5, processed: 5, succeeded: 0, failed: 3, skipped: 2 }, all)[0],
-    "3 of 5 files failed, 2 skipped.",
+    "Failed: 3 of 5 files failed. 2 were skipped.",
   );
   assert.equal(
     end("cancelled", { total: 40, processed: 12, succeeded: 10, failed: 2 })[1],
