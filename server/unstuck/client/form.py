@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -124,7 +124,8 @@ def _upload(file: File | Upload) -> Upload:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise FileUnusable(str(path), "is a folder; name the files in it.")
-        tells_size = status.st_size and (status.st_blocks or status.st_size > SYSFS_BYTES)
+        blocks = getattr(status, "st_blocks", 1)  # Windows has none, and no file that hides its size
+        tells_size = status.st_size and (blocks or status.st_size > SYSFS_BYTES)
         if stat.S_ISREG(status.st_mode) and tells_size:
             path.open("rb").close()  # else it is found out in the middle of the upload
             return Upload(path.name, status.st_size, path)
@@ -138,7 +139,7 @@ def _copied(path: Path, status: os.stat_result) -> Upload:
         now = os.fstat(source.fileno())
         if stat.S_ISREG(now.st_mode) and now.st_size > status.st_size:  # it was empty, and has just begun to grow
             return Upload(path.name, now.st_size, path)
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 – closed by its Upload
+        copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 – closed by its Upload
         try:
             copy.write(first)
             if first:
