@@ -69,7 +69,7 @@ def place(button: Locator) -> tuple[float, float]:
 def test_nothing_moves_under_the_pointer(open_page: OpenPage, server: Server, modal: bool) -> None:
     job = external(server, "Nightly import", 100)
     report(server, job, items=ended(0, 1, "succeeded"), message="row 1")
-    path = f"/#job={job['id']}" if modal else "/static/define.js"
+    path = f"/#job={job['id']}" if modal else "/"  # which has an icon
     page, log = open_page(path, viewport={"width": 1280, "height": 800})
     if not modal:
         page.route("**/alone", lambda route: route.fulfill(content_type="text/html", body=f"""<!doctype html>
