@@ -16,7 +16,7 @@ const ROOMS = {
   element: ["client/", "view/"],
   page: ["client/", "view/", "element/", "define.js"],
 };
-const PURE = ["frontend/view/**/*.js", "frontend/client/watch*.js"];
+const PURE = ["frontend/view/**/*.js", "frontend/client/watch*.js", "frontend/client/request-policy.js"];
 
 /** Forbid every import that does not match one of these regular expressions at its start. */
 const onlyImports = (...allowed) => ({
@@ -64,7 +64,10 @@ export default [
     rules: onlyImports("\\./", ...others.map((other) => `\\.\\./${other}`)),
   })),
   { files: ["frontend/define.js"], rules: onlyImports("\\./element/") },
-  { files: ["frontend/client/watch*.js"], rules: onlyImports("\\./watch-(state|step)\\.js$") },
+  {
+    files: ["frontend/client/watch*.js"],
+    rules: onlyImports("\\./(?:watch-(?:state|step)|request-policy)\\.js$"),
+  },
   {
     // No browser globals are declared, so any use of the DOM, a timer or the network is an undefined name.
     files: PURE,

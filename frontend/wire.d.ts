@@ -15,6 +15,10 @@ export interface Job {
   kind: string;
   /** A label for people. */
   name: string;
+  /** What one item is called, such as row; not sent for old jobs. */
+  unit?: string;
+  /** What several items are called. */
+  units?: string;
   state: "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
   /** True in a final state only, and never false again. */
   done: boolean;
@@ -29,6 +33,8 @@ export interface Job {
   priority: number;
   /** The work runs elsewhere and is reported over HTTP. */
   external: boolean;
+  /** External work fails after this many seconds without a report. Sent only if submitted. */
+  lost_after_s?: number;
   progress: Progress;
   /** The error of the job as a whole. */
   error: JobError | null;
@@ -69,6 +75,7 @@ export interface Progress {
   /** Estimated seconds until the end. */
   eta_seconds: number | null;
   stage: string | null;
+  /** The newest words of any running item, or those reported about external work. */
   message: string | null;
   /** Names of the first running items. */
   current: string[];
@@ -119,8 +126,8 @@ export interface Item {
   progress: number | null;
   message: string | null;
   error: JobError | null;
-  /** A small JSON object. */
-  result: Record<string, unknown> | null;
+  /** A small JSON value; null if there is none. */
+  result: unknown;
   attempt: number;
   /** The name of the worker that took the item last. */
   worker: string | null;
@@ -193,6 +200,12 @@ export interface Kind {
   /** Time limit for one item (seconds). */
   limit_s: number | null;
   options: Option[];
+  /** What one item is called, such as row; empty: file or item. */
+  unit: string;
+  /** What several items are called. */
+  units: string;
+  /** Why it cannot be used on this server, and what to do about it. */
+  unavailable: string | null;
 }
 
 /** One option of a kind. */
@@ -282,6 +295,8 @@ export interface QueueHealth {
 export interface StoredJobs {
   by_state: Record<string, number>;
   by_health: Record<string, number>;
+  /** Damaged rows that cannot be read in full, since the start; the log names them. */
+  unreadable: number;
 }
 
 /** Streams. All but the first two fields count from the server's start. */
@@ -349,8 +364,12 @@ export interface Submission {
   item_limit_seconds?: number | null;
   webhook_url?: string | null;
   external?: boolean;
+  /** External work only: it fails after this many seconds without a report. */
+  lost_after_s?: number | null;
   items?: string[] | null;
   total?: number | null;
+  unit?: string | null;
+  units?: string | null;
 }
 
 /** A report about external work. */
@@ -374,7 +393,7 @@ export interface ReportedItem {
   progress?: number | null;
   message?: string | null;
   error?: string | Error | null;
-  result?: Record<string, unknown> | null;
+  result?: unknown;
 }
 
 /** The reason why something failed. */

@@ -4,6 +4,7 @@
  * It must not decide when to poll or to give up, and must not know texts or DOM elements.
  * See also: watchdog.js, which decides; shared-event-source.js, which it uses as its EventSource.
  */
+import { askedPause, CLICK_PAUSE_MS, retryAfterMs } from "./request-policy.js";
 import { SharedEventSource } from "./shared-event-source.js";
 import { newState } from "./watch-state.js";
 import { step } from "./watchdog.js";
@@ -74,6 +75,7 @@ export class Follower extends EventTarget {
   #listening = new AbortController();
   #closed = false;
   #foundByPolling = false;
+  #checkAt = 0; // when a failed check may be repeated
   #now = 0;
   #lastWall;
   #lastSteady;
@@ -127,9 +129,13 @@ export class Follower extends EventTarget {
     this.#answerChecks(null, this.#checkResult("closed"));
   }
 
-  /** Poll now, at the user's request. @returns {Promise<CheckResult>} */
+  /** Poll now, at the user's request; after a failure, not before the pause that follows it.
+   * @returns {Promise<CheckResult>} */
   check() {
     if (this.#closed || this.#state.done) return Promise.resolve(this.#checkResult("closed"));
+    const { phase, failure } = this.#state;
+    if (phase === "watching" && failure !== null && this.#readClock() < this.#checkAt)
+      return Promise.resolve(this.#checkResult("failed"));
     return new Promise((resolve) => {
       const check = { poll: /** @type {number | null} */ (null), resolve };
       this.#checks.push(check);
@@ -261,6 +267,8 @@ export class Follower extends EventTarget {
     this.#polling = null;
     if (event.type === "poll_ok" && event.job.seq !== seqBefore)
       this.#foundByPolling = reason === "watchdog" || reason === "late";
+    if (event.type === "poll_failed")
+      this.#checkAt = this.#readClock() + Math.max(CLICK_PAUSE_MS, askedPause(event));
     this.#handle(event);
     const changed = this.#state.seq !== seqBefore;
     this.#answerChecks(
@@ -300,7 +308,7 @@ export class Follower extends EventTarget {
         this.#unanswered = 0;
         return await this.#request(poll, reason, signal, false);
       }
-      if (!response.ok) return pollFailure(poll, response, body);
+      if (!response.ok) return pollFailure(poll, response, body, this.#platform.wall());
       // After a redirect, HTML is most likely a sign-in page.
       if (!job)
         return {
@@ -344,16 +352,20 @@ export class Follower extends EventTarget {
   }
 }
 
-/** @param {number} poll @param {Response} response @param {any} body @returns {WatchEvent & {poll: number}} */
-function pollFailure(poll, response, body) {
-  const seconds = Number(response.headers.get("Retry-After"));
-  const retry_after_ms = seconds > 0 ? seconds * 1_000 : null;
+/**
+ * @param {number} poll
+ * @param {Response} response
+ * @param {any} body
+ * @param {number} wall_ms
+ * @returns {WatchEvent & {poll: number}}
+ */
+function pollFailure(poll, response, body, wall_ms) {
   return {
     type: "poll_failed",
     poll,
     status: response.status,
     code: typeof body?.code === "string" ? body.code : null,
-    retry_after_ms,
+    retry_after_ms: retryAfterMs(response.headers, wall_ms),
   };
 }
 

@@ -2,9 +2,10 @@
  * Holds the state of a client that watches a job: its fields, its deadlines, and what they mean. The fields are in
  * snake_case, as in tests/vectors.
  * It must not decide anything, nor know a clock, randomness or the network.
- * See also: watch-step.js and watchdog.js, which change it; server/unstuck/client/watch_state.py, its twin in
+ * See also: request-policy.js for the pauses after a failed poll; watch-step.js and watchdog.js, which change it; server/unstuck/client/watch_state.py, its twin in
  * Python.
  */
+import { TIMEOUT_MS } from "./request-policy.js";
 
 /** @import { WatchState, WatchStream, Link } from "../wire" */
 
@@ -22,15 +23,9 @@ export const STREAM_SETTLED_MS = 10 * SECOND_MS; // a stream that lasted this lo
 export const LEAVING_MAX_MS = 60 * SECOND_MS; // a server may not send a client away for longer
 export const FIRST_POLL_MS = 1 * SECOND_MS; // the first stream is usually faster
 export const BREAK_SPREAD_MS = 1 * SECOND_MS; // when a server dies, its viewers must not all poll at once
-export const POLL_TIMEOUT_MS = 10 * SECOND_MS; // shorter timeouts made outages longer (measured)
-export const POLL_BACKOFF_MIN_MS = 2 * SECOND_MS;
-export const POLL_BACKOFF_MAX_MS = 10 * SECOND_MS;
-export const POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS; // an unanswered poll loads no server
 export const POLL_AFTER_MIN_MS = 1 * SECOND_MS; // bounds for the server's poll_after_ms
 export const POLL_AFTER_MAX_MS = 60 * SECOND_MS;
 export const POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS;
-export const RETRY_AFTER_MAX_MS = 120 * SECOND_MS; // a server may not silence a client for longer
-export const SIGNED_OUT_POLL_MS = 60 * SECOND_MS;
 export const SILENCE_LIMIT_MS = 60 * SECOND_MS;
 export const CHECK_EVERY_MS = 15 * SECOND_MS; // no timer is set further ahead than this
 export const TIMER_LATE_MAX_MS = 75 * SECOND_MS; // timers of hidden pages are up to 60 s late; later: sleep
@@ -141,7 +136,7 @@ export function giveUpAt(state) {
 
 /** @param {WatchState} state */
 export function pollTimeoutAt(state) {
-  return state.poll && state.poll.requested_at + POLL_TIMEOUT_MS;
+  return state.poll && state.poll.requested_at + TIMEOUT_MS;
 }
 
 /** @param {WatchState} state */
@@ -231,11 +226,4 @@ export function streamPause(state, random) {
 function streamBackoff(failures, random) {
   const limit = Math.min(STREAM_BACKOFF_MAX_MS, STREAM_BACKOFF_MIN_MS * 2 ** Math.min(failures, 10));
   return Math.round(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS));
-}
-
-/** Return 2, 4, 8 … seconds up to the limit, each shortened by up to a quarter.
- * @param {number} failures @param {number} limit @param {number} random */
-export function pollBackoff(failures, limit, random) {
-  const pause = Math.min(limit, POLL_BACKOFF_MIN_MS * 2 ** Math.min(failures - 1, 10));
-  return pause * (0.75 + random / 4);
 }

@@ -27,6 +27,7 @@
  *     are suspected after those 5 s.
  *  8. Giving up, an expired sign-in and an unknown job are different ends, and each has a way back.
  */
+import { pauseAfter } from "./request-policy.js";
 import * as w from "./watch-state.js";
 import { Step } from "./watch-step.js";
 
@@ -284,13 +285,7 @@ function onPollFailed(step, event) {
   state.poll_failures += 1;
   if (state.signed_out) state.reopen_at = null;
   if (wanted) step.requestPoll(wanted);
-  else if (state.signed_out) step.planPoll(w.SIGNED_OUT_POLL_MS, "fallback");
-  else {
-    const limit = status === null ? w.POLL_BACKOFF_UNANSWERED_MS : w.POLL_BACKOFF_MAX_MS;
-    const pause = w.pollBackoff(state.poll_failures, limit, step.random);
-    const asked = Math.min(w.RETRY_AFTER_MAX_MS, event.retry_after_ms ?? 0);
-    step.planPoll(Math.max(pause, asked), "fallback");
-  }
+  else step.planPoll(pauseAfter(event, state.poll_failures, step.random), "fallback");
 }
 
 /** @param {Step} step */

@@ -15,14 +15,20 @@ const text = css`
     --sunk: var(--unstuck-sunk, light-dark(#f2f4f7, #232c38));
     --line: var(--unstuck-line, light-dark(#dde2e9, #333e4c));
     --accent: var(--unstuck-accent, light-dark(#2458c7, #86aefc));
-    --on-accent: var(--unstuck-on-accent, light-dark(#ffffff, #0f1a2e));
+    /* black or white, whichever can be read on the accent */
+    --on-accent: var(--unstuck-on-accent, oklch(from var(--accent) clamp(0, (0.62 - l) * 1000, 1) 0 0));
     --good: var(--unstuck-good, light-dark(#16693a, #6fd09a));
     --warn: var(--unstuck-warn, light-dark(#855000, #f0bd62));
     --bad: var(--unstuck-bad, light-dark(#b02a20, #ff9c92));
-    --good-wash: light-dark(#e5f4ea, #1a3527);
-    --warn-wash: light-dark(#fdf1dc, #3a2e17);
-    --bad-wash: light-dark(#fcebe9, #402422);
-    --busy-wash: light-dark(#e8effc, #21304b);
+    --good-wash: color-mix(in oklab, var(--good) 11%, var(--paper));
+    --warn-wash: color-mix(in oklab, var(--warn) 11%, var(--paper));
+    --bad-wash: color-mix(in oklab, var(--bad) 11%, var(--paper));
+    --busy-wash: color-mix(in oklab, var(--accent) 11%, var(--paper));
+    /* text in the accent: a page may choose one that is too light to be read on its own wash */
+    --accent-text: color-mix(in oklab, var(--accent) 45%, var(--ink));
+    --radius: var(--unstuck-radius, 0.875rem);
+    --inner-radius: calc(var(--radius) * 0.7);
+    --bar-height: var(--unstuck-bar-height, 0.625rem);
     display: block;
     color: var(--ink);
     font: 1rem/1.5 var(--unstuck-font, system-ui, sans-serif);
@@ -31,6 +37,11 @@ const text = css`
   }
   :host([modal]) {
     display: contents;
+  }
+  /* The room that the card has counts, not the window's. Where the page lets the card choose, it has 32 rem. */
+  .card {
+    container-type: inline-size;
+    contain-intrinsic-inline-size: 32rem;
   }
   :host([hidden]),
   :host(:not([src])), /* there is nothing to show */
@@ -60,12 +71,13 @@ const text = css`
   dialog {
     border: 0;
     padding: 0;
-    margin: auto;
+    margin: min(2rem, 4dvh) auto auto; /* held at its top: text that grows moves no button */
     background: none;
     color: inherit;
     width: min(36rem, calc(100vw - 1.5rem));
+    height: min(46rem, 100dvh - 2 * min(2rem, 4dvh));
     max-width: none;
-    max-height: calc(100dvh - 1.5rem);
+    max-height: none;
     overflow: visible;
   }
   dialog::backdrop {
@@ -75,31 +87,40 @@ const text = css`
   .card {
     background: var(--paper);
     border: 1px solid var(--line);
-    border-radius: 0.875rem;
+    border-radius: var(--radius);
     display: flex;
     flex-direction: column;
-    max-height: inherit;
     overflow: hidden;
   }
   dialog .card {
+    height: 100%;
     box-shadow: 0 1.25rem 3.5rem rgb(10 16 26 / 0.28);
   }
   .body {
-    padding: 1.5rem 1.5rem 1.25rem;
+    padding: 1.125rem 1.5rem 1.25rem;
     display: grid;
     grid-template-columns: minmax(0, 1fr);
     grid-auto-rows: max-content;
     gap: 1.125rem;
+    flex: 1 1 auto;
     overflow: auto;
     overscroll-behavior: contain;
   }
   header {
+    flex: none;
+    display: grid;
+    grid-template-columns: minmax(0, 1fr);
+    gap: 0.5rem;
+    padding: 1.5rem 1.5rem 0.625rem;
+    border-bottom: 1px solid var(--line);
+  }
+  .head {
     display: flex;
     gap: 0.75rem 1rem;
     align-items: flex-start;
     justify-content: space-between;
   }
-  header > div {
+  .head > div {
     min-width: 0;
   }
   h2 {
@@ -108,10 +129,32 @@ const text = css`
     font-weight: 650;
     overflow-wrap: anywhere;
     outline: 0;
+    display: -webkit-box;
+    -webkit-box-orient: vertical;
+    -webkit-line-clamp: 4;
+    overflow: hidden;
   }
   .kind {
     color: var(--muted);
     font-size: 0.875rem;
+  }
+  .retries {
+    display: flex;
+    flex-wrap: wrap;
+    gap: 0 1rem;
+    font-size: 0.875rem;
+  }
+  button.link {
+    padding: 0.125rem 0;
+    border: 0;
+    background: none;
+    color: var(--accent);
+    font: inherit;
+    text-align: start;
+    text-decoration: underline;
+    text-underline-offset: 0.2em;
+    white-space: normal;
+    overflow-wrap: anywhere;
   }
 
   .badge {
@@ -130,13 +173,17 @@ const text = css`
   }
   .badge.busy {
     background: var(--busy-wash);
-    color: var(--accent);
+    color: var(--accent-text);
+  }
+  .badge .icon.busy {
+    stroke: var(--accent);
   }
   .badge.good {
     background: var(--good-wash);
     color: var(--good);
   }
-  .badge.warn {
+  .badge.warn,
+  .badge.lost {
     background: var(--warn-wash);
     color: var(--warn);
   }
@@ -167,7 +214,7 @@ const text = css`
     display: flex;
     justify-content: space-between;
     align-items: baseline;
-    gap: 1rem;
+    gap: 0 1rem;
     min-height: 1.5rem;
     color: var(--muted);
     font-size: 0.9375rem;
@@ -191,7 +238,7 @@ const text = css`
     appearance: none;
     display: block;
     width: 100%;
-    height: 0.625rem;
+    height: var(--bar-height);
     margin: 0.25rem 0 0.5rem;
     border: 0;
     border-radius: 99px;
@@ -210,7 +257,8 @@ const text = css`
     --fill: var(--bad);
   }
   progress.quiet,
-  progress.stopped {
+  progress.stopped,
+  progress.lost {
     --fill: var(--muted);
   }
   progress::-webkit-progress-bar {
@@ -232,6 +280,12 @@ const text = css`
       var(--sunk);
     animation: slide 1.8s linear infinite;
   }
+  progress.stopped:indeterminate,
+  progress.bad:indeterminate,
+  progress.lost:indeterminate {
+    background: repeating-linear-gradient(-45deg, var(--fill) 0 0.375rem, var(--sunk) 0.375rem 0.75rem);
+    animation: none; /* it would look alive */
+  }
   progress:indeterminate::-webkit-progress-bar {
     background: none;
   }
@@ -249,9 +303,10 @@ const text = css`
 
   .counts {
     display: grid;
-    grid-template-columns: repeat(auto-fit, minmax(5.5rem, 1fr));
+    grid-auto-flow: column;
+    grid-auto-columns: minmax(0, 1fr);
     border: 1px solid var(--line);
-    border-radius: 0.625rem;
+    border-radius: var(--inner-radius);
     overflow: hidden;
     background: var(--line);
     gap: 1px;
@@ -261,24 +316,39 @@ const text = css`
     padding: 0.5rem 0.875rem 0.5625rem;
     display: flex;
     flex-direction: column-reverse;
+    justify-content: flex-end;
+    min-width: 0;
   }
-  dt {
+  .counts dt {
     font-size: 0.8125rem;
     color: var(--muted);
   }
-  dd {
+  .counts dd {
     font-size: 1.125rem;
     font-weight: 600;
     line-height: 1.35;
   }
-  dd.bad {
+  .counts dd.bad {
     color: var(--bad);
   }
   .work {
-    display: grid;
-    gap: 0.125rem;
     min-height: 1.375rem;
     font-size: 0.9375rem;
+  }
+  /* What there is to say about the work: one thing at a time, in room that is always there. */
+  .line {
+    display: grid;
+    align-items: start;
+  }
+  .line.reserved {
+    min-height: 4.5rem;
+  }
+  .line:not(.reserved):not(:has(> :not([hidden]))) {
+    display: none;
+  }
+  .line:has(> .answer:not([hidden])) > :not(.answer),
+  .line:has(> .note:not([hidden])) > .stage {
+    display: none;
   }
   .now {
     display: flex;
@@ -298,7 +368,12 @@ const text = css`
   }
   .stage {
     color: var(--muted);
+    font-size: 0.9375rem;
     overflow-wrap: anywhere;
+    display: -webkit-box;
+    -webkit-box-orient: vertical;
+    -webkit-line-clamp: 2;
+    overflow: hidden;
   }
   .kept {
     color: var(--muted);
@@ -307,7 +382,7 @@ const text = css`
   .note,
   .answer {
     padding: 0.625rem 0.875rem;
-    border-radius: 0.625rem;
+    border-radius: var(--inner-radius);
     background: var(--warn-wash);
     color: var(--warn);
     font-size: 0.9375rem;
@@ -327,9 +402,15 @@ const text = css`
     outline: 0;
   }
 
+  .reason {
+    display: grid;
+    gap: 0.25rem;
+    justify-items: start;
+    font-size: 0.875rem;
+  }
   details {
     border: 1px solid var(--line);
-    border-radius: 0.625rem;
+    border-radius: var(--inner-radius);
     overflow: clip; /* else Firefox draws a scroll bar over the corner */
   }
   summary {
@@ -337,15 +418,21 @@ const text = css`
     font-weight: 600;
     font-size: 0.9375rem;
     cursor: pointer;
-    border-radius: 0.625rem;
+    border-radius: var(--inner-radius);
   }
   .problems summary {
     color: var(--bad);
   }
+  .problems.none summary,
+  .results summary {
+    color: var(--muted);
+  }
   .list {
-    max-height: 13.5rem;
-    overflow: auto;
     border-top: 1px solid var(--line);
+  }
+  :host(:not([modal])) .list {
+    max-height: 13.5rem;
+    overflow: auto; /* in a dialog its body scrolls, and nothing else */
   }
   .list li {
     padding: 0.5rem 0.875rem;
@@ -361,12 +448,93 @@ const text = css`
   .list bdi {
     font-weight: 550;
   }
-  .list .message {
+  .list .message,
+  .list .inner,
+  .list .fold {
     grid-column: 1 / -1;
+  }
+  .message {
     color: var(--muted);
   }
-  .list a {
-    align-self: center;
+  .whole {
+    white-space: pre-wrap;
+    overflow-wrap: anywhere;
+    user-select: text;
+  }
+  .folded {
+    display: -webkit-box;
+    -webkit-box-orient: vertical;
+    -webkit-line-clamp: 4;
+    overflow: hidden;
+  }
+  .list a,
+  .copy {
+    align-self: start;
+  }
+  .fold {
+    justify-self: start;
+  }
+  .inner {
+    margin-top: 0.25rem;
+    border: 0;
+    overflow: visible;
+  }
+  .inner > summary {
+    padding: 0.125rem 0;
+    font-size: inherit;
+    font-weight: 550;
+    color: var(--accent-text);
+  }
+  .entries {
+    display: grid;
+    gap: 0.25rem;
+    padding-block: 0.25rem;
+  }
+  .entries > div {
+    display: grid;
+    grid-template-columns: minmax(4rem, 10rem) minmax(0, 1fr);
+    gap: 0 0.75rem;
+  }
+  .entries > .nested {
+    grid-template-columns: minmax(0, 1fr);
+  }
+  .entries dt {
+    color: var(--muted);
+    overflow-wrap: anywhere;
+  }
+  .entries .entries {
+    padding-inline-start: 0.75rem;
+    border-inline-start: 2px solid var(--line);
+  }
+  .table {
+    overflow-x: auto;
+    overscroll-behavior-x: contain;
+  }
+  table {
+    border-collapse: collapse;
+    font-size: 0.8125rem;
+  }
+  th,
+  td {
+    padding: 0.25rem 0.5rem;
+    border-bottom: 1px solid var(--line);
+    text-align: start;
+    vertical-align: top;
+    max-width: 14rem;
+    min-width: 3rem;
+    white-space: pre-wrap;
+    overflow-wrap: break-word;
+  }
+  td.short {
+    white-space: pre;
+  }
+  th {
+    color: var(--muted);
+    font-weight: 600;
+    white-space: nowrap;
+  }
+  td.number {
+    text-align: end;
   }
   .timeline summary {
     color: var(--muted);
@@ -407,7 +575,7 @@ const text = css`
     justify-content: space-between;
     font-size: 0.875rem;
     color: var(--muted);
-    min-height: 2rem;
+    min-height: 2.75rem; /* two lines, so that a lost link moves nothing below */
   }
   .link p {
     display: flex;
@@ -494,8 +662,18 @@ const text = css`
     font-size: 0.875rem !important;
     padding: 0.25rem 0.75rem !important;
   }
+  .plain {
+    padding: 0;
+    border: 0;
+    background: none;
+    color: var(--accent-text);
+    font-size: inherit;
+    font-weight: 500;
+    text-decoration: underline;
+    text-underline-offset: 0.2em;
+  }
   a {
-    color: var(--accent);
+    color: var(--accent-text);
     text-underline-offset: 0.2em;
   }
   :focus-visible {
@@ -519,9 +697,34 @@ const text = css`
     white-space: nowrap;
   }
 
-  @media (max-width: 30rem) {
+  @media (max-height: 30rem) {
+    dialog .card {
+      overflow: auto;
+    }
+    dialog .body {
+      flex: none;
+      overflow: visible;
+    }
+    dialog header {
+      padding: 0.75rem 1rem;
+    }
+    dialog h2 {
+      font-size: 1rem;
+      -webkit-line-clamp: 2;
+    }
+    dialog .kind {
+      display: none;
+    }
+    dialog .link {
+      min-height: 0;
+    }
+  }
+  @container (max-width: 30rem) {
+    header {
+      padding: 1.125rem 1.125rem 0.625rem;
+    }
     .body {
-      padding: 1.125rem 1.125rem 1rem;
+      padding: 1rem 1.125rem;
       gap: 1rem;
     }
     footer {
@@ -531,6 +734,7 @@ const text = css`
     footer .button {
       flex: 1 1 auto;
       justify-content: center;
+      white-space: normal;
     }
     footer .cancel {
       margin: 0;
@@ -541,8 +745,46 @@ const text = css`
     .counts div {
       padding: 0.4375rem 0.625rem;
     }
+  }
+  @container (max-width: 22rem) {
+    .head,
+    .figures {
+      flex-wrap: wrap;
+    }
     .counts {
-      grid-template-columns: repeat(auto-fit, minmax(4.25rem, 1fr));
+      grid-auto-flow: row;
+    }
+    .counts div {
+      flex-direction: row;
+      justify-content: space-between;
+      align-items: baseline;
+    }
+    .amount,
+    .rate,
+    .eta,
+    .badge {
+      white-space: normal;
+    }
+    .badge {
+      flex-shrink: 1;
+    }
+    .figures.main {
+      min-height: 0;
+    }
+    .pager .button,
+    .pager button {
+      white-space: normal;
+    }
+    .link p,
+    .link .warn {
+      flex-basis: 4rem;
+    }
+    .now {
+      flex-wrap: wrap;
+      gap: 0 0.625rem;
+    }
+    .entries > div {
+      grid-template-columns: minmax(0, 1fr);
     }
   }
   @media (prefers-reduced-motion: reduce) {
@@ -569,6 +811,10 @@ const text = css`
     }
     progress::-moz-progress-bar {
       background: Highlight;
+    }
+    progress:indeterminate {
+      background: repeating-linear-gradient(-45deg, Highlight 0 0.375rem, Canvas 0.375rem 0.75rem);
+      forced-color-adjust: none; /* else an empty box, which reads as 0 % */
     }
     .link p::before {
       border-color: CanvasText;

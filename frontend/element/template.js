@@ -6,6 +6,7 @@
  */
 import { say } from "../view/format.js";
 import { make, setBadge, setShown, setText } from "./dom.js";
+import { copyButton, itemRow, messageNodes } from "./item-row.js";
 
 /** @import { Words } from "../wire" */
 /** @import { JobView } from "../view/job-view.js" */
@@ -16,9 +17,11 @@ import { make, setBadge, setShown, setText } from "./dom.js";
  * @property {boolean} modal
  * @property {string | null} signin
  * @property {string | null} zip
+ * @property {string | null} errorsFile
  * @property {boolean} checking
  * @property {boolean} cancelling
- * @property {boolean} retrying */
+ * @property {boolean} retrying
+ * @property {boolean} retried */
 
 /** Make the nodes of an empty card. @returns {Card} */
 export function makeCard() {
@@ -28,17 +31,18 @@ export function makeCard() {
 
 function makeNodes() {
   return {
-    title: make("h2", { id: "title", tabindex: "-1", dir: "auto" }),
+    title: make("h2", { id: "title", tabindex: "-1", dir: "auto", part: "title" }),
     kind: make("p", { class: "kind" }),
-    badge: make("span", { class: "badge" }),
+    badge: make("span", { class: "badge", part: "badge" }),
     meter: make("div"),
-    percent: make("span", { class: "percent" }),
+    percent: make("span", { class: "percent", part: "percent" }),
     eta: make("span", { class: "eta" }),
-    bar: make("progress", { max: "100" }),
+    bar: make("progress", { max: "100", part: "bar" }),
     amount: make("span", { class: "amount" }),
     rate: make("span", { class: "rate" }),
-    counts: make("dl", { class: "counts" }),
+    counts: make("dl", { class: "counts", part: "counts" }),
     work: make("div", { class: "work" }),
+    line: make("div", { class: "line" }),
     now: make("p", { class: "now" }),
     nowLabel: make("span", { class: "label" }),
     names: make("span", { class: "names" }),
@@ -46,13 +50,15 @@ function makeNodes() {
     stage: make("p", { class: "stage", dir: "auto" }),
     note: make("p", { class: "note" }),
     sentence: make("p", { class: "sentence", tabindex: "-1", dir: "auto" }),
-    problems: make("details", { class: "problems", open: true }),
+    reason: make("div", { class: "reason" }),
+    problems: make("details", { class: "problems", part: "errors" }),
     problemsTitle: make("summary"),
     errors: make("ul", { class: "list", tabindex: "0" }),
     more_errors: make("div", { class: "pager" }),
     showAll: button("small"),
+    errorsFile: make("a", { class: "button small", download: true }),
     allErrors: make("div"),
-    results: make("details", { class: "results" }),
+    results: make("details", { class: "results", part: "results" }),
     resultsTitle: make("summary"),
     allResults: make("div"),
     history: make("div"),
@@ -63,7 +69,7 @@ function makeNodes() {
     keep: button("small primary"),
     signIn: make("a", { class: "button small primary" }),
     answer: make("p", { class: "answer", role: "alert", hidden: true }),
-    footer: make("footer"),
+    footer: make("footer", { part: "footer" }),
     cancel: button("cancel"),
     notify: button("notify"),
     create: button("create primary"),
@@ -82,9 +88,10 @@ function button(classes) {
 /** @param {Nodes} n */
 function assemble(n) {
   n.now.append(n.nowLabel, n.names, n.more);
-  n.work.append(n.now, n.stage);
-  n.more_errors.append(make("span"), n.showAll);
-  n.problems.append(n.problemsTitle, n.errors, n.more_errors, n.allErrors);
+  n.work.append(n.now);
+  n.line.append(n.stage, n.note, n.answer);
+  n.more_errors.append(make("span"), n.errorsFile, n.showAll);
+  n.problems.append(n.problemsTitle, n.errors, n.allErrors, n.more_errors);
   n.results.append(n.resultsTitle, n.allResults);
   n.link.append(n.linkText, n.signIn, n.keep, n.check);
   n.footer.append(n.cancel, n.notify, n.create, n.retry, n.download, n.close);
@@ -93,28 +100,34 @@ function assemble(n) {
     n.bar,
     make("div", { class: "figures" }, n.amount, n.rate),
   );
+  // Outside the body, which scrolls: the state and the link are always in view.
+  const header = make(
+    "header",
+    { part: "header" },
+    make("div", { class: "head" }, make("div", {}, n.title, n.kind), n.badge),
+    n.link,
+  );
   const body = make(
     "div",
     { class: "body" },
-    make("header", {}, make("div", {}, n.title, n.kind), n.badge),
     n.sentence,
+    n.reason,
     n.meter,
     n.counts,
     n.work,
-    n.note,
+    n.line,
     n.problems,
     n.results,
     n.history,
     n.kept,
-    n.answer,
-    n.link,
   );
-  return make("section", { class: "card", part: "card", "aria-labelledby": "title" }, body, n.footer, n.live);
+  return make("section", { class: "card", part: "card" }, header, body, n.footer, n.live);
 }
 
 /** Draw a view. @param {Card} card @param {JobView} shown @param {CardContext} context @param {Words} words */
 export function drawCard(card, shown, context, words) {
   setText(card.title, shown.title);
+  card.title.title = shown.full_title;
   setBadge(card.badge, shown.badge);
   for (const name of /** @type {const} */ (["kind", "sentence", "note", "kept"])) {
     setText(card[name], shown[name]);
@@ -123,7 +136,8 @@ export function drawCard(card, shown, context, words) {
   drawNumbers(card, shown);
   drawCounts(card.counts, shown.counts);
   drawWork(card, shown, words);
-  drawErrors(card, shown, words);
+  drawReason(card.reason, shown, words);
+  drawErrors(card, shown, context, words);
   drawLink(card, shown);
   drawButtons(card, shown, context, words);
 }
@@ -133,7 +147,10 @@ function drawNumbers(card, shown) {
   for (const name of /** @type {const} */ (["percent", "eta", "amount", "rate"])) setText(card[name], shown[name]);
   setShown(card.meter, shown.meter);
   setShown(card.work, shown.meter && !shown.done);
-  card.bar.className = shown.done ? shown.badge.tone : "busy";
+  for (const figures of [card.percent, card.amount].map((one) => one.parentElement))
+    if (figures) setShown(figures, !shown.done);
+  card.line.classList.toggle("reserved", shown.meter && !shown.done);
+  card.bar.className = shown.bar.tone;
   card.bar.setAttribute("aria-label", shown.bar.label);
   if (shown.bar.value === null) card.bar.removeAttribute("value");
   else card.bar.value = shown.bar.value;
@@ -165,23 +182,40 @@ function drawWork(card, shown, words) {
   setShown(card.stage, shown.stage !== "");
 }
 
-/** @param {Card} card @param {JobView} shown @param {Words} words */
-function drawErrors(card, shown, words) {
-  setShown(card.problems, shown.failed > 0);
-  if (shown.failed === 0) return;
-  setText(card.problemsTitle, say(words, "problems", { count: shown.failed }));
+/** Show the whole error of a job; it does not change once the job is done.
+ * @param {HTMLElement} node @param {JobView} shown @param {Words} words */
+function drawReason(node, { reason }, words) {
+  setShown(node, reason !== null);
+  if (reason === null || node.hasChildNodes()) {
+    if (reason === null) node.replaceChildren();
+    return;
+  }
+  node.append(...messageNodes(reason, words), copyButton(reason, words));
+}
+
+/** @param {Card} card @param {JobView} shown @param {CardContext} context @param {Words} words */
+function drawErrors(card, shown, context, words) {
+  // The section is there from the start, folded until the end: failures change its title, but move nothing.
+  setShown(card.problems, shown.failed > 0 || (shown.meter && !shown.done));
+  card.problems.classList.toggle("none", shown.failed === 0);
+  if (shown.done && !card.problems.hasAttribute("data-done")) card.problems.open = shown.failed > 0;
+  card.problems.toggleAttribute("data-done", shown.done);
+  setText(
+    card.problemsTitle,
+    shown.failed > 0 ? say(words, "problems", { count: shown.failed }) : say(words, "no_problems"),
+  );
   card.errors.setAttribute("aria-label", card.problemsTitle.textContent ?? "");
   // Failed items are only ever added, so existing rows never change.
   while (card.errors.children.length > shown.errors.length) card.errors.lastElementChild?.remove();
-  shown.errors.slice(card.errors.children.length).forEach(({ name, message }) => {
-    card.errors.append(
-      make("li", {}, make("bdi", {}, name), make("span", { class: "message", dir: "auto" }, message)),
-    );
-  });
+  card.errors.append(...shown.errors.slice(card.errors.children.length).map((line) => itemRow(line, words)));
   const paged = card.allErrors.hasChildNodes();
   setShown(card.errors, !paged && shown.errors.length > 0);
-  setShown(card.more_errors, !paged && shown.failed > shown.errors.length);
+  setShown(card.showAll, !paged && shown.failed > shown.errors.length);
   setText(card.showAll, say(words, "show_failed", { count: shown.failed }));
+  setText(card.errorsFile, say(words, "errors_file"));
+  setShown(card.errorsFile, shown.errors_file);
+  card.errorsFile.href = context.errorsFile ?? "";
+  setShown(card.more_errors, shown.failed > 0);
 }
 
 /** @param {Card} card @param {JobView} shown */
@@ -211,8 +245,9 @@ function drawButtons(card, shown, context, words) {
   setShown(card.close, context.modal);
   setText(card.download, say(words, "download_all"));
   card.download.href = context.zip ?? "";
-  setShown(card.download, context.zip !== null);
-  card.download.classList.toggle("primary", !retry.shown); // at most one primary button
+  setShown(card.download, shown.download);
+  card.retry.classList.toggle("primary", !context.retried);
+  card.download.classList.toggle("primary", !retry.shown || context.retried); // at most one primary button
   setText(card.resultsTitle, say(words, "results"));
   setShown(card.results, shown.results);
   setShown(

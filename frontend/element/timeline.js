@@ -1,5 +1,5 @@
 /*
- * Shows what happened to a job: the list under "Details" in its card. The list is loaded when it is opened and,
+ * Shows what happened to a job, the newest first: the list under "Details" in its card. The list is loaded when it is opened and,
  * while it is open, after changes of the job, at most every few seconds; it has at most a few hundred rows.
  * It must not know streams or the rest of the card.
  * See also: PROTOCOL.md for the timeline endpoint; ../view/locale/en.js for the texts (tl_…).
@@ -9,6 +9,7 @@ import { refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 import { make, setShown, setText } from "./dom.js";
 
+/** @import { Answer, Requests } from "../client/requests.js" */
 /** @import { Words } from "../wire" */
 /**
  * @typedef {{at: string, what: string, text: string | null, item: {index: number, name: string | null} | null,
@@ -22,6 +23,7 @@ const PAUSE_MS = 3_000; // between two requests
 const AGE_MS = 10_000; // between two updates of "… ago"
 const NAME_LENGTH = 72;
 const TEXT_LENGTH = 300;
+const KEY = "timeline"; // of its requests
 
 /** Describe an entry. @param {Entry} entry @param {Words} [words] @returns {Line} */
 export function entryLine(entry, words = english) {
@@ -61,16 +63,16 @@ export class Timeline {
   #loadedAt = -Infinity;
   /** @type {ReturnType<typeof setTimeout> | null} */ #due = null;
   /** @type {ReturnType<typeof setInterval> | null} */ #ageing = null;
-  /** @type {(url: string) => Promise<Response>} */ #fetch;
+  /** @type {Requests} */ #requests;
   /** @type {() => Words} */ #words;
 
-  /** @param {{fetch: (url: string) => Promise<Response>, words: () => Words}} options */
-  constructor({ fetch, words }) {
-    this.#fetch = fetch;
+  /** @param {{requests: Requests, words: () => Words}} options */
+  constructor({ requests, words }) {
+    this.#requests = requests;
     this.#words = words;
     this.#earlier.addEventListener("click", () => {
       this.#limit = MAX_ENTRIES;
-      this.#reload();
+      void this.#reload();
     });
     this.root.addEventListener("toggle", () => this.#toggled());
     this.root.append(this.#title, this.#list, make("div", { class: "pager" }, this.#place, this.#earlier));
@@ -113,51 +115,49 @@ export class Timeline {
   }
 
   #loadSoon() {
-    if (this.#seq === this.#shownSeq || this.#loading || this.#due !== null) return;
-    const wait = this.#loadedAt + PAUSE_MS - performance.now();
+    if (this.#seq === this.#shownSeq || this.#loading || this.#due !== null || this.#url === null) return;
+    const paused = this.#loadedAt + PAUSE_MS - performance.now();
+    const wait = Math.max(paused, this.#requests.wait(KEY));
     if (wait <= 0) void this.#reload();
     else this.#due = setTimeout(() => this.#reload(), wait);
   }
 
   async #reload() {
-    const url = this.#url;
     if (this.#due !== null) clearTimeout(this.#due);
     this.#due = null;
-    if (url === null) return;
-    const seq = this.#seq;
+    if (this.#url === null || this.#loading) return;
+    const [url, seq, limit] = [this.#url, this.#seq, this.#limit];
     [this.#loading, this.#loadedAt] = [true, performance.now()];
     if (!this.#list.hasChildNodes()) setText(this.#place, say(this.#words(), "items_loading"));
-    const answer = await this.#fetchEntries(`${url}?limit=${this.#limit}`);
+    const [answer] = (await this.#requests.poll(KEY, `${url}?limit=${limit}`)) ?? [];
     this.#loading = false;
-    if (url !== this.#url) return;
-    if ("reason" in answer) setText(this.#place, say(this.#words(), "items_failed", answer));
-    else this.#draw(answer);
-    this.#shownSeq = seq; // after a failure too: the job's next change loads the list again
-    if (this.root.open) this.#loadSoon();
+    if (url === this.#url && answer) this.#show(answer, limit === this.#limit ? seq : -1);
+    if (this.root.open) this.#loadSoon(); // after a failure, once its pause is over
   }
 
-  /** @param {string} url @returns {Promise<{entries: Entry[], more: boolean} | {reason: string}>} */
-  async #fetchEntries(url) {
-    try {
-      const response = await this.#fetch(url);
-      const body = await response.json().catch(() => null);
-      return response.ok && Array.isArray(body?.entries)
-        ? body
-        : { reason: refusal(body, response.status, this.#words()) };
-    } catch {
-      return { reason: refusal(null, null, this.#words()) };
-    }
+  /** @param {Answer} answer @param {number} seq of the job when it was requested */
+  #show({ ok, status, body }, seq) {
+    if (!ok || !Array.isArray(body.entries))
+      return setText(
+        this.#place,
+        say(this.#words(), "items_failed", { reason: refusal(body, status, this.#words()) }),
+      );
+    this.#draw(body);
+    this.#shownSeq = seq;
   }
 
   /** @param {{entries: Entry[], more: boolean}} answer */
   #draw({ entries, more }) {
     const words = this.#words();
     const list = this.#list;
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 8;
     list.setAttribute("aria-label", say(words, "details"));
-    list.replaceChildren(...entries.slice(-this.#limit).map((entry) => row(entry, words)));
+    list.replaceChildren(
+      ...entries
+        .slice(-this.#limit)
+        .map((entry) => row(entry, words))
+        .reverse(),
+    );
     this.#age();
-    if (atEnd || this.#shownSeq < 0) list.scrollTop = list.scrollHeight;
     setText(this.#place, say(words, more ? "tl_newest" : "tl_all", { count: list.childElementCount }));
     setShown(this.#earlier, more && this.#limit < MAX_ENTRIES);
   }

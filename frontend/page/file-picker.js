@@ -1,6 +1,6 @@
 /*
- * Lists the files that were chosen or dropped, including those in folders, and checks them against the server's
- * limits before anything is sent.
+ * Lists the files that were chosen or dropped, including those in folders, in the order in which people count, and
+ * checks them against the server's limits before anything is sent.
  * It must not draw or send.
  * See also: new-job.js, which shows the problems; upload.js, which sends the files.
  */
@@ -13,6 +13,10 @@ import { english } from "../view/locale/en.js";
 const NAMED = 3; // examples named per problem; the others are counted
 const NAME_LENGTH = 60;
 const SLICE_MS = 8; // half a frame
+const COMPARED_BYTES = 64 * 1024; // at each end of two files that look the same
+const TYPES_NAMED = 4;
+// What systems and programs leave in folders: no person means to work on them.
+const SYSTEM_FILE = /(^|\/)(\.DS_Store|Thumbs\.db|ehthumbs\.db|desktop\.ini|\._[^/]*|~\$[^/]*|__MACOSX\/.*)$/i;
 
 /** @typedef {{file: File, name: string}} FoundFile */
 
@@ -34,6 +38,58 @@ export async function withSizes(found) {
     until = performance.now() + SLICE_MS;
   }
   return files;
+}
+
+/** Return whether an operating system or a program has put this file into the folder. @param {string} name */
+export function isSystemFile(name) {
+  return SYSTEM_FILE.test(name);
+}
+
+/**
+ * Add files to those chosen before, in natural order (2 before 10).
+ *
+ * The same file chosen again stays one. Another file of the same name, from another folder, gets a number: "a (2).csv".
+ * @param {ChosenFile[]} chosen
+ * @param {ChosenFile[]} added
+ * @returns {Promise<ChosenFile[]>}
+ */
+export async function withAdded(chosen, added) {
+  const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+  const byName = new Map(chosen.map((one) => [one.name, one]));
+  for (const one of [...added].sort((a, b) => order.compare(a.name, b.name))) {
+    let name = one.name;
+    for (let number = 2; ; number++) {
+      const before = byName.get(name);
+      if (!before || (await same(before, one))) break;
+      name = numbered(one.name, number);
+    }
+    byName.set(name, { ...one, name });
+  }
+  return [...byName.values()].sort((a, b) => order.compare(a.name, b.name));
+}
+
+/** Return whether both are the same file, as far as its times, its size and its two ends tell.
+ * @param {ChosenFile} a @param {ChosenFile} b */
+async function same(a, b) {
+  if (a.size !== b.size || a.file.lastModified !== b.file.lastModified) return false;
+  try {
+    const [one, other] = [await ends(a), await ends(b)];
+    return one.every((byte, place) => byte === other[place]);
+  } catch {
+    return false; // one cannot be read any more: the upload tells
+  }
+}
+
+/** Read both ends of a file. @param {ChosenFile} chosen */
+async function ends({ file, size }) {
+  const tail = file.slice(Math.max(COMPARED_BYTES, size - COMPARED_BYTES));
+  return new Uint8Array(await new Blob([file.slice(0, COMPARED_BYTES), tail]).arrayBuffer());
+}
+
+/** Return "folder/a (2).csv" for "folder/a.csv". @param {string} name @param {number} number */
+function numbered(name, number) {
+  const [, stem, suffix] = /^(.*?[^/])((?:\.[^./]*)?)$/s.exec(name) ?? [name, name, ""];
+  return `${stem} (${number})${suffix}`;
 }
 
 /** Return the files of a file input. @param {Iterable<File>} files @returns {FoundFile[]} */
@@ -142,7 +198,7 @@ export function checkFiles(chosen, kind, limits, words = english) {
   return {
     bytes,
     problems,
-    warnings: doubtful > 0 ? [say(words, "not_accepted", { count: doubtful, types: typeNames(kind.accept) })] : [],
+    warnings: doubtful > 0 ? [notAccepted(doubtful, kind.accept, words)] : [],
   };
 }
 
@@ -166,8 +222,31 @@ function acceptRules(accept) {
 export function typeNames(accept) {
   const rules = acceptRules(accept);
   const extensions = rules.filter((rule) => rule.startsWith("."));
-  const families = rules.map((rule) => rule.replace(/\/\*$/, "").replace(/^.*\//, "").toUpperCase());
-  return (extensions.length > 0 ? extensions : families).join(", ");
+  const types = rules.filter((rule) => !rule.endsWith("/*")).map(typeName);
+  const names = [...new Set(extensions.length > 0 ? extensions : types)];
+  return names.length > TYPES_NAMED ? `${names.slice(0, TYPES_NAMED).join(", ")}, …` : names.join(", ");
+}
+
+/** Return "PDF" for application/pdf, "SVG" for image/svg+xml, "EXCEL" for application/vnd.ms-excel. @param {string} type */
+function typeName(type) {
+  const name = type.replace(/^.*\//, "").replace(/\+.*$/, "");
+  return (name.split(/[.-]/).pop() ?? name).toUpperCase();
+}
+
+/** Say that files may be of the wrong type, in people's words: "not pictures (JPEG, PNG)".
+ * @param {number} count @param {string | null} accept @param {Words} words */
+function notAccepted(count, accept, words) {
+  const families = new Set(
+    acceptRules(accept).map((rule) => (rule.startsWith(".") ? "" : rule.replace(/\/.*$/, ""))),
+  );
+  const [family = ""] = families.size === 1 ? families : [];
+  const known = words[`type_${family}`] ?? english[`type_${family}`];
+  const names = typeNames(accept);
+  return say(words, "not_accepted", {
+    count,
+    what: say(words, known ? `type_${family}` : "type_other", { count }),
+    types: names ? say(words, "type_names", { types: names }) : "",
+  });
 }
 
 /** Return whether a file passes <input accept>. A file of unknown type passes.

@@ -1,61 +1,95 @@
 /*
  * Holds and draws the list of jobs. JobList is a subject for ../client/follower.js: one stream and one poll for
- * all jobs, merged so that no job goes back. It is done when every job in it is done. JobRows draws it.
+ * all jobs, merged so that no job goes back. It is never done, since a new job may start at any time. JobRows draws
+ * it.
  * It must not know streams, timers or the texts of a row (../view/job-view.js decides).
  * See also: batch.js, which follows the list.
  */
 import { icon, make, setBadge, setShown, setText } from "../element/dom.js";
 import { harmless, localeOf, say } from "../view/format.js";
 import { isStuck } from "../view/health.js";
-import { amount, badge, barValue, jobTitle } from "../view/job-view.js";
+import { amount, badge, barValue, jobTitle, kindTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Job, Standing, Words } from "../wire" */
 
 const PAGE = 20;
-export const MAX_ROWS = 200;
+const ID_SHOWN = 8; // of a job that is not listed
+const MAX_FOLLOWED = 200; // the most jobs that one poll returns
+const OLDER_PAGE = 100;
 
-/** The newest jobs, as the subject of a follower. */
+/** The newest jobs, as the subject of a follower; older ones are loaded a page at a time and then only heard of. */
 export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
+  /** Jobs beyond those that a poll returns. @type {Map<string, Job>} */ #older = new Map();
+  /** The cursor of the page after the last poll, and of the page after the older jobs. @type {string | null} */
+  #next = null;
+  /** @type {string | null} */ #olderNext = null;
   /** Ids that heartbeats name but no poll returns: older jobs. @type {Set<string>} */ #unlisted = new Set();
+  /** Ids that the stream named since the last poll was read: a poll without them may be older, or end before
+   * them. @type {Set<string>} */ #named = new Set();
+  /** The creation of the oldest job that the last poll returned; "" if it returned them all. */ #oldest = "";
   /** @type {string[]} */ #missing = [];
   #version = 0;
   #limit = PAGE;
-  /** True if the server has more jobs than are held. */ more = false;
   /** True once the list has been loaded. */ loaded = false;
   #api;
 
-  /** @param {URL} api */
-  constructor(api) {
+  #onGone;
+
+  /** @param {URL} api @param {(id: string) => void} [onGone] called when the stream says that a job was removed */
+  constructor(api, onGone = () => {}) {
     this.#api = api;
+    this.#onGone = onGone;
     this.streamUrl = new URL("events/stream", api).href;
   }
 
   get pollUrl() {
-    return new URL(`jobs?limit=${this.#limit}`, this.#api).href;
+    return new URL(`jobs?limit=${this.#wanted}`, this.#api).href;
   }
 
   /** All jobs held, the newest first. */
   get jobs() {
-    return [...this.#jobs.values()].sort((a, b) =>
+    return [...new Map([...this.#older, ...this.#jobs]).values()].sort((a, b) =>
       a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0,
     );
   }
 
-  get full() {
-    return this.#limit >= MAX_ROWS;
+  /** True if the server has more jobs than are held. */
+  get more() {
+    return (this.#older.size > 0 ? this.#olderNext : this.#next) !== null;
+  }
+
+  /** The address of the next page of older jobs, or null while a poll can still return more. */
+  get olderUrl() {
+    if (this.#jobs.size < MAX_FOLLOWED) return null;
+    const cursor = this.#older.size > 0 ? this.#olderNext : this.#next;
+    const query = new URLSearchParams({ limit: String(OLDER_PAGE), ...(cursor ? { cursor } : {}) });
+    return new URL(`jobs?${query}`, this.#api).href;
+  }
+
+  /** Add a page of older jobs. @param {any} page */
+  addOlder(page) {
+    for (const job of page.jobs) if (!this.#jobs.has(job.id)) this.#older.set(job.id, job);
+    this.#olderNext = page.next;
+  }
+
+  /** How many of the newest jobs a poll returns: no fewer than are listed, so that no row goes. */
+  get #wanted() {
+    const newest = [...this.#jobs.values()].filter((job) => job.created_at >= this.#oldest).length;
+    return Math.min(MAX_FOLLOWED, Math.max(this.#limit, newest));
   }
 
   /** Load one more page from the next poll on. */
   widen() {
-    this.#limit = Math.min(MAX_ROWS, this.#limit + PAGE);
+    this.#limit = Math.min(MAX_FOLLOWED, this.#wanted + PAGE);
   }
 
   /** Add a job that another request of the page returned. @param {Job} job */
   add(job) {
-    this.#merge(job);
+    this.#hear(job);
+    this.#trim();
   }
 
   standing() {
@@ -66,13 +100,14 @@ export class JobList {
   readPoll(body) {
     if (!Array.isArray(body.jobs)) return null;
     const listed = new Set(body.jobs.map((/** @type {Job} */ job) => job.id));
-    const oldest = body.next ? body.jobs.at(-1)?.created_at : "";
-    const gone = [...this.#jobs.values()].filter((job) => !listed.has(job.id) && job.created_at > oldest);
-    for (const job of gone) this.#jobs.delete(job.id);
+    this.#oldest = body.next ? (body.jobs.at(-1)?.created_at ?? "") : "";
+    const gone = [...this.#jobs.keys()].filter((id) => !listed.has(id) && !this.#named.has(id));
+    for (const id of gone) this.#drop(id, (this.#jobs.get(id)?.created_at ?? "") <= this.#oldest);
     const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
     const changed = !this.loaded || gone.length + merged.length > 0;
     for (const id of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.add(id);
-    this.more = Boolean(body.next);
+    this.#named.clear();
+    this.#next = body.next ?? null;
     this.loaded = true;
     return this.#standing(changed);
   }
@@ -80,7 +115,10 @@ export class JobList {
   /** @param {any} data @returns {Standing | null} */
   readJob(data) {
     if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
-    if (!this.#unlisted.has(data.id) || isStuck(data)) this.#merge(data);
+    if (this.#older.has(data.id)) this.#older.set(data.id, newer(this.#older.get(data.id), data));
+    const older = this.#unlisted.has(data.id) || (data.done && data.created_at < this.#oldest);
+    if (this.#older.has(data.id)) return this.#standing();
+    if (!older || this.#jobs.has(data.id) || isStuck(data)) this.#hear(data);
     return this.#standing();
   }
 
@@ -94,6 +132,7 @@ export class JobList {
   readHeartbeat(data) {
     const seqs = new Map(Object.entries(data.jobs ?? {}));
     if (seqs.size === 0) return null;
+    for (const id of seqs.keys()) if (this.#jobs.has(id)) this.#named.add(id);
     this.#missing = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#unlisted.has(id));
     const ahead = [...this.#jobs.values()].some((job) => !job.done && (seqs.get(job.id) ?? Infinity) > job.seq);
     return this.#version + (ahead || this.#missing.length > 0 ? 1 : 0);
@@ -102,6 +141,9 @@ export class JobList {
   /** @param {any} data */
   readGone(data) {
     this.#jobs.delete(data.job_id);
+    this.#older.delete(data.job_id);
+    this.#named.delete(data.job_id);
+    this.#onGone(data.job_id);
     return false;
   }
 
@@ -114,30 +156,49 @@ export class JobList {
     if (changed) this.#version += 1;
     const jobs = [...this.#jobs.values()];
     const waits = jobs.filter((job) => !job.done).map((job) => job.poll_after_ms ?? 5_000);
-    return {
-      seq: this.#version,
-      done: this.loaded && waits.length === 0,
-      poll_after_ms: waits.length ? Math.min(...waits) : null,
-    };
+    return { seq: this.#version, done: false, poll_after_ms: waits.length ? Math.min(...waits) : null };
+  }
+
+  /** Take a job that did not come with a poll. @param {Job} job */
+  #hear(job) {
+    this.#merge(job);
+    this.#named.add(job.id);
   }
 
   /** @param {Job} job @returns {boolean} true if the job is new or newer */
   #merge(job) {
     const held = this.#jobs.get(job.id);
-    if (held && (held.done || job.seq < held.seq) && !(job.done && !held.done)) return false;
+    if (newer(held, job) === held) return false;
     this.#jobs.set(job.id, job);
+    this.#older.delete(job.id);
     this.#unlisted.delete(job.id);
     return held?.seq !== job.seq;
   }
 
   #trim() {
-    if (this.#jobs.size <= MAX_ROWS) return;
-    for (const job of this.jobs.slice(MAX_ROWS).filter((one) => !isStuck(one))) {
-      this.#jobs.delete(job.id);
+    if (this.#jobs.size <= MAX_FOLLOWED) return;
+    const newest = this.jobs.filter((job) => this.#jobs.has(job.id));
+    for (const job of newest.slice(MAX_FOLLOWED).filter((one) => !isStuck(one))) {
+      this.#drop(job.id, true);
+      this.#named.delete(job.id);
       this.#unlisted.add(job.id);
-      this.more = true;
+      this.#next ??= ""; // from the newest again, until the next poll is read
     }
   }
+
+  /** Drop a job that polls do not return any more; if older jobs are listed, one that is older stays as such.
+   * @param {string} id @param {boolean} older */
+  #drop(id, older) {
+    const job = this.#jobs.get(id);
+    this.#jobs.delete(id);
+    if (job && older && this.#older.size > 0) this.#older.set(id, job);
+  }
+}
+
+/** Return the newer state of a job, and an end before all else. @param {Job | undefined} held @param {Job} job */
+function newer(held, job) {
+  const late = held && (held.done || job.seq < held.seq) && !(job.done && !held.done);
+  return late ? held : job;
 }
 
 /** The rows of the list. */
@@ -152,21 +213,35 @@ export class JobRows {
     this.#words = words;
   }
 
-  /** @param {Job[]} jobs */
-  draw(jobs) {
+  /** @param {Job[]} jobs @param {{text: string, tone: string} | null} [lost] the badge of unfinished jobs while
+   *   there is no contact */
+  draw(jobs, lost = null) {
     const there = new Set(jobs.map((job) => job.id));
     for (const [id, row] of this.#rows) {
       if (there.has(id)) continue;
       row.item.remove();
       this.#rows.delete(id);
     }
+    const names = new Map(jobs.map((job) => [job.id, jobTitle(job, this.#words)]));
+    const retried = new Set(jobs.map((job) => job.retry_of));
+    const relation = (/** @type {Job} */ { id, retry_of }) => [
+      ...(retry_of
+        ? [say(this.#words, "row_retry_of", { name: names.get(retry_of) ?? retry_of.slice(0, ID_SHOWN) })]
+        : []),
+      ...(retried.has(id) ? [say(this.#words, "row_retried")] : []),
+    ];
     jobs.forEach((job, place) => {
       const row = this.#rows.get(job.id) ?? makeRow(job, this.#words);
       this.#rows.set(job.id, row);
       if (this.#list.children[place] !== row.item)
         this.#list.insertBefore(row.item, this.#list.children[place] ?? null);
-      drawRow(row, job, this.#words);
+      drawRow(row, job, relation(job), job.done ? null : lost, this.#words);
     });
+  }
+
+  /** Focus the row of a job. @param {string} id */
+  focus(id) {
+    this.#rows.get(id)?.item.querySelector("a")?.focus();
   }
 }
 
@@ -180,40 +255,43 @@ function makeRow(job, words) {
     minute: "2-digit",
   }).format(created);
   const parts = {
-    name: make("bdi", { class: "name" }, jobTitle(job, words)),
+    name: make("bdi", { class: "name", title: job.name ? harmless(job.name) : null }),
+    kind: make("span", { class: "kind-name" }),
+    relation: make("span"),
     badge: make("span", { class: "badge" }),
     amount: make("span", { class: "amount" }),
     failed: make("span", { class: "failures" }),
     bar: make("progress", { max: "100", "aria-hidden": "true" }),
     shown: /** @type {Job | null} */ (null),
+    lost: /** @type {string | undefined} */ (undefined),
   };
   const time = make("time", { datetime: job.created_at, title: created.toLocaleString(localeOf(words)) }, when);
   const link = make(
     "a",
     { class: "row", href: `#job=${job.id}` },
-    make(
-      "span",
-      { class: "what" },
-      parts.name,
-      make("span", { class: "kind" }, job.name ? harmless(job.kind, 60) : "", job.name ? " · " : "", time),
-    ),
+    make("span", { class: "what" }, parts.name, make("span", { class: "kind" }, parts.kind, time, parts.relation)),
     make("span", { class: "how" }, make("span", { class: "figures" }, parts.amount, parts.failed), parts.bar),
     parts.badge,
   );
   return { ...parts, item: make("li", {}, link) };
 }
 
-/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {Words} words */
-function drawRow(row, job, words) {
-  if (row.shown === job) return;
+/** @param {ReturnType<typeof makeRow>} row @param {Job} job @param {string[]} relation to other jobs
+ * @param {{text: string, tone: string} | null} lost @param {Words} words */
+function drawRow(row, job, relation, lost, words) {
+  setText(row.name, jobTitle(job, words)); // the titles of kinds are loaded after the first jobs
+  setText(row.kind, job.name ? kindTitle(job.kind, words) : "");
+  setText(row.relation, relation.map((fact) => ` · ${fact}`).join("")); // last, since a narrow row cuts the end
+  if (row.shown === job && row.lost === lost?.text) return;
   row.shown = job;
-  const state = badge(job, words);
+  row.lost = lost?.text;
+  const state = lost ?? badge(job, words);
   setBadge(row.badge, state);
+  row.bar.className = job.done || lost ? state.tone : "busy";
   setText(row.amount, amount(job, words));
   const { failed } = job.progress;
   if (failed > 0) row.failed.replaceChildren(icon("bad"), say(words, "failures", { count: failed }));
   setShown(row.failed, failed > 0);
-  row.bar.className = job.done ? state.tone : "busy";
   const value = barValue(job);
   if (value === null) row.bar.removeAttribute("value");
   else row.bar.value = value;

@@ -62,7 +62,7 @@ function control(option, words) {
   if (type === "choice") {
     const empty = !required && text === null ? [make("option", { value: "" }, say(words, "not_set"))] : [];
     const list = (choices ?? []).map((choice) =>
-      make("option", { value: String(choice), selected: String(choice) === text }, String(choice)),
+      make("option", { value: String(choice), selected: String(choice) === text }, choiceText(choice, words)),
     );
     return make("select", { required }, ...empty, ...list);
   }
@@ -80,13 +80,20 @@ function control(option, words) {
   });
 }
 
+/** Name a choice for people: a comma alone cannot be read. @param {string | number} choice @param {Words} [words] */
+export function choiceText(choice, words = english) {
+  const key = `choice_${choice}`;
+  return (words[key] ?? english[key]) ? say(words, key) : String(choice);
+}
+
 /** @param {number | null} value */
 function bound(value) {
   return value === null || value === undefined ? null : String(value);
 }
 
-/** @param {Option} option @param {Words} words */
-function hintOf({ type, description, minimum, maximum }, words) {
+/** Say what may be entered: the description, and the range unless the description has it.
+ * @param {Pick<Option, "type" | "description" | "minimum" | "maximum">} option @param {Words} [words] */
+export function hintOf({ type, description, minimum, maximum }, words = english) {
   const [low, high] = [minimum ?? null, maximum ?? null];
   const range =
     type !== "integer" && type !== "number"
@@ -98,8 +105,21 @@ function hintOf({ type, description, minimum, maximum }, words) {
           : high !== null
             ? say(words, "at_most", { maximum: high })
             : "";
-  const sentence = description ? description.replace(/([^.!?])$/, "$1.") : "";
-  return [sentence, range].filter(Boolean).join(" ");
+  const sentence = plainText(description ?? "").replace(/([^.!?])$/, "$1.");
+  const said = [low, high].every((number) => number === null || mentions(sentence, number));
+  return [sentence, said ? "" : range].filter(Boolean).join(" ");
+}
+
+/** Return a description without the backticks of Markdown and docstrings. @param {string} text */
+export function plainText(text) {
+  return text.replace(/(`+)([^`]+)\1/g, "$2");
+}
+
+/** Return whether a text has this number. @param {string} text @param {number} number */
+function mentions(text, number) {
+  return (text.replace(/(?<=\d),(?=\d{3})/g, "").match(/-?\d+(\.\d+)?/g) ?? []).some(
+    (one) => Number(one) === number,
+  );
 }
 
 /** Turn has_header into "Has header". @param {string} name */

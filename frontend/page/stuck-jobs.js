@@ -5,21 +5,25 @@
  * See also: ../view/health.js; PROTOCOL.md for the operator's requests.
  */
 import { icon, make, setShown, setText } from "../element/dom.js";
-import { duration, harmless, say } from "../view/format.js";
+import { duration, harmless, say, withUnit } from "../view/format.js";
+import { actions } from "../view/actions.js";
 import { healthFact, serverNow, isStuck } from "../view/health.js";
 import { jobTitle, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
 
 /** @import { Item, Job, Words } from "../wire" */
+/** @import { Requests } from "../client/requests.js" */
 /** @typedef {ReturnType<typeof makeRow>} Row */
 /**
  * @typedef {{seq: number, at_ms: number, job: Job | null, items: Item[]}} Running the running items, and when they
- *   were loaded
+ *   were requested
  */
+/** @typedef {{text: string, tone: string} | null} Lost the badge of an unfinished job without contact */
 
 const MAX_ROWS = 5;
 const AGE_MS = 5_000; // between two updates of the durations
 const REFRESH_MS = 15_000; // the stream does not report heartbeats of workers, so they are polled
+const CHANGED_MS = 3_000; // between two requests for a job that changes
 const MESSAGE_MS = 15_000; // the message about an action stays for this long
 const MAX_ITEMS = 200; // more than any machine processes at once
 const WHY_LENGTH = 500;
@@ -37,21 +41,26 @@ export class StuckJobs {
   /** @type {ReturnType<typeof setTimeout> | null} */ #messageTimer = null;
   /** @type {Words} */ #words;
   #focusFallback;
+  #requests;
+  /** @type {Lost} */ #lost = null;
+  /** Milliseconds by which everything here may be out of date: 0 with contact. */ #stale_ms = 0;
 
   /**
-   * @param {{section: HTMLElement, focusFallback: HTMLElement, words?: Words}} page `focusFallback` takes the
-   *   focus when the section disappears
+   * @param {{section: HTMLElement, focusFallback: HTMLElement, requests: Requests, words?: Words}} page
+   *   `focusFallback` takes the focus when the section disappears
    */
-  constructor({ section, focusFallback, words = english }) {
+  constructor({ section, focusFallback, requests, words = english }) {
     this.#section = section;
+    this.#requests = requests;
     this.#focusFallback = focusFallback;
     this.#words = words;
     const title = make("h2", { id: "attention-title", tabindex: "-1" }, icon("warn"), say(words, "attention"));
     section.append(title, this.#list, this.#more, this.#message);
   }
 
-  /** Draw the jobs that are stuck. @param {Job[]} jobs */
-  draw(jobs) {
+  /** Draw the jobs that are stuck. @param {Job[]} jobs @param {Lost} [lost] @param {number} [stale_ms] */
+  draw(jobs, lost = null, stale_ms = 0) {
+    [this.#lost, this.#stale_ms] = [lost, stale_ms];
     this.#jobs = new Map(jobs.map((job) => [job.id, job]));
     const found = jobs.filter(isStuck);
     const shown = found.slice(0, MAX_ROWS);
@@ -109,23 +118,27 @@ export class StuckJobs {
     for (const [id, row] of this.#rows) {
       const job = this.#jobs.get(id);
       if (!job) continue;
-      const due = row.running.seq !== job.seq || performance.now() - row.running.at_ms > REFRESH_MS;
-      if (job.state === "running" && due && !row.asking) void this.#refresh(job, row);
-      drawRow(row, job, serverNow(job, performance.now()), this.#words);
+      const pause = row.running.seq === job.seq ? REFRESH_MS : CHANGED_MS;
+      const due = performance.now() - row.running.at_ms > pause;
+      if (job.state === "running" && due && this.#lost === null) void this.#refresh(job, row);
+      this.#drawRow(job, row);
     }
   }
 
   /** Load the running items and their workers. @param {Job} job @param {Row} row */
   async #refresh(job, row) {
-    row.asking = true;
-    const [[fresh], [body]] = await Promise.all([
-      request(job.links.self),
-      request(`${job.links.items}?state=running&limit=${MAX_ITEMS}`),
-    ]);
-    row.asking = false;
-    if (!Array.isArray(body?.items) || typeof fresh?.server_time !== "string") return; // asked again later
-    row.running = { seq: job.seq, at_ms: performance.now(), job: fresh, items: body.items };
-    drawRow(row, this.#jobs.get(job.id) ?? job, serverNow(job, performance.now()), this.#words);
+    const at_ms = performance.now();
+    const running = `${job.links.items}?state=running&limit=${MAX_ITEMS}`;
+    const [fresh, items] = (await this.#requests.poll(`stuck ${job.id}`, job.links.self, running)) ?? [];
+    if (!Array.isArray(items?.body?.items) || typeof fresh?.body?.server_time !== "string") return; // asked again later
+    row.running = { seq: job.seq, at_ms, job: fresh.body, items: items.body.items };
+    this.#drawRow(this.#jobs.get(job.id) ?? job, row);
+  }
+
+  /** Draw a row as of the last news. @param {Job} job @param {Row} row */
+  #drawRow(job, row) {
+    const clock_ms = performance.now() - this.#stale_ms;
+    drawRow(row, job, clock_ms, job.done ? null : this.#lost, this.#words);
   }
 
   // --- actions
@@ -142,7 +155,7 @@ export class StuckJobs {
     row.rescue.setAttribute("aria-expanded", String(what === "rescue"));
     row.giveUp.setAttribute("aria-expanded", String(what === "give_up"));
     setShown(row.ask, true);
-    drawRow(row, job, serverNow(job, performance.now()), this.#words);
+    this.#drawRow(job, row);
     (what === "give_up" ? row.why : row.confirm).focus();
   }
 
@@ -161,21 +174,24 @@ export class StuckJobs {
     const job = this.#jobs.get(id);
     if (!job || row.confirm.disabled) return;
     const [path, body, done] =
-      row.what === "rescue" ? ["rescue", null, "rescued"] : ["fail", { why: row.why.value }, "gave_up_on"];
+      row.what === "rescue"
+        ? ["rescue", null, "rescued"]
+        : ["fail", JSON.stringify({ why: row.why.value }), "gave_up_on"];
     row.confirm.disabled = true;
     row.confirm.setAttribute("aria-busy", "true");
-    const [answer, status] = await request(`${job.links.self}/${path}`, body);
+    const headers = { "Content-Type": "application/json" };
+    const answer = await this.#requests.send(`${job.links.self}/${path}`, { method: "POST", headers, body });
     row.confirm.disabled = false;
     row.confirm.removeAttribute("aria-busy");
-    const ok = status !== null && status < 300;
+    if (!answer) return; // the same request is in flight
     this.#showMessage(
-      say(this.#words, ok ? done : "operate_failed", {
+      say(withUnit(this.#words, job), answer.ok ? done : "operate_failed", {
         name: jobTitle(job, this.#words),
-        reason: refusal(answer, status, this.#words),
+        reason: refusal(answer.body, answer.status, this.#words),
       }),
     );
-    if (ok) this.#jobs.set(id, answer);
-    if (ok) this.#close(id, row);
+    if (answer.ok) this.#jobs.set(id, answer.body);
+    if (answer.ok) this.#close(id, row);
     else row.confirm.focus();
   }
 
@@ -191,28 +207,9 @@ export class StuckJobs {
   }
 }
 
-/**
- * Send a request. Resolves to the body and the status, both null if there was no answer.
- * @param {string} url
- * @param {object | null} [body] of a POST, null for an empty one; without it, a GET is sent
- * @returns {Promise<[any, number | null]>}
- */
-async function request(url, body) {
-  const post = {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: body ? JSON.stringify(body) : null,
-  };
-  try {
-    const response = await fetch(url, body === undefined ? {} : post);
-    return [await response.json().catch(() => null), response.status];
-  } catch {
-    return [null, null]; // shown by the caller
-  }
-}
-
-/** @param {Job} job @param {Words} words */
-function makeRow(job, words) {
+/** @param {Job} job @param {Words} texts */
+function makeRow(job, texts) {
+  const words = withUnit(texts, job);
   const id = `stuck-${job.id}`;
   const parts = {
     name: make("a", { href: `#job=${job.id}`, id, dir: "auto" }, jobTitle(job, words)),
@@ -241,8 +238,7 @@ function makeRow(job, words) {
       dir: "auto",
     }),
     what: /** @type {"rescue" | "give_up"} */ ("rescue"),
-    asking: false,
-    running: /** @type {Running} */ ({ seq: -1, at_ms: 0, job: null, items: [] }),
+    running: /** @type {Running} */ ({ seq: -1, at_ms: -Infinity, job: null, items: [] }),
   };
   parts.confirm.setAttribute("aria-describedby", `${id}-what`);
   parts.whyField.append(make("label", { for: `${id}-why` }, say(words, "give_up_why")), parts.why);
@@ -260,24 +256,34 @@ function makeRow(job, words) {
   return { ...parts, item };
 }
 
-/** @param {Row} row @param {Job} job @param {number} now_ms the server's time @param {Words} words */
-function drawRow(row, job, now_ms, words) {
+/**
+ * @param {Row} row
+ * @param {Job} job
+ * @param {number} clock_ms of a monotonic clock, when this was known
+ * @param {Lost} lost
+ * @param {Words} texts
+ */
+function drawRow(row, job, clock_ms, lost, texts) {
+  const words = withUnit(texts, job);
   const { items } = row.running;
-  setText(
-    row.note,
-    healthFact(job, now_ms, words) || say(words, job.done ? "attention_ended" : "attention_again"),
-  );
-  setText(row.known, knownText(row.running, words));
+  const fact =
+    healthFact(job, serverNow(job, clock_ms), words) ||
+    say(words, job.done ? "attention_ended" : "attention_again");
+  setText(row.note, lost ? `${fact} ${say(words, "attention_lost", { text: lost.text })}` : fact);
+  setText(row.known, knownText(row.running, clock_ms, words));
   setShown(row.known, row.known.textContent !== "");
-  setShown(row.rescue, job.state === "running");
+  const possible = actions(job);
+  setShown(row.rescue, possible.rescue);
+  setShown(row.giveUp, possible.give_up);
+  if (!row.confirm.hasAttribute("aria-busy")) row.confirm.disabled = !possible[row.what];
   setText(row.consequence, row.what === "rescue" ? rescueText(job, items, words) : giveUpText(job, items, words));
 }
 
 /** Return what is known of the work: the last heartbeat, the worker, the files.
- * @param {Running} running @param {Words} words */
-function knownText({ job, items }, words) {
+ * @param {Running} running @param {number} clock_ms @param {Words} words */
+function knownText({ job, items }, clock_ms, words) {
   const parts = [];
-  const life = job?.heartbeat_at ? serverNow(job, performance.now()) - Date.parse(job.heartbeat_at) : null;
+  const life = job?.heartbeat_at ? serverNow(job, clock_ms) - Date.parse(job.heartbeat_at) : null;
   if (life !== null) parts.push(say(words, "known_life", { duration: duration(life / 1_000, words) }));
   const [first] = items;
   if (first?.worker) parts.push(say(words, "known_worker", { worker: harmless(first.worker, NAME_LENGTH) }));

@@ -5,7 +5,9 @@
  */
 import { english } from "./locale/en.js";
 
-/** @import { Words } from "../wire" */
+/** @import { Job, Words } from "../wire" */
+
+const UNIT_LENGTH = 40;
 
 /**
  * Return the text for `key` with its values filled in, in English if the translation lacks it.
@@ -15,12 +17,36 @@ import { english } from "./locale/en.js";
  */
 export function say(words, key, values = {}) {
   const entry = words[key] ?? english[key] ?? key;
-  const text =
-    typeof entry === "string" ? entry : (entry[plural(words, Number(values.count ?? 0))] ?? entry.other);
-  return text.replace(/\{(\w+)\}/g, (whole, name) => {
-    const value = values[name];
+  const count = Number(values.count ?? 0);
+  return form(entry, words, count).replace(/\{(\w+)\}/g, (whole, name) => {
+    if (name === "unit") return form(unitOf(words), words, count);
+    const value = name === "units" ? form(unitOf(words), words, Infinity) : values[name];
     return typeof value === "number" ? number(value, words) : (value ?? whole);
   });
+}
+
+/**
+ * Return these texts for a job, or a kind of work, whose items have a name of their own: rows, mails, frames.
+ * Every sentence about items is said with them; without a unit, items are files, or just items for external work.
+ * @param {Words} words
+ * @param {Partial<Pick<Job, "unit" | "units" | "external">> | null} of
+ * @returns {Words}
+ */
+export function withUnit(words, of) {
+  const name = harmless(of?.unit || (of?.external ? "item" : "file"), UNIT_LENGTH);
+  const unit = words[`unit_${name}`] ??
+    english[`unit_${name}`] ?? { one: name, other: harmless(of?.units || name, UNIT_LENGTH) };
+  return Object.create(words, { unit: { value: unit } });
+}
+
+/** @param {Words} words */
+function unitOf(words) {
+  return words.unit ?? words.unit_file ?? english.unit_file ?? "";
+}
+
+/** Return the form of a text that fits the count. @param {Words[string]} entry @param {Words} words @param {number} count */
+function form(entry, words, count) {
+  return typeof entry === "string" ? entry : (entry[plural(words, count)] ?? entry.other);
 }
 
 /** @param {Words} words @param {number} count */
@@ -70,7 +96,7 @@ export function percentText(value, words) {
   return number(Math.floor(value) / 100, words, { style: "percent" });
 }
 
-/** Format files per second, or per minute below one a second. @param {number} perSecond @param {Words} words */
+/** Format items per second, or per minute below one a second. @param {number} perSecond @param {Words} words */
 export function rateText(perSecond, words) {
   const slow = perSecond < 1;
   const rate = slow ? perSecond * 60 : perSecond;
@@ -79,14 +105,19 @@ export function rateText(perSecond, words) {
   return say(words, slow ? "rate_per_minute" : "rate_per_second", values);
 }
 
+const LONGEST_ETA_S = 30 * 86_400; // a longer forecast comes from a rate near zero
+
 /**
- * Format a forecast of the time left: whole minutes from one minute on, steps of five from ten minutes on.
+ * Format a forecast of the time left: whole minutes from one minute on, steps of five from ten minutes on, and ""
+ * beyond what can be forecast.
  * @param {number} seconds
  * @param {Words} words
  */
 export function etaText(seconds, words) {
-  const step = seconds < 60 ? 1 : seconds < 600 ? 60 : 300;
-  return say(words, "eta", { duration: duration(Math.max(1, Math.round(seconds / step) * step), words) });
+  if (!(seconds <= LONGEST_ETA_S)) return "";
+  const step = seconds < 59.5 ? 1 : seconds < 600 ? 60 : 300;
+  const rounded = Math.max(1, Math.round(seconds / step) * step);
+  return say(words, rounded < 60 ? "eta_seconds" : "eta", { duration: duration(rounded, words) });
 }
 
 /**
@@ -138,6 +169,17 @@ const SHORT_ESCAPES = new Map([
   ["\r", "\\r"],
   ["\t", "\\t"],
 ]);
+
+/** Escape the invisible characters of a text from outside, but keep its line breaks and tabs. @param {string} text */
+export function harmlessLines(text) {
+  const lines = text.split(/\r\n|\n|\r/).map((line) =>
+    line
+      .split("\t")
+      .map((part) => harmless(part))
+      .join("\t"),
+  );
+  return lines.join("\n").trimEnd();
+}
 
 /** Escape the invisible characters of a text from outside, and shorten it in the middle so that its end stays.
  * @param {string} text @param {number} [length] */

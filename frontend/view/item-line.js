@@ -1,43 +1,53 @@
 /*
- * Describes an item in one line: its name, and its error, result or message, shortened and made harmless.
+ * Describes an item for a row: its name, and its error, result or message, made harmless. An error is complete.
  * It must not know the DOM or the job.
- * See also: job-view.js, which shows a job's failed items; ../element/item-pages.js, which lists items.
+ * See also: result.js for results; job-view.js, which shows a job's failed items; ../element/item-row.js.
  */
-import { harmless, number, say } from "./format.js";
+import { harmless, harmlessLines, say } from "./format.js";
 import { english } from "./locale/en.js";
+import { hasDetails, resultLine } from "./result.js";
 
 /** @import { Item, Words } from "../wire" */
 
+/** @typedef {object} ItemLine
+ * @property {string} name
+ * @property {string} full_name
+ * @property {string} message
+ * @property {boolean} failed
+ * @property {boolean} folded the message is too long to be shown whole at first
+ * @property {unknown} result if there is more to it than the message says */
+
 const NAME_LENGTH = 72;
-const MESSAGE_LENGTH = 300;
-const RESULT_LENGTH = 160;
+const MESSAGE_LENGTH = 160;
+const FOLDED_LINES = 4;
+const FOLDED_LENGTH = 300;
 
-/** Describe an item in one line. @param {Item} item @param {Words} [words] */
+/** Describe an item. @param {Item} item @param {Words} [words] @returns {ItemLine} */
 export function itemLine(item, words = english) {
-  const failed = item.state === "failed";
-  const message = failed
-    ? errorText({ message: item.error?.message ?? item.message }, words)
-    : resultText(item.result, words) || harmless(item.message ?? "", RESULT_LENGTH);
-  return { name: harmless(item.name, NAME_LENGTH), full_name: harmless(item.name), message, failed };
+  if (item.state === "failed")
+    return errorLine({ name: item.name, message: item.error?.message ?? item.message }, words);
+  return {
+    ...names(item.name),
+    message: resultLine(item.result, words) || harmless(item.message ?? "", MESSAGE_LENGTH),
+    failed: false,
+    folded: false,
+    result: hasDetails(item.result, words) ? item.result : null,
+  };
 }
 
-/** Describe a result in one line: plain values as they are, lists and objects by their size.
- * @param {Record<string, unknown> | null} result @param {Words} words */
-function resultText(result, words) {
-  const parts = Object.entries(result ?? {}).map(([key, value]) => {
-    const size = value !== null && typeof value === "object" ? Object.keys(value).length : null;
-    const shown =
-      size !== null
-        ? say(words, "result_entries", { count: size })
-        : typeof value === "number"
-          ? number(value, words)
-          : String(value);
-    return `${key}: ${shown}`;
-  });
-  return harmless(parts.join(" · "), RESULT_LENGTH);
+/** Describe a failed item. @param {{name: string, message: string | null}} error @param {Words} [words]
+ * @returns {ItemLine} */
+export function errorLine({ name, message }, words = english) {
+  const text = message ? harmlessLines(message) : say(words, "no_reason");
+  return { ...names(name), message: text, failed: true, folded: isLong(text), result: null };
 }
 
-/** Return the reason for a failure. @param {{message: string | null}} error @param {Words} words */
-export function errorText(error, words) {
-  return error.message ? harmless(error.message, MESSAGE_LENGTH) : say(words, "no_reason");
+/** Return whether a text is folded at first. @param {string} text */
+export function isLong(text) {
+  return text.length > FOLDED_LENGTH || text.split("\n").length > FOLDED_LINES;
+}
+
+/** @param {string} name */
+function names(name) {
+  return { name: harmless(name, NAME_LENGTH), full_name: harmless(name) };
 }

@@ -14,30 +14,33 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 
 from unstuck import __version__
 from unstuck.api import events as streams
-from unstuck.api import health, jobs, metrics, openapi, problems, results, retry, submit, timeline
+from unstuck.api import health, item_errors, jobs, metrics, openapi, problems, results, retry, submit, timeline
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services, WorkerStats
 from unstuck.api.middleware import SecurityMiddleware
+from unstuck.api.page import routes_of
+from unstuck.api.resource import compressed, resource
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
 from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, Job, State
+from unstuck.kinds.declare import app_of, declared
+from unstuck.kinds.option import KindInfo
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.settings import Settings, load
 from unstuck.store.protocol import SweepResult
@@ -56,42 +59,42 @@ from unstuck.webhooks.targets import AllowedTargets
 log = logging.getLogger("unstuck")
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
+def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
     """Return the whole server as an ASGI app; nothing is opened before its lifespan starts.
 
-    Without `settings` they are read from the environment. Raises CannotStart if one of them is invalid.
+    Without `settings` they are read from the environment; those that are `given` by name take precedence:
+    `create_app(data="/var/lib/shop/jobs", workers=2)`. Raises CannotStart if one of them is invalid.
     """
-    settings = settings or load()
+    settings = load(given) if settings is None else replace(settings, **given)
     app = Starlette(
         routes=[
-            Route("/api/jobs", jobs.list_jobs, methods=["GET"]),
-            Route("/api/jobs", submit.submit_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}", jobs.get_job, methods=["GET"]),
-            Route("/api/jobs/{job_id}", jobs.remove_job, methods=["DELETE"]),
-            Route("/api/jobs/{job_id}/items", jobs.list_items, methods=["GET"]),
-            Route("/api/jobs/{job_id}/items/{index}/result", results.item_result, methods=["GET"]),
-            Route("/api/jobs/{job_id}/results", results.job_results, methods=["GET"]),
-            Route("/api/jobs/{job_id}/events", streams.job_events, methods=["GET"]),
-            Route("/api/jobs/{job_id}/timeline", timeline.job_timeline, methods=["GET"]),
-            Route("/api/jobs/{job_id}/progress", progress.report_progress, methods=["POST"]),
-            Route("/api/jobs/{job_id}/cancel", jobs.cancel_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}/retry", retry.retry_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}/rescue", operate.rescue_job, methods=["POST"]),
-            Route("/api/jobs/{job_id}/fail", operate.fail_job, methods=["POST"]),
-            Route("/api/events/stream", streams.all_events, methods=["GET"]),
-            Route("/api/kinds", submit.list_kinds, methods=["GET"]),
-            Route("/api/health", health.get_health, methods=["GET"]),
-            Route("/api/health/live", health.get_live, methods=["GET"]),
-            Route("/api/health/ready", health.get_ready, methods=["GET"]),
-            Route("/api/openapi.json", openapi.get_openapi, methods=["GET"]),
-            Route("/metrics", metrics.get_metrics, methods=["GET"]),
-            Route("/", _page, methods=["GET"]),
-            Mount("/static", _Static(directory=frontend())),
+            compressed(resource("/api/jobs", GET=jobs.list_jobs, POST=submit.submit_job)),
+            resource("/api/jobs/{job_id}", GET=jobs.get_job, DELETE=jobs.remove_job),
+            compressed(resource("/api/jobs/{job_id}/items", GET=jobs.list_items)),
+            resource("/api/jobs/{job_id}/items/{index}/result", GET=results.item_result),
+            resource("/api/jobs/{job_id}/results", GET=results.job_results),
+            resource("/api/jobs/{job_id}/errors", GET=item_errors.job_errors),
+            resource("/api/jobs/{job_id}/events", GET=streams.job_events),
+            compressed(resource("/api/jobs/{job_id}/timeline", GET=timeline.job_timeline)),
+            resource("/api/jobs/{job_id}/progress", POST=progress.report_progress),
+            resource("/api/jobs/{job_id}/cancel", POST=jobs.cancel_job),
+            resource("/api/jobs/{job_id}/retry", POST=retry.retry_job),
+            resource("/api/jobs/{job_id}/rescue", POST=operate.rescue_job),
+            resource("/api/jobs/{job_id}/fail", POST=operate.fail_job),
+            resource("/api/events/stream", GET=streams.all_events),
+            compressed(resource("/api/kinds", GET=submit.list_kinds)),
+            resource("/api/health", GET=health.get_health),
+            resource("/api/health/live", GET=health.get_live),
+            resource("/api/health/ready", GET=health.get_ready),
+            compressed(resource("/api/openapi.json", GET=openapi.get_openapi)),
+            resource("/metrics", GET=metrics.get_metrics),
+            *routes_of(frontend()),
         ],
         middleware=[Middleware(SecurityMiddleware, allowed_hosts=settings.allowed_hosts)],
         exception_handlers={
             UnstuckError: problems.on_unstuck_error,
             HTTPException: problems.on_http_error,
+            ClientDisconnect: problems.on_client_gone,
             Exception: problems.on_unexpected_error,
         },
         lifespan=running,
@@ -149,6 +152,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     folder.root,
                     settings.worker_count,
                 )
+                _log_unknown_kinds(runner.kinds)
                 try:
                     yield
                 finally:
@@ -163,23 +167,20 @@ async def running(app: Starlette) -> AsyncIterator[None]:
     log.info("Server stopped: data=%s", folder.root)
 
 
+def _log_unknown_kinds(known: Mapping[str, KindInfo]) -> None:
+    """Log the kinds that the host app declares, but that the workers do not load."""
+    for name in declared.keys() - known.keys():
+        log.warning(
+            "Kind is declared here and unknown to the workers, set UNSTUCK_APP to its module: kind=%s module=%s",
+            name,
+            app_of(name),
+        )
+
+
 def frontend() -> Path:
     """Return the folder of the browser's files: inside the wheel, or beside the server's folder in a checkout."""
     inside = Path(__file__).parent / "frontend"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "frontend"
-
-
-class _Static(StaticFiles):
-    """Files that a browser revalidates at every load, so that a page never mixes the files of two versions."""
-
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
-async def _page(_: Request) -> Response:
-    return FileResponse(frontend() / "index.html", headers={"Cache-Control": "no-cache"})
 
 
 def _stream_config(settings: Settings) -> StreamConfig:

@@ -17,9 +17,11 @@
     │   ├── ExternalJob       the work runs elsewhere, so no worker holds the job's items
     │   ├── JobNotDone        the job must be finished first
     │   ├── NothingToRetry    no item of the job failed or was cancelled
+    │   ├── DamagedJob        the record of the job cannot be read in full, so it cannot be repeated
     │   ├── InputsGone        the job's files were removed
     │   ├── QueueFull         too many unfinished jobs; there is room again later
     │   ├── LeaseLost         a command under an outdated lease
+    │   ├── RangeNotSatisfiable  the file has none of the requested ranges
     │   ├── HostNotAllowed    the request was sent to a host name that is not allowed
     │   └── Forbidden         a cross-site request
     ├── StreamsFull           too many open streams; polls are still answered
@@ -28,6 +30,8 @@
     ├── StorageFull           no room for the uploaded files; nothing was kept
     ├── ServerRefused         raised by a client: the server refused; `code`, `status` and detail are the server's
     ├── NoAnswer              raised by a client: the server did not answer
+    ├── FileUnusable          raised by a client: a file to submit cannot be read, or changed while it was sent
+    │   └── FileMissing       raised by a client: a file to submit does not exist
     ├── JobTimeoutError       raised by a client: no news of a job for 30 minutes; the job itself continues
     └── CannotStart           a wrong setting, folder or file; exit code 2
 
@@ -35,6 +39,20 @@ An exception's message says what went wrong and what to do. `code` is a stable w
 HTTP status, `title` is a short heading.
 The exceptions must not know requests, responses or the store.
 """
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Reason(Protocol):
+    """Why a job ended: a stable word, and a sentence for people."""
+
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
 
 
 class UnstuckError(Exception):
@@ -73,7 +91,7 @@ class InvalidJobId(Refused):
     def __init__(self, text: str) -> None:
         super().__init__(
             f"{text[:60]!r} is not a job id. A job id is a UUID such as "
-            "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b; copy it from the response to POST /api/jobs."
+            "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b; copy it from where the job was submitted."
         )
 
 
@@ -85,7 +103,7 @@ class JobNotFound(Refused):
     def __init__(self, job_id: str) -> None:
         super().__init__(
             f"There is no job {job_id} on this server. It may have been removed, or it belongs to another server. "
-            "GET /api/jobs lists the jobs of this server."
+            "A list of this server's jobs shows which there are (unstuck jobs)."
         )
 
 
@@ -99,6 +117,12 @@ class UnknownKind(Refused):
     """No kind of work is registered under this name."""
 
     code, status, title = "unknown_kind", 422, "Unknown kind of work"
+
+
+class KindUnavailable(Refused):
+    """The kind of work cannot be used on this server; the message says what to do about it."""
+
+    code, status, title = "kind_unavailable", 422, "Kind of work unavailable"
 
 
 class InvalidOptions(Refused, ValueError):
@@ -142,10 +166,11 @@ class JobFinished(Refused):
 
     code, status, title = "job_finished", 409, "Job finished"
 
-    def __init__(self, job_id: str, state: str) -> None:
+    def __init__(self, job_id: str, state: str, reason: Reason | None = None) -> None:
+        because = "" if reason is None else f" ({reason.code}: {reason.message})"
         super().__init__(
-            f"Job {job_id} is already {state}, and a finished job cannot change. To do the work again, retry it "
-            "or submit a new job."
+            f"Job {job_id} is already {state}{because}, and a finished job cannot change. To do the work again, "
+            "retry it or submit a new job."
         )
 
 
@@ -197,6 +222,18 @@ class NothingToRetry(Refused):
         super().__init__(
             f"No item of job {job_id} failed or was cancelled. To run all items again, send "
             '{"only": "all"} (unstuck retry --all).'
+        )
+
+
+class DamagedJob(Refused):
+    """The record of the job is damaged, so it is not known what its work was."""
+
+    code, status, title = "unreadable", 409, "Damaged record"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"The server's record of job {job_id} is damaged, so its work cannot be repeated. Submit it as a new "
+            "job."
         )
 
 
@@ -260,6 +297,16 @@ class LeaseLost(Refused):
     code, status, title = "lease_lost", 409, "Lease lost"
 
 
+class RangeNotSatisfiable(Refused):
+    """The file has none of the bytes that were asked for."""
+
+    code, status, title = "range_not_satisfiable", 416, "Range not satisfiable"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        super().__init__(f"The file has {size:,} bytes, and none of those that the header Range asks for.")
+
+
 class HostNotAllowed(Refused):
     """The request was sent to a host name that is not allowed."""
 
@@ -295,11 +342,24 @@ class NoAnswer(UnstuckError):
 
     code, status, title = "no_answer", 503, "No answer"
 
-    def __init__(self, url: str, cause: Exception) -> None:
-        super().__init__(
-            f"No answer from {url} ({str(cause) or type(cause).__name__}). Check that the server is running and "
-            "that this is its address."
-        )
+    def __init__(self, url: str, reason: str, advice: str) -> None:
+        self.advice = advice
+        super().__init__(f"No answer from {url}: {reason}. {advice}")
+
+
+class FileUnusable(UnstuckError, OSError):
+    """A file to submit cannot be read, or changed while it was sent; nothing was submitted."""
+
+    code, status, title = "file_unusable", 400, "File unusable"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path!r} {why}")
+
+
+class FileMissing(FileUnusable, FileNotFoundError):
+    """A file to submit does not exist."""
+
+    title = "File missing"
 
 
 class JobTimeoutError(UnstuckError):

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from unstuck.api.context import Services
+from unstuck.api.root_path import at_root_path
 from unstuck.app import running
 from unstuck.connections.http1 import LimitedProtocol
 from unstuck.connections.tls import Handshake
@@ -141,8 +142,9 @@ def run(
     waiting = Waiting(room_for_connections(), write_s=settings.send_timeout_s)
     works = direct_writes_work()
     protocols = _Protocols(waiting, http2=_http2(settings))
+    served = at_root_path(app, settings.root_path)
     config = uvicorn.Config(
-        _with_connection(app) if works else app,
+        _with_connection(served) if works else served,
         http=protocols if works else "httptools",  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
@@ -151,7 +153,6 @@ def run(
         log_config=None,
         server_header=False,
         backlog=BACKLOG,
-        root_path=settings.root_path,
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,
         timeout_graceful_shutdown=max(round(settings.shutdown_s), 1),

@@ -1,4 +1,4 @@
-"""Defines every setting: its name, default, unit and meaning. It is the only file that reads the environment.
+"""Defines every setting: its name, default, unit and meaning. Nothing else of the server reads variables.
 
 Must not know: what a setting does.
 See also: OPERATING.md (the settings for operators), app.py (which hands them on).
@@ -9,8 +9,10 @@ names, by commas. The command line takes precedence over the environment, and th
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -18,11 +20,18 @@ from typing import Any
 
 import platformdirs
 
+from unstuck.address import URL_VARIABLE
 from unstuck.errors import CannotStart
 
 PREFIX = "UNSTUCK_"
 #: The path of a URL: it becomes part of links, and of the header Location.
 ROOT_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+#: What Kubernetes puts into the environment of every pod for a service named `unstuck` or `unstuck-…`.
+_OF_A_SERVICE = re.compile(
+    r"UNSTUCK_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_PORT = re.compile(r"UNSTUCK_(\w+_)?PORT")
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 #: The longest duration of a setting (seconds): a hundred years. Dates that far ahead can still be written.
@@ -31,6 +40,8 @@ CENTURY_S = 100 * 366 * 86_400
 MONTH_S = 30 * 86_400
 HOUR_S = 3_600
 MINUTE_S = 60
+#: The memory of a machine that does not tell it (MiB).
+USUAL_MIB = 8 * 1024
 #: The largest size of a setting (bytes): a pebibyte, which JavaScript can still count.
 MOST_BYTES = 2**50
 
@@ -169,8 +180,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for one in fields(self):
+            value = getattr(self, one.name)
             if "minimum" in one.metadata:
-                _check_number(one, getattr(self, one.name))
+                _check_number(one, value)
+            elif isinstance(one.default, tuple) and isinstance(value, str):
+                raise CannotStart(f"{one.name} is a list: give [{value!r}], not {value!r}.")
         _check_texts(self)
 
     @property
@@ -188,29 +202,47 @@ class Settings:
 
     @property
     def worker_count(self) -> int:
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or _cores()
 
     @property
     def worker_memory(self) -> int:
         """The memory of one worker (MiB)."""
         if self.worker_memory_mib:
             return self.worker_memory_mib
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
-        return max(machine * 4 // 5 // self.worker_count, 256)
+        return max(_machine_mib() * 4 // 5 // self.worker_count, 256)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use; where the system does not say, how many there are."""
+    if sys.platform == "linux" and hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _machine_mib() -> int:
+    """Return the memory of the machine (MiB)."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024**2
+    except (AttributeError, ValueError, OSError):  # a system that does not tell it
+        return USUAL_MIB
 
 
 def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings, from `given` (None: not given), else the environment, else the defaults.
 
-    Raises CannotStart for an invalid value, and for an UNSTUCK_ variable that is not a setting.
+    Raises CannotStart for an invalid value, for an UNSTUCK_ variable that is not a setting, and for a setting that
+    does not exist.
     """
     values: dict[str, Any] = {}
     known = {f"{PREFIX}{one.name.upper()}": one for one in fields(Settings)}
     for variable, text in environ.items():
-        if variable in known:
-            values[known[variable].name] = _parse(variable, text, known[variable].default)
-        elif variable.startswith(PREFIX):
-            raise CannotStart(f"There is no setting {variable}; `unstuck settings` lists them all.")
+        if not variable.startswith(PREFIX) or variable == URL_VARIABLE or _is_of_a_service(variable, text):
+            continue
+        if variable not in known:
+            raise CannotStart(_no_setting(variable))
+        values[known[variable].name] = _parse(variable, text, known[variable].default)
+    for name in (given or {}).keys() - {one.name for one in fields(Settings)}:
+        raise CannotStart(_no_setting(name))
     values.update({name: value for name, value in (given or {}).items() if value is not None})
     return Settings(**values)
 
@@ -225,7 +257,26 @@ def source(name: str, given: Mapping[str, Any], environ: Mapping[str, str] = os.
     """Return where a setting's value comes from: `command line`, `environment` or `default`."""
     if given.get(name) is not None:
         return "command line"
-    return "environment" if f"{PREFIX}{name.upper()}" in environ else "default"
+    variable = f"{PREFIX}{name.upper()}"
+    text = environ.get(variable)
+    return "default" if text is None or _is_of_a_service(variable, text) else "environment"
+
+
+def _is_of_a_service(variable: str, text: str) -> bool:
+    """Return whether Kubernetes has set the variable, for a service whose name begins like ours."""
+    if _OF_A_SERVICE.fullmatch(variable):
+        return True
+    return bool(_SERVICE_PORT.fullmatch(variable) and _SERVICE_URL.fullmatch(text))
+
+
+def _no_setting(given: str) -> str:
+    """Return that this variable or name is no setting, with the nearest one that is."""
+    name = given.removeprefix(PREFIX).lower()
+    similar = difflib.get_close_matches(name, [one.name for one in fields(Settings)], n=1)
+    guess = ""
+    if similar:
+        guess = f" Did you mean {f'{PREFIX}{similar[0].upper()}' if given.startswith(PREFIX) else similar[0]}?"
+    return f"There is no setting {given}.{guess} `unstuck settings` lists them all."
 
 
 def _parse(variable: str, text: str, default: Any) -> Any:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from unstuck.api import bodies as module
@@ -34,7 +35,7 @@ class Client:
         return {"type": "http.request", "body": piece, "more_body": bool(self._pieces) or not self._ends}
 
     def body(self, bodies: Bodies) -> Body:
-        return Body(cast("Request", SimpleNamespace(receive=self.receive)), bodies)
+        return Body(cast("Request", SimpleNamespace(receive=self.receive, headers=Headers())), bodies)
 
 
 def untouched(bodies: Bodies) -> bool:

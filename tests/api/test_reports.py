@@ -50,14 +50,14 @@ def test_a_job_of_named_items_from_its_first_report_to_its_end(server: Server) -
     )
     assert (seen["progress"]["stage"], seen["progress"]["message"]) == ("reading", "row 7")
     ends = [
-        {"index": 0, "state": "succeeded", "result": {"rows": 3}},
+        {"index": 0, "state": "succeeded", "result": ["any", 5]},
         {"name": "b.csv", "state": "failed", "error": {"code": "bad_row", "message": "row 8 has no id"}},
         {"index": 2, "state": "skipped", "message": "empty"},
     ]
     done = report(server, job, items=ends).json()
     assert (done["state"], done["done"]) == ("completed_with_errors", True)
     assert done["item_errors"] == [{"index": 1, "name": "b.csv", "code": "bad_row", "message": "row 8 has no id"}]
-    assert server.items(job["id"])[0]["result"] == {"rows": 3}
+    assert server.items(job["id"])[0]["result"] == ["any", 5]
     told = [(one["what"], one["text"]) for one in server.get(job["links"]["timeline"])["entries"]]
     for entry in (("item_failed", "row 8 has no id"), ("state", "running"), ("state", "completed_with_errors")):
         assert entry in told
@@ -108,7 +108,6 @@ def test_external_work_takes_no_files(server: Server) -> None:
         ({"items": [{"state": "running"}]}, 422, "which_item"),
         ({"items": [{"index": 0, "error": "x"}]}, 422, "invalid_request"),
         ({"items": [{"index": 0, "state": "cancelled"}]}, 409, "refused"),
-        ({"items": [{"index": 0, "state": "succeeded", "result": [1]}]}, 422, "invalid_request"),
         ({"items": [{"index": 0, "state": "succeeded", "result": {"x": "y" * 70_000}}]}, 413, "result_too_large"),
     ],
 )
@@ -314,3 +313,47 @@ def test_acknowledged_reports_survive_a_kill(start_server: StartServer) -> None:
     # A reporter that got no answer sends all of it again.
     ends = ({"items": [{"index": n, "state": "succeeded"}]} for n in range(2000))
     assert stream(server, job, lines(*ends, {"state": "completed"})).json()["state"] == "completed"
+
+
+def test_a_killed_reporters_job_ends_after_its_own_limit(server: Server) -> None:
+    job = submit(server, total=3, lost_after_s=1)
+    assert job["lost_after_s"] == 1.0
+    report(server, job, processed=1)
+    done = server.until_done(job["id"])
+    assert (done["state"], done["error"]["code"], done["progress"]["succeeded"]) == ("failed", "reporter_lost", 1)
+    late = report(server, job, processed=2)
+    assert (late.status_code, late.json()["code"]) == (409, "job_finished")
+    assert "reporter_lost" in late.json()["detail"]
+    again = httpx.post(f"{server.url}{done['links']['retry']}").json()
+    assert (again["external"], again["lost_after_s"], again["state"]) == (True, 1.0, "queued")
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        ({"external": True, "lost_after_s": 0.5}, "between 1 and 316,224,000 seconds, not 0.5"),
+        ({"external": True, "lost_after_s": 1e300}, "seconds"),
+        ({"external": True, "lost_after_s": "soon"}, "lost_after_s"),
+        ({"kind": "rehearsal", "lost_after_s": 5}, "external work"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused(server: Server, order: dict[str, Any], said: str) -> None:
+    refused = httpx.post(f"{server.url}/api/jobs", json={"kind": "import", "total": 1, **order})
+    assert refused.status_code == 422
+    assert said in refused.json()["detail"]
+
+
+def test_a_total_that_is_reached_may_grow(server: Server) -> None:
+    job = submit(server)
+    for told in ({"total": 0}, {"total": 3, "processed": 3}, {"total": 6, "processed": 4}):
+        seen = report(server, job, **told)
+        assert (seen.status_code, seen.json()["done"]) == (200, False)
+
+
+def test_numbers_beyond_what_json_keeps_are_refused_and_results_kept_to_the_digit(server: Server) -> None:
+    job = submit(server, total=1)
+    refused = report(server, job, processed=2**53 + 1)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    own = {"id": 2**64 + 1, "least": -(2**63)}
+    assert report(server, job, items=[{"index": 0, "state": "succeeded", "result": own}]).status_code == 200
+    assert server.items(job["id"])[0]["result"] == own

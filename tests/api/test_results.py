@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import subprocess
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import httpx
 import pytest
@@ -20,6 +23,7 @@ from tests.support.jobs import finish, submitted
 from tests.support.server import Server, StartServer
 from unstuck.api import results
 from unstuck.api.context import Services
+from unstuck.api.zip_stream import Names, ZipStream
 from unstuck.files.folder import DataFolder
 from unstuck.store.sqlite import SQLiteStore
 
@@ -116,13 +120,15 @@ def lose_folder(path: Path) -> None:
 def test_a_missing_file_is_left_out_and_named(small: Server, lose: Callable[[Path], None]) -> None:
     job = small.until_done(small.submit("small", items=["a", "b", "c"])["id"])
     whole, listed = archive_of(small, job)
-    assert whole == {f"0000{n + 1}-it.txt": name.encode() for n, name in enumerate("abc")}
-    assert [item.get("missing") for item in listed] == [None] * 3
+    assert whole == {"it.txt": b"a", "it (2).txt": b"b", "it (3).txt": b"c"}
+    assert [(item["file"], item.get("missing")) for item in listed] == [(name, None) for name in whole]
     lose(next((small.data / "files" / job["id"] / "out").glob("1-*/it.txt")))
     lost = [0, 1, 2] if lose is lose_folder else [1]
     entries, listed = archive_of(small, job)
     note = entries.pop("missing.txt").decode()
-    assert entries == {name: content for n, (name, content) in enumerate(whole.items()) if n not in lost}
+    kept = [content for n, content in enumerate(whole.values()) if n not in lost]
+    assert entries == dict(zip(whole, kept, strict=False))
+    assert [item.get("file") is None for item in listed] == [index in lost for index in range(3)]
     assert [index for index, item in enumerate(listed) if "missing" in item] == lost
     assert [f"item {index}: " in note for index in range(3)] == [index in lost for index in range(3)]
     assert [item["state"] for item in listed] == ["succeeded"] * 3
@@ -140,8 +146,8 @@ def test_a_file_that_cannot_be_read_is_named(small: Server) -> None:
         entries, listed = archive_of(small, job)
     finally:
         subprocess.run(["umount", str(path)], check=True)
-    assert b"item 0: its end cannot be read" in entries["missing.txt"]
-    assert entries["00002-it.txt"] == b"b"
+    assert b"item 0: it cannot be read" in entries["missing.txt"]
+    assert entries["it.txt"] == b"b"
     assert ["missing" in item for item in listed] == [True, False]
 
 
@@ -156,13 +162,136 @@ async def test_a_job_that_is_removed_meanwhile_leaves_a_whole_archive(
         folder.output(job_id, index, lease).mkdir(parents=True)
         (folder.output(job_id, index, lease) / "it.txt").write_text(f"{index}")
         await store.apply([replace(finish(claimed), result=None, result_file="it.txt")])
-    pieces = results._zip(cast(Services, SimpleNamespace(store=store, folder=folder)), job_id)
-    got = await anext(pieces)
+    pieces = results._zip(cast(Services, SimpleNamespace(store=store, folder=folder)), job_id, 1.0)
+    got = await anext(pieces) + await anext(pieces)
     await store.remove(job_id)
     folder.remove(job_id)
     got += b"".join([piece async for piece in pieces])
     with zipfile.ZipFile(io.BytesIO(got)) as archive:
         assert archive.testzip() is None
-        assert archive.read("00001-it.txt") == b"0"
+        assert archive.read("it.txt") == b"0"
         assert b"The job was removed while this was being sent" in archive.read("missing.txt")
         assert json.loads(archive.read("results.json")) == []
+
+
+#: A kind whose result file has the name of its item, in which / stands for %.
+NAMED = """
+import unstuck
+from pathlib import Path
+
+@unstuck.kind("named", needs_file=False)
+def named(file: Path | None, report: unstuck.Report) -> Path:
+    path = report.output / report.name.replace("%", "/").rpartition("/")[2]
+    path.write_text(report.name)
+    return path
+"""
+
+
+def test_an_archive_as_people_expect_it(start_server: StartServer, tmp_path: Path) -> None:
+    """Names as they are, dates, modes, and the way from an item to its file; Info-ZIP and zipfile read it."""
+    (tmp_path / "mine.py").write_text(NAMED)
+    server = start_server("--workers", "1", "--app", str(tmp_path / "mine.py"))
+    given = [
+        "my photo (1).jpg",
+        "My Photo (1).JPG",
+        "né.txt",
+        "ne\u0301.txt",
+        "con.txt",
+        "results.json",
+        "a:b?.txt",
+    ]
+    job = server.until_done(server.submit("named", items=given)["id"])
+    answer = httpx.get(f"{server.url}{job['links']['results']}")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        listed = json.loads(archive.read("results.json"))
+        names = [item["file"] for item in listed]
+        assert names == [
+            "my photo (1).jpg", "My Photo (1) (2).JPG", "né.txt", "ne\u0301 (2).txt", "_con.txt",
+            "results (2).json", "a_b_.txt",
+        ]  # fmt: skip
+        assert [archive.read(name).decode() for name in names] == given
+        for entry in archive.infolist():
+            age = datetime.now(UTC) - datetime(*entry.date_time, tzinfo=UTC)
+            assert timedelta(seconds=-2) <= age < timedelta(minutes=5)
+            assert entry.external_attr >> 16 == 0o100644
+            assert (entry.compress_type, entry.flag_bits & 0x08) == (zipfile.ZIP_STORED, 0)
+    (tmp_path / "all.zip").write_bytes(answer.content)
+    if shutil.which("unzip"):
+        subprocess.run(["unzip", "-tqq", tmp_path / "all.zip"], check=True, capture_output=True)
+    assert [name for name, _ in read_forward(io.BytesIO(answer.content))] == [*names, "results.json"]
+
+
+def read_forward(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Read an archive from front to back, strictly: each header says all, or the data tell their own end."""
+    while (head := stream.read(30))[:4] == b"PK\3\4":
+        _, flags, method, _, _, crc, packed, size, name_size, extra_size = struct.unpack("<5H3L2H", head[4:])
+        name, extra = stream.read(name_size).decode(), stream.read(extra_size)
+        if method == 0:
+            assert not flags & 0x08
+            assert packed == size
+            content = stream.read(size)
+        else:
+            assert method == 8
+            unpacker = zlib.decompressobj(-15)
+            content = b""
+            while not unpacker.eof:
+                content += unpacker.decompress(stream.read(1))
+            assert flags & 0x08
+            assert struct.pack("<HH", 1, 16) in extra  # the sizes below have 8 bytes
+            mark, crc, packed, size = struct.unpack("<4sLQQ", stream.read(24))
+            assert mark == b"PK\7\10"
+        assert (zlib.crc32(content), len(content)) == (crc, size)
+        yield name, content
+    assert head[:4] == b"PK\1\2"
+
+
+@pytest.mark.parametrize("limit", [0, results.CHECKSUM_BYTES])
+async def test_large_files_are_sent_without_being_read_before(
+    store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(results, "CHECKSUM_BYTES", limit)
+    folder = DataFolder(tmp_path)
+    job_id = await submitted(store, 2)
+    contents = [bytes(range(256)) * 4096, b""]
+    for claimed, content in zip(await store.claim(2, 30.0), contents, strict=True):
+        output = folder.output(job_id, claimed.item.index, claimed.item.lease)
+        output.mkdir(parents=True)
+        (output / "it").write_bytes(content)
+        await store.apply([replace(finish(claimed), result=None, result_file="it")])
+    services = cast(Services, SimpleNamespace(store=store, folder=folder))
+    whole = b"".join([piece async for piece in results._zip(services, job_id, 1e9)])
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        assert archive.testzip() is None
+        assert [archive.read(name) for name in ("it", "it (2)")] == contents
+        assert archive.getinfo("it").compress_type == (0 if limit else 8)
+    assert [content for _, content in read_forward(io.BytesIO(whole))][:2] == contents
+
+
+def test_archives_beyond_the_limits_of_zip() -> None:
+    """More than 65,535 entries, and offsets and sizes beyond 4 GiB, which are told in ZIP64."""
+    stream, pieces = ZipStream(), []
+    for number in range(70_000):
+        pieces += [stream.begin(f"{number}", 1e9, (1, zlib.crc32(b"x"))), stream.pack(b"x"), stream.finish()]
+    whole = b"".join(pieces) + stream.end()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        assert len(archive.namelist()) == 70_000
+        assert archive.read("69999") == b"x"
+    stream = ZipStream()
+    head = stream.begin("large", 1e9, (5 * 2**30, 7))
+    stream._sent(cast(bytes, range(5 * 2**30)))
+    stream._missing = 0
+    stream.begin("after", 1e9, (0, 0))
+    directory = stream.end()
+    assert struct.pack("<HHQQ", 1, 16, 5 * 2**30, 5 * 2**30) in head
+    assert struct.pack("<HHQQ", 1, 16, 5 * 2**30, 5 * 2**30) in directory
+    assert struct.pack("<HHQ", 1, 8, 5 * 2**30 + len(head)) in directory
+    assert b"PK\6\6" in directory
+
+
+def test_a_thousand_equal_names_are_told_apart() -> None:
+    names = Names()
+    made = [names.unique("it.txt") for _ in range(1000)]
+    assert made[:3] == ["it.txt", "it (2).txt", "it (3).txt"]
+    assert len(set(made)) == 1000
+    assert names.unique("it (2).txt") == "it (2) (2).txt"

@@ -80,8 +80,9 @@ def test_failed_items_are_retried_as_a_new_job(picky: Server) -> None:
     new = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (202, new["links"]["self"])
     assert (new["retry_of"], new["done"], new["id"] != old["id"]) == (old["id"], False, True)
-    for name in ("kind", "name", "priority", "max_attempts"):
+    for name in ("kind", "priority", "max_attempts", "unit", "units"):
         assert new[name] == old[name]
+    assert new["name"] == "mine"
     done = picky.until_done(new["id"])
     assert (done["state"], done["progress"]["total"]) == ("failed", 2)
     assert [(one["index"], one["name"]) for one in picky.items(new["id"])] == [(0, "b.csv"), (1, "d.csv")]
@@ -90,6 +91,39 @@ def test_failed_items_are_retried_as_a_new_job(picky: Server) -> None:
     assert picky.job(old["id"])["seq"] == old["seq"], "the old job is unchanged"
     again = retry(picky, done).json()
     assert again["retry_of"] == new["id"]
+    other = retry(picky, old).json()
+
+    def listed(query: str) -> list[str]:
+        return [one["id"] for one in picky.get(f"/api/jobs?{query}")["jobs"]]
+
+    assert listed(f"retry_of={old['id']}") == [other["id"], new["id"]]
+    assert listed(f"retry_of={old['id']}&limit=1&kind=picky") == [other["id"]]
+    assert listed(f"retry_of={old['id']}&state=queued,running&kind=checksum") == []
+    assert listed(f"retry_of={other['id']}") == []
+    assert listed(f"retry_of={old['id']}&health=stalled") == []
+    problem(httpx.get(f"{picky.url}/api/jobs?retry_of=x"), 400, "invalid_job_id")
+
+
+@pytest.mark.parametrize(
+    ("bad", "fields", "names"),
+    [
+        (2, {}, ["4 files", "2 of 4 files", "2 of 4 files"]),
+        (1, {}, ["4 files", "b.csv"]),
+        (2, {"unit": "row"}, ["4 rows", "2 of 4 rows"]),
+        (2, {"name": "4 blind mice"}, ["4 blind mice", "4 blind mice"]),
+        (2, {"name": "7 files"}, ["7 files", "7 files"]),
+    ],
+)
+def test_a_name_that_the_server_made_says_how_many_are_retried(
+    picky: Server, bad: int, fields: dict[str, str], names: list[str]
+) -> None:
+    files = {"a.csv": b"fine", "b.csv": b"bad", "c": b"good", "d.csv": b"bad" if bad == 2 else b"good"}
+    job = picky.until_done(picky.submit("picky", files, **fields)["id"])
+    found = [job["name"]]
+    for _ in names[1:]:
+        job = picky.until_done(retry(picky, job).json()["id"])
+        found.append(job["name"])
+    assert found == names
 
 
 def test_all_items_are_retried_on_request(picky: Server) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -70,9 +70,11 @@ def test_names_are_labels_and_never_paths(tiny: Server, name: str) -> None:
     (stored,) = (tiny.data / "files" / job_id / "in").iterdir()
     assert stored.name.startswith("00000")
     assert stored.read_bytes() == b"content"
-    # A form encodes line ends and quotes in names as %0A and %22; the rest comes back unchanged.
-    shown = tiny.items(job_id)[0]["name"]
-    assert shown.rsplit("\\")[-1] == name.replace("\n", "%0A").replace('"', "%22").rsplit("\\")[-1]
+    assert tiny.items(job_id)[0]["name"].rsplit("\\")[-1] == name.rsplit("\\")[-1]
+    headers = boundary | {"x-unstuck-names": "percent-encoded"}
+    encoded, _ = multipart(quote(name), b"content")
+    whole = httpx.post(f"{tiny.url}/api/jobs", content=encoded, headers=headers).json()
+    assert tiny.items(whole["id"])[0]["name"] == name
     for entry in tiny.data.rglob("*"):
         assert entry.resolve().is_relative_to(tiny.data)
 
@@ -262,3 +264,44 @@ def test_kinds_and_limits_are_listed(server: Server) -> None:
     assert {kind["name"] for kind in told["kinds"]} >= {"checksum", "csv-profile", "thumbnail", "rehearsal"}
     assert told["limits"]["max_files"] == 10_000
     assert json.dumps(told)
+
+
+def test_items_are_called_as_the_submission_or_the_kind_says(start_server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "mails.py").write_text(
+        "import unstuck\n@unstuck.kind('mail', needs_file=False, unit='reply')\ndef mail(file, report): ...\n"
+        "@unstuck.kind('ffmpeg', title='Convert', unavailable='install ffmpeg')\ndef ffmpeg(file, report): ...\n"
+    )
+    server = start_server("--app", str(tmp_path / "mails.py"))
+    told = {kind["name"]: (kind["unit"], kind["units"]) for kind in server.get("/api/kinds")["kinds"]}
+    assert (told["mail"], told["checksum"]) == (("reply", "replies"), ("", ""))
+
+    def called(answer: httpx.Response) -> tuple[str, str, str]:
+        job = answer.json()
+        assert server.job(job["id"])["unit"] == job["unit"]
+        return job["unit"], job["units"], job["name"]
+
+    def post(**fields: Any) -> httpx.Response:
+        return httpx.post(f"{server.url}/api/jobs", json=fields)
+
+    assert called(post(kind="mail", total=2)) == ("reply", "replies", "2 replies")
+    assert called(post(kind="mail", total=2, unit="mail")) == ("mail", "mails", "2 mails")
+    assert called(post(kind="rehearsal", total=1_200)) == ("item", "items", "1,200 items")
+    rows = post(kind="import", external=True, unit="child", units="children")
+    assert called(rows) == ("child", "children", "import")
+    files = httpx.post(f"{server.url}/api/jobs", **form(("a", b""), ("b", b""), kind="checksum"))
+    assert called(files) == ("file", "files", "2 files")
+    for wrong in ({"units": "rows"}, {"unit": "x" * 41}):
+        refused(server, 422, "invalid_request", json={"kind": "import", "external": True, **wrong})
+
+    ended = httpx.post(f"{server.url}{rows.json()['links']['self']}/progress", json={"state": "failed"})
+    assert called(httpx.post(f"{server.url}{ended.json()['links']['retry']}"))[:2] == ("child", "children")
+    key = {"idempotency-key": "one"}
+    first = httpx.post(f"{server.url}/api/jobs", json={"kind": "mail", "total": 1, "unit": "a"}, headers=key)
+    other = httpx.post(f"{server.url}/api/jobs", json={"kind": "mail", "total": 1, "unit": "b"}, headers=key)
+    assert (first.status_code, other.status_code) == (202, 422)
+
+    # The same server, since starting one takes a while: a kind that cannot be used here.
+    kinds = {kind["name"]: kind["unavailable"] for kind in server.get("/api/kinds")["kinds"]}
+    assert (kinds["ffmpeg"], kinds["mail"]) == ("install ffmpeg", None)
+    detail = refused(server, 422, "kind_unavailable", **form(("a", b"content"), kind="ffmpeg"))
+    assert detail == "Convert cannot be used here: install ffmpeg"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import errno
 import hashlib
 import os
@@ -97,3 +99,76 @@ async def test_parts_of_one_name_are_counted_too(tmp_path: Path) -> None:
     kept = Upload(DataFolder(tmp_path), "other", b"B", LIMITS)
     await kept.receive(pieces([field] * MOST_FIELDS + [b"--B--\r\n"]))
     assert kept.fields == {"same": "x"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "encoded", "name"),
+    [
+        ("a%22b%0D%0A.csv", False, 'a"b\r\n.csv'),  # as browsers, curl, requests and httpx write it
+        ("100%25 %2f %0a.csv", False, "100%25 %2f %0a.csv"),  # and nothing else is an escape
+        ("a%22b%0D%0A%5C.csv", True, 'a"b\r\n\\.csv'),
+        ("a%2522b %C3%A4 ä.csv", True, "a%22b ä ä.csv"),  # a name that has %22
+        ("%FF%.csv", True, "\ufffd%.csv"),
+    ],
+)
+async def test_names_with_quotes_and_line_breaks_arrive(
+    tmp_path: Path, sent: str, encoded: bool, name: str
+) -> None:
+    upload = Upload(DataFolder(tmp_path), "job", b"B", LIMITS, encoded_names=encoded)
+    head = f'--B\r\nContent-Disposition: form-data; name="files"; filename="{sent}"\r\n\r\n'
+    await upload.receive(pieces([head.encode(), b"x\r\n--B--\r\n"]))
+    assert [one.name for one in upload.files] == [name]
+
+
+async def test_a_file_input_without_a_file_is_no_file(tmp_path: Path) -> None:
+    """A form without JavaScript sends an empty part for it, and "unnamed" with 0 bytes succeeded."""
+    head = b'--B\r\nContent-Disposition: form-data; name="files"; filename=""\r\n'
+    empty = head + b"Content-Type: application/octet-stream\r\n\r\n\r\n"
+    limits = dataclasses.replace(LIMITS, max_files=2)
+    upload = Upload(DataFolder(tmp_path), "job", b"B", limits)
+    await upload.receive(pieces([empty, *files(1), empty, head + b"\r\nkept\r\n", empty, b"--B--\r\n"]))
+    assert [(one.name, one.size) for one in upload.files] == [("0.txt", 1), ("unnamed", 4)]
+    more = Upload(DataFolder(tmp_path), "other", b"B", limits)
+    with pytest.raises(TooLarge):
+        await more.receive(pieces([*files(2), head + b"\r\none more\r\n", b"--B--\r\n"]))
+
+
+ONE = HEAD % 1 + b"content\r\n--B--\r\n"
+
+
+@pytest.mark.parametrize(
+    "preamble",
+    [b"", b"\r\n", b"This is a form.\r\n", b"--BU\r\n", b"x --B\r\n\r\n", b"a\n" * 2_000, b"--\n-\r\n"],
+)
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_lines_before_the_form_are_ignored(tmp_path: Path, preamble: bytes, size: int) -> None:
+    boundary = b"B" if preamble != b"--BU\r\n" else b"BUT"
+    body = preamble + ONE.replace(b"--B", b"--" + boundary)
+    upload = Upload(DataFolder(tmp_path), "job", boundary, LIMITS)
+    await upload.receive(pieces([body[at : at + size] for at in range(0, len(body), size)]))
+    assert [(one.name, one.size) for one in upload.files] == [("1.txt", len(b"content"))]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"x\r\n" * 40_000 + ONE, "invalid_multipart"), (b"no form at all", "invalid_multipart"),
+        (b"--", "upload_cut_off"), (b"\r\n--", "upload_cut_off"), (b"", "upload_cut_off"),
+        (b"preamble\r\n" + ONE[:-9], "upload_cut_off"),
+    ],
+)  # fmt: skip
+async def test_a_form_that_never_begins(tmp_path: Path, body: bytes, code: str) -> None:
+    upload = Upload(DataFolder(tmp_path), "job", b"B", LIMITS)
+    with pytest.raises(InvalidRequest) as refusal:
+        await upload.receive(pieces([body[at : at + 1_000] for at in range(0, len(body), 1_000)]))
+    assert refusal.value.code == code
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [b"--Bx", b"--B\r\nno header\r\n\r\n", ONE + b"more", b"--B\r\n: \r\n"])
+async def test_a_clients_mistake_is_no_line_of_the_log(
+    tmp_path: Path, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.suppress(InvalidRequest):
+        await Upload(DataFolder(tmp_path), "job", b"B", LIMITS).receive(pieces([body]))
+    assert caplog.records == []

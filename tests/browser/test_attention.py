@@ -36,7 +36,7 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     worker = slow.items(stuck["id"])[0]["worker"]
     expect(row(page, "night run")).to_contain_text(f"worker {worker} · working on a.csv")
     expect(row(page, "the next")).to_contain_text("no worker has picked it up yet", timeout=PATIENCE_MS)
-    expect(row(page, "the next").get_by_role("button", name="Restart running files")).to_be_hidden()
+    expect(row(page, "the next").get_by_role("button", name="Restart running items")).to_be_hidden()
     expect(page.locator("#jobs .badge.warn")).to_have_count(2)
 
     give_up = row(page, "the next").get_by_role("button", name="Give up")
@@ -44,7 +44,7 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     page.keyboard.press("Enter")
     why = row(page, "the next").get_by_label("Reason")
     expect(why).to_be_focused()
-    expect(row(page, "the next")).to_contain_text("4 waiting files are cancelled, and the job ends as failed")
+    expect(row(page, "the next")).to_contain_text("4 waiting items are cancelled, and the job ends as failed")
     page.keyboard.press("Escape")
     expect(give_up).to_be_focused()
     page.keyboard.press("Enter")
@@ -56,7 +56,7 @@ def test_stuck_jobs_are_listed_and_handled_by_keyboard(open_page: OpenPage, slow
     expect(section.get_by_role("status")).to_have_text("the next: ended as failed.")
     assert slow.until_done(queue["id"])["error"]["message"] == "not needed <b>any more</b>"
 
-    row(page, "night run").get_by_role("button", name="Restart running files").press("Enter")
+    row(page, "night run").get_by_role("button", name="Restart running items").press("Enter")
     expect(row(page, "night run")).to_contain_text("is taken from its worker and started again")
     page.keyboard.press("Enter")
     assert slow.until_done(stuck["id"])["state"] == "completed"
@@ -77,13 +77,13 @@ def test_the_dialog_shows_the_trouble_and_the_timeline(open_page: OpenPage, slow
     assert log.count("/timeline?") == 0, "the timeline is loaded on demand"
     dialog.locator("summary", has_text="Details").click()
     entries = dialog.get_by_role("list", name="Details").get_by_role("listitem")
-    expect(entries.first).to_contain_text("Submitted")
+    expect(entries.last).to_contain_text("Submitted")
     expect(entries.filter(has_text=".csv")).to_contain_text("<i>a</i>\\u202E.csv started")
-    expect(entries.last).to_contain_text("No progress for a long time")
-    expect(entries.last.locator("time")).to_have_attribute("datetime", stalled_at(slow, job))
+    expect(entries.first).to_contain_text("No progress for a long time")
+    expect(entries.first.locator("time")).to_have_attribute("datetime", stalled_at(slow, job))
     assert dialog.locator("i").count() == 0
     gate.touch()  # new entries appear by themselves
-    expect(entries.last).to_contain_text("Done", timeout=PATIENCE_MS)
+    expect(entries.first).to_contain_text("Done", timeout=PATIENCE_MS)
     expect(entries.filter(has_text="Making progress again")).to_have_count(1)
     assert log.count("/timeline?") <= 4
     assert log.errors == []

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.log import Log, OpenPage
-from tests.support.held import HELD
+from tests.support.held import HELD, SHOW
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 
@@ -39,7 +39,11 @@ def job_in(page: Page, server: Server) -> dict[str, Any]:
 
 
 def calm(page: Page, log: Log) -> None:
-    """Wait until no stream or request is open, and no timer is left that could start one."""
+    """Wait until the page, once hidden, has no stream or request open, and no timer left that could start one.
+
+    While it is visible it follows the list of jobs.
+    """
+    page.evaluate(SHOW, False)
     eventually(lambda: not page.evaluate(HELD) and not log.open)
 
 
@@ -299,5 +303,5 @@ def test_an_element_without_a_job_shows_nothing(open_page: OpenPage, server: Ser
     job = server.submit("rehearsal", total=1, options={"seconds": 0})
     page.evaluate("(src) => { document.querySelector('job-progress').src = src; }", job["links"]["self"])
     expect(element).to_be_visible()
-    expect(element.locator(".sentence")).to_contain_text("The file is done")
+    expect(element.locator(".sentence")).to_contain_text("The item is done")
     assert log.errors == []

@@ -26,7 +26,7 @@ def failed_job(server: Server, **options: Any) -> dict[str, Any]:
 
 def button(page: Page, job: dict[str, Any]) -> Any:
     found = page.locator("job-progress").locator("button.retry")
-    expect(found).to_have_text(f"Retry {job['progress']['failed']} failed files", timeout=PATIENCE_MS)
+    expect(found).to_have_text(f"Retry {job['progress']['failed']} failed items", timeout=PATIENCE_MS)
     return found
 
 
@@ -47,16 +47,23 @@ def test_the_dialog_continues_with_the_new_job(open_page: OpenPage, server: Serv
     # Whether an item fails depends on its name, so all of them fail again.
     expect(dialog.locator(".sentence")).to_contain_text("Failed: All", timeout=PATIENCE_MS)
     expect(dialog.locator(".amount")).to_have_text(
-        f"{old['progress']['failed']} of {old['progress']['failed']} files"
+        f"{old['progress']['failed']} of {old['progress']['failed']} items"
     )
     expect(page.locator("#jobs li", has_text="fragile").first.locator("a")).to_have_attribute(
         "href", f"#job={new['id']}"
     )
+    expect(dialog.locator(".retries")).to_have_text("Retry of fragile")
+    expect(page.locator("#jobs li", has_text="fragile").first.locator(".kind")).to_contain_text("retry of fragile")
     page.go_back()
     # Found by its text, because the closing dialog is removed one task after the other has appeared.
-    said = f"{old['progress']['succeeded']} of 8 files are done"
+    said = f"{old['progress']['succeeded']} of 8 items are done"
     expect(page.locator("job-progress .sentence", has_text=said)).to_be_visible()
     expect(page.locator("job-progress")).to_have_count(1)
+    expect(page.locator("job-progress button.retry")).to_have_text(
+        f"Retry again: {old['progress']['failed']} items"
+    )
+    page.locator("job-progress .retries button", has_text="Retried as fragile (Failed)").click()
+    expect(page).to_have_url(f"{server.url}/#job={new['id']}")
     assert log.errors == []
 
 

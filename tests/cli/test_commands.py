@@ -24,8 +24,8 @@ def test_submit_prints_the_id_and_watch_prints_the_outcome(server: Server, tmp_p
     job_id = submitted.stdout.strip()
     assert server.job(job_id)["name"] == "[bold]one"
     watched = unstuck("watch", job_id, "--url", server.url)
-    assert (watched.returncode, watched.stdout) == (0, "completed: 1 succeeded of 1\n"), watched.stderr
-    assert "[bold]one: 1 of 1" in watched.stderr
+    assert (watched.returncode, watched.stdout) == (0, "completed: 1 succeeded of 1 file\n"), watched.stderr
+    assert watched.stderr == "" or watched.stderr.startswith("[bold]one · ")
 
 
 def test_a_failed_job_exits_with_1_and_a_reason(server: Server) -> None:
@@ -33,7 +33,7 @@ def test_a_failed_job_exits_with_1_and_a_reason(server: Server) -> None:
     submitted = unstuck("submit", "rehearsal", "--total", "2", *options, "--url", server.url)
     watched = unstuck("watch", submitted.stdout.strip(), "--url", server.url)
     assert watched.returncode == 1
-    assert watched.stdout.startswith("failed: 2 failed of 2")
+    assert watched.stdout.startswith("failed: 2 failed of 2 items")
     assert "item 1: failed on purpose" in watched.stdout
 
 
@@ -55,6 +55,9 @@ def test_mistakes_exit_with_2_and_one_sentence(server: Server) -> None:
     for words, said in (
         (("watch", str(uuid4()), "--url", server.url), "There is no job"),
         (("watch", "x/y", "--url", server.url), "is not a job id"),
+        (("show", "0000", "--url", server.url), "There is no job 0000"),
+        (("kinds", "--url", "http://127.0.0.1:1"), "No answer from http://127.0.0.1:1"),
+        (("download", str(uuid4()), "--url", server.url), "There is no job"),
         (("submit", "nonsense", "--total", "1", "--url", server.url), "There is no kind of work 'nonsense'"),
         (("submit", "rehearsal", "--option", "seconds", "--url", server.url), "is not NAME=VALUE"),
         (("submit", "checksum", "/no/such/file", "--url", server.url), "does not exist"),
@@ -77,6 +80,7 @@ def test_ctrl_c_exits_with_130_and_the_job_continues(server: Server) -> None:
     _, complaint = watching.communicate(timeout=30)
     assert watching.returncode == 130
     assert "Traceback" not in complaint
+    assert f"the job itself continues. Watch it again: unstuck watch {job_id}" in " ".join(complaint.split())
     assert not server.job(job_id)["done"]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.command import unstuck, unstuck_on_a_terminal
 from tests.support.server import Server
-from unstuck.cli.commands import _PlainLines
 from unstuck.cli.console import plain
+from unstuck.cli.serve import _PlainLines
 
 #: Sets a title, copies to the clipboard, makes a link, clears the screen, goes back; the last ones need no ESC.
 HOSTILE = "\x1b]0;PWN\x07\x1b]52;c;eA==\x07\x1b]8;;http://x\x07\x1b[2J\r\x08\x9b31m\u202e[red]"
@@ -42,7 +42,9 @@ def hostile_job(own: Server, *, done: bool) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        ("jobs",), ("jobs", "--state", "failed"), ("watch", "{done}"), ("retry", "{done}"), ("rescue", "{done}"),
+        ("jobs",), ("jobs", "--json"), ("show", "{done}"), ("show", "{running}"), ("show", "{done}", "--failed"),
+        ("show", "{done}", "--json"), ("cancel", "{done}"), ("download", "{running}"),
+        ("jobs", "--state", "failed"), ("watch", "{done}"), ("retry", "{done}"), ("rescue", "{done}"),
         ("fail", "{running}", "--why", HOSTILE), ("prune", "--older-than", "0s", "--dry-run"), ("watch", HOSTILE),
         ("fail", "{done}", "--why", "x"), ("prune", "--older-than", HOSTILE), ("submit", f"no-such-{HOSTILE}"),
         ("rescue", HOSTILE), ("prune", "--older-than", "0s", "--state", HOSTILE),

@@ -22,7 +22,7 @@ class Raw:
     """The server. An answer of None keeps the connection open in silence; b"" closes it without an answer."""
 
     def __init__(
-        self, *, stream: bytes | None = b"", poll: bytes | None = b"", posts: list[bytes] | None = None
+        self, *, stream: bytes | None = b"", poll: bytes | None = b"", posts: list[bytes | None] | None = None
     ) -> None:
         self.stream, self.poll, self.posts = stream, poll, posts or []
         self.job_id = str(uuid4())
@@ -30,6 +30,7 @@ class Raw:
         self.streams = self.polls = self.open = 0
         self.keys: list[str] = []
         self.bodies: list[bytes] = []
+        self.heads: list[str] = []
 
     @staticmethod
     def json(value: object) -> bytes:
@@ -62,6 +63,7 @@ class Raw:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        self.heads.append(head)
         if found := re.search(r"content-length: (\d+)", head, re.IGNORECASE):
             self.bodies.append(await reader.readexactly(int(found.group(1))))
         if head.startswith("POST"):

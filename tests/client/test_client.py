@@ -14,9 +14,9 @@ import pytest
 from tests.client.raw import Raw, job_event, job_of
 from tests.support.server import Server, StartServer
 from tests.support.waiting import PATIENCE_S, eventually, soon
-from unstuck.client import client as plain
+from unstuck.client import plain
 from unstuck.client import watch_state as w
-from unstuck.client.client import SUBMIT_ATTEMPTS, Client
+from unstuck.client.client import Client
 from unstuck.errors import InvalidJobId, JobNotFound, JobTimeoutError, NoAnswer, ServerRefused
 from unstuck.wire import Job
 
@@ -123,9 +123,8 @@ async def test_a_full_queue_is_retried_as_the_server_asks(monkeypatch: pytest.Mo
     assert len(set(raw.keys)) == 1
 
 
-async def test_a_queue_that_stays_full_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
-    async with Raw(posts=[full("0")] * SUBMIT_ATTEMPTS) as raw, Client(raw.url) as client:
+async def test_a_queue_that_stays_full_for_longer_than_the_patience_is_reported() -> None:
+    async with Raw(posts=[full("30")]) as raw, Client(raw.url) as client:
         with pytest.raises(ServerRefused, match="3 unfinished jobs") as caught:
             await client.submit("rehearsal", total=1)
     assert (caught.value.code, caught.value.status) == ("queue_full", 429)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.server import Server, StartServer
 from tests.support.waiting import soon
-from unstuck.client import client as plain
+from unstuck.client import plain
 from unstuck.client.client import Client
 from unstuck.errors import JobNotFound, ServerRefused
 

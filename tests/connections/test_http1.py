@@ -120,6 +120,10 @@ class Served:
         return found
 
 
+async def test_connections_share_the_keys_of_their_attributes() -> None:
+    assert 20 < len(vars(Served().protocol)) <= 30, "beyond 30 Python gives each connection a dict of 1.6 KB"
+
+
 async def test_an_ordinary_request_and_the_next_one() -> None:
     one = Served()
     await one.say(HEAD + b"\r\n")

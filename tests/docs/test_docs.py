@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from msgspec.structs import replace
 from starlette.routing import Route
 from typer.core import TyperGroup
 
 from tests.docs.make import TYPES_BEGIN, TYPES_END, diagram
 from tests.docs.typescript import interfaces
 from tests.support.documents import PROTOCOL, ROOT, section
+from unstuck.address import URL_VARIABLE
 from unstuck.api import jobs
 from unstuck.app import create_app
 from unstuck.cli import commands
@@ -48,7 +50,7 @@ def test_the_protocol_lists_exactly_the_served_endpoints() -> None:
     for route in create_app(Settings()).routes:
         if isinstance(route, Route):
             path = route.path.replace("{job_id}", "{id}")
-            served |= {f"{method} {path}" for method in route.methods or () if method != "HEAD"}
+            served |= {f"{method} {path}" for method in (route.methods or set()) - {"HEAD", "OPTIONS"}}
     calls = re.findall(r"^\| (`(?:GET|POST|DELETE) /.*?) \|", section(3), re.MULTILINE)
     documented = set()
     for call in calls:
@@ -60,7 +62,8 @@ def test_the_protocol_lists_exactly_the_served_endpoints() -> None:
 def test_the_protocol_lists_the_fields_of_a_job() -> None:
     rows = re.findall(r"^\| (`[a-z_`, ]+`)(?:)? \|", section(2), re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
-    seen = public(Snapshot(JOB, [(0, "a")], [ITEM]), 1.0, "")
+    job = replace(JOB, unit="row", units="rows")
+    seen = public(Snapshot(job, [(0, "a")], [ITEM]), 1.0, "")
     assert documented == set(seen)
     example = json.loads(found(r'`(\{"total".*?\})`', section(2)))
     assert set(example) == set(seen["progress"])
@@ -149,7 +152,7 @@ def test_every_flag_setting_and_route_that_the_documents_name_exists() -> None:
     scripts = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)) - flags():
         assert flag.startswith("--unstuck-") or f'"{flag}"' in scripts or flag in OTHER_FLAGS, flag
-    known = {f"{PREFIX}{one.name.upper()}" for one in fields(Settings)}
+    known = {f"{PREFIX}{one.name.upper()}" for one in fields(Settings)} | {URL_VARIABLE}
     assert set(re.findall(r"UNSTUCK_[A-Z_]+[A-Z]", USERS)) <= known
     served = [route.path for route in create_app(Settings()).routes if isinstance(route, Route)]
     shapes = [re.compile(re.sub(r"\{\w+\}", r"[^/ ]+", path) + "$") for path in served]

@@ -21,6 +21,7 @@ class Flaw(StrEnum):
 
     STUCK = "stuck"  # the end was never shown, or not within its bound
     BACKWARDS = "went backwards"
+    MISLEADING = "misleading"  # said to run while there was no contact
     WRONG_END = "wrong end"  # another end than the server's, or a change after it
     OPEN = "still open after the end"
     ERROR = "errors"  # raised in the page, or in the suite itself
@@ -73,21 +74,36 @@ BADGES = {
 }
 
 
+#: What a badge says of a job that goes on: to be read only while there is contact.
+GOING_ON = {"(out of sight)", "Waiting", "Running", "Cancelling…", "Long wait", "No progress", "Not responding"}
+#: How the texts begin by which a dialog itself says that there is no contact.
+LOST_LINKS = ("No response", "This device seems", "The server responded", "The response did not", "No updates")
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A time in which nothing got through, from the moment by which a dialog has to say so (s, wall clock)."""
+
+    since: float
+    until: float
+
+
 def expected_sentence(job: Job) -> str:
     """Return how the closing sentence must begin, derived from the counts alone."""
     counts = job["progress"]
     total, succeeded, failed = counts["total"], counts["succeeded"], counts["failed"]
+    units = job.get("units", "files")
     return {
-        "completed": f"All {total} files are done.",
-        "completed_with_errors": f"{succeeded} of {total} files are done; {failed} failed.",
+        "completed": f"All {total} {units} are done.",
+        "completed_with_errors": f"{succeeded} of {total} {units} are done; {failed} failed.",
         "failed": "Failed: ",
         "cancelled": "Cancelled after ",
     }[job["state"]]
 
 
-def violations(screens: Sequence[Screen], job: Job) -> list[Violation]:
+def violations(screens: Sequence[Screen], job: Job, silences: Sequence[Silence] = ()) -> list[Violation]:
     """Return what was wrong on the way and at the end; `job` is the finished job as the server reports it."""
-    found: list[Violation] = []
+    found = _misleading(screens, silences)
     bars = [screen.bar for screen in screens if screen.bar is not None]
     falls = [(before, after) for before, after in pairwise(bars) if after < before]
     if falls:
@@ -102,6 +118,16 @@ def violations(screens: Sequence[Screen], job: Job) -> list[Violation]:
             found.append(Violation(Flaw.WRONG_END, after))
             break
     return found + _wrong_end(first, job)
+
+
+def _misleading(screens: Sequence[Screen], silences: Sequence[Silence]) -> list[Violation]:
+    """Return the first screen whose badge said that the job went on, although there was known to be no contact."""
+    untils = [*(screen.at for screen in screens[1:]), float("inf")]
+    for screen, until in zip(screens, untils, strict=True):
+        silent = any(max(screen.at, one.since) < min(until, one.until) for one in silences)
+        if screen.badge in GOING_ON and (silent or screen.link.startswith(LOST_LINKS)):
+            return [Violation(Flaw.MISLEADING, f"without contact it said “{screen.badge}”: {screen}")]
+    return []
 
 
 def _wrong_end(shown: Screen, job: Job) -> list[Violation]:

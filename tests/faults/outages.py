@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from tests.faults.judge import time_to_truth, violations
+from tests.faults.judge import Silence, time_to_truth, violations
 from tests.faults.namespaces import Router, Way
 from tests.faults.page import Dialog
 from tests.faults.schedule import LONGEST_S
@@ -60,6 +60,11 @@ class Outage:
             Trouble.KILLED: "network down and server killed",
         }
         return f"{words[self.trouble]} for {self.seconds:g} s"
+
+    @property
+    def severs(self) -> bool:
+        """Whether nothing gets through."""
+        return self.trouble is not Trouble.SLOW and self.way is Way.BOTH and self.share == 1
 
     def begin(self, router: Router) -> None:
         if self.trouble is Trouble.SLOW:
@@ -115,6 +120,7 @@ class _Scene:
         environ = {"UNSTUCK_LEASE_S": LEASE_S, "UNSTUCK_REPORT_HOLD_S": "1"}
         self._server = Server(data, "--workers", "1", *at, environ=environ)
         self._job: dict[str, Any] = {}
+        self._silences: list[Silence] = []
 
     async def play(self, on_result: Callable[[Result], None]) -> list[Result]:
         async with AsyncExitStack() as stack:
@@ -124,7 +130,10 @@ class _Scene:
             self._job = await asyncio.to_thread(self._server.submit, "rehearsal", total=ITEMS, options=options)
             dialogs = [await self._open(stack) for _ in range(self._outage.viewers)]
             self._outage.begin(self._router)
+            told_by = time.time() + LONGEST_S
             await self._wait_out()
+            if self._outage.severs:
+                self._silences.append(Silence(told_by, time.time()))
             self._router.heal()
             healed_at = time.time()
             truth = await self._until_done()
@@ -178,7 +187,7 @@ class _Scene:
         while not await dialog.ended() and time.monotonic() < given_up:
             await asyncio.sleep(0.5)
         screens = await dialog.screens()
-        found = [*map(str, violations(screens, truth)), *dialog.errors]
+        found = [*map(str, violations(screens, truth, self._silences)), *dialog.errors]
         since = max(healed_at, datetime.fromisoformat(truth["finished_at"]).timestamp())
         truth_s = time_to_truth(screens, since, truth["seq"], since)
         if truth_s is not None and truth_s > LONGEST_S:

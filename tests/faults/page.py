@@ -52,13 +52,18 @@ _OPEN = """(src) => {
   element.setAttribute("src", src);
   const root = element.shadowRoot;
   const text = (part) => root.querySelector(part)?.textContent ?? "";
+  // What is out of sight, such as below a long list, tells nothing.
+  const seen = (part) => {
+    const box = root.querySelector(part).getBoundingClientRect();
+    return box.height > 0 && box.top >= 0 && box.bottom <= innerHeight ? text(part) : "(out of sight)";
+  };
   let last = "";
   const look = () => {
     const bar = root.querySelector("progress");
     const screen = {
       seq: element.job?.seq ?? -1, name: element.job?.name ?? "",
       bar: bar?.hasAttribute("value") ? bar.value : null,
-      sentence: text(".sentence"), badge: text(".badge"), link: text(".link p"),
+      sentence: text(".sentence"), badge: seen(".badge"), link: text(".link p"),
       counts: [...root.querySelectorAll(".counts dd")].map((node) => node.textContent),
     };
     if (JSON.stringify(screen) === last) return;

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from tests.faults.judge import Flaw, Screen, time_to_truth, violations
+from tests.faults.judge import Flaw, Screen, Silence, time_to_truth, violations
 from tests.faults.proxy import PASS, Proxy
 from tests.faults.schedule import KINDS, Fault, Schedule
 from tests.faults.stage import NO_HEARTBEATS_S, BreakableServer, Need, Stage
@@ -57,6 +57,7 @@ class Scene:
         self.server = server
         self.proxy = proxy
         self.job: dict[str, Any] = {}
+        self.silences: list[Silence] = []
 
     async def submit(self, total: int, item_s: float, failures: float = 0.0, seed: int = 1) -> None:
         options = {"seconds": item_s, "failures": failures, "seed": seed}
@@ -87,12 +88,16 @@ class Scene:
     async def play_faults(self, schedule: Schedule) -> float:
         """Begin and end each fault in its time (early ones have begun already); return when the last one ended."""
         opened, healed_at = time.monotonic(), 0.0
+        began_at = time.time()
         for when, fault, begins in schedule.moments():
             await asyncio.sleep(max(0.0, opened + when - time.monotonic()))
             if not begins:
+                if fault.told_within_s is not None:
+                    self.silences.append(Silence(began_at + fault.told_within_s, time.time()))
                 healed_at = await self.end(fault)
             elif fault not in schedule.early:
                 await self.begin(fault)
+                began_at = time.time()
         return healed_at
 
     async def begin(self, fault: Fault) -> None:
@@ -127,7 +132,7 @@ class Scene:
         self, bound_s: float, screens: Sequence[Screen], healed_at: float, seq: int
     ) -> tuple[float | None, list[Violation]]:
         """Return the time to truth, and the violations in what was shown."""
-        found = violations(screens, self.job)
+        found = violations(screens, self.job, self.silences)
         truth_s = time_to_truth(screens, healed_at, seq, _seconds(self.job["finished_at"]))
         if truth_s is not None and truth_s > bound_s:
             late = f"the truth came after {truth_s:.1f} s, not within {bound_s:.1f} s"

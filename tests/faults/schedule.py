@@ -28,6 +28,8 @@ class Kind:
     #: Nothing tells the client that its connection is lost, so only silence can.
     silent: bool = False
     breakage: Breakage | None = None  # of the server itself
+    #: Nothing gets through, if it strikes all requests.
+    severs: bool = False
     of_page: bool = False  # does not apply to programs
     needs_dialog: bool = False  # cannot begin before the dialog is open
     heartbeats: bool = True  # the server sends heartbeats
@@ -40,11 +42,11 @@ STREAMS = ((STREAM,),)
 
 #: All faults by name. Amounts are in bytes, seconds or probabilities, see proxy.Trouble.
 KINDS: dict[str, Kind] = {
-    "refused": Kind(trouble=Trouble.REFUSE),
-    "reset": Kind(EITHER, Trouble.RESET),
+    "refused": Kind(trouble=Trouble.REFUSE, severs=True),
+    "reset": Kind(EITHER, Trouble.RESET, severs=True),
     "cut": Kind(EITHER, Trouble.CUT, amounts=(1, 900)),
-    "half open": Kind(EITHER, Trouble.HALF_OPEN, silent=True),
-    "black hole": Kind(EITHER, Trouble.BLACK_HOLE, silent=True),
+    "half open": Kind(EITHER, Trouble.HALF_OPEN, silent=True, severs=True),
+    "black hole": Kind(EITHER, Trouble.BLACK_HOLE, silent=True, severs=True),
     "bursts": Kind(EITHER, Trouble.BURSTS, amounts=(0.5, 4)),
     "late": Kind(EITHER, Trouble.LATE, amounts=(0.1, 13)),
     "duplicated": Kind(STREAMS, Trouble.DUPLICATE, amounts=(0.3, 1)),
@@ -57,7 +59,7 @@ KINDS: dict[str, Kind] = {
     "split": Kind(STREAMS, Trouble.SPLIT),
     "huge": Kind(STREAMS, Trouble.HUGE, amounts=(0.1, 0.5)),
     "half open, no heartbeats": Kind(((STREAM,), BOTH), Trouble.HALF_OPEN, silent=True, heartbeats=False),
-    "server killed": Kind(),
+    "server killed": Kind(severs=True),
     "broadcast raises": Kind(breakage=Breakage.RAISES, silent=True),
     "broadcast does nothing": Kind(breakage=Breakage.DEAF, silent=True),
     "store fails": Kind(breakage=Breakage.STORE, silent=True),
@@ -111,6 +113,14 @@ class Fault:
     def end_s(self) -> float:
         # 4.29 + 28.94 is slightly more than 33.23, so a fault that begins then would begin before this one ends.
         return round(self.start_s + self.length_s, 2)
+
+    @property
+    def told_within_s(self) -> float | None:
+        """The time within which a dialog says that nothing gets through (seconds), or None if something does."""
+        kind = KINDS[self.kind]
+        if not kind.severs or self.where != BOTH:
+            return None
+        return LONGEST_S if kind.silent else LAG_S
 
     @property
     def mode(self) -> Mode | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.judge import Screen, time_to_truth, violations
+from tests.faults.judge import Screen, Silence, time_to_truth, violations
 
 NAME = "Fähre 🚢"
 JOB = {
@@ -44,6 +44,20 @@ def test_a_correct_dialog_has_no_violations() -> None:
 )
 def test_each_violation_is_reported(screens: list[Screen], word: str) -> None:
     assert word in " ".join(violations(screens, JOB))
+
+
+SILENCE = Silence(11.5, 12.5)
+LOST = replace(HALF, at=11.2, badge="No contact · 2 s", link="No response from the server; trying again.")
+
+
+def test_a_badge_that_says_running_without_contact_is_misleading() -> None:
+    assert violations([HALF, LOST, END], JOB, [SILENCE]) == []
+    assert violations([HALF, END], JOB, [Silence(12.5, 11.5)]) == [], "it ended before it had to be told"
+    assert violations([HALF, replace(HALF, at=12.5), END], JOB, [Silence(12.6, 12.9)]) != []
+    for screens in ([HALF, END], [START, replace(HALF, at=12.0), END], [HALF, replace(LOST, at=11.8), END]):
+        assert "without contact it said" in " ".join(map(str, violations(screens, JOB, [SILENCE])))
+    for badge in ("Running", "Waiting", "Cancelling…"):
+        assert "without contact" in " ".join(map(str, violations([HALF, replace(LOST, badge=badge), END], JOB)))
 
 
 @pytest.mark.parametrize(

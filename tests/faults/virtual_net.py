@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -26,6 +27,9 @@ LATENCY_S = (0.001, 0.08)
 #: Faults that let nothing through while they last.
 HOLES = ("black hole", "offline", "machine sleeps")
 Log = Callable[[str], None]
+
+#: An event, or the opening of a stream, which belongs to the block of the first one.
+EVENT = re.compile(rb"(?s).+?\n\n|.+")
 
 
 class Receiver(Protocol):
@@ -180,10 +184,7 @@ class Network:
     # -- from the server to the client
 
     def send(self, connection: Connection, data: bytes) -> None:
-        pieces = (
-            [piece + b"\n\n" for piece in data.split(b"\n\n") if piece] if connection.where == STREAM else [data]
-        )
-        for piece in pieces:
+        for piece in EVENT.findall(data) if connection.where == STREAM else [data]:
             for altered in self._alter(connection, piece):
                 self._send_piece(connection, altered)
 

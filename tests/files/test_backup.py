@@ -89,7 +89,7 @@ def test_a_backup_beside_a_running_server_restores_everything(start_server: Star
     later = done(server, "only in the first")
     server.stop()
 
-    assert "restored 2 jobs" in told("restore", str(backup), "--data", str(tmp_path / "other"))
+    assert "restored 3 jobs" in told("restore", str(backup), "--data", str(tmp_path / "other"))
     again = copying(start_server, tmp_path, "other")
     assert results(again, first) == results(again, retried) == [b"a", b"b"]
     assert again.job(waiting)["state"] in ("queued", "running")

@@ -18,6 +18,12 @@ def test_a_folder_that_another_server_holds(tmp_path: Path) -> None:
     first.open()
     with pytest.raises(CannotStart, match=rf"in use by another unstuck server \(process {os.getpid()}\)"):
         second.open()
+    # A host app with several processes meets this too, and has no command line.
+    with pytest.raises(CannotStart) as refusal:
+        second.open()
+    for way_out in ("--data, UNSTUCK_DATA or create_app(data=…)", "run it with one", "`unstuck serve` beside it"):
+        assert way_out in str(refusal.value)
+    assert refusal.value.__suppress_context__, "one error, not two"
     first.close()
     second.open()
     second.close()

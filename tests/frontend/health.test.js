@@ -81,7 +81,7 @@ test("the dialog also says what to do, and its badge names the trouble", () => {
 test("external work has no worker: the advice is about the program that reports it", () => {
   assert.equal(
     healthNote(job({ health: "unresponsive", external: true }), NOW),
-    "Nothing has been reported for 25 s. Check the program that reports this job, or cancel it: nothing else takes over.",
+    "Nothing has been reported for 25 s. Start the reporting program again, or give up on the job with Cancel.",
   );
   for (const health of ["waiting_long", "stalled", "unresponsive"]) {
     for (const state of ["queued", "running"]) {

@@ -18,47 +18,10 @@ import { percentText, say } from "../../frontend/view/format.js";
 import { itemLine } from "../../frontend/view/item-line.js";
 import { english } from "../../frontend/view/locale/en.js";
 import { ITEM } from "./item.js";
+import { makeJob as job } from "./job.js";
 
 /** @import { ViewInput } from "../../frontend/view/job-view.js" */
 
-/** @returns {any} */
-function job(changes = {}, progress = {}) {
-  return {
-    id: "8f14e45f-ceea-467f-a0e6-0d6f3d0f1b2a",
-    seq: 12,
-    kind: "checksum",
-    name: "Reports",
-    state: "running",
-    done: false,
-    cancel_requested: false,
-    health: "ok",
-    attempt: 1,
-    max_attempts: 3,
-    error: null,
-    item_errors: [],
-    created_at: "2026-03-01T10:00:00Z",
-    started_at: "2026-03-01T10:00:00Z",
-    finished_at: null,
-    server_time: "2026-03-01T10:00:05Z",
-    poll_after_ms: 2000,
-    links: { self: "/api/jobs/x", events: "", items: "", cancel: "", retry: null, results: null },
-    progress: {
-      total: 25,
-      processed: 11,
-      succeeded: 10,
-      failed: 1,
-      skipped: 0,
-      percent: 44,
-      rate_per_second: 2.1,
-      eta_seconds: 7,
-      stage: null,
-      message: null,
-      current: [],
-      ...progress,
-    },
-    ...changes,
-  };
-}
 const endedJob = (state, progress, changes = {}) =>
   job({ state, done: true, health: null, started_at: null, ...changes }, { eta_seconds: null, ...progress });
 
@@ -67,13 +30,51 @@ test("a running job is described in words and numbers", () => {
   assert.deepEqual([shown.title, shown.kind, shown.badge.text], ["Reports", "checksum", "Running"]);
   assert.deepEqual(
     [shown.percent, shown.eta, shown.amount, shown.rate],
-    ["44%", "about 7 s left", "11 of 25 files", "2.1 files/s"],
+    ["44%", "7 s left", "11 of 25 files", "2.1 files/s"],
   );
   assert.deepEqual(
     shown.counts.map(({ label, value }) => `${label} ${value}`),
     ["Succeeded 10", "Failed 1", "To do 14"],
   );
   assert.deepEqual([shown.link.text, shown.sentence], ["Live", ""]);
+});
+
+test("items are called what the job calls them, in every sentence", () => {
+  const rows = { unit: "row", units: "rows" };
+  const running = jobView({
+    job: job(rows, { total: null, processed: 1204, rate_per_second: 205 }),
+    link: "live",
+  });
+  assert.deepEqual([running.amount, running.rate], ["1,204 rows so far", "205 rows/s"]);
+  const done = endedJob("completed", { total: 6, processed: 6 }, { unit: "mail", units: "mails" });
+  assert.equal(sentence(done), "All 6 mails are done.");
+  assert.equal(sentence({ ...done, unit: undefined, units: undefined, external: true }), "All 6 items are done.");
+  assert.equal(sentence(endedJob("completed", { total: 1, processed: 1 }, rows)), "The row is done.");
+  const hostile = { unit: "\u202e{count}", units: "x".repeat(99) };
+  assert.ok(!/\u202e|x{41}/.test(jobView({ job: job(hostile), link: "live" }).amount));
+  const german = {
+    locale: "de",
+    unit_row: { one: "Zeile", other: "Zeilen" },
+    files_of: "{processed} von {total} {unit}",
+  };
+  assert.equal(jobView({ job: job(rows), link: "live" }, german).amount, "11 von 25 Zeilen");
+
+  // Whatever the screen says about a job of rows, it never says "file".
+  const states = ["queued", "running", "completed", "completed_with_errors", "failed", "cancelled"];
+  for (const state of states)
+    for (const external of [false, true])
+      for (const health of ["ok", "waiting_long", "stalled", "unresponsive"])
+        for (const cancel_requested of [false, true])
+          for (const total of [0, 1, 25, null]) {
+            const done = states.indexOf(state) > 1;
+            const links = { ...job().links, retry: done ? "/retry" : null };
+            const one = job(
+              { ...rows, state, done, external, health, cancel_requested, links },
+              { total, skipped: 1 },
+            );
+            const shown = [jobView({ job: one, link: "live" }), announcement(null, { job: one, link: "live" })];
+            assert.ok(!/\bfiles?\b/i.test(JSON.stringify(shown)), JSON.stringify(shown));
+          }
 });
 
 test("what is not known is not shown", () => {
@@ -93,6 +94,8 @@ test("nothing is forecast without contact to the server", () => {
   assert.deepEqual([shown.eta, shown.rate, shown.percent], ["", "", "44%"]);
   assert.match(shown.link.text, /No response from the server/);
   assert.equal(shown.link.age, "Last update 12 s ago.");
+  const stuck = jobView({ job: job({ health: "unresponsive" }), link: "live" });
+  assert.deepEqual([stuck.eta, stuck.rate], ["", ""], "nor for work that is stuck");
 });
 
 test("each outcome has its own sentence", () => {
@@ -207,8 +210,82 @@ test("every state of the link has a text, and every way back a button", () => {
 test("100 is shown only once the job is done", () => {
   assert.equal(jobView({ job: job({}, { percent: 100 }), link: "live" }).percent, "99%");
   assert.equal(percentText(99.99, english), "99%");
-  assert.equal(jobView({ job: endedJob("completed", { percent: 100 }), link: "ended" }).percent, "100%");
+  assert.equal(jobView({ job: endedJob("completed", { percent: 100 }), link: "ended" }).bar.value, 100);
   assert.equal(barValue(endedJob("cancelled", { percent: 30 })), 30);
+});
+
+test("the end is said once: in the sentence, and in counts only what it leaves out", () => {
+  const end = (state, progress, changes = {}) => {
+    const shown = jobView({ job: endedJob(state, { percent: 100, ...progress }, changes), link: "ended" });
+    assert.deepEqual([shown.percent, shown.amount, shown.rate, shown.eta], ["", "", "", ""]);
+    return [shown.sentence, shown.counts.map(({ label, value }) => `${label} ${value}`).join(", ")];
+  };
+  assert.deepEqual(end("completed", { processed: 25, succeeded: 25, failed: 0 }), ["All 25 files are done.", ""]);
+  assert.deepEqual(
+    end("completed_with_errors", {
+      total: 10_000,
+      processed: 10_000,
+      succeeded: 6_001,
+      failed: 3_039,
+      skipped: 960,
+    }),
+    ["6,001 of 10,000 files are done; 3,039 failed, 960 skipped.", ""],
+  );
+  const all = { error: { code: "all_items_failed", message: "All 3 items failed; see each item's error." } };
+  assert.deepEqual(
+    end("failed", { total: 3, processed: 3, succeeded: 0, failed: 3 }, all)[0],
+    "All 3 files failed.",
+  );
+  assert.deepEqual(end("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }, all)[0], "The file failed.");
+  assert.deepEqual(
+    end("failed", { total: 5, processed: 5, succeeded: 0, failed: 3, skipped: 2 }, all)[0],
+    "3 of 5 files failed, 2 skipped.",
+  );
+  assert.equal(
+    end("cancelled", { total: 40, processed: 12, succeeded: 10, failed: 2 })[1],
+    "Succeeded 10, Failed 2, Not done 28",
+  );
+});
+
+test("a job of unknown total that was cut short shows no percent", () => {
+  for (const state of ["cancelled", "failed"]) {
+    const shown = jobView({
+      job: endedJob(state, { total: null, processed: 1_204, percent: null }),
+      link: "ended",
+    });
+    assert.deepEqual([shown.bar.value, shown.percent], [null, ""]);
+  }
+  const whole = endedJob("completed", { total: null, processed: 1_204, percent: null });
+  assert.equal(jobView({ job: whole, link: "ended" }).bar.value, 100);
+});
+
+test("the whole error of a job can be read, unless the sentence or an item has it", () => {
+  const reason = (message, code = "reported") =>
+    jobView({ job: endedJob("failed", {}, { error: { code, message } }), link: "ended" }).reason?.message ?? null;
+  const long = `first line\n${"x".repeat(2_400)}`;
+  assert.equal(reason(long), long);
+  assert.equal(sentence(endedJob("failed", {}, { error: { code: "x", message: long } })), "Failed: first line");
+  assert.equal(reason("y".repeat(400)), "y".repeat(400));
+  assert.equal(reason("short"), null);
+  assert.equal(reason(long, "all_items_failed"), null);
+});
+
+test("long names that differ anywhere look different, and a kind is shown by its title", () => {
+  const named = (middle) => `${"a".repeat(90)}${middle}${"z".repeat(90)}`;
+  const title = (name) => jobView({ job: job({ name }), link: "live" }).title;
+  assert.notEqual(title(named("1")), title(named("2")));
+  const shown = jobView({ job: job({ name: "n".repeat(900) }), link: "live" });
+  assert.deepEqual([shown.title.length, shown.full_title], [200, "n".repeat(900)]);
+  const words = { ...english, "kind:checksum": "SHA-256 checksum" };
+  assert.equal(jobView({ job: job(), link: "live" }, words).kind, "SHA-256 checksum");
+  assert.equal(jobView({ job: job({ name: "" }), link: "live" }, words).title, "SHA-256 checksum");
+});
+
+test("a refusal is told in words for people", () => {
+  const told = (code) => refusal({ code, detail: "GET /api/jobs lists … (unstuck fail)" }, 409);
+  for (const code of ["job_not_found", "job_finished", "job_not_done", "nothing_to_retry", "inputs_gone"])
+    assert.doesNotMatch(told(code), /GET|unstuck|_/);
+  assert.match(told("work_elsewhere"), /start the reporting program again/);
 });
 
 test("the bar never goes back within an attempt", () => {
@@ -359,12 +436,14 @@ test("failed and cancelled files can be retried once the job is done, and no oth
       "Retry 3 failed files",
     ],
     [done("failed", { total: 1, processed: 1, succeeded: 0, failed: 1 }), "Retry the failed file"],
-    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run 28 unfinished files"],
-    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Run the unfinished file"],
+    [done("cancelled", { total: 40, processed: 12, succeeded: 12, failed: 0 }), "Run the other 28 files"],
+    [done("cancelled", { total: 40, processed: 39, succeeded: 39, failed: 0 }), "Run the other file"],
     [done("failed", { total: 12_000, processed: 12, succeeded: 10, failed: 2 }), "Run 11,990 unfinished files"],
   ];
   for (const [ended, expected] of cases)
     assert.deepEqual(button(ended), { shown: true, enabled: true, text: expected });
+  assert.equal(button(cases[0][0], { retried: true }).text, "Retry again: 3 files");
+  assert.equal(button(cases[1][0], { retried: true }).text, "Retry again: 1 file");
   assert.deepEqual(button(cases[0][0], { retrying: true }), {
     shown: true,
     enabled: false,

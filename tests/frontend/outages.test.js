@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { TIMEOUT_MS } from "../../frontend/client/request-policy.js";
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
 
@@ -49,8 +50,7 @@ class World {
       this.polls.set(action.poll, { at: this.now, lost, refused: this.chance() < 0.1 });
     }
     if (action.type === "abort_poll") {
-      if (!this.done)
-        assert.ok(this.now - this.polls.get(action.poll).at >= w.POLL_TIMEOUT_MS, "aborted too early");
+      if (!this.done) assert.ok(this.now - this.polls.get(action.poll).at >= TIMEOUT_MS, "aborted too early");
       this.polls.delete(action.poll);
     }
     if (action.type === "show") {

@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { BACKOFF_UNANSWERED_MS, TIMEOUT_MS } from "../../frontend/client/request-policy.js";
 import * as w from "../../frontend/client/watch-state.js";
 import { step } from "../../frontend/client/watchdog.js";
 import { Play } from "./play.js";
@@ -186,10 +187,10 @@ test("no poll is aborted before ten seconds, and the next one follows within fou
   const aborted = play.did("abort_poll");
   assert.ok(aborted.length >= 3);
   aborted.forEach(({ poll, at }, place) => {
-    assert.equal(at - polls[place].at, w.POLL_TIMEOUT_MS);
+    assert.equal(at - polls[place].at, TIMEOUT_MS);
     assert.equal(poll, polls[place].poll);
     const next = polls[place + 1];
-    if (next) assert.ok(next.at - at >= 1_500 && next.at - at <= w.POLL_BACKOFF_UNANSWERED_MS);
+    if (next) assert.ok(next.at - at >= 1_500 && next.at - at <= BACKOFF_UNANSWERED_MS);
   });
 });
 

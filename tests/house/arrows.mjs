@@ -39,8 +39,8 @@ const ARROWS = {
     ["../view/health.js", "../element/dom.js", "../page/batch.js"],
   ],
   "frontend/client/watchdog.js": [
-    ["./watch-state.js", "./watch-step.js"],
-    ["./follower.js", "../view/health.js"],
+    ["./watch-state.js", "./watch-step.js", "./request-policy.js"],
+    ["./follower.js", "./requests.js", "../view/health.js"],
   ],
 };
 
@@ -62,6 +62,7 @@ for (const file of [
   "frontend/client/watchdog.js",
   "frontend/client/watch-step.js",
   "frontend/client/watch-state.js",
+  "frontend/client/request-policy.js",
 ])
   for (const [rule, texts] of Object.entries(IMPURE))
     for (const text of texts)

@@ -21,7 +21,8 @@ PACKAGE = ROOT / "server" / "unstuck"
 #: msgspec, which only converts values.
 PURE = {"errors", "supervision.backoff", "jobs.labels", "jobs.job", "jobs.decide", "jobs.external", "jobs.health",
         "jobs.rate", "jobs.snapshot", "jobs.timeline", "streaming.sse", "streaming.encoded", "streaming.config",
-        "client.watch_state", "client.watch_step", "client.watchdog", "doctor.diagnosis", "webhooks.targets",
+        "client.ending", "client.watch_state", "client.watch_step", "client.watchdog", "doctor.diagnosis",
+        "webhooks.targets",
         "webhooks.signature", "wire.answers", "wire.events", "wire.job", "wire.mapping", "wire.requests",
         "wire.schema"}  # fmt: skip
 UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", "subprocess", "anyio", "secrets"}
@@ -36,7 +37,9 @@ SHORT_LIVED = {
     "webhooks.dispatcher": "one delivery; the task group of its loop waits for it",
 }
 #: Modules that run outside the server's process.
-ELSEWHERE = {"client.follower", "client.reporter", "doctor.measure", "runner.worker"}
+ELSEWHERE = {
+    "cli.progress", "client.follower", "client.portal", "client.reporter", "doctor.measure", "runner.worker",
+}  # fmt: skip
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -74,9 +77,9 @@ def test_sse_starlette_is_imported_in_one_place() -> None:
     assert users == ["api.events"]
 
 
-def test_only_settings_reads_the_environment() -> None:
+def test_the_environment_is_read_in_one_place_for_the_server_and_one_for_clients() -> None:
     readers = [name for name, path in modules() if re.search(r"os\.(environ|getenv)", path.read_text())]
-    assert readers == ["settings"]
+    assert readers == ["address", "settings"]
 
 
 def starts_tasks(path: Path) -> bool:

@@ -286,3 +286,39 @@ def test_the_first_reason_to_fail_is_kept() -> None:
     bench.finish(0)
     assert (bench.job.state, bench.job.succeeded, bench.job.cancelled) == (State.FAILED, 1, 1)
     assert bench.job.error == JobError("failed_by_operator", "broken input")
+
+
+def say(bench: Bench, index: int, words: str | None, fraction: float | None = 0.5) -> None:
+    bench.take(Report("j", index, bench.items[index].lease, bench.now, fraction, words))
+
+
+def test_the_newest_words_of_a_running_item_are_the_jobs() -> None:
+    bench = Bench(3)
+    for index in range(3):
+        bench.claim(index)
+    say(bench, 0, "loading")
+    assert bench.job.message == "loading"
+    say(bench, 1, "scaling")
+    say(bench, 0, "loading", 0.6)  # repeated, since each report has the item's newest words
+    say(bench, 2, None)
+    assert bench.job.message == "scaling"
+    bench.finish(1)
+    assert bench.job.message is None, "what said it no longer runs"
+    say(bench, 0, "loading", 0.7)
+    assert bench.job.message == "loading", "what still runs is heard again"
+    bench.finish(2)
+    assert bench.job.message == "loading"
+    bench.finish(0)
+    assert (bench.job.done, bench.job.message) == (True, None)
+
+
+def test_words_end_with_the_attempt_that_said_them() -> None:
+    bench = Bench(2)
+    bench.claim(0)
+    say(bench, 0, "loading")
+    bench.finish(0, "failed", PASSING)
+    assert (bench.job.message, bench.items[0].message) == (None, "Attempt 1 failed: crashed")
+    bench.claim(1)
+    say(bench, 1, "scaling")
+    bench.take(Release("j", 1, bench.items[1].lease))
+    assert bench.job.message is None

@@ -124,7 +124,75 @@ def test_without_items_only_counts_matter_and_the_total_may_come_late() -> None:
     with pytest.raises(Refused):
         desk.apply_report(ExternalReport(processed=21))
     desk.apply_report(ExternalReport(processed=20))
+    desk.now += 10
+    desk.take(CheckHealth("j", ALARMS))
     assert (desk.job.state, desk.job.failed) == (State.COMPLETED_WITH_ERRORS, 2)
+
+
+@pytest.mark.parametrize("total", [0, 3])
+def test_a_total_that_is_reached_may_be_raised_in_time(total: int) -> None:
+    desk = Desk(None)
+    desk.apply_report(ExternalReport(total=total, processed=total))
+    for _ in range(3):
+        desk.now += 9
+        desk.take(CheckHealth("j", ALARMS))
+        desk.apply_report(ExternalReport())  # a sign of life
+    assert (desk.job.state, desk.job.waiting) == (State.RUNNING, 0)
+    desk.apply_report(ExternalReport(total=total + 3, processed=total + 1))
+    assert (desk.job.known_total, desk.job.processed) == (total + 3, total + 1)
+    desk.apply_report(ExternalReport(processed=total + 3))
+    desk.now += 9
+    desk.take(CheckHealth("j", ALARMS))
+    assert not desk.job.done
+    desk.now += 1
+    desk.take(CheckHealth("j", ALARMS))
+    assert (desk.job.state, desk.job.percent) == (State.COMPLETED, 100.0)
+
+
+def test_a_deadline_or_a_lost_reporter_does_not_fail_what_is_done() -> None:
+    for limits in (ALARMS, HealthLimits(reporter_lost_s=1.0)):
+        desk = Desk(None, deadline_at=105.0)
+        desk.apply_report(ExternalReport(total=2, processed=2))
+        desk.now = 106.0
+        desk.take(CheckHealth("j", limits))
+        assert desk.job.state is State.COMPLETED
+    desk = Desk(None, lost_after_s=1.0)
+    desk.apply_report(ExternalReport(total=2, processed=2))
+    desk.now += 5
+    desk.take(CheckHealth("j", ALARMS))
+    assert not desk.job.done, "the total may still be raised"
+
+
+@pytest.mark.parametrize(
+    ("own", "limit", "listening", "lost"),
+    [
+        (None, None, 1e9, False),
+        (None, 5.0, 1e9, True),
+        (20.0, 5.0, 1e9, False),
+        (5.0, None, 1e9, True),
+        (5.0, None, 4.0, False),
+    ],
+)
+def test_a_reporter_is_lost_after_the_limit_of_its_job_or_of_the_server(
+    own: float | None, limit: float | None, listening: float, lost: bool
+) -> None:
+    desk = Desk(2, lost_after_s=own)
+    desk.apply_report(items((0, S)))
+    desk.now += 10
+    limits = HealthLimits(reporter_lost_s=limit, listening_s=listening)
+    desk.take(CheckHealth("j", limits))
+    assert desk.job.done is lost
+    if lost:
+        assert desk.job.error is not None
+        assert (desk.job.error.code, desk.job.cancelled) == ("reporter_lost", 1)
+        with pytest.raises(JobFinished, match="reporter_lost: No report came for 10 seconds, and 5 seconds are"):
+            desk.apply_report(items((1, S)))
+
+
+def test_no_sum_of_counts_is_beyond_what_json_keeps() -> None:
+    desk = Desk(None)
+    with pytest.raises(Refused, match="at most"):
+        desk.apply_report(ExternalReport(failed=2**53, skipped=1))
 
 
 @pytest.mark.parametrize(
@@ -275,9 +343,13 @@ def test_ends_are_never_conflated() -> None:
 class AnyReports(RuleBasedStateMachine):
     """Reports in any order, true or false, with cancels, ends and pauses between them."""
 
-    @initialize(total=st.none() | st.integers(1, 5), errors=st.none() | st.integers(0, 2))
-    def submit(self, total: int | None, errors: int | None) -> None:
-        self.desk = Desk(total, max_errors=errors)
+    @initialize(
+        total=st.none() | st.integers(1, 5),
+        errors=st.none() | st.integers(0, 2),
+        lost=st.none() | st.sampled_from([5.0, 40.0]),
+    )
+    def submit(self, total: int | None, errors: int | None, lost: float | None) -> None:
+        self.desk = Desk(total, max_errors=errors, lost_after_s=lost)
         self.seen = self.desk.job, list(self.desk.items)
 
     @rule(report=reports)
@@ -328,7 +400,7 @@ class AnyReports(RuleBasedStateMachine):
     def done_exactly_when_nothing_is_left(self) -> None:
         job = self.desk.job
         assert (job.finished_at is not None) == job.done
-        assert job.done or job.waiting or job.leased or job.open_end or job.state is State.QUEUED
+        assert job.done or job.waiting or job.leased or job.counted or job.state is State.QUEUED
         assert not (job.done and (job.waiting or job.leased))
         assert job.done or (job.percent or 0.0) < 100
 

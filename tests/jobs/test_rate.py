@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
-from unstuck.jobs.rate import Meter, advance, eta_seconds, percent, rate
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unstuck.jobs.rate import (
+    ETA_SILENCE_S,
+    LONGEST_ETA_S,
+    PERCENT_BEFORE_DONE,
+    Meter,
+    advance,
+    average,
+    eta_seconds,
+    percent,
+    rate,
+)
+from unstuck.wire.mapping import MOST
+
+anything = st.floats() | st.sampled_from([0.0, -1.0, 1e-320, 1e9, 1e308, -1e308])
+#: Any history of reports: how much was done, and how the clock moved meanwhile, in either direction.
+histories = st.lists(st.tuples(st.floats(0, 1e15), st.floats(-1e6, 1e6)), max_size=12)
 
 
 def steady(items_per_second: float, seconds: int) -> Meter:
@@ -59,3 +78,50 @@ def test_percent_is_rounded_down_monotone_and_short_of_100() -> None:
     assert percent(done=25, total=25, shown=0.0) == 99.9
     assert percent(done=1, total=25, shown=44.0) == 44.0
     assert percent(done=1, total=None, shown=None) is None
+
+
+@pytest.mark.parametrize("silent_s", [61.0, 900.0, 14_300.0, 1e6, 1e12])
+def test_there_is_no_eta_in_silence(silent_s: float) -> None:
+    meter = steady(1.0, 3)
+    assert eta_seconds(meter, done=3, total=10, elapsed_s=silent_s, now=1003.0 + silent_s) is None
+    told = advance(meter, 0.0, 1003.0 + silent_s - 1)  # a sign of life is no progress
+    assert eta_seconds(told, done=3, total=10, elapsed_s=silent_s, now=1003.0 + silent_s) is None
+    soon = eta_seconds(meter, done=3, total=10, elapsed_s=3 + ETA_SILENCE_S / 2, now=1003.0 + ETA_SILENCE_S / 2)
+    assert soon is not None
+
+
+def test_an_eta_of_more_than_thirty_days_is_none() -> None:
+    meter = steady(1.0, 60)
+    assert eta_seconds(meter, done=60, total=MOST, elapsed_s=60, now=1060.0) is None
+    assert eta_seconds(meter, done=60, total=1_000_000, elapsed_s=60, now=1060.0) is not None
+
+
+def checked(meter: Meter, done: float, total: int | None, now: float) -> None:
+    for found in (rate(meter, now), average(done, now)):
+        assert found is None or 0 < found <= MOST
+    eta = eta_seconds(meter, done=done, total=total, elapsed_s=now, now=now)
+    assert eta is None or 0 <= eta <= LONGEST_ETA_S
+
+
+@given(histories, st.none() | st.integers(0, MOST), st.floats(0, 1e12))
+def test_any_history_gives_an_estimate_of_use_or_none(
+    history: list[tuple[float, float]], total: int | None, silent_s: float
+) -> None:
+    meter, done, now, shown = advance(Meter(), 0.0, 1e9), 0.0, 1e9, 0.0
+    for items, step in history:
+        now += step
+        done += items
+        meter = advance(meter, items, now)
+        checked(meter, done, total, now)
+        if done <= MOST:
+            percentage = percent(done=done, total=total, shown=shown)
+            assert percentage is not None
+            assert shown <= percentage <= PERCENT_BEFORE_DONE
+            shown = percentage
+    checked(meter, done, total, now + silent_s)
+
+
+@given(st.builds(Meter, anything, anything, st.none() | anything), st.integers(0, MOST), anything)
+def test_any_stored_meter_gives_an_estimate_of_use_or_none(meter: Meter, total: int, now: float) -> None:
+    if not math.isnan(now):
+        checked(meter, 5.0, total, now)

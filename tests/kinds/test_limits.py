@@ -76,6 +76,8 @@ def test_only_transient_failures_are_retried(start_server: StartServer, tmp_path
     assert line
     assert "nothing" in APP.splitlines()[int(line[1]) - 1]
     log = server.log.read_text()
-    assert re.search(r"Item failed: worker=\d+ kind='moody' name='broken'", log)
+    assert re.search(
+        rf"ERROR unstuck.kind Item failed: job={job['id']} item=4 attempt=1 kind=moody name='broken'", log
+    )
     assert log.count(", in moody") >= 1
     assert ", in deep" in log

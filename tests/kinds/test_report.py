@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import pickle
 from decimal import Decimal
 from pathlib import Path
 
@@ -116,3 +119,26 @@ def test_one_report_is_passed_on_per_interval(report: Report, received: Reported
         for done in range(10_000):
             report(done, 10_000)
     assert received == [(0.0, None)] * 3
+
+
+@pytest.mark.parametrize("due", [True, False], ids=["due", "kept"])
+def test_a_forked_child_is_told_that_it_cannot_report(due: bool, report: Report, received: Reported) -> None:
+    if not due:
+        report(0.1)  # the next one would wait for its turn
+    child = os.fork()
+    if child == 0:
+        try:
+            report(0.5)
+        except RuntimeError as error:
+            os._exit(7 if "call report() there" in str(error) else 8)
+        finally:
+            os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    report(0.5)
+    assert received == [(0.1 if not due else 0.5, None)]
+
+
+def test_a_report_that_is_passed_to_another_process_says_what_to_do(report: Report) -> None:
+    for pack in (pickle.dumps, copy.copy):
+        with pytest.raises(RuntimeError, match="Return the result to that process"):
+            pack(report)

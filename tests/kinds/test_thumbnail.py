@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
+from tests.kinds.icc import cmyk_profile, grey_profile
 from unstuck import Failed, Report
 from unstuck.kinds.thumbnail import thumbnail
 
@@ -56,8 +57,10 @@ def test_colour_modes(shrink: Any, mode: str, format: Format) -> None:
     assert small.size == (40, 20)
 
 
-@pytest.mark.parametrize("source", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("source", ["AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
 def test_sources(shrink: Any, source: str) -> None:
+    if source not in Image.SAVE and source == "AVIF":
+        pytest.skip("this Pillow is built without AVIF")
     small = shrink(picture(color="red", format=source))
     assert small.size == (320, 160)
     red, green, blue = small.convert("RGB").getpixel((10, 10))
@@ -68,6 +71,200 @@ def test_sources(shrink: Any, source: str) -> None:
 def test_sixteen_bits_of_grey_keep_their_brightness(shrink: Any) -> None:
     small = shrink(picture("I;16", color=32768), format="png")
     assert abs(small.convert("L").getpixel((5, 5)) - 128) <= 1
+
+
+def encoded(image: Image.Image, format: str, **saving: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **saving)
+    return buffer.getvalue()
+
+
+def ramp(mode: str, white: float, format: str = "TIFF", **saving: Any) -> bytes:
+    """Return a picture whose left half is black, and whose right half has this value."""
+    image = Image.new(mode, (80, 40), 0)
+    image.paste(Image.new(mode, (40, 40), white), (40, 0))  # a plain value is cut to 8 bits in some modes
+    return encoded(image, format, **saving)
+
+
+@pytest.mark.parametrize(
+    ("content", "right"),
+    [
+        (ramp("I;16", 65535), 255),
+        (ramp("I;16", 32768), 128),
+        (ramp("I;16", 4095), 255),
+        (ramp("I;16", 1023), 255),
+        (ramp("I;16", 100), 100),
+        (ramp("I;16", 2048, tiffinfo={281: 4095}), 128),
+        (ramp("I;16", 4095, "PNG"), 16),
+        (ramp("I", 65535), 255),
+        (ramp("I", 2**30 - 1), 255),
+        (ramp("F", 1.0), 255),
+        (ramp("F", 0.5), 128),
+        (ramp("F", 1000.0), 255),
+        (ramp("F", float("inf")), 255),
+        (ramp("1", 1), 255),
+        (ramp("L", 200), 200),
+    ],
+)
+@pytest.mark.parametrize("format", ["jpeg", "png"])
+def test_any_depth_keeps_its_brightness(shrink: Any, content: bytes, right: int, format: Format) -> None:
+    small = shrink(content, format=format).convert("L")
+    assert abs(small.getpixel((60, 20)) - right) <= 2
+    assert small.getpixel((20, 20)) <= 2
+
+
+def test_values_below_zero_are_black(shrink: Any) -> None:
+    image = Image.new("F", (80, 40), -5.0)
+    image.paste(5.0, (40, 0, 80, 40))
+    small = shrink(encoded(image, "TIFF"), format="png")
+    assert (small.getpixel((20, 20)), small.getpixel((60, 20))) == (0, 255)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY = grey_profile(1.0)
+#: What a browser shows of a few values in linear grey: the sRGB curve.
+SHOWN = {0: 0, 32: 99, 64: 137, 128: 188, 255: 255}
+
+
+def tagged_grey(mode: str) -> Image.Image:
+    """Return one stripe for each value of SHOWN, the last 10 rows transparent if the mode can be."""
+    image = Image.new("L", (20 * len(SHOWN), 40))
+    for place, value in enumerate(SHOWN):
+        image.paste(value, (20 * place, 0, 20 * place + 20, 40))
+    if mode == "LA":
+        alpha = Image.new("L", image.size, 255)
+        alpha.paste(0, (0, 30, image.width, 40))
+        image.putalpha(alpha)
+    return image
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(tagged_grey("L"), "PNG", icc_profile=GREY),
+        encoded(tagged_grey("L"), "JPEG", icc_profile=GREY, quality=100),
+        encoded(tagged_grey("L"), "TIFF", icc_profile=GREY),
+        encoded(tagged_grey("LA"), "PNG", icc_profile=GREY),
+        encoded(tagged_grey("L"), "PNG", icc_profile=GREY, transparency=200),
+        encoded(tagged_grey("L").convert("I;16").point(lambda value: value * 257), "PNG", icc_profile=GREY),
+    ],
+    ids=["L png", "L jpeg", "L tiff", "LA", "key", "16 bit"],
+)
+def test_grey_with_a_profile_looks_the_same(shrink: Any, content: bytes, format: Format) -> None:
+    """The profile is applied, and none is written that a reader would apply again, or to another space."""
+    small = shrink(content, format=format)
+    assert "icc_profile" not in small.info
+    shown = [small.convert("RGB").getpixel((20 * place + 10, 10)) for place in range(len(SHOWN))]
+    for seen, right in zip(shown, SHOWN.values(), strict=True):
+        assert max(abs(channel - right) for channel in seen) <= 3, shown
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "P with a key"])
+def test_colours_with_a_profile_look_the_same(shrink: Any, mode: str, format: Format) -> None:
+    """A profile with swapped primaries: red is shown as green, and green as red."""
+    swapped = swap_primaries(SRGB)
+    image = Image.new("RGB", (80, 40), (255, 0, 0))
+    image.paste((0, 0, 255), (40, 0, 80, 40))
+    saving = {"transparency": 77} if mode == "P with a key" else {}
+    content = encoded(image.convert(mode[:1] if mode[0] == "P" else mode), "PNG", icc_profile=swapped, **saving)
+    small = shrink(content, format=format).convert("RGB")
+    for place, right in (((20, 20), (0, 255, 0)), ((60, 20), (0, 0, 255))):
+        assert max(abs(a - b) for a, b in zip(small.getpixel(place), right, strict=True)) <= 6, small.getpixel(
+            place
+        )
+
+
+def swap_primaries(profile: bytes) -> bytes:
+    """Return the profile with the names of its red and green tags exchanged."""
+    for old, new in ((b"rXYZ", b"????"), (b"gXYZ", b"rXYZ"), (b"????", b"gXYZ")):
+        profile = profile.replace(old, new, 1)
+    return profile
+
+
+@pytest.mark.parametrize("source", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+def test_cmyk_goes_through_its_profile(shrink: Any, source: str, format: Format) -> None:
+    """Compare with littlecms; without a profile, inks are plain subtractive colours, as in browsers."""
+    profile = cmyk_profile()
+    inks = [(255, 0, 0, 0), (0, 255, 0, 0), (0, 0, 255, 0), (0, 0, 0, 255), (40, 90, 160, 30), (0, 0, 0, 0)]
+    image = Image.new("CMYK", (20 * len(inks), 40))
+    for place, ink in enumerate(inks):
+        image.paste(ink, (20 * place, 0, 20 * place + 20, 40))
+    saving: dict[str, Any] = {"quality": 100, "subsampling": 0} if source == "JPEG" else {}
+    tagged = shrink(encoded(image, source, icc_profile=profile, **saving), format=format).convert("RGB")
+    right = ImageCms.profileToProfile(
+        image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    plain = shrink(encoded(image, source, **saving), format=format).convert("RGB")
+    for place, (c, m, y, k) in enumerate(inks):
+        spot = (20 * place + 10, 20)
+        assert right is not None
+        meant: Any = right.getpixel(spot)
+        assert max(abs(a - b) for a, b in zip(tagged.getpixel(spot), meant, strict=True)) <= 8
+        expected = [(255 - ink) * (255 - k) / 255 for ink in (c, m, y)]
+        assert max(abs(a - b) for a, b in zip(plain.getpixel(spot), expected, strict=True)) <= 8
+    assert tagged.getpixel((10, 20)) != plain.getpixel((10, 20))
+
+
+@pytest.mark.parametrize("profile", [SRGB, GREY, b"broken", GREY[:200], SRGB + bytes(3_000_000)], ids=len)
+def test_a_profile_that_does_not_fit_is_ignored(shrink: Any, profile: bytes) -> None:
+    """Browsers ignore the profile of another colour space too. None makes a thumbnail large."""
+    for mode, color in (("L", 100), ("RGB", (100, 100, 100))):
+        if (mode, profile) != ("L", GREY):
+            small = shrink(picture(mode, color=color, format="JPEG", icc_profile=profile), format="png")
+            assert small.convert("L").getpixel((5, 5)) in range(98, 103)
+            assert small.info.get("icc_profile") is None
+
+
+def test_a_colour_key_does_not_bleed(shrink: Any) -> None:
+    """The transparent colour is no part of the averages at its edge."""
+    image = Image.new("RGB", (400, 200), (255, 0, 0))
+    for x in range(0, 400, 2):
+        image.paste((0, 255, 0), (x, 0, x + 1, 200))
+    small = shrink(encoded(image, "PNG", transparency=(0, 255, 0)), format="png", width=40, height=40)
+    red, green, _, alpha = small.convert("RGBA").getpixel((20, 10))
+    assert red > 240
+    assert green < 15
+    assert 100 < alpha < 155
+
+
+def test_the_first_picture_of_an_animation(shrink: Any) -> None:
+    frames = [Image.new("RGB", (40, 20), color) for color in ("red", "lime", "blue")]
+    for source in ("GIF", "WEBP", "PNG", "TIFF"):
+        small = shrink(encoded(frames[0], source, save_all=True, append_images=frames[1:]), format="png")
+        red, green, blue = small.convert("RGB").getpixel((5, 5))
+        assert (red > 240, green < 20, blue < 20) == (True, True, True)
+
+
+def test_what_libtiff_says_stays_out_of_the_log(shrink: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = encoded(Image.effect_noise((200, 100), 80), "TIFF", compression="tiff_lzw")
+    damaged = noise.replace(noise[2000:4000], b"\xff" * 2000)
+    with contextlib.suppress(Failed):
+        shrink(damaged)
+    assert capfd.readouterr().err == ""
+    with Image.open(io.BytesIO(damaged)) as opened, contextlib.suppress(OSError):
+        opened.load()
+    assert capfd.readouterr().err != "", "the picture shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is a HEIC picture; save it as JPEG or PNG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "it is a JPEG XL picture; save it as JPEG or PNG"),
+        (b"8BPS\0\1", "it is a Photoshop picture; save it as JPEG or PNG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it is an SVG drawing"),
+        (b"%PDF-1.7", "it is a PDF document; submit a picture"),
+        (b"PK\x03\x04" + bytes(40), "it is a ZIP archive; unpack it"),
+        (b"\0\0\0\x18ftypmp42", "it is a video or sound"),
+    ],
+)
+def test_other_files_are_named(shrink: Any, content: bytes, advice: str) -> None:
+    with pytest.raises(Failed) as failed:
+        shrink(content)
+    assert advice in str(failed.value)
 
 
 def test_never_larger_than_the_picture(shrink: Any) -> None:

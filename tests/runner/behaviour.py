@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
+import math
 import multiprocessing
 import os
 import resource
@@ -12,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,15 @@ print("printed while the module was loaded")
 class Unreadable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+@dataclass
+class Record:
+    mean: float
+
+
+async def _later() -> int:
+    return 5
 
 
 class Wordless(Exception):
@@ -43,8 +56,13 @@ def wait_for_stop(report: unstuck.Report) -> None:
         time.sleep(0.001)
 
 
+FILE: Path | None = None  # of the item that runs
+
+
 @unstuck.kind("behave", needs_file=False)
 def behave(file: Path | None, report: unstuck.Report, *, number: int = 1) -> Any:
+    global FILE
+    FILE = file
     word, _, rest = report.name.partition(" ")
     return globals()[f"do_{word}"](report, rest, number)
 
@@ -106,14 +124,80 @@ def do_odd(report: unstuck.Report, rest: str, number: int) -> Any:
     loop: dict[str, Any] = {}
     loop["loop"] = loop
     return {
+        "integer": 5,
+        "zero": 0,
         "text": "text",
+        "nothing": "",
         "list": [1],
+        "tree": [{"a": [True, None, 1.5]}],
+        "false": False,
+        "date": {"day": date(2024, 2, 29)},
+        "set": {7},
+        "record": Record(1.5),
+        "large": 2**70,
         "object": {"it": object()},
         "surrogate": {"it": "\ud800"},
         "keys": {(1, 2): 3},
         "loop": loop,
         "nan": {"it": float("nan")},
+        "infinite": {"means": [1.0, {"top": -math.inf}]},
+        "nan record": [Record(float("nan"))],
+        "nan alone": float("nan"),
+        "null": {"it": None, "them": [None]},
+        "coroutine": _later(),
+        "generator": (number for number in range(3)),
     }[rest]
+
+
+def do_path_text(report: unstuck.Report, rest: str, number: int) -> None:
+    end, way = [*rest.split(), ""][:2]
+    assert FILE is not None
+    path = {"absolute": FILE.absolute(), "real": FILE.resolve(), "part": FILE.name}.get(way, FILE)
+    if end == "report":
+        report(0.5, message=f"reading {path}")
+        time.sleep(0.3)
+    elif end == "output":
+        (report.output / "missing.txt").read_text()
+    elif way == "open" and end == "raise":
+        FILE.rename(FILE.with_suffix(".moved"))
+        try:
+            FILE.read_text()
+        finally:
+            FILE.with_suffix(".moved").rename(FILE)
+    else:
+        raise {"raise": ValueError, "fail": unstuck.Failed, "skip": unstuck.Skip}[end](f"cannot read '{path}'")
+
+
+class Handler(logging.Handler):
+    """Keeps what it receives, as Sentry's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[0]:
+            place = [getattr(record, name) for name in ("job", "item", "attempt")]
+            self.seen.append([record.name, record.levelname, record.exc_info[0].__name__, *place])
+
+
+HANDLER = Handler()
+
+
+def do_log(report: unstuck.Report, rest: str, number: int) -> list[Any]:
+    log = logging.getLogger("my.work")
+    if HANDLER not in logging.getLogger().handlers:
+        logging.getLogger().addHandler(HANDLER)
+        log.info("first")
+        log.debug("not shown")
+    return HANDLER.seen
+
+
+def do_break_logging(report: unstuck.Report, rest: str, number: int) -> None:
+    def refuse(record: logging.LogRecord) -> bool:
+        raise SystemExit("no lines")
+
+    logging.getLogger("unstuck.kind").addFilter(refuse)
 
 
 def do_nest(report: unstuck.Report, rest: str, number: int) -> dict[str, Any]:

@@ -56,16 +56,38 @@ async def test_a_file_name_that_is_not_text(worker: Talk, tmp_path: Path) -> Non
     assert done.state == "failed"
 
 
-@pytest.mark.parametrize("odd", ["text", "list", "object", "surrogate", "keys", "loop"])
-async def test_results_that_are_not_json_objects(worker: Talk, odd: str) -> None:
+async def test_any_json_value_is_a_result(worker: Talk) -> None:
+    """A value has the form that msgspec gives it."""
+    results = {
+        "integer": 5, "zero": 0, "text": "text", "nothing": "", "list": [1], "tree": [{"a": [True, None, 1.5]}],
+        "false": False, "date": {"day": "2024-02-29"}, "set": [7], "record": {"mean": 1.5}, "large": 2**70,
+        "null": {"it": None, "them": [None]},
+    }  # fmt: skip
+    for odd, result in results.items():
+        assert await worker.outcome(f"odd {odd}") == protocol.Done(id=1, state="succeeded", result=result)
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ("object", "cannot be written as JSON at result['it']: Encoding objects of type object is unsupported"),
+        ("surrogate", "cannot be written as JSON at result['it']"),
+        ("keys", "cannot be written as JSON: Only dicts with str-like"),
+        ("loop", "cannot be written as JSON"),
+        ("nan", "has a number at result['it'] that is not finite"),
+        ("infinite", "has a number at result['means'][1]['top'] that is not finite"),
+        ("nan record", "has a number at result[0]['mean'] that is not finite"),
+        ("nan alone", "has a number at result that is not finite"),
+        ("coroutine", "is a coroutine: call asyncio.run(…)"),
+        ("generator", "is a generator: call"),
+    ],
+)
+async def test_results_that_are_no_json(worker: Talk, odd: str, why: str) -> None:
     done = await worker.outcome(f"odd {odd}")
     assert done.error is not None
     assert done.error.code == "bad_result"
+    assert done.error.message.startswith(f"the kind's result {why}")
     await worker.lives()
-
-
-async def test_nan_becomes_null(worker: Talk) -> None:
-    assert (await worker.outcome("odd nan")).result == {"it": None}
 
 
 async def test_a_result_has_a_limit(worker: Talk) -> None:
@@ -159,8 +181,54 @@ async def test_exceptions(worker: Talk, name: str, message: str) -> None:
     assert done.error.message.startswith(message)
     assert not done.error.transient
     await worker.lives()
-    assert f"Item failed: worker={worker.process.pid} kind='behave' name={name!r}" in worker.log
+    line = f"ERROR unstuck.kind Item failed: job= item=0 attempt=1 kind=behave name={name!r} "
+    assert worker.log.count(f"{line}worker={worker.process.pid}\n") == 1
     assert "behaviour.py" in worker.log
+
+
+async def test_user_code_logs_as_in_any_program(worker: Talk) -> None:
+    """Its lines have time and level; a handler of its own receives its exceptions, once, with the item's place."""
+    done = await worker.outcome("log", job="j", item=3, attempt=2)
+    assert done.result == []
+    assert re.search(r"^\d{4}-\d\d-\d\d [\d:,]+ INFO my\.work first$", worker.log, re.MULTILINE)
+    assert "not shown" not in worker.log
+    await worker.outcome("raise value", job="j", item=4, attempt=2)
+    await worker.outcome("failed on purpose")
+    seen = (await worker.outcome("log")).result
+    assert seen == [["unstuck.kind", "ERROR", "ValueError", "j", 4, 2]]
+    assert "Item failed: job=j item=4 attempt=2 kind=behave name='raise value'" in worker.log
+
+
+async def test_logging_that_fails_costs_no_item(worker: Talk) -> None:
+    await worker.outcome("break_logging")
+    done = await worker.outcome("raise value")
+    assert done.error is not None
+    assert done.error.message.startswith("ValueError: the words")
+    assert "ValueError: the words" in worker.log
+    await worker.lives()
+
+
+async def test_people_read_the_name_of_a_file_and_no_path_of_the_server(worker: Talk, tmp_path: Path) -> None:
+    """However the code came to the path: as given, absolute, without links, or its last part."""
+    folder = tmp_path / "data" / "in"
+    folder.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("data")
+    file = folder / "00000.jpg"
+    file.write_text("x")
+    for given in (file, tmp_path / "link" / "in" / file.name, Path("data/in/00000.jpg")):
+        for way in ("given", "absolute", "real", "part", "open"):
+            for end in ("raise", "fail", "skip"):
+                done = await worker.outcome(f"path_text {end} {way} holiday.jpg", input=str(given))
+                text = done.message if done.error is None else done.error.message
+                assert text is not None
+                assert f"{way} holiday.jpg'" in text, text
+                for part in ("data", "link", "00000", str(worker.outputs)):
+                    assert part not in text
+    done = await worker.outcome("path_text output x", input=str(file))
+    assert done.error is not None
+    assert done.error.message.startswith("FileNotFoundError: [Errno 2] No such file or directory: 'missing.txt'")
+    await worker.outcome("path_text report holiday.jpg", input=str(file))
+    assert worker.reports[-1].message == "reading path_text report holiday.jpg"
 
 
 async def test_a_long_message_is_cut(worker: Talk) -> None:

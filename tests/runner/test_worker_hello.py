@@ -132,7 +132,7 @@ async def test_a_worker_loads_no_heavy_modules_at_the_start(start: Start) -> Non
     await worker.receive()
     loaded = {line.split()[1].strip("'") for line in worker.log.splitlines() if line.startswith("import ")}
     assert "unstuck.kinds.thumbnail" in loaded
-    heavy = {"polars", "PIL", "subprocess", "asyncio", "csv", "starlette", "sqlite3"}
+    heavy = {"PIL", "subprocess", "asyncio", "csv", "starlette", "sqlite3"}
     assert not loaded & heavy
 
 
@@ -151,3 +151,15 @@ async def test_limits_and_signals(start: Start) -> None:
     assert not ignored & 1 << (15 - 1)  # SIGTERM
     os.kill(pid, 15)
     assert await worker.exit_code() == -15
+
+
+async def test_kinds_beside_the_host_app(start: Start, tmp_path: Path) -> None:
+    """The module of a host app can be loaded by workers too: `create_app()` opens nothing."""
+    (tmp_path / "host_app.py").write_text(
+        "import unstuck\n\n@unstuck.kind\ndef beside(file, report): ...\n\napp = unstuck.create_app()\n"
+    )
+    worker = await start("--app", "host_app.py")
+    hello = await worker.receive()
+    assert isinstance(hello, protocol.Hello), hello
+    assert names(hello)[-1] == "beside"
+    assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.name != "__pycache__"]

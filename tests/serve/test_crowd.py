@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
-from unstuck.client import client
+from unstuck import client
 from unstuck.streaming.open_files import ENOUGH, room_for_streams
 from unstuck.wire import Job
 

@@ -30,7 +30,8 @@ ITEM_MOVES: dict[str, Any] = {
     "result": {"a": [1]}, "result_file": "result", "started_at": 2.5, "finished_at": 3.5,
 }  # fmt: skip
 FIXED = {"id", "kind", "name", "created_at", "options", "priority", "max_attempts", "max_errors", "item_limit_s",
-         "deadline_at", "webhook_url", "retry_of", "external", "counted", "index", "size", "file"}  # fmt: skip
+         "deadline_at", "webhook_url", "retry_of", "external", "counted", "unit", "units", "lost_after_s", "index",
+         "size", "file"}  # fmt: skip
 
 
 @pytest.fixture

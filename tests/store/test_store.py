@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from tests.support.clock import Clock
 from tests.support.jobs import finish, submitted
@@ -42,6 +43,16 @@ async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
     assert [item.state for item in items] == ["succeeded", "pending"]
     assert items[0].result == {"n": 0}
     await second.close()
+
+
+async def test_any_json_value_is_a_result(store: SQLiteStore) -> None:
+    """A text stays a text, even one that reads as JSON; false and 0 are results, and None is none."""
+    results = [5, 0, 1.5, "text", "5", "null", "", True, False, [1, [2]], {"a": None}, 2**70, None]
+    job_id = await submitted(store, len(results))
+    for result, claimed in zip(results, await store.claim(len(results), 30.0), strict=True):
+        await store.apply([structs.replace(finish(claimed), result=result)])
+    read = [item.result for item in await store.items(job_id)]
+    assert [(type(one), one) for one in read] == [(type(one), one) for one in results]
 
 
 async def test_the_life_of_a_job(store: SQLiteStore, clock: Clock) -> None:

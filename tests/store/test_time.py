@@ -178,6 +178,23 @@ async def test_external_work_ends_when_its_reporter_is_lost(
     assert isinstance(late.refusal, JobFinished)
 
 
+async def test_limits_of_single_jobs_and_totals_that_are_kept_are_found(store: SQLiteStore, clock: Clock) -> None:
+    lost = await submitted(store, 2, external=True, created_at=clock.now, lost_after_s=30.0)
+    kept = await submitted(store, 0, external=True, created_at=clock.now, counted=True, open_end=True)
+    for job_id in (lost, kept):
+        await store.report(job_id, [ExternalReport(processed=0, total=2 if job_id == lost else 0)])
+    clock.now += 9
+    await sweep(store, reporter_lost_s=100.0)
+    assert not (await store.snapshot(kept)).job.done
+    clock.now += 1
+    await sweep(store)
+    assert (await store.snapshot(kept)).job.state == "completed"
+    clock.now += 21
+    await sweep(store)
+    ended = (await store.snapshot(lost)).job
+    assert (ended.state, ended.error and ended.error.code) == ("failed", "reporter_lost")
+
+
 @pytest.mark.parametrize(
     ("steps", "then"),
     [

@@ -28,6 +28,15 @@ NASTY = [
 ]
 
 
+def test_a_stream_begins_within_the_block_of_its_first_event() -> None:
+    """Several client libraries see an event without data in a block that has none."""
+    opening = sse.opening("what this is\nand how it ends", 1_500)
+    assert opening == b"retry: 1500\n: what this is\n: and how it ends\n"
+    blocks = (opening + sse.heartbeat(0.0, {}, 15.0)).split(b"\n\n")
+    assert [b"\ndata: " in block for block in blocks] == [True, False]
+    assert blocks[-1] == b""
+
+
 @pytest.mark.parametrize("name", NASTY)
 def test_any_text_stays_inside_its_event(name: str) -> None:
     data = sse.event("gone", wire.GoneEvent(job_id="j", code=name), 7)

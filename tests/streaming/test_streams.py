@@ -38,11 +38,13 @@ def test_headers_and_first_bytes(server: Server) -> None:
         assert headers["cache-control"] == "no-store, no-transform"
         assert headers["x-accel-buffering"] == "no"
         assert "content-encoding" not in headers
-        lines = answer.iter_lines()
-        assert next(lines).startswith("retry: ")
-        assert next(lines).startswith(": unstuck: live progress of job")
-        for _ in lines:
-            pass
+        text = answer.read().decode()
+    first, second, *_ = text.splitlines()
+    assert first.startswith("retry: ")
+    assert second.startswith(": unstuck: live progress of job")
+    blocks = text.split("\n\n")
+    assert blocks.pop() == ""
+    assert [block for block in blocks if "\ndata: " not in block] == [], "a block without data"
 
 
 def test_a_head_request_opens_no_stream(server: Server) -> None:

@@ -32,6 +32,12 @@ COUNT = """() => {
   };
 }"""
 
+#: Makes the page believe that it is hidden, or shown: a headless browser has no other tab to show.
+SHOW = """(shown) => {
+  Object.defineProperty(document, "visibilityState", { value: shown ? "visible" : "hidden", configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 #: Lists everything through which the page could still ask the server for something.
 HELD = """() => {
   const { streams, timers, fetches } = window.held;

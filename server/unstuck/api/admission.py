@@ -28,10 +28,18 @@ from unstuck.store.protocol import IdempotencyKey
 KEY_LENGTH = 255
 
 
+def key_of(request: Request) -> str | None:
+    """Return the Idempotency-Key, or None if there is none. Raises InvalidRequest if it is empty or too long."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= KEY_LENGTH:
+        raise InvalidRequest(f"An Idempotency-Key must have 1 to {KEY_LENGTH} characters.")
+    return key
+
+
 async def check_room(request: Request, services: Services, *, external: bool = False) -> None:
     """Raise QueueFull before anything is uploaded or written. A repeated request is never refused."""
     most = services.settings.max_waiting_jobs
-    if not await services.store.has_room(most, _key(request), external=external):
+    if not await services.store.has_room(most, key_of(request), external=external):
         raise QueueFull(most)
 
 
@@ -65,14 +73,7 @@ async def discard_files(services: Services, job_id: str) -> None:
 
 def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | None:
     """Return what tells a repeated request, after a lost answer or a double click, from a new one."""
-    key = _key(request)
+    key = key_of(request)
     if key is None:
         return None
     return IdempotencyKey(key, hashlib.sha256(msgspec.json.encode(fingerprint)).hexdigest())
-
-
-def _key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= KEY_LENGTH:
-        raise InvalidRequest(f"An Idempotency-Key must have 1 to {KEY_LENGTH} characters.")
-    return key

@@ -11,11 +11,14 @@ writes what it has, it reads no more.
 from __future__ import annotations
 
 import asyncio
+import codecs
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from starlette.requests import ClientDisconnect, Request
 
+from unstuck.api.expect import asks_first
 from unstuck.errors import BodyTooSlow, UnstuckError, UploadsFull
 
 #: Within each WINDOW_S seconds of waiting a body brings at least WINDOW_BYTES, or ends: about 0.5 KiB/s, as over
@@ -29,6 +32,7 @@ MEMORY_BYTES = 64 * 1024 * 1024
 #: How much of a refused body is still read, so that its sender sees the answer (bytes, seconds).
 DRAIN_BYTES = 64 * 1024 * 1024
 DRAIN_S = 5.0
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Bodies:
@@ -46,10 +50,15 @@ class Bodies:
 class Body:
     """One request's body as it arrives. What it takes of `bodies` is given back at the end of the block."""
 
-    __slots__ = ("_arriving", "_bodies", "_ended", "_held", "_left", "_receive", "_window")
+    __slots__ = ("_arriving", "_bodies", "_ended", "_held", "_left", "_receive", "_window", "awaited", "declared")
 
     def __init__(self, request: Request, bodies: Bodies) -> None:
         self._receive = request.receive
+        #: True while the client waits to be asked for the body, so that a refusal spares it the body.
+        self.awaited = asks_first(request.headers)
+        length = request.headers.get("content-length", "")
+        #: The length that the head gives, or 0. It is only believed when it is too much: the body is counted.
+        self.declared = int(length) if _LENGTH.fullmatch(length) else 0
         self._bodies = bodies
         self._arriving = False
         self._ended = False
@@ -73,6 +82,7 @@ class Body:
         """
         loop = asyncio.get_running_loop()
         self._left = window_s
+        self.awaited = False
         while not self._ended:
             began = loop.time()
             try:
@@ -106,18 +116,25 @@ class Body:
         self._held = wanted
 
     async def read(self, most: int, refusal: UnstuckError) -> bytes:
-        """Read the whole body; raise `refusal` as soon as it has more than `most` bytes."""
+        """Read the whole body; raise `refusal` as soon as it has more than `most` bytes.
+
+        The byte order mark that some programs write before JSON is left out (RFC 8259, 8.1).
+        """
+        if self.declared > most:
+            raise refusal
         whole = bytearray()
         async for piece in self.pieces():
             self.hold(len(whole) + len(piece))
             whole += piece
             if len(whole) > most:
                 raise refusal
-        return bytes(whole)
+        return bytes(whole).removeprefix(codecs.BOM_UTF8)
 
     async def drain(self) -> None:
         """Read on for a while after a refusal, since a sender that is cut off never sees the reason."""
         self.__exit__()
+        if self.awaited:
+            return
         if self._bodies.draining >= self._bodies.most:
             return
         self._bodies.draining += 1

@@ -26,8 +26,10 @@ from unstuck.streaming.hub import Hub
 from unstuck.supervision.supervisor import Supervisor
 
 #: A whole number as a parameter may spell it; int() also reads underscores, spaces and the digits of any script,
-#: and is slow on long texts. Each of these fits into a column of the store.
-WHOLE = re.compile(r"-?[0-9]{1,18}")
+#: and is slow on long texts.
+WHOLE = re.compile(r"-?[0-9]{1,19}")
+#: The largest whole number that fits into a column of the store.
+MOST_STORED = 2**63 - 1
 #: What decoding JSON raises for bytes that are no JSON, nested too deep, or no UTF-8.
 JSON_ERRORS = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 #: For every answer that is not a static file: it is valid only now and only for this caller.
@@ -92,8 +94,9 @@ def job_id_of(text: str) -> str:
 
 
 def whole(text: str) -> int | None:
-    """Return the whole number of at most 18 digits that the text spells, or None."""
-    return int(text) if WHOLE.fullmatch(text) else None
+    """Return the whole number of 64 bits that the text spells, or None."""
+    found = int(text) if WHOLE.fullmatch(text) else None
+    return None if found is None or abs(found) > MOST_STORED else found
 
 
 def int_param(request: Request, name: str, default: int, *, least: int, most: int) -> int:

@@ -5,8 +5,9 @@ See also: streaming/hub.py (what is sent), PROTOCOL.md section 4.
 
 It decides how a stream starts, and when a client gets another answer instead. In our own server
 streaming/direct.py writes; in a host app, behind unknown middleware, sse-starlette does. No other file imports
-sse-starlette, because the import patches uvicorn. Its pings and its shutdown watcher are off, since the hub sends
-heartbeats and farewells.
+sse-starlette, because the import patches uvicorn. Its pings are off, since the hub sends heartbeats. What it has
+for the whole process stays as it is, since it belongs to the host's own streams: at the end of the server it gives
+a stream of ours the time to send the hub's farewell.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, suppress
 
-from sse_starlette.sse import AppStatus, EventSourceResponse
+from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,9 +27,6 @@ from unstuck.errors import JobNotFound, TooLarge
 from unstuck.streaming import sse
 from unstuck.streaming.direct import CONNECTION_KEY, HEADERS, DirectResponse
 from unstuck.streaming.viewer import Viewer
-
-# sse-starlette's shutdown flag belongs to the whole process and stays set; the hub has one for each app.
-AppStatus.enable_automatic_graceful_drain = False
 
 #: Most jobs that one stream may name.
 MOST_JOBS = 100
@@ -106,16 +104,22 @@ class _EventStream:
         if self._request.method == "HEAD":  # answered at once, not held open for a body that never comes
             return Response(headers=HEADERS)
         opening = sse.opening(self._comment, random.randint(*RETRY_MS))  # noqa: S311 – spreads load, is no secret
-        limit_s = services.settings.send_timeout_s
+        settings = services.settings
         if CONNECTION_KEY in self._request.scope:
-            return DirectResponse(viewer, opening, services.flush, limit_s)
+            return DirectResponse(viewer, opening, services.flush, settings.send_timeout_s)
 
         async def events() -> AsyncIterator[bytes]:
             yield opening
             async for pending in viewer:
                 yield pending
 
-        return EventSourceResponse(events(), headers=HEADERS, ping=0, send_timeout=limit_s)
+        return EventSourceResponse(
+            events(),
+            headers=HEADERS,
+            ping=0,
+            send_timeout=settings.send_timeout_s,
+            shutdown_grace_period=settings.shutdown_s,
+        )
 
 
 def _last_event_id(request: Request) -> str | None:

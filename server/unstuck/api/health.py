@@ -52,7 +52,9 @@ async def get_health(request: Request) -> Response:
                 running_items=overview.leased_items,
                 oldest_wait_seconds=overview.oldest_wait_s,
             ),
-            jobs=wire.StoredJobs(by_state=overview.by_state, by_health=overview.by_health),
+            jobs=wire.StoredJobs(
+                by_state=overview.by_state, by_health=overview.by_health, unreadable=overview.unreadable
+            ),
             webhooks=overview.webhooks,
             streams=wire.StreamHealth(
                 open=services.hub.streams,

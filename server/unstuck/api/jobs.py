@@ -16,15 +16,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import wire
-from unstuck.api.context import Services, base_of, int_param, job_id_of, json_response, services_of, whole
+from unstuck.api.context import (
+    MOST_STORED,
+    Services,
+    base_of,
+    int_param,
+    job_id_of,
+    json_response,
+    services_of,
+    whole,
+)
 from unstuck.errors import InvalidRequest, JobFinished, UnstuckError
-from unstuck.jobs.job import Cancel, Health, ItemState, State
+from unstuck.jobs.job import MOST, Cancel, Health, ItemState, State
 from unstuck.jobs.snapshot import Snapshot, etag, public, public_item
 from unstuck.store.protocol import JobFilter
 
 HEALTHS = tuple(Health)
 POLL_REASONS = frozenset({"reconnect", "late", "watchdog", "behind", "wake", "fallback", "manual"})
-END_CURSOR = re.compile(r"(\d{1,12}(?:\.\d{1,20})?)~(\d{1,18})", re.ASCII)
+ID_PREFIX = re.compile(r"[0-9a-f-]{4,36}", re.ASCII)
+#: An end in epoch seconds, as Python writes a float, and the number of a row.
+END_CURSOR = re.compile(r"(-?(?:[0-9.]{1,40}(?:e[+-]?[0-9]{1,3})?|inf))~(-?[0-9]{1,19})")
 
 
 async def list_jobs(request: Request) -> Response:
@@ -34,12 +45,14 @@ async def list_jobs(request: Request) -> Response:
         states=_list_param(request, "state", tuple(State)),
         kind=request.query_params.get("kind"),
         healths=_list_param(request, "health", HEALTHS),
+        id_prefix=_prefix_param(request),
         finished_before=_time_param(request, "finished_before"),
+        retry_of=None if (of := request.query_params.get("retry_of")) is None else job_id_of(of),
     )
     limit = int_param(request, "limit", 50, least=1, most=200)
     before = None
     if selection.finished_before is None:
-        before = int_param(request, "cursor", 2**53, least=0, most=2**53)
+        before = int_param(request, "cursor", MOST_STORED, least=0, most=MOST_STORED)
     else:
         selection = replace(selection, finished_after=_end_cursor(request))
     found = await services.store.jobs(selection, before=before, limit=limit + 1)
@@ -119,6 +132,13 @@ def _matches(request: Request, tag: str) -> bool:
     return any(known.strip().removeprefix("W/") == tag.removeprefix("W/") for known in held.split(","))
 
 
+def _prefix_param(request: Request) -> str | None:
+    text = request.query_params.get("id_prefix")
+    if text is not None and ID_PREFIX.fullmatch(text.lower()) is None:
+        raise InvalidRequest(f"id_prefix must be 4 to 36 characters of a job's id, not {text[:40]!r}.")
+    return text and text.lower()
+
+
 def _time_param(request: Request, name: str) -> float | None:
     """Return a time from the query in epoch seconds, or None. Raises InvalidRequest if it is not RFC 3339."""
     text = request.query_params.get(name)
@@ -139,19 +159,23 @@ def _end_cursor(request: Request) -> tuple[float, int]:
     if cursor is None:
         return float("-inf"), 0
     found = END_CURSOR.fullmatch(cursor)
-    if found is None:
+    job_n = whole(found[2]) if found is not None else None
+    if found is None or job_n is None:
         raise InvalidRequest(f"cursor must be the `next` of the previous page, not {cursor[:40]!r}.")
-    return float(found[1]), int(found[2])
+    try:
+        return float(found[1]), job_n
+    except ValueError:
+        raise InvalidRequest(f"cursor must be the `next` of the previous page, not {cursor[:40]!r}.") from None
 
 
 def _items_cursor(request: Request) -> tuple[int | None, int]:
     """Return where to continue: after a seq and an index, or after an index alone."""
     cursor = request.query_params.get("cursor", "")
     if "after_seq" not in request.query_params:
-        return None, int_param(request, "cursor", -1, least=-1, most=2**53)
-    seq = int_param(request, "after_seq", 0, least=0, most=2**53)
+        return None, int_param(request, "cursor", -1, least=-1, most=MOST)
+    seq = int_param(request, "after_seq", 0, least=0, most=MOST)
     if not cursor:
-        return seq, 2**53  # after all items of that seq
+        return seq, MOST  # after all items of that seq
     head, _, tail = cursor.partition(".")
     last_seq, last_index = whole(head), whole(tail)
     if last_seq is None or last_index is None:

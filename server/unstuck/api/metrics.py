@@ -70,6 +70,8 @@ def _about_the_store(overview: Overview) -> Iterator[str]:
     healths: list[Sample] = [({"health": health}, overview.by_health.get(health, 0)) for health in Health]
     yield from _family("jobs", "gauge", "Stored jobs, by state.", states)
     yield from _family("jobs_health", "gauge", "Unfinished jobs, by health.", healths)
+    yield from _gauge("rows_unreadable", "Damaged rows of the store that cannot be read in full, since the start.",
+                      overview.unreadable)  # fmt: skip
     webhooks: list[Sample] = [({"state": state}, count) for state, count in overview.webhooks.items()]
     yield from _family("webhooks", "gauge", "Undelivered webhooks, by state.", webhooks)
     yield from _gauge("items_waiting", "Items waiting for a worker.", overview.waiting_items)

@@ -60,7 +60,7 @@ _JOB = {200: "Job"}
 _STREAM = {200: "text/event-stream"}
 CALLS = (
     Call("GET", "/api/jobs", "Jobs, the newest first", {200: "Jobs"}, (400,),
-         ("state", "kind", "health", "limit", "cursor", "finished_before")),
+         ("state", "kind", "health", "id_prefix", "retry_of", "limit", "cursor", "finished_before")),
     Call("POST", "/api/jobs", "Submit a job", {202: "Job"}, (400, 408, 413, 422, 429, 503, 507), (), _KEY,
          {JSON: "Submission", "multipart/form-data": "Any"}),
     Call("GET", "/api/jobs/{id}", "One job", {200: "Job", 304: None}, _ID, (),
@@ -70,6 +70,7 @@ CALLS = (
          ("state", "after_seq", "limit", "cursor")),
     Call("GET", "/api/jobs/{id}/items/{index}/result", "A result file", {200: "application/octet-stream"}, _ID),
     Call("GET", "/api/jobs/{id}/results", "All result files", {200: "application/zip"}, (*_ID, 409)),
+    Call("GET", "/api/jobs/{id}/errors", "The errors of all failed items", {200: "text/csv"}, _ID),
     Call("GET", "/api/jobs/{id}/events", "The stream of one job", {**_STREAM, 204: None}, _ID,
          ("items", "last_event_id"), ("Last-Event-ID",)),
     Call("GET", "/api/jobs/{id}/timeline", "The timeline of a job", {200: "Timeline"}, _ID, ("limit",)),

@@ -37,6 +37,7 @@ async def fail_job(request: Request) -> Response:
     """Serve POST /api/jobs/{id}/fail."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
+    await services.store.snapshot(job_id)  # raises JobNotFound before the body is asked for
     error = JobError("failed_by_operator", await _why(request))
     (outcome,) = await services.store.apply([Fail(job_id, error)])
     if isinstance(outcome, UnstuckError):

@@ -19,7 +19,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import wire
-from unstuck.errors import BodyTooSlow, QueueFull, StoreUnavailable, StreamsFull, UnstuckError, UploadsFull
+from unstuck.errors import (
+    BodyTooSlow,
+    QueueFull,
+    RangeNotSatisfiable,
+    StoreUnavailable,
+    StreamsFull,
+    UnstuckError,
+    UploadsFull,
+)
 
 log = logging.getLogger("unstuck.http")
 
@@ -50,15 +58,17 @@ def problem(
 async def on_unstuck_error(_: Request, error: Exception) -> Response:
     """Answer with an error of our own tree."""
     assert isinstance(error, UnstuckError)
-    return problem(error.status, error.code, error.title, error.detail, retry_after(error))
+    return problem(error.status, error.code, error.title, error.detail, headers_of(error))
 
 
-def retry_after(error: UnstuckError) -> dict[str, str]:
-    """Return the header that says when to try again, if that helps."""
+def headers_of(error: UnstuckError) -> dict[str, str]:
+    """Return the headers of a refusal, such as when to try again, if that helps."""
     if isinstance(error, QueueFull | StreamsFull | UploadsFull):
         return {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, BodyTooSlow):
         return {"Connection": "close"}  # the rest of the body may come at any time
+    if isinstance(error, RangeNotSatisfiable):
+        return {"Content-Range": f"bytes */{error.size}"}
     return {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, StoreUnavailable) else {}
 
 
@@ -73,6 +83,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     }.get(error.status_code, error.detail)
     code = title.lower().replace(" ", "_").replace("-", "_")
     return problem(error.status_code, code, title, detail, dict(error.headers or {}))
+
+
+async def on_client_gone(_: Request, __: Exception) -> Response:
+    """Answer a client that is gone, which reads nothing: no error is worth a line of the log."""
+    return Response(status_code=400)
 
 
 async def on_unexpected_error(request: Request, error: Exception) -> Response:

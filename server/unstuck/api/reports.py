@@ -11,6 +11,7 @@ line that is refused ends the stream: the reports before it are kept, and the an
 from __future__ import annotations
 
 import asyncio
+import codecs
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -50,6 +51,8 @@ async def report_progress(request: Request) -> Response:
         return await _stream(request, services, job_id)
     names = _Names(services.store, job_id)
     with Body(request, services.bodies) as body:
+        if body.awaited:
+            await services.store.snapshot(job_id)  # raises JobNotFound before the body is sent in vain
         report = _read(await body.read(REPORT_BYTES, _too_large()))
     await names.look_up([report])
     result = await services.store.report(job_id, [names.to_report(report)])
@@ -76,7 +79,7 @@ async def _stream(request: Request, services: Services, job_id: str) -> Response
         if refusal is None:
             return await _job(request, services, job_id)
         await body.drain()
-    headers = {"Connection": "close", **problems.retry_after(refusal)}
+    headers = {"Connection": "close", **problems.headers_of(refusal)}
     return problems.problem(
         refusal.status,
         refusal.code,
@@ -247,22 +250,20 @@ def _read(raw: bytes) -> Report:
     if len(raw) > REPORT_BYTES:
         raise _too_large()
     try:
-        return _DECODER.decode(raw)
+        return _DECODER.decode(raw.removeprefix(codecs.BOM_UTF8))
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The report cannot be read: {error}", status=422) from None
     except JSON_ERRORS as error:
         raise InvalidRequest(f"The report is not valid JSON: {error}", code="invalid_json") from None
 
 
-def _result(raw: msgspec.Raw) -> dict[str, Any] | None:
+def _result(raw: msgspec.Raw) -> Any:
     if len(raw) == 0:
         return None
     if len(raw) > RESULT_BYTES:
         raise TooLarge(f"An item's result may have at most {RESULT_BYTES:,} bytes.", code="result_too_large")
     try:
-        return msgspec.json.decode(raw, type=dict[str, Any] | None)
-    except msgspec.ValidationError:
-        raise InvalidRequest("An item's result must be a JSON object.", status=422) from None
+        return msgspec.json.decode(raw)
     except JSON_ERRORS as error:
         raise InvalidRequest(f"An item's result is not valid JSON: {error}", code="invalid_json") from None
 

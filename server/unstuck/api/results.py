@@ -5,20 +5,27 @@ See also: files/folder.py (where result files are), PROTOCOL.md section 3.
 
 The ZIP holds the result files and `results.json`, with one object for each item. It is never complete in memory or
 on disk; each piece is made when the one before it was sent. By then the answer has begun, so a result file that
-cannot be read is left out, and the ZIP says so: in `results.json`, and in `missing.txt`.
+cannot be read is left out, and the ZIP says so: in `results.json`, and in `missing.txt`. For the same reason the
+length is not told before.
 """
 
 from __future__ import annotations
 
-import zipfile
+import os
+import tempfile
+import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
 
 import anyio.to_thread
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from unstuck.api.context import NO_STORE, Services, job_id_of, services_of, whole
+from unstuck.api.file_response import RangedFile
+from unstuck.api.zip_stream import Names, ZipStream
 from unstuck.errors import InvalidRequest, JobNotDone, JobNotFound, NotFound
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item
@@ -27,6 +34,10 @@ from unstuck.jobs.snapshot import public_item
 #: Bytes of a result file, and items of the store, that are read at a time.
 PIECE_BYTES = 256 * 1024
 PAGE_ITEMS = 500
+#: A larger result file is not read for its checksum before it is sent: nothing would be sent for too long.
+CHECKSUM_BYTES = 1024 * 1024 * 1024
+#: Bytes of `results.json` that are held in memory; the rest is in a temporary file until it is sent.
+LIST_BYTES = 1024 * 1024
 
 
 async def item_result(request: Request) -> Response:
@@ -44,7 +55,7 @@ async def item_result(request: Request) -> Response:
         raise NotFound(f"Item {index} of job {job_id} is {item.state} and has no result file.")
     path = services.folder.result(job_id, item.index, item.lease, item.result_file)
     disposition = labels.content_disposition(item.result_file)
-    return FileResponse(
+    return RangedFile(
         path,
         media_type="application/octet-stream",  # a browser saves it, and never shows it in our origin
         headers={**NO_STORE, "Content-Disposition": disposition},
@@ -60,75 +71,85 @@ async def job_results(request: Request) -> Response:
         raise JobNotDone(job_id)
     disposition = labels.content_disposition(f"{labels.harmless(job.kind)}-{job_id[:8]}.zip")
     return StreamingResponse(
-        _zip(services, job_id),
+        _zip(services, job_id, job.finished_at or 0.0),
         media_type="application/zip",
         headers={**NO_STORE, "Content-Disposition": disposition},
     )
 
 
-class _Pieces:
-    """A file that zipfile writes to, and that is emptied to be sent."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._pieces.append(bytes(data))
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-    def take(self) -> bytes:
-        taken, self._pieces = b"".join(self._pieces), []
-        return taken
-
-
-async def _zip(services: Services, job_id: str) -> AsyncIterator[bytes]:
-    pieces = _Pieces()
-    missing: dict[int, str] = {}  # by the item's index: why its file is not here, or not whole
+async def _zip(services: Services, job_id: str, finished_at: float) -> AsyncIterator[bytes]:
+    archive = ZipStream()
+    names = Names("results.json", "missing.txt")
+    files: dict[int, str] = {}  # by the item's index: the name of its file here
+    missing: dict[int, str] = {}  # by the item's index: why its file is not here
     removed: list[str] = []
-    # Stored, not deflated: images and archives do not shrink, and the download starts at once.
-    with zipfile.ZipFile(pieces, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
-        async for item in _items(services, job_id, removed):
-            if item.result_file is None:
-                continue
+    async for item in _items(services, job_id, removed):
+        if item.result_file is None:
+            continue
+        try:
+            path = services.folder.result(job_id, item.index, item.lease, item.result_file)
+            source, known = await anyio.to_thread.run_sync(_open, path)
+        except NotFound:
+            missing[item.index] = "it is no longer there"
+            continue
+        except OSError as error:
+            missing[item.index] = f"it cannot be read ({error.strerror})"
+            continue
+        files[item.index] = names.unique(labels.unpackable(item.result_file))
+        with source:
+            yield archive.begin(files[item.index], item.finished_at or finished_at, known)
             try:
-                path = services.folder.result(job_id, item.index, item.lease, item.result_file)
-                source = await anyio.to_thread.run_sync(path.open, "rb")
-            except (NotFound, OSError):
-                missing[item.index] = "it is no longer there"
-                continue
-            entry_name = f"{item.index + 1:05d}-{labels.harmless(item.result_file)}"
-            with source, archive.open(entry_name, "w", force_zip64=True) as entry:
-                try:
-                    while piece := await anyio.to_thread.run_sync(source.read, PIECE_BYTES):
-                        entry.write(piece)
-                        yield pieces.take()
-                except OSError as error:
-                    missing[item.index] = f"its end cannot be read ({error.strerror})"
-        with archive.open("results.json", "w", force_zip64=True) as entry:
-            before = b"[\n"
-            async for item in _items(services, job_id, removed):
-                entry.write(before + _result_entry(item, job_id, missing.get(item.index)))
-                before = b",\n"
-                yield pieces.take()
-            entry.write(b"[]\n" if before == b"[\n" else b"\n]\n")
-        if missing or removed:
-            with archive.open("missing.txt", "w", force_zip64=True) as entry:
-                entry.write(b"These results are not here, or not whole:\n\n")
-                for line in (*removed[:1], *(f"item {index}: {reason}" for index, reason in missing.items())):
-                    entry.write(f"{line}\n".encode())
-                    yield pieces.take()
-    yield pieces.take()
+                while piece := await anyio.to_thread.run_sync(source.read, PIECE_BYTES):
+                    yield archive.pack(piece)
+            except OSError as error:
+                if known is not None:  # its size was told, and it was readable a moment ago: cut the download off
+                    raise
+                missing[item.index] = f"its end cannot be read ({error.strerror})"
+        yield archive.finish()
+    with tempfile.SpooledTemporaryFile(LIST_BYTES) as listed:
+        before = b"[\n"
+        async for item in _items(services, job_id, removed):
+            listed.write(before + _result_entry(item, job_id, files.get(item.index), missing.get(item.index)))
+            before = b",\n"
+        listed.write(b"[]\n" if before == b"[\n" else b"\n]\n")
+        listed.seek(0)
+        yield archive.begin("results.json", finished_at, _size_and_checksum(listed))
+        while piece := listed.read(PIECE_BYTES):
+            yield archive.pack(piece)
+        yield archive.finish()
+    if missing or removed:
+        lines = [*removed[:1], *(f"item {index}: {reason}" for index, reason in missing.items())]
+        note = "These results are not here, or not whole:\n\n" + "".join(f"{line}\n" for line in lines)
+        yield archive.begin("missing.txt", finished_at, (len(note.encode()), zlib.crc32(note.encode())))
+        yield archive.pack(note.encode())
+    yield archive.end()
 
 
-def _result_entry(item: Item, job_id: str, missing: str | None) -> bytes:
-    """Return an item as JSON; `missing` says why its result file is not in the ZIP, or not whole, if so."""
+def _open(path: Path) -> tuple[BinaryIO, tuple[int, int] | None]:
+    """Open a result file. Return it with its size and its CRC-32, or without them if it is large."""
+    source = path.open("rb")
+    try:
+        large = os.fstat(source.fileno()).st_size > CHECKSUM_BYTES
+        return source, None if large else _size_and_checksum(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _size_and_checksum(source: BinaryIO | tempfile.SpooledTemporaryFile[bytes]) -> tuple[int, int]:
+    """Read a whole file, and return to its start."""
+    size = checksum = 0
+    while piece := source.read(PIECE_BYTES):
+        size, checksum = size + len(piece), zlib.crc32(piece, checksum)
+    source.seek(0)
+    return size, checksum
+
+
+def _result_entry(item: Item, job_id: str, file: str | None, missing: str | None) -> bytes:
+    """Return an item as JSON with the name of its file in the ZIP, or why it is not there or not whole."""
     shown = msgspec.structs.replace(public_item(item, job_id, ""), links=msgspec.UNSET)
-    if missing is None:
-        return msgspec.json.encode(shown)
-    return msgspec.json.encode({**msgspec.to_builtins(shown), "missing": missing})
+    more = {name: value for name, value in (("file", file), ("missing", missing)) if value is not None}
+    return msgspec.json.encode({**msgspec.to_builtins(shown), **more} if more else shown)
 
 
 async def _items(services: Services, job_id: str, removed: list[str]) -> AsyncIterator[Item]:

@@ -9,6 +9,7 @@ be retried is refused before the job exists, and leaves nothing behind.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
@@ -22,10 +23,10 @@ from unstuck.api import admission
 from unstuck.api.bodies import Body
 from unstuck.api.context import JSON_ERRORS, Services, job_id_of, services_of
 from unstuck.api.submission import check_kind, check_webhook
-from unstuck.errors import InputsGone, InvalidRequest, JobNotDone, NothingToRetry
+from unstuck.errors import DamagedJob, InputsGone, InvalidRequest, JobNotDone, NothingToRetry
 from unstuck.files.folder import stored_name
 from unstuck.files.links import link_inputs, sync_links
-from unstuck.jobs.job import Item, ItemState, Job, State
+from unstuck.jobs.job import UNREADABLE, Item, ItemState, Job, State
 from unstuck.store.protocol import Store
 from unstuck.wire import RetryRequest
 
@@ -42,11 +43,13 @@ async def retry_job(request: Request) -> Response:
     """Serve POST /api/jobs/{id}/retry."""
     services = services_of(request)
     old_id = job_id_of(request.path_params["job_id"])
-    only = (await _read_request(request)).only
     old = (await services.store.snapshot(old_id)).job
     if not old.done:
         raise JobNotDone(old_id)
+    only = (await _read_request(request)).only
     if not old.external:
+        if old.error is not None and old.error.code == UNREADABLE:
+            raise DamagedJob(old_id)
         check_kind(old.kind, dict(old.options), services)
     check_webhook(old.webhook_url, services)
     await admission.check_room(request, services, external=old.external)
@@ -55,7 +58,7 @@ async def retry_job(request: Request) -> Response:
         items = await _items(services, old_id, new_id, FAILED if only == "failed" else ())
         if not items and (not old.counted or (only == "failed" and old.state is State.COMPLETED)):
             raise NothingToRetry(old_id)
-        job = _build_job(old, new_id, len(items), await _span(services.store, old))
+        job = _build_job(old, new_id, items, await _span(services.store, old))
     except BaseException as error:
         await admission.discard_files(services, new_id)
         if isinstance(error, OSError):
@@ -115,18 +118,27 @@ async def _span(store: Store, old: Job) -> float | None:
     """
     if old.deadline_at is None:
         return None
-    submitted, *_ = await store.timeline(old.id)
-    return old.deadline_at - submitted.at
+    entries = await store.timeline(old.id)
+    return old.deadline_at - (entries[0].at if entries else old.created_at)
 
 
-def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
+def _name(old: Job, items: Sequence[Item]) -> str:
+    """Return the old job's name; one made of the number of its items says how many are left."""
+    units = "files|items" if old.units is None else re.escape(old.units)
+    made = re.fullmatch(rf"{old.total:,}(?: of [\d,]+)? ({units})", old.name)
+    if made is None or len(items) in (0, old.total):
+        return old.name
+    return items[0].name if len(items) == 1 else f"{len(items):,} of {old.total:,} {made[1]}"
+
+
+def _build_job(old: Job, new_id: str, items: Sequence[Item], span_s: float | None) -> Job:
     now = time.time()
     return Job(
         id=new_id,
         kind=old.kind,
-        name=old.name,
-        total=total,
-        waiting=total,
+        name=_name(old, items),
+        total=len(items),
+        waiting=len(items),
         created_at=now,
         options=old.options,
         priority=old.priority,
@@ -137,7 +149,10 @@ def _build_job(old: Job, new_id: str, total: int, span_s: float | None) -> Job:
         webhook_url=old.webhook_url,
         retry_of=old.id,
         external=old.external,
+        lost_after_s=old.lost_after_s,
         counted=old.counted,
         open_end=old.counted,
         percent=None if old.counted else 0.0,
+        unit=old.unit,
+        units=old.units,
     )

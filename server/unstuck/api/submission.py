@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 
 from unstuck.api.context import JSON_ERRORS, Services
-from unstuck.errors import InvalidOptions, InvalidRequest, TooLarge, UnknownKind
+from unstuck.errors import InvalidOptions, InvalidRequest, KindUnavailable, TooLarge, UnknownKind
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item, Job
+from unstuck.kinds.declare import app_of
 from unstuck.kinds.option import KindInfo, check_options
 from unstuck.wire import Submission
+from unstuck.wire.requests import LEAST_LOST_S, LONGEST_S
 
 #: Most characters of the kind of an external job.
 KIND_LENGTH = 80
@@ -27,7 +29,7 @@ def read_form(form: dict[str, str]) -> Submission:
     fields: dict[str, Any] = {name: text for name, text in form.items() if text != ""}
     if "options" in fields:
         try:
-            fields["options"] = msgspec.json.decode(fields["options"])
+            fields["options"] = msgspec.json.decode(fields["options"].removeprefix("\ufeff"))
         except JSON_ERRORS as error:
             raise InvalidOptions(f"options must be a JSON object such as {{}}: {error}") from None
     return read(fields)
@@ -49,6 +51,7 @@ def check(submission: Submission, services: Services) -> tuple[KindInfo | None, 
     The kind of external work is None: which kinds and options there are, only its reporters know.
     """
     check_webhook(submission.webhook_url, services)
+    _check_lost_after(submission)
     if submission.external:
         if not 1 <= len(submission.kind.strip()) <= KIND_LENGTH:
             raise InvalidRequest(f"kind must have 1 to {KIND_LENGTH} characters.", status=422)
@@ -56,14 +59,40 @@ def check(submission: Submission, services: Services) -> tuple[KindInfo | None, 
     return check_kind(submission.kind, submission.options, services)
 
 
+def _check_lost_after(submission: Submission) -> None:
+    limit_s = submission.lost_after_s
+    if limit_s is None:
+        return
+    if not submission.external:
+        raise InvalidRequest(
+            "lost_after_s is for external work; a worker of this server that is lost is noticed by its lease.",
+            status=422,
+        )
+    if not LEAST_LOST_S <= limit_s <= LONGEST_S:
+        raise InvalidRequest(
+            f"lost_after_s must be between {LEAST_LOST_S:g} and {LONGEST_S:,.0f} seconds, not {limit_s:g}.",
+            status=422,
+        )
+
+
 def check_kind(kind: str, options: object, services: Services) -> tuple[KindInfo, dict[str, Any]]:
-    """Return the kind and its options with the defaults filled in. Raises UnknownKind, InvalidOptions."""
+    """Return the kind and its options with the defaults filled in.
+
+    Raises UnknownKind, KindUnavailable, InvalidOptions.
+    """
     info = services.kinds.get(kind)
+    if info is None and (app := app_of(kind)) is not None:
+        raise UnknownKind(
+            f"The kind of work {kind!r} is declared in the server's process, but its workers do not know it: set "
+            f"UNSTUCK_APP={app}, or import that module in the one that UNSTUCK_APP names."
+        )
     if info is None:
         raise UnknownKind(
             f"There is no kind of work {kind[:80]!r} here, only {', '.join(services.kinds)}. External work, which "
             'runs elsewhere and is reported here, may be of any kind: submit it with "external": true.'
         )
+    if info.unavailable is not None:
+        raise KindUnavailable(f"{info.title} cannot be used here: {info.unavailable}")
     return info, check_options(info, options)
 
 
@@ -103,15 +132,20 @@ def named_items(submission: Submission, info: KindInfo | None, services: Service
 
 
 def build_job(
-    job_id: str, submission: Submission, options: dict[str, Any], items: list[Item], services: Services
+    job_id: str,
+    submission: Submission,
+    info: KindInfo | None,
+    options: dict[str, Any],
+    items: list[Item],
+    services: Services,
 ) -> Job:
     """Build the job that was submitted, of items that were checked."""
+    unit, units = _units(submission, info, items)
     name = submission.name
     if name is None and not items:
         name = submission.kind
     elif name is None:
-        noun = "items" if items[0].file is None else "files"
-        name = items[0].name if len(items) == 1 else f"{len(items):,} {noun}"
+        name = items[0].name if len(items) == 1 else labels.counted(len(items), unit, units)
     longest = services.settings.max_name_length
     if len(name) > longest:
         raise TooLarge(f"A job's name may have at most {longest:,} characters.", code="name_too_long", status=422)
@@ -131,10 +165,25 @@ def build_job(
         deadline_at=None if span_s is None else now + span_s,
         webhook_url=submission.webhook_url,
         external=submission.external,
+        lost_after_s=submission.lost_after_s,
         counted=not items,
         open_end=not items,
         percent=0.0 if items else None,
+        unit=labels.label(unit),
+        units=labels.label(units),
     )
+
+
+def _units(submission: Submission, info: KindInfo | None, items: list[Item]) -> tuple[str, str]:
+    """Return what one item is called, and what several are: as submitted, as the kind says, or file or item."""
+    if submission.unit is None and submission.units is not None:
+        raise InvalidRequest("units needs unit: what one item is called.", status=422)
+    if submission.unit is not None:
+        return submission.unit, submission.units or labels.plural(submission.unit)
+    if info is not None and info.unit:
+        return info.unit, info.units
+    unit = "file" if items and items[0].file is not None else "item"
+    return unit, labels.plural(unit)
 
 
 def fingerprint_of(submission: Submission, job: Job, items: list[Item], digests: list[str]) -> object:
@@ -144,5 +193,9 @@ def fingerprint_of(submission: Submission, job: Job, items: list[Item], digests:
     )  # fmt: skip
     if job.external:  # only here, so that fingerprints stored before there was external work stay the same
         fields += ("external",)
+    if submission.unit is not None:  # only here, for the same reason
+        fields += (job.unit, job.units)
+    if job.lost_after_s is not None:
+        fields += (job.lost_after_s,)
     limits = (submission.deadline_seconds, submission.item_limit_seconds, submission.webhook_url)
     return fields, limits, [item.name for item in items], digests

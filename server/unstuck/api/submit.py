@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import wire
 from unstuck.api import admission
 from unstuck.api.bodies import Body
-from unstuck.api.context import JSON_ERRORS, Services, json_response, services_of, whole
+from unstuck.api.context import JSON_ERRORS, Services, json_response, services_of
 from unstuck.api.submission import build_job, check, fingerprint_of, named_items, read, read_form
 from unstuck.api.uploads import Limits, Upload, boundary_of
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
@@ -28,6 +28,10 @@ from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN
 
 #: Most bytes of a JSON submission: ten thousand long names fit in.
 JSON_BYTES = 16 * 1024 * 1024
+
+#: The header by which a sender says that the names of its files are percent-encoded, and its value.
+NAMES_HEADER = "x-unstuck-names"
+PERCENT_ENCODED = "percent-encoded"
 
 #: A job to create, its items, and its fingerprint.
 NewJob = tuple[Job, list[Item], object]
@@ -41,12 +45,11 @@ async def submit_job(request: Request) -> Response:
         try:
             if content_type.partition(";")[0].strip().lower() == "application/json":
                 # Only the body says whether the work is external, and has no files that would be sent in vain.
+                admission.key_of(request)
                 job, items, fingerprint = await _from_json(body, services)
             else:
                 await admission.check_room(request, services)
                 job, items, fingerprint = await _from_form(request, body, services, content_type)
-        except ClientDisconnect:
-            return Response(status_code=400)  # the client is gone and will not read it
         except UnstuckError:
             await body.drain()
             raise
@@ -77,8 +80,7 @@ async def _from_form(request: Request, body: Body, services: Services, content_t
         settings.max_name_length,
         settings.upload_memory_bytes,
     )
-    # A length that cannot be read is not believed: the body is counted as it comes.
-    if (whole(request.headers.get("content-length", "")) or 0) > limits.body_bytes:
+    if body.declared > limits.body_bytes:
         raise TooLarge(
             f"The files of a job may have at most {settings.max_job_bytes:,} bytes together.",
             code="job_too_large",
@@ -86,7 +88,8 @@ async def _from_form(request: Request, body: Body, services: Services, content_t
     job_id = str(uuid4())
     # Only a submission that may be repeated needs a fingerprint of its files.
     digests = "idempotency-key" in request.headers
-    upload = Upload(services.folder, job_id, boundary, limits, digests=digests)
+    encoded_names = request.headers.get(NAMES_HEADER) == PERCENT_ENCODED
+    upload = Upload(services.folder, job_id, boundary, limits, digests=digests, encoded_names=encoded_names)
     await upload.receive(_checked_early(body, upload, services))
     try:
         submission = read_form(upload.fields)
@@ -104,7 +107,7 @@ async def _from_form(request: Request, body: Body, services: Services, content_t
             ]
         else:
             items = named_items(submission, info, services)
-        job = build_job(job_id, submission, options, items, services)
+        job = build_job(job_id, submission, info, options, items, services)
         return job, items, fingerprint_of(submission, job, items, [one.digest for one in upload.files])
     except BaseException:
         await admission.discard_files(services, job_id)
@@ -130,5 +133,5 @@ async def _from_json(body: Body, services: Services) -> NewJob:
     submission = read(fields)
     info, options = check(submission, services)
     items = named_items(submission, info, services)
-    job = build_job(str(uuid4()), submission, options, items, services)
+    job = build_job(str(uuid4()), submission, info, options, items, services)
     return job, items, fingerprint_of(submission, job, items, [])

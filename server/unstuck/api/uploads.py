@@ -14,11 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
@@ -35,6 +38,8 @@ MOST_FIELDS = 32
 FIELD_BYTES = 256 * 1024
 #: Bytes after the closing boundary that are ignored; a body with more of them is refused.
 EPILOGUE_BYTES = 64 * 1024
+#: Bytes before the first boundary that are ignored (RFC 2046, 5.1.1); a body with more of them is refused.
+PREAMBLE_BYTES = 64 * 1024
 #: Most small files that are written together.
 GROUP_FILES = 256
 #: ... of which this many are open at once: all are written, then all are synced. Half of them find that an earlier
@@ -42,6 +47,10 @@ GROUP_FILES = 256
 SYNC_FILES = 64
 #: Bytes of framing (boundary, headers) allowed for each file beside its content.
 FRAMING_BYTES = 16 * 1024
+#: What browsers and most programs write for the characters that would end a file's name in a form (WHATWG).
+FORM_ESCAPES = (("%22", '"'), ("%0D", "\r"), ("%0A", "\n"))
+#: What the parser logs of a body is a client's mistake, which the answer names.
+_PARSER_LOG = logging.Logger("python_multipart", logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class _Part:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     name: str = ""
     filename: str | None = None
+    unnamed: bool = False
     buffer: bytearray = field(default_factory=bytearray)
     size: int = 0
     disk: BinaryIO | None = None
@@ -98,10 +108,20 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class Upload:
-    """One submission's body on its way to the job's inputs; `fields` and `files` fill as it arrives."""
+    """One submission's body on its way to the job's inputs; `fields` and `files` fill as it arrives.
+
+    With `encoded_names` the sender has percent-encoded the names of its files, so that each arrives as it is.
+    """
 
     def __init__(
-        self, place: DataFolder, job_id: str, boundary: bytes, limits: Limits, *, digests: bool = True
+        self,
+        place: DataFolder,
+        job_id: str,
+        boundary: bytes,
+        limits: Limits,
+        *,
+        digests: bool = True,
+        encoded_names: bool = False,
     ) -> None:
         self.fields: dict[str, str] = {}
         self._field_parts = 0  # counted by part: any number of parts may have one name
@@ -117,8 +137,12 @@ class Upload:
         self._grouped_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._digests = digests
+        self._encoded_names = encoded_names
         self._job_bytes = 0
         self._epilogue = -1
+        self._preamble: bytearray | None = bytearray()  # None from the first boundary on
+        self._dash_boundary = b"--" + boundary
+        self._first_boundary = re.compile(rb"(?:\A|\n)(?=" + re.escape(self._dash_boundary) + rb")")
         self._parser = MultipartParser(
             boundary,
             {
@@ -132,6 +156,7 @@ class Upload:
                 "on_end": lambda: self._events.append(("end", b"")),
             },
         )
+        self._parser.logger = _PARSER_LOG
 
     async def receive(self, body: AsyncIterator[bytes]) -> None:
         """Receive the whole body.
@@ -160,9 +185,11 @@ class Upload:
             if self._epilogue >= 0:
                 self._skip_epilogue(len(chunk))
                 continue
-            if chunk:
-                self._parser.write(chunk)
+            if form := self._after_preamble(chunk):
+                self._parser.write(form)
             await self._take_events()
+        if self._preamble and not self._dash_boundary.startswith(self._preamble.lstrip(b"\r\n")):
+            raise InvalidRequest("The multipart body does not contain its boundary.", code="invalid_multipart")
         if self._epilogue < 0:
             raise InvalidRequest(
                 "The upload ended in the middle; nothing was kept. Send it again.", code="upload_cut_off"
@@ -171,6 +198,20 @@ class Upload:
         await self._written()
         # The names of the files, of their folder and of the job's folder must reach the disk too.
         await anyio.to_thread.run_sync(sync, self._folder, self._folder.parent, self._folder.parent.parent)
+
+    def _after_preamble(self, chunk: bytes) -> bytes:
+        """Return what has come from the first boundary on."""
+        if self._preamble is None:
+            return chunk
+        searched = max(len(self._preamble) - len(self._dash_boundary), 0)  # a boundary may come in two pieces
+        self._preamble += chunk
+        found = self._first_boundary.search(self._preamble, searched)
+        if found is not None:
+            form, self._preamble = bytes(self._preamble[found.end() :]), None
+            return form
+        if len(self._preamble) > PREAMBLE_BYTES:
+            raise InvalidRequest("The multipart body does not begin with its boundary.", code="invalid_multipart")
+        return b""
 
     async def _take_events(self) -> None:
         events, self._events = self._events, []
@@ -208,14 +249,20 @@ class Upload:
             raise InvalidRequest(
                 f"Files belong in the field 'files', not in {part.name[:40]!r}.", code="invalid_multipart"
             )
-        self._check_file(_text(parameters[b"filename"]))
+        self._file_begins(self._name_of_file(_text(parameters[b"filename"])))
 
-    def _check_file(self, filename: str) -> None:
+    def _name_of_file(self, text: str) -> str:
+        if self._encoded_names:
+            return unquote(text, errors="replace")
+        for escape, character in FORM_ESCAPES:
+            text = text.replace(escape, character)
+        return text
+
+    def _file_begins(self, filename: str) -> None:
         limits = self._limits
-        if len(self.files) >= limits.max_files:
-            raise TooLarge(
-                f"A job may have at most {limits.max_files:,} files; submit several jobs.", code="too_many_files"
-            )
+        self._part.unnamed = not filename
+        if filename:  # otherwise it may be a file input without a file, which is no file
+            self._check_count()
         if len(filename) > limits.max_name_length:
             raise TooLarge(
                 f"A file's name may have at most {limits.max_name_length:,} characters, not {len(filename):,}.",
@@ -223,6 +270,13 @@ class Upload:
                 status=422,
             )
         self._part.filename = labels.label(filename)
+
+    def _check_count(self) -> None:
+        if len(self.files) >= self._limits.max_files:
+            raise TooLarge(
+                f"A job may have at most {self._limits.max_files:,} files; submit several jobs.",
+                code="too_many_files",
+            )
 
     async def _data(self, data: bytes) -> None:
         part, limits = self._part, self._limits
@@ -234,6 +288,8 @@ class Upload:
                 )
             part.buffer += data
             return
+        if part.unnamed:
+            self._check_count()
         self._job_bytes += len(data)
         if part.size > limits.max_file_bytes:
             raise TooLarge(
@@ -261,6 +317,8 @@ class Upload:
         if part.filename is None:
             self.fields[part.name] = part.buffer.decode("utf-8", "replace")
             return
+        if part.unnamed and part.size == 0:
+            return  # a file input without a file
         path = self._path(part)
         if part.disk is not None:
             await self._to_disk(part)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unstuck.cli.console import client_errors, err
+from unstuck.cli.console import AsJson, client_errors, err, print_json
 from unstuck.settings import load
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ Data = Annotated[
 def backup(
     target: Annotated[Path, typer.Argument(metavar="FOLDER", help="Empty or new folder for the backup.")],
     data: Data = None,
+    as_json: AsJson = False,
 ) -> None:
     """Copy the data folder of a server, which may be running.
 
@@ -47,12 +48,16 @@ def backup(
         folder = load({"data": data}).folder
         with err.status("Copying…"):
             copied = files.back_up(folder, target)
+    if as_json:
+        print_json({"jobs": copied.jobs, "bytes": copied.bytes, "from": str(folder), "to": str(target)})
+        return
     print(f"backed up {_amount(copied)} from {folder} to {target}")
 
 
 def restore(
     source: Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder that `unstuck backup` made.")],
     data: Data = None,
+    as_json: AsJson = False,
 ) -> None:
     """Put a backup into the data folder of a stopped server.
 
@@ -74,6 +79,11 @@ def restore(
         folder = load({"data": data}).folder
         with err.status("Copying…"):
             copied = files.restore(source, folder)
+    if as_json:
+        aside = None if copied.aside is None else str(copied.aside)
+        amounts = {"jobs": copied.jobs, "bytes": copied.bytes}
+        print_json({**amounts, "from": str(source), "to": str(folder), "aside": aside})
+        return
     print(f"restored {_amount(copied)} from {source} to {folder}")
     if copied.aside is not None:
         print(f"what was there before is in {copied.aside} and {folder / 'files' / copied.aside.name}")

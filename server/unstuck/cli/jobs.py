@@ -1,36 +1,36 @@
-"""`unstuck jobs`, `rescue` and `fail`: decides how an operator sees the jobs of a server and acts on stuck ones.
+"""`unstuck jobs`, `show` and `kinds`: decide how a server's jobs, one job, and kinds of work read in a terminal.
 
-Each command says what it is about to do, and then what it did. It must not know what that means for a job: the
-server decides that.
+On a terminal a list is a table that fits its width; in a pipe each row is one line, whole, with tabs between its
+columns. They must not know what any of it means: the server decides that.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from unstuck.cli.console import LOCAL, Url, client_errors, complain, duration, err, out, plain
-from unstuck.errors import UnstuckError
+from unstuck.address import DEFAULT_URL
+from unstuck.cli.console import AsJson, JobId, Url, duration, err, out, plain, print_json, shortened
+from unstuck.cli.remote import SHOWN, ask, full_id, running_items, short_id
+from unstuck.wire import Jobs
 
 if TYPE_CHECKING:
-    from unstuck.client.client import Client
-    from unstuck.wire import Item, Job
+    from unstuck.client import Client
+    from unstuck.wire import Item, Job, Kind, Kinds
 
 STUCK = ("waiting_long", "stalled", "unresponsive")
 #: Running items that are named for each job.
 ITEMS_SHOWN = 3
-#: One page of items: more than any machine works on at a time.
-ITEMS_ASKED = 1_000
+#: Failed items that `show` names, unless all are requested.
+FAILURES_SHOWN = 10
 TONES = {"stalled": "yellow", "waiting_long": "yellow", "unresponsive": "bold red", "failed": "red"}
-
-Ids = Annotated[list[str], typer.Argument(metavar="JOB_ID…", help="Ids of the jobs.")]
+#: The least room for a name in a table (characters).
+NAME_LEAST = 12
 
 
 def jobs(
@@ -42,12 +42,14 @@ def jobs(
         int, typer.Option(metavar="NUMBER", min=1, max=200, help="List at most this many jobs, 1 to 200.")
     ] = 50,
     ids: Annotated[bool, typer.Option("--ids", help="Print only the ids, for another command.")] = False,
-    url: Url = LOCAL,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """List the jobs of a server, newest first.
 
-    Shows each job's id, state, progress and name, when it was submitted, and what its workers are doing. In a pipe
-    each job is one line. A STATE is queued, running, completed, completed_with_errors, failed or cancelled.
+    Shows each job's name, state, progress, age and the beginning of its id, which the other commands take. In a
+    pipe each job is one line with its whole id. A STATE is queued, running, completed, completed_with_errors,
+    failed or cancelled.
 
     Examples:
       unstuck jobs --state queued --state running
@@ -60,161 +62,111 @@ def jobs(
       130  interrupted with Ctrl-C
     """
 
-    async def ask(client: Client) -> tuple[list[Job], list[list[Item]], bool]:
+    async def question(client: Client) -> tuple[Jobs, list[list[Item]]]:
         page = await client.jobs(states=state or (), healths=STUCK if stuck else (), limit=limit)
-        running = [[] if ids else await _running(client, job) for job in page.jobs]
-        return page.jobs, running, page.next is not None
+        running = [[] if ids or as_json else await running_items(client, job) for job in page.jobs]
+        return page, running
 
-    with client_errors():
-        found, running, more = _with_client(url, ask)
-    if ids:
-        for job in found:
+    page, running = ask(url, question)
+    if as_json:
+        print_json(page)
+    elif ids:
+        for job in page.jobs:
             print(plain(job.id))
-        return
-    if not found:
+    elif not page.jobs:
         out.print("No job needs attention." if stuck else "There are no such jobs.")
-        return
-    _list(found, running)
-    if more:
+    else:
+        _list(page.jobs, running)
+    if page.next is not None and not as_json:
         err.print(f"These are the newest {limit}; --limit shows up to 200.")
 
 
-def rescue(
-    job_ids: Ids,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
-    url: Url = LOCAL,
+def show(
+    job_id: JobId,
+    failed: Annotated[bool, typer.Option("--failed", help="List every failed item, one per line.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
 ) -> None:
-    """Take a job's running items from their workers to try them again.
-
-    Says how many there are and asks for confirmation. Items on their last attempt fail instead.
+    """Show one job: its state, times, counts and errors.
 
     Examples:
-      unstuck rescue 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b
-      unstuck rescue $(unstuck jobs --stuck --ids)
+      unstuck show 1b4e28ba
+      unstuck show 1b4e28ba --failed | cut -f 1
 
     Exit codes:
-      0    rescued, or there was nothing to rescue
-      1    not confirmed
-      2    a mistake, a job was refused, or the server did not answer
+      0    shown, whatever the job's state
+      2    a mistake, or the server refused or did not answer
       130  interrupted with Ctrl-C
     """
 
-    async def each(client: Client, job_id: str) -> None:
-        job = await client.job(job_id)
-        running = await _running(client, job)
-        if not running and not job.done:  # a finished job is refused by the server, with its own message
-            _say(job, "no item is running, so there is nothing to rescue. It continues when a worker is free.")
-            return
-        last = sum(item.attempt >= job.max_attempts for item in running)
-        workers = "its worker" if len(running) == 1 else "their workers"
-        sentences = [f"{_items(len(running))} will be taken from {workers} and tried again."]
-        sentences += [f"{last} of them will fail instead: no attempt is left."] if last else []
-        if not job.done:
-            _say(job, " ".join([*sentences, "Finished items do not change."]))
-            _confirm(yes, "Continue?")
-        after = await client.rescue(job_id)
-        failed = after.progress.failed - job.progress.failed
-        again = _items(max(len(running) - failed, 0))
-        _say(job, f"rescued: {again} will be tried again, {failed} failed; the job is {_words(after.state)}.")
+    async def question(client: Client) -> None:
+        job = await client.job(await full_id(client, job_id))
+        if as_json and not failed:
+            print_json(job)
+        elif failed:
+            cursor: str | None = None
+            while True:  # page by page, since a million items can have failed
+                page = await client.items(job.id, states=["failed"], limit=500, cursor=cursor)
+                for item in page.items:
+                    if as_json:
+                        print_json(item, indent=None)
+                    else:
+                        print(*_failure(item), sep="\t")
+                if (cursor := page.next) is None:
+                    return
+        else:
+            page = await client.items(job.id, states=["failed"], limit=FAILURES_SHOWN)
+            _show(job, await running_items(client, job), page.items)
 
-    _for_each(job_ids, url, each)
+    ask(url, question)
 
 
-def fail(
-    job_ids: Ids,
-    why: Annotated[str, typer.Option(metavar="REASON", help="The reason, shown to every viewer of the job.")],
-    url: Url = LOCAL,
-) -> None:
-    """Stop a job and end it as failed.
-
-    Running items are stopped, by force if need be, and waiting ones are cancelled; finished items do not change.
+def kinds(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """List the kinds of work that a server offers, and their options.
 
     Examples:
-      unstuck fail 1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b --why "the source is gone"
+      unstuck kinds
+      unstuck kinds --json
 
     Exit codes:
-      0    failed, or failing as soon as its running items have stopped
-      2    a mistake, a job was refused, or the server did not answer
+      0    listed
+      2    a mistake, or the server refused or did not answer
       130  interrupted with Ctrl-C
     """
 
-    async def each(client: Client, job_id: str) -> None:
-        job = await client.job(job_id)
-        running = len(await _running(client, job))
-        waiting = max((job.progress.total or 0) - job.progress.processed - running, 0)
-        if not job.done:
-            plan = f"{_items(running)} will be stopped, {_items(waiting)} cancelled."
-            _say(job, f"{plan} Finished items do not change.")
-        after = await client.fail(job_id, why)
-        _say(job, "failed, as asked." if after.done else "it will fail as soon as its running items have stopped.")
+    async def question(client: Client) -> Kinds:
+        return await client.kinds()
 
-    _for_each(job_ids, url, each)
-
-
-# -- asking the server
-
-
-def _with_client(url: str, ask: Callable[[Client], Awaitable[Any]]) -> Any:
-    from unstuck.client.client import Client  # here: it needs an extra, and --help stays fast
-
-    async def run() -> Any:
-        async with Client(url) as client:
-            return await ask(client)
-
-    return asyncio.run(run())
-
-
-def _for_each(job_ids: Sequence[str], url: str, each: Callable[[Client, str], Awaitable[None]]) -> None:
-    """Do it for one job after the other; a refusal does not stop the rest, but sets the exit code."""
-
-    async def ask(client: Client) -> bool:
-        refused = False
-        for job_id in dict.fromkeys(job_ids):
-            try:
-                await each(client, job_id)
-            except UnstuckError as error:
-                complain(error.detail)
-                refused = True
-        return refused
-
-    with client_errors():
-        if _with_client(url, ask):
-            sys.exit(2)
-
-
-async def _running(client: Client, job: Job) -> list[Item]:
-    if job.state != "running":
-        return []
-    return (await client.items(job.id, states=["running"], limit=ITEMS_ASKED)).items
-
-
-def _confirm(yes: bool, question: str) -> None:
-    if yes:
+    found = ask(url, question)
+    if as_json:
+        print_json(found)
         return
-    if not sys.stdin.isatty():
-        complain("There is no terminal to ask for confirmation; add --yes to go ahead without.")
-        sys.exit(2)
-    if not typer.confirm(question):
-        sys.exit(1)
+    for kind in found.kinds:
+        _show_kind(kind)
 
 
-# -- in words
+# -- a list of jobs
 
 
 def _list(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> None:
-    """Print two lines or more for each job, the first of them whole at 80 columns; into a pipe, one line."""
-    standings = [_standing(job) for job in found]
-    width = max(standing.cell_len for standing in standings)
-    for job, items, standing in zip(found, running, standings, strict=True):
-        standing.pad_right(width - standing.cell_len)
-        counts = f"{job.progress.processed} of {job.progress.total or '?'}"
-        head = Text.assemble(plain(job.id), "  ", standing, "  ", counts)
-        details = " · ".join(_details(job, items))
-        if out.is_terminal:
-            out.print(head, soft_wrap=True)
+    """Print a row for each job and, on a terminal, a second one if there is more to say."""
+    if not out.is_terminal:
+        for job, items in zip(found, running, strict=True):
+            details = " · ".join(_details(job, items))
+            print(plain(job.name), _standing(job).plain, _counts(job), _age(job), plain(job.id), details, sep="\t")
+        return
+    rows = [(_standing(job), _counts(job), _age(job)) for job in found]
+    widths = [max(len(row[place]) for row in rows) for place in range(3)]
+    room = max(out.width - sum(widths) - SHOWN - 8, NAME_LEAST)  # 8: four gaps of two
+    width = min(room, max(len(plain(job.name)) for job in found))
+    for job, items, (standing, counts, age) in zip(found, running, rows, strict=True):
+        name = Text(shortened(plain(job.name), width).ljust(width), style="bold")
+        standing.pad_right(widths[0] - len(standing))
+        columns = (name, standing, counts.rjust(widths[1]), age.rjust(widths[2]), short_id(job))
+        line = Text("  ").join(column if isinstance(column, Text) else Text(column) for column in columns)
+        out.print(line, no_wrap=True, overflow="ignore", crop=False)
+        if details := " · ".join(_details(job, items)):
             out.print(Padding(Text(details, style="dim"), (0, 0, 0, 2), expand=False))
-        else:
-            print(head.plain, details, sep="  ")
 
 
 def _standing(job: Job) -> Text:
@@ -227,14 +179,21 @@ def _standing(job: Job) -> Text:
     return text
 
 
+def _counts(job: Job) -> str:
+    total = "?" if job.progress.total is None else f"{job.progress.total:,}"
+    return f"{job.progress.processed:,} of {total}"
+
+
+def _age(job: Job) -> str:
+    return f"{_since(job.created_at, job.server_time)} ago"
+
+
 def _details(job: Job, items: Sequence[Item]) -> list[str]:
-    now = job.server_time
-    details = [_shortened(plain(job.name), 60)]
+    details = []
     if job.progress.failed:
-        details.append(f"{job.progress.failed} failed")
-    details.append(f"submitted {_since(job.created_at, now)} ago")
+        details.append(f"{job.progress.failed:,} failed")
     if job.heartbeat_at is not None and not job.done:
-        details.append(f"last heartbeat {_since(job.heartbeat_at, now)} ago")
+        details.append(f"last heartbeat {_since(job.heartbeat_at, job.server_time)} ago")
     if items:
         details.append(_work(items))
     return details
@@ -243,27 +202,80 @@ def _details(job: Job, items: Sequence[Item]) -> list[str]:
 def _work(items: Sequence[Item]) -> str:
     """Name the workers and the first of their items."""
     workers = sorted({plain(item.worker) for item in items if item.worker})
-    names = ", ".join(_shortened(plain(item.name), 40) for item in items[:ITEMS_SHOWN])
+    names = ", ".join(shortened(plain(item.name), 40) for item in items[:ITEMS_SHOWN])
     more = f" and {len(items) - ITEMS_SHOWN} more" if len(items) > ITEMS_SHOWN else ""
     return f"{', '.join(workers)}: {names}{more}" if workers else f"{names}{more}"
 
 
-def _say(job: Job, message: str) -> None:
-    name = _shortened(plain(job.name), 60)
-    out.print(Text.assemble((plain(job.id), "bold"), f" {name}: {message}"), soft_wrap=True)
+# -- one job
+
+
+def _show(job: Job, running: Sequence[Item], failures: Sequence[Item]) -> None:
+    out.print(Text(plain(job.name), style="bold"), soft_wrap=True)
+    for word, value in _facts(job, running):
+        out.print(Text.assemble((f"  {word:<10}", "dim"), value), soft_wrap=True)
+    for item in failures:
+        name, code, message = _failure(item)
+        out.print(Text.assemble(("  ✗ ", "red"), f"{name}: {message or code}"), soft_wrap=True)
+    if (more := job.progress.failed - len(failures)) > 0:
+        out.print(f"  and {more:,} more: unstuck show {short_id(job)} --failed", highlight=False)
+
+
+def _facts(job: Job, running: Sequence[Item]) -> Iterator[tuple[str, str | Text]]:
+    """Yield what is known of a job as pairs of a word and its value."""
+    yield "id", plain(job.id)
+    yield "kind", plain(job.kind)
+    yield "state", _standing(job)
+    counts = [f"{job.progress.percent:.0f} %"] if job.progress.percent is not None else []
+    numbers = [(name, job.progress[name]) for name in ("succeeded", "failed", "skipped") if job.progress[name]]
+    yield "progress", " · ".join([*counts, _counts(job), *(f"{number:,} {name}" for name, number in numbers)])
+    if job.progress.eta_seconds is not None and not job.done:
+        yield "time left", f"about {duration(job.progress.eta_seconds)}"
+    if job.progress.message:
+        yield "message", plain(job.progress.message)
+    if running:
+        yield "running", _work(running)
+    for word, time in (("submitted", job.created_at), ("started", job.started_at), ("finished", job.finished_at)):
+        if time:
+            yield word, f"{plain(time)} ({_since(time, job.server_time)} ago)"
+    if job.retry_of:
+        yield "retry of", plain(job.retry_of)
+    if job.expires_at:
+        yield "expires", plain(job.expires_at)
+    if job.error:
+        yield "error", Text(f"{plain(job.error.message)} ({plain(job.error.code)})", style="red")
+
+
+def _failure(item: Item) -> tuple[str, str, str]:
+    """Return the item's name, and the code and the message of its error."""
+    error = item.error
+    return plain(item.name), plain(error.code if error else ""), plain(error.message if error else "")
+
+
+# -- kinds
+
+
+def _show_kind(kind: Kind) -> None:
+    if not out.is_terminal:
+        print(plain(kind.name), plain(kind.title), plain(" ".join(kind.description.split())), sep="\t")
+        return
+    out.print(Text.assemble((plain(kind.name), "bold"), f"  {plain(kind.title)}"), soft_wrap=True)
+    if kind.description:
+        out.print(Padding(Text(plain(" ".join(kind.description.split()))), (0, 0, 0, 4), expand=False))
+    for option in kind.options:
+        value = "required" if option.required else f"default: {option.default}"
+        choices = f", one of {', '.join(map(str, option.choices))}" if option.choices else ""
+        facts = f"({option.type}, {value}{choices}) {option.description}"
+        line = Text.assemble((f"--option {plain(option.name)}=", "cyan"), f" {plain(facts)}")
+        out.print(Padding(line, (0, 0, 0, 4), expand=False))
+
+
+# -- words
 
 
 def _words(name: str) -> str:
     return plain(name.replace("_", " "))
 
 
-def _items(count: int) -> str:
-    return f"{count} item{'' if count == 1 else 's'}"
-
-
 def _since(then: str, now: str) -> str:
     return duration((datetime.fromisoformat(now) - datetime.fromisoformat(then)).total_seconds())
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -9,20 +9,25 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from unstuck.cli.console import err
+from unstuck.cli.console import err, print_json
 from unstuck.settings import load
 
 if TYPE_CHECKING:
     from unstuck.files.orphans import Orphan
 
 
-def prune_orphans(data: str | None, *, yes: bool) -> None:
+def prune_orphans(data: str | None, *, yes: bool, as_json: bool) -> None:
     """List the orphans of a data folder; remove them if `yes`. Raise CannotStart if a server uses the folder."""
     from unstuck.files import orphans
 
     with orphans.held(load({"data": data}).folder) as folder:
         with err.status("Looking for orphans…"):
             found = orphans.find(folder)
+        if as_json:
+            ids = [orphan.job_id for orphan in found.orphans]
+            removed = orphans.remove(folder, found.orphans) if yes else 0
+            print_json({"orphans": ids, "removed": removed, "young": found.young, "unmarked": found.unmarked})
+            return
         for orphan in found.orphans:
             print(_line(orphan))
         if found.young:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unstuck.cli.console import LOCAL, Url, client_errors, err, plain
+from unstuck.address import DEFAULT_URL
+from unstuck.cli.console import AsJson, Url, client_errors, err, plain, print_json
 from unstuck.cli.orphans import prune_orphans
 from unstuck.errors import InvalidRequest, JobNotFound
 from unstuck.jobs.job import FINAL
@@ -40,7 +41,7 @@ def prune(
         typer.Option(metavar="STATE", help="Remove only jobs that ended in this state. Repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="List the jobs without removing them.")] = False,
-    url: Url = LOCAL,
+    url: Url = DEFAULT_URL,
     orphans: Annotated[
         bool, typer.Option("--orphans", help="List folders of jobs that the database does not know.")
     ] = False,
@@ -48,6 +49,7 @@ def prune(
     data: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="With --orphans: data folder of the stopped server.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Remove finished jobs and their files permanently.
 
@@ -71,13 +73,13 @@ def prune(
         if orphans:
             if older_than is not None or state:
                 raise InvalidRequest("--orphans goes without --older-than and --state.")
-            prune_orphans(data, yes=yes and not dry_run)
+            prune_orphans(data, yes=yes and not dry_run, as_json=as_json)
             return
         if older_than is None:
             raise InvalidRequest("Say which jobs to remove with --older-than DURATION, such as 3d.")
         if yes or data is not None:
             raise InvalidRequest("--yes and --data go with --orphans only.")
-        asyncio.run(_prune(seconds(older_than), states(state or ()), url, dry_run=dry_run))
+        asyncio.run(_prune(seconds(older_than), states(state or ()), url, dry_run=dry_run, as_json=as_json))
 
 
 def seconds(text: str) -> float:
@@ -100,16 +102,17 @@ def states(given: Sequence[str]) -> list[str]:
     return spelled
 
 
-async def _prune(older_than_s: float, final_states: list[str], url: str, *, dry_run: bool) -> None:
+async def _prune(older_than_s: float, final_states: list[str], url: str, *, dry_run: bool, as_json: bool) -> None:
     from unstuck.client.client import Client
 
     async with Client(url) as client:
         with err.status("Looking for finished jobs…"):
             found = [_Line.of(job) async for job in client.finished(older_than_s, final_states)]
         if dry_run:
-            for line in found:
-                print(line.shown)
-            print(f"would remove {_amount(found)}")
+            if not as_json:
+                for line in found:
+                    print(line.shown)
+            _print("would remove", found, as_json=as_json)
             return
         removed: list[_Line] = []
         try:
@@ -123,7 +126,7 @@ async def _prune(older_than_s: float, final_states: list[str], url: str, *, dry_
                     except JobNotFound:
                         continue  # it has expired meanwhile, or another call removed it
         finally:
-            print(f"removed {_amount(removed)}")
+            _print("removed", removed, as_json=as_json)
 
 
 class _Line:
@@ -140,6 +143,13 @@ class _Line:
     def of(cls, job: Job) -> _Line:
         words = (job.id, job.finished_at or "", job.state, job.name)
         return cls(job.id, job.progress.total or 0, plain("  ".join(words)))
+
+
+def _print(verb: str, lines: Sequence[_Line], *, as_json: bool) -> None:
+    if as_json:
+        print_json({verb.replace(" ", "_"): [line.job_id for line in lines]})
+    else:
+        print(f"{verb} {_amount(lines)}")
 
 
 def _amount(lines: Sequence[_Line]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
-from unstuck.cli.console import out, plain, stop
+from unstuck.cli.console import AsJson, out, plain, print_json, stop
 from unstuck.errors import CannotStart
 from unstuck.settings import PREFIX, Settings, load, source
 
@@ -20,7 +20,7 @@ DURATION_UNITS = {"d": 86_400, "h": 3_600, "min": 60, "s": 1}
 SIZE_UNITS = {"PiB": 1024**5, "TiB": 1024**4, "GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
 
 
-def settings() -> None:
+def settings(as_json: AsJson = False) -> None:
     """List every setting, its value, and where the value comes from.
 
     A setting is an environment variable, UNSTUCK_ and its name in capitals. Some of them are also options of
@@ -39,8 +39,11 @@ def settings() -> None:
         loaded = load()
     except CannotStart as error:
         stop(error)
+    if as_json:
+        print_json({_variable(setting): _as_data(setting, loaded) for setting in fields(Settings)})
+        return
     for setting in fields(Settings):
-        name, value = f"{PREFIX}{setting.name.upper()}", getattr(loaded, setting.name)
+        name, value = _variable(setting), getattr(loaded, setting.name)
         shown, meaning = _raw(setting, value), setting.metadata["help"]
         notes = ", ".join(filter(None, (source(setting.name, {}), readable(setting.name, value))))
         if out.is_terminal:
@@ -48,6 +51,16 @@ def settings() -> None:
             out.print(Padding(Text(meaning), (0, 0, 0, 4), expand=False))
         else:
             print(f"{name}={shown}  ({notes})  {meaning}")
+
+
+def _variable(setting: Field[Any]) -> str:
+    return f"{PREFIX}{setting.name.upper()}"
+
+
+def _as_data(setting: Field[Any], loaded: Settings) -> dict[str, object]:
+    value = getattr(loaded, setting.name)
+    shown = "(set)" if setting.metadata["secret"] and value else value
+    return {"value": shown, "source": source(setting.name, {}), "help": setting.metadata["help"]}
 
 
 def readable(name: str, value: object) -> str:

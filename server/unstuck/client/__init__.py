@@ -1,9 +1,24 @@
 """The public names of the Python client, which needs the extra `client`.
 
-See also: client.py.
+See also: client.py, and plain.py for code without asyncio.
 """
 
-from unstuck.client.client import DEFAULT_URL, Client, cancel, remove, report, retry, submit, wait, watch
+from unstuck.address import DEFAULT_URL
+from unstuck.client.client import Client
+from unstuck.client.plain import (
+    cancel,
+    download,
+    items,
+    job,
+    jobs,
+    kinds,
+    remove,
+    report,
+    retry,
+    submit,
+    wait,
+    watch,
+)
 from unstuck.wire import Item, Items, Job, Jobs, Progress
 
 __all__ = [
@@ -15,6 +30,11 @@ __all__ = [
     "Jobs",
     "Progress",
     "cancel",
+    "download",
+    "items",
+    "job",
+    "jobs",
+    "kinds",
     "remove",
     "report",
     "retry",

@@ -1,73 +1,84 @@
-"""The Python client: turns calls into requests and refusals into exceptions, in asyncio and in plain scripts.
+"""The Python client: turns calls into requests and refusals into exceptions.
 
 It must not know the server's code, only PROTOCOL.md, and it does not decide when a watched job is polled.
-Next: follower.py, which watches a job; reporter.py, which reports work that runs elsewhere.
+Next: plain.py, the same without asyncio; form.py, what a submission sends; transport.py, how the server is
+reached; follower.py, which watches a job; reporter.py, which reports work that runs elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
 import msgspec
 
+from unstuck.address import server_url
 from unstuck.client import watch_state as w
+from unstuck.client.download import save
 from unstuck.client.follower import Follower, job_of, parsed, retry_after_ms
-from unstuck.client.reporter import RETRYABLE, PlainReporter, Reporter
+from unstuck.client.form import File, Form, Upload, json_body, uploads
+from unstuck.client.reporter import PATIENCE_S, RETRYABLE, Reporter
+from unstuck.client.transport import ANSWER_S, NO_ADDRESS, no_answer, open_http
 from unstuck.errors import InvalidJobId, JobNotFound, NoAnswer, ServerRefused, UnstuckError
-from unstuck.wire import Items, Job, Jobs
+from unstuck.wire import Items, Job, Jobs, Kinds
 
-DEFAULT_URL = "http://127.0.0.1:8765"
-#: Attempts at a submission; with the pauses between polls they span about half a minute.
-SUBMIT_ATTEMPTS = 5
-#: The longest wait for a response before a submission is sent again (seconds); the upload itself has no limit.
-ANSWER_S = 60.0
-#: Each watched job has its own stream. Under a limit (httpx: 100) further streams, and their polls, wait silently
-#: for a free connection: of 150 jobs watched at once, 50 never got an event.
-CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+#: How long a submission is tried while the server does not answer, or asks for patience (seconds).
+SUBMIT_S = 5.0
+#: The server may take this much longer to answer for each MiB of files, which it makes durable (seconds).
+MIB_S = 1.0
+#: The shortest wait for a response, also in the last of the time for a submission (seconds).
+LEAST_ANSWER_S = 0.5
 
-T = TypeVar("T")
 Page = TypeVar("Page", Jobs, Items)
 
 
 class Client:
     """An asyncio client of one server: `async with Client(url) as client`.
 
-    `headers` are sent with every request, such as the Authorization that a proxy requires. Every method that sends
-    a request may raise ServerRefused (with `code`, `status` and `detail`) or NoAnswer; those that take a job id
-    also raise InvalidJobId and JobNotFound.
+    Without a `url` it is that of the environment, UNSTUCK_URL, else DEFAULT_URL. `headers` are sent with every
+    request, such as the Authorization that a proxy requires. `http` is an httpx.AsyncClient of your own, which is
+    used as it is and not closed. Every method that sends a request may raise ServerRefused (with `code`, `status`
+    and `detail`) or NoAnswer; those that take a job id also raise InvalidJobId and JobNotFound.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, headers: Mapping[str, str] | None = None) -> None:
-        self.url = url.rstrip("/")
-        self._http = httpx.AsyncClient(
-            headers=headers, follow_redirects=True, timeout=httpx.Timeout(ANSWER_S), limits=CONNECTIONS
-        )
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.url = server_url(url)
+        self._headers = dict(headers or {})
+        self._owned = http is None
+        self._http = http or open_http(self.url)
 
     async def __aenter__(self) -> Client:
-        await self._http.__aenter__()
+        if self._owned:
+            await self._http.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+        if self._owned:
+            await self._http.__aexit__(kind, error, trace)
 
     async def submit(
         self,
         kind: str,
         *,
-        files: Iterable[str | os.PathLike[str] | tuple[str, bytes]] | None = None,
+        files: Iterable[File | Upload] | None = None,
         items: Iterable[str] | None = None,
         total: int | None = None,
         options: Mapping[str, Any] | None = None,
@@ -79,6 +90,9 @@ class Client:
         item_limit_seconds: float | None = None,
         webhook_url: str | None = None,
         external: bool = False,
+        unit: str | None = None,
+        units: str | None = None,
+        patience_s: float = SUBMIT_S,
     ) -> Job:
         """Submit a job and return it.
 
@@ -86,10 +100,14 @@ class Client:
         Jobs of a higher `priority` start first (default 0). An item is tried up to `max_attempts` times, each for
         at most `item_limit_seconds`. The job fails once more than `max_errors` of its items have failed, or if it
         is not done within `deadline_seconds`. When it is done, the server posts it to `webhook_url`. An `external`
-        job is worked on elsewhere and reported with `report`; it needs neither items nor a total.
+        job is worked on elsewhere and reported with `report`; it needs neither items nor a total. One item
+        is called `unit`, such as "row", and several are called `units` (default: the English plural).
 
         The submission is sent again, under the same Idempotency-Key, if the response is lost or the server asks
-        for patience (`queue_full`). Raises FileNotFoundError, before anything is sent, if a file is missing.
+        for patience (`queue_full`), for up to `patience_s` seconds; the time in which files are sent does not
+        count. Raises FileUnusable if a file cannot be read or shrinks while it is sent, FileMissing (which is also
+        a FileNotFoundError) if there is none, and InvalidOptions if an option is not JSON. A file that grows is
+        sent as long as it was at first; a pipe is copied to a temporary file first.
         """
         fields: dict[str, Any] = {
             "kind": kind,
@@ -104,22 +122,44 @@ class Client:
             "item_limit_seconds": item_limit_seconds,
             "webhook_url": webhook_url,
             "external": external or None,
+            "unit": unit,
+            "units": units,
         }
         given = {field: value for field, value in fields.items() if value is not None}
         if files is None:
-            return await self._post_until_answered("/api/jobs", {"json": given})
-        form = {field: value if isinstance(value, str) else json.dumps(value) for field, value in given.items()}
-        parts = [("files", _file_part(file)) for file in files]
-        return await self._post_until_answered("/api/jobs", {"data": form, "files": parts})
+            return await self._submit(Body(json_body(given)), patience_s, kind)
+        ready = await asyncio.to_thread(uploads, files)
+        try:
+            return await self._submit(Form(given, ready), patience_s, kind)
+        finally:
+            for upload in ready:
+                upload.close()
+
+    async def _submit(self, body: Body | Form, patience_s: float, kind: str) -> Job:
+        try:
+            return await self._post_until_answered("/api/jobs", body, patience_s)
+        except ServerRefused as refusal:
+            if refusal.code != "no_files" or isinstance(body, Form):
+                raise
+            text = f"{kind} works on files, and none was given: name at least one."
+            raise ServerRefused(text, code=refusal.code, status=refusal.status) from None
 
     async def job(self, job_id: str) -> Job:
         """Return the job in its current state."""
         return _job_or_error(await self._request("GET", f"/api/jobs/{_checked_id(job_id)}"), job_id)
 
-    def report(self, job_id: str, *, ends: bool = True) -> Reporter:
+    def report(
+        self,
+        job_id: str,
+        *,
+        ends: bool = True,
+        strict: bool = False,
+        patience_s: float = PATIENCE_S,
+        retry_on: Iterable[type[BaseException]] = (),
+    ) -> Reporter:
         """Return a Reporter of work that runs elsewhere: `async with client.report(job_id) as report`.
 
-        Leaving the block ends the job, unless `ends` is false; see Reporter.
+        Leaving the block ends the job, unless `ends` is false or the work is tried again; see Reporter.
         """
         path = f"/api/jobs/{_checked_id(job_id)}/progress"
         headers = {"Content-Type": "application/x-ndjson"}
@@ -127,7 +167,10 @@ class Client:
         async def send(body: bytes) -> Job:
             return _job_or_error(await self._request("POST", path, content=body, headers=headers), job_id)
 
-        return Reporter(send, lambda: self.job(job_id), ends=ends)
+        return Reporter(
+            job_id, send, lambda: self.job(job_id),
+            ends=ends, strict=strict, patience_s=patience_s, retry_on=retry_on,
+        )  # fmt: skip
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for the job to be cancelled, and return it.
@@ -143,21 +186,29 @@ class Client:
         (`nothing_to_retry`) if no item failed or was cancelled.
         """
         path = f"/api/jobs/{_checked_id(job_id)}/retry"
-        return await self._post_until_answered(path, {"json": {"only": only}}, job_id)
+        return await self._post_until_answered(path, Body(json_body({"only": only})), SUBMIT_S, job_id)
 
     async def jobs(
         self,
         *,
         states: Iterable[str] = (),
         healths: Iterable[str] = (),
+        id_prefix: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Jobs:
         """Return a page of up to `limit` jobs (1 to 200), newest first.
 
-        Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these.
+        Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these,
+        `id_prefix` those whose id begins with it (4 characters or more).
         """
-        params = {"state": list(states), "health": list(healths), "limit": limit, "cursor": cursor}
+        params = {
+            "state": list(states),
+            "health": list(healths),
+            "id_prefix": id_prefix,
+            "limit": limit,
+            "cursor": cursor,
+        }
         return await self._page("/api/jobs", params, Jobs)
 
     async def items(
@@ -170,13 +221,41 @@ class Client:
         params = {"state": list(states), "limit": limit, "cursor": cursor}
         return await self._page(f"/api/jobs/{_checked_id(job_id)}/items", params, Items, job_id)
 
+    async def kinds(self) -> Kinds:
+        """Return the kinds of work that the server offers, and the limits of a submission."""
+        answer = await self._request("GET", "/api/kinds")
+        body = parsed(answer.text)
+        if answer.is_success:
+            with suppress(msgspec.ValidationError):
+                return msgspec.convert(body, Kinds)
+        raise _refusal(answer, body, "")
+
+    async def download(self, job_id: str, target: str | os.PathLike[str]) -> int:
+        """Write all results of a finished job to the file `target` as a ZIP, and return its size (bytes).
+
+        The file appears, or is replaced, when the ZIP is whole. Raises ServerRefused (`job_not_done`) if the job
+        is not done, and FileUnusable if the file cannot be written.
+        """
+        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/results"
+        answer = await self._send(self._http.build_request("GET", address, headers=self._headers), stream=True)
+        try:
+            if answer.is_success:
+                return await save(self._pieces(answer), Path(target))
+            body = b"".join([piece async for piece in self._pieces(answer)])
+            raise _refusal(answer, parsed(body.decode("utf-8", "replace")), job_id)
+        finally:
+            with suppress(Exception):  # the connection may be broken already
+                await answer.aclose()
+
     async def rescue(self, job_id: str) -> Job:
         """Take the job's running items from their workers for another attempt, and return the job."""
         return _job_or_error(await self._request("POST", f"/api/jobs/{_checked_id(job_id)}/rescue"), job_id)
 
     async def fail(self, job_id: str, why: str) -> Job:
         """Stop the job's running items and end it as failed, for the reason `why`; return the job."""
-        answer = await self._request("POST", f"/api/jobs/{_checked_id(job_id)}/fail", json={"why": why})
+        body = Body(json_body({"why": why}))
+        path = f"/api/jobs/{_checked_id(job_id)}/fail"
+        answer = await self._request("POST", path, content=body.content, headers=body.headers)
         return _job_or_error(answer, job_id)
 
     async def remove(self, job_id: str) -> None:
@@ -216,7 +295,8 @@ class Client:
         Survives lost connections and server restarts; `on_link` is called with each new state of the connection
         (`live`, `polling`, `offline`, …). Raises JobTimeoutError after 30 minutes without any news of the job.
         """
-        follower = Follower(self._http, f"{self.url}/api/jobs/{_checked_id(job_id)}", job_id, on_link)
+        address = f"{self.url}/api/jobs/{_checked_id(job_id)}"
+        follower = Follower(self._http, address, job_id, on_link, self._headers)
         try:
             async for job in follower.jobs():
                 yield job
@@ -232,10 +312,28 @@ class Client:
         return newest
 
     async def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        headers = {**self._headers, **more.pop("headers", {})}
         try:
-            return await self._http.request(method, f"{self.url}{path}", **more)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise NoAnswer(self.url, error) from error
+            request = self._http.build_request(method, f"{self.url}{path}", headers=headers, **more)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise no_answer(self.url, error) from error
+        return await self._send(request)
+
+    async def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+        """Send a request; raise NoAnswer for whatever a library raises, which no caller knows."""
+        try:
+            return await self._http.send(request, stream=stream)
+        except UnstuckError:
+            raise  # from a file that is sent
+        except Exception as error:  # h11, ssl and sockets raise exceptions of their own
+            raise no_answer(self.url, error) from error
+
+    async def _pieces(self, answer: httpx.Response) -> AsyncIterator[bytes]:
+        try:
+            async for piece in answer.aiter_bytes():
+                yield piece
+        except Exception as error:  # as in _send
+            raise no_answer(self.url, error) from error
 
     async def _page(self, path: str, params: Mapping[str, Any], kind: type[Page], job_id: str = "") -> Page:
         given = {name: value for name, value in params.items() if value}
@@ -246,23 +344,42 @@ class Client:
                 return msgspec.convert(body, kind)
         raise _refusal(answer, body, job_id)
 
-    async def _post_until_answered(self, path: str, content: dict[str, Any], job_id: str = "") -> Job:
-        key = {"Idempotency-Key": str(uuid4())}
-        limits = httpx.Timeout(ANSWER_S, write=None)
-        for attempt in range(1, SUBMIT_ATTEMPTS + 1):
-            last = attempt == SUBMIT_ATTEMPTS
+    async def _post_until_answered(self, path: str, body: Body | Form, patience_s: float, job_id: str = "") -> Job:
+        headers = {"Idempotency-Key": str(uuid4()), **body.headers}
+        began, sending_s, attempt = time.monotonic(), 0.0, 0
+        while True:
+            attempt += 1
+            left = max(patience_s - (time.monotonic() - began - sending_s), LEAST_ANSWER_S)
+            answer_s = left + min(body.file_bytes / 2**20 * MIB_S, ANSWER_S)
+            limits = httpx.Timeout(left, read=answer_s, write=None)
+            error: UnstuckError
             retry_after = 0.0
             try:
-                answer = await self._request("POST", path, headers=key, timeout=limits, **content)
-                if last or answer.status_code not in RETRYABLE:
+                answer = await self._request("POST", path, headers=headers, content=body.content, timeout=limits)
+                if answer.status_code not in RETRYABLE:
                     return _job_or_error(answer, job_id)
+                error = _refusal(answer, parsed(answer.text), job_id)
                 retry_after = min(w.RETRY_AFTER_MAX_MS, retry_after_ms(answer) or 0)
-            except NoAnswer as error:
-                if last or isinstance(error.__cause__, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            except NoAnswer as failure:
+                if failure.advice in NO_ADDRESS:
                     raise
+                error = failure
+            sending_s += body.sending_s
             backoff = w.poll_backoff(attempt, w.POLL_BACKOFF_MAX_MS, random.random())  # noqa: S311 – no secret
-            await asyncio.sleep(max(retry_after, backoff) / w.SECOND_MS)
-        raise AssertionError("the last attempt returns or raises")
+            pause_s = max(retry_after, backoff) / w.SECOND_MS
+            if time.monotonic() - began - sending_s + pause_s > patience_s:
+                raise error
+            await asyncio.sleep(pause_s)
+
+
+class Body:
+    """A body of JSON that is in memory."""
+
+    file_bytes, sending_s = 0, 0.0
+    headers: Mapping[str, str] = {"Content-Type": "application/json"}
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
 
 
 # --- answers
@@ -297,116 +414,3 @@ def _checked_id(job_id: str) -> str:
     if not job_id or not job_id.isascii() or not all(char.isalnum() or char == "-" for char in job_id):
         raise InvalidJobId(job_id)
     return job_id
-
-
-# --- files
-
-
-class _LazyFile:
-    """A file that is open only while it is read, so that ten thousand of them need one descriptor."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._size = path.stat().st_size
-        self._open: BinaryIO | None = None
-
-    def tell(self) -> int:
-        return 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Close the file, so that it is read from the start again; from its end, return its size.
-
-        An upload needs nothing else.
-        """
-        self._close()
-        return self._size if whence == os.SEEK_END else offset
-
-    def read(self, size: int = -1) -> bytes:
-        if self._open is None:
-            self._open = self._path.open("rb")
-        data = self._open.read(size)
-        if not data:
-            self._close()
-        return data
-
-    def _close(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-
-
-def _file_part(file: str | os.PathLike[str] | tuple[str, bytes]) -> tuple[str, Any]:
-    if isinstance(file, tuple):
-        return file
-    path = Path(file)
-    return path.name, _LazyFile(path)
-
-
-# --- plain functions for scripts
-
-
-def _run(url: str, call: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    async def once() -> T:
-        async with Client(url) as client:
-            return await call(client)
-
-    return asyncio.run(once())
-
-
-def submit(kind: str, *, url: str = DEFAULT_URL, **more: Any) -> Job:
-    """Submit a job and return it, as `Client.submit` does."""
-    return _run(url, lambda client: client.submit(kind, **more))
-
-
-def report(job_id: str, *, url: str = DEFAULT_URL, ends: bool = True) -> PlainReporter:
-    """Return a reporter of work that runs elsewhere, for `with`; see `Client.report`."""
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Reporter]:
-        async with Client(url) as client, client.report(job_id, ends=ends) as reporter:
-            yield reporter
-
-    return PlainReporter(opened)
-
-
-def wait(job_id: str, *, url: str = DEFAULT_URL) -> Job:
-    """Wait until the job is done, and return it, as `Client.wait` does."""
-    return _run(url, lambda client: client.wait(job_id))
-
-
-def cancel(job_id: str, *, url: str = DEFAULT_URL) -> Job:
-    """Ask for the job to be cancelled, and return it, as `Client.cancel` does."""
-    return _run(url, lambda client: client.cancel(job_id))
-
-
-def retry(job_id: str, only: str = "failed", *, url: str = DEFAULT_URL) -> Job:
-    """Submit a new job for what failed in a finished one, and return it, as `Client.retry` does."""
-    return _run(url, lambda client: client.retry(job_id, only))
-
-
-def remove(job_id: str, *, url: str = DEFAULT_URL) -> None:
-    """Remove a finished job and its files, as `Client.remove` does."""
-    return _run(url, lambda client: client.remove(job_id))
-
-
-def watch(job_id: str, *, url: str = DEFAULT_URL, on_link: Callable[[str], None] | None = None) -> Iterator[Job]:
-    """Yield the job whenever it has changed, as `Client.watch` does.
-
-    Nothing runs between two steps of the iteration; the next one catches up.
-    """
-    with asyncio.Runner() as runner:
-        client = Client(url)
-        jobs = client.watch(job_id, on_link=on_link)
-
-        async def next_job() -> Job | None:
-            return await anext(jobs, None)
-
-        async def close() -> None:
-            await jobs.aclose()  # type: ignore[attr-defined]
-            await client.__aexit__(None, None, None)
-
-        try:
-            while (job := runner.run(next_job())) is not None:
-                yield job
-        finally:
-            runner.run(close())

@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -32,8 +33,14 @@ class Follower:
     """One followed job, whose events all pass through one inbox, one at a time."""
 
     def __init__(
-        self, http: httpx.AsyncClient, url: str, job_id: str, on_link: Callable[[str], None] | None
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        job_id: str,
+        on_link: Callable[[str], None] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        self._headers = dict(headers or {})
         self._http, self._url, self._job_id, self._on_link = http, url, job_id, on_link
         self._state = WatchState()
         self._inbox: asyncio.Queue[WatchEvent | BaseException] = asyncio.Queue(INBOX_SIZE)
@@ -141,20 +148,26 @@ class Follower:
 
     async def _read_stream(self, number: int) -> WatchEvent:
         """Read a stream until it breaks, and return the `stream_error` event."""
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        address = f"{self._url}/events?items=0"
+        headers = {**self._headers, "Accept": "text/event-stream", "Cache-Control": "no-store"}
+        broken: WatchEvent = {"type": "stream_error", "stream": number}
         try:
-            async with self._http.stream("GET", address, headers=headers, timeout=None) as answer:
-                if answer.status_code == 200 and is_event_stream(answer):
-                    await self._inbox.put({"type": "stream_open", "stream": number})
-                    await self._read_events(number, answer)
-        except httpx.HTTPError:
-            pass  # the policy treats all breaks alike; its poll finds out why
-        return {"type": "stream_error", "stream": number}
+            address = f"{self._url}/events?items=0"
+            request = self._http.build_request("GET", address, headers=headers, timeout=None)
+            answer = await self._http.send(request, stream=True)
+        except Exception:  # noqa: BLE001 – h11, ssl and sockets raise exceptions of their own
+            return broken  # the policy treats all breaks alike; its poll finds out why
+        try:
+            if answer.status_code == 200 and is_event_stream(answer):
+                await self._inbox.put({"type": "stream_open", "stream": number})
+                await self._read_events(number, answer)
+        finally:
+            with suppress(Exception):
+                await answer.aclose()
+        return broken
 
     async def _read_events(self, number: int, answer: httpx.Response) -> None:
         decoder = SSEDecoder()
-        async for piece in answer.aiter_bytes():
+        async for piece in _until_broken(answer):
             for event in decoder.feed(piece):
                 if not await self._read_event(number, event.event, event.data):
                     return
@@ -184,12 +197,12 @@ class Follower:
 
     async def _fetch_job(self, number: int, reason: str) -> WatchEvent:
         """Poll the job's status, and return the event for the outcome."""
-        headers = {"Accept": "application/json", "X-Unstuck-Poll": reason}
+        headers = {**self._headers, "Accept": "application/json", "X-Unstuck-Poll": reason}
         if self._etag is not None and self._etag[1] == self._state.seq:
             headers["If-None-Match"] = self._etag[0]
         try:
             answer = await self._http.get(self._url, headers=headers, timeout=None)
-        except httpx.HTTPError:
+        except Exception:  # noqa: BLE001 – as for a stream
             return {"type": "poll_failed", "poll": number, "status": None, "code": "no_answer"}
         if answer.status_code == 304:
             return {"type": "poll_not_modified", "poll": number}
@@ -203,6 +216,13 @@ class Follower:
         status = 401 if answer.is_success and answer.history else answer.status_code
         failed = {"type": "poll_failed", "poll": number, "status": status, "code": code}
         return {**failed, "retry_after_ms": retry_after_ms(answer)}
+
+
+async def _until_broken(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield the bytes of a stream until it ends, for whatever reason."""
+    with suppress(Exception):
+        async for piece in answer.aiter_bytes():
+            yield piece
 
 
 def is_event_stream(answer: httpx.Response) -> bool:

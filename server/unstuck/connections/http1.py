@@ -66,7 +66,13 @@ class TooMuch(httptools.HttpParserError):
 
 
 class LimitedProtocol(WaitingProtocol, HttpToolsProtocol):
-    """uvicorn's protocol, with limits."""
+    """uvicorn's protocol, with limits.
+
+    Slots, because uvicorn's 27 attributes fit into a dict whose keys all connections share, and seven more do not
+    (Python shares at most 30): without slots an idle viewer takes 12.9 KiB instead of 11.7.
+    """
+
+    __slots__ = ("_advanced", "_in_body", "_lines", "_lingering", "_refusal", "_unfinished")
 
     def __init__(
         self, waiting: Waiting, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: Any

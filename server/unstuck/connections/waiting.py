@@ -153,6 +153,8 @@ class WaitingProtocol:
     uvicorn's own arguments follow `waiting`.
     """
 
+    __slots__ = ("_waiting",)  # see http1.py
+
     connections: set[Any]
 
     def __init__(self, waiting: Waiting, *of_uvicorn: Any) -> None:

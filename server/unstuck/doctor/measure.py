@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from unstuck.client.sse_decoder import SSEDecoder
+from unstuck.client.transport import is_this_machine
 from unstuck.doctor.diagnosis import Event, Measured
 
 #: The share of the watching time that the rehearsal may take, and its upper limit; the rest is quiet.
@@ -53,7 +54,11 @@ async def measure(url: str, seconds: float, *, insecure: bool = False, say: Say 
         return measured
     limits = httpx.Timeout(PATIENCE_S)
     try:
-        async with httpx.AsyncClient(headers=BROWSER, timeout=limits, verify=not insecure) as client:
+        # A proxy would look for this machine on its own; the certificates of the environment count all the same.
+        async with httpx.AsyncClient(
+            headers=BROWSER, timeout=limits, verify=httpx.create_ssl_context(verify=not insecure),
+            trust_env=not is_this_machine(measured.url),
+        ) as client:  # fmt: skip
             say("Looking for the API")
             if await _find_api(client, measured):
                 measured.protocol = await _agreed_protocol(measured.url, insecure)

@@ -91,7 +91,7 @@ def restore(source: Path, data: Path) -> Copied:
 
     Raise CannotStart; then nothing was changed, unless the message says otherwise.
     """
-    job_ids = _check_backup(source, data)
+    jobs, job_ids = _check_backup(source, data)
     size = sum({(one.st_dev, one.st_ino): _room(one) for one in map(os.lstat, source.rglob("*"))}.values())
     folder = DataFolder(data)
     folder.lock()
@@ -114,7 +114,7 @@ def restore(source: Path, data: Path) -> Copied:
             ) from error
     finally:
         folder.close()
-    return Copied(len(job_ids), size, aside)
+    return Copied(jobs, size, aside)
 
 
 def _room(file: os.stat_result) -> int:
@@ -155,8 +155,8 @@ def _erase_backup(target: Path) -> None:
         (target / name).unlink(missing_ok=True)
 
 
-def _check_backup(source: Path, data: Path) -> list[str]:
-    """Return the ids of the jobs with files in this backup. Raise CannotStart if it is not complete and sound."""
+def _check_backup(source: Path, data: Path) -> tuple[int, list[str]]:
+    """Return the number of jobs and the ids of those with files. Raise CannotStart if the backup is not whole."""
     identity = marks.read_identity(source / MARK)
     database = source / DATABASE
     if identity is None or not database.is_file():
@@ -167,13 +167,14 @@ def _check_backup(source: Path, data: Path) -> list[str]:
         check(database)
         with closing(open_to_read(database)) as connection:
             found = read_identity(connection)
+            jobs = int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
     except sqlite3.Error as error:
         raise CannotStart(f"The backup {source} cannot be used ({error}). Restore another one.") from error
     if found != identity:
         raise CannotStart(
             f"The files in {source} belong to another database than its own. Restore another backup."
         )
-    return marks.job_ids(source / FILES) if (source / FILES).is_dir() else []
+    return jobs, marks.job_ids(source / FILES) if (source / FILES).is_dir() else []
 
 
 def _set_aside(folder: DataFolder) -> Path | None:

@@ -37,6 +37,8 @@ _OURS = re.compile(
 #: What a restore sets aside, in the data folder and below files/.
 ASIDE = "before-restore-"
 RESTORING = "restoring"
+#: How to name another folder, on the command line and in a host app.
+ANOTHER_FOLDER = "name another folder with --data, UNSTUCK_DATA or create_app(data=…)"
 
 
 class DataFolder:
@@ -96,7 +98,7 @@ class DataFolder:
         """Return why a server cannot start with this folder: nothing can be written to it."""
         return CannotStart(
             f"Nothing can be written to the data folder {self.root} ({error.strerror}). Free some space, "
-            "or name another folder with --data."
+            f"or {ANOTHER_FOLDER}."
         )
 
     def lock(self) -> None:
@@ -108,7 +110,7 @@ class DataFolder:
         except OSError as error:
             raise CannotStart(
                 f"The data folder {self.root} cannot be used ({error.strerror}). Make it a folder that this user "
-                "can write to, or name another one with --data."
+                f"can write to, or {ANOTHER_FOLDER}."
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,12 +120,13 @@ class DataFolder:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise CannotStart(
                     f"The data folder {self.root} cannot be locked ({error.strerror}), so two servers could use "
-                    "it at once. Name a folder on a local disk with --data."
+                    "it at once. Name a folder on a local disk with --data, UNSTUCK_DATA or create_app(data=…)."
                 ) from error
             raise CannotStart(
-                f"The data folder {self.root} is in use by another unstuck server (process {holder}). "
-                "Stop that server, or name another folder with --data."
-            ) from error
+                f"The data folder {self.root} is in use by another unstuck server (process {holder}); a folder "
+                f"serves one process. Stop that server, or {ANOTHER_FOLDER}. A host app with several processes "
+                "cannot share a folder among them: run it with one, or run `unstuck serve` beside it."
+            ) from None
         self._lock = lock
 
     @property
@@ -160,7 +163,11 @@ class DataFolder:
         """Return the path of a result file that exists in its item's folder and is not a link. Raises NotFound."""
         folder = self.output(job_id, index, lease)
         path = folder / file
-        if path.parent != folder or path.is_symlink() or not path.is_file():
+        try:
+            usable = path.parent == folder and not path.is_symlink() and path.is_file()
+        except (OSError, ValueError):  # no system has a file of such a name
+            usable = False
+        if not usable:
             raise NotFound(f"The result file of item {index} of job {job_id} is no longer there.")
         return path
 
@@ -185,7 +192,8 @@ class DataFolder:
 
     def remove(self, job_id: str) -> None:
         """Remove all files of a job. Files that are already gone do not matter. Raise OSError."""
-        marks.erase(self.job(job_id))
+        if is_job_id(job_id):  # any other text in a damaged database might name another folder
+            marks.erase(self.job(job_id))
 
     def remove_all(self, job_ids: Iterable[str]) -> list[str]:
         """Remove all files of these jobs, and return the jobs of which nothing is left."""

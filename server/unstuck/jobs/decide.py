@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
 from unstuck.jobs import rate
-from unstuck.jobs.health import cancel_ignored, expired, health, reporter_lost
+from unstuck.jobs.health import cancel_ignored, expired, health, lost_after_s, reporter_lost, total_kept
 from unstuck.jobs.job import (
     FINAL,
     ITEM_FINAL,
@@ -90,7 +90,7 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
     that the tables do not allow, NotFound if the job has no such item.
     """
     if job.done:
-        raise JobFinished(job.id, job.state)
+        raise JobFinished(job.id, job.state, job.error)
     if isinstance(command, JobCommand):
         return _decide_job(job, command, now)
     if item is None:
@@ -192,7 +192,17 @@ def _report(job: Job, command: Report, now: float, item: Item) -> Change:
         message=item.message if command.message is None else command.message,
         seq=job.seq + 1,
     )
-    return Change(with_progress(job, job, now, partial=job.partial + (fraction or 0.0) - before), running)
+    after, words = job, command.message
+    if words is not None and words != job.message and (words != item.message or job.message is None):
+        after = replace(job, message=words)  # the newest words of any running item
+    return Change(with_progress(job, after, now, partial=job.partial + (fraction or 0.0) - before), running)
+
+
+def _without_words(job: Job, item: Item) -> Job:
+    """Return the job without what this item has said, which no longer runs."""
+    if job.message is None or job.message != item.message:
+        return job
+    return replace(job, message=None)
 
 
 def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
@@ -221,7 +231,8 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
     )
     count = state.value  # the counts are named after the items' states
     counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
-    job = with_progress(job, counted, now, partial=job.partial - (item.progress or 0.0))
+    after = _without_words(counted, item)
+    job = with_progress(job, after, now, partial=job.partial - (item.progress or 0.0))
     too_many = job.max_errors is not None and job.failed > job.max_errors
     if state is ItemState.FAILED and too_many and not job.stopping:
         return stop_for_errors(job, now, ended)
@@ -262,7 +273,7 @@ def _release(job: Job, now: float, item: Item) -> Change:
 def _return_item(job: Job, item: Item) -> Job:
     leased = job.leased - 1
     partial = _partial(leased, job.partial - (item.progress or 0.0))
-    return replace(job, leased=leased, waiting=job.waiting + 1, partial=partial)
+    return replace(_without_words(job, item), leased=leased, waiting=job.waiting + 1, partial=partial)
 
 
 def _lapse(job: Job, command: Lapse, now: float, item: Item) -> Change:
@@ -293,13 +304,19 @@ def _fail(job: Job, error: JobError, now: float) -> Change:
 
 
 def _check_health(job: Job, command: CheckHealth, now: float) -> Change:
+    if total_kept(job, now, command.limits):
+        return Change(bump_seq(finish_if_done(job, now, item=None)))
     if job.deadline_at is not None and now >= job.deadline_at and not job.stopping:
         return _fail(job, JobError("deadline_exceeded", "The job was not finished by its deadline."), now)
     if cancel_ignored(job, now, command.limits):
         return stop_early(bump_seq(job), now, item=None)
     if reporter_lost(job, now, command.limits):
-        hours = (now - (job.heartbeat_at or job.created_at)) / 3600
-        message = f"No report came for {hours:.1f} hours, so its reporter is thought to be lost."
+        silent, limit = now - (job.heartbeat_at or job.created_at), lost_after_s(job, command.limits) or 0.0
+        message = (
+            f"No report came for {_duration(silent)}, and {_duration(limit)} are allowed, so the program that "
+            "reports on this job is taken for lost. Find out why it ended, then retry the job; the new one is to "
+            "be reported on."
+        )
         return _fail(job, JobError("reporter_lost", message), now)
     if expired(job, now, command.limits):
         hours = (now - job.created_at) / 3600
@@ -310,8 +327,15 @@ def _check_health(job: Job, command: CheckHealth, now: float) -> Change:
     return Change(bump_seq(replace(job, health=found)))
 
 
+def _duration(seconds: float) -> str:
+    """Return a duration for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7_200 else f"{seconds / 3600:.1f} hours"
+
+
 def stop_for_errors(job: Job, now: float, item: Item) -> Change:
-    message = f"Stopped after {job.failed} failed items; at most {job.max_errors} were allowed."
+    message = f"Stopped after {job.failed} failed {job.units or 'items'}; at most {job.max_errors} were allowed."
     return stop_early(replace(job, error=JobError("too_many_errors", message)), now, item)
 
 
@@ -347,7 +371,7 @@ def finish_if_done(job: Job, now: float, item: Item | None) -> Job:
 def _all_failed(job: Job, item: Item | None) -> JobError:
     if job.total == 1 and item is not None and item.error is not None:
         return JobError("all_items_failed", item.error.message)
-    return JobError("all_items_failed", f"All {job.failed} items failed; see each item's error.")
+    return JobError("all_items_failed", f"All {job.failed} {job.units or 'items'} failed; see the error of each.")
 
 
 def with_progress(before: Job, after: Job, now: float, partial: float) -> Job:

@@ -7,7 +7,9 @@ Rule 3. `processed` counts all items that succeeded, failed or were skipped. Of 
         their own count as succeeded. It never falls. Items without names are only counted, and their `total` may
         come late and change.
 Rule 4. The job ends when nothing is left to do, or when a report ends it. `completed` means that the rest
-        succeeded; the final state follows from the counts, so it never looks better than they do.
+        succeeded; the final state follows from the counts, so it never looks better than they do. If its items are
+        only counted, a report may raise a total that is reached: the job ends when that did not happen in time
+        (decide.py).
 Rule 5. External work cannot be stopped from here. A cancel is a request that the next response carries; if the
         reporter ignores it, the job ends after the grace period. Any other end takes effect at once (decide.py).
 
@@ -17,7 +19,7 @@ See also: decide.py (the tables and the arithmetic used here), PROTOCOL.md secti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -35,7 +37,7 @@ from unstuck.jobs.decide import (
     stop_for_errors,
     with_progress,
 )
-from unstuck.jobs.job import ITEM_FINAL, Health, Item, ItemState, Job, JobError, State
+from unstuck.jobs.job import ITEM_FINAL, MOST, Health, Item, ItemState, Job, JobError, State
 
 
 class ItemReport(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ class ItemReport(msgspec.Struct, frozen=True):
     fraction: float | None = None
     message: str | None = None
     error: JobError | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
 
 
 class ExternalReport(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ def apply_report(
     if job.done:
         if _repeats_end(job, report):
             return []
-        raise JobFinished(job.id, job.state)
+        raise JobFinished(job.id, job.state, job.error)
     changes = [_sign_of_life(job, now)]
     items: dict[int, Item] = {}
     item = None
@@ -266,6 +268,13 @@ def _apply_unnamed_counts(job: Job, report: ExternalReport) -> tuple[Job, int]:
     """Apply the counts of a job whose items have no names."""
     failed, skipped = max(job.failed, report.failed or 0), max(job.skipped, report.skipped or 0)
     processed = max(job.processed, report.processed or 0, failed + skipped)
+    if processed > MOST:
+        raise Refused(
+            f"processed of job {job.id} would be {processed}, since it includes failed and skipped; at most "
+            f"{MOST} items can be counted.",
+            code="more_than_total",
+            status=422,
+        )
     open_end = job.open_end and report.total is None
     total = processed if open_end else (job.total if report.total is None else report.total)
     if processed > total:
@@ -327,7 +336,7 @@ def _apply_end(job: Job, report: ExternalReport, now: float, item: Item | None) 
             return stop_early(asked, now, item)
         case State.COMPLETED | State.COMPLETED_WITH_ERRORS:
             return _complete(job, report.state, now, item)
-    if job.waiting or job.leased or job.open_end:
+    if job.waiting or job.leased or job.counted:  # a total that is reached may still be raised
         return Change(job, visible=False)
     return Change(bump_seq(finish_if_done(job, now, item)))
 

@@ -32,9 +32,26 @@ def expired(job: Job, now: float, limits: HealthLimits) -> bool:
 
 def reporter_lost(job: Job, now: float, limits: HealthLimits) -> bool:
     """Return whether external work had no report for so long that its reporter will not come back."""
-    if not job.external or limits.reporter_lost_s is None:
+    limit_s = lost_after_s(job, limits)
+    if not job.external or limit_s is None or counted_out(job):
         return False
-    return now - (job.heartbeat_at or job.created_at) > limits.reporter_lost_s
+    return min(now - (job.heartbeat_at or job.created_at), limits.listening_s) > limit_s
+
+
+def lost_after_s(job: Job, limits: HealthLimits) -> float | None:
+    """Return how long external work may be silent before it fails (seconds), or None: for ever."""
+    return limits.reporter_lost_s if job.lost_after_s is None else job.lost_after_s
+
+
+def counted_out(job: Job) -> bool:
+    """Return whether all that was reported of the job's total is done, although the total may still be raised."""
+    return job.state is State.RUNNING and job.counted and not job.open_end and not job.waiting
+
+
+def total_kept(job: Job, now: float, limits: HealthLimits) -> bool:
+    """Return whether a total that is reached was not raised in time, so that the job is done."""
+    late = now - (job.heartbeat_at or job.created_at) >= limits.total_grace_s
+    return counted_out(job) and (late or (job.deadline_at is not None and now >= job.deadline_at))
 
 
 def cancel_ignored(job: Job, now: float, limits: HealthLimits) -> bool:

@@ -7,21 +7,35 @@ See also: decide.py (applies commands), ../wire/job.py (the same objects as clie
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from unstuck.jobs.rate import Meter
 from unstuck.wire import Health as Health  # the rules use the wire's words
 from unstuck.wire import ItemState as ItemState
 from unstuck.wire import JobError as JobError
 from unstuck.wire import State as State
+from unstuck.wire.mapping import MOST as MOST
 
 #: The final states of a job and of an item.
 FINAL = frozenset({State.COMPLETED, State.COMPLETED_WITH_ERRORS, State.FAILED, State.CANCELLED})
 ITEM_FINAL = frozenset({ItemState.SUCCEEDED, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED})
+# The values that a stored field may have. Nothing checks them while the server works: the rules keep within them.
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Seq = Annotated[int, Meta(ge=1, le=MOST)]
+Rank = Annotated[int, Meta(ge=-MOST, le=MOST)]
+Part = Annotated[float, Meta(ge=0.0, le=float(MOST))]
+Percent = Annotated[float, Meta(ge=0.0, le=100.0)]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+#: The code of the error of a job or an item whose record in the store cannot be read in full.
+UNREADABLE = "unreadable"
+
 #: A UUID in its usual spelling; UUID() would also read braces, urn: and missing hyphens.
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -31,29 +45,32 @@ def is_job_id(text: str) -> bool:
     return _JOB_ID.fullmatch(text) is not None
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, array_like=True):
     """A submitted job.
 
     `partial` is the sum of the running items' fractions, `percent` the highest percentage shown so far.
     `item_limit_s` is the time limit for one item, `deadline_at` the time by which the job must be done.
     `external`: its work runs elsewhere and is reported to this server. `counted`: its items have no names and are
     only counted. `open_end`: the number of items is not known yet, so `total` is the number counted so far.
+    `unit` and `units` are what one item and several are called; jobs of older servers have none.
+    `lost_after_s`: external work fails after so long without a report; None: the server's limit holds.
+    As an array it is a row of the store.
     """
 
     id: str
     kind: str
     name: str
-    total: int
-    waiting: int
+    total: Count
+    waiting: Count
     created_at: float
     options: Mapping[str, Any] = {}
     state: State = State.QUEUED
     health: Health = Health.OK
-    seq: int = 1
-    priority: int = 0
-    attempt: int = 1
-    max_attempts: int = 3
-    max_errors: int | None = None
+    seq: Seq = 1
+    priority: Rank = 0
+    attempt: Count = 1
+    max_attempts: Count = 3
+    max_errors: Count | None = None
     item_limit_s: float | None = None
     deadline_at: float | None = None
     webhook_url: str | None = None
@@ -61,13 +78,13 @@ class Job(msgspec.Struct, frozen=True):
     external: bool = False
     counted: bool = False
     open_end: bool = False
-    leased: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    skipped: int = 0
-    cancelled: int = 0
-    partial: float = 0.0
-    percent: float | None = 0.0
+    leased: Count = 0
+    succeeded: Count = 0
+    failed: Count = 0
+    skipped: Count = 0
+    cancelled: Count = 0
+    partial: Part = 0.0
+    percent: Percent | None = 0.0
     meter: Meter = Meter()
     cancel_requested: bool = False
     cancel_requested_at: float | None = None
@@ -78,6 +95,9 @@ class Job(msgspec.Struct, frozen=True):
     progress_at: float | None = None
     heartbeat_at: float | None = None
     finished_at: float | None = None
+    unit: str | None = None
+    units: str | None = None
+    lost_after_s: float | None = None
 
     @property
     def done(self) -> bool:
@@ -97,28 +117,28 @@ class Job(msgspec.Struct, frozen=True):
         return not self.done and (self.cancel_requested or self.error is not None)
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, array_like=True):
     """One file, or one named part, of a job.
 
     `file` and `result_file` are the file names of the stored input and result. `worker` is the worker that took
     the item last. The item cannot be claimed before `not_before`.
     """
 
-    index: int
+    index: Count
     name: str
-    size: int | None = None
+    size: Count | None = None
     file: str | None = None
     state: ItemState = ItemState.PENDING
-    seq: int = 1
-    lease: int = 0
+    seq: Seq = 1
+    lease: Count = 0
     lease_until: float | None = None
     not_before: float | None = None
     worker: str | None = None
-    attempt: int = 0
-    progress: float | None = None
+    attempt: Count = 0
+    progress: Fraction | None = None
     message: str | None = None
     error: JobError | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
     result_file: str | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -128,8 +148,10 @@ class HealthLimits(msgspec.Struct, frozen=True):
     """The limits (seconds) on waiting and silence after which an unfinished job is no longer `ok`.
 
     A job that is not started within `expiry_s` fails; with None it waits for ever. A reporter of external work may
-    be silent for longer than a runner (`reporter_silent_s`), and has `reporter_grace_s` to confirm a cancel. After
-    `reporter_lost_s` of silence its job fails; with None it waits for ever.
+    be silent for longer than a runner (`reporter_silent_s`), has `reporter_grace_s` to confirm a cancel, and
+    `total_grace_s` to raise a total that is reached. After `reporter_lost_s` of silence its job fails, unless the
+    job has a limit of its own; with None it waits for ever. Silence counts only while this server could hear a
+    report, which is for `listening_s` so far.
     """
 
     waiting_long_s: float = 600.0
@@ -138,6 +160,8 @@ class HealthLimits(msgspec.Struct, frozen=True):
     reporter_silent_s: float = 60.0
     reporter_grace_s: float = 30.0
     reporter_lost_s: float | None = None
+    total_grace_s: float = 10.0
+    listening_s: float = math.inf
     expiry_s: float | None = None
 
 
@@ -180,7 +204,7 @@ class Finish(msgspec.Struct, frozen=True):
     started_at: float
     error: JobError | None = None
     message: str | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
     result_file: str | None = None
     pause_s: float = 0.0
 

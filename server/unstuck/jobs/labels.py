@@ -14,15 +14,30 @@ from urllib.parse import quote, urlsplit
 LONGEST = 120
 #: The label for a name with nothing to show.
 UNNAMED = "unnamed"
+#: Words whose plural ends in -es, and in -ies.
+_ES = re.compile(r"(s|x|z|ch|sh)$")
+_IES = re.compile(r"[^aeiou]y$")
 _SUFFIX = re.compile(r"\.([A-Za-z0-9]{1,10})$")
 #: Names that Windows reserves for devices, with any suffix.
-_DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")
+_DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)")
 
 
 def label(raw: str) -> str:
     """Return the name as a label: lone surrogates replaced, and never empty."""
     text = raw.encode("utf-8", "replace").decode("utf-8")
     return text if text.strip() else UNNAMED
+
+
+def plural(noun: str) -> str:
+    """Return the regular English plural."""
+    if _IES.search(noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if _ES.search(noun) else f"{noun}s"
+
+
+def counted(count: int, unit: str, units: str) -> str:
+    """Return the count with its noun: 1 file, 1,204 rows."""
+    return f"{count:,} {unit if count == 1 else units}"
 
 
 def suffix(name: str) -> str:
@@ -44,9 +59,26 @@ def harmless(name: str) -> str:
     kept = "".join(char if char.isalnum() or char in "._-" else "_" for char in last).lstrip(".-")
     if _DEVICES.match(kept):
         kept = f"_{kept}"
-    cut = len(kept) - len(suffix(kept))
-    body, ending = kept[:cut], kept[cut:]
-    return body.encode()[: LONGEST - len(ending)].decode("utf-8", "ignore") + ending or "file"
+    return _shortened(kept) or "file"
+
+
+def unpackable(name: str) -> str:
+    """Return the last part of a path-like label as a file name that archives may hold, and any system can unpack.
+
+    It keeps what people write, such as spaces and brackets, where `harmless` does not.
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    kept = "".join("_" if char in '<>:"|?*' or not char.isprintable() else char for char in last)
+    kept = kept.lstrip(". ")
+    if _DEVICES.match(kept):
+        kept = f"_{kept}"
+    return _shortened(kept).rstrip(". ") or "file"
+
+
+def _shortened(name: str) -> str:
+    cut = len(name) - len(suffix(name))
+    body, ending = name[:cut], name[cut:]
+    return body.encode()[: LONGEST - len(ending)].decode("utf-8", "ignore") + ending
 
 
 def stem(name: str) -> str:

@@ -12,6 +12,8 @@ import math
 
 import msgspec
 
+from unstuck.wire.mapping import MOST
+
 #: Seconds after which an observation weighs 1/e. A shorter memory jumps at every large file; a longer one lags.
 MEMORY_S = 20.0
 #: An ETA is shown only after this many seconds: earlier ones are guesses that jump.
@@ -19,12 +21,18 @@ ETA_AFTER_S = 3.0
 #: … and only once this share of the work, or this many items, is done.
 ETA_AFTER_SHARE = 0.02
 ETA_AFTER_ITEMS = 3
+#: After this many seconds without any progress, 95 % of what was observed is forgotten, and there is no ETA.
+ETA_SILENCE_S = 3 * MEMORY_S
+#: The longest ETA (seconds): thirty days. A longer one is not an estimate that anyone can use.
+LONGEST_ETA_S = 30 * 86_400.0
+#: The shortest time from which a rate is computed (seconds).
+LEAST_SPAN_S = 0.5
 #: The highest percentage of an unfinished job.
 PERCENT_BEFORE_DONE = 99.9
 
 
 class Meter(msgspec.Struct, frozen=True):
-    """The decayed past: weighted work (items), weighted time (seconds), and its last update (epoch seconds)."""
+    """The decayed past: weighted work (items), weighted time (seconds), and the last progress (epoch seconds)."""
 
     work: float = 0.0
     span: float = 0.0
@@ -35,8 +43,10 @@ def advance(meter: Meter, items: float, now: float) -> Meter:
     """Return the meter after `items` more (≥ 0) at `now` (epoch seconds). The first call starts it."""
     if meter.at is None:
         return Meter(work=max(items, 0.0), span=0.0, at=now)
+    if not items > 0.0:
+        return meter  # what decays in two steps decays as in one, and `at` is to say when the last progress came
     work, span = _decayed(meter, now)
-    return Meter(work + items if items > 0.0 else work, span, now if now > meter.at else meter.at)
+    return Meter(work + items, span, now if now > meter.at else meter.at)
 
 
 def rate(meter: Meter, now: float) -> float | None:
@@ -44,21 +54,34 @@ def rate(meter: Meter, now: float) -> float | None:
     if meter.at is None:
         return None
     work, span = _decayed(meter, now)
-    if span < 0.5 or work <= 0.0:
+    return None if span < LEAST_SPAN_S else average(work, span)
+
+
+def average(items: float, seconds: float) -> float | None:
+    """Return items per second, or None if there were none, no time passed, or the number is beyond any count."""
+    if not (seconds > 0.0 and items > 0.0):
         return None
-    return work / span
+    found = items / seconds
+    return found if 0.0 < found <= MOST else None
 
 
 def eta_seconds(meter: Meter, *, done: float, total: int | None, elapsed_s: float, now: float) -> int | None:
-    """Return the whole seconds until `total` items are done, or None while that would be a guess."""
+    """Return the whole seconds until `total` items are done, or None while that would be a guess.
+
+    The rate decays while there is no progress. So it must neither be a divisor after a long silence, when it says
+    nothing, nor lead to more than LONGEST_ETA_S.
+    """
+    if meter.at is None or now - meter.at > ETA_SILENCE_S:
+        return None
     if total is None or total <= 0 or elapsed_s < ETA_AFTER_S:
         return None
     if done < ETA_AFTER_ITEMS and done / total < ETA_AFTER_SHARE:
         return None
     speed = rate(meter, now)
-    if speed is None or speed <= 0.0:
+    rest = max(total - done, 0.0)
+    if speed is None or not rest <= speed * LONGEST_ETA_S:
         return None
-    return math.ceil(max(total - done, 0.0) / speed)
+    return math.ceil(rest / speed)
 
 
 def percent(*, done: float, total: int | None, shown: float | None) -> float | None:

@@ -18,13 +18,15 @@ from msgspec import UNSET
 
 from unstuck import wire
 from unstuck.jobs import rate
-from unstuck.jobs.job import Item, ItemState, Job, State
+from unstuck.jobs.job import MOST, Item, ItemState, Job, State
 
 #: How many failed items, and how many running ones, the job object names.
 ITEM_ERRORS_SHOWN = 20
 CURRENT_SHOWN = 8
 #: Running items that a snapshot holds, so that it can name the next one when one of those named ends.
 RUNNING_KNOWN = 64
+#: The first and the last time that is written: a day within the years 1 and 9999, for any zone (epoch seconds).
+FIRST_TIME, LAST_TIME = -62_135_510_400.0, 253_402_214_400.0
 #: How long a polling client should wait (milliseconds): running work changes sooner than a queue.
 _POLL_MS = {State.RUNNING: 2_000, State.QUEUED: 5_000}
 
@@ -73,6 +75,8 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
         seq=job.seq,
         kind=job.kind,
         name=job.name,
+        unit=UNSET if job.unit is None else job.unit,
+        units=UNSET if job.units is None else job.units,
         state=job.state,
         done=done,
         cancel_requested=job.cancel_requested,
@@ -82,6 +86,7 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
         max_attempts=job.max_attempts,
         priority=job.priority,
         external=job.external,
+        lost_after_s=UNSET if job.lost_after_s is None else job.lost_after_s,
         progress=_progress(snapshot, now, done),
         error=job.error,
         item_errors=[_item_error(item) for item in snapshot.item_errors[:ITEM_ERRORS_SHOWN]],
@@ -126,9 +131,11 @@ def rfc3339(at: float) -> str: ...
 @overload
 def rfc3339(at: None) -> None: ...
 def rfc3339(at: float | None) -> str | None:
-    """Return epoch seconds as `2026-11-22T00:18:09.123Z`."""
+    """Return epoch seconds as `2026-11-22T00:18:09.123Z`; a time beyond the calendar as its first or last day."""
     if at is None:
         return None
+    if not FIRST_TIME <= at <= LAST_TIME:
+        at = FIRST_TIME if at < FIRST_TIME else LAST_TIME
     second = math.floor(at)
     micro = round((at - second) * 1e6)  # as datetime rounds
     if micro == 1_000_000:
@@ -149,14 +156,14 @@ def _progress(snapshot: Snapshot, now: float, over: bool) -> wire.Progress:
     elapsed = max(until - job.started_at, 0.0) if job.started_at is not None else 0.0
     done = job.processed + job.partial
     if over:
-        speed = job.processed / elapsed if elapsed > 0 else None
+        speed = rate.average(job.processed, elapsed)
         eta = None
     else:
         speed = rate.rate(job.meter, now)
         eta = rate.eta_seconds(job.meter, done=done, total=job.known_total, elapsed_s=elapsed, now=now)
     return wire.Progress(
         total=job.known_total,
-        processed=job.processed,
+        processed=min(job.processed, MOST),
         succeeded=job.succeeded,
         failed=job.failed,
         skipped=job.skipped,

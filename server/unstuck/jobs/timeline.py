@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
-from unstuck.jobs.job import Item, ItemState, Job
+from unstuck.jobs.job import Count, Item, ItemState, Job
 
 
 class What(StrEnum):
@@ -33,14 +33,17 @@ class What(StrEnum):
     ITEM_ENDED = "item_ended"  # the text is its state; failures have ITEM_FAILED
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One line of a timeline; `at` is in epoch seconds. The fields that do not apply are None."""
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One line of a timeline; `at` is in epoch seconds. The fields that do not apply are None.
+
+    `what` is one of What; a store may hold other words.
+    """
 
     at: float
-    what: What
+    what: str
     text: str | None = None
-    index: int | None = None
-    attempt: int | None = None
+    index: Count | None = None
+    attempt: Count | None = None
     worker: str | None = None
     name: str | None = None  # of the item; not stored, but added on reading
 

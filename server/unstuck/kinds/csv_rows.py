@@ -1,106 +1,136 @@
-"""`measure(…)`: checks that a file is a well-formed CSV table and counts its rows, or names the broken line.
+"""`Table`: the rows of a CSV file in batches, checked while they are read.
 
-It decides what well-formed means: UTF-8, closed quotes, and as many fields in every row as in the first. Blank
-lines do not count, except in a table of one column, where a blank line may be a missing value. Polars reads the
-values, but it fills short rows with nulls and names no lines, so this pass comes first. It holds one row in
-memory.
+It decides what well-formed means: text in its encoding, closed quotes, and as many fields in every row as in the
+first. Blank lines do not count, except in a table of one column, where a blank line may be a missing value. It
+holds one batch in memory.
 It must not know what the values mean.
+See also: csv_dialect.py (encoding and delimiter), csv_column.py (the values).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
+from unstuck.kinds.csv_dialect import Dialect, malformed
 from unstuck.kinds.outcome import Failed
 
 LINE_LIMIT = 16 * 1024 * 1024  # characters; a file without line breaks must not fill the memory
 FIELD_LIMIT = 1024 * 1024  # characters; nor may a quote that is never closed
-_REPORT_EVERY = 4096  # rows between two reports
+BATCH_ROWS, BATCH_CHARACTERS = 4096, 1024 * 1024
+
+Batch = list[list[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The shape of a table: the fields of the `first` row, and counts of `rows` (with it) and `blank` lines."""
+class Table:
+    """A CSV file. While `batches()` runs, it sets `first`, and counts `rows` and `blank` lines."""
 
-    first: list[str]
-    rows: int
-    blank: int
+    def __init__(self, file: Path, dialect: Dialect, report: Callable[[int, int], None]) -> None:
+        self._file, self._dialect, self._report = file, dialect, report
+        self.first: list[str] = []
+        self.rows = 0  # with the first
+        self.blank = 0
 
+    def batches(self) -> Iterator[Batch]:
+        """Yield all rows, in batches. Raise Failed with code `malformed_csv` if the file is not well-formed.
 
-def malformed(message: str) -> Failed:
-    return Failed(message, code="malformed_csv")
+        `report(bytes read, bytes in all)` is called after each batch.
+        """
+        size = os.path.getsize(self._file)
+        # Only \n ends a line; a \r before it belongs to the end.
+        with (
+            self._file.open("rb") as raw,
+            TextIOWrapper(raw, encoding=self._dialect.encoding, newline="\n") as text,
+        ):
+            try:
+                for batch in self._batches(text):
+                    yield batch
+                    self._report(raw.tell(), size)
+            except UnicodeDecodeError:
+                raise self._undecodable() from None
 
+    def _batches(self, text: TextIO) -> Iterator[Batch]:
+        import csv  # here, because every worker imports this file and few need it
 
-def measure(file: Path, delimiter: str, report: Callable[[int, int], None]) -> Shape:
-    """Return the shape of the table. Raise Failed with code `malformed_csv` if it is not well-formed.
-
-    `report(bytes read, bytes in all)` is called in between.
-    """
-    size = os.path.getsize(file)
-    # Only \n ends a line, as for Polars; a \r before it belongs to the end.
-    with file.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as text:
+        csv.field_size_limit(FIELD_LIMIT)
+        before = self._dialect.preamble
+        lines = _Lines(text, before)
+        reader = csv.reader(lines, delimiter=self._dialect.delimiter, strict=True)
+        batch: Batch = []
+        width, read = 0, 0  # fields of the first row; lines of the rows before this one
         try:
-            return _count(text, delimiter, lambda: report(raw.tell(), size))
-        except UnicodeDecodeError:
-            raise malformed(f"line {_undecodable_line(file)} is not UTF-8: save the file as UTF-8") from None
+            for row in reader:
+                if len(row) == width:
+                    batch.append(row)
+                elif width == 0 and row:
+                    self.first, width = row, len(row)
+                    batch.append(row)
+                elif width == 1 and not row:
+                    batch.append([""])
+                elif width and not row:
+                    self.blank += 1
+                else:
+                    raise self._misfit(before + read + 1, row, width)
+                if lines.quotes % 2:  # the csv module lets it pass; others take it for the start of a long field
+                    raise self._broken(before + read + 1, "has a quote inside an unquoted field")
+                read = reader.line_num
+                if len(batch) == BATCH_ROWS or lines.characters >= BATCH_CHARACTERS:
+                    self.rows += len(batch)
+                    yield batch
+                    batch, lines.characters = [], 0
+        except csv.Error as error:
+            raise self._broken(before + read + 1, _in_words(str(error))) from None
+        if not width:
+            raise self._misfit(before + 1, [], width)
+        self.rows += len(batch)
+        yield batch
 
+    def _misfit(self, number: int, row: list[str], width: int) -> Failed:
+        if not width:
+            return self._broken(number, "is empty: a CSV file starts with its column names or its first row")
+        return self._broken(number, f"has {len(row)} fields, but the first row has {width}")
 
-def _count(text: TextIO, delimiter: str, report: Callable[[], None]) -> Shape:
-    rows = _rows(text, delimiter)
-    _, first = next(rows, (0, []))
-    if not first:
-        raise malformed("line 1 is empty: a CSV file starts with its column names or its first row")
-    width, counted, blank = len(first), 1, 0
-    for number, row in rows:
-        if len(row) == width:
-            counted += 1
-        elif row:
-            raise malformed(f"line {number} has {len(row)} fields, but the first row has {width}")
-        elif width == 1:
-            counted += 1
-        else:
-            blank += 1
-        if not counted % _REPORT_EVERY:
-            report()
-    return Shape(first, counted, blank)
+    def _broken(self, number: int, why: str) -> Failed:
+        hint = f" ({self._dialect.hint})" if self._dialect.hint else ""
+        return malformed(f"line {number}{' ' if why.startswith(('has', 'is')) else ': '}{why}{hint}")
 
-
-def _rows(text: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield every row with the number of the line on which it starts."""
-    import csv  # here, because every worker imports this file and few need it
-
-    csv.field_size_limit(FIELD_LIMIT)
-    lines = _Lines(text)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    number = 1
-    try:
-        for row in reader:
-            if lines.quotes % 2:  # the csv module lets it pass; Polars takes it for the start of a long field
-                raise malformed(f"line {number} has a quote inside an unquoted field")
-            yield number, row
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise malformed(f"line {number}: {_in_words(str(error))}") from None
+    def _undecodable(self) -> Failed:
+        """Return the error for the first line that is not text; the decoder reads ahead and cannot tell."""
+        if not self._dialect.encoding.startswith("utf-8"):
+            return malformed(f"the file is not whole as {self._dialect.encoding.upper()}: save it as CSV (UTF-8)")
+        with self._file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError as error:
+                    return malformed(
+                        f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x}, which may be Windows-1252 "
+                        "or Latin-1): save the file as CSV (UTF-8)"
+                    )
+        raise AssertionError("the file changed while it was read")
 
 
 class _Lines:
-    """The lines of a text, none of them too long, and the number of quotes in them so far."""
+    """The lines of a text, none of them too long, and the numbers of characters and quotes in them so far."""
 
-    def __init__(self, text: TextIO) -> None:
-        self._text = text
-        self.quotes = 0
+    def __init__(self, text: TextIO, preamble: int) -> None:
+        self._text, self._preamble = text, preamble
+        self.characters = self.quotes = 0
 
     def __iter__(self) -> Iterator[str]:
-        for number, line in enumerate(iter(partial(self._text.readline, LINE_LIMIT), ""), 1):
-            if len(line) == LINE_LIMIT:
+        for _ in range(self._preamble):
+            self._text.readline(LINE_LIMIT)
+        for number, line in enumerate(iter(partial(self._text.readline, LINE_LIMIT), ""), self._preamble + 1):
+            size = len(line)
+            if size == LINE_LIMIT:
                 raise malformed(f"line {number} has more than {LINE_LIMIT} characters")
-            self.quotes += line.count('"')
+            self.characters += size
+            if '"' in line:
+                self.quotes += line.count('"')
             yield line
 
 
@@ -114,14 +144,3 @@ def _in_words(error: str) -> str:
     if "expected after" in error:
         return "text follows a closing quote: double the quotes inside a field"
     return error
-
-
-def _undecodable_line(file: Path) -> int:
-    """Return the number of the first line that is not UTF-8; the decoder reads ahead and cannot tell."""
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                return number
-    raise AssertionError("the file changed while it was read")

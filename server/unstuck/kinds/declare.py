@@ -3,35 +3,39 @@
 It decides which functions and annotations are accepted, and explains the mistakes in others. A mistake is an error
 at the definition, where the author sees it, not at the first job.
 It must not know where the function comes from or what runs it.
+See also: signature.py (whether a function takes a file and a report).
 """
 
 from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
+import sys
 import types
-import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, overload
 
 import msgspec
 
 from unstuck.errors import InvalidOptions
+from unstuck.jobs.labels import plural
 from unstuck.kinds.option import KindInfo, Option, check_value
+from unstuck.kinds.signature import check_work, hints_of, place_of
 from unstuck.wire import OptionType
 
 Work = Callable[..., object]
 _Work = TypeVar("_Work", bound=Work)
 
+UNIT_LENGTH = 40  # characters
 NAME = re.compile(r"[a-z0-9-]{1,40}")
 
 _TYPES: dict[object, OptionType] = {int: "integer", float: "number", bool: "boolean", str: "text"}
 _SUPPORTED = "int, float, bool, str, Literal[…], and any of these | None"
 _UNSUPPORTED_META = ("gt", "lt", "multiple_of", "pattern", "min_length", "max_length")
 
-_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -51,25 +55,53 @@ class Kind:
 declared: dict[str, Kind] = {}  # by name, in the order of definition
 
 
+@overload
+def kind(name: _Work, /) -> _Work: ...
+
+
+@overload
 def kind(
-    name: str,
+    name: str | None = None,
     *,
     title: str = "",
     description: str | None = None,
     accept: str = "",
     needs_file: bool = True,
     limit_s: float | None = None,
+    unit: str = "",
+    units: str = "",
+    unavailable: str | None = None,
     transient: type[Exception] | tuple[type[Exception], ...] = (),
-) -> Callable[[_Work], _Work]:
+) -> Callable[[_Work], _Work]: ...
+
+
+def kind(
+    name: str | _Work | None = None,
+    *,
+    title: str = "",
+    description: str | None = None,
+    accept: str = "",
+    needs_file: bool = True,
+    limit_s: float | None = None,
+    unit: str = "",
+    units: str = "",
+    unavailable: str | None = None,
+    transient: type[Exception] | tuple[type[Exception], ...] = (),
+) -> _Work | Callable[[_Work], _Work]:
     """Declare a function `(file, report, *, options…)` as a kind of work; the function itself is not changed.
 
-    `name`         the name that jobs use: 1 to 40 characters from a-z, 0-9 and -
+    `name`         the name that jobs use: 1 to 40 characters from a-z, 0-9 and - (default: made from the name of
+                   the function, also for `@kind` without parentheses)
     `title`        the name that people read (default: made from `name`)
     `description`  one sentence (default: the first line of the docstring)
     `accept`       the files that a file chooser offers, such as "image/*" or ".csv,text/csv" (default: all)
     `needs_file`   False if the function also works without a file, in which case `file` is None
     `limit_s`      the time limit for one item (seconds); after it, the item is stopped, by force if necessary, and
                    has failed (default: none)
+    `unit`         what one item is called, such as "row" (default: "file", or "item" for jobs without files)
+    `units`        what several are called (default: the English plural of `unit`)
+    `unavailable`  why the kind cannot be used on this machine, and what to do about it: it is listed with this
+                   reason, and submissions of it are refused (default: None, it can be used)
     `transient`    the exceptions after which an item is tried again, such as (ConnectionError, TimeoutError);
                    after others, except `Transient`, the item has failed permanently
 
@@ -77,11 +109,16 @@ def kind(
     """
 
     def declare(work: _Work) -> _Work:
-        info = describe(name, work, title, description, accept, needs_file, limit_s)
-        add(Kind(info, work, _transient(work, transient)))
+        check_work(work)
+        chosen = name if isinstance(name, str) else work.__name__.replace("_", "-").strip("-").lower()
+        info = describe(chosen, work, title, description, accept, needs_file, limit_s)
+        one, several = _units(work, unit, units)
+        reason = _reason(work, unavailable)
+        whole = msgspec.structs.replace(info, unit=one, units=several, unavailable=reason)
+        add(Kind(whole, work, _transient(work, transient)))
         return work
 
-    return declare
+    return declare if name is None or isinstance(name, str) else declare(name)
 
 
 def add(new: Kind) -> None:
@@ -89,8 +126,17 @@ def add(new: Kind) -> None:
     name = new.info.name
     if name in declared:
         where = declared[name].work
-        raise ValueError(f"there is already a kind {name!r} ({_place(where)}): choose another name")
+        raise ValueError(f"there is already a kind {name!r} ({place_of(where)}): choose another name")
     declared[name] = new
+
+
+def app_of(name: str) -> str | None:
+    """Return what `--app` must be so that workers know a kind that this process declares; None for other kinds."""
+    if name not in declared:
+        return None
+    module = declared[name].work.__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return os.path.basename(file) if module == "__main__" and file else module
 
 
 def describe(
@@ -122,7 +168,24 @@ def _limit(work: Work, limit_s: object) -> float | None:
         return None
     if isinstance(limit_s, int | float) and not isinstance(limit_s, bool) and 0 < limit_s < math.inf:
         return float(limit_s)
-    raise TypeError(f"{_place(work)}: limit_s must be a number of seconds above 0, or None, not {limit_s!r}")
+    raise TypeError(f"{place_of(work)}: limit_s must be a number of seconds above 0, or None, not {limit_s!r}")
+
+
+def _units(work: Work, unit: object, units: object) -> tuple[str, str]:
+    for one in (unit, units):
+        if not (isinstance(one, str) and len(one) <= UNIT_LENGTH and one.isprintable()):
+            raise TypeError(
+                f"{place_of(work)}: unit and units must be nouns of at most {UNIT_LENGTH} characters, not {one!r}"
+            )
+    if units and not unit:
+        raise TypeError(f"{place_of(work)}: units needs unit: what one item is called")
+    return str(unit), str(units or (unit and plural(str(unit))))
+
+
+def _reason(work: Work, unavailable: object) -> str | None:
+    if unavailable is None or (isinstance(unavailable, str) and unavailable):
+        return unavailable
+    raise TypeError(f"{place_of(work)}: unavailable must be None or the reason in words, not {unavailable!r}")
 
 
 def _transient(work: Work, given: object) -> tuple[type[Exception], ...]:
@@ -130,48 +193,33 @@ def _transient(work: Work, given: object) -> tuple[type[Exception], ...]:
     for one in found:
         if not (isinstance(one, type) and issubclass(one, Exception)):
             raise TypeError(
-                f"{_place(work)}: transient must be exceptions such as (ConnectionError,), not {one!r}"
+                f"{place_of(work)}: transient must be exceptions such as (ConnectionError,), not {one!r}"
             )
     return found
 
 
 def _options(work: Work) -> Iterator[Option]:
     parameters = _parameters(work)
-    hints = _hints(work)
+    hints = hints_of(work)
     for parameter in parameters:
         if parameter.name not in hints:
             raise TypeError(
-                f"{_place(work)}: the option {parameter.name!r} needs a type, for example {parameter.name}: int"
+                f"{place_of(work)}: the option {parameter.name!r} needs a type, for example {parameter.name}: int"
             )
         yield _option(work, parameter, hints[parameter.name])
 
 
 def _parameters(work: Work) -> list[inspect.Parameter]:
     """Return the parameters after file and report."""
-    if not inspect.isfunction(work):
-        raise TypeError(f"{work!r} is not a function: put @kind(…) above a plain def (file, report, *, options)")
-    if inspect.iscoroutinefunction(work) or inspect.isgeneratorfunction(work) or inspect.isasyncgenfunction(work):
-        raise TypeError(
-            f"{_place(work)}: a kind must be a plain function; call asyncio.run(…) or the generator inside it"
-        )
-    parameters = list(inspect.signature(work).parameters.values())
-    if len(parameters) < 2 or any(p.kind not in _BY_POSITION for p in parameters[:2]):
-        raise TypeError(f"{_place(work)}: a kind takes (file, report), followed by its options")
+    parameters = check_work(work)
     for parameter in parameters[2:]:
         if parameter.kind not in _BY_NAME:
-            raise TypeError(f"{_place(work)}: name each option instead of taking {parameter}")
+            raise TypeError(f"{place_of(work)}: name each option instead of taking {parameter}")
     return parameters[2:]
 
 
-def _hints(work: Work) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(work, include_extras=True)
-    except NameError as error:
-        raise TypeError(f"{_place(work)}: an annotation cannot be resolved: {error}") from error
-
-
 def _option(work: Work, parameter: inspect.Parameter, hint: Any) -> Option:
-    place = f"{_place(work)}: option {parameter.name!r}"
+    place = f"{place_of(work)}: option {parameter.name!r}"
     hint, outer = _without_meta(hint, place)
     hint, nullable = _without_none(hint, place)
     hint, inner = _without_meta(hint, place)
@@ -225,7 +273,3 @@ def _type(hint: Any, place: str) -> tuple[OptionType, tuple[str | int, ...]]:
     if hint not in _TYPES:
         raise TypeError(f"{place}: {getattr(hint, '__name__', hint)} is not supported; use {_SUPPORTED}")
     return _TYPES[hint], ()
-
-
-def _place(work: Any) -> str:
-    return f"{getattr(work, '__module__', '?')}.{getattr(work, '__qualname__', '?')}"

@@ -3,28 +3,49 @@
 It decides what is passed on and when: the first report at once, then the newest at most every 0.1 s. A report that
 comes too early is kept, not dropped: the worker calls `pass_on()` every 0.1 s, so that the last message before a
 long silence ("uploading…") reaches the screen.
+A report belongs to the process in which it was made: the pipe to the runner is closed in a forked child.
 It must not know where reports go: `send` is an argument; without it, reports are only kept (for tests of a kind).
 """
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from unstuck.kinds.outcome import Cancelled
 
 # The screen is drawn a few times per second; more reports would only cost time.
 REPORT_INTERVAL = 0.1  # seconds
+ELSEWHERE = (
+    "report() works only in the process that was given the file, not in a child of it. Return the result to that "
+    "process, for example from a pool, and call report() there for each result that arrives."
+)
+
+
+class _Process:
+    """The present process: a mark that changes in a forked child, since getpid() costs more than a report."""
+
+    mark = object()
+
+    @classmethod
+    def forked(cls) -> None:
+        cls.mark = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Process.forked)
 
 
 class Report:
     """`report(done, total, "message")`, `report(fraction)` from 0 to 1, or `report(None)` if progress is unknown.
 
     A call costs about 0.3 µs when nothing is due, so make it in the inner loop, from any thread. It raises
-    `Cancelled` once the item was asked to stop.
+    `Cancelled` once the item was asked to stop, and RuntimeError in a child process, to which it cannot be passed.
 
     `name`       the item's label for people; not a safe file name
     `output`     an existing, empty, private folder for result files
@@ -43,6 +64,7 @@ class Report:
         prepare: Callable[[Path], None] | None = None,
     ) -> None:
         self.name, self.attempt = name, attempt
+        self._process = _Process.mark
         self.cancelled = False
         self.fraction: float | None = None
         self.message: str | None = None
@@ -63,6 +85,8 @@ class Report:
         return Path(self._output)
 
     def __call__(self, done: float | None, total: float | None = None, message: str | None = None) -> None:
+        if self._process is not _Process.mark:
+            raise RuntimeError(ELSEWHERE)
         if self.cancelled:
             raise Cancelled
         # 0 of 0 is 0. A string raises TypeError here, in the code that passed it.
@@ -72,6 +96,9 @@ class Report:
         self._news = True
         if self._clock() >= self._due:
             self.pass_on()
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError(ELSEWHERE)
 
     def hush(self, seconds: float) -> None:
         """Pass nothing on for this long: if the item ends sooner, only its end matters."""

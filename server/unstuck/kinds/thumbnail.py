@@ -3,13 +3,18 @@
 It decides which formats are read, how large a picture may be, and how the thumbnail is made and named. It must not
 trust the sender: pictures are a classic way to attack a server. So the size is checked before anything is decoded,
 and only plain formats are read (not EPS, for example, for which Pillow starts a PostScript interpreter).
+See also: colours.py (depth, transparency and colour profiles), file_types.py (what else a file may be).
 """
 
 from __future__ import annotations
 
+import os
 import struct
+import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
@@ -18,13 +23,15 @@ from msgspec import Meta
 
 from unstuck.jobs.labels import stem
 from unstuck.kinds.declare import kind
+from unstuck.kinds.extras import missing, needed
+from unstuck.kinds.file_types import HEAD_BYTES, recognize
 from unstuck.kinds.outcome import Failed
 from unstuck.kinds.report import Report
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # The largest pictures of phones have 200 million; decoded, that is at most 800 MB.
 PIXEL_LIMIT = 200_000_000
 
@@ -51,7 +58,8 @@ Side = Annotated[int, Meta(ge=1, le=4096)]
     "thumbnail",
     title="Thumbnails",
     description="Makes a thumbnail of each picture.",
-    accept="image/bmp,image/gif,image/jpeg,image/png,image/tiff,image/webp",
+    accept="image/avif,image/bmp,image/gif,image/jpeg,image/png,image/tiff,image/webp",
+    unavailable=missing("PIL", "Pillow", "thumbnail"),
 )
 def thumbnail(
     file: Path,
@@ -61,74 +69,94 @@ def thumbnail(
     height: Annotated[Side, Meta(description="Maximum height, in pixels")] = 320,
     format: Literal["jpeg", "png", "webp"] = "jpeg",
 ) -> Path:
-    """Return the thumbnail: upright, within width × height, in proportion, never enlarged, without metadata."""
+    """Return the thumbnail: upright, within width × height, in proportion, never enlarged, in sRGB.
+
+    Of an animation or of several pages, the first picture is taken. No metadata is kept, such as the location.
+    """
     pillow = _pillow()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about damage that Pillow tolerates
         small = _small(pillow, file, report, (width, height))
     report(0.9, message="saving")
     result = report.output / f"{stem(report.name)}-thumb.{_ENDINGS[format]}"
-    # Keep the colour profile, or the colours would change; drop all other metadata, such as the location.
-    profile = None if small.mode == "CMYK" else small.info.get("icc_profile")
-    plain = _plain(pillow, small, opaque=format == "jpeg")
+    plain = _on_white(pillow, small) if format == "jpeg" else small
     plain.info = {}
-    plain.save(result, format=format, quality=_QUALITY, icc_profile=profile)
+    plain.save(result, format=format, quality=_QUALITY)
     return result
 
 
 def _small(pillow: ModuleType, file: Path, report: Report, box: tuple[int, int]) -> Image.Image:
+    from unstuck.kinds import colours  # it imports Pillow
+
     with file.open("rb") as stream, _open(pillow, stream) as picture:
         report(0.1, message="decoding")
         try:
             # A JPEG is decoded at a fraction of its size, still twice as large as requested.
             picture.draft(None, (2 * max(box), 2 * max(box)))
-            picture.load()
+            with _quiet(picture.format == "TIFF"):
+                picture.load()
             orientation = picture.getexif().get(_ORIENTATION, 1)  # after load(), which turns a TIFF upright
         except _DAMAGED as error:
             raise Failed(f"the picture is damaged: {error}", code="damaged_image") from error
-        return _upright(pillow, picture, orientation, box)
+        plain = colours.averageable(picture)
+        plain.thumbnail(box[::-1] if orientation in _SIDEWAYS else box)
+        upright = plain.transpose(pillow.Transpose[_TURNS[orientation]]) if orientation in _TURNS else plain
+        return colours.to_srgb(upright, picture.info.get("icc_profile"))
 
 
 def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        message = "this kind needs Pillow on the server: pip install 'unstuck[thumbnail]'"
-        raise Failed(message, code="extra_missing") from error
+        raise Failed(needed("Pillow", "thumbnail"), code="extra_missing") from error
     Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT // 2  # Pillow warns above this, and refuses above twice this
+    Image.init()
     return Image
 
 
 def _open(pillow: ModuleType, stream: BinaryIO) -> Image.Image:
     """Return the picture, of which only the header has been read."""
+    readable = [name for name in FORMATS if name in pillow.OPEN]  # Pillow may have been built without some
     try:
-        picture: Image.Image = pillow.open(stream, formats=FORMATS)
+        picture: Image.Image = pillow.open(stream, formats=readable)
     except pillow.DecompressionBombError as error:
         message = f"the picture has more than {PIXEL_LIMIT // 1_000_000} million pixels: {error}"
         raise Failed(message, code="image_too_large") from error
     except _DAMAGED as error:
-        message = f"this is not a picture in a supported format ({', '.join(FORMATS)})"
-        raise Failed(message, code="not_an_image") from error
+        raise Failed(_advice(stream, readable), code="not_an_image") from error
     return picture
 
 
-def _upright(pillow: ModuleType, picture: Image.Image, orientation: int, box: tuple[int, int]) -> Image.Image:
-    """Return the decoded picture, upright and scaled to fit the box."""
-    if picture.mode in ("1", "P", "PA"):
-        picture = picture.convert("RGBA")  # palette indexes cannot be averaged
-    elif picture.mode.startswith("I"):  # 16-bit grey
-        picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    picture.thumbnail(box[::-1] if orientation in _SIDEWAYS else box)
-    turn = _TURNS.get(orientation)
-    return picture.transpose(pillow.Transpose[turn]) if turn else picture
+def _advice(stream: BinaryIO, readable: list[str]) -> str:
+    stream.seek(0)
+    message = f"this is not a picture in a supported format ({', '.join(readable)})"
+    found = recognize(stream.read(HEAD_BYTES))
+    if found is None:
+        return message
+    cure = {"archive": "unpack it, and submit the pictures inside", "picture": "save it as JPEG or PNG"}
+    return f"{message}: it is {found.name}; {cure.get(found.group, 'submit a picture')}"
 
 
-def _plain(pillow: ModuleType, picture: Image.Image, opaque: bool) -> Image.Image:
-    """Return the picture in grey, RGB or, unless it must be opaque, RGBA."""
-    if picture.has_transparency_data:
-        transparent = picture.convert("RGBA")
-        if not opaque:
-            return transparent
-        picture = pillow.new("RGB", picture.size, "white")
-        picture.paste(transparent, mask=transparent)
-    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+@contextmanager
+def _quiet(noisy: bool) -> Iterator[None]:
+    """Keep what libtiff prints out of the log; what is wrong with a picture is its item's error."""
+    if not noisy:
+        yield
+        return
+    log = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as unwanted:
+            os.dup2(unwanted.fileno(), 2)
+            yield
+    finally:
+        os.dup2(log, 2)
+        os.close(log)
+
+
+def _on_white(pillow: ModuleType, picture: Image.Image) -> Image.Image:
+    """Return the picture without transparency."""
+    if picture.mode not in ("LA", "RGBA"):
+        return picture
+    opaque: Image.Image = pillow.new(picture.mode[:-1], picture.size, "white")
+    opaque.paste(picture.convert(opaque.mode), mask=picture.getchannel("A"))
+    return opaque

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from unstuck.jobs.job import Finish, Item, ItemState, JobError, Release, Report
 from unstuck.store.protocol import WorkItem
@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
     state: ItemState
     error: JobError | None = None
     message: str | None = None
-    result: Mapping[str, object] | None = None
+    result: Any = None
     result_file: str | None = None
 
 

@@ -14,6 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
+
+from msgspec.structs import replace
 
 from unstuck.errors import LeaseLost, StoreUnavailable, UnstuckError
 from unstuck.jobs.job import HealthLimits, Renew
@@ -34,6 +37,7 @@ class LeaseKeeper:
         self._store = store
         self._items = items
         self._limits = limits
+        self._since = time.monotonic()
         self._look_s = min(LOOK_S, items.lease_s / 3)
         #: Items taken from runners that stopped renewing their leases, since the start.
         self.lapsed = 0
@@ -56,7 +60,8 @@ class LeaseKeeper:
     def _sweep(self) -> list[Renew]:
         """Sweep once, and return the renewals that were refused."""
         renewals = self._items.renewals()
-        result = self._store.sweep(self._limits, renewals)
+        limits = replace(self._limits, listening_s=time.monotonic() - self._since)
+        result = self._store.sweep(limits, renewals)
         self.lapsed += len(result.lapsed)
         for job_id, index, _ in result.lapsed:
             log.warning("Item taken from a runner that stopped renewing its lease: job=%s item=%d", job_id, index)

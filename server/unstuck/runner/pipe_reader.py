@@ -31,8 +31,9 @@ class PipeReader:
     def __init__(self) -> None:
         self._read_fd, self.write_fd = os.pipe()  # inherited only by a child that it is passed to
         os.set_blocking(self._read_fd, False)
-        with contextlib.suppress(OSError, AttributeError):  # not on every system, not for every user
-            fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, CAPACITY)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+            with contextlib.suppress(OSError):  # not for every user
+                fcntl.fcntl(self._read_fd, fcntl.F_SETPIPE_SZ, CAPACITY)
         self._buffer = memoryview(bytearray(CAPACITY))  # os.read would spend 20 µs on allocating as much
         self._unread = b""
         self._malformed: protocol.MalformedMessageError | None = None

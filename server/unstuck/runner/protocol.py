@@ -49,7 +49,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
-    """Work on this item. Several may be sent ahead. The worker creates the folder `output`, or empties it."""
+    """Work on this item. Several may be sent ahead. The worker creates the folder `output`, or empties it.
+
+    `job` and `item` (its index) are for the log.
+    """
 
     id: int
     kind: str
@@ -58,6 +61,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     options: dict[str, Any] = {}
     input: str | None = None
     attempt: int = 1
+    job: str = ""
+    item: int = 0
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
@@ -102,7 +107,9 @@ class ItemError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """The outcome of an item, after which no message about it follows. `file` names a regular file in `output`.
+    """The outcome of an item, after which no message about it follows.
+
+    `result` is a JSON value; None means that there is none. `file` names a regular file in `output`.
 
     After the `last` one the worker exits, because an item has changed its process: it starts no other item.
     """
@@ -111,7 +118,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     state: ItemState
     message: str | None = None
     error: ItemError | None = None
-    result: dict[str, Any] | None = None
+    result: Any = None
     file: str | None = None
     last: bool = False
 

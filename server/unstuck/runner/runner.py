@@ -237,6 +237,8 @@ class Runner:
             input=file,
             output=output,
             attempt=row.attempt,
+            job=work.job_id,
+            item=row.index,
         )
 
     async def _on_messages(self, assignment: Assignment, messages: Sequence[Message]) -> None:

@@ -1,7 +1,8 @@
 """Runs the code of kinds on one item after another, in a child process of the runner.
 
 Must not know: the server, jobs, leases.
-See also: protocol.py (the messages), process.py (the runner's side), kinds/report.py (user code's side).
+See also: protocol.py (the messages), process.py (the runner's side), kinds/report.py (user code's side),
+kind_result.py and item_error.py (how an item ends).
 
     python -m unstuck.runner.worker        what to load is the first message
 
@@ -15,17 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import inspect
 import itertools
 import os
 import queue
 import resource
 import signal
-import stat
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -37,7 +35,6 @@ from unstuck.files.erase import empty
 from unstuck.kinds import (
     Cancelled,
     Failed,
-    InvalidOptions,
     Kind,
     LoadError,
     Report,
@@ -47,8 +44,11 @@ from unstuck.kinds import (
     load,
 )
 from unstuck.kinds.report import REPORT_INTERVAL
-from unstuck.runner import protocol
+from unstuck.runner import protocol, worker_log
+from unstuck.runner.item_error import error_of, for_people, is_unexpected, text_of
+from unstuck.runner.kind_result import done_of
 from unstuck.runner.process_state import ProcessState
+from unstuck.runner.worker_log import log_exception, log_failure
 
 #: A report this early in an item waits, up to REPORT_INTERVAL: usually the item ends first (seconds).
 SHORT_S = 0.01
@@ -75,7 +75,7 @@ def _serve(channel: Channel) -> None:
         channel.send(_hello(kinds))
     except LoadError as error:
         if error.__cause__:
-            _log_exception("Kinds could not be loaded", error.__cause__, app=wanted.app)
+            log_exception("Kinds could not be loaded", error.__cause__, app=wanted.app)
         channel.send(protocol.LoadFailed(message=protocol.fit_text(str(error), protocol.ERROR_LIMIT)))
         os._exit(protocol.WORKER_LOAD_FAILED)  # not sys.exit(), which waits for threads of the user's module
     Worker(channel, itertools.chain([early], received), kinds).work()
@@ -182,7 +182,7 @@ class Worker:
         try:
             self._channel.send(done)
         except (TypeError, ValueError, RecursionError) as error:  # of the encoder: nothing was sent
-            self._channel.send(_failed(done.id, "bad_result", f"the item's end cannot be sent: {_text_of(error)}"))
+            self._channel.send(_failed(done.id, "bad_result", f"the item's end cannot be sent: {text_of(error)}"))
 
     def _listen(self) -> None:
         for messages in self._received:
@@ -191,7 +191,7 @@ class Worker:
 
     def _handle(self, message: protocol.ToWorker) -> None:
         if isinstance(message, protocol.Run):
-            send = partial(self._send_progress, message.id)
+            send = partial(self._send_progress, message)
             report = Report(message.name, message.output, message.attempt, send, prepare=_prepare)
             self._reports[message.id] = report
             self._waiting[message.id] = (message, report)
@@ -212,9 +212,9 @@ class Worker:
             if self._current:
                 self._current.pass_on()
 
-    def _send_progress(self, run_id: int, fraction: float | None, message: str | None) -> None:
-        text = None if message is None else protocol.fit_text(message, protocol.MESSAGE_LIMIT)
-        self._channel.send(protocol.Progress(id=run_id, fraction=fraction, message=text))
+    def _send_progress(self, run: protocol.Run, fraction: float | None, message: str | None) -> None:
+        text = None if message is None else for_people(message, run, protocol.MESSAGE_LIMIT)
+        self._channel.send(protocol.Progress(id=run.id, fraction=fraction, message=text))
 
 
 def attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protocol.Done:
@@ -224,7 +224,7 @@ def attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> protoc
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001 (an exception of the kind's own may break while it is described)
-        _log_exception("Item failed with an exception that cannot be described", error, kind=run.kind)
+        log_exception("Item failed with an exception that cannot be described", error, kind=run.kind)
         return _failed(run.id, "exception", "what the code raised cannot be described; the log has more")
 
 
@@ -236,19 +236,20 @@ def _attempt(kinds: dict[str, Kind], run: protocol.Run, report: Report) -> proto
         kind = _fit(kind, run)
         options = check_options(kind.info, run.options)
         returned = kind.work(Path(run.input) if run.input is not None else None, report, **options)
-        return _succeeded(run.id, returned, report)
+        return done_of(run.id, returned, report)
     except MemoryError:
         raise
     except Skip as reason:
-        return protocol.Done(
-            id=run.id, state="skipped", message=protocol.fit_text(str(reason), protocol.MESSAGE_LIMIT)
-        )
+        message = for_people(str(reason), run, protocol.MESSAGE_LIMIT)
+        return protocol.Done(id=run.id, state="skipped", message=message)
     except BaseException as error:  # noqa: BLE001 (sys.exit() in user code must not end the worker)
         if report.cancelled:
             if not isinstance(error, Cancelled):
-                _log_exception("Item failed while it was being stopped", error, kind=run.kind, name=run.name)
+                log_failure(run, error)
             return protocol.Done(id=run.id, state="cancelled")
-        return protocol.Done(id=run.id, state="failed", error=_error(run, kind, error))
+        if is_unexpected(error):
+            log_failure(run, error)
+        return protocol.Done(id=run.id, state="failed", error=error_of(run, kind, error))
 
 
 def _failed(run_id: int, code: str, text: str) -> protocol.Done:
@@ -283,104 +284,12 @@ def _prepare(output: Path) -> None:
         raise Transient(f"the folder for results cannot be used: {error}", code="output_unusable") from error
 
 
-def _succeeded(run_id: int, returned: object, report: Report) -> protocol.Done:
-    match returned:
-        case None:
-            return protocol.Done(id=run_id, state="succeeded")
-        case Path():
-            return protocol.Done(id=run_id, state="succeeded", file=_file_name(returned, report.output))
-        case dict():
-            return protocol.Done(id=run_id, state="succeeded", result=_result(returned))
-    raise Failed(f"the kind returned {type(returned).__name__}, not a dict, a Path or None", code="bad_result")
-
-
-def _result(returned: dict[object, object]) -> dict[str, object]:
-    """Return the result as it reads after being encoded as JSON."""
-    try:
-        encoded = msgspec.json.encode(returned)
-        result = msgspec.json.decode(encoded, type=dict[str, object])
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise Failed(f"the kind's result cannot be written as JSON: {error}", code="bad_result") from error
-    if len(encoded) > protocol.RESULT_LIMIT:
-        raise Failed(
-            f"the kind's result has {len(encoded)} bytes as JSON, the limit is {protocol.RESULT_LIMIT}: "
-            "write it to a file in report.output and return its path",
-            code="result_too_large",
-        )
-    brackets = encoded.count(b"{") + encoded.count(b"[")  # quick to count, and nearly always few
-    if brackets > protocol.RESULT_LEVELS and _levels(result) > protocol.RESULT_LEVELS:
-        raise Failed(
-            f"the kind's result has more than {protocol.RESULT_LEVELS} levels: flatten it, or write it to a file "
-            "in report.output and return its path",
-            code="bad_result",
-        )
-    return result
-
-
-def _levels(value: object) -> int:
-    """Return how deeply objects and lists are nested in a JSON value, without recursion."""
-    levels, level = 0, [value]
-    while level := [one for one in level if isinstance(one, dict | list)]:
-        levels += 1
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
-    return levels
-
-
-def _file_name(returned: Path, output: Path) -> str:
-    try:
-        inside = os.path.realpath(returned.parent) == os.path.realpath(output)
-        regular = inside and stat.S_ISREG(os.lstat(returned).st_mode)
-        returned.name.encode()
-    except (OSError, ValueError) as error:
-        raise Failed(f"the result file cannot be used: {error}", code="bad_result_file") from error
-    if not regular:
-        raise Failed(
-            f"{returned.name!r} is not a result file: it must be a regular file, directly in report.output",
-            code="bad_result_file",
-        )
-    return returned.name
-
-
-def _error(run: protocol.Run, kind: Kind | None, error: BaseException) -> protocol.ItemError:
-    transient = kind is not None and isinstance(error, kind.transient)
-    match error:
-        case Failed():
-            message = protocol.fit_text(str(error), protocol.ERROR_LIMIT)
-            return protocol.ItemError(code=error.code, message=message, transient=error.transient or transient)
-        case InvalidOptions():
-            message = protocol.fit_text(str(error), protocol.MESSAGE_LIMIT)
-            return protocol.ItemError(code="invalid_options", message=message)
-        case SystemExit():
-            text = f"SystemExit: the code called sys.exit({error.code!r}); a kind must return or raise instead"
-        case Cancelled():
-            text = "Cancelled: raised without a request to stop; raise unstuck.Skip or unstuck.Failed instead"
-        case _:
-            text = f"{type(error).__name__}: {_text_of(error)}"
-    _log_exception("Item failed", error, kind=run.kind, name=run.name)
-    where = protocol.fit_text("" if kind is None else _where(kind, error), protocol.MESSAGE_LIMIT // 2)
-    message = protocol.fit_text(text, protocol.MESSAGE_LIMIT - len(where)) + where
-    return protocol.ItemError(code="exception", message=message, transient=transient)
-
-
-def _where(kind: Kind, error: BaseException) -> str:
-    """Return the last line of the kind's own file in the traceback; the log has all of it."""
-    code = getattr(inspect.unwrap(kind.work), "__code__", None)
-    file = code.co_filename if code else None
-    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
-    return f" ({os.path.basename(file)}, line {lines[-1]})" if file and lines else ""
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException:  # noqa: BLE001 (str() of a foreign exception runs foreign code)
-        return "(its message cannot be read)"
-
-
 def _set_up(memory_mib: int) -> None:
     """Set the limits, signals and streams that user code starts with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server, which ends its workers
-    faulthandler.enable()  # a crash in C code leaves its traceback in the log
+    # A crash in C code leaves its traceback in the log, even while code has pointed descriptor 2 elsewhere.
+    faulthandler.enable(os.dup(2))
+    worker_log.set_up()
     # A line reaches the log as soon as it is printed, whatever its characters, even if the process is killed next.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     _limit(resource.RLIMIT_CORE, 0)
@@ -391,10 +300,12 @@ def _set_up(memory_mib: int) -> None:
 
 
 def _limit(what: int, amount: int) -> None:
+    """Set a limit, where the system has it; macOS refuses those of memory."""
     _, hard = resource.getrlimit(what)
     if hard != resource.RLIM_INFINITY:
         amount = min(amount, hard)
-    resource.setrlimit(what, (amount, amount))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(what, (amount, amount))
 
 
 def _or_end(loop: Callable[[], object]) -> NoReturn:
@@ -405,10 +316,10 @@ def _or_end(loop: Callable[[], object]) -> NoReturn:
         # Do nothing that needs memory; the exit code is the answer.
         os._exit(protocol.WORKER_OUT_OF_MEMORY)
     except protocol.MalformedMessageError as error:
-        _log_exception("Line from the runner is not a message", error)
+        log_exception("Line from the runner is not a message", error)
         os._exit(protocol.WORKER_MISUNDERSTOOD)
     except BaseException as error:  # noqa: BLE001 (it is logged, and the process ends)
-        _log_exception("Worker failed outside of user code", error)
+        log_exception("Worker failed outside of user code", error)
         os._exit(protocol.WORKER_BROKE)  # the runner then kills everything that user code started
     _end()
 
@@ -418,15 +329,6 @@ def _end() -> NoReturn:
     if os.getpgrp() == os.getpid():  # else it was started by hand, and the group is a shell's
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
-
-
-def _log_exception(what: str, error: BaseException, **details: object) -> None:
-    """Write to descriptor 2 and not to sys.stderr, which user code may have replaced or closed."""
-    trace = "".join(traceback.format_exception(error))
-    pairs = "".join(f" {name}={value!r}" for name, value in details.items())
-    text = f"{what}: worker={os.getpid()}{pairs}\n{trace}"
-    with contextlib.suppress(OSError):  # the log is no longer read
-        os.write(2, text.encode("utf-8", "backslashreplace"))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class WriteBuffer:
     def add_progress(self, report: Report) -> None:
         """Write the newest report of this item within `hold_s`."""
         key = (report.job_id, report.index)
-        before = self._progress.get(key)
+        before = self._progress.pop(key, None)  # the newest is applied last: its words are the job's
         if before is not None and report.message is None:
             report = replace(report, message=before.message)
         self._progress[key] = report

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 
-from unstuck.errors import ExternalJob, JobFinished
+from unstuck.errors import ExternalJob, JobFinished, UnstuckError
 from unstuck.jobs.job import CheckHealth, HealthLimits, Job, Lapse, Renew
 from unstuck.jobs.timeline import Entry, What
 from unstuck.store.protocol import NO_BATCHES, Outcome, SweepResult, WorkItem
@@ -38,7 +38,8 @@ _TO_CHECK = """
         deadline_at <= :now
         OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
         OR (external AND cancel_requested_at <= :grace)
-        OR (external AND coalesce(heartbeat_at, created_at) < :lost)
+        OR (external AND coalesce(heartbeat_at, created_at) < :now - coalesce(lost_after_s, :lost_s))
+        OR (external AND counted AND NOT open_end AND state = 'running' AND waiting = 0 AND heartbeat_at <= :kept)
         OR (state = 'running' AND external AND (
             (progress_at < :stalled AND health = 'ok') OR (heartbeat_at < :silent AND health <> 'unresponsive')))
         OR (state = 'running' AND NOT external AND (
@@ -56,11 +57,21 @@ def claim(
     transaction.flush()
     claimed: list[WorkItem] = []
     values = {"now": transaction.now, "most": max(limit, 1) * 64}
-    shares = _share(transaction.connection.execute(_CANDIDATES, values).fetchall(), limit)
-    for job_id, count in shares.items():
-        _, job = transaction.job(job_id)
-        taken = transaction.claim(job_id, max(count, short.get(job_id, 0)), lease_s, worker)
-        claimed += [WorkItem(job_id, job.kind, job.options, item, job.item_limit_s) for item in taken]
+    candidates = transaction.connection.execute(_CANDIDATES, values).fetchall()
+    while shares := _share(candidates, limit - len(claimed)):
+        refused = False
+        for job_id, count in shares.items():
+            try:
+                _, job = transaction.job(job_id)
+                taken = transaction.claim(job_id, max(count, short.get(job_id, 0)), lease_s, worker)
+            except UnstuckError:  # its row is damaged
+                refused = True
+                continue
+            claimed += [WorkItem(job_id, job.kind, job.options, item, job.item_limit_s) for item in taken]
+        if not refused:
+            break
+        # What was meant for these jobs goes to the others.
+        candidates = [one for one in candidates if one[0] not in shares]
     return claimed
 
 
@@ -130,7 +141,8 @@ def sweep(
         "stalled": now - limits.stalled_s,
         "unresponsive": now - limits.unresponsive_s,
         "silent": now - limits.reporter_silent_s,
-        "lost": -1.0 if limits.reporter_lost_s is None else now - limits.reporter_lost_s,
+        "lost_s": limits.reporter_lost_s,
+        "kept": now - limits.total_grace_s,
         "grace": now - limits.reporter_grace_s,
     }
     for (job_id,) in connection.execute(_TO_CHECK, times).fetchall():

@@ -35,6 +35,7 @@ _DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     """Open a connection that has not read anything yet."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+    connection.text_factory = _text
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: with NORMAL, acknowledged commits were lost in six of six simulated power cuts.
     connection.execute("PRAGMA synchronous = FULL")
@@ -43,6 +44,11 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = 1")
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
     return connection
+
+
+def _text(raw: bytes) -> str:
+    """Decode a text; SQLite accepts any bytes, and one bad row must not fail the whole query."""
+    return str(raw, "utf-8", "replace")
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:

@@ -31,7 +31,7 @@ _DUE = """
         SELECT job FROM deliveries WHERE host = hosts.host AND next_at <= :now ORDER BY next_at, job LIMIT :lanes)
     JOIN jobs ON jobs.n = due.job ORDER BY due.next_at, due.job
 """
-_TAKE = "UPDATE deliveries SET attempts = attempts + 1, next_at = ? WHERE job = ?"
+_TAKE = "UPDATE deliveries SET attempts = max(0, min(attempts, 999999)) + 1, next_at = ? WHERE job = ?"
 _FINISH = "UPDATE deliveries SET next_at = ?, trouble = ? WHERE job = ? AND attempts = ? AND next_at IS NOT NULL"
 
 
@@ -51,7 +51,7 @@ def take(
         if in_progress[host] < lanes:
             in_progress[host] += 1
             connection.execute(_TAKE, (now + hold_s, job_n))
-            taken.append(Delivery(job_id, url, host, attempts + 1, now - made_at))
+            taken.append(Delivery(job_id, url, host, max(0, min(attempts, 999_999)) + 1, now - made_at))
     sql = "SELECT min(next_at) FROM deliveries WHERE next_at > ?"
     following = connection.execute(sql, (now,)).fetchone()[0]
     return DueDeliveries(taken, None if following is None else following - now)

@@ -55,7 +55,7 @@ class DiskReserve:
                 return
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(descriptor, 0, max(self._size, 1))
+                _allocate(descriptor, max(self._size, 1))
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -81,6 +81,17 @@ class DiskReserve:
             return self._path.stat().st_size
         except OSError:
             return 0
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Have the disk hold `size` bytes for the file. Raise OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    # macOS has no such call, and a file that is only made longer holds nothing.
+    held = os.fstat(descriptor).st_size
+    while held < size:
+        held += os.pwrite(descriptor, bytes(min(size - held, PIECE_BYTES)), held)
 
 
 def is_full(error: BaseException | None, path: Path) -> bool:

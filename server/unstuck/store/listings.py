@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from unstuck.jobs.job import FINAL, Item, State
+from unstuck.jobs.job import FINAL, MOST, Item, State
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.store import queries, rows
 from unstuck.store.protocol import JobFilter
@@ -35,7 +35,9 @@ def jobs(
         after, after_n = wanted.finished_after
         values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
         states, order = states or sorted(FINAL), "finished_at, n"
-    if wanted.healths:
+    if wanted.id_prefix is not None or wanted.retry_of is not None:
+        sql = _narrow(wanted, where, values)
+    elif wanted.healths:
         # Only unfinished jobs have a health; they are few and have an index. The + rules out the other indexes.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
         where += [
@@ -62,16 +64,42 @@ def items(
     limit: int,
 ) -> list[Item]:
     """Return items of the job in the order of their index, or with `after_seq` of their last change."""
-    values: Values = {"job": job_n, "after": after_index, "after_seq": after_seq, "limit": limit}
+    values: Values = {"job": job_n, "after": after_index, "after_seq": after_seq, "limit": limit, "most": MOST}
+    # A row with a number that no answer can name would be read again with each page: it is left out.
+    where = ["job = :job", "idx <= :most"]
     if after_seq is None:
         select = rows.SELECT_ITEM_BY_STATE if states else rows.SELECT_ITEM
-        sql = _merge_walks(select, ["job = :job", "idx > :after"], tuple(dict.fromkeys(states)), values)
+        sql = _merge_walks(select, [*where, "idx > :after"], tuple(dict.fromkeys(states)), values)
         order = "idx"
     else:
         # Reads every change and skips other states: an index for that would make every report slower.
-        where = ["job = :job", "(seq, idx) > (:after_seq, :after)", *_in_condition("+state", states, values)]
+        where += ["(seq, idx) > (:after_seq, :after)", "seq <= :most", *_in_condition("+state", states, values)]
         sql, order = f"{rows.SELECT_ITEM} WHERE {' AND '.join(where)}", "seq, idx"
-    return [rows.item_from(row) for row in connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)]
+    found = connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)
+    return [rows.item_from(job_n, row) for row in found]
+
+
+def _narrow(wanted: JobFilter, where: Sequence[str], values: Values) -> str:
+    """Return a query over the index of ids or of retries; the + keeps every other index out."""
+    few = []
+    if wanted.id_prefix is not None:
+        values |= {
+            "first": wanted.id_prefix,
+            "past": f"{wanted.id_prefix}~",
+        }  # ~ sorts after all of an id
+        few.append("id >= :first AND id < :past")
+    if wanted.retry_of is not None:
+        values["retry_of"] = wanted.retry_of
+        few.append("retry_of = :retry_of")
+    conditions = [
+        *few,
+        *(f"+{condition}" for condition in where),
+        *(["+kind = :kind"] if wanted.kind is not None else []),
+        *_in_condition("+health", wanted.healths, values),
+        *(["finished_at IS NULL"] if wanted.healths else []),
+        *_in_condition("+state", wanted.states, values),
+    ]
+    return f"{_JOBS} WHERE {' AND '.join(conditions)}"
 
 
 def _merge_walks(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:

@@ -70,15 +70,19 @@ class IdempotencyKey:
 class JobFilter:
     """The jobs to list.
 
-    `healths` selects unfinished jobs only. `finished_before` (epoch seconds) selects jobs that finished before it,
-    earliest first; `finished_after` continues after an end time and its cursor.
+    `healths` selects unfinished jobs only, `id_prefix` those whose id begins with it, `retry_of` the retries of a
+    job. `finished_before` (epoch
+    seconds) selects jobs that finished before it, earliest first; `finished_after` continues after an end time and
+    its cursor.
     """
 
     states: Sequence[str] = ()
     kind: str | None = None
     healths: Sequence[str] = ()
+    id_prefix: str | None = None
     finished_before: float | None = None
     finished_after: tuple[float, int] = (float("-inf"), 0)
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class Overview:
     leased_items: int = 0
     oldest_wait_s: float | None = None
     webhooks: Mapping[str, int] = field(default_factory=dict)
+    unreadable: int = 0  # rows that could not be read in full, since the process started
 
 
 class JobReader(Protocol):

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import msgspec
 
 from unstuck.errors import JobNotFound
-from unstuck.jobs.job import FINAL, Item, Job
+from unstuck.jobs.job import FINAL, MOST, Item, Job
 from unstuck.jobs.snapshot import ITEM_ERRORS_SHOWN, RUNNING_KNOWN, Snapshot
-from unstuck.jobs.timeline import Entry, What, item_entries, merge
+from unstuck.jobs.timeline import Entry, item_entries, merge
 from unstuck.store import deliveries, rows
+from unstuck.store.damaged_rows import DAMAGED
 from unstuck.store.protocol import Overview
 
 #: A timeline covers all items of a job with up to this many, and only the running ones of a larger job.
@@ -43,7 +44,7 @@ def snapshot(connection: sqlite3.Connection, job_n: int, job: Job) -> Snapshot:
         running = connection.execute(sql, (job_n, RUNNING_KNOWN)).fetchall()
     if job.failed:
         sql = f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'failed' ORDER BY idx LIMIT ?"
-        errors = [rows.item_from(row) for row in connection.execute(sql, (job_n, ITEM_ERRORS_SHOWN))]
+        errors = [rows.item_from(job_n, row) for row in connection.execute(sql, (job_n, ITEM_ERRORS_SHOWN))]
     return Snapshot(job, tuple(running), tuple(errors))
 
 
@@ -65,13 +66,14 @@ def live_ids(connection: sqlite3.Connection, since: float) -> list[str]:
 
 def seqs(connection: sqlite3.Connection, job_ids: Sequence[str]) -> dict[str, int]:
     """Return the seq of each of these jobs that exists."""
-    sql = "SELECT id, seq FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+    # Within the bounds of what a snapshot says, see jobs/job.py; else its viewers would always seem to be behind.
+    sql = f"SELECT id, max(1, min(seq, {MOST})) FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
     return dict(connection.execute(sql, (msgspec.json.encode(job_ids).decode(),)).fetchall())
 
 
 def queue_full(connection: sqlite3.Connection, most: int, *, external: bool) -> bool:
     """Return whether `most` jobs of this server, or `most` external ones, are unfinished."""
-    sql = "SELECT coalesce(sum(jobs), 0) FROM tally WHERE state IN ('queued', 'running')"
+    sql = "SELECT total(jobs) FROM tally WHERE state IN ('queued', 'running')"
     unfinished = connection.execute(sql).fetchone()[0]
     if unfinished < most:
         return False  # as a rule, so that only an almost full queue is counted
@@ -92,14 +94,14 @@ def overview(connection: sqlite3.Connection, now: float) -> Overview:
         connection.execute("SELECT health, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY health")
     )
     sql = (
-        "SELECT coalesce(sum(waiting), 0), coalesce(sum(leased), 0) FROM jobs "
+        "SELECT total(waiting), total(leased) FROM jobs "  # sum() fails if the numbers are too large
         "WHERE finished_at IS NULL AND external = 0"  # only items that this server's workers process
     )
-    waiting, leased = connection.execute(sql).fetchone()
+    waiting, leased = (int(max(0.0, min(count, MOST))) for count in connection.execute(sql).fetchone())
     sql = "SELECT min(coalesce(started_at, created_at)) FROM jobs WHERE waiting > 0 AND external = 0"
     oldest = connection.execute(sql).fetchone()[0]
-    wait_s = None if oldest is None else now - oldest
-    return Overview(by_state, by_health, waiting, leased, wait_s, deliveries.counts(connection))
+    wait_s = None if oldest is None else max(0.0, min(now - oldest, float(MOST)))
+    return Overview(by_state, by_health, waiting, leased, wait_s, deliveries.counts(connection), len(DAMAGED))
 
 
 def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | None) -> list[Entry]:
@@ -110,7 +112,7 @@ def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | 
         "LEFT JOIN items ON items.job = timeline.job AND items.idx = timeline.idx "
         "WHERE timeline.job = ? ORDER BY n DESC LIMIT ?"
     )
-    stored = [Entry(row[0], What(row[1]), *row[2:]) for row in connection.execute(sql, (job_n, most))]
+    stored = [rows.entry_from(job_n, row) for row in connection.execute(sql, (job_n, most))]
     few = job.total <= FEW_ITEMS
     select = (
         f"{rows.SELECT_ITEM} WHERE job = ?"
@@ -118,6 +120,6 @@ def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | 
         else f"{rows.SELECT_ITEM_BY_STATE} WHERE job = ? AND state = 'running'"
     )
     sql = f"{select} ORDER BY idx LIMIT {FEW_ITEMS}"
-    derived = item_entries(rows.item_from(row) for row in connection.execute(sql, (job_n,)))
+    derived = item_entries(rows.item_from(job_n, row) for row in connection.execute(sql, (job_n,)))
     found = merge(reversed(stored), derived)
     return found if limit is None else found[-limit:]

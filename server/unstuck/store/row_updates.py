@@ -8,6 +8,7 @@ It must not decide or read anything.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from unstuck.jobs.job import Item, Job
-from unstuck.store.rows import sql
+from unstuck.store.rows import json_text, sql
 
 #: Columns that are written once. The others may change during the life of a job or an item.
 _JOB_FIXED = {
@@ -33,10 +34,16 @@ _JOB_FIXED = {
     "retry_of",
     "external",
     "counted",
+    "unit",
+    "units",
+    "lost_after_s",
 }
 _ITEM_FIXED = {"index", "name", "size", "file"}
-#: Columns that hold something other than numbers and text.
-_ENCODED = {"state", "health", "meter", "error", "result"}
+#: How to convert the columns that hold something other than numbers and text.
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("state", "health", "meter", "error"), sql),
+    "result": json_text,
+}
 
 
 class RowUpdates:
@@ -50,8 +57,8 @@ class RowUpdates:
         now = astuple(after)
         columns = table.changed_columns(astuple(before), now)
         row = [now[place] for place in columns.places]
-        for place in columns.others:
-            row[place] = sql(row[place])
+        for place, convert in columns.others:
+            row[place] = convert(row[place])
         row.append(job_n)
         self._rows.setdefault(columns.statement, []).append(row)
 
@@ -65,12 +72,12 @@ class _Columns(NamedTuple):
     """Columns that changed together, and the statement that writes them.
 
     The values at `places` of a job or an item, followed by the job's row number, are the statement's parameters.
-    Those at the positions `others` have to be converted for SQLite.
+    Those at the positions `others` have to be converted for SQLite, each by its function.
     """
 
     statement: str
     places: tuple[int, ...]
-    others: list[int]
+    others: list[tuple[int, Callable[[Any], Any]]]
 
 
 class Table:
@@ -102,7 +109,7 @@ class Table:
         if found is None:
             names = [self._names[place] for place in changed]
             statement = self._update.format(", ".join(f"{name} = ?" for name in names))
-            others = [place for place, name in enumerate(names) if name in _ENCODED]
+            others = [(place, _CONVERSIONS[name]) for place, name in enumerate(names) if name in _CONVERSIONS]
             found = self._columns[changed] = _Columns(statement, (*changed, *self._key), others)
         return found
 
@@ -114,7 +121,7 @@ JOBS = Table(
     "UPDATE jobs SET {} WHERE n = ?",
     Job,
     _JOB_FIXED,
-    ("seq", "partial", "percent", "meter", "progress_at", "heartbeat_at"),
+    ("seq", "partial", "percent", "meter", "message", "progress_at", "heartbeat_at"),
 )
 ITEMS = Table(
     "UPDATE items SET {} WHERE idx = ? AND job = ?", Item, _ITEM_FIXED, ("seq", "progress", "message"), "index"

@@ -13,12 +13,13 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
-from unstuck.jobs.job import Health, Item, ItemState, Job, JobError, State
+from unstuck.jobs.job import Item, Job, JobError
 from unstuck.jobs.labels import host_of
 from unstuck.jobs.rate import Meter
-from unstuck.jobs.timeline import Entry
+from unstuck.jobs.timeline import Entry, What
+from unstuck.store import damaged_rows
 
 JOB_COLUMNS = Job.__struct_fields__
 ITEM_COLUMNS = tuple("idx" if name == "index" else name for name in Item.__struct_fields__)
@@ -35,41 +36,28 @@ INSERT_ITEM = (
 #: Types that SQLite accepts as they are.
 _PLAIN = {type(None), str, int, float, bool}
 _encode = msgspec.json.Encoder().encode
-_METER_DECODER = msgspec.json.Decoder(Meter)
-_ERROR_DECODER = msgspec.json.Decoder(JobError)
 
 
 def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else read(value)
 
 
-def _readers(
-    columns: Sequence[str], readers: Mapping[str, Callable[[Any], Any]]
-) -> list[tuple[int, Callable[[Any], Any]]]:
-    return [(columns.index(name), read) for name, read in readers.items()]
+#: What decodes the columns that are JSON.
+_JOB_JSON: Mapping[str, Callable[[Any], Any]] = {
+    "options": msgspec.json.decode,
+    "meter": msgspec.json.Decoder(Meter).decode,
+    "error": _or_none(msgspec.json.Decoder(JobError).decode),
+}
+_ITEM_JSON: Mapping[str, Callable[[Any], Any]] = {
+    "error": _JOB_JSON["error"],
+    "result": _or_none(msgspec.json.Decoder(dict[str, Any]).decode),
+}
+_WHATS: Mapping[str, What] = {what.value: what for what in What}
+_JOB_PLACES = [(JOB_COLUMNS.index(name), read) for name, read in _JOB_JSON.items()]
+_ITEM_PLACES = [(ITEM_COLUMNS.index(name), read) for name, read in _ITEM_JSON.items()]
 
 
-# States are looked up in a dict: calling the enum costs half as much as the rest of an item's row. SQLite stores
-# booleans as 1 and 0.
-_JOB_READERS = _readers(
-    JOB_COLUMNS,
-    {
-        "state": {state.value: state for state in State}.__getitem__,
-        "health": {health.value: health for health in Health}.__getitem__,
-        "options": msgspec.json.decode,
-        "meter": _METER_DECODER.decode,
-        "error": _or_none(_ERROR_DECODER.decode),
-        **dict.fromkeys(("cancel_requested", "external", "counted", "open_end"), bool),
-    },
-)
-_ITEM_READERS = _readers(
-    ITEM_COLUMNS,
-    {
-        "state": {state.value: state for state in ItemState}.__getitem__,
-        "error": _or_none(_ERROR_DECODER.decode),
-        "result": _or_none(msgspec.json.decode),
-    },
-)
+_RESULT = ITEM_COLUMNS.index("result")
 
 
 def job_values(job: Job) -> list[Any]:
@@ -79,23 +67,40 @@ def job_values(job: Job) -> list[Any]:
 
 def item_values(job_n: int, item: Item) -> list[Any]:
     """Return the parameters of INSERT_ITEM; `job_n` is the job's row number."""
-    return [job_n, *(sql(value) for value in astuple(item))]
+    values = [sql(value) for value in astuple(item)]
+    values[_RESULT] = json_text(item.result)
+    return [job_n, *values]
 
 
 def job_from(row: Sequence[Any]) -> Job:
-    """Return the job in a row of all JOB_COLUMNS."""
+    """Return the job in a row of all JOB_COLUMNS, mended if it cannot be read in full."""
     values = list(row)
-    for place, read in _JOB_READERS:
-        values[place] = read(values[place])
-    return Job(*values)
+    try:
+        for place, read in _JOB_PLACES:
+            values[place] = read(values[place])
+        return msgspec.convert(values, Job, strict=False)  # SQLite stores booleans as 1 and 0
+    except damaged_rows.REASONS:
+        return damaged_rows.mend_job(row, _JOB_JSON)
 
 
-def item_from(row: Sequence[Any]) -> Item:
-    """Return the item in a row of SELECT_ITEM."""
+def item_from(job_n: int, row: Sequence[Any]) -> Item:
+    """Return the item in a row of SELECT_ITEM, mended if it cannot be read in full."""
     values = list(row)
-    for place, read in _ITEM_READERS:
-        values[place] = read(values[place])
-    return Item(*values)
+    try:
+        for place, read in _ITEM_PLACES:
+            values[place] = read(values[place])
+        return msgspec.convert(values, Item, strict=False)
+    except damaged_rows.REASONS:
+        return damaged_rows.mend_item(job_n, row, _ITEM_JSON)
+
+
+def entry_from(job_n: int, row: Sequence[Any]) -> Entry:
+    """Return the entry in a row of a timeline: its columns as in Entry, mended if they cannot be read in full."""
+    try:
+        entry = msgspec.convert(row, Entry, strict=False)
+    except damaged_rows.REASONS:
+        entry = damaged_rows.mend_entry(job_n, row)
+    return replace(entry, what=_WHATS[entry.what]) if entry.what in _WHATS else entry
 
 
 def find_job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job] | None:
@@ -107,7 +112,7 @@ def find_job(connection: sqlite3.Connection, job_id: str) -> tuple[int, Job] | N
 def find_item(connection: sqlite3.Connection, job_n: int, index: int) -> Item | None:
     """Return the item, or None."""
     row = connection.execute(f"{SELECT_ITEM} WHERE job = ? AND idx = ?", (job_n, index)).fetchone()
-    return None if row is None else item_from(row)
+    return None if row is None else item_from(job_n, row)
 
 
 _CLAIMABLE = f"""
@@ -118,7 +123,7 @@ _CLAIMABLE = f"""
 
 def find_claimable(connection: sqlite3.Connection, job_n: int, now: float, limit: int) -> list[Item]:
     """Return up to `limit` items of the job that may be claimed at `now` (epoch seconds)."""
-    return [item_from(row) for row in connection.execute(_CLAIMABLE, (job_n, now, limit))]
+    return [item_from(job_n, row) for row in connection.execute(_CLAIMABLE, (job_n, now, limit))]
 
 
 INSERT_DELIVERY = "INSERT INTO deliveries (job, url, host, made_at, next_at) VALUES (?, ?, ?, ?, ?)"
@@ -145,7 +150,7 @@ def entry_values(job_n: int, entry: Entry) -> dict[str, Any]:
     return {
         "job": job_n,
         "at": entry.at,
-        "what": entry.what.value,
+        "what": sql(entry.what),
         "text": entry.text,
         "idx": entry.index,
         "attempt": entry.attempt,
@@ -185,6 +190,11 @@ def add_clock_step(connection: sqlite3.Connection, now: float, jump: float) -> N
     n = connection.execute("INSERT INTO clock_steps (at, jump) VALUES (?, ?)", (now, jump)).lastrowid
     assert n is not None
     connection.execute("DELETE FROM clock_steps WHERE n <= ?", (n - CLOCK_STEPS_KEPT,))
+
+
+def json_text(value: Any) -> str | None:
+    """Return any JSON value, such as a result, as text; None is NULL."""
+    return None if value is None else _encode(value).decode()
 
 
 def sql(value: Any) -> Any:

@@ -163,6 +163,14 @@ MIGRATIONS: tuple[str, ...] = (
         jump REAL NOT NULL              -- by how much it was set (seconds)
     ) STRICT;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN unit TEXT;      -- what one item is called; NULL: not known
+    ALTER TABLE jobs ADD COLUMN units TEXT;     -- what several are called
+    CREATE INDEX jobs_by_retry ON jobs (retry_of, n) WHERE retry_of IS NOT NULL;
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN lost_after_s REAL;  -- external work: silence after which it fails
+    """,
 )
 
 VERSION = len(MIGRATIONS)

@@ -9,10 +9,13 @@ its store. So the limit is raised as far as possible, and streams stop short of 
 
 from __future__ import annotations
 
+import contextlib
 import resource
 
 #: More than one process needs. The hard limit may be a billion, and some programs loop over all of them.
 ENOUGH = 65_536
+#: What macOS permits at least, where the hard limit says "any number" and is not meant.
+OPEN_MAX = 10_240
 #: Open files that are neither streams nor uploads: polls, downloads, workers' pipes, the store.
 RESERVE = 128
 #: ... of which this many are no connections.
@@ -24,9 +27,13 @@ FILES_OF_BODY = 2
 def raise_limit() -> None:
     """Allow as many open files as the system permits, up to ENOUGH; many systems start programs with 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    for most in (ENOUGH, OPEN_MAX):
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        if soft == resource.RLIM_INFINITY or soft >= most:
+            return
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
 
 
 def room_for_streams(bodies: int) -> int:

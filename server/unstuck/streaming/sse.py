@@ -38,9 +38,13 @@ def _json(data: wire.Answer) -> bytes:
 
 
 def opening(comment: str, retry_ms: int) -> bytes:
-    """Encode the start of a stream: the delay before a reconnect, and a comment for people who read along."""
+    """Encode the start of a stream: the delay before a reconnect, and a comment for people who read along.
+
+    Both belong to the block of the first event. In a block of their own, without data, several client libraries
+    see an event without data.
+    """
     lines = "".join(f": {line}\n" for line in comment.splitlines())
-    return f"retry: {retry_ms}\n{lines}\n".encode("ascii")
+    return f"retry: {retry_ms}\n{lines}".encode("ascii")
 
 
 def heartbeat(now: float, seqs: Mapping[str, int], next_s: float) -> bytes:

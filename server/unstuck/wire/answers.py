@@ -63,6 +63,11 @@ class Kind(Answer, frozen=True, kw_only=True):
     needs_file: bool = True
     limit_s: Annotated[float | None, Meta(description="Time limit for one item (seconds).")] = None
     options: tuple[Option, ...] = ()
+    unit: Annotated[str, Meta(description="What one item is called, such as row; empty: file or item.")] = ""
+    units: Annotated[str, Meta(description="What several items are called.")] = ""
+    unavailable: Annotated[
+        str | None, Meta(description="Why it cannot be used on this server, and what to do about it.")
+    ] = None
 
 
 class Limits(Answer, frozen=True, kw_only=True):
@@ -131,6 +136,10 @@ class StoredJobs(Answer, frozen=True, kw_only=True):
 
     by_state: Mapping[str, int]
     by_health: Mapping[str, int]
+    unreadable: Annotated[
+        Count,
+        Meta(description="Damaged rows that cannot be read in full, since the start; the log names them."),
+    ] = 0
 
 
 class StreamHealth(Answer, frozen=True, kw_only=True):

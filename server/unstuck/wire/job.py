@@ -7,7 +7,6 @@ It must not know the rules of a job's life; those are in jobs/.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -81,7 +80,10 @@ class Progress(Answer, frozen=True, kw_only=True):
     ] = None
     eta_seconds: Annotated[float | None, Meta(description="Estimated seconds until the end.")] = None
     stage: str | None = None
-    message: str | None = None
+    message: Annotated[
+        str | None,
+        Meta(description="The newest words of any running item, or those reported about external work."),
+    ] = None
     current: Annotated[list[str], Meta(description="Names of the first running items.")] = field(
         default_factory=list
     )
@@ -117,6 +119,11 @@ class Job(Answer, frozen=True, kw_only=True):
     ]
     kind: Annotated[str, Meta(description="The registered kind of work.")] = ""
     name: Annotated[str, Meta(description="A label for people.")] = ""
+    unit: Annotated[
+        str | UnsetType,
+        Meta(description="What one item is called, such as row; not sent for old jobs."),
+    ] = UNSET
+    units: Annotated[str | UnsetType, Meta(description="What several items are called.")] = UNSET
     state: StateWord = ""
     done: Annotated[bool, Meta(description="True in a final state only, and never false again.")]
     cancel_requested: Annotated[
@@ -128,6 +135,10 @@ class Job(Answer, frozen=True, kw_only=True):
     max_attempts: int = 1
     priority: Annotated[int, Meta(description="Higher priorities go first.")] = 0
     external: Annotated[bool, Meta(description="The work runs elsewhere and is reported over HTTP.")] = False
+    lost_after_s: Annotated[
+        float | UnsetType,
+        Meta(description="External work fails after this many seconds without a report. Sent only if submitted."),
+    ] = UNSET
     progress: Progress = field(default_factory=Progress)
     error: Annotated[JobError | None, Meta(description="The error of the job as a whole.")] = None
     item_errors: Annotated[list[ItemError], Meta(description="The first failed items.")] = field(
@@ -168,7 +179,7 @@ class Item(Answer, frozen=True, kw_only=True):
     progress: Annotated[float | None, Meta(description="0 to 1.")] = None
     message: str | None = None
     error: JobError | None = None
-    result: Annotated[Mapping[str, Any] | None, Meta(description="A small JSON object.")] = None
+    result: Annotated[Any, Meta(description="A small JSON value; null if there is none.")] = None
     attempt: Count = 0
     worker: Annotated[str | None, Meta(description="The name of the worker that took the item last.")] = None
     lease_until: Annotated[Time | None, Meta(description="When the worker's lease on the item ends.")] = None

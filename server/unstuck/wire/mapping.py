@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta
 
+#: The largest whole number that every reader of JSON keeps exactly, JavaScript too.
+MOST = 2**53
 Count = Annotated[int, Meta(ge=0)]
 #: A time as text: RFC 3339, UTC.
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]

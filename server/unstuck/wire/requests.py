@@ -11,15 +11,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from unstuck.wire.mapping import MOST
+
 #: The longest deadline and time limit (seconds): ten years.
 LONGEST_S = 10 * 366 * 86_400.0
 
+#: The shortest time without a report after which external work may fail (seconds).
+LEAST_LOST_S = 1.0
+
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_S)]
 #: A count that JavaScript and a column of the store can hold.
-Count = Annotated[int, Meta(ge=0, le=2**53)]
+Count = Annotated[int, Meta(ge=0, le=MOST)]
 #: The same lengths as for the server's own kinds (characters).
 Text = Annotated[str, Meta(max_length=500)]
 ErrorText = Annotated[str, Meta(max_length=2_500)]
+#: What an item is called.
+Unit = Annotated[str, Meta(min_length=1, max_length=40)]
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -35,8 +42,17 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     item_limit_seconds: Seconds | None = None
     webhook_url: str | None = None
     external: bool = False
+    lost_after_s: Annotated[
+        float | None,
+        Meta(
+            description="External work only: it fails after this many seconds without a report.",
+            extra_json_schema={"minimum": LEAST_LOST_S, "maximum": LONGEST_S},
+        ),
+    ] = None
     items: list[str] | None = None
     total: Annotated[int, Meta(ge=1)] | None = None  # at most as many as the settings allow
+    unit: Unit | None = None
+    units: Unit | None = None
 
 
 class Error(msgspec.Struct, forbid_unknown_fields=True):
@@ -57,9 +73,7 @@ class ReportedItem(msgspec.Struct, forbid_unknown_fields=True):
     message: Text | None = None
     error: Error | ErrorText | None = None
     # Decoded later, after its length was checked.
-    result: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(
-        default_factory=msgspec.Raw
-    )
+    result: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
 class Report(msgspec.Struct, forbid_unknown_fields=True):
