@@ -370,7 +370,8 @@ def document(command: str, seed: int, outcome: Outcome) -> str:
     return (
         f"`{command}`{drawn_from} ({machine()}). `ready` is true if it is 503, with the reason, from "
         f"{NOTICE_S:g} s after an attack on the database or its disk until that is undone, and 200 from "
-        f"{RECOVERY_S:g} s later on. {sentence(outcome)}"
+        f"{RECOVERY_S:g} s later on; for as long after a worker was killed it may say that none can be started. "
+        f"{sentence(outcome)}"
     )
 
 
