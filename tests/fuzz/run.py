@@ -1,6 +1,7 @@
 """Plays random inputs from seeds, one part after another, until one finds a fault or the time is over.
 
-A part is a module beside this one with `play(folder, seed, rounds)`, which yields what is wrong. PARTS lists them.
+A part is a module beside this one with `play(folder, seed, rounds)`, which yields what is wrong. `folder` does not
+exist yet. PARTS lists them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz import rows
+from tests.fuzz import clicks, http, kinds, rows
 
-PARTS = {"rows": rows.play}
+PARTS = {"rows": rows.play, "http": http.play, "kinds": kinds.play, "clicks": clicks.play}
 #: Rounds of one seed: its server is then started anew.
 ROUNDS = 20
 

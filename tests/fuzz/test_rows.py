@@ -1,4 +1,4 @@
-"""A short play of the random rows; `python -m tests.fuzz.run rows` plays for as long as you like."""
+"""A short play of the random rows; `scripts/fuzz rows` plays for as long as you like."""
 
 from __future__ import annotations
 
