@@ -114,7 +114,7 @@ def full(retry_after: str) -> bytes:
 
 
 async def test_a_full_queue_is_retried_as_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
+    monkeypatch.setattr(w, "BACKOFF_MIN_MS", 1)
     async with Raw(posts=[full("1")]) as raw, Client(raw.url) as client:
         raw.posts.append(Raw.json(job_of(raw.job_id, 1)))
         asked = time.monotonic()
@@ -209,7 +209,7 @@ async def test_wait_gives_up_while_the_job_continues(monkeypatch: pytest.MonkeyP
      b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{"seq":1,"done":"yes"}'],
 )  # fmt: skip
 async def test_a_watch_survives_garbage(garbage: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 20)
+    monkeypatch.setattr(w, "BACKOFF_MIN_MS", 20)
     async with Raw(stream=garbage, poll=garbage) as raw, Client(raw.url) as client:
         links: list[str] = []
         watching = asyncio.create_task(watched(client, raw.job_id, links))
@@ -249,7 +249,7 @@ async def test_a_stream_is_read_correctly_however_it_is_split(size: int, ending:
 async def test_a_submission_without_an_answer_is_repeated_with_the_same_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
+    monkeypatch.setattr(w, "BACKOFF_MIN_MS", 1)
     (tmp_path / "b").write_bytes(b"of a file")
     busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
     async with Raw(posts=[b"", busy]) as raw, Client(raw.url) as client:

@@ -52,8 +52,8 @@ class Server:
 
 @pytest.fixture(autouse=True)
 def quick_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 1)
-    monkeypatch.setattr(w, "POLL_BACKOFF_MAX_MS", 1)
+    monkeypatch.setattr(w, "BACKOFF_MIN_MS", 1)
+    monkeypatch.setattr(w, "BACKOFF_MAX_MS", 1)
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ async def test_leaving_waits_for_no_clock(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_leaving_does_not_wait_for_the_pause_after_a_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(w, "POLL_BACKOFF_MIN_MS", 3_600_000)
-    monkeypatch.setattr(w, "POLL_BACKOFF_MAX_MS", 3_600_000)
+    monkeypatch.setattr(w, "BACKOFF_MIN_MS", 3_600_000)
+    monkeypatch.setattr(w, "BACKOFF_MAX_MS", 3_600_000)
     server = Server(None, AWAY)
     async with asyncio.timeout(30), server.report() as report:
         report.progress(1)

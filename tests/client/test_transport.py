@@ -85,7 +85,7 @@ async def test_whatever_a_library_raises_is_no_answer(late: bool, tmp_path: Path
 
 @pytest.mark.parametrize("late", [False, True], ids=["request", "response"])
 async def test_a_watch_goes_on_whatever_a_library_raises(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for pause in ("POLL_BACKOFF_MIN_MS", "POLL_BACKOFF_MAX_MS", "POLL_BACKOFF_UNANSWERED_MS"):
+    for pause in ("BACKOFF_MIN_MS", "BACKOFF_MAX_MS", "BACKOFF_UNANSWERED_MS"):
         monkeypatch.setattr(w, pause, 1)
     waiting = errors()
 

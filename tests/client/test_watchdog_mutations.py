@@ -208,9 +208,9 @@ LOST: dict[str, Mutation] = {
     # the status cannot be had
     "a failed poll is not repeated": Change("on_poll_failed", 'step.plan_poll(max(pause, asked), "fallback")'),
     "a failed poll is not repeated while a stream is live": Change("on_poll_failed", 'step.plan_poll(max(pause, asked), "fallback")', 'w.is_live(state, step.now) or step.plan_poll(max(pause, asked), "fallback")'),
-    "failed polls are repeated at a constant pace": Change("poll_backoff", "2 ** min(failures - 1, 10)", "1"),
-    "pauses between polls grow forever": Constant("POLL_BACKOFF_MAX_MS", 10**12),
-    "no jitter between polls": Change("poll_backoff", "0.75 + random / 4", "1"),
+    "failed polls are repeated at a constant pace": Change("backoff", "2 ** min(failures - 1, 10)", "1"),
+    "pauses between polls grow forever": Constant("BACKOFF_MAX_MS", 10**12),
+    "no jitter between polls": Change("backoff", "0.75 + random / 4", "1"),
     "trouble is not shown": Change("link_of", "state.browser_offline or state.poll_failures > 0", "state.browser_offline"),
     "Retry-After is ignored": Change("on_poll_failed", 'event.get("retry_after_ms") or 0', "0"),
     "Retry-After may ask for an endless pause": Constant("RETRY_AFTER_MAX_MS", 10**12),
@@ -230,7 +230,7 @@ LOST: dict[str, Mutation] = {
     "a refused stream is reopened while signed out": Change("lose_stream", "none_requested and not state.signed_out", "none_requested"),
     "a planned stream is opened while signed out": Change("on_poll_failed", "state.reopen_at = None"),
     "a suspected stream gets spares while signed out": Change("replace_stream_at", "state.spare or state.reopen_at is not None or state.signed_out", "state.spare or state.reopen_at is not None"),
-    "signed out is polled as often as any trouble": Constant("SIGNED_OUT_POLL_MS", 10_000),
+    "signed out is polled as often as any trouble": Constant("SIGNED_OUT_PAUSE_MS", 10_000),
     "signed out is never left": Change("confirm", "state.signed_out = False"),
     # the overall limit
     "never gives up": NoTimer("give_up_at"),
@@ -263,9 +263,9 @@ LOST: dict[str, Mutation] = {
     # patience
     "two polls in flight": Change("request_poll", "if state.poll:\n    state.poll_wanted = 'manual' if state.poll_wanted == 'manual' else reason\n    return"),
     "a poll requested during another is forgotten": Change("on_poll_answered", "step.request_poll(wanted)"),
-    "a poll requested during a failing one is forgotten": Change("on_poll_failed", "step.request_poll(wanted)", 'step.plan_poll(w.POLL_BACKOFF_MIN_MS, "fallback")'),
+    "a poll requested during a failing one is forgotten": Change("on_poll_failed", "step.request_poll(wanted)", 'step.plan_poll(w.BACKOFF_MIN_MS, "fallback")'),
     "a manual check is forgotten for another reason": Change("request_poll", "'manual' if state.poll_wanted == 'manual' else reason", "reason"),
-    "polls are aborted after five seconds": Constant("POLL_TIMEOUT_MS", 5_000),
+    "polls are aborted after five seconds": Constant("TIMEOUT_MS", 5_000),
     "a server that does not answer is polled as seldom as one in trouble": Change("on_poll_failed", "status is None", "False"),
     "a server in trouble is polled as often as one that does not answer": Change("on_poll_failed", "status is None", "True"),
 }  # fmt: skip

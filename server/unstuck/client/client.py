@@ -365,7 +365,7 @@ class Client:
                     raise
                 error = failure
             sending_s += body.sending_s
-            backoff = w.poll_backoff(attempt, w.POLL_BACKOFF_MAX_MS, random.random())  # noqa: S311 – no secret
+            backoff = w.backoff(attempt, w.BACKOFF_MAX_MS, random.random())  # noqa: S311 – no secret
             pause_s = max(retry_after, backoff) / w.SECOND_MS
             if time.monotonic() - began - sending_s + pause_s > patience_s:
                 raise error

@@ -300,7 +300,7 @@ class Reporter:
             else:
                 self._note_success()
                 return
-            backoff = w.poll_backoff(min(attempt, 8), w.POLL_BACKOFF_MAX_MS, random.random())  # noqa: S311 – no secret
+            backoff = w.backoff(min(attempt, 8), w.BACKOFF_MAX_MS, random.random())  # noqa: S311 – no secret
             await self._pause(backoff / w.SECOND_MS)
 
     async def _pause(self, seconds: float) -> None:

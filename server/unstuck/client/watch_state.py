@@ -26,15 +26,15 @@ STREAM_SETTLED_MS = 10 * SECOND_MS  # a stream that lasted this long resets the 
 LEAVING_MAX_MS = 60 * SECOND_MS  # a server cannot send a client away for longer
 FIRST_POLL_MS = 1 * SECOND_MS  # the first stream is usually faster; if it is not, poll
 BREAK_SPREAD_MS = 1 * SECOND_MS  # when a server dies, its viewers must not all poll at once
-POLL_TIMEOUT_MS = 10 * SECOND_MS  # aborting sooner made outages longer (measured)
-POLL_BACKOFF_MIN_MS = 2 * SECOND_MS
-POLL_BACKOFF_MAX_MS = 10 * SECOND_MS
-POLL_BACKOFF_UNANSWERED_MS = 4 * SECOND_MS  # no server to protect, and only a poll finds it again
+TIMEOUT_MS = 10 * SECOND_MS  # aborting sooner made outages longer (measured)
+BACKOFF_MIN_MS = 2 * SECOND_MS
+BACKOFF_MAX_MS = 10 * SECOND_MS
+BACKOFF_UNANSWERED_MS = 4 * SECOND_MS  # no server to protect, and only a poll finds it again
 POLL_AFTER_MIN_MS = 1 * SECOND_MS  # bounds for the server's poll_after_ms
 POLL_AFTER_MAX_MS = 60 * SECOND_MS
 POLL_AFTER_DEFAULT_MS = 5 * SECOND_MS
 RETRY_AFTER_MAX_MS = 120 * SECOND_MS  # a server cannot silence a client for longer
-SIGNED_OUT_POLL_MS = 60 * SECOND_MS
+SIGNED_OUT_PAUSE_MS = 60 * SECOND_MS
 SILENCE_LIMIT_MS = 60 * SECOND_MS
 CHECK_EVERY_MS = 15 * SECOND_MS  # no timer is set further ahead than this
 TIMER_LATE_MAX_MS = 75 * SECOND_MS  # timers of hidden pages fire up to 60 s late; later means sleep
@@ -163,7 +163,7 @@ def give_up_at(state: WatchState) -> int:
 
 
 def poll_timeout_at(state: WatchState) -> int | None:
-    return state.poll.requested_at + POLL_TIMEOUT_MS if state.poll else None
+    return state.poll.requested_at + TIMEOUT_MS if state.poll else None
 
 
 def stream_timeout_at(state: WatchState) -> int | None:
@@ -259,9 +259,9 @@ def stream_backoff(failures: int, random: float) -> int:
     return round_half_up(STREAM_BACKOFF_MIN_MS + random * (limit - STREAM_BACKOFF_MIN_MS))
 
 
-def poll_backoff(failures: int, limit: int, random: float) -> float:
+def backoff(failures: int, limit: int, random: float) -> float:
     """Return a pause of 2, 4, 8 … seconds up to the limit, shortened at random by up to a quarter."""
-    pause: int = min(limit, POLL_BACKOFF_MIN_MS * 2 ** min(failures - 1, 10))
+    pause: int = min(limit, BACKOFF_MIN_MS * 2 ** min(failures - 1, 10))
     return pause * (0.75 + random / 4)
 
 

@@ -232,10 +232,10 @@ def on_poll_failed(step: Step, event: WatchEvent) -> None:
     if wanted:
         step.request_poll(wanted)
     elif state.signed_out:
-        step.plan_poll(w.SIGNED_OUT_POLL_MS, "fallback")
+        step.plan_poll(w.SIGNED_OUT_PAUSE_MS, "fallback")
     else:
-        limit = w.POLL_BACKOFF_UNANSWERED_MS if status is None else w.POLL_BACKOFF_MAX_MS
-        pause = w.poll_backoff(state.poll_failures, limit, step.random)
+        limit = w.BACKOFF_UNANSWERED_MS if status is None else w.BACKOFF_MAX_MS
+        pause = w.backoff(state.poll_failures, limit, step.random)
         asked = min(w.RETRY_AFTER_MAX_MS, event.get("retry_after_ms") or 0)
         step.plan_poll(max(pause, asked), "fallback")
 
