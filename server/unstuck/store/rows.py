@@ -50,7 +50,7 @@ _JOB_JSON: Mapping[str, Callable[[Any], Any]] = {
 }
 _ITEM_JSON: Mapping[str, Callable[[Any], Any]] = {
     "error": _JOB_JSON["error"],
-    "result": _or_none(msgspec.json.Decoder(dict[str, Any]).decode),
+    "result": _or_none(msgspec.json.Decoder().decode),
 }
 _WHATS: Mapping[str, What] = {what.value: what for what in What}
 _JOB_PLACES = [(JOB_COLUMNS.index(name), read) for name, read in _JOB_JSON.items()]
