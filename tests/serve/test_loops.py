@@ -32,7 +32,7 @@ BREAKS: dict[str, tuple[type, str]] = {
     "connections": (Waiting, "close_overdue"),
     "first heartbeat": (Heartbeat, "_first_heartbeat"),
     "heartbeat": (Heartbeat, "tick"),
-    "host": (HostServer, "is_stopping"),
+    "host": (HostServer, "_look"),
     "leases": (LeaseKeeper, "_sweep"),
     "leftovers": (Leftovers, "remove"),
     "memory": (Server, "_viewers"),

@@ -46,13 +46,16 @@ class HostServer:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                self._is_stopping = self._is_stopping or _look_at_server()
-                if self._is_stopping is None:
-                    self._listen_for_signals()
-                elif self._is_stopping():
-                    self._leave()
+                self._look()
         finally:
             self._stop_listening()
+
+    def _look(self) -> None:
+        self._is_stopping = self._is_stopping or _find_server()
+        if self._is_stopping is None:
+            self._listen_for_signals()
+        elif self._is_stopping():
+            self._leave()
 
     def _leave(self) -> None:
         if self._hub.leaving is None:
@@ -85,7 +88,7 @@ class HostServer:
                 signal.signal(one, handler)
 
 
-def _look_at_server() -> Callable[[], bool] | None:
+def _find_server() -> Callable[[], bool] | None:
     """Return what tells whether the server of this event loop is stopping; None if it is not found."""
     for task in asyncio.all_tasks():
         work: Any = task.get_coro()
