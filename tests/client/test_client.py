@@ -46,7 +46,8 @@ async def test_a_job_is_watched_from_submission_to_its_end(server: Server) -> No
 async def test_a_watch_is_live_until_the_job_ends(server: Server) -> None:
     links: list[str] = []
     async with Client(server.url) as client:
-        job = await client.submit("elsewhere", total=1, external=True)
+        job = await client.submit("elsewhere", total=1, external=True, lost_after_s=90)
+        assert job.lost_after_s == 90
         watching = asyncio.create_task(watched(client, job.id, links))
         await soon(lambda: "live" in links)
         async with client.report(job.id) as report:

@@ -90,6 +90,7 @@ class Client:
         item_limit_seconds: float | None = None,
         webhook_url: str | None = None,
         external: bool = False,
+        lost_after_s: float | None = None,
         unit: str | None = None,
         units: str | None = None,
         patience_s: float = SUBMIT_S,
@@ -100,8 +101,9 @@ class Client:
         Jobs of a higher `priority` start first (default 0). An item is tried up to `max_attempts` times, each for
         at most `item_limit_seconds`. The job fails once more than `max_errors` of its items have failed, or if it
         is not done within `deadline_seconds`. When it is done, the server posts it to `webhook_url`. An `external`
-        job is worked on elsewhere and reported with `report`; it needs neither items nor a total. One item
-        is called `unit`, such as "row", and several are called `units` (default: the English plural).
+        job is worked on elsewhere and reported with `report`; it needs neither items nor a total, and fails after
+        `lost_after_s` seconds without a report (default: as the server is set). One item is called `unit`, such
+        as "row", and several are called `units` (default: the English plural).
 
         The submission is sent again, under the same Idempotency-Key, if the response is lost or the server asks
         for patience (`queue_full`), for up to `patience_s` seconds; the time in which files are sent does not
@@ -122,6 +124,7 @@ class Client:
             "item_limit_seconds": item_limit_seconds,
             "webhook_url": webhook_url,
             "external": external or None,
+            "lost_after_s": lost_after_s,
             "unit": unit,
             "units": units,
         }
