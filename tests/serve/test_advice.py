@@ -156,7 +156,7 @@ def test_used_by_another_server(kept: Kept) -> None:
 def test_not_a_folder(kept: Kept, tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.write_text("mine")
-    assert "name another one with --data" in kept.refusal(place)
+    assert "name another folder with --data" in kept.refusal(place)
     assert place.read_text() == "mine"
     kept.is_whole()
 
