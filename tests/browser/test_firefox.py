@@ -20,6 +20,7 @@ from tests.browser.firefox import Session, Tab, executable, running
 from tests.faults.proxy import PASS, Mode, Proxy, Trouble
 from tests.faults.stage import free_port
 from tests.faults.wire import STREAM
+from tests.support.held import SHOW
 from tests.support.machine import needs
 from tests.support.server import Server, StartServer
 from tests.support.waiting import soon
@@ -47,12 +48,13 @@ SCREEN = """() => {
     const node = dialog.shadowRoot.querySelector(part);
     return node && node.checkVisibility() ? node.textContent : "";
   };
+  const bar = dialog.shadowRoot.querySelector("progress[value]");
   return {
     job: dialog.job?.id ?? "", seq: dialog.job?.seq ?? -1, link: shown(".link p"), sentence: shown(".sentence"),
     badge: shown(".badge"),
     counts: Object.fromEntries([...dialog.shadowRoot.querySelectorAll(".counts div")].map(
       ({ firstElementChild: term, lastElementChild: number }) => [term.textContent, number.textContent])),
-    bars: window.bars?.[dialog.src] ?? [],
+    bars: [...(window.bars?.[dialog.src] ?? []), ...(bar ? [bar.value] : [])], // the last frame may be missing
   };
 }"""
 WATCH_BAR = """() => {
@@ -117,6 +119,8 @@ class Scene:
             assert screen["counts"]["Failed"] == str(progress["failed"])
             assert screen["bars"] == sorted(screen["bars"])
             assert screen["bars"][-1] == progress["percent"]
+        for tab in tabs:  # a visible page follows its list for as long as it is visible
+            await tab.call(SHOW, False)
         await soon(lambda: not self.proxy.open)
         assert [error for error in self.session.errors if not ABOUT_A_STREAM.match(error)] == []
 

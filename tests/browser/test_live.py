@@ -186,7 +186,7 @@ def test_a_server_in_trouble_is_not_stormed(
         assert count <= most, (part, asked_for)
     page.unroute(f"**{path}*")
     page.unroute(f"**{path}/**")
-    expect(dialog.locator(".timeline li").first).to_contain_text("Submitted")
+    expect(dialog.locator(".timeline li").last).to_contain_text("Submitted")
     server.stop(signal.SIGKILL)
     expect(section).to_contain_text("No contact: this may have changed.")
 

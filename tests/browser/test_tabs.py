@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
 
+from tests.support.held import SHOW
 from tests.support.server import Server, StartServer
 from tests.support.waiting import eventually
 
@@ -151,13 +152,15 @@ def test_tabs_with_different_jobs_share_a_stream_too(context: BrowserContext, st
     assert server.get("/api/health")["streams"]["jobs_watched"] == len(jobs)
 
 
-def test_no_stream_or_lock_is_left_after_the_end(context: BrowserContext, start_server: StartServer) -> None:
+def test_hidden_pages_keep_no_stream_or_lock(context: BrowserContext, start_server: StartServer) -> None:
     server = start_server("--workers", "2", interval_s="0.5")
     job = long_job(server)
     tabs = open_tabs(context, server, job, 3)
     httpx.post(f"{server.url}{job['links']['cancel']}")
     for page in tabs:
         expect(page.locator("job-progress .sentence")).to_contain_text("Cancelled", timeout=PATIENCE_MS)
+    for page in tabs:  # a visible page follows its list for as long as it is visible
+        page.evaluate(SHOW, False)
     eventually(lambda: server.get("/api/health")["streams"]["open"] == 0)
     locks = tabs[0].evaluate("navigator.locks.query().then(({ held, pending }) => held.length + pending.length)")
     assert locks == 0
