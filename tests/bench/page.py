@@ -63,7 +63,7 @@ class Tasks:
             cpu, wall = one.get("tdur", 0) / 1_000, one.get("dur", 0) / 1_000
             if one["name"] == "RunTask":
                 self._task(cpu, wall)
-            elif one["name"] == "FunctionCall" and "/static/" in one["args"]["data"].get("url", ""):
+            elif one["name"] == "FunctionCall" and "/static" in one["args"]["data"].get("url", ""):
                 self.longest_call_ms = max(self.longest_call_ms, cpu)
 
     def _task(self, cpu: float, wall: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from pathlib import Path
@@ -54,6 +55,18 @@ async def test_a_watch_is_live_until_the_job_ends(server: Server) -> None:
             report.item(0, "succeeded")
         news = await watching
     assert (news[-1].state, links[-1]) == ("completed", "ended")
+
+
+async def test_nothing_of_a_watched_job_stays_open(server: Server) -> None:
+    """A stream that ended just as it was closed stayed in the pool of connections, half closed."""
+    async with Client(server.url) as client:
+        job = await client.submit("rehearsal", total=2, options={"seconds": 0.05})
+        await client.wait(job.id)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(8):
+            job = await client.submit("rehearsal", total=2, options={"seconds": 0.05})
+            await client.wait(job.id)
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
 
 
 async def test_files_by_path_and_by_content(server: Server, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ Gateway = Callable[[int], AbstractAsyncContextManager[str]]
 TRIES = 4
 #: The time to truth, the violations, and all screens; see Verdict.
 Judgement = tuple[float | None, tuple[Violation, ...], tuple[Screen, ...]]
+#: The longest time that a dialog waits for an answer after the end (seconds), and some slack.
+RETRIES_S = 10.0 + 5.0
 
 
 class BrowserScene(Scene):
@@ -137,10 +139,15 @@ class BrowserScene(Scene):
         return truth_s, (*found, *activity_after_end, *errors), tuple(screens)
 
     async def activity_after_end(self) -> list[Violation]:
-        """Return what the page holds after the end, requested since (by its own clock), or keeps in flight."""
+        """Return what the page holds after the end, requested since (by its own clock), or keeps in flight.
+
+        With the end a dialog asks for the retries of its job, once and for at most RETRIES_S.
+        """
         await asyncio.sleep(CALM_S)
-        leftovers = [Violation(Flaw.OPEN, f"after the end: {one}") for one in await self.dialog.leftovers()]
-        return [*leftovers, *await self.still_open()]
+        given_up = time.monotonic() + RETRIES_S
+        while (held := await self.dialog.leftovers()) and time.monotonic() < given_up:
+            await asyncio.sleep(0.2)
+        return [*(Violation(Flaw.OPEN, f"after the end: {one}") for one in held), *await self.still_open()]
 
 
 async def play(stage: Stage, schedule: Schedule, slack_s: float = 0.0) -> Verdict:

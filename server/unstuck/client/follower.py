@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import httpx
 import msgspec
 
@@ -44,8 +45,9 @@ class Follower:
         self._http, self._url, self._job_id, self._on_link = http, url, job_id, on_link
         self._state = WatchState()
         self._inbox: asyncio.Queue[WatchEvent | BaseException] = asyncio.Queue(INBOX_SIZE)
-        self._streams: dict[int, asyncio.Task[None]] = {}
-        self._poll: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: dict[int, anyio.CancelScope] = {}
+        self._poll: anyio.CancelScope | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._newest: Job | None = None
         self._end: WatchAction | None = None
@@ -77,12 +79,11 @@ class Follower:
 
     async def close(self) -> None:
         """Close every connection; the job itself continues."""
-        tasks = [*self._streams.values(), *([self._poll] if self._poll else [])]
         if self._timer is not None:
             self._timer.cancel()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for scope in (*self._streams.values(), *([self._poll] if self._poll else [])):
+            scope.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # events in, actions out
 
@@ -106,11 +107,11 @@ class Follower:
                 self._newest = event["job"]
             case "open_stream":
                 number = action["stream"]
-                self._streams[number] = asyncio.create_task(self._report(self._read_stream, number))
+                self._streams[number] = self._start(self._read_stream, number)
             case "close_stream":
                 self._streams.pop(action["stream"]).cancel()
             case "poll":
-                self._poll = asyncio.create_task(self._report(self._fetch_job, action["poll"], action["reason"]))
+                self._poll = self._start(self._fetch_job, action["poll"], action["reason"])
             case "abort_poll" if self._poll is not None:
                 self._poll.cancel()
             case "end":
@@ -136,6 +137,23 @@ class Follower:
         self._now += by_wall if by_wall > by_monotonic + SLEPT_MS else by_monotonic
         self._wall, self._monotonic = wall, monotonic
         return round(self._now)
+
+    def _start(self, work: Callable[..., Coroutine[Any, Any, WatchEvent]], *arguments: Any) -> anyio.CancelScope:
+        """Start a request, and return the scope that ends it.
+
+        The task itself is not cancelled: httpcore shields the closing of a connection from anyio's cancellation
+        only, and a stream that ended in the same moment stayed open, half closed, in the pool.
+        """
+        scope = anyio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await self._report(work, *arguments)
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return scope
 
     async def _report(self, work: Callable[..., Coroutine[Any, Any, WatchEvent]], *arguments: Any) -> None:
         try:
