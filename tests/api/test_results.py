@@ -253,7 +253,7 @@ async def test_large_files_are_sent_without_being_read_before(
     monkeypatch.setattr(results, "CHECKSUM_BYTES", limit)
     folder = DataFolder(tmp_path)
     job_id = await submitted(store, 2)
-    contents = [bytes(range(256)) * 4096, b""]
+    contents = [bytes(range(256)) * 100, b""]
     for claimed, content in zip(await store.claim(2, 30.0), contents, strict=True):
         output = folder.output(job_id, claimed.item.index, claimed.item.lease)
         output.mkdir(parents=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
@@ -415,3 +415,4 @@ class AnyReports(RuleBasedStateMachine):
 
 
 TestAnyReports = AnyReports.TestCase
+TestAnyReports.settings = settings(max_examples=40)
