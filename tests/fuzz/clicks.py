@@ -11,9 +11,8 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from playwright.sync_api import Error, Page
+from playwright.sync_api import Error, FilePayload, Page
 
 from tests.browser.chromium import browser
 from tests.browser.log import Log
@@ -29,7 +28,7 @@ PATIENCE_MS = 1_000
 #: Lines of the console that say what a server was made to answer, or that a request was abandoned by a click.
 EXPECTED = ("Failed to load resource", "net::ERR_")
 
-FILES: list[dict[str, Any]] = [
+FILES: list[FilePayload] = [
     {"name": "a.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"},
     {"name": 'a"b.csv', "mimeType": "text/csv", "buffer": b"a\n\n"},
     {"name": ".DS_Store", "mimeType": "", "buffer": b"x"},
