@@ -52,18 +52,15 @@ _OPEN = """(src) => {
   element.setAttribute("src", src);
   const root = element.shadowRoot;
   const text = (part) => root.querySelector(part)?.textContent ?? "";
-  // What is out of sight, such as below a long list, tells nothing.
-  const seen = (part) => {
-    const box = root.querySelector(part).getBoundingClientRect();
-    return box.height > 0 && box.top >= 0 && box.bottom <= innerHeight ? text(part) : "(out of sight)";
-  };
+  // What is out of sight, such as below a long list, tells nothing. Observed, since measuring lays the page out.
+  let badgeInSight = true;
   let last = "";
   const look = () => {
     const bar = root.querySelector("progress");
     const screen = {
       seq: element.job?.seq ?? -1, name: element.job?.name ?? "",
       bar: bar?.hasAttribute("value") ? bar.value : null,
-      sentence: text(".sentence"), badge: seen(".badge"), link: text(".link p"),
+      sentence: text(".sentence"), badge: badgeInSight ? text(".badge") : "(out of sight)", link: text(".link p"),
       counts: [...root.querySelectorAll(".counts dd")].map((node) => node.textContent),
     };
     if (JSON.stringify(screen) === last) return;
@@ -73,6 +70,11 @@ _OPEN = """(src) => {
   const all = { subtree: true, childList: true, characterData: true, attributes: true };
   new MutationObserver(look).observe(root, all);
   element.addEventListener("progress", look);
+  const sight = new IntersectionObserver((changes) => {
+    badgeInSight = changes.at(-1).intersectionRatio > 0.99;
+    look();
+  }, { threshold: [0, 0.99] });
+  sight.observe(root.querySelector(".badge"));
   document.body.replaceChildren(element);
 }"""
 _SHIFT_CLOCK = """(ms) => {

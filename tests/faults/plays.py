@@ -154,7 +154,8 @@ async def one_of_two_tabs_hangs(stage: Stage, slack_s: float) -> list[Result]:
         await other_dialog.open(scene.job["links"]["self"])
         scene.dialog = other_dialog
         await scene.until(lambda screen: screen.link == "Live", LONGEST_S + slack_s)
-        assert [one.path for one in scene.proxy.open].count(STREAM) == 1
+        # On a busy machine the first may have been taken for dead, and a second one opened beside it.
+        await soon(lambda: [one.path for one in scene.proxy.open].count(STREAM) == 1, LONGEST_S)
         await hanging.stop(browser=False)
         stopped_at = time.time()
         await scene.cancel()

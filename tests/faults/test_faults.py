@@ -127,7 +127,7 @@ async def twelve_tabs_of_one_browser_in_trouble(stage: Stage) -> None:
         for tab in tabs:
             await tab.open(scene.job["links"]["self"])
         await soon_live(tabs)
-        assert [one.path for one in scene.proxy.open].count(STREAM) == 1
+        await soon(lambda: [one.path for one in scene.proxy.open].count(STREAM) == 1, PATIENCE_S)
         for mode in (Mode(Trouble.RESET), REFUSED, Mode(Trouble.HALF_OPEN)):
             before = len(scene.proxy.requests)
             await scene.proxy.set(mode)
