@@ -101,8 +101,12 @@ export class JobList {
     if (!Array.isArray(body.jobs)) return null;
     const listed = new Set(body.jobs.map((/** @type {Job} */ job) => job.id));
     this.#oldest = body.next ? (body.jobs.at(-1)?.created_at ?? "") : "";
-    const gone = [...this.#jobs.keys()].filter((id) => !listed.has(id) && !this.#named.has(id));
-    for (const id of gone) this.#drop(id, (this.#jobs.get(id)?.created_at ?? "") <= this.#oldest);
+    // Below the page there may be jobs that were never heard of: what ended there is kept only by "Show more".
+    const gone = [...this.#jobs.values()].filter(
+      ({ id, done, created_at }) =>
+        !listed.has(id) && (!this.#named.has(id) || (done && created_at < this.#oldest)),
+    );
+    for (const { id, created_at } of gone) this.#drop(id, created_at <= this.#oldest);
     const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
     const changed = !this.loaded || gone.length + merged.length > 0;
     for (const id of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.add(id);

@@ -153,3 +153,15 @@ test("beyond what a poll returns, the list goes on page by page, and no job is l
   list.addOlder(page(600, 10, null));
   assert.deepEqual([ids(list).length, list.more], [312, false]);
 });
+
+test("what ended below the page goes with the jobs between, of which the stream told nothing", () => {
+  const list = new JobList(new URL("http://host/api/"));
+  list.readPoll(page(2, 2, null));
+  for (const id of ["002", "001"]) list.readJob(job(id, 1, true)); // the opening of a new stream names both
+  list.readPoll(page(27, 20));
+  assert.deepEqual(
+    ids(list),
+    page(27, 20).jobs.map(({ id }) => id),
+  );
+  assert.equal(list.more, true);
+});
