@@ -62,6 +62,7 @@ def play(folder: Path, seed: int, rounds: int) -> Iterator[str]:
         with browser() as chromium:
             page, log = chromium.new_page(viewport={"width": 1280, "height": 800}), Log()
             page.set_default_timeout(PATIENCE_MS)
+            page.set_default_navigation_timeout(60_000)
             log.watch(page)
             page.goto(server.url)
             for number in range(rounds):
