@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from unstuck.address import DEFAULT_URL
-from unstuck.cli.console import AsJson, JobIds, Url, err, out, plain, print_json, shortened
+from unstuck.cli.console import AsJson, JobIds, Url, err, out, plain, print_json, shortened, spaced
 from unstuck.cli.remote import confirm, for_each, running_items, short_id
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def cancel(job_ids: JobIds, as_json: AsJson = False, url: Url = DEFAULT_URL) -> 
         elif job.state == "cancelled":
             _say(job, "cancelled.")
         elif job.done:
-            _say(job, f"is already {_words(job.state)}; nothing was changed.")
+            _say(job, f"is already {spaced(job.state)}; nothing was changed.")
         else:
             _say(job, "cancelling; it ends as soon as its running items have stopped.")
 
@@ -94,7 +94,7 @@ def rescue(
         if as_json:
             print_json(after, indent=None)
         else:
-            _say(job, f"rescued: {again} will be tried again, {failed} failed; the job is {_words(after.state)}.")
+            _say(job, f"rescued: {again} will be tried again, {failed} failed; the job is {spaced(after.state)}.")
 
     for_each(job_ids, url, each)
 
@@ -140,10 +140,6 @@ def fail(
 def _say(job: Job, message: str, on: Console = out) -> None:
     name = shortened(plain(job.name), 60)
     on.print(Text.assemble((name, "bold"), f" ({short_id(job)}): {message}"), soft_wrap=True)
-
-
-def _words(name: str) -> str:
-    return plain(name.replace("_", " "))
 
 
 def _items(count: int) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unstuck.cli.console import AsJson, client_errors, err, print_json
+from unstuck.jobs.labels import counted
 from unstuck.settings import load
 
 if TYPE_CHECKING:
@@ -90,4 +91,4 @@ def restore(
 
 
 def _amount(copied: Copied) -> str:
-    return f"{copied.jobs:,} job{'' if copied.jobs == 1 else 's'} with {copied.bytes / 1024**2:,.1f} MiB"
+    return f"{counted(copied.jobs, 'job', 'jobs')} with {copied.bytes / 1024**2:,.1f} MiB"

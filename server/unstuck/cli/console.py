@@ -75,6 +75,11 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
     print(json.dumps(msgspec.to_builtins(value), indent=indent), flush=True)
 
 
+def spaced(name: str) -> str:
+    """Return a name of the wire, such as a state, as words: completed with errors."""
+    return plain(name.replace("_", " "))
+
+
 def duration(seconds: float) -> str:
     """Return a duration as exactly as is useful: 7 s, 12 min, 3 h 5 min, 2 d."""
     whole = max(round(seconds), 0)

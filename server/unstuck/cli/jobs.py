@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unstuck.address import DEFAULT_URL
-from unstuck.cli.console import AsJson, JobId, Url, duration, err, out, plain, print_json, shortened
+from unstuck.cli.console import AsJson, JobId, Url, duration, err, out, plain, print_json, shortened, spaced
 from unstuck.cli.remote import SHOWN, ask, full_id, running_items, short_id
 from unstuck.wire import Jobs
 
@@ -171,9 +171,9 @@ def _list(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> None:
 
 def _standing(job: Job) -> Text:
     """Return the job's state, and its health unless that is ok."""
-    text, health = Text(_words(job.state), style=TONES.get(job.state, "")), job.health
+    text, health = Text(spaced(job.state), style=TONES.get(job.state, "")), job.health
     if health not in (None, "ok"):
-        text.append(f", {_words(health)}", style=TONES.get(health, ""))
+        text.append(f", {spaced(health)}", style=TONES.get(health, ""))
     elif job.cancel_requested and not job.done:
         text.append(", cancelling")
     return text
@@ -271,10 +271,6 @@ def _show_kind(kind: Kind) -> None:
 
 
 # -- words
-
-
-def _words(name: str) -> str:
-    return plain(name.replace("_", " "))
 
 
 def _since(then: str, now: str) -> str:

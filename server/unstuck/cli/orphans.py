@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from unstuck.cli.console import err, print_json
+from unstuck.jobs.labels import counted
 from unstuck.settings import load
 
 if TYPE_CHECKING:
@@ -46,4 +47,4 @@ def _line(orphan: Orphan) -> str:
 
 
 def _amount(count: int) -> str:
-    return f"{count:,} folder{'' if count == 1 else 's'}"
+    return counted(count, "folder", "folders")

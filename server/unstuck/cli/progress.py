@@ -11,7 +11,7 @@ import asyncio
 import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
 from rich.live import Live
@@ -31,6 +31,7 @@ from unstuck.cli.console import (
     plain,
     print_json,
     shortened,
+    spaced,
 )
 from unstuck.cli.remote import ask, full_id, short_id
 from unstuck.jobs.labels import counted
@@ -64,7 +65,7 @@ def watch(job_id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> Non
       3    no news of the job for 30 minutes; the job itself continues
       130  interrupted with Ctrl-C; the job itself continues
     """
-    view = _Json() if as_json else _Bar() if err.is_terminal else _Lines()
+    view: _View = _Json() if as_json else _Bar() if err.is_terminal else _Lines()
 
     async def question(client: Client) -> Job:
         return await _follow(client, await full_id(client, job_id), view)
@@ -105,9 +106,15 @@ async def _follow(client: Client, job_id: str, view: _View) -> Job:
 # -- the views
 
 
-class _View(Protocol):
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
+class _View:
+    """Shows a job; as a context manager, for as long as it is watched."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def see_link(self, link: str) -> None:
         """Take in a new state of the connection."""
 
@@ -115,20 +122,11 @@ class _View(Protocol):
         """Take in the job's newest state; it is repeated every LINE_S without news."""
 
 
-class _Json:
+class _Json(_View):
     """Prints each state of the job on a line, for programs."""
 
     def __init__(self) -> None:
         self._seq: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def see_link(self, link: str) -> None:
-        pass
 
     def see(self, job: Job | None) -> None:
         if job is not None and job.seq != self._seq:
@@ -136,7 +134,7 @@ class _Json:
             print_json(job, indent=None)
 
 
-class _Lines:
+class _Lines(_View):
     """Prints a line at each change of the state or the connection, and every LINE_S."""
 
     def __init__(self) -> None:
@@ -144,12 +142,6 @@ class _Lines:
         self._note = "connecting"
         self._printed: tuple[str, str] | None = None
         self._printed_at = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def see_link(self, link: str) -> None:
         self._note = _link_words(link)
@@ -167,7 +159,7 @@ class _Lines:
         err.print(" · ".join(filter(None, words)), markup=False, highlight=False, soft_wrap=True)
 
 
-class _Bar:
+class _Bar(_View):
     """Draws a bar, with what is being done below it."""
 
     def __init__(self) -> None:
@@ -220,7 +212,7 @@ class _Bar:
 
 def _link_words(link: str) -> str:
     """Return the state of the connection in words, or nothing if all is well."""
-    return "" if link in CALM else link.replace("_", " ")
+    return "" if link in CALM else spaced(link)
 
 
 def _words(job: Job) -> list[str]:
@@ -244,7 +236,7 @@ def _of_total(job: Job) -> str:
 
 
 def _state(job: Job) -> str:
-    return "cancelling" if job.cancel_requested and not job.done else plain(job.state.replace("_", " "))
+    return "cancelling" if job.cancel_requested and not job.done else spaced(job.state)
 
 
 def _doing(job: Job) -> list[str]:

@@ -8,7 +8,6 @@ It must not know how a server removes a job or its files.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unstuck.address import DEFAULT_URL
 from unstuck.cli.console import AsJson, Url, client_errors, err, plain, print_json
 from unstuck.cli.orphans import prune_orphans
+from unstuck.cli.remote import ask
 from unstuck.errors import InvalidRequest, JobNotFound
 from unstuck.jobs.job import FINAL
+from unstuck.jobs.labels import counted
 
 if TYPE_CHECKING:
+    from unstuck.client import Client
     from unstuck.wire import Job
 
 #: Seconds in each unit of a duration.
@@ -79,7 +81,12 @@ def prune(
             raise InvalidRequest("Say which jobs to remove with --older-than DURATION, such as 3d.")
         if yes or data is not None:
             raise InvalidRequest("--yes and --data go with --orphans only.")
-        asyncio.run(_prune(seconds(older_than), states(state or ()), url, dry_run=dry_run, as_json=as_json))
+        longer_ago_s, ended = seconds(older_than), states(state or ())
+
+    async def question(client: Client) -> None:
+        await _prune(client, longer_ago_s, ended, dry_run=dry_run, as_json=as_json)
+
+    ask(url, question)
 
 
 def seconds(text: str) -> float:
@@ -102,31 +109,30 @@ def states(given: Sequence[str]) -> list[str]:
     return spelled
 
 
-async def _prune(older_than_s: float, final_states: list[str], url: str, *, dry_run: bool, as_json: bool) -> None:
-    from unstuck.client.client import Client
-
-    async with Client(url) as client:
-        with err.status("Looking for finished jobs…"):
-            found = [_Line.of(job) async for job in client.finished(older_than_s, final_states)]
-        if dry_run:
-            if not as_json:
-                for line in found:
-                    print(line.shown)
-            _print("would remove", found, as_json=as_json)
-            return
-        removed: list[_Line] = []
-        try:
-            with Progress(
-                TextColumn("removing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
-            ) as bars:
-                for line in bars.track(found):
-                    try:
-                        await client.remove(line.job_id)
-                        removed.append(line)
-                    except JobNotFound:
-                        continue  # it has expired meanwhile, or another call removed it
-        finally:
-            _print("removed", removed, as_json=as_json)
+async def _prune(
+    client: Client, older_than_s: float, final_states: list[str], *, dry_run: bool, as_json: bool
+) -> None:
+    with err.status("Looking for finished jobs…"):
+        found = [_Line.of(job) async for job in client.finished(older_than_s, final_states)]
+    if dry_run:
+        if not as_json:
+            for line in found:
+                print(line.shown)
+        _print("would remove", found, as_json=as_json)
+        return
+    removed: list[_Line] = []
+    try:
+        with Progress(
+            TextColumn("removing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+        ) as bars:
+            for line in bars.track(found):
+                try:
+                    await client.remove(line.job_id)
+                    removed.append(line)
+                except JobNotFound:
+                    continue  # it has expired meanwhile, or another call removed it
+    finally:
+        _print("removed", removed, as_json=as_json)
 
 
 class _Line:
@@ -154,4 +160,4 @@ def _print(verb: str, lines: Sequence[_Line], *, as_json: bool) -> None:
 
 def _amount(lines: Sequence[_Line]) -> str:
     jobs, items = len(lines), sum(line.items for line in lines)
-    return f"{jobs:,} job{'' if jobs == 1 else 's'} with {items:,} item{'' if items == 1 else 's'}"
+    return f"{counted(jobs, 'job', 'jobs')} with {counted(items, 'item', 'items')}"

@@ -39,7 +39,7 @@ MIB_S = 1.0
 #: The shortest wait for a response, also in the last of the time for a submission (seconds).
 LEAST_ANSWER_S = 0.5
 
-Page = TypeVar("Page", Jobs, Items)
+Found = TypeVar("Found", Jobs, Items, Kinds)
 
 
 class Client:
@@ -212,7 +212,7 @@ class Client:
             "limit": limit,
             "cursor": cursor,
         }
-        return await self._page("/api/jobs", params, Jobs)
+        return await self._get("/api/jobs", params, Jobs)
 
     async def items(
         self, job_id: str, *, states: Iterable[str] = (), limit: int = 100, cursor: str | None = None
@@ -222,16 +222,11 @@ class Client:
         Its `next` is the cursor of the next page, or None. `states` selects items in any of these.
         """
         params = {"state": list(states), "limit": limit, "cursor": cursor}
-        return await self._page(f"/api/jobs/{_checked_id(job_id)}/items", params, Items, job_id)
+        return await self._get(f"/api/jobs/{_checked_id(job_id)}/items", params, Items, job_id)
 
     async def kinds(self) -> Kinds:
         """Return the kinds of work that the server offers, and the limits of a submission."""
-        answer = await self._request("GET", "/api/kinds")
-        body = parsed(answer.text)
-        if answer.is_success:
-            with suppress(msgspec.ValidationError):
-                return msgspec.convert(body, Kinds)
-        raise _refusal(answer, body, "")
+        return await self._get("/api/kinds", {}, Kinds)
 
     async def download(self, job_id: str, target: str | os.PathLike[str]) -> int:
         """Write all results of a finished job to the file `target` as a ZIP, and return its size (bytes).
@@ -279,7 +274,7 @@ class Client:
         before = datetime.fromisoformat(newest[0].server_time) - timedelta(seconds=longer_ago_s)
         params: dict[str, Any] = {"finished_before": before.isoformat(), "limit": 200, "state": list(states)}
         while True:
-            page = await self._page("/api/jobs", params, Jobs)
+            page = await self._get("/api/jobs", params, Jobs)
             for job in page.jobs:
                 if job.finished_at is None or datetime.fromisoformat(job.finished_at) >= before:
                     # A server that does not know the filter lists all jobs; these must not pass for old ones.
@@ -338,7 +333,7 @@ class Client:
         except Exception as error:  # as in _send
             raise no_answer(self.url, error) from error
 
-    async def _page(self, path: str, params: Mapping[str, Any], kind: type[Page], job_id: str = "") -> Page:
+    async def _get(self, path: str, params: Mapping[str, Any], kind: type[Found], job_id: str = "") -> Found:
         given = {name: value for name, value in params.items() if value}
         answer = await self._request("GET", path, params=given)
         body = parsed(answer.text)
