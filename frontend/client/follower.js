@@ -4,6 +4,7 @@
  * It must not decide when to poll or to give up, and must not know texts or DOM elements.
  * See also: watchdog.js, which decides; shared-event-source.js, which it uses as its EventSource.
  */
+import { networkPlatform } from "./platform.js";
 import { askedPause, CLICK_PAUSE_MS, retryAfterMs } from "./request-policy.js";
 import { SharedEventSource } from "./shared-event-source.js";
 import { newState } from "./watch-state.js";
@@ -23,16 +24,8 @@ import { step } from "./watchdog.js";
  * @property {(data: any) => boolean} readGone reads a `gone` event; true if nothing is left to follow
  * @property {() => void} accept makes the state that was read last the one that is shown */
 
-/** @typedef {object} Platform
- * @property {Source} eventSource
- * @property {typeof globalThis.fetch} fetch
- * @property {() => number} wall milliseconds; runs on while the machine sleeps
- * @property {() => number} steady milliseconds; unaffected by changes of the system clock
- * @property {() => number} random
- * @property {(call: () => void, ms: number) => any} setTimeout
- * @property {(timer: any) => void} clearTimeout
- * @property {Document | null} document
- * @property {Window | null} window */
+/** @import { NetworkPlatform } from "./platform.js" */
+/** @typedef {NetworkPlatform & {eventSource: Source, document: Document | null, window: Window | null}} Platform */
 
 /**
  * The result of a check that the user requested.
@@ -387,13 +380,8 @@ function parse(text) {
 /** @returns {Platform} */
 function thisPlatform() {
   return {
+    ...networkPlatform(),
     eventSource: SharedEventSource,
-    fetch: (url, init) => globalThis.fetch(url, init),
-    wall: () => Date.now(),
-    steady: () => performance.now(),
-    random: () => Math.random(),
-    setTimeout: (call, ms) => setTimeout(call, ms),
-    clearTimeout: (timer) => clearTimeout(timer),
     document: typeof document === "undefined" ? null : document,
     window: typeof window === "undefined" ? null : window,
   };

@@ -4,6 +4,7 @@
  * It must not know what is requested, nor texts or the DOM.
  * See also: request-policy.js, which decides the pauses; follower.js for streams and their polls.
  */
+import { networkPlatform } from "./platform.js";
 import { askedPause, CLICK_PAUSE_MS, pauseAfter, retryAfterMs, TIMEOUT_MS } from "./request-policy.js";
 
 /**
@@ -11,13 +12,7 @@ import { askedPause, CLICK_PAUSE_MS, pauseAfter, retryAfterMs, TIMEOUT_MS } from
  * @typedef {{ok: boolean, status: number | null, body: any, retry_after_ms: number | null}} Answer
  */
 
-/** @typedef {object} RequestsPlatform
- * @property {(url: string, init: RequestInit) => Promise<Response>} fetch
- * @property {() => number} wall
- * @property {() => number} steady
- * @property {() => number} random
- * @property {(call: () => void, ms: number) => any} setTimeout
- * @property {(timer: any) => void} clearTimeout */
+/** @import { NetworkPlatform } from "./platform.js" */
 
 /**
  * What is known of a key: whether a request is in flight, and until when (steady clock) the next one waits.
@@ -32,12 +27,12 @@ const UNANSWERED = { ok: false, status: null, body: null, retry_after_ms: null }
 
 /** The requests of a page, or of one element. Those with the same key share one pause, and one is in flight. */
 export class Requests {
-  /** @type {RequestsPlatform} */ #platform;
+  /** @type {NetworkPlatform} */ #platform;
   /** @type {Map<string, Known>} */ #known = new Map();
 
-  /** @param {Partial<RequestsPlatform>} [given] */
+  /** @param {Partial<NetworkPlatform>} [given] */
   constructor(given = {}) {
-    this.#platform = { ...thisPlatform(), ...given };
+    this.#platform = { ...networkPlatform(), ...given };
   }
 
   /** Return the milliseconds until `poll` with this key sends again. @param {string} key */
@@ -131,16 +126,4 @@ export class Requests {
       clearTimeout(timer);
     }
   }
-}
-
-/** @returns {RequestsPlatform} */
-function thisPlatform() {
-  return {
-    fetch: (url, init) => globalThis.fetch(url, init),
-    wall: () => Date.now(),
-    steady: () => performance.now(),
-    random: () => Math.random(),
-    setTimeout: (call, ms) => setTimeout(call, ms),
-    clearTimeout: (timer) => clearTimeout(timer),
-  };
 }
