@@ -228,7 +228,11 @@ def _webhook_config(settings: Settings) -> WebhookConfig:
 
 def _worker_stats(runner: Runner) -> Callable[[], WorkerStats]:
     return lambda: WorkerStats(
-        workers=runner.workers, deaths=runner.deaths, lapsed=runner.lapsed, able=runner.alive
+        workers=runner.workers,
+        deaths=runner.deaths,
+        lapsed=runner.lapsed,
+        able=runner.alive,
+        kinds=runner.able_kinds,
     )
 
 

@@ -7,7 +7,7 @@ See also: the modules beside this one, each of which serves one noun of PROTOCOL
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -38,12 +38,16 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """Counts since the start. `lapsed` items lost their runner; `able` is true while a worker can be started."""
+    """Counts since the start. `lapsed` items lost their runner; `able` is true while a worker can be started.
+
+    `kinds` are those that the workers can work on.
+    """
 
     workers: int = 0
     deaths: int = 0
     lapsed: int = 0
     able: bool = True
+    kinds: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ See also: metrics.py (the same for Prometheus), PROTOCOL.md section 3.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -45,7 +47,7 @@ async def get_health(request: Request) -> Response:
         wire.ServerHealth(
             status="unavailable" if troubles else "ok",
             version=__version__,
-            troubles=troubles,
+            troubles=troubles + _left_to_others(overview.waiting_by_kind, work.kinds),
             workers=wire.WorkerHealth(alive=work.workers, deaths=work.deaths, leases_lapsed=work.lapsed),
             queue=wire.QueueHealth(
                 waiting_items=overview.waiting_items,
@@ -69,3 +71,13 @@ async def get_health(request: Request) -> Response:
             polls=services.polls,
         )
     )
+
+
+def _left_to_others(waiting: Mapping[str, int], known: Collection[str]) -> list[str]:
+    """Say which kinds wait for a server that knows them. That does not make this one unavailable."""
+    return [
+        f"No worker here knows the kind {kind[:40]!r}, and {count} {'job waits' if count == 1 else 'jobs wait'} "
+        "for it: start a server that has it, or cancel what is not wanted."
+        for kind, count in sorted(waiting.items())
+        if kind not in known
+    ]

@@ -18,7 +18,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -87,7 +87,14 @@ class Runner:
         self._config = config
         self._items = ItemRegistry(config.lease_s)
         self._writes = WriteBuffer(store, self._items, config.hold_s)
-        self._prefetch = Prefetch(store, self._items, self._writes, workers=config.workers, worker=config.name)
+        self._prefetch = Prefetch(
+            store,
+            self._items,
+            self._writes,
+            workers=config.workers,
+            worker=config.name,
+            kinds=lambda: self.able_kinds,
+        )
         self._leases = LeaseKeeper(store, self._items, config.limits)
         self._leftovers = Leftovers(folder)
         self._processes: set[WorkerProcess] = set()
@@ -110,6 +117,13 @@ class Runner:
     def workers(self) -> int:
         """The number of live worker processes."""
         return sum(process.alive for process in tuple(self._processes))
+
+    @property
+    def able_kinds(self) -> Collection[str]:
+        """The kinds that every live worker can work on: the app may be another one after a worker's restart."""
+        loaded = [process.kinds for process in self._processes if process.alive] or [tuple(self.kinds.values())]
+        able = [{info.name for info in infos if info.unavailable is None} for infos in loaded]
+        return set.intersection(*able)
 
     @property
     def lapsed(self) -> int:
@@ -220,8 +234,8 @@ class Runner:
         for item in items:
             if item.work.kind in assignment.kinds:
                 runs.append((item, self._run(item)))
-            else:
-                self._end(item, outcome.unknown_kind(item.work.kind))
+            else:  # claimed before this worker started
+                self._writes.add(item.release())
         if runs:
             assignment.assign(runs)
             self._report_start(assignment.current)

@@ -7,7 +7,9 @@ See also: jobs/decide.py (decides that), transaction.py (applies it).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from unstuck.errors import ExternalJob, JobFinished, UnstuckError
 from unstuck.jobs.job import CheckHealth, HealthLimits, Job, Lapse, Renew
@@ -21,9 +23,10 @@ SERVER_ENDED = "The server stopped while this item was running."
 
 #: Jobs with an item that may be claimed now, which excludes items that pause before their next attempt. The first
 #: entry of the index is enough (NULL, no pause, sorts first); left to itself, SQLite reads all finished items too.
+#: Without the plus, SQLite would look each kind up in an index of all jobs, finished ones included.
 _CANDIDATES = """
     SELECT id, priority, leased, waiting, n FROM jobs
-    WHERE waiting > 0 AND external = 0 AND (
+    WHERE waiting > 0 AND external = 0 AND (:kinds IS NULL OR +kind IN (SELECT value FROM json_each(:kinds))) AND (
         SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
         WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
     ORDER BY priority DESC, n LIMIT :most
@@ -51,12 +54,18 @@ _TO_CHECK = """
 
 
 def claim(
-    transaction: Transaction, limit: int, lease_s: float, worker: str | None, short: Mapping[str, int] = NO_BATCHES
+    transaction: Transaction,
+    limit: int,
+    lease_s: float,
+    worker: str | None,
+    short: Mapping[str, int] = NO_BATCHES,
+    kinds: Collection[str] | None = None,
 ) -> list[WorkItem]:
     """Claim up to `limit` items, shared between jobs by `_share`; see WorkQueue.claim."""
     transaction.flush()
     claimed: list[WorkItem] = []
-    values = {"now": transaction.now, "most": max(limit, 1) * 64}
+    known = None if kinds is None else msgspec.json.encode(sorted(kinds)).decode()
+    values = {"now": transaction.now, "most": max(limit, 1) * 64, "kinds": known}
     candidates = transaction.connection.execute(_CANDIDATES, values).fetchall()
     while shares := _share(candidates, limit - len(claimed)):
         refused = False

@@ -10,7 +10,7 @@ retention FinishedJobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -123,6 +123,7 @@ class Overview:
 
     by_state: Mapping[str, int] = field(default_factory=dict)
     by_health: Mapping[str, int] = field(default_factory=dict)
+    waiting_by_kind: Mapping[str, int] = field(default_factory=dict)  # jobs with items that a runner may claim
     waiting_items: int = 0
     leased_items: int = 0
     oldest_wait_s: float | None = None
@@ -175,9 +176,16 @@ class WorkQueue(Protocol):
         """Call `listener` after every commit with a visible change."""
 
     async def claim(
-        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
+        self,
+        limit: int,
+        lease_s: float,
+        worker: str | None = None,
+        short: Mapping[str, int] = NO_BATCHES,
+        kinds: Collection[str] | None = None,
     ) -> list[WorkItem]:
         """Claim up to `limit` items in the name of `worker`: highest priority first, fairly between jobs.
+
+        Items of other kinds than `kinds` (None: of any kind) are left to runners that know them.
 
         `short` maps job ids to batch sizes, for jobs with short items: a job that gets a share gets at least its
         batch size, even if that exceeds `limit`.

@@ -16,7 +16,7 @@ import queue
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future as ThreadFuture
 from pathlib import Path
 from typing import Any, TypeVar
@@ -207,10 +207,15 @@ class SQLiteStore:
         )
 
     async def claim(
-        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
+        self,
+        limit: int,
+        lease_s: float,
+        worker: str | None = None,
+        short: Mapping[str, int] = NO_BATCHES,
+        kinds: Collection[str] | None = None,
     ) -> list[WorkItem]:
         return await self._write(
-            lambda transaction: claims.claim(transaction, limit, lease_s, worker, short), can_wait=True
+            lambda transaction: claims.claim(transaction, limit, lease_s, worker, short, kinds), can_wait=True
         )
 
     def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
