@@ -38,12 +38,12 @@ from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
 from unstuck.files.retention import Retention
-from unstuck.jobs.job import HealthLimits, Job, State
+from unstuck.jobs.job import HealthLimits, State
 from unstuck.kinds.declare import app_of, declared
 from unstuck.kinds.option import KindInfo
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.settings import Settings, load
-from unstuck.store.protocol import SweepResult
+from unstuck.store.protocol import Changes, SweepResult
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
@@ -130,6 +130,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                 await webhooks.start(supervisor)
                 supervisor.run("heartbeat", hub.heartbeat.tick_periodically)
                 supervisor.run("first heartbeat", hub.heartbeat.greet_new_viewers)
+                supervisor.run("catch-up", hub.catch_up.run)
                 supervisor.run("retention", retention.run)
                 supervisor.run("host", HostServer(hub).watch)
                 app.state.services = Services(
@@ -277,7 +278,7 @@ async def _stop_runner(runner: Runner) -> None:
         log.error("Items could not be released, the next start takes them back: error=%s", error)
 
 
-def _log_failed_jobs(changed: Mapping[str, Job | None]) -> None:
-    for job_id, job in changed.items():
+def _log_failed_jobs(changed: Changes) -> None:
+    for job_id, job in (changed or {}).items():
         if job is not None and job.error is not None and job.state is State.FAILED:
             log.warning("Job failed: job=%s code=%s failed=%d", job_id, job.error.code, job.failed)

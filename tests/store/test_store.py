@@ -128,7 +128,7 @@ async def test_a_claim_leaves_items_of_other_kinds_to_others(store: SQLiteStore)
 
 async def test_listeners_are_called_for_each_visible_commit(store: SQLiteStore) -> None:
     commits: list[Mapping[str, Job | None]] = []
-    store.on_commit(commits.append)
+    store.on_commit(lambda changed: commits.append(changed or {}))
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([Renew(job_id, 0, 1, 30.0)])

@@ -73,7 +73,7 @@ async def test_an_item_pauses_before_its_next_attempt_without_delaying_others(
 
 async def test_health_is_part_of_the_job_and_raises_its_seq(store: SQLiteStore, clock: Clock) -> None:
     changed: list[str] = []
-    store.on_commit(lambda jobs: changed.extend(job.health for job in jobs.values() if job is not None))
+    store.on_commit(lambda jobs: changed.extend(job.health for job in (jobs or {}).values() if job is not None))
     job_id = await submitted(store, 2)
 
     async def after(seconds: float) -> tuple[str, int]:

@@ -160,8 +160,22 @@ class Prefetch:
             self._ready = deque(self._release_stopping(self._ready))
         if job.waiting:
             self._work_waiting.set()
-            if not job.leased and self._ready and not any(item.overtaken for item in self._ready):
-                self._newcomer = True
+            if not job.leased:
+                self._let_newcomers_overtake()
+
+    def on_missed_commits(self) -> None:
+        """Note that any job may have changed: claim, and keep what is known of jobs with items here only."""
+        held = {item.work.job_id for item in self._items.held()}
+        for known in (self._durations, self._error_budget):
+            for job_id in known.keys() - held:
+                del known[job_id]
+        self._stopping &= held
+        self._work_waiting.set()
+        self._let_newcomers_overtake()
+
+    def _let_newcomers_overtake(self) -> None:
+        if self._ready and not any(item.overtaken for item in self._ready):
+            self._newcomer = True
 
     # -- claiming
 

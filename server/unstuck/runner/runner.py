@@ -18,7 +18,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,7 +36,7 @@ from unstuck.runner.prefetch import Prefetch
 from unstuck.runner.process import Message, WorkerDiedError, WorkerProcess
 from unstuck.runner.registry import ItemRegistry
 from unstuck.runner.write_buffer import WriteBuffer
-from unstuck.store.protocol import WorkQueue
+from unstuck.store.protocol import Changes, WorkQueue
 from unstuck.supervision.backoff import Backoff
 from unstuck.supervision.supervisor import Loop, Supervisor
 
@@ -95,7 +95,7 @@ class Runner:
             worker=config.name,
             kinds=lambda: self.able_kinds,
         )
-        self._leases = LeaseKeeper(store, self._items, config.limits)
+        self._leases = LeaseKeeper(store, self._items, config.limits, self._on_renewed)
         self._leftovers = Leftovers(folder)
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []  # started, not yet served
@@ -336,14 +336,26 @@ class Runner:
         pause_s = self._config.pause.pause_s(item.item.attempt, random.random()) if transient else 0.0  # noqa: S311
         self._writes.add(item.end(how, time.time(), pause_s))
 
-    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Changes) -> None:
         """Stop the items of jobs that are being stopped, and tell the prefetch about every change."""
+        if changed is None:  # what is being stopped, the next renewal of the leases tells
+            self._prefetch.on_missed_commits()
+            return
         for job_id, job in changed.items():
             if job is not None and job.stopping:
-                # The last first: an item that a worker is at ends at once, and the worker would take the next one.
-                for item in reversed(self._items.of_job(job_id)):
-                    item.stop()
+                self._stop(job_id)
             self._prefetch.on_commit(job_id, job)
+
+    def _on_renewed(self, stopping: Sequence[Job]) -> None:
+        """Stop the items of these jobs, as the store knows them now, in case no notice of it arrived."""
+        for job in stopping:
+            if self._items.of_job(job.id):
+                self.on_commit({job.id: job})
+
+    def _stop(self, job_id: str) -> None:
+        # The last first: an item that a worker is at ends at once, and the worker would take the next one.
+        for item in reversed(self._items.of_job(job_id)):
+            item.stop()
 
 
 def _start_threads(count: int) -> ThreadPoolExecutor:

@@ -21,9 +21,12 @@ from unstuck.jobs.job import Command, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry
 
-#: Called in the event loop's thread after each commit, with the jobs that changed visibly, by id; None for a job
-#: that was removed. It is a hint: only a read returns the newest state.
-CommitListener = Callable[[Mapping[str, Job | None]], None]
+#: The jobs that changed visibly, by id, with None for a job that was removed. None instead of all that: it is not
+#: known what was missed, because a store that others write to as well has lost contact for a while. Then each
+#: listener looks at everything it holds, and nothing that the store remembers is older than this notice.
+Changes = Mapping[str, Job | None] | None
+#: Called in the event loop's thread after each commit. It is a hint: only a read returns the newest state.
+CommitListener = Callable[[Changes], None]
 #: The result of one command: the job after it, or why it was refused.
 Outcome = Job | UnstuckError
 
