@@ -218,10 +218,10 @@ class SQLiteStore:
             lambda transaction: claims.claim(transaction, limit, lease_s, worker, short, kinds), can_wait=True
         )
 
-    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, ended: str | None = None) -> SweepResult:
         self._limits = limits
         caller: ThreadFuture[SweepResult] = ThreadFuture()
-        self._submit(lambda transaction: claims.sweep(transaction, limits, held, everything=everything), caller)
+        self._submit(lambda transaction: claims.sweep(transaction, limits, held, ended=ended), caller)
         return caller.result()
 
     async def rescue(self, job_id: str, why: str) -> int:
