@@ -48,6 +48,11 @@ def peak(server: Server) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
+def bytes_read(server: Server) -> int:
+    assert server.process is not None
+    return int(Path(f"/proc/{server.process.pid}/io").read_text().split()[1])
+
+
 @pytest.mark.parametrize("what", ["the ZIP of all", "one file"])
 def test_downloads_are_never_held_in_memory(start_server: StartServer, tmp_path: Path, what: str) -> None:
     app = tmp_path / "mine.py"
@@ -101,6 +106,23 @@ def archive_of(server: Server, job: dict[str, Any]) -> tuple[dict[str, bytes], l
         assert archive.testzip() is None
         entries = {name: archive.read(name) for name in archive.namelist()}
     return entries, json.loads(entries.pop("results.json"))
+
+
+def test_a_small_archive_tells_its_length(small: Server, start_server: StartServer, tmp_path: Path) -> None:
+    job = small.until_done(small.submit("small", items=["a", "b", "c"])["id"])
+    url = f"{small.url}{job['links']['results']}"
+    whole, head = httpx.get(url), httpx.head(url)
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+    app = tmp_path / "mine.py"
+    app.write_text(KIND)
+    server = start_server("--workers", "1", "--app", str(app))
+    job = server.until_done(server.submit("large", total=3)["id"])
+    before = bytes_read(server)
+    head = httpx.head(f"{server.url}{job['links']['results']}", timeout=60)
+    assert (head.status_code, head.headers.get("content-length")) == (200, None)
+    assert bytes_read(server) - before < 200 * MIB, "only the first file of three, for its checksum"
+    with httpx.stream("GET", f"{server.url}{job['links']['results']}") as answer:
+        assert answer.headers["transfer-encoding"] == "chunked"
 
 
 def vanish(path: Path) -> None:

@@ -100,6 +100,7 @@ async def read_everything(store: SQLiteStore, clock: Clock, job_id: str) -> None
         await store.jobs(JobFilter(states, kind), before=before, limit=3)
         await store.jobs(JobFilter(states, kind, (Health.STALLED, Health.OK)), before=before, limit=3)
         await store.jobs(JobFilter(states, kind, finished_before=clock.now), before=None, limit=3)
+        await store.search("a", JobFilter(states, kind), before=before, limit=3)
         for healths in ((), (Health.STALLED, Health.OK)):
             await store.jobs(JobFilter(states, kind, healths, id_prefix=job_id[:4]), before=before, limit=3)
             await store.jobs(JobFilter(states, kind, healths, retry_of=job_id), before=before, limit=3)

@@ -60,7 +60,7 @@ _JOB = {200: "Job"}
 _STREAM = {200: "text/event-stream"}
 CALLS = (
     Call("GET", "/api/jobs", "Jobs, the newest first", {200: "Jobs"}, (400,),
-         ("state", "kind", "health", "id_prefix", "retry_of", "limit", "cursor", "finished_before")),
+         ("state", "kind", "health", "name", "id_prefix", "retry_of", "limit", "cursor", "finished_before")),
     Call("POST", "/api/jobs", "Submit a job", {202: "Job"}, (400, 408, 413, 422, 429, 503, 507), (), _KEY,
          {JSON: "Submission", "multipart/form-data": "Any"}),
     Call("GET", "/api/jobs/{id}", "One job", {200: "Job", 304: None}, _ID, (),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.padding import Padding
@@ -38,6 +38,9 @@ def jobs(
     state: Annotated[
         list[str] | None, typer.Option(metavar="STATE", help="List only jobs in this state. Repeatable.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="List only jobs whose name contains this.")
+    ] = None,
     limit: Annotated[
         int, typer.Option(metavar="NUMBER", min=1, max=200, help="List at most this many jobs, 1 to 200.")
     ] = 50,
@@ -53,6 +56,7 @@ def jobs(
 
     Examples:
       unstuck jobs --state queued --state running
+      unstuck jobs --name invoices
       unstuck jobs --stuck
       unstuck rescue $(unstuck jobs --stuck --ids)
 
@@ -63,7 +67,7 @@ def jobs(
     """
 
     async def question(client: Client) -> tuple[Jobs, list[list[Item]]]:
-        page = await client.jobs(states=state or (), healths=STUCK if stuck else (), limit=limit)
+        page = await _newest(client, states=state or (), healths=STUCK if stuck else (), name=name, limit=limit)
         running = [[] if ids or as_json else await running_items(client, job) for job in page.jobs]
         return page, running
 
@@ -146,6 +150,16 @@ def kinds(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
 
 
 # -- a list of jobs
+
+
+async def _newest(client: Client, limit: int, **wanted: Any) -> Jobs:
+    """Return the newest of these jobs; a search by name may take several pages to find them."""
+    page = await client.jobs(limit=limit, **wanted)
+    found = list(page.jobs)
+    while page.next is not None and len(found) < limit:
+        page = await client.jobs(limit=limit - len(found), cursor=page.next, **wanted)
+        found += page.jobs
+    return Jobs(jobs=found, next=page.next)
 
 
 def _list(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> None:

@@ -196,6 +196,7 @@ class Client:
         *,
         states: Iterable[str] = (),
         healths: Iterable[str] = (),
+        name: str | None = None,
         id_prefix: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
@@ -203,11 +204,14 @@ class Client:
         """Return a page of up to `limit` jobs (1 to 200), newest first.
 
         Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these,
-        `id_prefix` those whose id begins with it (4 characters or more).
+        `id_prefix` those whose id begins with it (4 characters or more), and `name` those whose name contains it,
+        whatever the case. A search by name may return a shorter page, even an empty one, before the last: go by
+        `next`.
         """
         params = {
             "state": list(states),
             "health": list(healths),
+            "name": name,
             "id_prefix": id_prefix,
             "limit": limit,
             "cursor": cursor,

@@ -286,6 +286,16 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
     async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
         """Apply reports of external work in order, up to the first refusal, and commit. Raise JobNotFound."""
 
+    async def search(
+        self, name: str, wanted: JobFilter, *, before: int | None, limit: int
+    ) -> tuple[list[tuple[int, Snapshot]], int | None]:
+        """Return up to `limit` jobs whose name contains `name`, whatever the case, and a cursor to continue.
+
+        They are jobs of `wanted`, newest first, each with its cursor. One call reads a bounded number of names, so
+        it may find fewer than there are, even none; the cursor is None once all have been read. `wanted` has
+        neither `healths` nor `finished_before`.
+        """
+
     async def rescue(self, job_id: str, why: str) -> int:
         """End all leases of a job and return how many. Raise JobNotFound, JobFinished, ExternalJob."""
 

@@ -347,6 +347,14 @@ class SQLiteStore:
 
         return [(n, self._as_of_now(found)) for n, found in await self._read(work)]
 
+    async def search(
+        self, name: str, wanted: JobFilter, *, before: int | None, limit: int
+    ) -> tuple[list[tuple[int, Snapshot]], int | None]:
+        found, following = await self._read(
+            lambda connection: listings.search(connection, name, wanted, before, limit)
+        )
+        return [(n, self._as_of_now(one)) for n, one in found], following
+
     def _with_health(
         self, connection: sqlite3.Connection, wanted: JobFilter, before: int | None, limit: int
     ) -> list[tuple[int, Snapshot]]:
