@@ -60,6 +60,15 @@ async def test_all_leases_of_an_ended_server_lapse_at_once(store: SQLiteStore) -
     assert len(await store.claim(3, 30.0)) == 3
 
 
+async def test_a_job_is_submitted_by_the_clock_of_the_store(store: SQLiteStore, clock: Clock) -> None:
+    """The clock of the server that took it may be another one; its deadline is as far away."""
+    clock.now += 100
+    job_id = await submitted(store, created_at=7_000.0, deadline_at=7_060.0)
+    job = (await store.snapshot(job_id)).job
+    assert (job.created_at, job.deadline_at) == (clock.now, clock.now + 60)
+    assert (await store.timeline(job_id))[0].at == clock.now
+
+
 async def test_a_server_among_others_takes_back_its_own_leases_only(store: SQLiteStore, clock: Clock) -> None:
     job_id = await submitted(store, 4, max_attempts=2)
     await store.claim(1, 30.0)

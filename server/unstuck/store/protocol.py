@@ -271,7 +271,7 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         idempotency_key: IdempotencyKey | None = None,
         most: int | None = None,
     ) -> Job:
-        """Store a new job with its items, durably, and return it.
+        """Store a new job with its items, durably, and return it as submitted at this moment of the store's clock.
 
         If the key was used before, return the job submitted then, or raise KeyReused if the fingerprint differs.
         Raise QueueFull if `most` jobs are unfinished; external jobs and the others count apart.
