@@ -63,11 +63,11 @@ def etag(snapshot: Snapshot) -> str:
     return f'W/"{snapshot.job.seq}"'
 
 
-def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None) -> wire.Job:
+def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None, poll_ms: int = 0) -> wire.Job:
     """Return the job object.
 
-    `now` is in epoch seconds, `base` is the mount prefix without a trailing slash, and `keep_s` is how long
-    finished jobs are kept (seconds; None: for ever).
+    `now` is in epoch seconds, `base` is the mount prefix without a trailing slash, `keep_s` is how long finished
+    jobs are kept (seconds; None: for ever), and `poll_ms` is the least pause between polls (milliseconds).
     """
     job, done = snapshot.job, snapshot.job.done
     return wire.Job(
@@ -99,7 +99,7 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
         deadline_at=rfc3339(job.deadline_at),
         expires_at=None if job.finished_at is None or keep_s is None else rfc3339(job.finished_at + keep_s),
         server_time=rfc3339(now),
-        poll_after_ms=None if done else _POLL_MS[job.state],
+        poll_after_ms=None if done else max(_POLL_MS[job.state], poll_ms),
         links=_links(job.id, base, done),
     )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unstuck.jobs.job import Item
-from unstuck.jobs.snapshot import Snapshot, public, public_item
+from unstuck import wire
+from unstuck.jobs.job import Item, Job
+from unstuck.jobs.snapshot import public_item
 from unstuck.streaming import sse
 
 #: Most items in one `items` event; a viewer that missed more fetches them.
@@ -39,17 +40,13 @@ class EncodedChange:
         return sse.items(self.job_id, self.seq, [], more=True)
 
 
-def encode_change(
-    snapshot: Snapshot, changed: Sequence[Item], since: int, now: float, base: str, keep_s: float | None
-) -> EncodedChange:
-    """Encode a snapshot and the items that `changed` after the seq `since`.
+def encode_change(job: Job, shown: wire.Job, changed: Sequence[Item], since: int, base: str) -> EncodedChange:
+    """Encode a job, as it is `shown` to viewers, and the items that `changed` after the seq `since`.
 
-    One item more than ITEMS_SHOWN means that there are others. `now`, `base` and `keep_s` are as for
-    `snapshot.public`.
+    One item more than ITEMS_SHOWN means that there are others. `base` is as for `snapshot.public`.
     """
-    job = snapshot.job
-    named = sse.event("job", public(snapshot, now, base, keep_s), job.seq)
+    named = sse.event("job", shown, job.seq)
     without_id = named[named.index(b"\n") + 1 :]
-    shown = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
-    items = sse.items(job.id, job.seq, shown, more=len(changed) > ITEMS_SHOWN) if shown else b""
+    listed = [public_item(item, job.id, base) for item in changed[:ITEMS_SHOWN]]
+    items = sse.items(job.id, job.seq, listed, more=len(changed) > ITEMS_SHOWN) if listed else b""
     return EncodedChange(job.id, job.seq, since, job.done, named, without_id, (items + named, items + without_id))
