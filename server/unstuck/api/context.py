@@ -94,6 +94,14 @@ def shown(request: Request, snapshot: Snapshot) -> wire.Job:
     return public(snapshot, time.time(), base_of(request), services.settings.keep_s, services.hub.poll_ms)
 
 
+def wants_only_progress(request: Request) -> bool:
+    """Return whether `?fields=progress` asks for no more than a progress bar needs; raise InvalidRequest."""
+    fields = request.query_params.get("fields")
+    if fields in (None, "progress"):
+        return fields is not None
+    raise InvalidRequest(f"fields must be progress, or left out for the whole job, not {fields[:40]!r}.")
+
+
 def job_id_of(text: str) -> str:
     """Return the job id in lower case; raise InvalidJobId."""
     found = text.lower()

@@ -23,11 +23,12 @@ from unstuck.api.context import (
     json_response,
     services_of,
     shown,
+    wants_only_progress,
     whole,
 )
 from unstuck.errors import InvalidRequest, JobFinished, UnstuckError
 from unstuck.jobs.job import MOST, Cancel, Health, ItemState, State
-from unstuck.jobs.snapshot import etag, public_item
+from unstuck.jobs.snapshot import etag, only_progress, public_item
 from unstuck.store.protocol import JobFilter
 
 HEALTHS = tuple(Health)
@@ -68,6 +69,7 @@ async def get_job(request: Request) -> Response:
     """Serve GET /api/jobs/{id}."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
+    only = wants_only_progress(request)
     reason = request.headers.get("x-unstuck-poll")
     if reason is not None:
         known = reason if reason in POLL_REASONS else "other"
@@ -76,7 +78,8 @@ async def get_job(request: Request) -> Response:
     tag = etag(snapshot)
     if _matches(request, tag):
         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-store"})
-    return json_response(shown(request, snapshot), headers={"ETag": tag})
+    job = shown(request, snapshot)
+    return json_response(only_progress(job) if only else job, headers={"ETag": tag})
 
 
 async def cancel_job(request: Request) -> Response:

@@ -104,6 +104,32 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
     )
 
 
+def only_progress(shown: wire.Job) -> wire.Job | wire.JobProgress:
+    """Return what a progress bar needs of a job object: a quarter of its bytes, and all of it once it is done."""
+    if shown.done:
+        return shown
+    progress = shown.progress
+    return wire.JobProgress(
+        id=shown.id,
+        seq=shown.seq,
+        state=shown.state,
+        done=shown.done,
+        cancel_requested=shown.cancel_requested,
+        health=shown.health,
+        progress=wire.BarProgress(
+            total=progress.total,
+            processed=progress.processed,
+            succeeded=progress.succeeded,
+            failed=progress.failed,
+            skipped=progress.skipped,
+            percent=progress.percent,
+            rate_per_second=progress.rate_per_second,
+            eta_seconds=progress.eta_seconds,
+        ),
+        poll_after_ms=shown.poll_after_ms,
+    )
+
+
 def public_item(item: Item, job_id: str, base: str) -> wire.Item:
     """Return the item object; it has `links.result` only if there is a file to download."""
     result = f"{base}/api/jobs/{job_id}/items/{item.index}/result"

@@ -95,13 +95,15 @@ class Hub:
         *,
         base: str,
         wants_items: bool = True,
+        only_progress: bool = False,
         ends: bool = False,
     ) -> Viewer:
         """Add a viewer of these jobs, or of all live ones (None), until `owner` ends.
 
         The owner has the viewer before anything is awaited, so no error, cancellation or early disconnect can
-        leave a viewer behind. With `ends` the stream ends when its one job does. Raises StreamsFull if the limit
-        is reached, and for all live jobs also StoreUnavailable.
+        leave a viewer behind. With `only_progress` it is sent the numbers of a progress bar between the first and
+        the final state, and no items. With `ends` the stream ends when its one job does. Raises StreamsFull if the
+        limit is reached, and for all live jobs also StoreUnavailable.
         """
         if self._most is not None and self.streams >= self._most:
             self.stats.refused += 1
@@ -117,6 +119,7 @@ class Hub:
             Viewer(
                 base=base,
                 wants_items=wants_items,
+                only_progress=only_progress,
                 ends_with=job_ids[0] if ends and job_ids else None,
                 leave_at=self._loop.time() + life,
                 on_leave=self._on_leave,
