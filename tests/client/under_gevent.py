@@ -8,7 +8,7 @@ monkey.patch_all()
 
 import json  # noqa: E402
 
-import gevent  # type: ignore[import-untyped]  # noqa: E402
+import gevent
 
 from unstuck.client import job, report, submit  # noqa: E402
 
