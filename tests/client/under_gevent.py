@@ -8,7 +8,7 @@ monkey.patch_all()
 
 import json  # noqa: E402
 
-import gevent
+import gevent  # noqa: E402
 
 from unstuck.client import job, report, submit  # noqa: E402
 
