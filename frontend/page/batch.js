@@ -14,6 +14,8 @@ import { isLost, lostBadge, staleness } from "../view/contact.js";
 import { harmless, say } from "../view/format.js";
 import { badge, jobTitle, jobView, refusal } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
+import { FilterForm } from "./filter-form.js";
+import { filterIn, withFilter } from "./job-filter.js";
 import { JobList, JobRows } from "./job-list.js";
 import { NewJob } from "./new-job.js";
 import { StuckJobs } from "./stuck-jobs.js";
@@ -32,7 +34,7 @@ const RETURN_MS = 1_000; // a page that is shown again is usually live within a 
 for (const node of document.querySelectorAll("[data-words]"))
   setText(node, say(words, node.getAttribute("data-words") ?? ""));
 
-const list = new JobList(API, (id) => open?.src === srcOf(id) && void open.check());
+let list = new JobList(API, onGone, filterIn(location.search));
 const rows = new JobRows(byId("jobs"), words);
 const requests = new Requests();
 const stuckJobs = new StuckJobs({
@@ -41,6 +43,7 @@ const stuckJobs = new StuckJobs({
   requests,
   words,
 });
+const filterForm = new FilterForm({ byId, words, filter: filterIn(location.search), onChange: onFilter });
 const redraw = new Redraw(drawList);
 let searchedAt = -Infinity;
 let uploaded = ""; // percent, while files are being sent
@@ -96,10 +99,12 @@ function drawList() {
     browser_offline: !navigator.onLine,
   };
   rows.draw(jobs, lostBadge(contact, words));
-  stuckJobs.draw(jobs, lostBadge(contact, words), staleness(contact));
-  setShown(byId("jobs-empty"), list.loaded && jobs.length === 0);
+  stuckJobs.draw(list.held, lostBadge(contact, words), staleness(contact));
+  filterForm.draw({ count: jobs.length, loaded: list.loaded, more: list.more });
+  setShown(byId("jobs-empty"), list.loaded && jobs.length === 0 && !list.filtered);
   setText(byId("list-full"), moreProblem);
   const lost = drawTrouble(contact);
+  setText(byId("more"), say(words, list.searching ? "more_matches" : "more_jobs"));
   showMore(list.more);
   const name = uploaded
     ? say(words, "page_title", { state: uploaded, name: say(words, "uploading_title") })
@@ -151,6 +156,24 @@ async function loadMore() {
   if (focused && first && document.activeElement === byId("jobs-title")) rows.focus(first.id); // read on there
 }
 
+/** Show other jobs from now on. The address names them too, so that a reload and a link do.
+ * @param {import("./job-filter.js").Filter} filter */
+function onFilter(filter) {
+  history.replaceState(history.state, "", location.pathname + withFilter(location.search, filter) + location.hash);
+  const { held } = list;
+  list = new JobList(API, onGone, filter);
+  for (const job of held) list.add(job);
+  moreProblem = "";
+  stopWatching();
+  watchWhileVisible();
+  drawList();
+}
+
+/** @param {string} id */
+function onGone(id) {
+  if (open?.src === srcOf(id)) void open.check();
+}
+
 /** Have the next polls return one page more. Return why that failed, or "". @param {Follower} follower */
 async function loadNewer(follower) {
   list.widen();
@@ -190,7 +213,7 @@ function syncWithAddress() {
   const before = open;
   open = null;
   before?.close();
-  if (id) openDialog(id, submitted.get(id) ?? list.jobs.find((job) => job.id === id) ?? null);
+  if (id) openDialog(id, submitted.get(id) ?? list.held.find((job) => job.id === id) ?? null);
   else drawList();
 }
 

@@ -10,7 +10,9 @@ import { harmless, localeOf, say } from "../view/format.js";
 import { isStuck } from "../view/health.js";
 import { amount, badge, barValue, jobTitle, kindTitle } from "../view/job-view.js";
 import { english } from "../view/locale/en.js";
+import { EVERYTHING, isFiltered, isShown, parameters } from "./job-filter.js";
 
+/** @import { Filter } from "./job-filter.js" */
 /** @import { Job, Standing, Words } from "../wire" */
 
 const PAGE = 20;
@@ -23,34 +25,54 @@ export class JobList {
   id = "";
   /** @type {Map<string, Job>} */ #jobs = new Map();
   /** Jobs beyond those that a poll returns. @type {Map<string, Job>} */ #older = new Map();
-  /** The cursor of the page after the last poll, and of the page after the older jobs. @type {string | null} */
+  /** The cursor of the page after the last poll, and of the page after the older jobs; undefined until one of those
+   * was loaded. @type {string | null} */
   #next = null;
-  /** @type {string | null} */ #olderNext = null;
-  /** Ids that heartbeats name but no poll returns: older jobs. @type {Set<string>} */ #unlisted = new Set();
+  /** @type {string | null | undefined} */ #olderNext = undefined;
+  /** The newest seq of jobs that heartbeats name but the list does not hold: older ones, and those that the filter
+   * leaves out. Infinity: it has ended since the last heartbeat. @type {Map<string, number>} */
+  #unlisted = new Map();
   /** Ids that the stream named since the last poll was read: a poll without them may be older, or end before
    * them. @type {Set<string>} */ #named = new Set();
   /** The creation of the oldest job that the last poll returned; "" if it returned them all. */ #oldest = "";
-  /** @type {string[]} */ #missing = [];
+  /** The creation of the oldest job in the pages of older jobs. */ #bottom = "";
+  /** What the last heartbeat named beyond what is known. @type {[string, number][]} */ #missing = [];
   #version = 0;
   #limit = PAGE;
   /** True once the list has been loaded. */ loaded = false;
   #api;
 
   #onGone;
+  #filter;
 
-  /** @param {URL} api @param {(id: string) => void} [onGone] called when the stream says that a job was removed */
-  constructor(api, onGone = () => {}) {
+  /** @param {URL} api @param {(id: string) => void} [onGone] called when the stream says that a job was removed
+   * @param {Filter} [filter] */
+  constructor(api, onGone = () => {}, filter = EVERYTHING) {
     this.#api = api;
     this.#onGone = onGone;
+    this.#filter = filter;
+    this.filtered = isFiltered(filter);
+    /** True if the server searches page by page, so that a page may be short. */
+    this.searching = filter.name !== "";
     this.streamUrl = new URL("events/stream", api).href;
   }
 
   get pollUrl() {
-    return new URL(`jobs?limit=${this.#wanted}`, this.#api).href;
+    return this.#address({ limit: String(this.#wanted) });
   }
 
-  /** All jobs held, the newest first. */
+  /** @param {Record<string, string>} page */
+  #address(page) {
+    return new URL(`jobs?${new URLSearchParams({ ...page, ...parameters(this.#filter) })}`, this.#api).href;
+  }
+
+  /** The jobs to list, the newest first. */
   get jobs() {
+    return this.held.filter((job) => isShown(this.#filter, job));
+  }
+
+  /** All jobs held, the newest first: those to list, and the stuck ones among the others. */
+  get held() {
     return [...new Map([...this.#older, ...this.#jobs]).values()].sort((a, b) =>
       a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0,
     );
@@ -58,27 +80,37 @@ export class JobList {
 
   /** True if the server has more jobs than are held. */
   get more() {
-    return (this.#older.size > 0 ? this.#olderNext : this.#next) !== null;
+    return this.#cursor !== null;
   }
 
   /** The address of the next page of older jobs, or null while a poll can still return more. */
   get olderUrl() {
-    if (this.#jobs.size < MAX_FOLLOWED) return null;
-    const cursor = this.#older.size > 0 ? this.#olderNext : this.#next;
-    const query = new URLSearchParams({ limit: String(OLDER_PAGE), ...(cursor ? { cursor } : {}) });
-    return new URL(`jobs?${query}`, this.#api).href;
+    // A search has reached its cursor with few matches or none: a longer page would begin at the newest again.
+    if (this.#jobs.size < MAX_FOLLOWED && !this.searching) return null;
+    const cursor = this.#cursor;
+    return this.#address({ limit: String(OLDER_PAGE), ...(cursor ? { cursor } : {}) });
+  }
+
+  get #cursor() {
+    return this.#olderNext === undefined ? this.#next : this.#olderNext;
   }
 
   /** Add a page of older jobs. @param {any} page */
   addOlder(page) {
     for (const job of page.jobs) if (!this.#jobs.has(job.id)) this.#older.set(job.id, job);
     this.#olderNext = page.next;
+    this.#bottom = page.jobs.at(-1)?.created_at ?? (this.#bottom || this.#oldest);
   }
 
   /** How many of the newest jobs a poll returns: no fewer than are listed, so that no row goes. */
   get #wanted() {
-    const newest = [...this.#jobs.values()].filter((job) => job.created_at >= this.#oldest).length;
+    const newest = this.#listed.filter((job) => job.created_at >= this.#oldest).length;
     return Math.min(MAX_FOLLOWED, Math.max(this.#limit, newest));
+  }
+
+  /** The jobs to list among those that polls return. */
+  get #listed() {
+    return [...this.#jobs.values()].filter((job) => isShown(this.#filter, job));
   }
 
   /** Load one more page from the next poll on. */
@@ -88,6 +120,7 @@ export class JobList {
 
   /** Add a job that another request of the page returned. @param {Job} job */
   add(job) {
+    if (this.#isLeftOut(job)) return;
     this.#hear(job);
     this.#trim();
   }
@@ -109,7 +142,7 @@ export class JobList {
     for (const { id, created_at } of gone) this.#drop(id, created_at <= this.#oldest);
     const merged = body.jobs.filter((/** @type {Job} */ job) => this.#merge(job));
     const changed = !this.loaded || gone.length + merged.length > 0;
-    for (const id of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.add(id);
+    for (const [id, seq] of this.#missing) if (!this.#jobs.has(id)) this.#unlisted.set(id, seq);
     this.#named.clear();
     this.#next = body.next ?? null;
     this.loaded = true;
@@ -119,8 +152,11 @@ export class JobList {
   /** @param {any} data @returns {Standing | null} */
   readJob(data) {
     if (typeof data.id !== "string" || typeof data.seq !== "number" || !data.links) return null;
+    if (this.#isLeftOut(data)) return this.#leaveOut(data);
+    if (this.filtered && (this.#unlisted.get(data.id) ?? -1) > data.seq) return this.#standing(false); // it is late
     if (this.#older.has(data.id)) this.#older.set(data.id, newer(this.#older.get(data.id), data));
-    const older = this.#unlisted.has(data.id) || (data.done && data.created_at < this.#oldest);
+    else if (this.filtered && this.#isAmongOlder(data)) this.#older.set(data.id, data);
+    const older = (!this.filtered && this.#unlisted.has(data.id)) || (data.done && data.created_at < this.#oldest);
     if (this.#older.has(data.id)) return this.#standing();
     if (!older || this.#jobs.has(data.id) || isStuck(data)) this.#hear(data);
     return this.#standing();
@@ -137,9 +173,20 @@ export class JobList {
     const seqs = new Map(Object.entries(data.jobs ?? {}));
     if (seqs.size === 0) return null;
     for (const id of seqs.keys()) if (this.#jobs.has(id)) this.#named.add(id);
-    this.#missing = [...seqs.keys()].filter((id) => !this.#jobs.has(id) && !this.#unlisted.has(id));
+    const known = (/** @type {string} */ id, /** @type {number} */ seq) =>
+      this.filtered ? (this.#unlisted.get(id) ?? -1) >= seq : this.#unlisted.has(id);
+    this.#missing = [...seqs].filter(([id, seq]) => !this.#jobs.has(id) && !known(id, seq));
     const ahead = [...this.#jobs.values()].some((job) => !job.done && (seqs.get(job.id) ?? Infinity) > job.seq);
-    return this.#version + (ahead || this.#missing.length > 0 ? 1 : 0);
+    return this.#version + (ahead || this.#missing.length > 0 || this.#ended(seqs) ? 1 : 0);
+  }
+
+  /** Return whether a job that the filter leaves out has ended unheard, and may be listed by now.
+   * @param {Map<string, number>} seqs of all jobs that have not ended */
+  #ended(seqs) {
+    if (!this.filtered) return false;
+    const ended = [...this.#unlisted].filter(([id]) => !seqs.has(id));
+    for (const [id] of ended) this.#unlisted.delete(id);
+    return ended.some(([, seq]) => seq < Infinity);
   }
 
   /** @param {any} data */
@@ -163,6 +210,29 @@ export class JobList {
     return { seq: this.#version, done: false, poll_after_ms: waits.length ? Math.min(...waits) : null };
   }
 
+  /** Return whether the list has no place for the job: the filter leaves it out, and it is not stuck.
+   * @param {Job} job */
+  #isLeftOut(job) {
+    return !isShown(this.#filter, job) && !isStuck(job);
+  }
+
+  /** Let go of a job that the filter leaves out, as of now. @param {Job} job */
+  #leaveOut(job) {
+    const held = this.#jobs.get(job.id) ?? this.#older.get(job.id);
+    if (held && newer(held, job) === held) return this.#standing(false);
+    this.#jobs.delete(job.id);
+    this.#older.delete(job.id);
+    this.#named.delete(job.id);
+    this.#unlisted.set(job.id, job.done ? Infinity : job.seq);
+    return this.#standing(held !== undefined);
+  }
+
+  /** Return whether pages of older jobs that were loaded before would have the job by now. @param {Job} job */
+  #isAmongOlder(job) {
+    if (this.#olderNext === undefined || job.created_at >= this.#oldest) return false;
+    return this.#olderNext === null || job.created_at >= this.#bottom;
+  }
+
   /** Take a job that did not come with a poll. @param {Job} job */
   #hear(job) {
     this.#merge(job);
@@ -181,11 +251,11 @@ export class JobList {
 
   #trim() {
     if (this.#jobs.size <= MAX_FOLLOWED) return;
-    const newest = this.jobs.filter((job) => this.#jobs.has(job.id));
+    const newest = this.held.filter((job) => this.#jobs.has(job.id));
     for (const job of newest.slice(MAX_FOLLOWED).filter((one) => !isStuck(one))) {
       this.#drop(job.id, true);
       this.#named.delete(job.id);
-      this.#unlisted.add(job.id);
+      this.#unlisted.set(job.id, job.done ? Infinity : job.seq);
       this.#next ??= ""; // from the newest again, until the next poll is read
     }
   }
@@ -195,7 +265,7 @@ export class JobList {
   #drop(id, older) {
     const job = this.#jobs.get(id);
     this.#jobs.delete(id);
-    if (job && older && this.#older.size > 0) this.#older.set(id, job);
+    if (job && older && this.#olderNext !== undefined) this.#older.set(id, job);
   }
 }
 

@@ -30,8 +30,8 @@ ROUTES = [
     for method in sorted(route.methods or ())
 ]
 PARAMETERS = [
-    "state", "kind", "health", "id_prefix", "limit", "cursor", "finished_before", "after_seq", "job", "items",
-    "last_event_id",
+    "state", "kind", "health", "name", "id_prefix", "limit", "cursor", "finished_before", "after_seq", "job",
+    "items", "last_event_id",
 ]  # fmt: skip
 HEADERS = [
     b"origin", b"host", b"last-event-id", b"if-none-match", b"content-type", b"content-length", b"idempotency-key",
@@ -142,7 +142,7 @@ def filled(app: Target, path: str) -> str:
 
 #: The parameters of each call that has some.
 READS = {
-    "/api/jobs": ("state", "kind", "health", "id_prefix", "limit", "cursor", "finished_before"),
+    "/api/jobs": ("state", "kind", "health", "name", "id_prefix", "limit", "cursor", "finished_before"),
     "/api/events/stream": ("job", "items"),
     "/api/jobs/{finished}/events": ("items", "last_event_id"),
     "/api/jobs/{finished}/items": ("state", "after_seq", "limit", "cursor"),

@@ -76,6 +76,27 @@ def test_list_pages_and_filters(server: Server) -> None:
         problem(httpx.get(f"{server.url}/api/jobs?{query}"), 400, "invalid_request")
 
 
+def test_a_list_is_searched_by_name_and_state(server: Server) -> None:
+    for name in ("Invoices of March", "invoices of May", "pictures"):
+        server.until_done(server.submit("rehearsal", total=1, name=name, options={"seconds": 0})["id"])
+
+    def names(query: str) -> list[str]:
+        return [job["name"] for job in server.get(f"/api/jobs?{query}")["jobs"]]
+
+    assert names("name=INVOICES") == ["invoices of May", "Invoices of March"]
+    assert names("name=invoices&state=failed") == []
+    first = server.get("/api/jobs?name=invoices%20of&state=completed&limit=1")
+    assert [job["name"] for job in first["jobs"]] == ["invoices of May"]
+    assert names(f"name=invoices%20of&state=completed&limit=1&cursor={first['next']}") == ["Invoices of March"]
+    for query in (
+        "name=",
+        "name=" + "x" * 201,
+        "name=x&health=stalled",
+        "name=x&finished_before=2026-11-22T00:18:09Z",
+    ):
+        problem(httpx.get(f"{server.url}/api/jobs?{query}"), 400, "invalid_request")
+
+
 def test_items_page_by_index_and_by_seq(server: Server) -> None:
     job = server.until_done(server.submit("rehearsal", total=25, options={"seconds": 0, "failures": 0.3})["id"])
     here = f"/api/jobs/{job['id']}/items"

@@ -48,6 +48,11 @@ def peak(server: Server) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
+def bytes_read(server: Server) -> int:
+    assert server.process is not None
+    return int(Path(f"/proc/{server.process.pid}/io").read_text().split()[1])
+
+
 @pytest.mark.parametrize("what", ["the ZIP of all", "one file"])
 def test_downloads_are_never_held_in_memory(start_server: StartServer, tmp_path: Path, what: str) -> None:
     app = tmp_path / "mine.py"
@@ -101,6 +106,23 @@ def archive_of(server: Server, job: dict[str, Any]) -> tuple[dict[str, bytes], l
         assert archive.testzip() is None
         entries = {name: archive.read(name) for name in archive.namelist()}
     return entries, json.loads(entries.pop("results.json"))
+
+
+def test_a_small_archive_tells_its_length(small: Server, start_server: StartServer, tmp_path: Path) -> None:
+    job = small.until_done(small.submit("small", items=["a", "b", "c"])["id"])
+    url = f"{small.url}{job['links']['results']}"
+    whole, head = httpx.get(url), httpx.head(url)
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+    app = tmp_path / "mine.py"
+    app.write_text(KIND)
+    server = start_server("--workers", "1", "--app", str(app))
+    job = server.until_done(server.submit("large", total=3)["id"])
+    before = bytes_read(server)
+    head = httpx.head(f"{server.url}{job['links']['results']}", timeout=60)
+    assert (head.status_code, head.headers.get("content-length")) == (200, None)
+    assert bytes_read(server) - before < 200 * MIB, "only the first file of three, for its checksum"
+    with httpx.stream("GET", f"{server.url}{job['links']['results']}") as answer:
+        assert answer.headers["transfer-encoding"] == "chunked"
 
 
 def vanish(path: Path) -> None:
@@ -287,6 +309,23 @@ def test_archives_beyond_the_limits_of_zip() -> None:
     assert struct.pack("<HHQQ", 1, 16, 5 * 2**30, 5 * 2**30) in directory
     assert struct.pack("<HHQ", 1, 8, 5 * 2**30 + len(head)) in directory
     assert b"PK\6\6" in directory
+
+
+@pytest.mark.parametrize(
+    ("at", "shown"),
+    [
+        (-1e300, (1980, 1, 1, 0, 0, 0)),
+        (0.0, (1980, 1, 1, 0, 0, 0)),
+        (1e9, (2001, 9, 9, 1, 46, 40)),
+        (5e9, (2107, 12, 31, 23, 59, 58)),
+        (float("inf"), (2107, 12, 31, 23, 59, 58)),
+    ],
+)
+def test_a_time_beyond_what_a_zip_can_name(at: float, shown: tuple[int, ...]) -> None:
+    stream = ZipStream()
+    whole = stream.begin("it", at, (0, 0)) + stream.finish() + stream.end()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        assert archive.getinfo("it").date_time == shown
 
 
 def test_a_thousand_equal_names_are_told_apart() -> None:

@@ -44,6 +44,7 @@ def test_jobs_lists_stuck_jobs_and_their_details(stuck: Server, tmp_path: Path) 
     assert worker in table.stdout
     assert "\x1b" not in table.stdout
     assert unstuck("jobs", "--ids", *url).stdout.split() == [second, first]
+    assert unstuck("jobs", "--ids", "--name", "Night", *url).stdout.split() == [first]
     assert unstuck("jobs", "--ids", "--state", "queued", *url).stdout.split() == [second]
     assert "newest 1" in unstuck("jobs", "--limit", "1", *url).stderr
 

@@ -3,6 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { EVERYTHING, filterIn, groupOf, withFilter } from "../../frontend/page/job-filter.js";
 import { JobList } from "../../frontend/page/job-list.js";
 
 const job = (id, seq, done = false) => ({ id, seq, done, created_at: id, poll_after_ms: 2_000, links: {} });
@@ -164,4 +165,86 @@ test("what ended below the page goes with the jobs between, of which the stream 
     page(27, 20).jobs.map(({ id }) => id),
   );
   assert.equal(list.more, true);
+});
+
+// --- with a filter
+/** @returns {any} */
+const named = (id, state, more = {}) => ({
+  ...job(id, 1, !["queued", "running"].includes(state)),
+  state,
+  name: `job ${id}`,
+  ...more,
+});
+const filtered = (states, name = "") => new JobList(new URL("http://host/api/"), () => {}, { states, name });
+
+test("a filter stands in every request of the list, and in the address as the API names it", () => {
+  const list = filtered(["failed", "completed_with_errors"], "ä b");
+  const query = new URL(list.pollUrl).searchParams;
+  assert.deepEqual([query.get("state"), query.get("name")], ["failed,completed_with_errors", "ä b"]);
+  list.readPoll({ jobs: [], next: "70" });
+  const older = new URL(list.olderUrl ?? "").searchParams;
+  assert.deepEqual([older.get("name"), older.get("cursor")], ["ä b", "70"]);
+  const address = withFilter("?x=1&name=old", { states: ["failed"], name: "ä b" });
+  assert.deepEqual(filterIn(address), { states: ["failed"], name: "ä b" });
+  assert.equal(new URLSearchParams(address).get("x"), "1");
+  assert.equal(withFilter(address, EVERYTHING), "?x=1");
+  assert.deepEqual(filterIn("?state=queued,nonsense&name=%20"), { states: ["queued"], name: "" });
+  assert.deepEqual(
+    [groupOf(filterIn("?state=failed,completed_with_errors")), groupOf(filterIn("?state=queued"))],
+    ["failures", ""],
+  );
+});
+
+test("a filtered list follows each change: jobs come into it and leave it as their state does", () => {
+  const list = filtered(["queued", "running"]);
+  list.readPoll({ jobs: [named("b", "running")], next: null });
+  list.readJob(named("c", "queued"));
+  assert.deepEqual(ids(list), ["c", "b"]);
+  list.readJob(named("b", "completed", { seq: 2 }));
+  list.readJob(named("b", "running")); // late
+  assert.deepEqual(ids(list), ["c"]);
+  const failures = filtered(["failed"]);
+  failures.readPoll({ jobs: [], next: null });
+  for (const state of ["queued", "running"]) failures.readJob(named("b", state));
+  assert.deepEqual(ids(failures), []);
+  failures.readJob(named("b", "failed", { seq: 2 }));
+  assert.deepEqual(ids(failures), ["b"]);
+});
+
+test("what a filter leaves out causes no poll while the stream tells of it, and one if it did not", () => {
+  const list = filtered(["failed"]);
+  const seq = seqOf(list.readPoll({ jobs: [], next: null }));
+  const beat = (jobs) => (list.readHeartbeat({ jobs }) ?? 0) - seqOf(list.readPoll({ jobs: [], next: null }));
+  list.readJob(named("a", "running"));
+  const now = seqOf(list.readJob(named("b", "running")));
+  assert.equal(now, seq, "nothing that is listed has changed");
+  assert.equal(beat({ a: 1, b: 1 }), 0);
+  assert.equal(beat({ a: 1, b: 2 }), 1, "an event of b is missing");
+  assert.equal(beat({ a: 1, b: 2 }), 0, "the poll has told all there is");
+  assert.equal(beat({ a: 1 }), 1, "b ended unheard, and may have failed");
+  list.readJob(named("a", "completed", { seq: 2 }));
+  assert.equal(beat({ c: 1 }), 1);
+  assert.equal(beat({ c: 1 }), 0, "a ended, and was heard");
+});
+
+test("stuck jobs are held, whatever the filter, and not listed", () => {
+  const list = filtered([], "invoices");
+  list.readPoll({ jobs: [], next: null });
+  list.readJob(named("a", "running", { health: "stalled" }));
+  list.add(named("b", "running", { health: "stalled", name: "INVOICES of May" }));
+  list.add(named("c", "running"));
+  assert.deepEqual([ids(list), list.held.map(({ id }) => id)], [["b"], ["b", "a"]]);
+});
+
+test("a search goes on from where the server stopped, also after pages without a match", () => {
+  const list = filtered([], "invoice");
+  const match = (id) => named(id, "completed", { name: `Invoice ${id}` });
+  list.readPoll({ jobs: [match("900")], next: "800" });
+  for (const next of ["700", "600"]) list.addOlder({ jobs: [], next });
+  assert.equal(new URL(list.olderUrl ?? "").searchParams.get("cursor"), "600");
+  list.addOlder({ jobs: [match("550")], next: null });
+  list.readPoll({ jobs: [match("900")], next: "800" });
+  assert.deepEqual([ids(list), list.more], [["900", "550"], false]);
+  list.readJob(match("570")); // ended just now, among the jobs that were searched before
+  assert.deepEqual(ids(list), ["900", "570", "550"]);
 });

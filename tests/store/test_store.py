@@ -17,7 +17,7 @@ from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
 from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, QueueFull, StoreUnavailable
 from unstuck.jobs.job import Cancel, HealthLimits, Item, Job, JobError, Renew, Report, State
-from unstuck.store import schema
+from unstuck.store import listings, schema
 from unstuck.store.protocol import IdempotencyKey, JobFilter
 from unstuck.store.sqlite import SQLiteStore
 
@@ -116,9 +116,19 @@ async def test_claims_go_by_priority_then_fairly(store: SQLiteStore) -> None:
     assert {one.job_id for one in second} == {urgent, large, small}
 
 
+async def test_a_claim_leaves_items_of_other_kinds_to_others(store: SQLiteStore) -> None:
+    unknown = await submitted(store, 9, kind="of-a-newer-version", priority=9)
+    known = await submitted(store, 2, kind="checksum")
+    assert {one.job_id for one in await store.claim(9, 30.0, kinds={"checksum", "rehearsal"})} == {known}
+    assert await store.claim(9, 30.0, kinds=()) == []
+    assert (await store.overview()).waiting_by_kind == {"of-a-newer-version": 1}
+    assert {one.job_id for one in await store.claim(9, 30.0)} == {unknown}
+    assert (await store.overview()).waiting_by_kind == {}
+
+
 async def test_listeners_are_called_for_each_visible_commit(store: SQLiteStore) -> None:
     commits: list[Mapping[str, Job | None]] = []
-    store.on_commit(commits.append)
+    store.on_commit(lambda changed: commits.append(changed or {}))
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([Renew(job_id, 0, 1, 30.0)])
@@ -153,6 +163,29 @@ async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, cl
     late = await store.jobs(JobFilter(healths=["waiting_long"]), before=None, limit=10)
     assert [one.job.id for _, one in late] == [ids[4], ids[3], ids[1], ids[0]]
     assert set(await store.live_ids(60)) == set(ids) - {ids[2]}
+
+
+async def test_a_search_by_name_ignores_case_and_continues_where_it_stopped(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listings, "SEARCHED", 3)
+    names = ["Rechnungen für MÄRZ", "b", "c", "d", "e", "f", "ma\u0308rz again", "100%", "100_"]
+    ids = {name: await submitted(store, 1, name=name) for name in names}
+    await store.apply([Cancel(ids["b"])])
+
+    async def found(name: str, states: tuple[str, ...] = (), limit: int = 10) -> list[list[str]]:
+        pages, before = [], None
+        while True:
+            page, before = await store.search(name, JobFilter(states), before=before, limit=limit)
+            pages.append([one.job.name for _, one in page])
+            if before is None:
+                return pages
+
+    assert await found("März") == [["ma\u0308rz again"], [], ["Rechnungen für MÄRZ"], []]
+    assert await found("märz", limit=1) == [["ma\u0308rz again"], [], ["Rechnungen für MÄRZ"], []]
+    assert await found("100_") == [["100_"], [], [], []]  # no pattern, only text
+    assert await found("", ("cancelled",)) == [["b"]]
+    assert await found("b", ("queued", "running")) == [[], [], []]
 
 
 async def test_a_list_by_end_starts_with_the_oldest_end(store: SQLiteStore, clock: Clock) -> None:

@@ -13,8 +13,8 @@ from unstuck.store.sqlite import SQLiteStore
 
 async def submitted(store: SQLiteStore, total: int = 3, *, kind: str = "checksum", **more: Any) -> str:
     """Create a job with `total` items named `0.csv`, `1.csv`, …; return its id. `more` are fields of the job."""
-    fields = {"created_at": 1_000_000.0, **more}
-    job = Job(id=str(uuid4()), kind=kind, name=f"{total} files", total=total, waiting=total, **fields)
+    fields = {"created_at": 1_000_000.0, "name": f"{total} files", **more}
+    job = Job(id=str(uuid4()), kind=kind, total=total, waiting=total, **fields)
     await store.create(job, [Item(index=index, name=f"{index}.csv", size=index) for index in range(total)])
     return job.id
 

@@ -34,7 +34,7 @@ async def job_errors(request: Request) -> Response:
     job = (await services.store.snapshot(job_id)).job
     disposition = labels.content_disposition(f"{labels.harmless(job.kind)}-{job_id[:8]}-errors.csv")
     return StreamingResponse(
-        _lines(services.store, job_id),
+        () if request.method == "HEAD" else _lines(services.store, job_id),
         media_type="text/csv",
         headers={**NO_STORE, "Content-Disposition": disposition},
     )

@@ -33,6 +33,8 @@ from unstuck.store.protocol import JobFilter
 
 HEALTHS = tuple(Health)
 POLL_REASONS = frozenset({"reconnect", "late", "watchdog", "behind", "wake", "fallback", "manual"})
+#: Characters of a name to search for.
+NAME_LENGTH = 200
 ID_PREFIX = re.compile(r"[0-9a-f-]{4,36}", re.ASCII)
 #: An end in epoch seconds, as Python writes a float, and the number of a row.
 END_CURSOR = re.compile(r"(-?(?:[0-9.]{1,40}(?:e[+-]?[0-9]{1,3})?|inf))~(-?[0-9]{1,19})")
@@ -50,17 +52,21 @@ async def list_jobs(request: Request) -> Response:
         retry_of=None if (of := request.query_params.get("retry_of")) is None else job_id_of(of),
     )
     limit = int_param(request, "limit", 50, least=1, most=200)
+    name = _name_param(request, selection)
     before = None
     if selection.finished_before is None:
         before = int_param(request, "cursor", MOST_STORED, least=0, most=MOST_STORED)
     else:
         selection = replace(selection, finished_after=_end_cursor(request))
-    found = await services.store.jobs(selection, before=before, limit=limit + 1)
-    page = found[:limit]
-    following = None
-    if len(found) > limit:
-        job_n, last = page[-1]
-        following = str(job_n) if before is not None else f"{last.job.finished_at}~{job_n}"
+    if name is not None:
+        page, last_n = await services.store.search(name, selection, before=before, limit=limit)
+        following = None if last_n is None else str(last_n)
+    else:
+        found = await services.store.jobs(selection, before=before, limit=limit + 1)
+        page, following = found[:limit], None
+        if len(found) > limit:
+            job_n, last = page[-1]
+            following = str(job_n) if before is not None else f"{last.job.finished_at}~{job_n}"
     jobs = [shown(request, snapshot) for _, snapshot in page]
     return json_response(wire.Jobs(jobs=jobs, next=following))
 
@@ -128,6 +134,18 @@ async def list_items(request: Request) -> Response:
 def _matches(request: Request, tag: str) -> bool:
     held = request.headers.get("if-none-match", "")
     return any(known.strip().removeprefix("W/") == tag.removeprefix("W/") for known in held.split(","))
+
+
+def _name_param(request: Request, selection: JobFilter) -> str | None:
+    """Return what names of jobs must contain, or None."""
+    text = request.query_params.get("name")
+    if text is None:
+        return None
+    if not 1 <= len(text) <= NAME_LENGTH:
+        raise InvalidRequest(f"name must be 1 to {NAME_LENGTH} characters of a job's name, not {len(text):,}.")
+    if selection.healths or selection.finished_before is not None:
+        raise InvalidRequest("name cannot be combined with health or finished_before. Leave one of them out.")
+    return text
 
 
 def _prefix_param(request: Request) -> str | None:

@@ -6,7 +6,7 @@ See also: files/folder.py (where result files are), PROTOCOL.md section 3.
 The ZIP holds the result files and `results.json`, with one object for each item. It is never complete in memory or
 on disk; each piece is made when the one before it was sent. By then the answer has begun, so a result file that
 cannot be read is left out, and the ZIP says so: in `results.json`, and in `missing.txt`. For the same reason the
-length is not told before.
+length is told only of a ZIP that is small enough to be made before it is sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,8 @@ PIECE_BYTES = 256 * 1024
 PAGE_ITEMS = 500
 #: A larger result file is not read for its checksum before it is sent: nothing would be sent for too long.
 CHECKSUM_BYTES = 1024 * 1024 * 1024
+#: Bytes of a ZIP that are made before the first one is sent.
+AHEAD_BYTES = 4 * 1024 * 1024
 #: Bytes of `results.json` that are held in memory; the rest is in a temporary file until it is sent.
 LIST_BYTES = 1024 * 1024
 
@@ -70,14 +72,33 @@ async def job_results(request: Request) -> Response:
     if not job.done:
         raise JobNotDone(job_id)
     disposition = labels.content_disposition(f"{labels.harmless(job.kind)}-{job_id[:8]}.zip")
-    return StreamingResponse(
-        _zip(services, job_id, job.finished_at or 0.0),
-        media_type="application/zip",
-        headers={**NO_STORE, "Content-Disposition": disposition},
-    )
+    headers = {**NO_STORE, "Content-Disposition": disposition}
+    pieces = _zip(services, job_id, job.finished_at or 0.0)
+    begun, whole = await _make_ahead(pieces)
+    if whole:
+        return Response(begun, media_type="application/zip", headers=headers)
+    if request.method == "HEAD":  # nothing of the rest is made
+        await pieces.aclose()
+    return StreamingResponse(_continue(begun, pieces), media_type="application/zip", headers=headers)
 
 
-async def _zip(services: Services, job_id: str, finished_at: float) -> AsyncIterator[bytes]:
+async def _make_ahead(pieces: AsyncIterator[bytes]) -> tuple[bytes, bool]:
+    """Return what begins the ZIP, and whether that is all of it."""
+    begun = bytearray()
+    async for piece in pieces:
+        begun += piece
+        if len(begun) > AHEAD_BYTES:
+            return bytes(begun), False
+    return bytes(begun), True
+
+
+async def _continue(begun: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield begun
+    async for piece in pieces:
+        yield piece
+
+
+async def _zip(services: Services, job_id: str, finished_at: float) -> AsyncGenerator[bytes, None]:
     archive = ZipStream()
     names = Names("results.json", "missing.txt")
     files: dict[int, str] = {}  # by the item's index: the name of its file here

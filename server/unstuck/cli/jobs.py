@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.padding import Padding
@@ -38,6 +38,9 @@ def jobs(
     state: Annotated[
         list[str] | None, typer.Option(metavar="STATE", help="List only jobs in this state. Repeatable.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="List only jobs whose name contains this.")
+    ] = None,
     limit: Annotated[
         int, typer.Option(metavar="NUMBER", min=1, max=200, help="List at most this many jobs, 1 to 200.")
     ] = 50,
@@ -53,6 +56,7 @@ def jobs(
 
     Examples:
       unstuck jobs --state queued --state running
+      unstuck jobs --name invoices
       unstuck jobs --stuck
       unstuck rescue $(unstuck jobs --stuck --ids)
 
@@ -63,7 +67,7 @@ def jobs(
     """
 
     async def question(client: Client) -> tuple[Jobs, list[list[Item]]]:
-        page = await client.jobs(states=state or (), healths=STUCK if stuck else (), limit=limit)
+        page = await _newest(client, states=state or (), healths=STUCK if stuck else (), name=name, limit=limit)
         running = [[] if ids or as_json else await running_items(client, job) for job in page.jobs]
         return page, running
 
@@ -116,7 +120,7 @@ def show(
                     return
         else:
             page = await client.items(job.id, states=["failed"], limit=FAILURES_SHOWN)
-            _show(job, await running_items(client, job), page.items)
+            _show(job, await running_items(client, job), page.items, await _obstacle(client, job))
 
     ask(url, question)
 
@@ -146,6 +150,16 @@ def kinds(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
 
 
 # -- a list of jobs
+
+
+async def _newest(client: Client, limit: int, **wanted: Any) -> Jobs:
+    """Return the newest of these jobs; a search by name may take several pages to find them."""
+    page = await client.jobs(limit=limit, **wanted)
+    found = list(page.jobs)
+    while page.next is not None and len(found) < limit:
+        page = await client.jobs(limit=limit - len(found), cursor=page.next, **wanted)
+        found += page.jobs
+    return Jobs(jobs=found, next=page.next)
 
 
 def _list(found: Sequence[Job], running: Sequence[Sequence[Item]]) -> None:
@@ -210,9 +224,19 @@ def _work(items: Sequence[Item]) -> str:
 # -- one job
 
 
-def _show(job: Job, running: Sequence[Item], failures: Sequence[Item]) -> None:
+async def _obstacle(client: Client, job: Job) -> str | None:
+    """Return why no worker of this server takes up a job that waits, or None."""
+    if job.external or job.done or not (job.state == "queued" or job.health == "waiting_long"):
+        return None
+    found = next((kind for kind in (await client.kinds()).kinds if kind.name == job.kind), None)
+    if found is None:
+        return "no worker of this server knows its kind: start a server that does, or cancel it"
+    return found.unavailable
+
+
+def _show(job: Job, running: Sequence[Item], failures: Sequence[Item], obstacle: str | None) -> None:
     out.print(Text(plain(job.name), style="bold"), soft_wrap=True)
-    for word, value in _facts(job, running):
+    for word, value in _facts(job, running, obstacle):
         out.print(Text.assemble((f"  {word:<10}", "dim"), value), soft_wrap=True)
     for item in failures:
         name, code, message = _failure(item)
@@ -221,11 +245,13 @@ def _show(job: Job, running: Sequence[Item], failures: Sequence[Item]) -> None:
         out.print(f"  and {more:,} more: unstuck show {short_id(job)} --failed", highlight=False)
 
 
-def _facts(job: Job, running: Sequence[Item]) -> Iterator[tuple[str, str | Text]]:
+def _facts(job: Job, running: Sequence[Item], obstacle: str | None) -> Iterator[tuple[str, str | Text]]:
     """Yield what is known of a job as pairs of a word and its value."""
     yield "id", plain(job.id)
     yield "kind", plain(job.kind)
     yield "state", _standing(job)
+    if obstacle is not None:
+        yield "waiting", Text(plain(obstacle), style="yellow")
     counts = [f"{job.progress.percent:.0f} %"] if job.progress.percent is not None else []
     numbers = [(name, job.progress[name]) for name in ("succeeded", "failed", "skipped") if job.progress[name]]
     yield "progress", " · ".join([*counts, _counts(job), *(f"{number:,} {name}" for name, number in numbers)])

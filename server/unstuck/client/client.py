@@ -196,6 +196,7 @@ class Client:
         *,
         states: Iterable[str] = (),
         healths: Iterable[str] = (),
+        name: str | None = None,
         id_prefix: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
@@ -203,11 +204,14 @@ class Client:
         """Return a page of up to `limit` jobs (1 to 200), newest first.
 
         Its `next` is the cursor of the next page, or None. `states` and `healths` select jobs in any of these,
-        `id_prefix` those whose id begins with it (4 characters or more).
+        `id_prefix` those whose id begins with it (4 characters or more), and `name` those whose name contains it,
+        whatever the case. A search by name may return a shorter page, even an empty one, before the last: go by
+        `next`.
         """
         params = {
             "state": list(states),
             "health": list(healths),
+            "name": name,
             "id_prefix": id_prefix,
             "limit": limit,
             "cursor": cursor,
@@ -234,7 +238,18 @@ class Client:
         The file appears, or is replaced, when the ZIP is whole. Raises ServerRefused (`job_not_done`) if the job
         is not done, and FileUnusable if the file cannot be written.
         """
-        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/results"
+        return await self._save(job_id, "results", target)
+
+    async def download_errors(self, job_id: str, target: str | os.PathLike[str]) -> int:
+        """Write the errors of all failed items to the file `target` as CSV, and return its size (bytes).
+
+        The job need not be done. The file appears, or is replaced, when it is whole. Raises FileUnusable if it
+        cannot be written.
+        """
+        return await self._save(job_id, "errors", target)
+
+    async def _save(self, job_id: str, what: str, target: str | os.PathLike[str]) -> int:
+        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/{what}"
         answer = await self._send(self._http.build_request("GET", address, headers=self._headers), stream=True)
         try:
             if answer.is_success:

@@ -9,7 +9,9 @@ See also: queries.py (reads one job), tests/store/test_plans.py (checks that eac
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from unstuck.jobs.job import FINAL, MOST, Item, State
 from unstuck.jobs.snapshot import Snapshot
@@ -17,6 +19,9 @@ from unstuck.store import queries, rows
 from unstuck.store.protocol import JobFilter
 
 _JOBS = f"SELECT n, {', '.join(rows.JOB_COLUMNS)} FROM jobs"
+_NAMES = "SELECT n, name FROM jobs"
+#: Names that one search reads at most: some 20 ms. An index over parts of names would make each submission slower.
+SEARCHED = 10_000
 
 Values = dict[str, int | float | str | None]
 
@@ -25,7 +30,35 @@ def jobs(
     connection: sqlite3.Connection, wanted: JobFilter, before: int | None, limit: int
 ) -> list[tuple[int, Snapshot]]:
     """Return jobs with their row numbers: newest first, from below row `before`, or by end time; see JobFilter."""
-    values: Values = {"kind": wanted.kind, "before": before, "limit": limit}
+    sql, values = _query(_JOBS, wanted, before)
+    found = connection.execute(f"{sql} LIMIT :limit", {**values, "limit": limit})
+    return _with_snapshots(connection, found)
+
+
+def search(
+    connection: sqlite3.Connection, name: str, wanted: JobFilter, before: int | None, limit: int
+) -> tuple[list[tuple[int, Snapshot]], int | None]:
+    """Return jobs of `jobs` whose name contains `name`, whatever the case, and where to continue (None: the end).
+
+    Reads SEARCHED names at most, so fewer than `limit` jobs, or none, may be found before the end.
+    """
+    sql, values = _query(_NAMES, wanted, before)
+    sought, found, following = _folded(name), [], None
+    names = connection.execute(f"{sql} LIMIT :limit", {**values, "limit": SEARCHED})
+    for read, (job_n, text) in enumerate(names, 1):
+        if isinstance(text, str) and sought in _folded(text):  # it is no text in a damaged row
+            found.append(job_n)
+        if len(found) == limit or read == SEARCHED:
+            following = job_n
+            break
+    by_number = f"{_JOBS} WHERE n = ?"
+    read_again = [connection.execute(by_number, (job_n,)).fetchone() for job_n in found]
+    return _with_snapshots(connection, read_again), following
+
+
+def _query(select: str, wanted: JobFilter, before: int | None) -> tuple[str, Values]:
+    """Return the query for these jobs in their order, without a limit, and its values."""
+    values: Values = {"kind": wanted.kind, "before": before}
     states: Sequence[str] = tuple(dict.fromkeys(wanted.states))
     where, order = [], "n DESC"
     if before is not None:
@@ -36,7 +69,7 @@ def jobs(
         values |= {"end": wanted.finished_before, "after": after, "after_n": after_n}
         states, order = states or sorted(FINAL), "finished_at, n"
     if wanted.id_prefix is not None or wanted.retry_of is not None:
-        sql = _narrow(wanted, where, values)
+        sql = _narrow(select, wanted, where, values)
     elif wanted.healths:
         # Only unfinished jobs have a health; they are few and have an index. The + rules out the other indexes.
         kind = ["+kind = :kind"] if wanted.kind is not None else []
@@ -45,14 +78,22 @@ def jobs(
             *_in_condition("health", wanted.healths, values),
             *_in_condition("+state", states, values),
         ]
-        sql = f"{_JOBS} WHERE {' AND '.join([*where, 'finished_at IS NULL'])}"
+        sql = f"{select} WHERE {' AND '.join([*where, 'finished_at IS NULL'])}"
     elif wanted.kind is not None:
-        sql = _merge_walks(_JOBS, [*where, "kind = :kind"], states or tuple(State), values)
+        sql = _merge_walks(select, [*where, "kind = :kind"], states or tuple(State), values)
     else:
-        sql = _merge_walks(_JOBS, where, states, values)
-    found = connection.execute(f"{sql} ORDER BY {order} LIMIT :limit", values)
+        sql = _merge_walks(select, where, states, values)
+    return f"{sql} ORDER BY {order}", values
+
+
+def _with_snapshots(connection: sqlite3.Connection, found: Iterable[Any]) -> list[tuple[int, Snapshot]]:
     kept = [(row[0], rows.job_from(row[1:])) for row in found]
     return [(job_n, queries.snapshot(connection, job_n, one)) for job_n, one in kept]
+
+
+def _folded(name: str) -> str:
+    """Return the name for a comparison that ignores case, and how macOS composes letters."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def items(
@@ -79,7 +120,7 @@ def items(
     return [rows.item_from(job_n, row) for row in found]
 
 
-def _narrow(wanted: JobFilter, where: Sequence[str], values: Values) -> str:
+def _narrow(select: str, wanted: JobFilter, where: Sequence[str], values: Values) -> str:
     """Return a query over the index of ids or of retries; the + keeps every other index out."""
     few = []
     if wanted.id_prefix is not None:
@@ -99,7 +140,7 @@ def _narrow(wanted: JobFilter, where: Sequence[str], values: Values) -> str:
         *(["finished_at IS NULL"] if wanted.healths else []),
         *_in_condition("+state", wanted.states, values),
     ]
-    return f"{_JOBS} WHERE {' AND '.join(conditions)}"
+    return f"{select} WHERE {' AND '.join(conditions)}"
 
 
 def _merge_walks(select: str, where: Sequence[str], states: Sequence[str], values: Values) -> str:

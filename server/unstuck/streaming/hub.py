@@ -2,7 +2,8 @@
 
 Must not know: HTTP; to the hub a viewer is an async iterator of bytes.
 See also: watched_job.py (what a job waits for), viewer.py (what one viewer is sent), heartbeat.py (what is due by
-time), throttle.py (the intervals of a large audience), direct.py (how it gets onto the wire).
+time), catch_up.py (what may have been missed), throttle.py (the intervals of a large audience), direct.py (how it
+gets onto the wire).
 
 A change marks the job dirty. `interval_s` after its last event, or later if its viewers are many, it is
 queued; each loop iteration serves up to AT_ONCE jobs of the queue. What is in the store's memory is broadcast on
@@ -20,13 +21,14 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from unstuck.errors import JobNotFound, StreamsFull
 from unstuck.jobs.job import Item, Job
 from unstuck.jobs.snapshot import Snapshot, public
-from unstuck.store.protocol import LiveJobs
+from unstuck.store.protocol import Changes, LiveJobs
 from unstuck.streaming import sse, throttle
+from unstuck.streaming.catch_up import CatchUp
 from unstuck.streaming.config import StreamConfig, StreamStats
 from unstuck.streaming.encoded import ITEMS_SHOWN, EncodedChange, encode_change
 from unstuck.streaming.heartbeat import FINISHED_WITHIN_S, Heartbeat
@@ -44,7 +46,7 @@ AT_ONCE = 32
 
 
 class Hub:
-    """Broadcasts changes to viewers. The loops of `heartbeat` must run while there are viewers."""
+    """Broadcasts changes to viewers. The loops of `heartbeat` and `catch_up` must run while there are viewers."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Hub:
         self.heartbeat = Heartbeat(
             store, config, clock, self.stats, self._registry, resend=self._resend, send_away=self._send_away
         )
+        self.catch_up = CatchUp(store, self._registry, resend=self._resend, subscribe=self._subscribe)
         store.on_commit(self.on_commit)
 
     @property
@@ -146,8 +149,11 @@ class Hub:
 
     # -- a change comes in
 
-    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Changes) -> None:
         """Broadcast these changes, which the store has committed, to the viewers of their jobs."""
+        if changed is None:
+            self.catch_up.request()
+            return
         now = self._loop.time()
         for job_id, change in changed.items():
             job = self._registry.jobs.get(job_id)
