@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import postgres as pg
 from tests.support.clock import Clock
-from tests.support.server import Server, StartServer
+from tests.support.server import HTTP, Server, StartServer
 from unstuck.store.sqlite import SQLiteStore
 
 # A busy machine is no failure of the code: no example has a time limit.
@@ -64,7 +65,7 @@ def _end_leftover_jobs(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if server is not None and server.process is not None and server.process.poll() is None:
         for job in server.get("/api/jobs?state=queued&state=running&limit=200")["jobs"]:
-            httpx.post(f"{server.url}/api/jobs/{job['id']}/fail", json={"why": "its test is over"}, timeout=60)
+            HTTP.post(f"{server.url}/api/jobs/{job['id']}/fail", json={"why": "its test is over"})
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +74,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server") / "data", "--workers", "2").start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pg.Cluster]:
+    """A PostgreSQL server, shared by all tests and by all processes that pytest-xdist runs them in."""
+    pg.require()
+    base = tmp_path_factory.getbasetemp()
+    with pg.cluster((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[pg.Cluster]:
+    """A PostgreSQL server of this test alone, which may end and crash it."""
+    pg.require()
+    with pg.cluster(tmp_path / "postgres") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def database(postgres: pg.Cluster) -> Iterator[str]:
+    """The name of an empty database for one test; `postgres.url(database)` is its URL."""
+    with postgres.database() as name:
+        yield name

@@ -26,11 +26,24 @@ from starlette.requests import ClientDisconnect
 
 from unstuck import __version__
 from unstuck.api import events as streams
-from unstuck.api import health, item_errors, jobs, metrics, openapi, problems, results, retry, submit, timeline
+from unstuck.api import (
+    health,
+    item_errors,
+    jobs,
+    metrics,
+    openapi,
+    problems,
+    results,
+    retry,
+    submit,
+    timeline,
+    work,
+)
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services, WorkerStats
+from unstuck.api.door import Door
 from unstuck.api.middleware import SecurityMiddleware
 from unstuck.api.page import routes_of
 from unstuck.api.resource import compressed, resource
@@ -38,12 +51,12 @@ from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
 from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
 from unstuck.files.retention import Retention
-from unstuck.jobs.job import HealthLimits, Job, State
+from unstuck.jobs.job import HealthLimits, State
 from unstuck.kinds.declare import app_of, declared
 from unstuck.kinds.option import KindInfo
-from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.runner.runner import Runner, RunnerConfig, fresh_name
 from unstuck.settings import Settings, load
-from unstuck.store.protocol import SweepResult
+from unstuck.store.protocol import Changes, SweepResult
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
@@ -57,6 +70,9 @@ from unstuck.webhooks.signature import keys
 from unstuck.webhooks.targets import AllowedTargets
 
 log = logging.getLogger("unstuck")
+
+#: The path of what a worker on another machine holds.
+LEASE = "/api/work/{job_id}/items/{index}/leases/{lease}"
 
 
 def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
@@ -83,6 +99,11 @@ def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
             resource("/api/jobs/{job_id}/fail", POST=operate.fail_job),
             resource("/api/events/stream", GET=streams.all_events),
             compressed(resource("/api/kinds", GET=submit.list_kinds)),
+            resource("/api/work", GET=work.get_work),
+            compressed(resource("/api/work/claim", POST=work.claim)),
+            resource("/api/work/report", POST=work.report),
+            resource(f"{LEASE}/input", GET=work.get_input),
+            resource(f"{LEASE}/output", PUT=work.put_output),
             resource("/api/health", GET=health.get_health),
             resource("/api/health/live", GET=health.get_live),
             resource("/api/health/ready", GET=health.get_ready),
@@ -116,11 +137,12 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         bodies = Bodies(room_for_bodies(settings.max_uploads))
         most_streams = settings.max_streams or room_for_streams(bodies.most)
         hub = Hub(store, _stream_config(settings), settings.keep_s, most=most_streams)
-        runner = Runner(store, folder, _runner_config(settings))
+        config = _runner_config(settings)
+        runner = Runner(store, folder, config)
         webhooks = Dispatcher(store, _webhook_config(settings))
         retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
         await ownership.claim(folder, store)
-        await _recover_leases(store, folder)
+        await _recover_leases(store, folder, config.name)
         if store.trouble is not None:
             await _make_room(retention)
         try:
@@ -130,6 +152,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                 await webhooks.start(supervisor)
                 supervisor.run("heartbeat", hub.heartbeat.tick_periodically)
                 supervisor.run("first heartbeat", hub.heartbeat.greet_new_viewers)
+                supervisor.run("catch-up", hub.catch_up.run)
                 supervisor.run("retention", retention.run)
                 supervisor.run("host", HostServer(hub).watch)
                 app.state.services = Services(
@@ -144,14 +167,18 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     polls={},
                     check_webhook=webhooks.check,
                     supervisor=supervisor,
+                    door=Door(store, settings.lease_s, runner.discard_output),
                     work=_worker_stats(runner),
                 )
                 log.info(
-                    "Server started: version=%s data=%s workers=%d",
+                    "Server started: version=%s data=%s workers=%d name=%s",
                     __version__,
                     folder.root,
-                    settings.worker_count,
+                    config.workers,
+                    config.name,
                 )
+                if not (runner.has_workers or settings.work_token):
+                    log.warning("No work is done here: set UNSTUCK_WORK_TOKEN to let workers elsewhere in")
                 _log_unknown_kinds(runner.kinds)
                 try:
                     yield
@@ -195,7 +222,8 @@ def _stream_config(settings: Settings) -> StreamConfig:
 
 def _runner_config(settings: Settings) -> RunnerConfig:
     return RunnerConfig(
-        workers=settings.worker_count,
+        name=settings.server_name or fresh_name(),
+        workers=settings.worker_count if settings.own_workers else 0,
         app=settings.app,
         commands=settings.commands,
         memory_mib=settings.worker_memory,
@@ -228,7 +256,12 @@ def _webhook_config(settings: Settings) -> WebhookConfig:
 
 def _worker_stats(runner: Runner) -> Callable[[], WorkerStats]:
     return lambda: WorkerStats(
-        workers=runner.workers, deaths=runner.deaths, lapsed=runner.lapsed, able=runner.alive
+        workers=runner.workers,
+        deaths=runner.deaths,
+        lapsed=runner.lapsed,
+        able=runner.alive,
+        kinds=runner.able_kinds,
+        own=runner.has_workers,
     )
 
 
@@ -240,11 +273,11 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
     return troubles
 
 
-async def _recover_leases(store: SQLiteStore, folder: DataFolder) -> None:
-    """End all leases: the folder is ours alone, so they belong to a server that has ended."""
+async def _recover_leases(store: SQLiteStore, folder: DataFolder, name: str) -> None:
+    """End the leases of an earlier run of this server."""
 
     def recover() -> SweepResult:
-        swept = store.sweep(HealthLimits(), everything=True)
+        swept = store.sweep(HealthLimits(), ended=name)
         for job_id, index, lease in swept.lapsed:
             with contextlib.suppress(OSError):  # it is removed with its job
                 folder.remove_output(job_id, index, lease)
@@ -273,7 +306,7 @@ async def _stop_runner(runner: Runner) -> None:
         log.error("Items could not be released, the next start takes them back: error=%s", error)
 
 
-def _log_failed_jobs(changed: Mapping[str, Job | None]) -> None:
-    for job_id, job in changed.items():
+def _log_failed_jobs(changed: Changes) -> None:
+    for job_id, job in (changed or {}).items():
         if job is not None and job.error is not None and job.state is State.FAILED:
             log.warning("Job failed: job=%s code=%s failed=%d", job_id, job.error.code, job.failed)

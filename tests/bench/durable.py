@@ -86,7 +86,7 @@ def _bare(folder: Path, items: int) -> float:
 async def _ours(folder: Path, jobs: int, items: int) -> dict[str, float]:
     store = SQLiteStore(folder / "ours.db")
     commits: list[int] = []
-    store.on_commit(lambda jobs: commits.append(len(jobs)))
+    store.on_commit(lambda jobs: commits.append(len(jobs or ())))
     await store.open()
     took_s: dict[str, float] = dict.fromkeys(("claims", "reports", "results", "results_one_by_one"), 0.0)
     try:

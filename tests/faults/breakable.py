@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import unstuck.app
 from unstuck.cli.commands import main
 from unstuck.errors import StoreUnavailable
-from unstuck.jobs.job import Job
+from unstuck.store.protocol import Changes
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.hub import Hub
 
@@ -40,7 +40,7 @@ def broken() -> str:
 
 
 class BreakableHub(Hub):
-    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Changes) -> None:
         if broken() != Breakage.DEAF:
             super().on_commit(changed)
 

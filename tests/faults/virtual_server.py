@@ -15,7 +15,7 @@ import asyncio
 import json
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
@@ -30,7 +30,7 @@ from unstuck.errors import StoreUnavailable, UnstuckError
 from unstuck.jobs.job import Cancel, Finish, HealthLimits, Item, ItemState, Job, JobError, Report
 from unstuck.jobs.snapshot import Snapshot, etag, public
 from unstuck.store import claims, rows, schema
-from unstuck.store.protocol import SweepResult, WorkItem
+from unstuck.store.protocol import Changes, SweepResult, WorkItem
 from unstuck.store.row_cache import RowCache
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.store.transaction import Transaction
@@ -117,7 +117,7 @@ class InlineStore(SQLiteStore):
     async def release_items(self) -> SweepResult:
         """Free the items that a server that has ended held."""
         return await self._write(
-            lambda transaction: claims.sweep(transaction, HealthLimits(), (), everything=True)
+            lambda transaction: claims.sweep(transaction, HealthLimits(), (), ended="an earlier run")
         )
 
     async def _write(self, work: Callable[[Transaction], T], *, can_wait: bool = False) -> T:
@@ -164,7 +164,7 @@ class FaultyHub(Hub):
         if not nets.comparison:
             self.heartbeat.compare = _nothing_compared  # type: ignore[method-assign]
 
-    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Changes) -> None:
         if self._nets.broadcast:
             super().on_commit(changed)
 

@@ -23,12 +23,14 @@ from unstuck.runner.runner import Runner
 from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.serve import Server
 from unstuck.store.writer import Writer
+from unstuck.streaming.catch_up import CatchUp
 from unstuck.streaming.heartbeat import Heartbeat
 from unstuck.streaming.host import HostServer
 from unstuck.webhooks.dispatcher import Dispatcher
 
 #: For each loop, a method that it calls when a job is submitted and watched, or shortly after.
 BREAKS: dict[str, tuple[type, str]] = {
+    "catch-up": (CatchUp, "_compare"),
     "connections": (Waiting, "close_overdue"),
     "first heartbeat": (Heartbeat, "_first_heartbeat"),
     "heartbeat": (Heartbeat, "tick"),
@@ -93,6 +95,7 @@ async def test_a_broken_loop_is_reported_and_recovers(
     async with asyncio.timeout(2 * PATIENCE_S), serving(tmp_path, receiver) as server:
         assert await server.ready() == (200, [])
         broken.now()
+        server.app.state.services.hub.on_commit(None)  # as of a store that has lost contact for a while
         async with asyncio.TaskGroup() as clients:
             clients.create_task(server.complete_a_job(failures))
             clients.create_task(server.watch_until(lambda: broken.calls > 0))

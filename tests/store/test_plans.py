@@ -79,7 +79,7 @@ async def work(store: SQLiteStore, clock: Clock) -> str:
         url = "http://example.org/hook"
         job = Job(id=job_id, kind="checksum", name="", total=3, waiting=3, created_at=clock.now, webhook_url=url)
         await store.create(job, [Item(index=index, name=f"{index}.csv") for index in range(3)], most=100)
-    claimed = await store.claim(6, 30.0, "worker 1")
+    claimed = await store.claim(6, 30.0, "worker 1", kinds=["checksum"])
     broken = JobError("busy", "not now", transient=True)
     for one in claimed[:2]:
         await store.apply([Report(one.job_id, one.item.index, one.item.lease, clock.now, 0.5)])

@@ -116,9 +116,19 @@ async def test_claims_go_by_priority_then_fairly(store: SQLiteStore) -> None:
     assert {one.job_id for one in second} == {urgent, large, small}
 
 
+async def test_a_claim_leaves_items_of_other_kinds_to_others(store: SQLiteStore) -> None:
+    unknown = await submitted(store, 9, kind="of-a-newer-version", priority=9)
+    known = await submitted(store, 2, kind="checksum")
+    assert {one.job_id for one in await store.claim(9, 30.0, kinds={"checksum", "rehearsal"})} == {known}
+    assert await store.claim(9, 30.0, kinds=()) == []
+    assert (await store.overview()).waiting_by_kind == {"of-a-newer-version": 1}
+    assert {one.job_id for one in await store.claim(9, 30.0)} == {unknown}
+    assert (await store.overview()).waiting_by_kind == {}
+
+
 async def test_listeners_are_called_for_each_visible_commit(store: SQLiteStore) -> None:
     commits: list[Mapping[str, Job | None]] = []
-    store.on_commit(commits.append)
+    store.on_commit(lambda changed: commits.append(changed or {}))
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([Renew(job_id, 0, 1, 30.0)])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from unstuck.errors import JobNotFound
 from unstuck.jobs.job import Item, Job, State
 from unstuck.jobs.snapshot import Snapshot
-from unstuck.store.protocol import CommitListener
+from unstuck.store.protocol import Changes, CommitListener
 
 
 class MemoryJobs:
@@ -43,7 +43,7 @@ class MemoryJobs:
         del self.jobs[job_id]
         self.publish({job_id: None})
 
-    def publish(self, changed: Mapping[str, Job | None]) -> None:
+    def publish(self, changed: Changes) -> None:
         for listener in self._listeners:
             listener(changed)
 

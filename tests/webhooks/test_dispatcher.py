@@ -7,7 +7,7 @@ import base64
 import itertools
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,10 @@ from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
 from tests.webhooks.receiver import SECRET, SILENCE, Answer, Receive, Received, closed_port, verified
 from unstuck.errors import InvalidRequest
-from unstuck.jobs.job import Cancel, Job
+from unstuck.jobs.job import Cancel
 from unstuck.jobs.snapshot import public
 from unstuck.jobs.timeline import What
+from unstuck.store.protocol import Changes
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.supervision.backoff import Backoff
 from unstuck.supervision.supervisor import supervising
@@ -294,7 +295,7 @@ async def test_urls_are_checked_on_submission(store: SQLiteStore) -> None:
         assert (refused.value.code, refused.value.status) == ("invalid_webhook_url", 422)
 
 
-def set_event(event: asyncio.Event, _: Mapping[str, Job | None]) -> None:
+def set_event(event: asyncio.Event, _: Changes) -> None:
     event.set()
 
 

@@ -100,7 +100,7 @@ export const english = {
   waiting_long_again: "Waiting for {duration}: no worker has picked it up again yet.",
   stalled: "No progress for {duration}, although the worker is still running.",
   unresponsive: "The worker has not responded for {duration}.",
-  waiting_long_advice: "Nothing is lost; it will run as soon as a worker is free.",
+  waiting_long_advice: "Nothing is lost; it will run as soon as a worker for this kind of work is free.",
   stalled_advice:
     "Some work takes a while without reporting. If this doesn’t normally, cancel it or ask the administrator of this server.",
   unresponsive_advice: "You don’t need to do anything: if it stays silent, another worker takes over.",

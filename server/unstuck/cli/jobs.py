@@ -120,7 +120,7 @@ def show(
                     return
         else:
             page = await client.items(job.id, states=["failed"], limit=FAILURES_SHOWN)
-            _show(job, await running_items(client, job), page.items)
+            _show(job, await running_items(client, job), page.items, await _obstacle(client, job))
 
     ask(url, question)
 
@@ -224,9 +224,19 @@ def _work(items: Sequence[Item]) -> str:
 # -- one job
 
 
-def _show(job: Job, running: Sequence[Item], failures: Sequence[Item]) -> None:
+async def _obstacle(client: Client, job: Job) -> str | None:
+    """Return why no worker of this server takes up a job that waits, or None."""
+    if job.external or job.done or not (job.state == "queued" or job.health == "waiting_long"):
+        return None
+    found = next((kind for kind in (await client.kinds()).kinds if kind.name == job.kind), None)
+    if found is None:
+        return "no worker of this server knows its kind: start a server that does, or cancel it"
+    return found.unavailable
+
+
+def _show(job: Job, running: Sequence[Item], failures: Sequence[Item], obstacle: str | None) -> None:
     out.print(Text(plain(job.name), style="bold"), soft_wrap=True)
-    for word, value in _facts(job, running):
+    for word, value in _facts(job, running, obstacle):
         out.print(Text.assemble((f"  {word:<10}", "dim"), value), soft_wrap=True)
     for item in failures:
         name, code, message = _failure(item)
@@ -235,11 +245,13 @@ def _show(job: Job, running: Sequence[Item], failures: Sequence[Item]) -> None:
         out.print(f"  and {more:,} more: unstuck show {short_id(job)} --failed", highlight=False)
 
 
-def _facts(job: Job, running: Sequence[Item]) -> Iterator[tuple[str, str | Text]]:
+def _facts(job: Job, running: Sequence[Item], obstacle: str | None) -> Iterator[tuple[str, str | Text]]:
     """Yield what is known of a job as pairs of a word and its value."""
     yield "id", plain(job.id)
     yield "kind", plain(job.kind)
     yield "state", _standing(job)
+    if obstacle is not None:
+        yield "waiting", Text(plain(obstacle), style="yellow")
     counts = [f"{job.progress.percent:.0f} %"] if job.progress.percent is not None else []
     numbers = [(name, job.progress[name]) for name in ("succeeded", "failed", "skipped") if job.progress[name]]
     yield "progress", " · ".join([*counts, _counts(job), *(f"{number:,} {name}" for name, number in numbers)])

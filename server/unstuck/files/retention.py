@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import anyio.to_thread
 
@@ -27,9 +27,9 @@ from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.files import marks
 from unstuck.files.folder import DataFolder
 from unstuck.files.ownership import batches, finish_removals, remove_left_over
-from unstuck.jobs.job import ItemState, Job
+from unstuck.jobs.job import ItemState
 from unstuck.store.clock import Clock
-from unstuck.store.protocol import FinishedJobs, JobFilter
+from unstuck.store.protocol import Changes, FinishedJobs, JobFilter
 
 log = logging.getLogger("unstuck.retention")
 
@@ -68,6 +68,7 @@ class Retention:
         self._look_s = LOOK_S if keep_s is None else min(max(keep_s / 10, 0.1), LOOK_S)
         self._next_look = self._next_tidy = steady() + self._look_s
         self._finished: set[str] = set()
+        self._missed = False  # any job may have finished
         self._bell = asyncio.Event()
         store.on_commit(self._on_commit)
 
@@ -81,6 +82,8 @@ class Retention:
                     await self._bell.wait()
             self._bell.clear()
             try:
+                if self._missed:
+                    await self._remove_all_inputs()
                 await self.remove_inputs()
                 if self._steady() >= self._next_look:
                     self._next_look = self._steady() + self._look_s
@@ -121,10 +124,19 @@ class Retention:
         if removed:
             log.info("Uploads that were cut off removed: folders=%d", removed)
         if not self._keep_inputs:
+            await self._remove_all_inputs()
+        return removed
+
+    async def _remove_all_inputs(self) -> None:
+        """Remove the inputs that no retry will need, of all jobs that have finished."""
+        self._missed = False
+        try:
             for batch in batches(await anyio.to_thread.run_sync(self._folder.job_folders)):
                 self._finished.update(await self._store.seqs(batch))
                 await self.remove_inputs()
-        return removed
+        except BaseException:
+            self._missed = True
+            raise
 
     async def remove_inputs(self) -> None:
         """Remove the inputs that no retry will need, of the jobs that have finished since the last call."""
@@ -167,8 +179,12 @@ class Retention:
 
     # -- when
 
-    def _on_commit(self, changed: Mapping[str, Job | None]) -> None:
+    def _on_commit(self, changed: Changes) -> None:
         if self._keep_inputs:
+            return
+        if changed is None:
+            self._missed = True
+            self._bell.set()
             return
         for job_id, job in changed.items():
             if job is not None and job.done:

@@ -45,12 +45,6 @@ def of_death(item: ClaimedItem, why: str) -> Outcome:
     return Outcome(ItemState.FAILED, JobError("worker_lost", why, transient=True))
 
 
-def unknown_kind(kind: str) -> Outcome:
-    """Return the outcome of an item that no worker can work on."""
-    message = f"This server has no kind of work {kind!r} (any more)."
-    return Outcome(ItemState.FAILED, JobError("unknown_kind", message))
-
-
 def result_not_kept(why: Exception) -> Outcome:
     """Return the outcome of an item whose result file could not be made durable."""
     message = f"The result file could not be kept: {why}"

@@ -6,7 +6,8 @@ See also: claimed_item.py (one item), runner.py (where items go next), store/cla
 A long item is claimed when a worker is free for it, with one in reserve. If the items of a job turn out to be
 short, a tenth of a second's worth is claimed at once, and more before half of it is used up, so that no worker
 waits for a commit. Some are sent ahead to the worker, so that it does not wait for the runner either. A new job
-may overtake prefetched items once.
+may overtake prefetched items once. Only items of kinds that the workers know are claimed: the others wait for a
+runner that knows them, such as one of a newer version.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from unstuck.errors import StoreUnavailable
 from unstuck.jobs.job import Job
@@ -38,16 +39,27 @@ NEWEST = 0.2
 
 
 class Prefetch:
-    """Claims in the name of `worker` while `run()` runs; `next()` and `take_ahead()` hand items out."""
+    """Claims in the name of `worker` while `run()` runs; `next()` and `take_ahead()` hand items out.
+
+    `kinds` returns the kinds to claim, None for all.
+    """
 
     def __init__(
-        self, store: WorkQueue, items: ItemRegistry, writes: WriteBuffer, *, workers: int, worker: str
+        self,
+        store: WorkQueue,
+        items: ItemRegistry,
+        writes: WriteBuffer,
+        *,
+        workers: int,
+        worker: str,
+        kinds: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
         self._store = store
         self._items = items
         self._writes = writes
         self._workers = workers
         self._worker = worker
+        self._kinds = kinds
         self._ready: deque[ClaimedItem] = deque()
         self._refill_below = 0  # claim more when fewer than this are ready
         self._durations: dict[str, float] = {}  # by job: average seconds per item
@@ -148,8 +160,22 @@ class Prefetch:
             self._ready = deque(self._release_stopping(self._ready))
         if job.waiting:
             self._work_waiting.set()
-            if not job.leased and self._ready and not any(item.overtaken for item in self._ready):
-                self._newcomer = True
+            if not job.leased:
+                self._let_newcomers_overtake()
+
+    def on_missed_commits(self) -> None:
+        """Note that any job may have changed: claim, and keep what is known of jobs with items here only."""
+        held = {item.work.job_id for item in self._items.held()}
+        for known in (self._durations, self._error_budget):
+            for job_id in known.keys() - held:
+                del known[job_id]
+        self._stopping &= held
+        self._work_waiting.set()
+        self._let_newcomers_overtake()
+
+    def _let_newcomers_overtake(self) -> None:
+        if self._ready and not any(item.overtaken for item in self._ready):
+            self._newcomer = True
 
     # -- claiming
 
@@ -175,7 +201,7 @@ class Prefetch:
         known = () if newcomer else self._durations  # the other jobs have enough items ready
         short = {job_id: self._workers * self._count(job_id, HANDFUL_S, MOST_CLAIMED) for job_id in known}
         try:
-            claimed = await self._store.claim(base, self._items.lease_s, self._worker, short)
+            claimed = await self._store.claim(base, self._items.lease_s, self._worker, short, self._kinds())
         except StoreUnavailable:
             claimed = []  # logged by the store, and tried again soon
         except Exception:

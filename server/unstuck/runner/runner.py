@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,14 +29,14 @@ from unstuck.jobs.job import HealthLimits, ItemState, Job
 from unstuck.kinds.option import KindInfo
 from unstuck.runner import outcome, protocol
 from unstuck.runner.assignment import Assignment
-from unstuck.runner.claimed_item import ClaimedItem, ClaimState, Outcome
+from unstuck.runner.claimed_item import ClaimedItem, ClaimState, LeaseKey, Outcome
 from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.leftovers import Leftovers
 from unstuck.runner.prefetch import Prefetch
 from unstuck.runner.process import Message, WorkerDiedError, WorkerProcess
 from unstuck.runner.registry import ItemRegistry
 from unstuck.runner.write_buffer import WriteBuffer
-from unstuck.store.protocol import WorkQueue
+from unstuck.store.protocol import Changes, WorkQueue
 from unstuck.supervision.backoff import Backoff
 from unstuck.supervision.supervisor import Loop, Supervisor
 
@@ -50,16 +50,17 @@ MOST_SYNCING = 8
 GATHER_S = 0.002
 
 
-def _host_and_pid() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}"
+def fresh_name() -> str:
+    """Return a name that no other server has: that of its host, and a random word."""
+    return f"{socket.gethostname()}/{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerConfig:
     """The runner's configuration; settings.py explains each setting."""
 
-    #: Stored with each claim, for people to read.
-    name: str = field(default_factory=_host_and_pid)
+    #: Stored with each claim, for people to read, and for the next start of the same server.
+    name: str = field(default_factory=fresh_name)
     workers: int = 1
     app: str = ""
     commands: Sequence[str] = ()
@@ -87,9 +88,18 @@ class Runner:
         self._config = config
         self._items = ItemRegistry(config.lease_s)
         self._writes = WriteBuffer(store, self._items, config.hold_s)
-        self._prefetch = Prefetch(store, self._items, self._writes, workers=config.workers, worker=config.name)
-        self._leases = LeaseKeeper(store, self._items, config.limits)
+        self._prefetch = Prefetch(
+            store,
+            self._items,
+            self._writes,
+            workers=config.workers,
+            worker=config.name,
+            kinds=lambda: self.able_kinds,
+        )
         self._leftovers = Leftovers(folder)
+        self._leases = LeaseKeeper(
+            store, self._items, config.limits, self._on_renewed, on_lapsed=self._leftovers.add
+        )
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []  # started, not yet served
         self._loops: list[Loop] = []
@@ -107,9 +117,21 @@ class Runner:
         return self.trouble is None and bool(self._loops) and not any(loop.down for loop in self._loops)
 
     @property
+    def has_workers(self) -> bool:
+        """Return whether it works at all, or only keeps the leases of workers elsewhere."""
+        return self._config.workers > 0
+
+    @property
     def workers(self) -> int:
         """The number of live worker processes."""
         return sum(process.alive for process in tuple(self._processes))
+
+    @property
+    def able_kinds(self) -> Collection[str]:
+        """The kinds that every live worker can work on: the app may be another one after a worker's restart."""
+        loaded = [process.kinds for process in self._processes if process.alive] or [tuple(self.kinds.values())]
+        able = [{info.name for info in infos if info.unavailable is None} for infos in loaded]
+        return set.intersection(*able)
 
     @property
     def lapsed(self) -> int:
@@ -118,11 +140,15 @@ class Runner:
 
     async def start(self, supervisor: Supervisor) -> None:
         """Start the workers and the loops. Raises CannotStart if the kinds do not load."""
-        self._syncing = _start_threads(min(self._config.workers, MOST_SYNCING))
+        self._syncing = _start_threads(min(max(self._config.workers, 1), MOST_SYNCING))
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
-        self._idle = [first]
-        self._store.on_commit(self.on_commit)
+        if self.has_workers:
+            self._idle = [first]
+            self._store.on_commit(self.on_commit)
+        else:  # it was only asked for the kinds
+            await first.terminate()
+            self._processes.discard(first)
         self._loops = [
             supervisor.run("write buffer", self._writes.run),
             supervisor.run("prefetch", self._prefetch.run),
@@ -145,6 +171,10 @@ class Runner:
             self._writes.add(item.release())
         await self._leftovers.remove()
         await self._writes.flush()
+
+    def discard_output(self, key: LeaseKey) -> None:
+        """Remove soon what was written under this lease, which is no result."""
+        self._leftovers.add(key)
 
     # -- one worker
 
@@ -220,8 +250,8 @@ class Runner:
         for item in items:
             if item.work.kind in assignment.kinds:
                 runs.append((item, self._run(item)))
-            else:
-                self._end(item, outcome.unknown_kind(item.work.kind))
+            else:  # claimed before this worker started
+                self._writes.add(item.release())
         if runs:
             assignment.assign(runs)
             self._report_start(assignment.current)
@@ -322,14 +352,26 @@ class Runner:
         pause_s = self._config.pause.pause_s(item.item.attempt, random.random()) if transient else 0.0  # noqa: S311
         self._writes.add(item.end(how, time.time(), pause_s))
 
-    def on_commit(self, changed: Mapping[str, Job | None]) -> None:
+    def on_commit(self, changed: Changes) -> None:
         """Stop the items of jobs that are being stopped, and tell the prefetch about every change."""
+        if changed is None:  # what is being stopped, the next renewal of the leases tells
+            self._prefetch.on_missed_commits()
+            return
         for job_id, job in changed.items():
             if job is not None and job.stopping:
-                # The last first: an item that a worker is at ends at once, and the worker would take the next one.
-                for item in reversed(self._items.of_job(job_id)):
-                    item.stop()
+                self._stop(job_id)
             self._prefetch.on_commit(job_id, job)
+
+    def _on_renewed(self, stopping: Sequence[Job]) -> None:
+        """Stop the items of these jobs, as the store knows them now, in case no notice of it arrived."""
+        for job in stopping:
+            if self._items.of_job(job.id):
+                self.on_commit({job.id: job})
+
+    def _stop(self, job_id: str) -> None:
+        # The last first: an item that a worker is at ends at once, and the worker would take the next one.
+        for item in reversed(self._items.of_job(job_id)):
+            item.stop()
 
 
 def _start_threads(count: int) -> ThreadPoolExecutor:

@@ -7,7 +7,9 @@ See also: jobs/decide.py (decides that), transaction.py (applies it).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
 
 from unstuck.errors import ExternalJob, JobFinished, UnstuckError
 from unstuck.jobs.job import CheckHealth, HealthLimits, Job, Lapse, Renew
@@ -21,9 +23,10 @@ SERVER_ENDED = "The server stopped while this item was running."
 
 #: Jobs with an item that may be claimed now, which excludes items that pause before their next attempt. The first
 #: entry of the index is enough (NULL, no pause, sorts first); left to itself, SQLite reads all finished items too.
+#: Without the plus, SQLite would look each kind up in an index of all jobs, finished ones included.
 _CANDIDATES = """
     SELECT id, priority, leased, waiting, n FROM jobs
-    WHERE waiting > 0 AND external = 0 AND (
+    WHERE waiting > 0 AND external = 0 AND (:kinds IS NULL OR +kind IN (SELECT value FROM json_each(:kinds))) AND (
         SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
         WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
     ORDER BY priority DESC, n LIMIT :most
@@ -31,6 +34,12 @@ _CANDIDATES = """
 _FRESH = """
     SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
     WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?
+"""
+#: Leases that have expired, or whose server has ended (the last column).
+_OVER = """
+    SELECT jobs.id, items.idx, items.lease, :all OR coalesce(items.worker = :ended, 0) AS forced
+    FROM items JOIN jobs ON jobs.n = items.job
+    WHERE items.lease_until IS NOT NULL AND (items.lease_until <= :now OR forced) ORDER BY items.job, items.idx
 """
 #: Jobs that `decide` might change: a limit has passed, or their health may differ.
 _TO_CHECK = """
@@ -51,12 +60,18 @@ _TO_CHECK = """
 
 
 def claim(
-    transaction: Transaction, limit: int, lease_s: float, worker: str | None, short: Mapping[str, int] = NO_BATCHES
+    transaction: Transaction,
+    limit: int,
+    lease_s: float,
+    worker: str | None,
+    short: Mapping[str, int] = NO_BATCHES,
+    kinds: Collection[str] | None = None,
 ) -> list[WorkItem]:
     """Claim up to `limit` items, shared between jobs by `_share`; see WorkQueue.claim."""
     transaction.flush()
     claimed: list[WorkItem] = []
-    values = {"now": transaction.now, "most": max(limit, 1) * 64}
+    known = None if kinds is None else msgspec.json.encode(sorted(kinds)).decode()
+    values = {"now": transaction.now, "most": max(limit, 1) * 64, "kinds": known}
     candidates = transaction.connection.execute(_CANDIDATES, values).fetchall()
     while shares := _share(candidates, limit - len(claimed)):
         refused = False
@@ -117,21 +132,26 @@ def _renew(transaction: Transaction, one: Renew) -> Outcome:
 
 
 def sweep(
-    transaction: Transaction, limits: HealthLimits, held: Sequence[Renew], *, everything: bool
+    transaction: Transaction,
+    limits: HealthLimits,
+    held: Sequence[Renew],
+    *,
+    ended: str | None = None,
+    alone: bool = True,
 ) -> SweepResult:
-    """Renew the leases `held`, then end the expired ones (or `everything`), then check jobs that time affects."""
+    """Renew the leases `held`, end the expired ones, then check jobs that time affects.
+
+    With `ended`, the leases in that name end too, and all others if the server is `alone`.
+    """
     transaction.flush()
     renewed = [_renew(transaction, one) for one in held]
     transaction.flush()
     connection, now = transaction.connection, transaction.now
-    sql = (
-        "SELECT jobs.id, items.idx, items.lease FROM items JOIN jobs ON jobs.n = items.job "
-        "WHERE items.lease_until IS NOT NULL AND (items.lease_until <= ? OR ?)"
-    )
-    why = SERVER_ENDED if everything else LEASE_RAN_OUT
+    over = {"now": now, "ended": ended, "all": alone and ended is not None}
     lapsed = []
-    for job_id, index, lease in connection.execute(sql, (now, everything)).fetchall():
-        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=everything)), Job):
+    for job_id, index, lease, forced in connection.execute(_OVER, over).fetchall():
+        why = SERVER_ENDED if forced else LEASE_RAN_OUT
+        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=bool(forced))), Job):
             lapsed.append((job_id, index, lease))
     transaction.flush()
     times = {

@@ -10,7 +10,7 @@ retention FinishedJobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -21,9 +21,12 @@ from unstuck.jobs.job import Command, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry
 
-#: Called in the event loop's thread after each commit, with the jobs that changed visibly, by id; None for a job
-#: that was removed. It is a hint: only a read returns the newest state.
-CommitListener = Callable[[Mapping[str, Job | None]], None]
+#: The jobs that changed visibly, by id, with None for a job that was removed. None instead of all that: it is not
+#: known what was missed, because a store that others write to as well has lost contact for a while. Then each
+#: listener looks at everything it holds, and nothing that the store remembers is older than this notice.
+Changes = Mapping[str, Job | None] | None
+#: Called in the event loop's thread after each commit. It is a hint: only a read returns the newest state.
+CommitListener = Callable[[Changes], None]
 #: The result of one command: the job after it, or why it was refused.
 Outcome = Job | UnstuckError
 
@@ -123,6 +126,7 @@ class Overview:
 
     by_state: Mapping[str, int] = field(default_factory=dict)
     by_health: Mapping[str, int] = field(default_factory=dict)
+    waiting_by_kind: Mapping[str, int] = field(default_factory=dict)  # jobs with items that a runner may claim
     waiting_items: int = 0
     leased_items: int = 0
     oldest_wait_s: float | None = None
@@ -175,9 +179,16 @@ class WorkQueue(Protocol):
         """Call `listener` after every commit with a visible change."""
 
     async def claim(
-        self, limit: int, lease_s: float, worker: str | None = None, short: Mapping[str, int] = NO_BATCHES
+        self,
+        limit: int,
+        lease_s: float,
+        worker: str | None = None,
+        short: Mapping[str, int] = NO_BATCHES,
+        kinds: Collection[str] | None = None,
     ) -> list[WorkItem]:
         """Claim up to `limit` items in the name of `worker`: highest priority first, fairly between jobs.
+
+        Items of other kinds than `kinds` (None: of any kind) are left to runners that know them.
 
         `short` maps job ids to batch sizes, for jobs with short items: a job that gets a share gets at least its
         batch size, even if that exceeds `limit`.
@@ -186,11 +197,12 @@ class WorkQueue(Protocol):
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Apply the commands in order and commit them; return the outcome of each."""
 
-    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, ended: str | None = None) -> SweepResult:
         """Renew the leases `held`, end the expired ones, then check the deadlines and health of jobs.
 
-        With `everything`, all leases end: they belong to a server that no longer runs. Block until everything is
-        committed, so call this from a thread.
+        The leases that were claimed in the name of `ended` end too: a server of that name no longer runs. In a
+        store that one server has for itself, so do all others. Block until everything is committed, so call this
+        from a thread.
         """
 
 
@@ -259,7 +271,7 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         idempotency_key: IdempotencyKey | None = None,
         most: int | None = None,
     ) -> Job:
-        """Store a new job with its items, durably, and return it.
+        """Store a new job with its items, durably, and return it as submitted at this moment of the store's clock.
 
         If the key was used before, return the job submitted then, or raise KeyReused if the fingerprint differs.
         Raise QueueFull if `most` jobs are unfinished; external jobs and the others count apart.

@@ -100,8 +100,20 @@ def overview(connection: sqlite3.Connection, now: float) -> Overview:
     waiting, leased = (int(max(0.0, min(count, MOST))) for count in connection.execute(sql).fetchone())
     sql = "SELECT min(coalesce(started_at, created_at)) FROM jobs WHERE waiting > 0 AND external = 0"
     oldest = connection.execute(sql).fetchone()[0]
-    wait_s = None if oldest is None else max(0.0, min(now - oldest, float(MOST)))
-    return Overview(by_state, by_health, waiting, leased, wait_s, deliveries.counts(connection), len(DAMAGED))
+    sql = (
+        "SELECT kind, count(*) FROM jobs INDEXED BY jobs_to_claim WHERE waiting > 0 AND external = 0 GROUP BY kind"
+    )
+    by_kind = dict(connection.execute(sql))
+    return Overview(
+        by_state=by_state,
+        by_health=by_health,
+        waiting_by_kind=by_kind,
+        waiting_items=waiting,
+        leased_items=leased,
+        oldest_wait_s=None if oldest is None else max(0.0, min(now - oldest, float(MOST))),
+        webhooks=deliveries.counts(connection),
+        unreadable=len(DAMAGED),
+    )
 
 
 def timeline(connection: sqlite3.Connection, job_n: int, job: Job, limit: int | None) -> list[Entry]:

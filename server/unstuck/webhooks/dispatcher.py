@@ -18,7 +18,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -27,9 +27,8 @@ import msgspec
 
 from unstuck import __version__, wire
 from unstuck.errors import InvalidRequest, JobNotFound, StoreUnavailable
-from unstuck.jobs.job import Job
 from unstuck.jobs.snapshot import Snapshot, public, rfc3339
-from unstuck.store.protocol import Delivery, DeliveryAttempt, DeliveryQueue
+from unstuck.store.protocol import Changes, Delivery, DeliveryAttempt, DeliveryQueue
 from unstuck.supervision.backoff import Backoff
 from unstuck.supervision.supervisor import Supervisor
 from unstuck.webhooks.signature import RECIPE, sign
@@ -116,8 +115,8 @@ class Dispatcher:
         self._store.on_commit(self._on_commit)
         supervisor.run("webhooks", self._run)
 
-    def _on_commit(self, changed: Mapping[str, Job | None]) -> None:
-        if any(job is not None and job.done and job.webhook_url for job in changed.values()):
+    def _on_commit(self, changed: Changes) -> None:
+        if changed is None or any(job is not None and job.done and job.webhook_url for job in changed.values()):
             self._bell.set()
 
     async def _run(self) -> None:
