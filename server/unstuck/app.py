@@ -41,7 +41,7 @@ from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, State
 from unstuck.kinds.declare import app_of, declared
 from unstuck.kinds.option import KindInfo
-from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.runner.runner import Runner, RunnerConfig, fresh_name
 from unstuck.settings import Settings, load
 from unstuck.store.protocol import Changes, SweepResult
 from unstuck.store.sqlite import SQLiteStore
@@ -116,11 +116,12 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         bodies = Bodies(room_for_bodies(settings.max_uploads))
         most_streams = settings.max_streams or room_for_streams(bodies.most)
         hub = Hub(store, _stream_config(settings), settings.keep_s, most=most_streams)
-        runner = Runner(store, folder, _runner_config(settings))
+        config = _runner_config(settings)
+        runner = Runner(store, folder, config)
         webhooks = Dispatcher(store, _webhook_config(settings))
         retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
         await ownership.claim(folder, store)
-        await _recover_leases(store, folder)
+        await _recover_leases(store, folder, config.name)
         if store.trouble is not None:
             await _make_room(retention)
         try:
@@ -148,10 +149,11 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     work=_worker_stats(runner),
                 )
                 log.info(
-                    "Server started: version=%s data=%s workers=%d",
+                    "Server started: version=%s data=%s workers=%d name=%s",
                     __version__,
                     folder.root,
                     settings.worker_count,
+                    config.name,
                 )
                 _log_unknown_kinds(runner.kinds)
                 try:
@@ -196,6 +198,7 @@ def _stream_config(settings: Settings) -> StreamConfig:
 
 def _runner_config(settings: Settings) -> RunnerConfig:
     return RunnerConfig(
+        name=settings.server_name or fresh_name(),
         workers=settings.worker_count,
         app=settings.app,
         commands=settings.commands,
@@ -245,11 +248,11 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
     return troubles
 
 
-async def _recover_leases(store: SQLiteStore, folder: DataFolder) -> None:
-    """End all leases: the folder is ours alone, so they belong to a server that has ended."""
+async def _recover_leases(store: SQLiteStore, folder: DataFolder, name: str) -> None:
+    """End the leases of an earlier run of this server."""
 
     def recover() -> SweepResult:
-        swept = store.sweep(HealthLimits(), everything=True)
+        swept = store.sweep(HealthLimits(), ended=name)
         for job_id, index, lease in swept.lapsed:
             with contextlib.suppress(OSError):  # it is removed with its job
                 folder.remove_output(job_id, index, lease)

@@ -117,7 +117,7 @@ class InlineStore(SQLiteStore):
     async def release_items(self) -> SweepResult:
         """Free the items that a server that has ended held."""
         return await self._write(
-            transaction.Work(lambda one: claims.sweep(one, HealthLimits(), (), everything=True))
+            transaction.Work(lambda one: claims.sweep(one, HealthLimits(), (), ended="an earlier run"))
         )
 
     async def _write(self, work: transaction.Work[T], *, can_wait: bool = False) -> T:

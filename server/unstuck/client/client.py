@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -291,14 +291,24 @@ class Client:
                 return
             params["cursor"] = page.next
 
-    async def watch(self, job_id: str, *, on_link: Callable[[str], None] | None = None) -> AsyncIterator[Job]:
+    async def watch(
+        self,
+        job_id: str,
+        *,
+        on_link: Callable[[str], None] | None = None,
+        fields: Literal["progress"] | None = None,
+    ) -> AsyncIterator[Job]:
         """Yield the job whenever it has changed, always in its newest state; the last one yielded is done.
 
         Survives lost connections and server restarts; `on_link` is called with each new state of the connection
-        (`live`, `polling`, `offline`, …). Raises JobTimeoutError after 30 minutes without any news of the job.
+        (`live`, `polling`, `offline`, …). With `fields="progress"` the server sends a quarter of the bytes, and
+        until the job is done its texts and times may be older than its numbers. Raises JobTimeoutError after 30
+        minutes without any news of the job.
         """
         address = f"{self.url}/api/jobs/{_checked_id(job_id)}"
-        follower = Follower(self._http, address, job_id, on_link, self._headers)
+        if fields not in (None, "progress"):
+            raise ValueError(f"fields must be 'progress' or None, not {fields!r}")
+        follower = Follower(self._http, address, job_id, on_link, self._headers, fields)
         try:
             async for job in follower.jobs():
                 yield job

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from unstuck.client.form import File, uploads
 from unstuck.client.plain_reporter import PlainReporter
@@ -80,10 +80,11 @@ def watch(
     url: str | None = None,
     headers: Headers = None,
     on_link: Callable[[str], None] | None = None,
+    fields: Literal["progress"] | None = None,
 ) -> Iterator[Job]:
     """Yield the job whenever it has changed, as `Client.watch` does; `on_link` is called in another thread."""
     here = portal()
-    news = here.client(url, headers).watch(job_id, on_link=on_link)
+    news = here.client(url, headers).watch(job_id, on_link=on_link, fields=fields)
 
     async def next_job() -> Job | None:
         return await anext(news, None)

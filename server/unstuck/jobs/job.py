@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from unstuck.jobs.rate import Meter
 from unstuck.wire import Health as Health  # the rules use the wire's words
@@ -115,6 +116,12 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     def stopping(self) -> bool:
         """True if the job will end early: nothing more is claimed, and running items are to stop."""
         return not self.done and (self.cancel_requested or self.error is not None)
+
+
+def submitted_at(job: Job, now: float) -> Job:
+    """Return the job as submitted at `now`; its deadline stays as far away."""
+    deadline_at = None if job.deadline_at is None else job.deadline_at + (now - job.created_at)
+    return replace(job, created_at=now, deadline_at=deadline_at)
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):

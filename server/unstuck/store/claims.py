@@ -105,18 +105,25 @@ def _renew(transaction: Transaction, one: Renew) -> Outcome:
 
 
 def sweep(
-    transaction: Transaction, limits: HealthLimits, held: Sequence[Renew], *, everything: bool
+    transaction: Transaction,
+    limits: HealthLimits,
+    held: Sequence[Renew],
+    *,
+    ended: str | None = None,
+    alone: bool = True,
 ) -> SweepResult:
-    """Renew the leases `held`, then end the expired ones (or `everything`), then check jobs that time affects."""
+    """Renew the leases `held`, end the expired ones, then check jobs that time affects.
+
+    With `ended`, the leases in that name end too, and all others if the server is `alone`.
+    """
     transaction.flush()
     renewed = [_renew(transaction, one) for one in held]
     transaction.flush()
     connection, now = transaction.connection, transaction.now
-    ended = connection.execute(connection.statements.ended_leases, (now, everything)).fetchall()
-    why = SERVER_ENDED if everything else LEASE_RAN_OUT
     lapsed = []
-    for job_id, index, lease in ended:
-        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=everything)), Job):
+    for job_id, index, lease, forced in _ended_leases(connection, now, ended, alone=alone):
+        why = SERVER_ENDED if forced else LEASE_RAN_OUT
+        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=bool(forced))), Job):
             lapsed.append((job_id, index, lease))
     transaction.flush()
     for job_id in _to_check(connection, now, limits):
@@ -124,10 +131,20 @@ def sweep(
     return SweepResult(renewed, lapsed)
 
 
-def affected(connection: Connection, now: float, limits: HealthLimits, *, everything: bool) -> Iterable[str]:
+def affected(
+    connection: Connection, now: float, limits: HealthLimits, *, ended: str | None, alone: bool
+) -> Iterable[str]:
     """Return the ids of the jobs that `sweep` would change for the time that has passed."""
-    ended = connection.execute(connection.statements.ended_leases, (now, everything)).fetchall()
-    return {*(row[0] for row in ended), *_to_check(connection, now, limits)}
+    leases = _ended_leases(connection, now, ended, alone=alone)
+    return {*(row[0] for row in leases), *_to_check(connection, now, limits)}
+
+
+def _ended_leases(
+    connection: Connection, now: float, ended: str | None, *, alone: bool
+) -> list[tuple[str, int, int, int]]:
+    """Return job, index and number of leases that have expired, or (the last column) whose server has ended."""
+    values = {"now": now, "ended": ended, "all": alone and ended is not None}
+    return connection.execute(connection.statements.ended_leases, values).fetchall()
 
 
 def _to_check(connection: Connection, now: float, limits: HealthLimits) -> list[str]:

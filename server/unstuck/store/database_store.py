@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from unstuck.errors import JobNotDone, KeyReused, QueueFull, StoreUnavailable
 from unstuck.jobs.external import ExternalReport
 from unstuck.jobs.health import health
-from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, JobCommand, Renew
+from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, JobCommand, Renew, submitted_at
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
 from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
@@ -63,6 +63,9 @@ CLOSED = "The store is closed: the server is starting or stopping. Try again soo
 
 class DatabaseStore(ABC):
     """The verbs of `Store`; a subclass opens and closes the database, and starts `_writer`."""
+
+    #: Whether one server has the database for itself.
+    ALONE: bool
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
@@ -119,13 +122,14 @@ class DatabaseStore(ABC):
             if most is not None and queries.queue_full(connection, most, external=job.external):
                 raise QueueFull(most)
             statements = connection.statements
-            (job_n,) = connection.execute(statements.insert_job, rows.job_values(job)).fetchone()
+            stored = submitted_at(job, transaction.now)
+            (job_n,) = connection.execute(statements.insert_job, rows.job_values(stored)).fetchone()
             if key is not None:
                 connection.execute(statements.set_key, (key.key, key.fingerprint, job_n))
             connection.insert_items(rows.item_values(job_n, item) for item in items)
-            transaction.add_entry(job_n, submitted_entry(job))
-            transaction.changed[job.id] = job
-            return job
+            transaction.add_entry(job_n, submitted_entry(stored))
+            transaction.changed[job.id] = stored
+            return stored
 
         return await self._write(Work(insert, keys=() if key is None else (key.key,)), can_wait=True)
 
@@ -157,13 +161,13 @@ class DatabaseStore(ABC):
         )
         return await self._write(work, can_wait=True)
 
-    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, ended: str | None = None) -> SweepResult:
         self._limits = limits
         caller: ThreadFuture[SweepResult] = ThreadFuture()
         work = Work(
-            lambda transaction: claims.sweep(transaction, limits, held, everything=everything),
+            lambda transaction: claims.sweep(transaction, limits, held, ended=ended, alone=self.ALONE),
             jobs=[one.job_id for one in held],
-            find=lambda connection, now: claims.affected(connection, now, limits, everything=everything),
+            find=lambda connection, now: claims.affected(connection, now, limits, ended=ended, alone=self.ALONE),
         )
         self._submit(work, caller)
         return caller.result()

@@ -35,6 +35,7 @@ T = TypeVar("T")
 class SQLiteStore(DatabaseStore):
     """The `Store` in SQLite. `steady` is a monotonic clock that reveals when `clock` was set; see clock.py."""
 
+    ALONE = True
     _writer: SQLiteWriter | None
 
     def __init__(

@@ -75,10 +75,12 @@ SQLITE = Statements(
         "SELECT 1 FROM items JOIN jobs ON jobs.n = items.job "
         "WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?"
     ),
-    ended_leases=(
-        "SELECT jobs.id, items.idx, items.lease FROM items JOIN jobs ON jobs.n = items.job "
-        "WHERE items.lease_until IS NOT NULL AND (items.lease_until <= ? OR ?) ORDER BY items.job, items.idx"
-    ),
+    ended_leases="""
+        SELECT jobs.id, items.idx, items.lease, :all OR coalesce(items.worker = :ended, 0) AS forced
+        FROM items JOIN jobs ON jobs.n = items.job
+        WHERE items.lease_until IS NOT NULL AND (items.lease_until <= :now OR forced)
+        ORDER BY items.job, items.idx
+    """,
     leases_of_job=(
         "SELECT idx, lease FROM items INDEXED BY items_leased "
         "WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"

@@ -37,7 +37,7 @@ class Statements:
     candidates: str  #: {now, kinds, most}; returns id, priority, leased, waiting, n
     claimable: str  #: (job, now, limit); returns ITEM_COLUMNS
     fresh_lease: str  #: (id, idx, lease, until)
-    ended_leases: str  #: (now, everything); returns id, idx, lease, ordered
+    ended_leases: str  #: {now, ended, all}; returns id, idx, lease, and whether its server has ended, in order
     leases_of_job: str  #: (job); returns idx, lease
     jobs_to_check: str  #: {now, expired, waiting, stalled, unresponsive, silent, lost_s, kept, grace}; returns id
 
