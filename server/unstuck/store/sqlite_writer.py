@@ -9,6 +9,7 @@ See also: writer.py (the thread, and who shares a commit).
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 
 from unstuck.errors import StoreUnavailable
@@ -21,6 +22,8 @@ from unstuck.store.snapshot_cache import SnapshotCache
 from unstuck.store.sqlite_connection import SQLiteConnection
 from unstuck.store.transaction import Transaction
 from unstuck.store.writer import FAILED, UNKNOWN, AfterCommit, Commit, Request, Writer, run
+
+log = logging.getLogger("unstuck.store")
 
 #: Why requests that can wait are refused, and the store is in trouble, while the reserve is used.
 SHORT = "the disk is full; what is left is kept for ends, cancels and removals"
@@ -37,8 +40,6 @@ _CALLER_ERRORS = (
 
 class SQLiteWriter(Writer):
     """The writer of one database file."""
-
-    ADVICE = "check the disk and its free space"
 
     def __init__(
         self,
@@ -91,6 +92,9 @@ class SQLiteWriter(Writer):
             except DatabaseUnusableError as cause:
                 return cause
         return error
+
+    def _log_trouble(self, error: Exception) -> None:
+        log.error("Store cannot write; check the disk and its free space: error=%s", error, exc_info=error)
 
     def _failure(self, error: Exception) -> str | None:
         if isinstance(error, sqlite3.Error) and not isinstance(error, _CALLER_ERRORS):

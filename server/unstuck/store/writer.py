@@ -74,9 +74,6 @@ class Commit:
 class Writer(ABC):
     """Runs requests in its own thread, many in one commit. `loop` keeps the thread running."""
 
-    #: What an operator has to look at, for the log.
-    ADVICE: str
-
     def __init__(self, rows: RowCache, snapshots: SnapshotCache, after_commit: AfterCommit) -> None:
         self.loop = Loop("store writer")
         self._after_commit = after_commit
@@ -189,12 +186,16 @@ class Writer(ABC):
 
     def _note_trouble(self, trouble: str, error: Exception) -> None:
         if self.trouble is None:
-            log.error("Store cannot write; %s: error=%s", self.ADVICE, error, exc_info=error)
+            self._log_trouble(error)
         self.trouble = trouble
 
     @abstractmethod
     def _commit(self, batch: list[Request]) -> Commit:
         """Run the requests in one transaction and commit it."""
+
+    @abstractmethod
+    def _log_trouble(self, error: Exception) -> None:
+        """Log that the store cannot write, and what an operator has to look at."""
 
     @abstractmethod
     def _failure(self, error: Exception) -> str | None:
