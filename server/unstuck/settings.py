@@ -26,6 +26,8 @@ from unstuck.errors import CannotStart
 PREFIX = "UNSTUCK_"
 #: The path of a URL: it becomes part of links, and of the header Location.
 ROOT_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+#: What may follow `Authorization: Bearer` (RFC 6750), and cannot be guessed.
+WORK_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,500}")
 #: What Kubernetes puts into the environment of every pod for a service named `unstuck` or `unstuck-…`.
 _OF_A_SERVICE = re.compile(
     r"UNSTUCK_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -86,6 +88,12 @@ class Settings:
     log_level: str = _setting("info", "debug, info, warning or error")
 
     workers: int = _number(0, "worker processes; 0: one for each core", 1, 1_000, "processes", zero=True)
+    own_workers: int = _number(
+        1, "0: no workers here; all work waits for workers elsewhere (unstuck work)", 0, 1, ""
+    )
+    work_token: str = _setting(
+        "", "secret of workers elsewhere, 16 characters or more; without it they are refused", secret=True
+    )
     worker_memory_mib: int = _number(
         0,
         "memory that one worker may allocate; 0: four fifths of the machine's, shared evenly",
@@ -315,6 +323,11 @@ def _check_texts(settings: Settings) -> None:
     if len(settings.server_name) > LONGEST_NAME or not settings.server_name.isprintable():
         raise CannotStart(
             f"server_name must be at most {LONGEST_NAME} printable characters, not {settings.server_name[:40]!r}."
+        )
+    if settings.work_token and not WORK_TOKEN.fullmatch(settings.work_token):
+        raise CannotStart(
+            "work_token (UNSTUCK_WORK_TOKEN) must have 16 to 500 characters: letters, digits and -._~+/=. "
+            "`openssl rand -hex 32` makes a good one."
         )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise CannotStart(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")

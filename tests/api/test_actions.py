@@ -54,6 +54,7 @@ def app_on(store: SQLiteStore, folder: Path) -> Starlette:
         polls={},
         check_webhook=lambda url: None,
         supervisor=unused,
+        door=unused,
     )
     return app
 

@@ -30,7 +30,6 @@ from unstuck.jobs.job import (
     ITEM_FINAL,
     Cancel,
     CheckHealth,
-    Claim,
     Command,
     Fail,
     Finish,
@@ -256,7 +255,7 @@ class AnyHistory(RuleBasedStateMachine):
             assert isinstance(outcome, JobNotFound)
             return
         after = self.run(self.read(command.job_id))
-        if not isinstance(command, JobCommand | Claim):
+        if not isinstance(command, JobCommand):
             item = before.items[command.index]
             stale = item.lease != command.lease or item.lease_until is None or before.job.done
             assert not stale or isinstance(outcome, UnstuckError), "a stale lease must be refused"

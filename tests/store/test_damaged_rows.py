@@ -84,6 +84,12 @@ async def test_an_item_whose_record_is_damaged_is_shown_among_the_others(store: 
     assert len(await store.claim(9, 30.0)) == 2
 
 
+async def test_an_item_whose_numbers_cannot_rise_keeps_none_from_being_claimed(store: SQLiteStore) -> None:
+    await submitted(store)
+    damage(store, "items", "idx = 1", lease=2**63 - 1, attempt=2**63 - 1)
+    assert len(await store.claim(9, 30.0)) == 3
+
+
 async def test_items_of_impossible_numbers_do_not_make_pages_endless(store: SQLiteStore) -> None:
     job_id = await submitted(store)
     damage(store, "items", "idx = 1", idx=2**62)

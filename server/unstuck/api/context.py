@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from unstuck import wire
 from unstuck.api.bodies import Bodies
+from unstuck.api.door import Door
 from unstuck.errors import InvalidJobId, InvalidRequest
 from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import is_job_id
@@ -43,7 +44,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 class WorkerStats:
     """Counts since the start. `lapsed` items lost their runner; `able` is true while a worker can be started.
 
-    `kinds` are those that the workers can work on.
+    `kinds` are those that the workers can work on. `own`: this server has workers of its own.
     """
 
     workers: int = 0
@@ -51,6 +52,7 @@ class WorkerStats:
     lapsed: int = 0
     able: bool = True
     kinds: Collection[str] = ()
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Services:
 
     `flush` writes to the viewers. `troubles` returns sentences that say what is wrong now. `polls` counts polls by
     their reason. `check_webhook` raises InvalidRequest for a URL to which no webhook can be delivered.
+    `door` is where workers on other machines come in.
     """
 
     settings: Settings
@@ -72,6 +75,7 @@ class Services:
     polls: dict[str, int]
     check_webhook: Callable[[str], None]
     supervisor: Supervisor
+    door: Door
     work: Callable[[], WorkerStats] = WorkerStats
 
 

@@ -31,10 +31,11 @@ TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
 
-#: The schemas of all bodies; `Any` is any JSON object.
+#: The schemas of all bodies; `Any` is any JSON object, and `Bytes` are those of a file.
 SCHEMAS: Mapping[str, Schema] = {
     **schemas(),
     "Any": {"type": "object"},
+    "Bytes": {"type": "string"},
     "JobOrProgress": {"anyOf": [_ref("Job"), _ref("JobProgress")]},
 }
 
@@ -89,6 +90,15 @@ CALLS = (
     Call("GET", "/api/events/stream", "One stream of several jobs, or of all", _STREAM, (400, 413),
          ("job", "items", "fields")),
     Call("GET", "/api/kinds", "The kinds of work, and the limits of a submission", {200: "Kinds"}),
+    Call("GET", "/api/work", "What a worker on another machine has to know", {200: "Work"}, (401, 403)),
+    Call("POST", "/api/work/claim", "Claim items to work on", {200: "WorkItems"}, (401, 403, 413, 422),
+         body={JSON: "WorkClaim"}),
+    Call("POST", "/api/work/report", "Report on claimed items", {200: "WorkOutcomes"}, (401, 403, 413, 422),
+         body={JSON: "WorkReport"}),
+    Call("GET", "/api/work/{id}/items/{index}/leases/{lease}/input", "The file of a claimed item",
+         {200: "application/octet-stream"}, (*_ID, 401, 403, 409)),
+    Call("PUT", "/api/work/{id}/items/{index}/leases/{lease}/output", "Upload the result file of a claimed item",
+         {204: None}, (*_ID, 401, 403, 409, 413, 422, 507), ("name",), body={"application/octet-stream": "Bytes"}),
     Call("GET", "/api/health", "Details of the server's health", {200: "ServerHealth"}),
     Call("GET", "/api/health/live", "Liveness", {200: "Alive"}),
     Call("GET", "/api/health/ready", "Readiness", {200: "Ready", 503: "Ready"}),
@@ -101,6 +111,7 @@ CALLS = (
 PARAMETERS: Mapping[str, Schema] = {
     "id": {"type": "string", "format": "uuid"},
     "index": COUNT,
+    "lease": COUNT,
     "limit": {"type": "integer", "minimum": 1, "maximum": 2_000},
     "after_seq": COUNT,
     "fields": {"type": "string", "enum": ["progress"]},
@@ -129,7 +140,7 @@ def described(base: str) -> Schema:
 
 
 def _operation(call: Call) -> Schema:
-    in_path = [name for name in ("id", "index") if f"{{{name}}}" in call.path]
+    in_path = [name for name in ("id", "index", "lease") if f"{{{name}}}" in call.path]
     places = [("path", in_path), ("query", call.query), ("header", call.headers)]
     answers = {str(status): _answer(what) for status, what in call.answers.items()}
     answers |= {

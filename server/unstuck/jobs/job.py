@@ -172,15 +172,6 @@ class HealthLimits(msgspec.Struct, frozen=True):
     expiry_s: float | None = None
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """Lease a waiting item to a runner for `lease_s` seconds. `worker` is a name for people."""
-
-    job_id: str
-    index: int
-    lease_s: float
-    worker: str | None = None
-
-
 class Renew(msgspec.Struct, frozen=True):
     """Extend the lease of an item to `lease_s` seconds from now."""
 
@@ -254,6 +245,6 @@ class CheckHealth(msgspec.Struct, frozen=True):
     limits: HealthLimits
 
 
-ItemCommand = Claim | Renew | Report | Finish | Release | Lapse
+ItemCommand = Renew | Report | Finish | Release | Lapse
 JobCommand = Cancel | Fail | CheckHealth
 Command = ItemCommand | JobCommand

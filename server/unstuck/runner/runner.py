@@ -29,7 +29,7 @@ from unstuck.jobs.job import HealthLimits, ItemState, Job
 from unstuck.kinds.option import KindInfo
 from unstuck.runner import outcome, protocol
 from unstuck.runner.assignment import Assignment
-from unstuck.runner.claimed_item import ClaimedItem, ClaimState, Outcome
+from unstuck.runner.claimed_item import ClaimedItem, ClaimState, LeaseKey, Outcome
 from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.leftovers import Leftovers
 from unstuck.runner.prefetch import Prefetch
@@ -96,8 +96,10 @@ class Runner:
             worker=config.name,
             kinds=lambda: self.able_kinds,
         )
-        self._leases = LeaseKeeper(store, self._items, config.limits, self._on_renewed)
         self._leftovers = Leftovers(folder)
+        self._leases = LeaseKeeper(
+            store, self._items, config.limits, self._on_renewed, on_lapsed=self._leftovers.add
+        )
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []  # started, not yet served
         self._loops: list[Loop] = []
@@ -113,6 +115,11 @@ class Runner:
     def alive(self) -> bool:
         """Return whether the runner's loops run and workers can be started."""
         return self.trouble is None and bool(self._loops) and not any(loop.down for loop in self._loops)
+
+    @property
+    def has_workers(self) -> bool:
+        """Return whether it works at all, or only keeps the leases of workers elsewhere."""
+        return self._config.workers > 0
 
     @property
     def workers(self) -> int:
@@ -133,11 +140,15 @@ class Runner:
 
     async def start(self, supervisor: Supervisor) -> None:
         """Start the workers and the loops. Raises CannotStart if the kinds do not load."""
-        self._syncing = _start_threads(min(self._config.workers, MOST_SYNCING))
+        self._syncing = _start_threads(min(max(self._config.workers, 1), MOST_SYNCING))
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
-        self._idle = [first]
-        self._store.on_commit(self.on_commit)
+        if self.has_workers:
+            self._idle = [first]
+            self._store.on_commit(self.on_commit)
+        else:  # it was only asked for the kinds
+            await first.terminate()
+            self._processes.discard(first)
         self._loops = [
             supervisor.run("write buffer", self._writes.run),
             supervisor.run("prefetch", self._prefetch.run),
@@ -160,6 +171,10 @@ class Runner:
             self._writes.add(item.release())
         await self._leftovers.remove()
         await self._writes.flush()
+
+    def discard_output(self, key: LeaseKey) -> None:
+        """Remove soon what was written under this lease, which is no result."""
+        self._leftovers.add(key)
 
     # -- one worker
 

@@ -49,9 +49,7 @@ _ITEM_JSON: Mapping[str, Callable[[Any], Any]] = {
 _WHATS: Mapping[str, What] = {what.value: what for what in What}
 _JOB_PLACES = [(JOB_COLUMNS.index(name), read) for name, read in _JOB_JSON.items()]
 _ITEM_PLACES = [(ITEM_COLUMNS.index(name), read) for name, read in _ITEM_JSON.items()]
-
-
-_RESULT = ITEM_COLUMNS.index("result")
+_ERROR, _RESULT = ITEM_COLUMNS.index("error"), ITEM_COLUMNS.index("result")
 
 
 def job_values(job: Job) -> list[Any]:
@@ -79,8 +77,10 @@ def job_from(row: Sequence[Any]) -> Job:
 
 def item_from(job_n: int, row: Sequence[Any]) -> Item:
     """Return the item in a row of all ITEM_COLUMNS, mended if it cannot be read in full."""
-    values = list(row)
     try:
+        if row[_ERROR] is None and row[_RESULT] is None:  # as of each claimed item
+            return msgspec.convert(row, Item, strict=False)
+        values = list(row)
         for place, read in _ITEM_PLACES:
             values[place] = read(values[place])
         return msgspec.convert(values, Item, strict=False)
@@ -107,12 +107,6 @@ def find_item(connection: Connection, job_n: int, index: int) -> Item | None:
     """Return the item, or None."""
     row = connection.execute(connection.statements.find_item, (job_n, index)).fetchone()
     return None if row is None else item_from(job_n, row)
-
-
-def find_claimable(connection: Connection, job_n: int, now: float, limit: int) -> list[Item]:
-    """Return up to `limit` items of the job that may be claimed at `now` (epoch seconds)."""
-    found = connection.execute(connection.statements.claimable, (job_n, now, limit))
-    return [item_from(job_n, row) for row in found]
 
 
 def delivery_values(job_n: int, url: str, now: float) -> list[Any]:

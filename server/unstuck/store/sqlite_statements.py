@@ -67,10 +67,16 @@ SQLITE = Statements(
             WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
         ORDER BY priority DESC, n LIMIT :most
     """,
-    claimable=(
-        f"{_ITEM} WHERE job = ? AND state = 'pending' AND lease_until IS NULL "
-        "AND (not_before IS NULL OR not_before <= ?) ORDER BY not_before, idx LIMIT ?"
-    ),
+    # Those first that do not pause. A damaged number must not make the statement fail, and with it every claim, so
+    # the counts stay within MOST.
+    claim_items=f"""
+        UPDATE items SET lease = lease % {MOST} + 1, attempt = attempt % {MOST} + 1, lease_until = :until,
+            not_before = NULL, worker = :worker
+        WHERE job = :job AND idx IN (
+            SELECT idx FROM items WHERE job = :job AND state = 'pending' AND lease_until IS NULL
+            AND (not_before IS NULL OR not_before <= :now) ORDER BY not_before, idx LIMIT :limit)
+        RETURNING {", ".join(ITEM_COLUMNS)}
+    """,
     fresh_lease=(
         "SELECT 1 FROM items JOIN jobs ON jobs.n = items.job "
         "WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?"

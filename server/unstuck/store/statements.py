@@ -35,7 +35,7 @@ class Statements:
 
     # claims and leases
     candidates: str  #: {now, kinds, most}; returns id, priority, leased, waiting, n
-    claimable: str  #: (job, now, limit); returns ITEM_COLUMNS
+    claim_items: str  #: {job, now, limit, until, worker}; returns the ITEM_COLUMNS of the items that it leased
     fresh_lease: str  #: (id, idx, lease, until)
     ended_leases: str  #: {now, ended, all}; returns id, idx, lease, and whether its server has ended, in order
     leases_of_job: str  #: (job); returns idx, lease

@@ -2,7 +2,7 @@
 
 The JSON that the server sends, its OpenAPI description, the Python client's types and frontend/wire.d.ts follow
 from these structs. They must not know the rules of a job's life, the server or a client.
-See also: job.py (the job and its items), answers.py, events.py, requests.py, schema.py (all as JSON Schema).
+See also: job.py (the job and its items), answers.py, events.py, requests.py, work.py, schema.py (as JSON Schema).
 """
 
 from unstuck.wire.answers import (
@@ -42,6 +42,20 @@ from unstuck.wire.job import (
 )
 from unstuck.wire.mapping import Answer
 from unstuck.wire.requests import Error, FailRequest, Report, ReportedItem, RetryRequest, Submission
+from unstuck.wire.work import (
+    Work,
+    WorkClaim,
+    WorkError,
+    WorkFinish,
+    WorkItem,
+    WorkItems,
+    WorkOutcome,
+    WorkOutcomes,
+    WorkProgress,
+    WorkRelease,
+    WorkRenew,
+    WorkReport,
+)
 
 __all__ = [
     "Alive",
@@ -85,5 +99,17 @@ __all__ = [
     "Submission",
     "Timeline",
     "WebhookMessage",
+    "Work",
+    "WorkClaim",
+    "WorkError",
+    "WorkFinish",
+    "WorkItem",
+    "WorkItems",
+    "WorkOutcome",
+    "WorkOutcomes",
+    "WorkProgress",
+    "WorkRelease",
+    "WorkRenew",
+    "WorkReport",
     "WorkerHealth",
 ]

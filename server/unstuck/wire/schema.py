@@ -36,12 +36,17 @@ SENT: tuple[type[Answer], ...] = (
     wire.LeavingEvent,
     wire.GoneEvent,
     wire.WebhookMessage,
+    wire.Work,
+    wire.WorkItems,
+    wire.WorkOutcomes,
 )
 RECEIVED: tuple[type[msgspec.Struct], ...] = (
     wire.Submission,
     wire.Report,
     wire.RetryRequest,
     wire.FailRequest,
+    wire.WorkClaim,
+    wire.WorkReport,
 )
 
 
