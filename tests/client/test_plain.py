@@ -76,6 +76,8 @@ def test_results_are_downloaded(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "results.zip"
     size = plain.download(job.id, path, url=server.url)
     assert (path.read_bytes()[:2], path.stat().st_size) == (b"PK", size)
+    assert plain.download_errors(job.id, path, url=server.url) == path.stat().st_size
+    assert path.read_text().startswith("index,name,code,message")
     with pytest.raises(JobNotFound):
         plain.download(JOB, tmp_path / "other.zip", url=server.url)
     with pytest.raises(FileUnusable, match="cannot be written"):

@@ -238,7 +238,18 @@ class Client:
         The file appears, or is replaced, when the ZIP is whole. Raises ServerRefused (`job_not_done`) if the job
         is not done, and FileUnusable if the file cannot be written.
         """
-        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/results"
+        return await self._save(job_id, "results", target)
+
+    async def download_errors(self, job_id: str, target: str | os.PathLike[str]) -> int:
+        """Write the errors of all failed items to the file `target` as CSV, and return its size (bytes).
+
+        The job need not be done. The file appears, or is replaced, when it is whole. Raises FileUnusable if it
+        cannot be written.
+        """
+        return await self._save(job_id, "errors", target)
+
+    async def _save(self, job_id: str, what: str, target: str | os.PathLike[str]) -> int:
+        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/{what}"
         answer = await self._send(self._http.build_request("GET", address, headers=self._headers), stream=True)
         try:
             if answer.is_success:

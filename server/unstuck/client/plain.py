@@ -126,3 +126,11 @@ def download(
     """Write all results of a finished job to a ZIP file, and return its size, as `Client.download` does."""
     here = portal()
     return here.run(here.client(url, headers).download(job_id, target))
+
+
+def download_errors(
+    job_id: str, target: str | os.PathLike[str], *, url: str | None = None, headers: Headers = None
+) -> int:
+    """Write the errors of all failed items to a CSV file, as `Client.download_errors` does."""
+    here = portal()
+    return here.run(here.client(url, headers).download_errors(job_id, target))

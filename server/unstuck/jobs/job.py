@@ -72,7 +72,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     attempt: Count = 1
     max_attempts: Count = 3
     max_errors: Count | None = None
-    item_limit_s: float | None = None
+    item_limit_s: Part | None = None
     deadline_at: float | None = None
     webhook_url: str | None = None
     retry_of: str | None = None
@@ -98,7 +98,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     finished_at: float | None = None
     unit: str | None = None
     units: str | None = None
-    lost_after_s: float | None = None
+    lost_after_s: Part | None = None
 
     @property
     def done(self) -> bool:
