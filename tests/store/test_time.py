@@ -19,6 +19,7 @@ from unstuck.store import claims, rows
 from unstuck.store.clock import as_read_then
 from unstuck.store.protocol import SweepResult
 from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.transaction import Work
 
 
 async def sweep(store: SQLiteStore, *held: Renew, ended: str | None = None, **limits: Any) -> SweepResult:
@@ -77,7 +78,7 @@ async def test_a_server_among_others_takes_back_its_own_leases_only(store: SQLit
     await store.apply([Report(job_id, index, 1, clock.now) for index in range(4)])
     clock.now += 31
     start = partial(claims.sweep, limits=HealthLimits(), held=(), ended="us", alone=False)
-    assert list((await store._write(start)).lapsed) == [(job_id, 0, 1), (job_id, 3, 1)]
+    assert list((await store._write(Work(start))).lapsed) == [(job_id, 0, 1), (job_id, 3, 1)]
     ends = {entry.index: entry.text for entry in await store.timeline(job_id) if entry.what == What.ATTEMPT_FAILED}
     assert ends == {0: f"Attempt 1 failed: {claims.LEASE_RAN_OUT}", 3: f"Attempt 1 failed: {claims.SERVER_ENDED}"}
 
