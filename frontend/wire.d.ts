@@ -60,7 +60,7 @@ export interface Job {
   links: Links;
 }
 
-/** The progress of a job. Counts are items; null means not known. */
+/** The progress of a job: its numbers and its words. */
 export interface Progress {
   total: number | null;
   /** Succeeded, failed and skipped together. */
@@ -110,6 +110,34 @@ export interface Links {
   retry: string | null;
   /** Null until the job is done. */
   results: string | null;
+}
+
+/** What a progress bar needs of a job that is not done: the fields of these names of its job object. */
+export interface JobProgress {
+  id: string;
+  seq: number;
+  state: "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
+  done: boolean;
+  cancel_requested: boolean;
+  health: "ok" | "waiting_long" | "stalled" | "unresponsive" | (string & {}) | null;
+  progress: BarProgress;
+  poll_after_ms: number | null;
+}
+
+/** The numbers of a job's progress. Counts are items; null means not known. */
+export interface BarProgress {
+  total: number | null;
+  /** Succeeded, failed and skipped together. */
+  processed: number;
+  succeeded: number;
+  failed: number;
+  skipped: number;
+  /** Never falls within an attempt; 100 only when the job is done. */
+  percent: number | null;
+  /** Items per second: the current rate, or the average once the job is done. */
+  rate_per_second: number | null;
+  /** Estimated seconds until the end. */
+  eta_seconds: number | null;
 }
 
 /** One file, or one named part, of a job. */

@@ -54,7 +54,7 @@ from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, State
 from unstuck.kinds.declare import app_of, declared
 from unstuck.kinds.option import KindInfo
-from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.runner.runner import Runner, RunnerConfig, fresh_name
 from unstuck.settings import Settings, load
 from unstuck.store.protocol import Changes, SweepResult
 from unstuck.store.sqlite import SQLiteStore
@@ -142,7 +142,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         webhooks = Dispatcher(store, _webhook_config(settings))
         retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
         await ownership.claim(folder, store)
-        await _recover_leases(store, folder)
+        await _recover_leases(store, folder, config.name)
         if store.trouble is not None:
             await _make_room(retention)
         try:
@@ -171,10 +171,11 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     work=_worker_stats(runner),
                 )
                 log.info(
-                    "Server started: version=%s data=%s workers=%d",
+                    "Server started: version=%s data=%s workers=%d name=%s",
                     __version__,
                     folder.root,
                     config.workers,
+                    config.name,
                 )
                 if not (runner.has_workers or settings.work_token):
                     log.warning("No work is done here: set UNSTUCK_WORK_TOKEN to let workers elsewhere in")
@@ -221,6 +222,7 @@ def _stream_config(settings: Settings) -> StreamConfig:
 
 def _runner_config(settings: Settings) -> RunnerConfig:
     return RunnerConfig(
+        name=settings.server_name or fresh_name(),
         workers=settings.worker_count if settings.own_workers else 0,
         app=settings.app,
         commands=settings.commands,
@@ -271,11 +273,11 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
     return troubles
 
 
-async def _recover_leases(store: SQLiteStore, folder: DataFolder) -> None:
-    """End all leases: the folder is ours alone, so they belong to a server that has ended."""
+async def _recover_leases(store: SQLiteStore, folder: DataFolder, name: str) -> None:
+    """End the leases of an earlier run of this server."""
 
     def recover() -> SweepResult:
-        swept = store.sweep(HealthLimits(), everything=True)
+        swept = store.sweep(HealthLimits(), ended=name)
         for job_id, index, lease in swept.lapsed:
             with contextlib.suppress(OSError):  # it is removed with its job
                 folder.remove_output(job_id, index, lease)

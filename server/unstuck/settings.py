@@ -46,6 +46,8 @@ MINUTE_S = 60
 USUAL_MIB = 8 * 1024
 #: The largest size of a setting (bytes): a pebibyte, which JavaScript can still count.
 MOST_BYTES = 2**50
+#: The longest name of a server (characters): people read it in lists.
+LONGEST_NAME = 100
 
 
 def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
@@ -70,6 +72,10 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on; any but loopback opens the server to the network")
     port: int = _number(8765, "TCP port to listen on; 0 takes a free one", 0, 65_535, "")
+    server_name: str = _setting(
+        "",
+        "name of this server, the same at each start, and no other's; empty: the host's and a random word",
+    )
     data: str = _setting("", "folder for the database and the files; empty: the user's data folder")
     app: str = _setting("", "Python file or module with your own kinds of work")
     commands: tuple[str, ...] = _setting((), "command lines to offer as kinds, each NAME=COMMAND")
@@ -314,6 +320,10 @@ def _check_number(setting: Field[Any], value: float) -> None:
 def _check_texts(settings: Settings) -> None:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise CannotStart("Give both --tls-cert and --tls-key, or neither.")
+    if len(settings.server_name) > LONGEST_NAME or not settings.server_name.isprintable():
+        raise CannotStart(
+            f"server_name must be at most {LONGEST_NAME} printable characters, not {settings.server_name[:40]!r}."
+        )
     if settings.work_token and not WORK_TOKEN.fullmatch(settings.work_token):
         raise CannotStart(
             "work_token (UNSTUCK_WORK_TOKEN) must have 16 to 500 characters: letters, digits and -._~+/=. "

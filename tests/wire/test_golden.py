@@ -52,6 +52,8 @@ SENT: dict[type[wire.Answer], str] = {
     wire.QueueHealth: "waiting_items running_items oldest_wait_seconds",
     wire.StoredJobs: "by_state by_health unreadable",
     wire.StreamHealth: "open jobs_watched opened refused broadcasts broadcast_retries broadcast_failures rescues",
+    wire.JobProgress: "id seq state done cancel_requested health progress poll_after_ms",
+    wire.BarProgress: "total processed succeeded failed skipped percent rate_per_second eta_seconds",
     wire.HeartbeatEvent: "server_time jobs next_s",
     wire.LeavingEvent: "reason retry_ms",
     wire.GoneEvent: "job_id code",

@@ -32,7 +32,12 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
 
 #: The schemas of all bodies; `Any` is any JSON object, and `Bytes` are those of a file.
-SCHEMAS: Mapping[str, Schema] = {**schemas(), "Any": {"type": "object"}, "Bytes": {"type": "string"}}
+SCHEMAS: Mapping[str, Schema] = {
+    **schemas(),
+    "Any": {"type": "object"},
+    "Bytes": {"type": "string"},
+    "JobOrProgress": {"anyOf": [_ref("Job"), _ref("JobProgress")]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ CALLS = (
          ("state", "kind", "health", "name", "id_prefix", "retry_of", "limit", "cursor", "finished_before")),
     Call("POST", "/api/jobs", "Submit a job", {202: "Job"}, (400, 408, 413, 422, 429, 503, 507), (), _KEY,
          {JSON: "Submission", "multipart/form-data": "Any"}),
-    Call("GET", "/api/jobs/{id}", "One job", {200: "Job", 304: None}, _ID, (),
+    Call("GET", "/api/jobs/{id}", "One job", {200: "JobOrProgress", 304: None}, _ID, ("fields",),
          ("If-None-Match", "X-Unstuck-Poll")),
     Call("DELETE", "/api/jobs/{id}", "Remove a finished job", {204: None}, (*_ID, 409)),
     Call("GET", "/api/jobs/{id}/items", "The items of a job", {200: "Items"}, _ID,
@@ -72,7 +77,7 @@ CALLS = (
     Call("GET", "/api/jobs/{id}/results", "All result files", {200: "application/zip"}, (*_ID, 409)),
     Call("GET", "/api/jobs/{id}/errors", "The errors of all failed items", {200: "text/csv"}, _ID),
     Call("GET", "/api/jobs/{id}/events", "The stream of one job", {**_STREAM, 204: None}, _ID,
-         ("items", "last_event_id"), ("Last-Event-ID",)),
+         ("items", "fields", "last_event_id"), ("Last-Event-ID",)),
     Call("GET", "/api/jobs/{id}/timeline", "The timeline of a job", {200: "Timeline"}, _ID, ("limit",)),
     Call("POST", "/api/jobs/{id}/progress", "Report progress of external work", _JOB,
          (*_ID, 408, 409, 413, 422), body={JSON: "Report", "application/x-ndjson": "Report"}),
@@ -83,7 +88,7 @@ CALLS = (
     Call("POST", "/api/jobs/{id}/fail", "Fail a job", {202: "Job"}, (*_ID, 408, 409, 413, 422),
          body={JSON: "FailRequest"}),
     Call("GET", "/api/events/stream", "One stream of several jobs, or of all", _STREAM, (400, 413),
-         ("job", "items")),
+         ("job", "items", "fields")),
     Call("GET", "/api/kinds", "The kinds of work, and the limits of a submission", {200: "Kinds"}),
     Call("GET", "/api/work", "What a worker on another machine has to know", {200: "Work"}, (401, 403)),
     Call("POST", "/api/work/claim", "Claim items to work on", {200: "WorkItems"}, (401, 403, 413, 422),
@@ -109,6 +114,7 @@ PARAMETERS: Mapping[str, Schema] = {
     "lease": COUNT,
     "limit": {"type": "integer", "minimum": 1, "maximum": 2_000},
     "after_seq": COUNT,
+    "fields": {"type": "string", "enum": ["progress"]},
     "finished_before": {"type": "string", "format": "date-time"},
     **dict.fromkeys(("state", "health", "job"), TEXTS),
 }

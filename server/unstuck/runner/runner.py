@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
+import secrets
 import socket
 import threading
 import time
@@ -50,16 +50,17 @@ MOST_SYNCING = 8
 GATHER_S = 0.002
 
 
-def _host_and_pid() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}"
+def fresh_name() -> str:
+    """Return a name that no other server has: that of its host, and a random word."""
+    return f"{socket.gethostname()}/{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerConfig:
     """The runner's configuration; settings.py explains each setting."""
 
-    #: Stored with each claim, for people to read.
-    name: str = field(default_factory=_host_and_pid)
+    #: Stored with each claim, for people to read, and for the next start of the same server.
+    name: str = field(default_factory=fresh_name)
     workers: int = 1
     app: str = ""
     commands: Sequence[str] = ()

@@ -25,6 +25,7 @@ from unstuck.wire.answers import (
 )
 from unstuck.wire.events import GoneEvent, HeartbeatEvent, ItemsEvent, LeavingEvent, WebhookMessage
 from unstuck.wire.job import (
+    BarProgress,
     Health,
     Item,
     ItemError,
@@ -33,6 +34,7 @@ from unstuck.wire.job import (
     ItemState,
     Job,
     JobError,
+    JobProgress,
     Jobs,
     Links,
     Progress,
@@ -58,6 +60,7 @@ from unstuck.wire.work import (
 __all__ = [
     "Alive",
     "Answer",
+    "BarProgress",
     "Entry",
     "EntryItem",
     "Error",
@@ -73,6 +76,7 @@ __all__ = [
     "ItemsEvent",
     "Job",
     "JobError",
+    "JobProgress",
     "Jobs",
     "Kind",
     "Kinds",

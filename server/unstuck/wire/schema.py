@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 #: Whole bodies and events; the structs that they contain follow from them.
 SENT: tuple[type[Answer], ...] = (
     wire.Job,
+    wire.JobProgress,
     wire.Item,
     wire.Jobs,
     wire.Items,
