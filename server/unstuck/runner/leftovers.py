@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from unstuck.files.folder import DataFolder
 from unstuck.runner.claimed_item import LeaseKey
+from unstuck.runner.work_files import WorkFiles
 
 log = logging.getLogger("unstuck.runner")
 
@@ -24,7 +24,7 @@ PAUSE_S = 1.0
 class Leftovers:
     """The outputs to remove; `run()` removes them until cancelled."""
 
-    def __init__(self, folder: DataFolder) -> None:
+    def __init__(self, folder: WorkFiles) -> None:
         self._folder = folder
         self._failures: dict[LeaseKey, int] = {}  # the outputs, each with its failed removals
         self._due = asyncio.Event()

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from unstuck.errors import CannotStart
-from unstuck.files.folder import DataFolder
 from unstuck.jobs.job import HealthLimits, ItemState, Job
 from unstuck.kinds.option import KindInfo
 from unstuck.runner import outcome, protocol
@@ -35,6 +34,7 @@ from unstuck.runner.leftovers import Leftovers
 from unstuck.runner.prefetch import Prefetch
 from unstuck.runner.process import Message, WorkerDiedError, WorkerProcess
 from unstuck.runner.registry import ItemRegistry
+from unstuck.runner.work_files import WorkFiles
 from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.store.protocol import Changes, WorkQueue
 from unstuck.supervision.backoff import Backoff
@@ -79,7 +79,7 @@ class Runner:
     `kinds` holds the kinds of work that the workers have loaded.
     """
 
-    def __init__(self, store: WorkQueue, folder: DataFolder, config: RunnerConfig) -> None:
+    def __init__(self, store: WorkQueue, folder: WorkFiles, config: RunnerConfig) -> None:
         self.kinds: dict[str, KindInfo] = {}
         #: Workers that exited or were killed, since the start.
         self.deaths = 0
