@@ -19,6 +19,7 @@ from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services
 from unstuck.app import create_app
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.jobs.external import ExternalReport, ItemReport
 from unstuck.jobs.job import Cancel, Fail, ItemState, JobError
 from unstuck.kinds import load
@@ -45,7 +46,7 @@ def app_on(store: SQLiteStore, folder: Path) -> Starlette:
     app.state.services = Services(
         settings=settings,
         store=store,
-        folder=DataFolder(folder),
+        files=LocalFiles(DataFolder(folder)),
         hub=unused,
         flush=unused,
         bodies=Bodies(10),

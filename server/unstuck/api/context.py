@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from unstuck.api.bodies import Bodies
 from unstuck.errors import InvalidJobId, InvalidRequest
-from unstuck.files.folder import DataFolder
+from unstuck.files.protocol import Files
 from unstuck.jobs.job import is_job_id
 from unstuck.kinds.option import KindInfo
 from unstuck.settings import Settings
@@ -60,7 +60,7 @@ class Services:
 
     settings: Settings
     store: Store
-    folder: DataFolder
+    files: Files
     hub: Hub
     flush: FlushQueue
     bodies: Bodies
