@@ -7,13 +7,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import postgres as pg
 from tests.support.clock import Clock
-from tests.support.server import Server, StartServer
+from tests.support.server import HTTP, Server, StartServer
 from unstuck.store.sqlite import SQLiteStore
 
 # A busy machine is no failure of the code: no example has a time limit.
@@ -66,7 +65,7 @@ def _end_leftover_jobs(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if server is not None and server.process is not None and server.process.poll() is None:
         for job in server.get("/api/jobs?state=queued&state=running&limit=200")["jobs"]:
-            httpx.post(f"{server.url}/api/jobs/{job['id']}/fail", json={"why": "its test is over"}, timeout=60)
+            HTTP.post(f"{server.url}/api/jobs/{job['id']}/fail", json={"why": "its test is over"})
 
 
 @pytest.fixture(scope="session")

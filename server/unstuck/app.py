@@ -26,11 +26,24 @@ from starlette.requests import ClientDisconnect
 
 from unstuck import __version__
 from unstuck.api import events as streams
-from unstuck.api import health, item_errors, jobs, metrics, openapi, problems, results, retry, submit, timeline
+from unstuck.api import (
+    health,
+    item_errors,
+    jobs,
+    metrics,
+    openapi,
+    problems,
+    results,
+    retry,
+    submit,
+    timeline,
+    work,
+)
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services, WorkerStats
+from unstuck.api.door import Door
 from unstuck.api.middleware import SecurityMiddleware
 from unstuck.api.page import routes_of
 from unstuck.api.resource import compressed, resource
@@ -42,7 +55,7 @@ from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, State
 from unstuck.kinds.declare import app_of, declared
 from unstuck.kinds.option import KindInfo
-from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.runner.runner import Runner, RunnerConfig, fresh_name
 from unstuck.settings import Settings, load
 from unstuck.store.protocol import Changes
 from unstuck.store.sqlite import SQLiteStore
@@ -58,6 +71,9 @@ from unstuck.webhooks.signature import keys
 from unstuck.webhooks.targets import AllowedTargets
 
 log = logging.getLogger("unstuck")
+
+#: The path of what a worker on another machine holds.
+LEASE = "/api/work/{job_id}/items/{index}/leases/{lease}"
 
 
 def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
@@ -84,6 +100,11 @@ def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
             resource("/api/jobs/{job_id}/fail", POST=operate.fail_job),
             resource("/api/events/stream", GET=streams.all_events),
             compressed(resource("/api/kinds", GET=submit.list_kinds)),
+            resource("/api/work", GET=work.get_work),
+            compressed(resource("/api/work/claim", POST=work.claim)),
+            resource("/api/work/report", POST=work.report),
+            resource(f"{LEASE}/input", GET=work.get_input),
+            resource(f"{LEASE}/output", PUT=work.put_output),
             resource("/api/health", GET=health.get_health),
             resource("/api/health/live", GET=health.get_live),
             resource("/api/health/ready", GET=health.get_ready),
@@ -118,11 +139,12 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         bodies = Bodies(room_for_bodies(settings.max_uploads))
         most_streams = settings.max_streams or room_for_streams(bodies.most)
         hub = Hub(store, _stream_config(settings), settings.keep_s, most=most_streams)
-        runner = Runner(store, files, _runner_config(settings))
+        config = _runner_config(settings)
+        runner = Runner(store, files, config)
         webhooks = Dispatcher(store, _webhook_config(settings))
         retention = Retention(store, files, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
         await files.open(store)
-        await _recover_leases(store, folder.database, files)
+        await _recover_leases(store, folder.database, files, config.name)
         if store.trouble is not None:
             await _make_room(retention)
         try:
@@ -147,14 +169,18 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     polls={},
                     check_webhook=webhooks.check,
                     supervisor=supervisor,
+                    door=Door(store, settings.lease_s, runner.discard_output),
                     work=_worker_stats(runner),
                 )
                 log.info(
-                    "Server started: version=%s data=%s workers=%d",
+                    "Server started: version=%s data=%s workers=%d name=%s",
                     __version__,
                     folder.root,
-                    settings.worker_count,
+                    config.workers,
+                    config.name,
                 )
+                if not (runner.has_workers or settings.work_token):
+                    log.warning("No work is done here: set UNSTUCK_WORK_TOKEN to let workers elsewhere in")
                 _log_unknown_kinds(runner.kinds)
                 try:
                     yield
@@ -199,7 +225,8 @@ def _stream_config(settings: Settings) -> StreamConfig:
 
 def _runner_config(settings: Settings) -> RunnerConfig:
     return RunnerConfig(
-        workers=settings.worker_count,
+        name=settings.server_name or fresh_name(),
+        workers=settings.worker_count if settings.own_workers else 0,
         app=settings.app,
         commands=settings.commands,
         memory_mib=settings.worker_memory,
@@ -237,6 +264,7 @@ def _worker_stats(runner: Runner) -> Callable[[], WorkerStats]:
         lapsed=runner.lapsed,
         able=runner.alive,
         kinds=runner.able_kinds,
+        own=runner.has_workers,
     )
 
 
@@ -248,10 +276,10 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
     return troubles
 
 
-async def _recover_leases(store: SQLiteStore, database: Path, files: Files) -> None:
-    """End all leases: the folder is ours alone, so they belong to a server that has ended."""
+async def _recover_leases(store: SQLiteStore, database: Path, files: Files, name: str) -> None:
+    """End the leases of an earlier run of this server."""
     try:
-        swept = await anyio.to_thread.run_sync(partial(store.sweep, HealthLimits(), everything=True))
+        swept = await anyio.to_thread.run_sync(partial(store.sweep, HealthLimits(), ended=name))
     except StoreUnavailable as error:
         raise CannotStart(f"The database {database} cannot be written: {error.__cause__}.") from error
     if swept.lapsed:

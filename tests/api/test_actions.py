@@ -47,7 +47,7 @@ def app_on(store: SQLiteStore, folder: Path) -> Starlette:
         settings=settings,
         store=store,
         files=LocalFiles(DataFolder(folder)),
-        hub=unused,
+        hub=cast(Any, SimpleNamespace(poll_ms=0)),
         flush=unused,
         bodies=Bodies(10),
         kinds={name: kind.info for name, kind in load(None, ()).items()},
@@ -55,6 +55,7 @@ def app_on(store: SQLiteStore, folder: Path) -> Starlette:
         polls={},
         check_webhook=lambda url: None,
         supervisor=unused,
+        door=unused,
     )
     return app
 

@@ -314,6 +314,23 @@ def test_archives_beyond_the_limits_of_zip() -> None:
     assert b"PK\6\6" in directory
 
 
+@pytest.mark.parametrize(
+    ("at", "shown"),
+    [
+        (-1e300, (1980, 1, 1, 0, 0, 0)),
+        (0.0, (1980, 1, 1, 0, 0, 0)),
+        (1e9, (2001, 9, 9, 1, 46, 40)),
+        (5e9, (2107, 12, 31, 23, 59, 58)),
+        (float("inf"), (2107, 12, 31, 23, 59, 58)),
+    ],
+)
+def test_a_time_beyond_what_a_zip_can_name(at: float, shown: tuple[int, ...]) -> None:
+    stream = ZipStream()
+    whole = stream.begin("it", at, (0, 0)) + stream.finish() + stream.end()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        assert archive.getinfo("it").date_time == shown
+
+
 def test_a_thousand_equal_names_are_told_apart() -> None:
     names = Names()
     made = [names.unique("it.txt") for _ in range(1000)]

@@ -117,7 +117,7 @@ class InlineStore(SQLiteStore):
     async def release_items(self) -> SweepResult:
         """Free the items that a server that has ended held."""
         return await self._write(
-            lambda transaction: claims.sweep(transaction, HealthLimits(), (), everything=True)
+            lambda transaction: claims.sweep(transaction, HealthLimits(), (), ended="an earlier run")
         )
 
     async def _write(self, work: Callable[[Transaction], T], *, can_wait: bool = False) -> T:

@@ -161,7 +161,11 @@ class Damage:
         if "/events" in path:
             yield from self._look_at_stream(path)
             return
-        answer = self.here.call("GET", *_split(path))
+        try:
+            answer = self.here.call("GET", *_split(path))
+        except Exception as error:  # the body broke off after its head
+            yield f"{path}: {error!r}"
+            return
         if answer.status >= 500:
             yield f"{path}: {answer.status} {answer.body[:200]!r}"
         elif answer.status == 200 and answer.headers.get(b"content-type", b"").startswith(b"application/json"):

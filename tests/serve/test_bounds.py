@@ -76,6 +76,12 @@ def test_a_path_that_cannot_be_part_of_a_link_is_refused(path: str) -> None:
     assert Settings(root_path="/a/b-c~1").root_path == "/a/b-c~1"
 
 
+@pytest.mark.parametrize("name", ["x" * 101, "a\nb", "a\x00"])
+def test_a_name_that_people_cannot_read_is_refused(name: str) -> None:
+    with pytest.raises(CannotStart, match="server_name must be"):
+        Settings(server_name=name)
+
+
 def test_addresses_and_folders_that_cannot_exist_are_refused(tmp_path: Path) -> None:
     data = ("--data", str(tmp_path / "data"))
     assert "address" in refused_to_start("serve", *data, "--host", "a" * 70)

@@ -16,6 +16,11 @@ import httpx
 
 from tests.support.waiting import PATIENCE_S, eventually
 
+#: For all requests to servers. `httpx.get` reads the certificates of the world for each, which costs twenty times
+#: the CPU of the request itself, and tests ask often. No connection is kept, since a server may close one just as
+#: it is used again.
+HTTP = httpx.Client(timeout=60, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+
 
 class Server:
     """`unstuck serve` in its own process, on a free port."""
@@ -71,16 +76,16 @@ class Server:
     def submit(self, kind: str, files: dict[str, bytes] | None = None, **fields: Any) -> dict[str, Any]:
         """Submit a job, as a form if there are `files` and as JSON otherwise; return the answer."""
         if files is None:
-            answer = httpx.post(f"{self.url}/api/jobs", json={"kind": kind, **fields}, timeout=60)
+            answer = HTTP.post(f"{self.url}/api/jobs", json={"kind": kind, **fields})
         else:
             form = {name: json.dumps(v) if isinstance(v, dict) else str(v) for name, v in fields.items()}
             parts = [("files", (name, content)) for name, content in files.items()]
-            answer = httpx.post(f"{self.url}/api/jobs", data={"kind": kind, **form}, files=parts, timeout=60)
+            answer = HTTP.post(f"{self.url}/api/jobs", data={"kind": kind, **form}, files=parts)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.url}{path}", timeout=60)
+        answer = HTTP.get(f"{self.url}{path}")
         assert answer.status_code == 200, answer.text
         return answer.json()
 

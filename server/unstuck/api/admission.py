@@ -10,17 +10,16 @@ behind.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import Services, base_of, json_response
+from unstuck.api.context import Services, json_response, shown
 from unstuck.errors import InvalidRequest, QueueFull
 from unstuck.jobs.job import Item, Job
-from unstuck.jobs.snapshot import Snapshot, public
+from unstuck.jobs.snapshot import Snapshot
 from unstuck.store.protocol import IdempotencyKey
 
 #: Most characters of an Idempotency-Key.
@@ -61,7 +60,7 @@ async def create_job(
         elif has_files:
             await services.files.keep(job.id)
     snapshot = Snapshot(job) if kept.id == job.id else await services.store.snapshot(kept.id)
-    stored = public(snapshot, time.time(), base_of(request), services.settings.keep_s)
+    stored = shown(request, snapshot)
     return json_response(stored, 202, {"Location": stored.links.self, "Retry-After": "1"})
 
 

@@ -26,7 +26,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from unstuck.errors import InvalidRequest, TooLarge
 from unstuck.files.folder import stored_name
-from unstuck.files.protocol import Files, InputWriter
+from unstuck.files.protocol import Files, FileWriter
 from unstuck.jobs import labels
 
 #: Most form fields beside the files, and most bytes of one (`options` is the largest).
@@ -83,7 +83,7 @@ class _Part:
     unnamed: bool = False
     buffer: bytearray = field(default_factory=bytearray)
     size: int = 0
-    writer: InputWriter | None = None
+    writer: FileWriter | None = None
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
 

@@ -14,6 +14,7 @@ import contextlib
 import os
 import tempfile
 import threading
+import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ class LocalFiles:
     def __init__(self, folder: DataFolder, syncing: int = 1) -> None:
         self.folder = folder
         self.paths = folder.paths
-        self._most_syncing = min(syncing, MOST_SYNCING)
+        self._most_syncing = min(max(syncing, 1), MOST_SYNCING)
         self._syncing: ThreadPoolExecutor | None = None
 
     async def open(self, store: FinishedJobs) -> None:
@@ -95,7 +96,15 @@ class LocalFiles:
         except OSError as error:
             raise self.folder.write_refusal(error) from error
 
-    # -- results
+    # -- results, and inputs for work elsewhere
+
+    async def locate_input(self, job_id: str, file: str) -> Path | None:
+        path = self.folder.input(job_id, file)
+        return path if await anyio.to_thread.run_sync(path.is_file) else None
+
+    async def put_result(self, job_id: str, index: int, lease: int, file: str) -> LocalOutput:
+        coming = self.folder.output(job_id, index, lease) / f".{uuid.uuid4().hex}"
+        return LocalOutput(self, (job_id, index, lease), file, coming, await self._write(_begin_result, coming))
 
     async def locate_result(self, job_id: str, index: int, lease: int, file: str) -> Path:
         return self.folder.result(job_id, index, lease, file)
@@ -142,7 +151,7 @@ class LocalFiles:
 
 
 class LocalInput:
-    """A large input that is written piece by piece. Implements InputWriter."""
+    """A large input that is written piece by piece. Implements FileWriter."""
 
     def __init__(self, files: LocalFiles, disk: BinaryIO) -> None:
         self._files, self._disk = files, disk
@@ -155,6 +164,29 @@ class LocalInput:
 
     async def abort(self) -> None:
         self._disk.close()
+
+
+class LocalOutput:
+    """A result file from elsewhere. Implements FileWriter.
+
+    It comes under a name of its own: the same file may come twice, and the first may be the result already.
+    """
+
+    def __init__(self, files: LocalFiles, key: LeaseKey, file: str, coming: Path, disk: BinaryIO) -> None:
+        self._files, self._key, self._file = files, key, file
+        self._coming, self._disk = coming, disk
+
+    async def write(self, piece: bytes | bytearray) -> None:
+        await self._files._write(_write, self._disk, piece)
+
+    async def close(self) -> None:
+        self._disk.close()
+        await self._files._write(os.replace, self._coming, self._coming.with_name(self._file))
+        await self._files._write(self._files.folder.make_durable, *self._key, self._file)
+
+    async def abort(self) -> None:
+        self._disk.close()
+        self._coming.unlink(missing_ok=True)
 
 
 class LocalResult:
@@ -187,6 +219,11 @@ def _open(path: Path) -> LocalResult:
     except BaseException:
         source.close()
         raise
+
+
+def _begin_result(coming: Path) -> BinaryIO:
+    coming.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return coming.open("wb", buffering=0)
 
 
 def _write(disk: BinaryIO, piece: bytes | bytearray) -> None:

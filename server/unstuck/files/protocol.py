@@ -18,17 +18,17 @@ from unstuck.store.protocol import FinishedJobs
 LeaseKey = tuple[str, int, int]
 
 
-class InputWriter(Protocol):
-    """A large input on its way."""
+class FileWriter(Protocol):
+    """A file on its way."""
 
     async def write(self, piece: bytes | bytearray) -> None:
         """Append a piece."""
 
     async def close(self) -> None:
-        """Return once the input is durable."""
+        """Put the file where it belongs, and return once it is durable."""
 
     async def abort(self) -> None:
-        """Let go of it; the job's files are removed next."""
+        """Keep nothing of it, except that an input goes with the files of its job."""
 
 
 class ResultReader(Protocol):
@@ -73,7 +73,7 @@ class Files(WorkFiles, Protocol):
     async def put_inputs(self, job_id: str, group: Sequence[tuple[str, bytes]]) -> None:
         """Write small inputs (name, content) together, durably."""
 
-    async def put_input(self, job_id: str, file: str) -> InputWriter:
+    async def put_input(self, job_id: str, file: str) -> FileWriter:
         """Begin a large input."""
 
     async def share_inputs(self, old: str, new: str, pairs: Sequence[tuple[str, str]]) -> None:
@@ -88,7 +88,13 @@ class Files(WorkFiles, Protocol):
     async def keep(self, job_id: str) -> None:
         """Note that the job is stored, so that its files stay until it is removed. Call this before the answer."""
 
-    # -- results
+    # -- results, and inputs for work elsewhere
+
+    async def locate_input(self, job_id: str, file: str) -> Path | str | None:
+        """Return the path of an input, or a URL that serves it for a while; None if it is not there."""
+
+    async def put_result(self, job_id: str, index: int, lease: int, file: str) -> FileWriter:
+        """Begin a result file; the same one may come twice. Until it is closed, an earlier one stays."""
 
     async def locate_result(self, job_id: str, index: int, lease: int, file: str) -> Path | str | None:
         """Return the path of a result file, or a URL that serves it for a while; None: only `open_result` does.

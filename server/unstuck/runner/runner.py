@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
+import secrets
 import socket
 import time
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ from unstuck.jobs.job import HealthLimits, ItemState, Job
 from unstuck.kinds.option import KindInfo
 from unstuck.runner import outcome, protocol
 from unstuck.runner.assignment import Assignment
-from unstuck.runner.claimed_item import ClaimedItem, ClaimState, Outcome
+from unstuck.runner.claimed_item import ClaimedItem, ClaimState, LeaseKey, Outcome
 from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.leftovers import Leftovers
 from unstuck.runner.prefetch import Prefetch
@@ -46,16 +46,17 @@ RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
 GATHER_S = 0.002
 
 
-def _host_and_pid() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}"
+def fresh_name() -> str:
+    """Return a name that no other server has: that of its host, and a random word."""
+    return f"{socket.gethostname()}/{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerConfig:
     """The runner's configuration; settings.py explains each setting."""
 
-    #: Stored with each claim, for people to read.
-    name: str = field(default_factory=_host_and_pid)
+    #: Stored with each claim, for people to read, and for the next start of the same server.
+    name: str = field(default_factory=fresh_name)
     workers: int = 1
     app: str = ""
     commands: Sequence[str] = ()
@@ -91,8 +92,10 @@ class Runner:
             worker=config.name,
             kinds=lambda: self.able_kinds,
         )
-        self._leases = LeaseKeeper(store, self._items, config.limits, self._on_renewed)
         self._leftovers = Leftovers(files)
+        self._leases = LeaseKeeper(
+            store, self._items, config.limits, self._on_renewed, on_lapsed=self._leftovers.add
+        )
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []  # started, not yet served
         self._loops: list[Loop] = []
@@ -107,6 +110,11 @@ class Runner:
     def alive(self) -> bool:
         """Return whether the runner's loops run and workers can be started."""
         return self.trouble is None and bool(self._loops) and not any(loop.down for loop in self._loops)
+
+    @property
+    def has_workers(self) -> bool:
+        """Return whether it works at all, or only keeps the leases of workers elsewhere."""
+        return self._config.workers > 0
 
     @property
     def workers(self) -> int:
@@ -129,8 +137,12 @@ class Runner:
         """Start the workers and the loops. Raises CannotStart if the kinds do not load."""
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
-        self._idle = [first]
-        self._store.on_commit(self.on_commit)
+        if self.has_workers:
+            self._idle = [first]
+            self._store.on_commit(self.on_commit)
+        else:  # it was only asked for the kinds
+            await first.terminate()
+            self._processes.discard(first)
         self._loops = [
             supervisor.run("write buffer", self._writes.run),
             supervisor.run("prefetch", self._prefetch.run),
@@ -151,6 +163,10 @@ class Runner:
             self._writes.add(item.release())
         await self._leftovers.remove()
         await self._writes.flush()
+
+    def discard_output(self, key: LeaseKey) -> None:
+        """Remove soon what was written under this lease, which is no result."""
+        self._leftovers.add(key)
 
     # -- one worker
 

@@ -35,6 +35,12 @@ _FRESH = """
     SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
     WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?
 """
+#: Leases that have expired, or whose server has ended (the last column).
+_OVER = """
+    SELECT jobs.id, items.idx, items.lease, :all OR coalesce(items.worker = :ended, 0) AS forced
+    FROM items JOIN jobs ON jobs.n = items.job
+    WHERE items.lease_until IS NOT NULL AND (items.lease_until <= :now OR forced) ORDER BY items.job, items.idx
+"""
 #: Jobs that `decide` might change: a limit has passed, or their health may differ.
 _TO_CHECK = """
     SELECT id FROM jobs WHERE finished_at IS NULL AND (
@@ -126,21 +132,26 @@ def _renew(transaction: Transaction, one: Renew) -> Outcome:
 
 
 def sweep(
-    transaction: Transaction, limits: HealthLimits, held: Sequence[Renew], *, everything: bool
+    transaction: Transaction,
+    limits: HealthLimits,
+    held: Sequence[Renew],
+    *,
+    ended: str | None = None,
+    alone: bool = True,
 ) -> SweepResult:
-    """Renew the leases `held`, then end the expired ones (or `everything`), then check jobs that time affects."""
+    """Renew the leases `held`, end the expired ones, then check jobs that time affects.
+
+    With `ended`, the leases in that name end too, and all others if the server is `alone`.
+    """
     transaction.flush()
     renewed = [_renew(transaction, one) for one in held]
     transaction.flush()
     connection, now = transaction.connection, transaction.now
-    sql = (
-        "SELECT jobs.id, items.idx, items.lease FROM items JOIN jobs ON jobs.n = items.job "
-        "WHERE items.lease_until IS NOT NULL AND (items.lease_until <= ? OR ?)"
-    )
-    why = SERVER_ENDED if everything else LEASE_RAN_OUT
+    over = {"now": now, "ended": ended, "all": alone and ended is not None}
     lapsed = []
-    for job_id, index, lease in connection.execute(sql, (now, everything)).fetchall():
-        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=everything)), Job):
+    for job_id, index, lease, forced in connection.execute(_OVER, over).fetchall():
+        why = SERVER_ENDED if forced else LEASE_RAN_OUT
+        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=bool(forced))), Job):
             lapsed.append((job_id, index, lease))
     transaction.flush()
     times = {

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple, replace
 
-from unstuck.jobs.job import Item, Job, JobError
+from unstuck.jobs.job import MOST, Item, Job, JobError
 from unstuck.jobs.labels import host_of
 from unstuck.jobs.rate import Meter
 from unstuck.jobs.timeline import Entry, What
@@ -55,9 +55,7 @@ _ITEM_JSON: Mapping[str, Callable[[Any], Any]] = {
 _WHATS: Mapping[str, What] = {what.value: what for what in What}
 _JOB_PLACES = [(JOB_COLUMNS.index(name), read) for name, read in _JOB_JSON.items()]
 _ITEM_PLACES = [(ITEM_COLUMNS.index(name), read) for name, read in _ITEM_JSON.items()]
-
-
-_RESULT = ITEM_COLUMNS.index("result")
+_ERROR, _RESULT = ITEM_COLUMNS.index("error"), ITEM_COLUMNS.index("result")
 
 
 def job_values(job: Job) -> list[Any]:
@@ -84,9 +82,11 @@ def job_from(row: Sequence[Any]) -> Job:
 
 
 def item_from(job_n: int, row: Sequence[Any]) -> Item:
-    """Return the item in a row of SELECT_ITEM, mended if it cannot be read in full."""
-    values = list(row)
+    """Return the item in a row of all ITEM_COLUMNS, mended if it cannot be read in full."""
     try:
+        if row[_ERROR] is None and row[_RESULT] is None:  # as of each claimed item
+            return msgspec.convert(row, Item, strict=False)
+        values = list(row)
         for place, read in _ITEM_PLACES:
             values[place] = read(values[place])
         return msgspec.convert(values, Item, strict=False)
@@ -115,15 +115,16 @@ def find_item(connection: sqlite3.Connection, job_n: int, index: int) -> Item | 
     return None if row is None else item_from(job_n, row)
 
 
-_CLAIMABLE = f"""
-    {SELECT_ITEM} WHERE job = ? AND state = 'pending' AND lease_until IS NULL
-    AND (not_before IS NULL OR not_before <= ?) ORDER BY not_before, idx LIMIT ?
+#: Leases waiting items of a job, those first that do not pause. A damaged number must not make the statement fail,
+#: and with it every claim, so the counts stay within MOST.
+CLAIM_ITEMS = f"""
+    UPDATE items SET lease = lease % {MOST} + 1, attempt = attempt % {MOST} + 1, lease_until = :until,
+        not_before = NULL, worker = :worker
+    WHERE job = :job AND idx IN (
+        SELECT idx FROM items WHERE job = :job AND state = 'pending' AND lease_until IS NULL
+        AND (not_before IS NULL OR not_before <= :now) ORDER BY not_before, idx LIMIT :limit)
+    RETURNING {", ".join(ITEM_COLUMNS)}
 """
-
-
-def find_claimable(connection: sqlite3.Connection, job_n: int, now: float, limit: int) -> list[Item]:
-    """Return up to `limit` items of the job that may be claimed at `now` (epoch seconds)."""
-    return [item_from(job_n, row) for row in connection.execute(_CLAIMABLE, (job_n, now, limit))]
 
 
 INSERT_DELIVERY = "INSERT INTO deliveries (job, url, host, made_at, next_at) VALUES (?, ?, ?, ?, ?)"

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from unstuck.errors import CannotStart, JobNotDone, KeyReused, QueueFull, StoreUnavailable
 from unstuck.jobs.external import ExternalReport
 from unstuck.jobs.health import health
-from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, Renew
+from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, Renew, submitted_at
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
 from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
@@ -184,16 +184,17 @@ class SQLiteStore:
             transaction.flush()  # jobs that ended in this transaction no longer count
             if most is not None and queries.queue_full(connection, most, external=job.external):
                 raise QueueFull(most)
-            cursor = connection.execute(rows.INSERT_JOB, rows.job_values(job))
+            stored = submitted_at(job, transaction.now)
+            cursor = connection.execute(rows.INSERT_JOB, rows.job_values(stored))
             job_n = cursor.lastrowid
             assert job_n is not None
             if key is not None:
                 sql = "UPDATE jobs SET submission_key = ?, fingerprint = ? WHERE n = ?"
                 connection.execute(sql, (key.key, key.fingerprint, job_n))
             connection.executemany(rows.INSERT_ITEM, (rows.item_values(job_n, item) for item in items))
-            transaction.add_entry(job_n, submitted_entry(job))
-            transaction.changed[job.id] = job
-            return job
+            transaction.add_entry(job_n, submitted_entry(stored))
+            transaction.changed[job.id] = stored
+            return stored
 
         return await self._write(work, can_wait=True)
 
@@ -218,10 +219,10 @@ class SQLiteStore:
             lambda transaction: claims.claim(transaction, limit, lease_s, worker, short, kinds), can_wait=True
         )
 
-    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, ended: str | None = None) -> SweepResult:
         self._limits = limits
         caller: ThreadFuture[SweepResult] = ThreadFuture()
-        self._submit(lambda transaction: claims.sweep(transaction, limits, held, everything=everything), caller)
+        self._submit(lambda transaction: claims.sweep(transaction, limits, held, ended=ended), caller)
         return caller.result()
 
     async def rescue(self, job_id: str, why: str) -> int:

@@ -9,11 +9,12 @@ See also: jobs/decide.py (decides that), writer.py (commits transactions), row_u
 from __future__ import annotations
 
 import sqlite3
+from operator import attrgetter
 from typing import Any
 
 from unstuck.errors import JobNotFound, UnstuckError
 from unstuck.jobs import timeline
-from unstuck.jobs.decide import Change, claim, decide
+from unstuck.jobs.decide import Change, check_claimable, claim, decide
 from unstuck.jobs.job import Command, Item, ItemState, Job, JobCommand
 from unstuck.jobs.timeline import Entry
 from unstuck.store import rows
@@ -27,6 +28,8 @@ ItemKey = tuple[int, int]
 
 #: The states of the items that a snapshot names.
 _SHOWN = frozenset({ItemState.RUNNING, ItemState.FAILED})
+
+_index = attrgetter("index")
 
 
 class Transaction:
@@ -111,16 +114,15 @@ class Transaction:
     def claim(self, job_id: str, limit: int, lease_s: float, worker: str | None) -> list[Item]:
         """Claim up to `limit` waiting items of the job. Call `flush` first: they are found by SQL."""
         job_n, job = self.job(job_id)
-        found = rows.find_claimable(self.connection, job_n, self.now, limit)
-        if not found:
-            return []
-        change, taken = claim(job, found, lease_s, worker, self.now)
-        self.save(job_n, change)  # the timeline keeps no entry for a claim
-        for before, item in zip(found, taken, strict=True):
-            key = (job_n, item.index)
-            self._items[key] = item
-            self._stale_items[key] = before
-        return taken
+        check_claimable(job)
+        until = self.now + lease_s
+        values = {"job": job_n, "now": self.now, "limit": limit, "until": until, "worker": worker}
+        claimed = [rows.item_from(job_n, row) for row in self.connection.execute(rows.CLAIM_ITEMS, values)]
+        if claimed:
+            claimed.sort(key=_index)  # RETURNING promises no order
+            self.save(job_n, claim(job, claimed, self.now))  # the timeline keeps no entry for a claim
+            self._items.update(((job_n, item.index), item) for item in claimed)
+        return claimed
 
     def drop_job(self, job_id: str) -> None:
         """Forget a job that was deleted by SQL. Call `flush` before the deletion."""
