@@ -9,12 +9,12 @@ host app it gets no lifespan; there the host enters `running(app)` in its own li
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,16 @@ from unstuck.api.middleware import SecurityMiddleware
 from unstuck.api.page import routes_of
 from unstuck.api.resource import compressed, resource
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
-from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
+from unstuck.files.protocol import Files
 from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, State
 from unstuck.kinds.declare import app_of, declared
 from unstuck.kinds.option import KindInfo
 from unstuck.runner.runner import Runner, RunnerConfig, fresh_name
 from unstuck.settings import Settings, load
-from unstuck.store.protocol import Changes, SweepResult
+from unstuck.store.protocol import Changes
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
@@ -131,6 +132,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
     folder = DataFolder(settings.folder)
     await anyio.to_thread.run_sync(folder.open)
     store = SQLiteStore(folder.database, steady=time.monotonic)
+    files: Files = LocalFiles(folder, settings.worker_count)
     try:
         await store.open()
         store.on_commit(_log_failed_jobs)
@@ -138,11 +140,11 @@ async def running(app: Starlette) -> AsyncIterator[None]:
         most_streams = settings.max_streams or room_for_streams(bodies.most)
         hub = Hub(store, _stream_config(settings), settings.keep_s, most=most_streams)
         config = _runner_config(settings)
-        runner = Runner(store, folder, config)
+        runner = Runner(store, files, config)
         webhooks = Dispatcher(store, _webhook_config(settings))
-        retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
-        await ownership.claim(folder, store)
-        await _recover_leases(store, folder, config.name)
+        retention = Retention(store, files, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
+        await files.open(store)
+        await _recover_leases(store, folder.database, files, config.name)
         if store.trouble is not None:
             await _make_room(retention)
         try:
@@ -158,7 +160,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                 app.state.services = Services(
                     settings=settings,
                     store=store,
-                    folder=folder,
+                    files=files,
                     hub=hub,
                     flush=FlushQueue(),
                     bodies=bodies,
@@ -190,6 +192,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
             await _stop_runner(runner)
     finally:
         await store.close()
+        await files.close()
         folder.close()
     log.info("Server stopped: data=%s", folder.root)
 
@@ -273,21 +276,14 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
     return troubles
 
 
-async def _recover_leases(store: SQLiteStore, folder: DataFolder, name: str) -> None:
+async def _recover_leases(store: SQLiteStore, database: Path, files: Files, name: str) -> None:
     """End the leases of an earlier run of this server."""
-
-    def recover() -> SweepResult:
-        swept = store.sweep(HealthLimits(), ended=name)
-        for job_id, index, lease in swept.lapsed:
-            with contextlib.suppress(OSError):  # it is removed with its job
-                folder.remove_output(job_id, index, lease)
-        return swept
-
     try:
-        swept = await anyio.to_thread.run_sync(recover)
+        swept = await anyio.to_thread.run_sync(partial(store.sweep, HealthLimits(), ended=name))
     except StoreUnavailable as error:
-        raise CannotStart(f"The database {folder.database} cannot be written: {error.__cause__}.") from error
+        raise CannotStart(f"The database {database} cannot be written: {error.__cause__}.") from error
     if swept.lapsed:
+        await files.remove_outputs(swept.lapsed)  # what fails is removed with its job
         log.info("Items of an earlier run of the server were taken back: items=%d", len(swept.lapsed))
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.jobs.job import Finish
 from unstuck.runner.process import WorkerProcess
 from unstuck.runner.runner import Runner, RunnerConfig
@@ -54,7 +55,7 @@ async def working(store: SQLiteStore, tmp_path: Path, **more: Any) -> AsyncItera
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
     config = RunnerConfig(app=str(app), workers=2, pause=Backoff(0.0), **more)
-    runner = Runner(store, DataFolder(tmp_path), config)
+    runner = Runner(store, LocalFiles(DataFolder(tmp_path)), config)
     try:
         async with supervising(Backoff(0.01, 0.1), 0.1) as supervisor:
             await runner.start(supervisor)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -59,7 +58,7 @@ async def create_job(
         if kept is None or kept.id != job.id:  # refused, or a repeated request: these files belong to no job
             await discard_files(services, job.id)
         elif has_files:
-            await anyio.to_thread.run_sync(services.folder.keep, job.id)
+            await services.files.keep(job.id)
     snapshot = Snapshot(job) if kept.id == job.id else await services.store.snapshot(kept.id)
     stored = shown(request, snapshot)
     return json_response(stored, 202, {"Location": stored.links.self, "Retry-After": "1"})
@@ -67,7 +66,7 @@ async def create_job(
 
 async def discard_files(services: Services, job_id: str) -> None:
     """Remove the files of a job that was not stored."""
-    await anyio.to_thread.run_sync(services.folder.remove_all, [job_id])
+    await services.files.remove([job_id])
 
 
 def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | None:

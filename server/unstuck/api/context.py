@@ -19,7 +19,7 @@ from unstuck import wire
 from unstuck.api.bodies import Bodies
 from unstuck.api.door import Door
 from unstuck.errors import InvalidJobId, InvalidRequest
-from unstuck.files.folder import DataFolder
+from unstuck.files.protocol import Files
 from unstuck.jobs.job import is_job_id
 from unstuck.jobs.snapshot import Snapshot, public
 from unstuck.kinds.option import KindInfo
@@ -66,7 +66,7 @@ class Services:
 
     settings: Settings
     store: Store
-    folder: DataFolder
+    files: Files
     hub: Hub
     flush: FlushQueue
     bodies: Bodies

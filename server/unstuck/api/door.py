@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
+from unstuck.files.protocol import LeaseKey
 from unstuck.store.protocol import Changes, JobReader
 from unstuck.wire.work import LONGEST_WAIT_S
-
-#: Identifies a claim: the job, the item's index, and the number of the lease.
-LeaseKey = tuple[str, int, int]
 
 
 class Door:

@@ -10,7 +10,6 @@ import re
 from dataclasses import replace
 from datetime import datetime
 
-import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -105,7 +104,7 @@ async def remove_job(request: Request) -> Response:
     job_id = job_id_of(request.path_params["job_id"])
     await services.store.remove(job_id)
     # The row first, with a note about the files: if this is cut off here, retention removes them later.
-    await anyio.to_thread.run_sync(services.folder.remove_all, [job_id])
+    await services.files.remove([job_id])
     return Response(status_code=204)
 
 

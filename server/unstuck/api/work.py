@@ -14,16 +14,12 @@ import asyncio
 import codecs
 import contextlib
 import hmac
-import os
 import time
-import uuid
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
-import anyio.to_thread
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from unstuck import __version__, wire
 from unstuck.api.bodies import Body
@@ -37,7 +33,6 @@ from unstuck.api.context import (
     services_of,
     whole,
 )
-from unstuck.api.door import LeaseKey
 from unstuck.api.file_response import RangedFile
 from unstuck.errors import (
     InvalidRequest,
@@ -49,6 +44,7 @@ from unstuck.errors import (
     UnstuckError,
     WorkClosed,
 )
+from unstuck.files.protocol import LeaseKey
 from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, JobError, Release, Renew, Report, is_job_id
 from unstuck.store.protocol import Outcome, Store, WorkItem
 from unstuck.wire.work import LONGEST_WAIT_S
@@ -138,10 +134,12 @@ async def get_input(request: Request) -> Response:
     services = _admitted(request)
     job_id, index, lease = _key(request)
     item = await _held(services.store, job_id, index, lease)
-    path = None if item.file is None else services.folder.input(job_id, item.file)
-    if path is None or not await anyio.to_thread.run_sync(path.is_file):
+    place = None if item.file is None else await services.files.locate_input(job_id, item.file)
+    if place is None:
         raise NotFound(f"Item {index} of job {job_id} has no file (any more).")
-    return RangedFile(path, media_type="application/octet-stream", headers=NO_STORE)
+    if isinstance(place, str):
+        return RedirectResponse(place, 302, headers=NO_STORE)
+    return RangedFile(place, media_type="application/octet-stream", headers=NO_STORE)
 
 
 async def put_output(request: Request) -> Response:
@@ -156,8 +154,6 @@ async def put_output(request: Request) -> Response:
             raise _too_large(most)
         try:
             await _receive(services, key, name, body, most)
-        except OSError as error:
-            raise services.folder.write_refusal(error) from error
         finally:
             if not await _wanted(services.store, key):
                 services.door.discard_output(key)
@@ -247,7 +243,7 @@ async def _command(
     if sent.result_file is not None:
         if state is not ItemState.SUCCEEDED:
             raise InvalidRequest("Only an item that succeeded has a result file.", status=422)
-        await anyio.to_thread.run_sync(services.folder.result, *key, _file_name(sent.result_file))  # or NotFound
+        await services.files.locate_result(*key, _file_name(sent.result_file))  # or NotFound
     began = now - sent.running_s
     result = _result(sent.result)
     return Finish(*key, state, began, error, sent.message, result, sent.result_file, sent.pause_s)
@@ -318,35 +314,24 @@ async def _wanted(store: Store, key: LeaseKey) -> bool:
 
 
 async def _receive(services: Services, key: LeaseKey, name: str, body: Body, most: int) -> None:
-    """Keep the body as this file, if the lease is still held at its end. Raises OSError.
-
-    It comes under a name of its own: the same file may come twice, and the first may be the result already.
-    """
-    output = services.folder.output(*key)
-    coming = output / f".{uuid.uuid4().hex}"
+    """Keep the body as this file, durably, if the lease is still held at its end."""
     size, pending = 0, bytearray()
-    file: BinaryIO = await anyio.to_thread.run_sync(_begin, coming)
+    file = await services.files.put_result(*key, name)
     try:
-        with file:
-            async for piece in body.pieces():
-                size += len(piece)
-                if size > most:
-                    raise _too_large(most)
-                pending += piece
-                if len(pending) >= PIECE_BYTES:
-                    await anyio.to_thread.run_sync(file.write, bytes(pending))
-                    pending.clear()
-            await anyio.to_thread.run_sync(file.write, bytes(pending))
+        async for piece in body.pieces():
+            size += len(piece)
+            if size > most:
+                raise _too_large(most)
+            pending += piece
+            if len(pending) >= PIECE_BYTES:
+                await file.write(bytes(pending))
+                pending.clear()
+        await file.write(bytes(pending))
         await _held(services.store, *key)  # it may have been lost meanwhile
-        await anyio.to_thread.run_sync(os.replace, coming, output / name)
-    finally:
-        coming.unlink(missing_ok=True)
-    await anyio.to_thread.run_sync(services.folder.make_durable, *key, name)
-
-
-def _begin(path: Path) -> BinaryIO:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path.open("wb")
+        await file.close()
+    except BaseException:
+        await file.abort()
+        raise
 
 
 def _too_large(most: int) -> TooLarge:

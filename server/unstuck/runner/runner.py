@@ -16,14 +16,13 @@ import logging
 import random
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from unstuck.errors import CannotStart
+from unstuck.files.protocol import WorkFiles
 from unstuck.jobs.job import HealthLimits, ItemState, Job
 from unstuck.kinds.option import KindInfo
 from unstuck.runner import outcome, protocol
@@ -34,7 +33,6 @@ from unstuck.runner.leftovers import Leftovers
 from unstuck.runner.prefetch import Prefetch
 from unstuck.runner.process import Message, WorkerDiedError, WorkerProcess
 from unstuck.runner.registry import ItemRegistry
-from unstuck.runner.work_files import WorkFiles
 from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.store.protocol import Changes, WorkQueue
 from unstuck.supervision.backoff import Backoff
@@ -44,8 +42,6 @@ log = logging.getLogger("unstuck.runner")
 
 #: Pauses between attempts to start a worker (seconds); the last one repeats.
 RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
-#: The most threads that sync result files.
-MOST_SYNCING = 8
 #: Pause between reads of a worker that has items ahead (seconds): all that it finished meanwhile costs one read.
 GATHER_S = 0.002
 
@@ -79,12 +75,12 @@ class Runner:
     `kinds` holds the kinds of work that the workers have loaded.
     """
 
-    def __init__(self, store: WorkQueue, folder: WorkFiles, config: RunnerConfig) -> None:
+    def __init__(self, store: WorkQueue, files: WorkFiles, config: RunnerConfig) -> None:
         self.kinds: dict[str, KindInfo] = {}
         #: Workers that exited or were killed, since the start.
         self.deaths = 0
         self._store = store
-        self._folder = folder
+        self._files = files
         self._config = config
         self._items = ItemRegistry(config.lease_s)
         self._writes = WriteBuffer(store, self._items, config.hold_s)
@@ -96,7 +92,7 @@ class Runner:
             worker=config.name,
             kinds=lambda: self.able_kinds,
         )
-        self._leftovers = Leftovers(folder)
+        self._leftovers = Leftovers(files)
         self._leases = LeaseKeeper(
             store, self._items, config.limits, self._on_renewed, on_lapsed=self._leftovers.add
         )
@@ -104,7 +100,6 @@ class Runner:
         self._idle: list[WorkerProcess] = []  # started, not yet served
         self._loops: list[Loop] = []
         self._troubles: dict[int, str] = {}  # by worker: why it cannot be started
-        self._syncing: ThreadPoolExecutor | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -140,7 +135,6 @@ class Runner:
 
     async def start(self, supervisor: Supervisor) -> None:
         """Start the workers and the loops. Raises CannotStart if the kinds do not load."""
-        self._syncing = _start_threads(min(max(self._config.workers, 1), MOST_SYNCING))
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
         if self.has_workers:
@@ -164,8 +158,6 @@ class Runner:
         """Release all items, so that the next start continues with them. Call this once the loops have ended."""
         await asyncio.gather(*(process.terminate() for process in tuple(self._processes)))
         self._loops = []
-        if self._syncing is not None:
-            self._syncing.shutdown(wait=False)
         for item in self._items.held():
             self._leftovers.add(item.key)
             self._writes.add(item.release())
@@ -258,7 +250,7 @@ class Runner:
 
     def _run(self, item: ClaimedItem) -> protocol.Run:
         work, row = item.work, item.item
-        file, output = self._folder.paths(work.job_id, row.file, row.index, row.lease)
+        file, output = self._files.paths(work.job_id, row.file, row.index, row.lease)
         return protocol.Run(
             id=random.getrandbits(53),  # code that forges messages must not hit the next item
             kind=work.kind,
@@ -288,7 +280,7 @@ class Runner:
                 continue
             assignment.finish_current()
             ended = 0 if message.state == "failed" else ended + 1
-            if message.file is None or await self._make_durable(item, message.file):
+            if message.file is None or await self._adopt(item, message.file):
                 self._end(item, outcome.of_done(item, message))
             if message.last:
                 self._prefetch.put_back(assignment.take_back_all())
@@ -305,10 +297,9 @@ class Runner:
         if current is not None and current.state is ClaimState.RUNNING and not current.reported:
             self._writes.add_progress(current.report())
 
-    async def _make_durable(self, item: ClaimedItem, file: str) -> bool:
-        loop, work = asyncio.get_running_loop(), partial(self._folder.make_durable, *item.key, file)
+    async def _adopt(self, item: ClaimedItem, file: str) -> bool:
         try:
-            await loop.run_in_executor(self._syncing, work)
+            await self._files.adopt(*item.key, file)
         except Exception as error:  # ValueError for a NUL in the name, which comes from the worker, and so on
             if not isinstance(error, OSError | ValueError):
                 job_id, index, _ = item.key
@@ -372,21 +363,6 @@ class Runner:
         # The last first: an item that a worker is at ends at once, and the worker would take the next one.
         for item in reversed(self._items.of_job(job_id)):
             item.stop()
-
-
-def _start_threads(count: int) -> ThreadPoolExecutor:
-    """Return a pool whose threads run already: later the system may refuse to start one."""
-    pool = ThreadPoolExecutor(count, "unstuck sync")
-    started = threading.Barrier(count + 1)
-    try:
-        for _ in range(count):
-            pool.submit(started.wait)
-        started.wait()
-    except RuntimeError as error:
-        started.abort()
-        pool.shutdown(wait=False)
-        raise CannotStart(f"No thread can be started ({error}). Raise the limit on processes.") from error
-    return pool
 
 
 def _log_death(assignment: Assignment, why: str) -> None:

@@ -1,6 +1,6 @@
 """A folder for what a worker on another machine is working on: inputs that came, outputs that go to the server.
 
-Must not know: requests; `upload` sends a file. It takes the place of files/folder.py for the runner.
+Must not know: requests; `upload` sends a file. To the runner it is WorkFiles, as files/local.py is.
 See also: remote_queue.py (fills it and empties it).
 
     unstuck-work-…/lock                  held while the program lives; what a killed one left, the next one removes
@@ -9,12 +9,15 @@ See also: remote_queue.py (fills it and empties it).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import anyio.to_thread
 
 from unstuck.files.erase import erase
 from unstuck.runner.claimed_item import LeaseKey
@@ -53,14 +56,28 @@ class Scratch:
         folder = self._folder(job_id, index, lease)
         return None if file is None else str(folder / "in" / file), str(folder / "out")
 
-    def make_durable(self, job_id: str, index: int, lease: int, file: str) -> None:
-        """Send a result file to the server, which keeps it. Blocks; raises OSError."""
+    async def adopt(self, job_id: str, index: int, lease: int, file: str) -> None:
+        """Send a result file to the server, which keeps it. Raises OSError."""
         key = job_id, index, lease
-        self._upload(key, self._folder(*key) / "out" / file)
+        await anyio.to_thread.run_sync(self._upload, key, self._folder(*key) / "out" / file)
+
+    async def remove_outputs(self, keys: Sequence[LeaseKey]) -> list[Exception | None]:
+        """Remove all that belongs to these leases; return how each removal failed."""
+        return await asyncio.to_thread(self._remove, keys)
 
     def remove_output(self, job_id: str, index: int, lease: int) -> None:
         """Remove all that belongs to this lease. Raises OSError."""
         erase(self._folder(job_id, index, lease))
+
+    def _remove(self, keys: Sequence[LeaseKey]) -> list[Exception | None]:
+        outcomes: list[Exception | None] = []
+        for key in keys:
+            try:
+                self.remove_output(*key)
+                outcomes.append(None)
+            except OSError as error:
+                outcomes.append(error)
+        return outcomes
 
     def _folder(self, job_id: str, index: int, lease: int) -> Path:
         return self.root / f"{job_id}-{index}-{lease}"
