@@ -127,6 +127,28 @@ CLAIM_ITEMS = f"""
 """
 
 
+#: Writes an item that succeeded, whatever had changed before.
+END_ITEM = """
+    UPDATE items SET state = 'succeeded', progress = 1.0, lease_until = NULL, error = NULL, seq = ?, message = ?,
+        result = ?, result_file = ?, started_at = ?, finished_at = ?
+    WHERE job = ? AND idx = ?
+"""
+
+
+def end_values(job_n: int, item: Item) -> tuple[Any, ...]:
+    """Return the parameters of END_ITEM; `job_n` is the job's row number."""
+    return (
+        item.seq,
+        item.message,
+        json_text(item.result),
+        item.result_file,
+        item.started_at,
+        item.finished_at,
+        job_n,
+        item.index,
+    )
+
+
 INSERT_DELIVERY = "INSERT INTO deliveries (job, url, host, made_at, next_at) VALUES (?, ?, ?, ?, ?)"
 
 

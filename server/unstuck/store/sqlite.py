@@ -31,7 +31,7 @@ from unstuck.jobs.health import health
 from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, Renew
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
-from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
+from unstuck.store import claims, deliveries, external_reports, listings, queries, rows, runs
 from unstuck.store.clock import Clock, as_read_then
 from unstuck.store.connection import connect, open_checked, read_identity, refusal
 from unstuck.store.database_file import DatabaseFile
@@ -198,7 +198,7 @@ class SQLiteStore:
         return await self._write(work, can_wait=True)
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        return await self._write(lambda transaction: [transaction.try_apply(command) for command in commands])
+        return await self._write(lambda transaction: runs.apply(transaction, commands))
 
     async def report(self, job_id: str, reports: Sequence[ExternalReport]) -> ReportResult:
         ends = any(report.state is not None for report in reports)
