@@ -103,7 +103,7 @@ class Side:
 
     async def state_of(self, job_id: str) -> dict[str, Any]:
         cached = await self.store.snapshot(job_id)
-        self.store._snapshots.clear()
+        self.store._snapshots.drop_outdated([job_id], {})  # so that it is read
         snapshot = await self.store.snapshot(job_id)
         assert cached == snapshot, "the cached snapshot is not what a read returns"
         told = self.told.get(job_id)
@@ -135,6 +135,8 @@ async def play(history: Sequence[Batch], max_errors: int | None, folder: Path) -
         clock.now += batch.seconds
         for side in sides:  # half of what was claimed shows in the snapshot as running
             await side.store.apply([Report(o.job_id, o.item.index, o.item.lease, 1.0, 0.25) for o in claimed[::2]])
+            for job_id in ids:
+                await side.store.snapshot(job_id)  # cached from here on
         commands = [
             command
             for one, action in zip(claimed, batch.actions, strict=False)
