@@ -94,6 +94,17 @@ async def test_an_item_whose_numbers_cannot_rise_keeps_none_from_being_claimed(s
     assert len(await store.claim(9, 30.0)) == 3
 
 
+@pytest.mark.parametrize("index", [2**62, -5])
+async def test_an_item_whose_index_no_command_can_name_is_left_alone(store: SQLiteStore, index: int) -> None:
+    bad, good = await submitted(store, priority=5), await submitted(store)
+    assert len(await store.claim(3, 1.0)) == 3
+    damage(store, "items", "idx = 1 AND lease_until IS NOT NULL", idx=index)
+    assert await store.rescue(bad, "tried by hand") == 2
+    assert [one.item.index for one in await store.claim(9, 30.0) if one.job_id == bad] == [0, 2]
+    await anyio.to_thread.run_sync(store.sweep, HealthLimits())
+    assert (await read(store, good)).error is None
+
+
 async def test_items_of_impossible_numbers_do_not_make_pages_endless(store: SQLiteStore) -> None:
     job_id = await submitted(store)
     damage(store, "items", "idx = 1", idx=2**62)

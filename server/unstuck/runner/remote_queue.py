@@ -310,7 +310,7 @@ class RemoteQueue:
     def _unavailable(self, why: str) -> StoreUnavailable:
         if not self._silent:
             self._silent = True
-            log.warning("Server cannot be asked, work goes on and is told later: reason=%s", why)
+            log.warning("Server does not answer, work continues and reports wait: reason=%s", why)
         return StoreUnavailable(why)
 
     def _tell(self, changed: Mapping[str, Job | None] | None) -> None:

@@ -28,7 +28,7 @@ from unstuck.jobs.health import health
 from unstuck.jobs.job import Command, Health, HealthLimits, Item, Job, JobCommand, Renew, submitted_at
 from unstuck.jobs.snapshot import Snapshot
 from unstuck.jobs.timeline import Entry, submitted_entry
-from unstuck.store import claims, deliveries, external_reports, listings, queries, rows
+from unstuck.store import claims, deliveries, external_reports, listings, queries, rows, runs
 from unstuck.store.database import Connection
 from unstuck.store.protocol import (
     NO_BATCHES,
@@ -136,7 +136,7 @@ class DatabaseStore(ABC):
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         return await self._write(
             Work(
-                lambda transaction: [transaction.try_apply(command) for command in commands],
+                lambda transaction: runs.apply(transaction, commands),
                 jobs=[command.job_id for command in commands],
                 items=[(one.job_id, one.index) for one in commands if not isinstance(one, JobCommand)],
             )

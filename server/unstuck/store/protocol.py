@@ -195,7 +195,10 @@ class WorkQueue(Protocol):
         """
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Apply the commands in order and commit them; return the outcome of each."""
+        """Apply the commands in order and commit them; return the outcome of each.
+
+        Consecutive successes of one job may all be answered with the job as it is after the last of them.
+        """
 
     def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, ended: str | None = None) -> SweepResult:
         """Renew the leases `held`, end the expired ones, then check the deadlines and health of jobs.

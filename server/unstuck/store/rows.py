@@ -109,6 +109,20 @@ def find_item(connection: Connection, job_n: int, index: int) -> Item | None:
     return None if row is None else item_from(job_n, row)
 
 
+def end_values(job_n: int, item: Item) -> tuple[Any, ...]:
+    """Return the parameters of the statement `end_item`; `job_n` is the job's row number."""
+    return (
+        item.seq,
+        item.message,
+        json_text(item.result),
+        item.result_file,
+        item.started_at,
+        item.finished_at,
+        job_n,
+        item.index,
+    )
+
+
 def delivery_values(job_n: int, url: str, now: float) -> list[Any]:
     """Return the parameters of the statement `insert_delivery`, for a delivery that is due at once."""
     return [job_n, url, host_of(url), now, now]

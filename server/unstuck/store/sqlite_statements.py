@@ -44,6 +44,10 @@ SQLITE = Statements(
     ),
     find_key="SELECT id, fingerprint FROM jobs WHERE submission_key = ?",
     set_key="UPDATE jobs SET submission_key = ?, fingerprint = ? WHERE n = ?",
+    end_item=(
+        "UPDATE items SET state = 'succeeded', progress = 1.0, lease_until = NULL, error = NULL, seq = ?, "
+        "message = ?, result = ?, result_file = ?, started_at = ?, finished_at = ? WHERE job = ? AND idx = ?"
+    ),
     cancel_waiting=(
         "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
         "WHERE job = ? AND state = 'pending' AND lease_until IS NULL"
@@ -59,37 +63,40 @@ SQLITE = Statements(
     ),
     # The first entry of the index is enough (NULL, no pause, sorts first); left to itself, SQLite reads all
     # finished items too. Without the plus, it would look each kind up in an index of all jobs.
-    candidates="""
+    candidates=f"""
         SELECT id, priority, leased, waiting, n FROM jobs
         WHERE waiting > 0 AND external = 0
         AND (:kinds IS NULL OR +kind IN (SELECT value FROM json_each(:kinds))) AND (
             SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
-            WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
+            WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL AND +idx BETWEEN 0 AND {MOST}
+            ORDER BY not_before LIMIT 1) <= :now
         ORDER BY priority DESC, n LIMIT :most
     """,
     # Those first that do not pause. A damaged number must not make the statement fail, and with it every claim, so
-    # the counts stay within MOST.
+    # the counts stay within MOST; an index that no command can name is left out here and below.
     claim_items=f"""
         UPDATE items SET lease = lease % {MOST} + 1, attempt = attempt % {MOST} + 1, lease_until = :until,
             not_before = NULL, worker = :worker
         WHERE job = :job AND idx IN (
             SELECT idx FROM items WHERE job = :job AND state = 'pending' AND lease_until IS NULL
-            AND (not_before IS NULL OR not_before <= :now) ORDER BY not_before, idx LIMIT :limit)
+            AND (not_before IS NULL OR not_before <= :now) AND +idx BETWEEN 0 AND {MOST}
+            ORDER BY not_before, idx LIMIT :limit)
         RETURNING {", ".join(ITEM_COLUMNS)}
     """,
     fresh_lease=(
         "SELECT 1 FROM items JOIN jobs ON jobs.n = items.job "
         "WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?"
     ),
-    ended_leases="""
+    ended_leases=f"""
         SELECT jobs.id, items.idx, items.lease, :all OR coalesce(items.worker = :ended, 0) AS forced
         FROM items JOIN jobs ON jobs.n = items.job
         WHERE items.lease_until IS NOT NULL AND (items.lease_until <= :now OR forced)
+        AND +items.idx BETWEEN 0 AND {MOST}
         ORDER BY items.job, items.idx
     """,
     leases_of_job=(
         "SELECT idx, lease FROM items INDEXED BY items_leased "
-        "WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"
+        f"WHERE job = ? AND lease_until IS NOT NULL AND +idx BETWEEN 0 AND {MOST} ORDER BY idx"
     ),
     jobs_to_check="""
         SELECT id FROM jobs WHERE finished_at IS NULL AND (

@@ -29,6 +29,9 @@ class Statements:
     delete_job: tuple[str, ...]  #: each (n)
     find_key: str  #: (key); returns id, fingerprint
     set_key: str  #: (key, fingerprint, n)
+    #: (seq, message, result, result_file, started_at, finished_at, job, idx): an item that succeeded, whatever had
+    #: changed before
+    end_item: str
     cancel_waiting: str  #: (seq, now, job)
     cancel_running: str  #: (seq, now, job)
     succeed: str  #: {seq, now, job, count}

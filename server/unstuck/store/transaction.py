@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from unstuck.errors import JobNotFound, UnstuckError
 from unstuck.jobs import timeline
-from unstuck.jobs.decide import Change, check_claimable, claim, decide
-from unstuck.jobs.job import Command, Item, ItemState, Job, JobCommand
+from unstuck.jobs.decide import Change, check_claimable, claim, decide, succeed_together
+from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, JobCommand
 from unstuck.jobs.timeline import Entry
 from unstuck.store import rows
 from unstuck.store.database import Connection
@@ -69,6 +69,8 @@ class Transaction:
         #: Jobs and items with unwritten changes, as they are in the database.
         self._stale_jobs: dict[str, Job] = {}
         self._stale_items: dict[ItemKey, Item] = {}
+        #: The rows of items that succeeded together, unwritten too.
+        self._ended: list[tuple[Any, ...]] = []
         self._entries: list[dict[str, Any]] = []
         #: By job: the items that entered or left the states that a snapshot names.
         self._item_changes: dict[str, dict[int, Item]] = {}
@@ -100,6 +102,19 @@ class Transaction:
         except UnstuckError as refusal:
             return refusal
 
+    def succeed_together(self, job_id: str, run: Iterable[Finish]) -> tuple[Job, int]:
+        """Apply the first commands of `run`, all of this job, in one decision; return the job and their number."""
+        job_n, before = self.job(job_id)
+        job, ended = succeed_together(before, run, self.now, lambda index: self.item(job_n, index))
+        if ended:
+            shown = {item.index: item for item in ended if self._items[job_n, item.index].state in _SHOWN}
+            if shown:
+                self._item_changes.setdefault(job_id, {}).update(shown)
+            self._items.update(((job_n, item.index), item) for item in ended)
+            self._ended += [rows.end_values(job_n, item) for item in ended]
+            self.save(job_n, Change(job))
+        return job, len(ended)
+
     def flush(self) -> None:
         """Write the changes so far, so that SQL statements see them."""
         updates = RowUpdates()
@@ -109,10 +124,13 @@ class Transaction:
             job_n, job = self._jobs[job_id]
             updates.add(JOBS, job_n, job_before, job)
         updates.execute(self.connection)
+        if self._ended:
+            self.connection.executemany(self.connection.statements.end_item, self._ended)
         if self._entries:
             self.connection.insert_entries(self._entries)
         self._stale_items.clear()
         self._stale_jobs.clear()
+        self._ended = []
         self._entries = []
 
     def finish(self) -> None:
