@@ -10,20 +10,10 @@ import psycopg
 import pytest
 
 from tests.support.clock import Clock
-from tests.support.postgres import Cluster
+from tests.support.postgres import EMPTY_STORE, Cluster
 from unstuck.store.database_store import DatabaseStore
 from unstuck.store.postgres.store import PostgresStore
 from unstuck.store.sqlite import SQLiteStore
-
-#: Empties the tables, if there are any. For a few rows it is faster than TRUNCATE.
-EMPTY = """
-    DO $$ BEGIN
-        IF to_regclass('unstuck.removals') IS NOT NULL THEN
-            DELETE FROM unstuck.jobs; DELETE FROM unstuck.items; DELETE FROM unstuck.timeline;
-            DELETE FROM unstuck.deliveries; DELETE FROM unstuck.removals;
-        END IF;
-    END $$
-"""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +30,7 @@ def shared_database(postgres: Cluster) -> Iterator[tuple[str, psycopg.Connection
 def postgres_url(shared_database: tuple[str, psycopg.Connection[Any]]) -> str:
     """The URL of a database without any job."""
     url, connection = shared_database
-    connection.execute(EMPTY)
+    connection.execute(EMPTY_STORE)
     return url
 
 

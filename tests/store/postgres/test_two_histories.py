@@ -9,8 +9,8 @@ import psycopg
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from tests.store.conftest import EMPTY
 from tests.store.histories import AnyHistory
+from tests.support.postgres import EMPTY_STORE
 from unstuck.store.database_store import DatabaseStore
 from unstuck.store.postgres.store import PostgresStore
 
@@ -23,7 +23,7 @@ class HistoryOfTwo(AnyHistory):
     def __init__(self) -> None:
         super().__init__()
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(EMPTY)
+            connection.execute(EMPTY_STORE)
         self.chance = random.Random(0)
         self.stores = [self.open(), self.open()]
 

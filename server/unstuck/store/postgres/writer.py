@@ -56,6 +56,7 @@ class PostgresWriter(Writer):
         self._connection: PostgresConnection | None = None
         self._clock = clock
         self._tag = tag
+        self._lost = False  # the connection of the last commit
 
     def stop(self) -> None:
         super().stop()
@@ -77,10 +78,10 @@ class PostgresWriter(Writer):
 
     def _may_pass(self, error: Exception) -> bool:
         """Return whether nothing was changed and the batch may succeed now. A lost connection can be replaced."""
-        lost = isinstance(error, psycopg.Error) and self._connection is not None and self._connection.closed
-        return isinstance(error, _PASSING) or lost
+        return isinstance(error, _PASSING) or (self._lost and isinstance(error, psycopg.Error))
 
     def _commit(self, batch: list[Request]) -> Commit:
+        self._lost = False
         connection = self._connected()
         with self._transaction(connection):
             transaction, number = self._begin(connection, batch)
@@ -106,14 +107,15 @@ class PostgresWriter(Writer):
     @contextlib.contextmanager
     def _transaction(self, connection: PostgresConnection) -> Iterator[None]:
         """Undo what an error leaves; a connection on which that fails is closed."""
-        connection.execute("BEGIN")
         try:
+            connection.execute("BEGIN")
             yield
         except BaseException:
             try:
                 connection.execute("ROLLBACK")
             except psycopg.Error:
                 connection.close()
+                self._lost = True
             raise
 
     def _begin(self, connection: PostgresConnection, batch: list[Request]) -> tuple[PostgresTransaction, str]:
