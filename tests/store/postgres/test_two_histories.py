@@ -52,7 +52,7 @@ def test_any_history_of_two_servers(postgres_url: str) -> None:
     run_state_machine_as_test(
         HistoryOfTwo,
         settings=settings(
-            max_examples=int(os.environ.get("HISTORIES", "4")),
+            max_examples=int(os.environ.get("HISTORIES", "8")),
             derandomize="HISTORIES" not in os.environ,
             stateful_step_count=40,
             deadline=None,
