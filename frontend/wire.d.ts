@@ -60,7 +60,7 @@ export interface Job {
   links: Links;
 }
 
-/** The progress of a job. Counts are items; null means not known. */
+/** The progress of a job: its numbers and its words. */
 export interface Progress {
   total: number | null;
   /** Succeeded, failed and skipped together. */
@@ -110,6 +110,34 @@ export interface Links {
   retry: string | null;
   /** Null until the job is done. */
   results: string | null;
+}
+
+/** What a progress bar needs of a job that is not done: the fields of these names of its job object. */
+export interface JobProgress {
+  id: string;
+  seq: number;
+  state: "queued" | "running" | "completed" | "completed_with_errors" | "failed" | "cancelled" | (string & {});
+  done: boolean;
+  cancel_requested: boolean;
+  health: "ok" | "waiting_long" | "stalled" | "unresponsive" | (string & {}) | null;
+  progress: BarProgress;
+  poll_after_ms: number | null;
+}
+
+/** The numbers of a job's progress. Counts are items; null means not known. */
+export interface BarProgress {
+  total: number | null;
+  /** Succeeded, failed and skipped together. */
+  processed: number;
+  succeeded: number;
+  failed: number;
+  skipped: number;
+  /** Never falls within an attempt; 100 only when the job is done. */
+  percent: number | null;
+  /** Items per second: the current rate, or the average once the job is done. */
+  rate_per_second: number | null;
+  /** Estimated seconds until the end. */
+  eta_seconds: number | null;
 }
 
 /** One file, or one named part, of a job. */
@@ -276,12 +304,14 @@ export interface ServerHealth {
   polls: Record<string, number>;
 }
 
-/** Worker processes. All but `alive` count from the server's start. */
+/** Worker processes. `deaths` and `leases_lapsed` count from the server's start. */
 export interface WorkerHealth {
   alive: number;
   deaths: number;
   /** Items taken from runners that stopped responding. */
   leases_lapsed: number;
+  /** Programs on other machines that asked for work or reported it lately. */
+  elsewhere: number;
 }
 
 /** Waiting and running items. */
@@ -352,6 +382,65 @@ export interface WebhookMessage {
   data: Job;
 }
 
+/** What a worker has to know of this server. */
+export interface Work {
+  version: string;
+  /** A lease that is not renewed for this long lapses (seconds). */
+  lease_s: number;
+  /** The longest wait of a claim (seconds). */
+  longest_wait_s: number;
+  /** Time limit for an item if neither its job nor its kind has one (seconds). */
+  item_limit_s: number | null;
+  /** Pause before a second attempt; then doubled (seconds). */
+  retry_pause_s: number;
+  /** Time for an item to stop by itself (seconds). */
+  cancel_grace_s: number;
+}
+
+/** The claimed items; none if there was no work within the wait. */
+export interface WorkItems {
+  items: WorkItem[];
+}
+
+/** A claimed item. */
+export interface WorkItem {
+  job_id: string;
+  kind: string;
+  options: Record<string, unknown>;
+  index: number;
+  name: string;
+  size: number | null;
+  /** The number of the lease; every command names it. */
+  lease: number;
+  /** The lease lapses after this many seconds without a renewal. */
+  lease_s: number;
+  attempt: number;
+  /** The job's time limit for one item (seconds). */
+  limit_s: number | null;
+  /** Failures that the job still allows; null: any number. */
+  errors_left: number | null;
+  /** The path of the item's file; null if it has none. */
+  input: string | null;
+  /** The path to which the result file is PUT. */
+  output: string;
+}
+
+/** The outcome of each command, in their order. */
+export interface WorkOutcomes {
+  outcomes: WorkOutcome[];
+}
+
+/** The outcome of one command. */
+export interface WorkOutcome {
+  ok: boolean;
+  /** The job is being stopped: stop its items. */
+  stopping: boolean;
+  /** Why it was refused: a stable word, such as lease_lost. */
+  code: string | null;
+  /** The same for a person. */
+  detail: string | null;
+}
+
 /** A job to submit. */
 export interface Submission {
   kind: string;
@@ -411,6 +500,72 @@ export interface RetryRequest {
 /** The reason for ending a job as failed. */
 export interface FailRequest {
   why: string;
+}
+
+/** A claim of items to work on. */
+export interface WorkClaim {
+  kinds: string[];
+  limit?: number;
+  wait_s?: number;
+  worker?: string | null;
+  /** By job with short items: claim at least so many of it. */
+  short?: Record<string, number>;
+}
+
+/** Commands, applied in order. */
+export interface WorkReport {
+  commands: (WorkProgress | WorkFinish | WorkRenew | WorkRelease)[];
+  worker?: string | null;
+}
+
+/** The item runs, for `running_s` seconds so far. */
+export interface WorkProgress {
+  command: "progress";
+  running_s?: number;
+  fraction?: number | null;
+  message?: string | null;
+  job_id: string;
+  index: number;
+  lease: number;
+}
+
+/** The item ended, `running_s` seconds after its start. */
+export interface WorkFinish {
+  command: "finish";
+  state: "cancelled" | "failed" | "skipped" | "succeeded";
+  running_s?: number;
+  error?: WorkError | null;
+  message?: string | null;
+  result?: unknown;
+  result_file?: string | null;
+  /** Pause before another attempt (seconds). */
+  pause_s?: number;
+  job_id: string;
+  index: number;
+  lease: number;
+}
+
+/** The reason why an item failed. After a transient one there may be another attempt. */
+export interface WorkError {
+  message: string;
+  code?: string;
+  transient?: boolean;
+}
+
+/** The worker is alive: renew the lease. */
+export interface WorkRenew {
+  command: "renew";
+  job_id: string;
+  index: number;
+  lease: number;
+}
+
+/** The item goes back to the queue; the attempt does not count. */
+export interface WorkRelease {
+  command: "release";
+  job_id: string;
+  index: number;
+  lease: number;
 }
 
 // --- the watching policy

@@ -211,6 +211,9 @@ function onLeaving(step, event) {
   step.state.stream = null;
   step.state.stream_failures = 0;
   step.state.reopen_at = Math.round(step.now + retryMs * (1 + step.random));
+  // All viewers of that server plan their first poll meanwhile at this moment, so it is spread too.
+  const spreadMs = step.random * (step.state.poll_after_ms - w.POLL_AFTER_MIN_MS);
+  step.planPoll(w.POLL_AFTER_MIN_MS + spreadMs, "fallback");
 }
 
 /** @param {Step} step @param {{stream: number}} event */

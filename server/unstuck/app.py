@@ -9,12 +9,12 @@ host app it gets no lifespan; there the host enters `running(app)` in its own li
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,38 @@ from starlette.requests import ClientDisconnect
 
 from unstuck import __version__
 from unstuck.api import events as streams
-from unstuck.api import health, item_errors, jobs, metrics, openapi, problems, results, retry, submit, timeline
+from unstuck.api import (
+    health,
+    item_errors,
+    jobs,
+    metrics,
+    openapi,
+    problems,
+    results,
+    retry,
+    submit,
+    timeline,
+    work,
+)
 from unstuck.api import operator as operate
 from unstuck.api import reports as progress
 from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services, WorkerStats
+from unstuck.api.door import Door
 from unstuck.api.middleware import SecurityMiddleware
 from unstuck.api.page import routes_of
 from unstuck.api.resource import compressed, resource
 from unstuck.errors import CannotStart, StoreUnavailable, UnstuckError
-from unstuck.files import ownership
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
+from unstuck.files.protocol import Files
 from unstuck.files.retention import Retention
 from unstuck.jobs.job import HealthLimits, State
 from unstuck.kinds.declare import app_of, declared
 from unstuck.kinds.option import KindInfo
-from unstuck.runner.runner import Runner, RunnerConfig
+from unstuck.runner.runner import Runner, RunnerConfig, fresh_name
 from unstuck.settings import Settings, load
-from unstuck.store.protocol import Changes, SweepResult
+from unstuck.store.protocol import Changes
 from unstuck.store.sqlite import SQLiteStore
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.direct import FlushQueue
@@ -57,6 +71,9 @@ from unstuck.webhooks.signature import keys
 from unstuck.webhooks.targets import AllowedTargets
 
 log = logging.getLogger("unstuck")
+
+#: The path of what a worker on another machine holds.
+LEASE = "/api/work/{job_id}/items/{index}/leases/{lease}"
 
 
 def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
@@ -83,6 +100,11 @@ def create_app(settings: Settings | None = None, **given: Any) -> Starlette:
             resource("/api/jobs/{job_id}/fail", POST=operate.fail_job),
             resource("/api/events/stream", GET=streams.all_events),
             compressed(resource("/api/kinds", GET=submit.list_kinds)),
+            resource("/api/work", GET=work.get_work),
+            compressed(resource("/api/work/claim", POST=work.claim)),
+            resource("/api/work/report", POST=work.report),
+            resource(f"{LEASE}/input", GET=work.get_input),
+            resource(f"{LEASE}/output", PUT=work.put_output),
             resource("/api/health", GET=health.get_health),
             resource("/api/health/live", GET=health.get_live),
             resource("/api/health/ready", GET=health.get_ready),
@@ -110,17 +132,19 @@ async def running(app: Starlette) -> AsyncIterator[None]:
     folder = DataFolder(settings.folder)
     await anyio.to_thread.run_sync(folder.open)
     store = SQLiteStore(folder.database, steady=time.monotonic)
+    files: Files = LocalFiles(folder, settings.worker_count)
     try:
         await store.open()
         store.on_commit(_log_failed_jobs)
         bodies = Bodies(room_for_bodies(settings.max_uploads))
         most_streams = settings.max_streams or room_for_streams(bodies.most)
         hub = Hub(store, _stream_config(settings), settings.keep_s, most=most_streams)
-        runner = Runner(store, folder, _runner_config(settings))
+        config = _runner_config(settings)
+        runner = Runner(store, files, config)
         webhooks = Dispatcher(store, _webhook_config(settings))
-        retention = Retention(store, folder, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
-        await ownership.claim(folder, store)
-        await _recover_leases(store, folder)
+        retention = Retention(store, files, settings.keep_s, keep_inputs=bool(settings.keep_inputs))
+        await files.open(store)
+        await _recover_leases(store, folder.database, files, config.name)
         if store.trouble is not None:
             await _make_room(retention)
         try:
@@ -136,7 +160,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                 app.state.services = Services(
                     settings=settings,
                     store=store,
-                    folder=folder,
+                    files=files,
                     hub=hub,
                     flush=FlushQueue(),
                     bodies=bodies,
@@ -145,14 +169,18 @@ async def running(app: Starlette) -> AsyncIterator[None]:
                     polls={},
                     check_webhook=webhooks.check,
                     supervisor=supervisor,
+                    door=Door(store, settings.lease_s, runner.discard_output),
                     work=_worker_stats(runner),
                 )
                 log.info(
-                    "Server started: version=%s data=%s workers=%d",
+                    "Server started: version=%s data=%s workers=%d name=%s",
                     __version__,
                     folder.root,
-                    settings.worker_count,
+                    config.workers,
+                    config.name,
                 )
+                if not (runner.has_workers or settings.work_token):
+                    log.warning("No work is done here: set UNSTUCK_WORK_TOKEN to let workers elsewhere in")
                 _log_unknown_kinds(runner.kinds)
                 try:
                     yield
@@ -164,6 +192,7 @@ async def running(app: Starlette) -> AsyncIterator[None]:
             await _stop_runner(runner)
     finally:
         await store.close()
+        await files.close()
         folder.close()
     log.info("Server stopped: data=%s", folder.root)
 
@@ -196,7 +225,8 @@ def _stream_config(settings: Settings) -> StreamConfig:
 
 def _runner_config(settings: Settings) -> RunnerConfig:
     return RunnerConfig(
-        workers=settings.worker_count,
+        name=settings.server_name or fresh_name(),
+        workers=settings.worker_count if settings.own_workers else 0,
         app=settings.app,
         commands=settings.commands,
         memory_mib=settings.worker_memory,
@@ -234,6 +264,7 @@ def _worker_stats(runner: Runner) -> Callable[[], WorkerStats]:
         lapsed=runner.lapsed,
         able=runner.alive,
         kinds=runner.able_kinds,
+        own=runner.has_workers,
     )
 
 
@@ -245,21 +276,14 @@ def _troubles(runner: Runner, supervisor: Supervisor) -> Callable[[], list[str]]
     return troubles
 
 
-async def _recover_leases(store: SQLiteStore, folder: DataFolder) -> None:
-    """End all leases: the folder is ours alone, so they belong to a server that has ended."""
-
-    def recover() -> SweepResult:
-        swept = store.sweep(HealthLimits(), everything=True)
-        for job_id, index, lease in swept.lapsed:
-            with contextlib.suppress(OSError):  # it is removed with its job
-                folder.remove_output(job_id, index, lease)
-        return swept
-
+async def _recover_leases(store: SQLiteStore, database: Path, files: Files, name: str) -> None:
+    """End the leases of an earlier run of this server."""
     try:
-        swept = await anyio.to_thread.run_sync(recover)
+        swept = await anyio.to_thread.run_sync(partial(store.sweep, HealthLimits(), ended=name))
     except StoreUnavailable as error:
-        raise CannotStart(f"The database {folder.database} cannot be written: {error.__cause__}.") from error
+        raise CannotStart(f"The database {database} cannot be written: {error.__cause__}.") from error
     if swept.lapsed:
+        await files.remove_outputs(swept.lapsed)  # what fails is removed with its job
         log.info("Items of an earlier run of the server were taken back: items=%d", len(swept.lapsed))
 
 

@@ -23,7 +23,9 @@
     │   ├── LeaseLost         a command under an outdated lease
     │   ├── RangeNotSatisfiable  the file has none of the requested ranges
     │   ├── HostNotAllowed    the request was sent to a host name that is not allowed
-    │   └── Forbidden         a cross-site request
+    │   ├── Forbidden         a cross-site request
+    │   ├── WorkClosed        workers elsewhere are not let in
+    │   └── Unauthorized      the secret of workers elsewhere is missing or wrong
     ├── StreamsFull           too many open streams; polls are still answered
     ├── UploadsFull           too many uploads at once; nothing was kept
     ├── StoreUnavailable      the store cannot be read or written now
@@ -317,6 +319,29 @@ class Forbidden(Refused):
     """The request came from a page of another site."""
 
     code, status, title = "forbidden", 403, "Forbidden"
+
+
+class WorkClosed(Refused):
+    """This server lets no workers elsewhere in."""
+
+    code, status, title = "work_closed", 403, "Workers elsewhere are not let in"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server lets no workers on other machines in. Start it with UNSTUCK_WORK_TOKEN, a secret of 16 "
+            "characters or more, and give the workers the same."
+        )
+
+
+class Unauthorized(Refused):
+    """The secret of workers elsewhere is missing or wrong."""
+
+    code, status, title = "unauthorized", 401, "Wrong token"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The token is missing or wrong. Send the server's UNSTUCK_WORK_TOKEN as Authorization: Bearer TOKEN."
+        )
 
 
 class StoreUnavailable(UnstuckError):

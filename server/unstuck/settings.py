@@ -26,6 +26,8 @@ from unstuck.errors import CannotStart
 PREFIX = "UNSTUCK_"
 #: The path of a URL: it becomes part of links, and of the header Location.
 ROOT_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+#: What may follow `Authorization: Bearer` (RFC 6750), and cannot be guessed.
+WORK_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,500}")
 #: What Kubernetes puts into the environment of every pod for a service named `unstuck` or `unstuck-…`.
 _OF_A_SERVICE = re.compile(
     r"UNSTUCK_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -44,6 +46,8 @@ MINUTE_S = 60
 USUAL_MIB = 8 * 1024
 #: The largest size of a setting (bytes): a pebibyte, which JavaScript can still count.
 MOST_BYTES = 2**50
+#: The longest name of a server (characters): people read it in lists.
+LONGEST_NAME = 100
 
 
 def _setting(default: Any, text: str, *, secret: bool = False) -> Any:
@@ -68,6 +72,10 @@ class Settings:
 
     host: str = _setting("127.0.0.1", "address to listen on; any but loopback opens the server to the network")
     port: int = _number(8765, "TCP port to listen on; 0 takes a free one", 0, 65_535, "")
+    server_name: str = _setting(
+        "",
+        "name of this server, the same at each start, and no other's; empty: the host's and a random word",
+    )
     data: str = _setting("", "folder for the database and the files; empty: the user's data folder")
     app: str = _setting("", "Python file or module with your own kinds of work")
     commands: tuple[str, ...] = _setting((), "command lines to offer as kinds, each NAME=COMMAND")
@@ -80,6 +88,12 @@ class Settings:
     log_level: str = _setting("info", "debug, info, warning or error")
 
     workers: int = _number(0, "worker processes; 0: one for each core", 1, 1_000, "processes", zero=True)
+    own_workers: int = _number(
+        1, "0: no workers here; all work waits for workers elsewhere (unstuck work)", 0, 1, ""
+    )
+    work_token: str = _setting(
+        "", "secret of workers elsewhere, 16 characters or more; without it they are refused", secret=True
+    )
     worker_memory_mib: int = _number(
         0,
         "memory that one worker may allocate; 0: four fifths of the machine's, shared evenly",
@@ -306,6 +320,15 @@ def _check_number(setting: Field[Any], value: float) -> None:
 def _check_texts(settings: Settings) -> None:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise CannotStart("Give both --tls-cert and --tls-key, or neither.")
+    if len(settings.server_name) > LONGEST_NAME or not settings.server_name.isprintable():
+        raise CannotStart(
+            f"server_name must be at most {LONGEST_NAME} printable characters, not {settings.server_name[:40]!r}."
+        )
+    if settings.work_token and not WORK_TOKEN.fullmatch(settings.work_token):
+        raise CannotStart(
+            "work_token (UNSTUCK_WORK_TOKEN) must have 16 to 500 characters: letters, digits and -._~+/=. "
+            "`openssl rand -hex 32` makes a good one."
+        )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise CannotStart(f"log_level must be debug, info, warning or error, not {settings.log_level!r}.")
     if settings.root_path and (not ROOT_PATH.fullmatch(settings.root_path) or settings.root_path.endswith("/")):

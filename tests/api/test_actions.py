@@ -19,6 +19,7 @@ from unstuck.api.bodies import Bodies
 from unstuck.api.context import Services
 from unstuck.app import create_app
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.jobs.external import ExternalReport, ItemReport
 from unstuck.jobs.job import Cancel, Fail, ItemState, JobError
 from unstuck.kinds import load
@@ -45,8 +46,8 @@ def app_on(store: SQLiteStore, folder: Path) -> Starlette:
     app.state.services = Services(
         settings=settings,
         store=store,
-        folder=DataFolder(folder),
-        hub=unused,
+        files=LocalFiles(DataFolder(folder)),
+        hub=cast(Any, SimpleNamespace(poll_ms=0)),
         flush=unused,
         bodies=Bodies(10),
         kinds={name: kind.info for name, kind in load(None, ()).items()},
@@ -54,6 +55,7 @@ def app_on(store: SQLiteStore, folder: Path) -> Starlette:
         polls={},
         check_webhook=lambda url: None,
         supervisor=unused,
+        door=unused,
     )
     return app
 

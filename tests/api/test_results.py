@@ -24,6 +24,7 @@ from tests.support.server import Server, StartServer
 from unstuck.api import results
 from unstuck.api.context import Services
 from unstuck.api.zip_stream import Names, ZipStream
+from unstuck.files import local
 from unstuck.files.folder import DataFolder
 from unstuck.store.sqlite import SQLiteStore
 
@@ -184,7 +185,9 @@ async def test_a_job_that_is_removed_meanwhile_leaves_a_whole_archive(
         folder.output(job_id, index, lease).mkdir(parents=True)
         (folder.output(job_id, index, lease) / "it.txt").write_text(f"{index}")
         await store.apply([replace(finish(claimed), result=None, result_file="it.txt")])
-    pieces = results._zip(cast(Services, SimpleNamespace(store=store, folder=folder)), job_id, 1.0)
+    pieces = results._zip(
+        cast(Services, SimpleNamespace(store=store, files=local.LocalFiles(folder))), job_id, 1.0
+    )
     got = await anext(pieces) + await anext(pieces)
     await store.remove(job_id)
     folder.remove(job_id)
@@ -268,11 +271,11 @@ def read_forward(stream: BinaryIO) -> Iterator[tuple[str, bytes]]:
     assert head[:4] == b"PK\1\2"
 
 
-@pytest.mark.parametrize("limit", [0, results.CHECKSUM_BYTES])
+@pytest.mark.parametrize("limit", [0, local.CHECKSUM_BYTES])
 async def test_large_files_are_sent_without_being_read_before(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(results, "CHECKSUM_BYTES", limit)
+    monkeypatch.setattr(local, "CHECKSUM_BYTES", limit)
     folder = DataFolder(tmp_path)
     job_id = await submitted(store, 2)
     contents = [bytes(range(256)) * 100, b""]
@@ -281,7 +284,7 @@ async def test_large_files_are_sent_without_being_read_before(
         output.mkdir(parents=True)
         (output / "it").write_bytes(content)
         await store.apply([replace(finish(claimed), result=None, result_file="it")])
-    services = cast(Services, SimpleNamespace(store=store, folder=folder))
+    services = cast(Services, SimpleNamespace(store=store, files=local.LocalFiles(folder)))
     whole = b"".join([piece async for piece in results._zip(services, job_id, 1e9)])
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         assert archive.testzip() is None
@@ -309,6 +312,23 @@ def test_archives_beyond_the_limits_of_zip() -> None:
     assert struct.pack("<HHQQ", 1, 16, 5 * 2**30, 5 * 2**30) in directory
     assert struct.pack("<HHQ", 1, 8, 5 * 2**30 + len(head)) in directory
     assert b"PK\6\6" in directory
+
+
+@pytest.mark.parametrize(
+    ("at", "shown"),
+    [
+        (-1e300, (1980, 1, 1, 0, 0, 0)),
+        (0.0, (1980, 1, 1, 0, 0, 0)),
+        (1e9, (2001, 9, 9, 1, 46, 40)),
+        (5e9, (2107, 12, 31, 23, 59, 58)),
+        (float("inf"), (2107, 12, 31, 23, 59, 58)),
+    ],
+)
+def test_a_time_beyond_what_a_zip_can_name(at: float, shown: tuple[int, ...]) -> None:
+    stream = ZipStream()
+    whole = stream.begin("it", at, (0, 0)) + stream.finish() + stream.end()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        assert archive.getinfo("it").date_time == shown
 
 
 def test_a_thousand_equal_names_are_told_apart() -> None:

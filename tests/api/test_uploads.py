@@ -16,6 +16,7 @@ import pytest
 from unstuck.api.uploads import GROUP_FILES, MOST_FIELDS, Limits, Upload
 from unstuck.errors import InvalidRequest, StorageFull, StoreUnavailable, TooLarge, UnstuckError
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 
 JOB_ID, OTHER_ID = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b", "2c5f39cb-3ab2-5e4c-b4a6-fa20c6b8744c"
 LIMITS = Limits(
@@ -36,7 +37,7 @@ async def pieces(parts: list[bytes]) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("digests", [True, False])
 async def test_every_file_is_kept_as_it_came(tmp_path: Path, digests: bool) -> None:
     folder = DataFolder(tmp_path).inputs(JOB_ID)
-    upload = Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS, digests=digests)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS, digests=digests)
     contents = [b"%d" % index * (index % 700) for index in range(GROUP_FILES * 2 + 7)]
     contents[3] = b"x" * 200_000  # large enough to be written piece by piece
     await upload.receive(pieces([*(HEAD % n + one + b"\r\n" for n, one in enumerate(contents)), b"--B--\r\n"]))
@@ -46,7 +47,7 @@ async def test_every_file_is_kept_as_it_came(tmp_path: Path, digests: bool) -> N
 
 
 async def test_an_upload_cut_off_during_a_group_write_leaves_nothing(tmp_path: Path) -> None:
-    upload = Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS)
     with pytest.raises(InvalidRequest):
         await upload.receive(pieces(files(GROUP_FILES + 1)))
     assert asyncio.all_tasks() == {asyncio.current_task()}, "a write is still running"
@@ -55,7 +56,7 @@ async def test_an_upload_cut_off_during_a_group_write_leaves_nothing(tmp_path: P
 
 async def test_a_background_write_error_is_raised(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path).inputs(JOB_ID)
-    upload = Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS)
 
     async def body() -> AsyncIterator[bytes]:
         parts = files(GROUP_FILES * 3)
@@ -87,17 +88,17 @@ async def test_whatever_is_wrong_with_the_disk_is_said(
 
     monkeypatch.setattr(DataFolder, "begin", fail)
     with pytest.raises(refusal, match="nothing was kept"):
-        await Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS).receive(pieces(files(1)))
+        await Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS).receive(pieces(files(1)))
 
 
 async def test_parts_of_one_name_are_counted_too(tmp_path: Path) -> None:
     """400,000 parts of one name were read, at a cost of 4.5 CPU seconds."""
     field = b'--B\r\nContent-Disposition: form-data; name="same"\r\n\r\nx\r\n'
-    upload = Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS)
     with pytest.raises(TooLarge) as refusal:
         await upload.receive(pieces([field] * (MOST_FIELDS + 1) + [b"--B--\r\n"]))
     assert refusal.value.code == "too_many_fields"
-    kept = Upload(DataFolder(tmp_path), OTHER_ID, b"B", LIMITS)
+    kept = Upload(LocalFiles(DataFolder(tmp_path)), OTHER_ID, b"B", LIMITS)
     await kept.receive(pieces([field] * MOST_FIELDS + [b"--B--\r\n"]))
     assert kept.fields == {"same": "x"}
 
@@ -115,7 +116,7 @@ async def test_parts_of_one_name_are_counted_too(tmp_path: Path) -> None:
 async def test_names_with_quotes_and_line_breaks_arrive(
     tmp_path: Path, sent: str, encoded: bool, name: str
 ) -> None:
-    upload = Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS, encoded_names=encoded)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS, encoded_names=encoded)
     head = f'--B\r\nContent-Disposition: form-data; name="files"; filename="{sent}"\r\n\r\n'
     await upload.receive(pieces([head.encode(), b"x\r\n--B--\r\n"]))
     assert [one.name for one in upload.files] == [name]
@@ -126,10 +127,10 @@ async def test_a_file_input_without_a_file_is_no_file(tmp_path: Path) -> None:
     head = b'--B\r\nContent-Disposition: form-data; name="files"; filename=""\r\n'
     empty = head + b"Content-Type: application/octet-stream\r\n\r\n\r\n"
     limits = dataclasses.replace(LIMITS, max_files=2)
-    upload = Upload(DataFolder(tmp_path), JOB_ID, b"B", limits)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", limits)
     await upload.receive(pieces([empty, *files(1), empty, head + b"\r\nkept\r\n", empty, b"--B--\r\n"]))
     assert [(one.name, one.size) for one in upload.files] == [("0.txt", 1), ("unnamed", 4)]
-    more = Upload(DataFolder(tmp_path), OTHER_ID, b"B", limits)
+    more = Upload(LocalFiles(DataFolder(tmp_path)), OTHER_ID, b"B", limits)
     with pytest.raises(TooLarge):
         await more.receive(pieces([*files(2), head + b"\r\none more\r\n", b"--B--\r\n"]))
 
@@ -145,7 +146,7 @@ ONE = HEAD % 1 + b"content\r\n--B--\r\n"
 async def test_lines_before_the_form_are_ignored(tmp_path: Path, preamble: bytes, size: int) -> None:
     boundary = b"B" if preamble != b"--BU\r\n" else b"BUT"
     body = preamble + ONE.replace(b"--B", b"--" + boundary)
-    upload = Upload(DataFolder(tmp_path), JOB_ID, boundary, LIMITS)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, boundary, LIMITS)
     await upload.receive(pieces([body[at : at + size] for at in range(0, len(body), size)]))
     assert [(one.name, one.size) for one in upload.files] == [("1.txt", len(b"content"))]
 
@@ -159,7 +160,7 @@ async def test_lines_before_the_form_are_ignored(tmp_path: Path, preamble: bytes
     ],
 )  # fmt: skip
 async def test_a_form_that_never_begins(tmp_path: Path, body: bytes, code: str) -> None:
-    upload = Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS)
+    upload = Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS)
     with pytest.raises(InvalidRequest) as refusal:
         await upload.receive(pieces([body[at : at + 1_000] for at in range(0, len(body), 1_000)]))
     assert refusal.value.code == code
@@ -171,5 +172,5 @@ async def test_a_clients_mistake_is_no_line_of_the_log(
     tmp_path: Path, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with contextlib.suppress(InvalidRequest):
-        await Upload(DataFolder(tmp_path), JOB_ID, b"B", LIMITS).receive(pieces([body]))
+        await Upload(LocalFiles(DataFolder(tmp_path)), JOB_ID, b"B", LIMITS).receive(pieces([body]))
     assert caplog.records == []

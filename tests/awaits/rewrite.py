@@ -23,6 +23,7 @@ MODULES = (
     "unstuck.runner.process",
     "unstuck.runner.pipe_reader",
     "unstuck.streaming.hub",
+    "unstuck.streaming.catch_up",
     "unstuck.streaming.heartbeat",
     "unstuck.streaming.direct",
     "unstuck.streaming.viewer",

@@ -28,6 +28,7 @@ from tests.support.running import Running, serving  # noqa: E402
 from tests.support.tables import RELIABILITY, write_block  # noqa: E402
 from tests.support.waiting import soon  # noqa: E402
 from tests.webhooks.receiver import Receiver  # noqa: E402
+from unstuck.store.sqlite import SQLiteStore  # noqa: E402
 
 #: A server that has not recovered by then counts as wedged (seconds).
 WEDGED_S = 90.0
@@ -102,6 +103,7 @@ async def scene(point: str, folder: Path, receiver: Receiver, witness: Witness, 
             clients.create_task(complete(server, "neighbour", "completed"))
             clients.create_task(complete(server, "hostile", "failed", options={"way": "kills_itself"}))
             clients.create_task(cancel(server))
+            clients.create_task(lose_contact(services.store))
         if not fault.hit:
             await server.receive_heartbeats(4)  # retention and heartbeats have their turn
         await server.complete_a_job()
@@ -164,6 +166,14 @@ async def cancel(server: Running) -> None:
         if answer.status_code == 200 and answer.json()["done"]:
             return
         await asyncio.sleep(0.02)
+
+
+async def lose_contact(store: SQLiteStore) -> None:
+    """Notify the listeners as a store does that does not know what was missed."""
+    for _ in range(5):
+        await asyncio.sleep(0.1)
+        for listener in store._listeners:
+            listener(None)
 
 
 def sentence(results: Sequence[Result]) -> str:

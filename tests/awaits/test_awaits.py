@@ -14,7 +14,7 @@ from tests.support.documents import ROOT
 
 #: One of each room, and those at which something was once lost.
 SAMPLE = (
-    "runner.runner._make_durable 1",
+    "runner.runner._adopt 1",
     "runner.runner._serve_worker 3",
     "runner.write_buffer._write 1",
     "streaming.heartbeat.compare 1",

@@ -155,6 +155,41 @@ def test_lost_contact_is_in_view_until_it_is_back(open_page: OpenPage, start_ser
         expect(page).not_to_have_title(re.compile("^⚠"))
 
 
+def test_giving_up_is_in_view_and_watching_goes_on_at_a_click(
+    open_page: OpenPage, start_server: StartServer
+) -> None:
+    server = start_server("--workers", "1")
+    port = server.url.rsplit(":", 1)[1]
+    job = server.submit("import", external=True, name="import", total=10)
+    pages = [
+        open_page("/api/health/live", on=server, viewport={"width": width, "height": height}, **colours)[0]
+        for width, height, colours in ((1280, 800, {"forced_colors": "active"}), (390, 844, {}))
+    ]
+    for page in pages:
+        page.clock.install()
+        page.goto(f"{server.url}/#job={job['id']}")
+        expect(page.locator("job-progress .link p")).to_have_text("Live")
+    server.stop(signal.SIGKILL)
+    for page in pages:
+        dialog = page.locator("job-progress")
+        expect(dialog.locator(".badge")).to_contain_text("No contact")
+        for _ in range(32):  # in one step it would be a sleep, which does not count
+            page.clock.fast_forward("01:00")
+        expect(dialog.locator(".link p")).to_contain_text("so this page has stopped checking")
+        expect(dialog.locator(".badge")).to_have_text(re.compile(r"^No contact · 3\d min$"))
+        keep = dialog.get_by_role("button", name="Keep watching")
+        for node in (dialog.locator(".badge"), dialog.locator(".link p"), keep):
+            assert node.evaluate(IN_VIEW), node
+        assert dialog.locator(".icon.busy").count() == 0
+        expect(page).to_have_title(re.compile("^⚠"))
+    border = pages[0].locator("job-progress .badge").evaluate("(node) => getComputedStyle(node).borderTopStyle")
+    assert border == "solid", "in forced colours a badge without a border is only a text"
+    start_server("--workers", "1", "--port", port)
+    for page in pages:
+        page.locator("job-progress").get_by_role("button", name="Keep watching").click()
+        expect(page.locator("job-progress .link p")).to_have_text("Live")
+
+
 def test_a_server_in_trouble_is_not_stormed(
     open_page: OpenPage, start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -252,7 +287,7 @@ def test_an_element_goes_from_card_to_dialog_and_back(open_page: OpenPage, serve
 
     def shows(what: str) -> None:
         expect(page.locator("job-progress .link p")).to_have_text("Live")
-        assert page.evaluate(SHOWN) == what
+        eventually(lambda: page.evaluate(SHOWN) == what)  # a dialog tells of its end a moment later
         seq = page.evaluate("element.job.seq")
         eventually(lambda: page.evaluate("element.job.seq") > seq)  # it is followed
 

@@ -20,7 +20,7 @@ GROUP: Any = typer.main.get_command(cli)
 COMMANDS: dict[str, Any] = GROUP.commands
 JOB_ID = "1b4e28ba-2fa1-4d3b-a3f5-ef19b5a7633b"
 #: These end at once, or have their own answer to Ctrl-C.
-NOT_INTERRUPTED = {"serve", "settings"}
+NOT_INTERRUPTED = {"serve", "settings", "work"}
 
 
 def help_of(*words: str) -> str:

@@ -116,10 +116,14 @@ def test_download_writes_the_whole_zip_or_nothing(
     assert told == {"path": name, "bytes": (tmp_path / name).stat().st_size}
     (tmp_path / "folder").mkdir()
     assert run("download", job["id"], "folder").startswith(f"folder/{name}")
+    failing = server.until_done(server.submit("rehearsal", total=2, options={"seconds": 0, "failures": 1})["id"])
+    listed = f"errors-{failing['id'][:8]}.csv"
+    assert run("download", failing["id"], "--errors").startswith(listed)
+    assert len((tmp_path / listed).read_text().splitlines()) == 3
     going = server.submit("rehearsal", total=1, options={"seconds": 60})["id"]
     assert "is not finished yet" in run("download", going, "other.zip", code=2)
     assert "No such file or directory" in run("download", job["id"], "no/such/folder.zip", code=2)
-    assert {path.name for path in tmp_path.iterdir()} == {name, "folder"}
+    assert {path.name for path in tmp_path.iterdir()} == {name, listed, "folder"}
 
 
 def test_json_of_every_command(server: Server, url: str, tmp_path: Path) -> None:

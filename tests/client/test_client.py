@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.client.raw import Raw, job_event, job_of
@@ -55,6 +56,44 @@ async def test_a_watch_is_live_until_the_job_ends(server: Server) -> None:
             report.item(0, "succeeded")
         news = await watching
     assert (news[-1].state, links[-1]) == ("completed", "ended")
+
+
+async def test_a_watch_of_the_progress_ends_in_the_whole_truth(server: Server) -> None:
+    links: list[str] = []
+    news: list[Job] = []
+
+    async def watch() -> None:
+        async for one in client.watch(job.id, on_link=links.append, fields="progress"):
+            news.append(one)
+
+    async with Client(server.url) as client, asyncio.timeout(PATIENCE_S):
+        job = await client.submit("elsewhere", total=3, external=True, name="three")
+        watching = asyncio.create_task(watch())
+        await soon(lambda: "live" in links)
+        async with client.report(job.id) as report:
+            report.progress(2)
+            await soon(lambda: news[-1].progress.processed == 2)
+            report.item(2, "succeeded", result={"rows": 7})
+        await watching
+        assert news[-1] == await client.job(job.id) or news[-1].seq == (await client.job(job.id)).seq
+    assert {one.name for one in news} == {"three"}
+    assert all(one.links.events for one in news)
+    assert (news[-1].state, news[-1].links.results is not None) == ("completed", True)
+    with pytest.raises(ValueError, match="progress"):
+        await anext(client.watch(job.id, fields="bar"))  # type: ignore[arg-type]
+
+
+def test_a_part_of_the_job_is_asked_for_by_one_word(server: Server) -> None:
+    job = server.submit("elsewhere", total=1, external=True)
+    here = server.url + job["links"]["self"]
+    part = httpx.get(here, params={"fields": "progress"}).json()
+    assert set(part) < set(job)
+    assert part["seq"] == job["seq"]
+    for path in (job["links"]["self"], job["links"]["events"], f"/api/events/stream?job={job['id']}"):
+        answer = httpx.get(server.url + path, params={"fields": "everything"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    httpx.post(f"{here}/progress", json={"state": "completed"})
+    assert httpx.get(here, params={"fields": "progress"}).json().keys() >= job.keys()
 
 
 async def test_nothing_of_a_watched_job_stays_open(server: Server) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 
 import pytest
 
-from unstuck.client.ending import end_of, leaves_to_next_attempt
+from unstuck.client.ending import NEXT_ATTEMPT, end_of, leaves_to_next_attempt
+
+#: Where the queues that the tests install keep their exceptions.
+INSTALLED = {
+    "arq": "arq.worker",
+    "celery": "celery.exceptions",
+    "dramatiq": "dramatiq.errors",
+    "huey": "huey.exceptions",
+}
 
 
 def queue_exception(module: str, name: str) -> Exception:
@@ -18,15 +27,23 @@ def queue_exception(module: str, name: str) -> Exception:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("celery.exceptions", "Retry"), ("celery.exceptions", "Ignore"), ("celery.exceptions", "Reject"),
-        ("dramatiq.errors", "Retry"), ("huey.exceptions", "RetryTask"), ("arq.worker", "Retry"),
+        ("celery.exceptions", "Retry"),
         ("procrastinate.exceptions", "JobRetry"),
+        ("taskiq.exceptions", "NoResultError"),
     ],
-)  # fmt: skip
+)
 def test_the_exception_of_a_queue_leaves_the_job_to_the_next_attempt(module: str, name: str) -> None:
     assert leaves_to_next_attempt(queue_exception(module, name), ())
     assert not leaves_to_next_attempt(queue_exception("mine", name), ())
     assert not leaves_to_next_attempt(queue_exception(module, "Failed"), ())
+
+
+@pytest.mark.parametrize(("queue", "name"), sorted(one for one in NEXT_ATTEMPT if one[0] in INSTALLED))
+def test_the_queues_have_these_exceptions(queue: str, name: str) -> None:
+    kind = getattr(importlib.import_module(INSTALLED[queue]), name)
+    error = kind.__new__(kind)  # what it is made with differs from queue to queue
+    assert isinstance(error, BaseException)
+    assert leaves_to_next_attempt(error, ())
 
 
 def test_an_application_names_its_own() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,15 +48,24 @@ def test_plain_functions_work_in_many_threads_over_one_portal(server: Server) ->
     assert [one.name for one in threading.enumerate()].count("unstuck-client") == 1
 
 
-def test_children_report_for_themselves_and_never_end_the_job(server: Server) -> None:
-    program = [sys.executable, str(Path(__file__).with_name("in_children.py"))]
+def run(program: str, server: Server) -> Any:
+    """Run a program beside this file as a user would, and return what it prints."""
     paths = os.pathsep.join([str(Path(unstuck.__file__).parents[1]), str(Path(__file__).parents[2])])
     ran = subprocess.run(
-        program, env={**os.environ, "UNSTUCK_URL": server.url, "PYTHONPATH": paths},
+        [sys.executable, str(Path(__file__).with_name(program))],
+        env={**os.environ, "UNSTUCK_URL": server.url, "PYTHONPATH": paths},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    seen = json.loads(ran.stdout)
+    return json.loads(ran.stdout)
+
+
+def test_greenlets_submit_and_report(server: Server) -> None:
+    assert run("under_gevent.py", server) == ["completed"] * 5
+
+
+def test_children_report_for_themselves_and_never_end_the_job(server: Server) -> None:
+    seen = run("in_children.py", server)
     assert seen["during"] == ["running", 4]
     assert seen["after"] == "completed"
     assert "Enter the reporter" in seen["said"]
@@ -66,6 +76,8 @@ def test_results_are_downloaded(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "results.zip"
     size = plain.download(job.id, path, url=server.url)
     assert (path.read_bytes()[:2], path.stat().st_size) == (b"PK", size)
+    assert plain.download_errors(job.id, path, url=server.url) == path.stat().st_size
+    assert path.read_text().startswith("index,name,code,message")
     with pytest.raises(JobNotFound):
         plain.download(JOB, tmp_path / "other.zip", url=server.url)
     with pytest.raises(FileUnusable, match="cannot be written"):

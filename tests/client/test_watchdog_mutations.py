@@ -190,6 +190,9 @@ LOST: dict[str, Mutation] = {
     "a planned poll survives a confirmation": Change("confirm", "state.poll_at = None"),
     "leaving is an error like any other": Change("on_leaving", "retry_ms * (1 + step.random)", "500"),
     "after leaving, all clients come back at once": Change("on_leaving", "retry_ms * (1 + step.random)", "retry_ms"),
+    "after leaving, all clients poll at once": Change(
+        "on_leaving", "step.random * (step.state.poll_after_ms - w.POLL_AFTER_MIN_MS)", "step.state.poll_after_ms"
+    ),
     "leaving may ask for an endless pause": Constant("LEAVING_MAX_MS", 10**15),
     "leaving may ask for no pause": Change("on_leaving", 'max(w.STREAM_BACKOFF_MIN_MS, event["retry_ms"] or 0)', 'event["retry_ms"] or 0'),
     # page shown, network back, sleep

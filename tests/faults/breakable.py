@@ -20,6 +20,7 @@ from unstuck.cli.commands import main
 from unstuck.errors import StoreUnavailable
 from unstuck.store.protocol import Changes
 from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.transaction import Work
 from unstuck.streaming.hub import Hub
 
 T = TypeVar("T")
@@ -51,9 +52,7 @@ class BreakableHub(Hub):
 
 
 class BreakableStore(SQLiteStore):
-    def _submit(
-        self, work: Callable[[Any], T], answer: Future[T] | asyncio.Future[T], *, can_wait: bool = False
-    ) -> None:
+    def _submit(self, work: Work[T], answer: Future[T] | asyncio.Future[T], *, can_wait: bool = False) -> None:
         _refuse()
         super()._submit(work, answer, can_wait=can_wait)
 

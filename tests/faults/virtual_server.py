@@ -29,11 +29,11 @@ from tests.faults.wire import STREAM
 from unstuck.errors import StoreUnavailable, UnstuckError
 from unstuck.jobs.job import Cancel, Finish, HealthLimits, Item, ItemState, Job, JobError, Report
 from unstuck.jobs.snapshot import Snapshot, etag, public
-from unstuck.store import claims, rows, schema
+from unstuck.store import claims, rows, schema, transaction
 from unstuck.store.protocol import Changes, SweepResult, WorkItem
 from unstuck.store.row_cache import RowCache
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.store.transaction import Transaction
+from unstuck.store.sqlite_connection import SQLiteConnection
 from unstuck.streaming import sse
 from unstuck.streaming.config import StreamConfig
 from unstuck.streaming.hub import Hub
@@ -75,9 +75,9 @@ def _empty() -> bytes:
     return connection.serialize()
 
 
-def _opened(content: bytes) -> sqlite3.Connection:
+def _opened(content: bytes) -> SQLiteConnection:
     """Open a new connection with this content; statements prepared for other content would read garbage."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SQLiteConnection)
     connection.deserialize(content)
     return connection
 
@@ -117,31 +117,31 @@ class InlineStore(SQLiteStore):
     async def release_items(self) -> SweepResult:
         """Free the items that a server that has ended held."""
         return await self._write(
-            lambda transaction: claims.sweep(transaction, HealthLimits(), (), everything=True)
+            transaction.Work(lambda one: claims.sweep(one, HealthLimits(), (), ended="an earlier run"))
         )
 
-    async def _write(self, work: Callable[[Transaction], T], *, can_wait: bool = False) -> T:
+    async def _write(self, work: transaction.Work[T], *, can_wait: bool = False) -> T:
         await asyncio.sleep(self._chance.random() * 0.01)
         if self._trouble.unwritable:
             raise StoreUnavailable("The store cannot write now (disk I/O error).")
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(connection, self._wall(), RowCache(), self._snapshots)
-            answer = work(transaction)
-            transaction.finish()
+            made = transaction.Transaction(connection, self._wall(), RowCache(), self._snapshots)
+            answer = work.run(made)
+            made.finish()
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-        transaction.after_commit()
-        if transaction.changed:
-            for job in filter(None, transaction.changed.values()):
+        made.after_commit()
+        if made.changed:
+            for job in filter(None, made.changed.values()):
                 self.on_state(job)
-            self._loop.call_later(self._chance.random() * 0.003, self._publish, [], transaction.changed)
+            self._loop.call_later(self._chance.random() * 0.003, self._publish, [], made.changed)
         return answer
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, work: Callable[[Any], T]) -> T:
         """Read; the result may be out of date by the time the caller gets it."""
         whole = self._chance.random() * 0.004 + self._trouble.slow_s
         before = self._chance.choice((0.0, whole))

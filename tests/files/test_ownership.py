@@ -14,7 +14,8 @@ from tests.support.contents import contents
 from tests.support.files import finished, uploaded
 from unstuck.files import marks, ownership
 from unstuck.files.folder import DataFolder
-from unstuck.files.retention import DAY_S, Retention
+from unstuck.files.local import LocalFiles
+from unstuck.files.retention import DAY_S, Retention, finish_removals
 from unstuck.store.sqlite import SQLiteStore
 
 LONG_AGO = time.time() - 30 * DAY_S
@@ -64,7 +65,7 @@ def strange_things(folder: DataFolder, own: str) -> None:
 
 def in_real_time(store: SQLiteStore, folder: DataFolder, **more: bool) -> Retention:
     """Files have the machine's times, so these tests use the machine's clock too."""
-    return Retention(store, folder, 1e9, wall=time.time, steady=time.monotonic, **more)
+    return Retention(store, LocalFiles(folder), 1e9, wall=time.time, steady=time.monotonic, **more)
 
 
 async def test_nothing_but_silent_uploads_of_this_database_are_left_over(
@@ -173,7 +174,7 @@ async def test_a_removal_that_was_cut_off_is_finished(store: SQLiteStore, folder
     first, second = await finished(store, folder), await finished(store, folder)
     await store.remove(first)  # and the server is killed
     assert set(folder.job_folders()) == {first, second}
-    await ownership.finish_removals(folder, store)
+    await finish_removals(LocalFiles(folder), store)
     assert folder.job_folders() == [second]
     assert await store.removals(10) == []
 
@@ -200,7 +201,7 @@ async def test_nothing_is_removed_through_a_link(
     folder.remove_inputs(job_id, ["00000.csv", "00001.csv"])
     assert contents(elsewhere) == before
     await store.remove(job_id)
-    await ownership.finish_removals(folder, store)
+    await finish_removals(LocalFiles(folder), store)
     assert contents(elsewhere) == before
     assert "in/00000.csv" in before or "00000.csv" in before
 

@@ -19,10 +19,10 @@ from tests.support.jobs import finish
 from tests.support.machine import mounted
 from tests.support.waiting import soon
 from unstuck.errors import JobNotFound, StoreUnavailable
-from unstuck.files import ownership
 from unstuck.files import retention as r
 from unstuck.files.folder import DataFolder
-from unstuck.files.retention import Retention
+from unstuck.files.local import LocalFiles
+from unstuck.files.retention import Retention, finish_removals
 from unstuck.jobs.job import Cancel, JobError
 from unstuck.store.sqlite import SQLiteStore
 
@@ -41,7 +41,7 @@ def inputs(folder: DataFolder, job_id: str) -> list[str]:
 async def test_only_jobs_that_finished_long_enough_ago_expire(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
-    keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, wall=clock, steady=steady)
     old = [await finished(store, folder) for _ in range(3)]
     pass_time(KEEP_S - 10, clock, steady)
     young = await finished(store, folder, 1)
@@ -59,7 +59,7 @@ async def test_one_run_removes_more_than_one_batch(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(r, "BATCH", 3)
-    keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, wall=clock, steady=steady)
     for _ in range(10):
         await finished(store, folder, 1)
     pass_time(KEEP_S + 1, clock, steady)
@@ -68,7 +68,7 @@ async def test_one_run_removes_more_than_one_batch(
 
 
 async def test_zero_keeps_forever(store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock) -> None:
-    keeping = Retention(store, folder, None, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), None, wall=clock, steady=steady)
     job_id = await finished(store, folder)
     pass_time(KEEP_S * 1000, clock, steady)
     assert await keeping.expire() == 0
@@ -78,7 +78,7 @@ async def test_zero_keeps_forever(store: SQLiteStore, folder: DataFolder, clock:
 async def test_a_clock_that_is_wrong_for_a_while_removes_nothing(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
-    keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, wall=clock, steady=steady)
     job_id = await finished(store, folder)
     for jump in (365 * 86_400.0, -365 * 86_400.0):
         clock.now += jump
@@ -111,7 +111,7 @@ async def test_a_clock_that_was_set_does_not_shorten_what_is_kept(
     await store.close()
     store = SQLiteStore(path, clock=clock, steady=steady)
     await store.open()
-    keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, wall=clock, steady=steady)
     pass_time(KEEP_S - 10, clock, steady)
     assert await keeping.expire() == 0
     pass_time(20, clock, steady)
@@ -125,7 +125,7 @@ async def test_a_clock_that_was_set_does_not_shorten_what_is_kept(
 async def test_inputs_are_kept_by_default(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
-    keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, wall=clock, steady=steady)
     job_id = await finished(store, folder, 3)
     await keeping.remove_inputs()
     await keeping.remove_leftovers()
@@ -136,7 +136,7 @@ async def test_inputs_of_succeeded_items_are_removed_and_others_wait_for_a_retry
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(r, "BATCH", 2)
-    keeping = Retention(store, folder, KEEP_S, keep_inputs=False, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, keep_inputs=False, wall=clock, steady=steady)
     job_id = await uploaded(store, folder, 8)
     shared = folder.root / "of-a-retry"
     os.link(folder.input(job_id, "00000.csv"), shared)
@@ -157,7 +157,7 @@ async def test_inputs_left_behind_by_a_crash_are_removed_daily(
 ) -> None:
     job_id = await finished(store, folder, 3)
     at_work = await uploaded(store, folder, 3)
-    keeping = Retention(store, folder, KEEP_S, keep_inputs=False, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, keep_inputs=False, wall=clock, steady=steady)
     await keeping.remove_leftovers()
     assert not folder.inputs(job_id).exists()
     assert len(inputs(folder, at_work)) == 3
@@ -166,7 +166,7 @@ async def test_inputs_left_behind_by_a_crash_are_removed_daily(
 async def test_no_file_is_removed_before_its_job_is_deleted(
     store: SQLiteStore, folder: DataFolder, clock: Clock, steady: Clock
 ) -> None:
-    keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+    keeping = Retention(store, LocalFiles(folder), KEEP_S, wall=clock, steady=steady)
     job_id = await finished(store, folder, 3)
     pass_time(KEEP_S + 1, clock, steady)
     foreign = sqlite3.connect(store.path, isolation_level=None)
@@ -187,13 +187,13 @@ async def test_a_folder_that_cannot_be_removed_is_logged_and_stops_nothing(
     job_id, other = await finished(store, folder, 1), await finished(store, folder, 1)
     pinned = folder.job(job_id) / "out"
     with mounted(pinned):
-        keeping = Retention(store, folder, KEEP_S, wall=clock, steady=steady)
+        keeping = Retention(store, LocalFiles(folder), KEEP_S, wall=clock, steady=steady)
         pass_time(KEEP_S + 1, clock, steady)
         assert await keeping.expire() == 2
         assert folder.job_folders() == [job_id]
         assert f"Files cannot be removed, trying again within a day: job={job_id} error=" in caplog.text
         assert await store.removals(10) == [job_id]
-    await ownership.finish_removals(folder, store)
+    await finish_removals(LocalFiles(folder), store)
     assert folder.job_folders() == []
     assert await store.removals(10) == []
     assert other not in folder.job_folders()
@@ -207,7 +207,7 @@ async def test_the_task_survives_a_failing_store(folder: DataFolder, tmp_path: P
         looks.append(time.monotonic())
         return looks[-1]
 
-    task = asyncio.create_task(Retention(closed, folder, 0.5, steady=steady).run())
+    task = asyncio.create_task(Retention(closed, LocalFiles(folder), 0.5, steady=steady).run())
     try:
         await soon(lambda: len(looks) > 10)  # the store is not open, so every attempt fails
         await closed.open()

@@ -7,49 +7,23 @@ import { test } from "node:test";
 import { healthFact, healthNote, serverNow, isStuck } from "../../frontend/view/health.js";
 import { entryLine } from "../../frontend/element/timeline.js";
 import { badge, jobView } from "../../frontend/view/job-view.js";
+import { makeJob } from "./job.js";
 
 const at = (/** @type {number} */ second) => new Date(Date.UTC(2026, 0, 1) + second * 1_000).toISOString();
 const NOW = Date.parse(at(1_000));
 
-/** @param {object} [more] @returns {any} */
-function job(more = {}) {
-  return {
-    id: "1",
-    seq: 5,
-    kind: "checksum",
-    name: "numbers",
-    state: "running",
-    done: false,
-    cancel_requested: false,
-    health: "ok",
-    attempt: 1,
-    max_attempts: 3,
-    error: null,
-    item_errors: [],
-    poll_after_ms: 2_000,
-    created_at: at(0),
-    started_at: at(100),
-    progress_at: at(640),
-    heartbeat_at: at(975),
-    finished_at: null,
-    server_time: at(900),
-    progress: {
-      total: 10,
-      processed: 2,
-      succeeded: 2,
-      failed: 0,
-      skipped: 0,
-      percent: 20,
-      rate_per_second: null,
-      eta_seconds: null,
-      stage: null,
-      message: null,
-      current: [],
+const job = (more = {}) =>
+  makeJob(
+    {
+      created_at: at(0),
+      started_at: at(100),
+      progress_at: at(640),
+      heartbeat_at: at(975),
+      server_time: at(900),
+      ...more,
     },
-    links: { self: "/api/jobs/1", events: "", items: "", timeline: "", cancel: "", retry: null, results: null },
-    ...more,
-  };
-}
+    { total: 10, processed: 2, succeeded: 2, failed: 0, percent: 20, rate_per_second: null, eta_seconds: null },
+  );
 
 test("each kind of silence is counted from its own beginning", () => {
   assert.equal(

@@ -32,6 +32,7 @@ UNCLEAN = {"asyncio", "time", "random", "os", "logging", "threading", "socket", 
 SHORT_LIVED = {
     "api.reports": "one write; the request waits for it",
     "api.uploads": "one write; the request waits for it",
+    "runner.remote_queue": "one download; close() waits for it",
     "streaming.direct": "one send; the stream waits for it",
     "streaming.hub": "one read; close() waits for it",
     "webhooks.dispatcher": "one delivery; the task group of its loop waits for it",

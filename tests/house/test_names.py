@@ -112,8 +112,8 @@ PUBLIC = {
     "unstuck": {"Cancelled", "Client", "Failed", "Report", "Skip", "Transient", "__version__", "create_app",
                 "kind", "running"},
     "unstuck.client": {"Client", "DEFAULT_URL", "Item", "Items", "Job", "Jobs", "Progress", "cancel",
-                       "download", "items", "job", "jobs", "kinds", "remove", "report", "retry", "submit",
-                       "wait", "watch"},
+                       "download", "download_errors", "items", "job", "jobs", "kinds", "remove", "report", "retry",
+                       "submit", "wait", "watch"},
     "unstuck.kinds": {"Cancelled", "Failed", "InvalidOptions", "Kind", "KindInfo", "LoadError", "Option", "Report",
                       "Skip", "Transient", "check_options", "kind", "load"},
 }  # fmt: skip

@@ -8,12 +8,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support.bench import BROKEN, PASSING, Bench
 from unstuck.errors import Refused
-from unstuck.jobs.decide import NEXT
+from unstuck.jobs.decide import NEXT, Change
 from unstuck.jobs.job import (
     ITEM_FINAL,
     Cancel,
     CheckHealth,
-    Claim,
     Command,
     Fail,
     Finish,
@@ -44,6 +43,9 @@ class AnySequence(RuleBasedStateMachine):
         except Refused:
             assert self.bench.job is before
             return
+        self.check(before, change)
+
+    def check(self, before: Job, change: Change) -> None:
         assert not before.done, "nothing changes after the end"
         assert change.visible == (change.job.seq == before.seq + 1)
         assert change.visible or change.job.seq == before.seq
@@ -58,7 +60,6 @@ class AnySequence(RuleBasedStateMachine):
         error = data.draw(st.sampled_from([BROKEN, PASSING]))
         state = data.draw(st.sampled_from(list(ItemState)))
         commands: list[Command] = [
-            Claim("j", index, 30.0),
             Renew("j", index, lease, 30.0),
             Report("j", index, lease, self.bench.now, fraction),
             Finish(
@@ -74,6 +75,14 @@ class AnySequence(RuleBasedStateMachine):
             Lapse("j", index, lease, "silent", forced=data.draw(st.booleans())),
         ]
         self.attempt(data.draw(st.sampled_from(commands)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.bench.claimable())
+    def claim(self, data: st.DataObject) -> None:
+        before, found = self.bench.job, self.bench.claimable()
+        indexes = data.draw(st.lists(st.sampled_from(found), min_size=1, unique=True))
+        self.bench.now += 0.5
+        self.check(before, self.bench.claim(*indexes))
 
     @rule(data=st.data())
     @precondition(lambda self: self.bench.now > 105)

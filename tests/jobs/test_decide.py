@@ -7,13 +7,12 @@ from msgspec.structs import replace
 
 from tests.support.bench import BROKEN, PASSING, Bench, job_of
 from unstuck.errors import JobFinished, LeaseLost, NotFound, Refused
-from unstuck.jobs.decide import ITEM_NEXT, NEXT, claim, decide
+from unstuck.jobs.decide import ITEM_NEXT, NEXT, check_claimable, claim, decide
 from unstuck.jobs.job import (
     FINAL,
     ITEM_FINAL,
     Cancel,
     CheckHealth,
-    Claim,
     Command,
     Fail,
     Finish,
@@ -38,21 +37,27 @@ def test_a_claim_of_many_items_equals_single_claims(health: Health, before: int)
         for _ in range(before):  # the job is running, and one item has had an attempt
             bench.work(1, "failed", PASSING)
         bench.job = replace(bench.job, health=health)
+    seq = together.job.seq
     for index in range(4):
         one_by_one.claim(index)
-    change, taken = claim(together.job, together.items, 30.0, None, together.now)
-    assert (change.job, taken) == (one_by_one.job, one_by_one.items)
-    assert change.visible == (change.job.seq > together.job.seq)
+    change = together.claim(0, 1, 2, 3)
+    assert (together.job, together.items) == (one_by_one.job, one_by_one.items)
+    assert change.visible == (together.job.seq > seq)
 
 
-def test_a_claim_of_many_items_is_refused_as_a_whole() -> None:
-    bench = Bench(3)
-    bench.claim(1)
-    with pytest.raises(LeaseLost):
-        claim(bench.job, bench.items, 30.0, None, bench.now)
-    bench.take(Cancel("j"))
-    with pytest.raises(Refused):
-        claim(bench.job, bench.items[:1], 30.0, None, bench.now)
+def test_only_a_job_that_goes_on_may_be_claimed_from() -> None:
+    stopping = Bench(2)
+    stopping.claim(1)
+    stopping.take(Cancel("j"))
+    for job, error in (
+        (stopping.job, Refused),
+        (job_of(1, external=True), Refused),
+        (job_of(1, state=State.FAILED), JobFinished),
+    ):
+        with pytest.raises(error):
+            check_claimable(job)
+        with pytest.raises(error):
+            claim(job, [Item(index=0, name="a", lease=1, attempt=1)], 1.0)
 
 
 def test_final_states_have_no_way_out() -> None:
@@ -100,7 +105,7 @@ def test_a_finished_job_takes_no_command(state: State) -> None:
     item = Item(index=0, name="a", lease=1, lease_until=9.0)
     finish = Finish("j", 0, 1, ItemState.SUCCEEDED, 0.0)
     commands: list[Command] = [
-        Claim("j", 0, 1.0), Renew("j", 0, 1, 1.0), Report("j", 0, 1, 0.0), finish, Release("j", 0, 1), Cancel("j")
+        Renew("j", 0, 1, 1.0), Report("j", 0, 1, 0.0), finish, Release("j", 0, 1), Cancel("j")
     ]  # fmt: skip
     for command in commands:
         with pytest.raises(JobFinished):
@@ -116,13 +121,11 @@ def test_an_outdated_lease_is_refused() -> None:
     for command in (Report("j", 0, 1, 0.0), Finish("j", 0, 1, ItemState.SUCCEEDED, 0.0), Release("j", 0, 1)):
         with pytest.raises(LeaseLost):
             bench.take(command)
-    with pytest.raises(LeaseLost):
-        bench.claim(0)
 
 
 def test_unknown_item() -> None:
     with pytest.raises(NotFound):
-        decide(job_of(1), Claim("j", 7, 1.0), 0.0, None)
+        decide(job_of(1), Release("j", 7, 1), 0.0, None)
 
 
 def test_an_item_cannot_end_as_running() -> None:
@@ -161,8 +164,7 @@ def test_cancel_ends_waiting_items_at_once_and_running_ones_when_they_stop() -> 
     assert change.cancels_waiting
     assert (bench.job.state, bench.job.cancel_requested) == (State.RUNNING, True)
     assert bench.job.cancel_requested_at == bench.now
-    with pytest.raises(Refused):
-        bench.claim(2)
+    assert bench.claimable() == []
     bench.finish(1, "cancelled")
     assert (bench.job.state, bench.job.succeeded, bench.job.cancelled) == (State.CANCELLED, 1, 2)
     assert bench.job.percent is not None

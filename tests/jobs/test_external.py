@@ -14,13 +14,12 @@ from msgspec.structs import replace
 from tests.support.bench import BROKEN, job_of
 from tests.support.external import reports
 from unstuck.errors import ItemFinished, JobFinished, NotExternal, NotFound, Refused
-from unstuck.jobs.decide import NEXT, Change, decide
+from unstuck.jobs.decide import NEXT, Change, check_claimable, decide
 from unstuck.jobs.external import ExternalReport, ItemReport, apply_report, conflate
 from unstuck.jobs.job import (
     ITEM_FINAL,
     Cancel,
     CheckHealth,
-    Claim,
     Command,
     Fail,
     Health,
@@ -298,7 +297,7 @@ def test_external_reports_and_runner_commands_do_not_mix() -> None:
     with pytest.raises(NotExternal):
         apply_report(job_of(1), ExternalReport(), 0.0, lambda _: None)
     with pytest.raises(Refused, match="elsewhere"):
-        decide(Desk(1).job, Claim("j", 0, 1.0), 0.0, Item(index=0, name="a"))
+        check_claimable(Desk(1).job)
     with pytest.raises(Refused, match="was not asked to stop"):
         Desk(1).apply_report(items((0, ItemState.CANCELLED)))
 

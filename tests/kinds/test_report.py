@@ -138,6 +138,20 @@ def test_a_forked_child_is_told_that_it_cannot_report(due: bool, report: Report,
     assert received == [(0.1 if not due else 0.5, None)]
 
 
+def test_a_forked_child_does_not_wait_for_a_cancel_that_cannot_reach_it(report: Report) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(8 if report.cancelled else 6)
+        except RuntimeError:
+            os._exit(7)
+        finally:
+            os._exit(9)
+    report.cancel()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert report.cancelled
+
+
 def test_a_report_that_is_passed_to_another_process_says_what_to_do(report: Report) -> None:
     for pack in (pickle.dumps, copy.copy):
         with pytest.raises(RuntimeError, match="Return the result to that process"):

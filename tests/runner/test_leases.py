@@ -16,6 +16,7 @@ from tests.support.clock import Clock
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.jobs.job import HealthLimits, Item, Lapse, Report
 from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.runner import Runner, RunnerConfig
@@ -61,7 +62,7 @@ async def running(store: SQLiteStore, tmp_path: Path, **more: object) -> AsyncIt
     app.write_text(KINDS)
     folder = DataFolder(tmp_path)
     config = RunnerConfig(app=str(app), **{"lease_s": 3.0, "pause": Backoff(0.01), **more})  # type: ignore[arg-type]
-    runner = Runner(store, folder, config)
+    runner = Runner(store, LocalFiles(folder), config)
     try:
         async with supervising() as supervisor:
             await runner.start(supervisor)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.runner import leftovers
 from unstuck.runner.leftovers import Leftovers
 
@@ -28,7 +29,7 @@ async def test_a_removal_that_fails_is_tried_again(tmp_path: Path, monkeypatch: 
         remove(one, *key)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DataFolder, "remove_output", fail_first)
-    removing = Leftovers(folder)
+    removing = Leftovers(LocalFiles(folder))
     running = asyncio.create_task(removing.run())
     removing.add(("job", 0, 1))
     removing.add(("job", 7, 1))  # it has written nothing

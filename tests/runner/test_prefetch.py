@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from tests.support.jobs import submitted, until_done
 from tests.support.waiting import soon
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.jobs.job import Cancel, Item, Job
 from unstuck.runner import assignment
 from unstuck.runner.prefetch import MOST_AHEAD, Prefetch
@@ -66,7 +67,9 @@ async def running(
 ) -> AsyncIterator[Runner]:
     app = tmp_path / "mywork.py"
     app.write_text(KINDS + more_code)
-    runner = Runner(store, DataFolder(tmp_path), RunnerConfig(app=str(app), workers=workers, cancel_grace_s=0.5))
+    runner = Runner(
+        store, LocalFiles(DataFolder(tmp_path)), RunnerConfig(app=str(app), workers=workers, cancel_grace_s=0.5)
+    )
     try:
         async with supervising() as supervisor:
             await runner.start(supervisor)

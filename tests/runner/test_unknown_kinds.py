@@ -15,6 +15,7 @@ from tests.support.running import serving
 from tests.support.waiting import soon
 from tests.webhooks.receiver import Receiver
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.jobs.job import Cancel
 from unstuck.runner.runner import Runner, RunnerConfig
 from unstuck.store.sqlite import SQLiteStore
@@ -38,7 +39,7 @@ def new(file: Path | None, report: unstuck.Report, *, gate: str) -> None:
 async def test_work_of_a_newer_version_is_left_to_its_runner(store: SQLiteStore, tmp_path: Path) -> None:
     app, gate = tmp_path / "mywork.py", tmp_path / "gate"
     app.write_text(SHARED + NEW)
-    runner = Runner(store, DataFolder(tmp_path), RunnerConfig(app=str(app), workers=1))
+    runner = Runner(store, LocalFiles(DataFolder(tmp_path)), RunnerConfig(app=str(app), workers=1))
     async with supervising() as supervisor:
         await runner.start(supervisor)
         job_id = await submitted(store, 3, kind="new", options={"gate": str(gate)}, max_attempts=9)

@@ -24,8 +24,8 @@ from unstuck.errors import CannotStart
 from unstuck.settings import PREFIX, Settings, load
 
 NUMBERS = [one for one in fields(Settings) if isinstance(one.default, int | float)]
-#: A thousand workers are a matter of the machine, and a port of who else listens.
-PINNED = {"workers": 1, "port": 0}
+#: A thousand workers are a matter of the machine, and a port of who else listens; without workers no job ends.
+PINNED = {"workers": 1, "own_workers": 1, "port": 0}
 WORK: dict[str, Any] = {"kind": "rehearsal", "total": 1, "options": {"seconds": 0}}
 
 
@@ -74,6 +74,12 @@ def test_a_path_that_cannot_be_part_of_a_link_is_refused(path: str) -> None:
     with pytest.raises(CannotStart):
         Settings(root_path=path)
     assert Settings(root_path="/a/b-c~1").root_path == "/a/b-c~1"
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "a\nb", "a\x00"])
+def test_a_name_that_people_cannot_read_is_refused(name: str) -> None:
+    with pytest.raises(CannotStart, match="server_name must be"):
+        Settings(server_name=name)
 
 
 def test_addresses_and_folders_that_cannot_exist_are_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from unstuck.runner.prefetch import Prefetch
 from unstuck.runner.runner import Runner
 from unstuck.runner.write_buffer import WriteBuffer
 from unstuck.serve import Server
-from unstuck.store.writer import Writer
+from unstuck.store.sqlite_writer import SQLiteWriter
 from unstuck.streaming.catch_up import CatchUp
 from unstuck.streaming.heartbeat import Heartbeat
 from unstuck.streaming.host import HostServer
@@ -40,7 +40,7 @@ BREAKS: dict[str, tuple[type, str]] = {
     "memory": (Server, "_viewers"),
     "prefetch": (Prefetch, "_claim"),
     "retention": (Retention, "expire"),
-    "store writer": (Writer, "_serve"),
+    "store writer": (SQLiteWriter, "_serve"),
     "webhooks": (Dispatcher, "_start_due"),
     "worker 1": (Runner, "_on_messages"),
     "write buffer": (WriteBuffer, "_write_all"),

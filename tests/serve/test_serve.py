@@ -138,7 +138,8 @@ def test_a_signal_ends_the_server_and_the_next_start_continues(start_server: Sta
     log = server.log.read_text()
     assert "Traceback" not in log
     started, stopping, stopped = re.findall("INFO unstuck (Server .*)", log)
-    assert started == f"Server started: version={__version__} data={server.data} workers=2"
+    beginning = f"Server started: version={__version__} data={server.data} workers=2 name={socket.gethostname()}/"
+    assert re.fullmatch(rf"{re.escape(beginning)}[0-9a-f]{{6}}", started)
     assert re.fullmatch(rf"Server is stopping: signal={signal.Signals(sig).name} streams=2\d", stopping)
     assert stopped == f"Server stopped: data={server.data}"
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import anyio.to_thread
+import msgspec
 import pytest
 
 from tests.support.jobs import submitted
@@ -40,6 +41,8 @@ async def read(store: SQLiteStore, job_id: str) -> Job:
         {"external": 2},
         {"error": '{"code": 1}'},
         {"retry_of": "x", "priority": -(2**63)},
+        {"lost_after_s": float("inf")},
+        {"item_limit_s": -1.0},
     ],
 )
 async def test_a_job_whose_record_is_damaged_is_over_and_says_so(store: SQLiteStore, values: Any) -> None:
@@ -51,6 +54,7 @@ async def test_a_job_whose_record_is_damaged_is_over_and_says_so(store: SQLiteSt
     assert job.error.code == "unreadable"
     assert (job.id, job.name, job.kind) == (bad, "3 files", "checksum"), "what can be read is shown"
     assert 0 <= job.total <= 2**53
+    msgspec.convert(msgspec.to_builtins(job), type(job))
     listed = [snapshot.job.id for _, snapshot in await store.jobs(JobFilter(), before=None, limit=10)]
     assert listed == [good, bad]
     claimed = await store.claim(2, 30.0)
@@ -82,6 +86,23 @@ async def test_an_item_whose_record_is_damaged_is_shown_among_the_others(store: 
     assert (items[1].error.code, items[1].lease, items[1].result) == ("unreadable", 0, None)
     assert items[1].name == "\ufffd" * 3
     assert len(await store.claim(9, 30.0)) == 2
+
+
+async def test_an_item_whose_numbers_cannot_rise_keeps_none_from_being_claimed(store: SQLiteStore) -> None:
+    await submitted(store)
+    damage(store, "items", "idx = 1", lease=2**63 - 1, attempt=2**63 - 1)
+    assert len(await store.claim(9, 30.0)) == 3
+
+
+@pytest.mark.parametrize("index", [2**62, -5])
+async def test_an_item_whose_index_no_command_can_name_is_left_alone(store: SQLiteStore, index: int) -> None:
+    bad, good = await submitted(store, priority=5), await submitted(store)
+    assert len(await store.claim(3, 1.0)) == 3
+    damage(store, "items", "idx = 1 AND lease_until IS NOT NULL", idx=index)
+    assert await store.rescue(bad, "tried by hand") == 2
+    assert [one.item.index for one in await store.claim(9, 30.0) if one.job_id == bad] == [0, 2]
+    await anyio.to_thread.run_sync(store.sweep, HealthLimits())
+    assert (await read(store, good)).error is None
 
 
 async def test_items_of_impossible_numbers_do_not_make_pages_endless(store: SQLiteStore) -> None:

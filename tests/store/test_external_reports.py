@@ -71,7 +71,7 @@ async def test_after_the_grace_time_a_cancel_ends_running_items(store: SQLiteSto
 async def test_a_restart_does_not_release_items_of_external_work(store: SQLiteStore) -> None:
     job_id = await made(store, 2)
     await store.report(job_id, [item(0, RUNNING)])
-    await asyncio.to_thread(lambda: store.sweep(HealthLimits(), everything=True))
+    await asyncio.to_thread(lambda: store.sweep(HealthLimits(), ended="an earlier run"))
     assert await states(store, job_id) == ["running", "pending"]
     assert await store.claim(10, 30.0) == []
 

@@ -18,6 +18,7 @@ from tests.support.waiting import soon
 from tests.webhooks.receiver import SECRET, Receiver
 from unstuck.errors import StoreUnavailable
 from unstuck.files.folder import DataFolder
+from unstuck.files.local import LocalFiles
 from unstuck.files.retention import Retention
 from unstuck.jobs.job import Cancel
 from unstuck.runner import prefetch
@@ -85,7 +86,7 @@ async def test_viewers_are_sent_what_was_missed_and_nothing_else() -> None:
 async def test_a_cancel_stops_items_whose_runner_heard_nothing(deaf: DeafStore, tmp_path: Path) -> None:
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
-    runner = Runner(deaf, DataFolder(tmp_path), RunnerConfig(app=str(app)))
+    runner = Runner(deaf, LocalFiles(DataFolder(tmp_path)), RunnerConfig(app=str(app)))
     async with supervising() as supervisor:
         await runner.start(supervisor)
         job_id = await submitted(deaf, 3, kind="hang")
@@ -109,7 +110,7 @@ async def test_new_work_is_claimed_at_once(
         return claims[-1]
 
     monkeypatch.setattr(deaf, "claim", recorded)
-    runner = Runner(deaf, DataFolder(tmp_path), RunnerConfig())
+    runner = Runner(deaf, LocalFiles(DataFolder(tmp_path)), RunnerConfig())
     async with supervising() as supervisor:
         await runner.start(supervisor)
         await soon(lambda: claims)  # it found nothing, and rests
@@ -142,7 +143,7 @@ async def test_webhooks_of_jobs_that_ended_unheard_are_delivered(
 async def test_inputs_of_jobs_that_ended_unheard_are_removed(deaf: DeafStore, tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     folder.open()
-    retention = Retention(deaf, folder, None, keep_inputs=False)
+    retention = Retention(deaf, LocalFiles(folder), None, keep_inputs=False)
     async with supervising() as supervisor:
         supervisor.run("retention", retention.run)
         deaf.deaf = True

@@ -13,7 +13,7 @@ from unstuck.errors import LeaseLost
 from unstuck.jobs.job import Cancel, Finish, Item, Job, Report
 from unstuck.store.row_cache import MOST_ITEMS, RowCache
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.store.transaction import Transaction
+from unstuck.store.transaction import Transaction, Work
 
 
 async def test_a_foreign_write_is_noticed(store: SQLiteStore) -> None:
@@ -37,7 +37,7 @@ async def test_rolled_back_changes_are_not_cached(store: SQLiteStore) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await store._write(broken)
+        await store._write(Work(broken))
     assert not (await store.snapshot(job_id)).job.done
     (job,) = await store.apply([finish(claimed)])
     assert isinstance(job, Job)

@@ -13,6 +13,7 @@ from unstuck.jobs.job import Health, Item, ItemState, Job, JobError, State
 from unstuck.jobs.rate import Meter
 from unstuck.store import rows, schema
 from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
+from unstuck.store.sqlite_connection import SQLiteConnection
 
 JOB = Job(id="1", kind="checksum", name="", total=3, waiting=3, created_at=1.0)
 ITEM = Item(index=4, name="4.csv", size=1, file="4")
@@ -35,11 +36,11 @@ FIXED = {"id", "kind", "name", "created_at", "options", "priority", "max_attempt
 
 
 @pytest.fixture
-def connection() -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+def connection() -> Iterator[SQLiteConnection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SQLiteConnection)
     schema.migrate(connection)
-    connection.execute(rows.INSERT_JOB, rows.job_values(JOB))
-    connection.execute(rows.INSERT_ITEM, rows.item_values(1, ITEM))
+    connection.execute(connection.statements.insert_job, rows.job_values(JOB)).fetchone()
+    connection.insert_items([rows.item_values(1, ITEM)])
     yield connection
     connection.close()
 
@@ -55,7 +56,7 @@ def combinations(moves: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("moves", combinations(JOB_MOVES), ids=lambda moves: "+".join(moves))
-def test_a_changed_job_is_read_as_it_was_written(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
+def test_a_changed_job_is_read_as_it_was_written(connection: SQLiteConnection, moves: dict[str, Any]) -> None:
     job = JOB
     for after in (replace(JOB, **moves), JOB):  # changed, and changed back
         updates = RowUpdates()
@@ -66,7 +67,7 @@ def test_a_changed_job_is_read_as_it_was_written(connection: sqlite3.Connection,
 
 
 @pytest.mark.parametrize("moves", combinations(ITEM_MOVES), ids=lambda moves: "+".join(moves))
-def test_a_changed_item_is_read_as_it_was_written(connection: sqlite3.Connection, moves: dict[str, Any]) -> None:
+def test_a_changed_item_is_read_as_it_was_written(connection: SQLiteConnection, moves: dict[str, Any]) -> None:
     item = ITEM
     for after in (replace(ITEM, **moves), ITEM):
         updates = RowUpdates()

@@ -21,7 +21,7 @@ from unstuck.store import queries
 from unstuck.store.protocol import JobFilter
 from unstuck.store.snapshot_cache import HEAVIEST, JOB_BYTES, MOST_BYTES, SnapshotCache
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.store.transaction import Transaction
+from unstuck.store.transaction import Transaction, Work
 
 BROKEN = JobError("exception", "ValueError: no")
 
@@ -148,7 +148,7 @@ async def test_a_failed_commit_leaves_nothing_behind(store: SQLiteStore, clock: 
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await store._write(broken)
+        await store._write(Work(broken))
     assert await store.snapshot(job_id) == before
     assert store._snapshots.get(job_id) == before
 
@@ -192,7 +192,7 @@ async def test_a_lookup_waits_for_a_commit_but_not_for_long(
     right = await store.snapshot(job_id)
     store._snapshots.begin_commit({job_id})  # as the writer does
     assert await store.snapshot(job_id) == right, "the commit never ends, so the snapshot was read"
-    monkeypatch.setattr("unstuck.store.sqlite.COMMIT_S", 3600.0)
+    monkeypatch.setattr("unstuck.store.database_store.COMMIT_S", 3600.0)
     looking = asyncio.create_task(store.snapshot(job_id))
     await asyncio.sleep(0)
     assert not looking.done()

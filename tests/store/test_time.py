@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,14 +15,15 @@ from unstuck.errors import JobFinished, LeaseLost
 from unstuck.jobs.external import ExternalReport
 from unstuck.jobs.job import Cancel, HealthLimits, ItemState, Job, JobError, Release, Renew, Report
 from unstuck.jobs.timeline import What
-from unstuck.store import rows
+from unstuck.store import claims, rows
 from unstuck.store.clock import as_read_then
 from unstuck.store.protocol import SweepResult
 from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.transaction import Work
 
 
-async def sweep(store: SQLiteStore, *held: Renew, everything: bool = False, **limits: Any) -> SweepResult:
-    return await asyncio.to_thread(store.sweep, HealthLimits(**limits), held, everything=everything)
+async def sweep(store: SQLiteStore, *held: Renew, ended: str | None = None, **limits: Any) -> SweepResult:
+    return await asyncio.to_thread(store.sweep, HealthLimits(**limits), held, ended=ended)
 
 
 async def test_an_expired_lease_gives_the_item_to_another_runner(store: SQLiteStore, clock: Clock) -> None:
@@ -55,8 +57,30 @@ async def test_leases_renewed_in_the_same_sweep_are_kept(store: SQLiteStore, clo
 async def test_all_leases_of_an_ended_server_lapse_at_once(store: SQLiteStore) -> None:
     job_id = await submitted(store, 3)
     await store.claim(2, 30.0)
-    assert list((await sweep(store, everything=True)).lapsed) == [(job_id, 0, 1), (job_id, 1, 1)]
+    assert list((await sweep(store, ended="an earlier run")).lapsed) == [(job_id, 0, 1), (job_id, 1, 1)]
     assert len(await store.claim(3, 30.0)) == 3
+
+
+async def test_a_job_is_submitted_by_the_clock_of_the_store(store: SQLiteStore, clock: Clock) -> None:
+    """The clock of the server that took it may be another one; its deadline is as far away."""
+    clock.now += 100
+    job_id = await submitted(store, created_at=7_000.0, deadline_at=7_060.0)
+    job = (await store.snapshot(job_id)).job
+    assert (job.created_at, job.deadline_at) == (clock.now, clock.now + 60)
+    assert (await store.timeline(job_id))[0].at == clock.now
+
+
+async def test_a_server_among_others_takes_back_its_own_leases_only(store: SQLiteStore, clock: Clock) -> None:
+    job_id = await submitted(store, 4, max_attempts=2)
+    await store.claim(1, 30.0)
+    await store.claim(2, 60.0, "one of others")
+    await store.claim(1, 60.0, "us")
+    await store.apply([Report(job_id, index, 1, clock.now) for index in range(4)])
+    clock.now += 31
+    start = partial(claims.sweep, limits=HealthLimits(), held=(), ended="us", alone=False)
+    assert list((await store._write(Work(start))).lapsed) == [(job_id, 0, 1), (job_id, 3, 1)]
+    ends = {entry.index: entry.text for entry in await store.timeline(job_id) if entry.what == What.ATTEMPT_FAILED}
+    assert ends == {0: f"Attempt 1 failed: {claims.LEASE_RAN_OUT}", 3: f"Attempt 1 failed: {claims.SERVER_ENDED}"}
 
 
 async def test_an_item_pauses_before_its_next_attempt_without_delaying_others(

@@ -15,7 +15,8 @@ from unstuck.errors import StoreUnavailable
 from unstuck.jobs.job import Cancel, HealthLimits
 from unstuck.store import writer
 from unstuck.store.sqlite import SQLiteStore
-from unstuck.store.writer import Writer
+from unstuck.store.sqlite_writer import SQLiteWriter
+from unstuck.store.transaction import Work
 from unstuck.supervision.backoff import Backoff
 
 
@@ -24,13 +25,13 @@ def break_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Make the writer's method of this name raise once."""
 
     def prepare(name: str) -> None:
-        whole = getattr(Writer, name)
+        whole = getattr(SQLiteWriter, name)
 
         def broken(*_: Any) -> None:
-            monkeypatch.setattr(Writer, name, whole)
+            monkeypatch.setattr(SQLiteWriter, name, whole)
             raise KeyError("as the test asks")
 
-        monkeypatch.setattr(Writer, name, broken)
+        monkeypatch.setattr(SQLiteWriter, name, broken)
 
     return prepare
 
@@ -60,7 +61,7 @@ async def test_waiting_and_new_callers_are_refused_while_the_writer_is_down(
     monkeypatch.setattr(store.writer_loop, "_pause", Backoff(2.0, 2.0))
     job_id = await submitted(store)
     held = threading.Event()
-    blocking = asyncio.ensure_future(store._write(lambda _: held.wait(30)))
+    blocking = asyncio.ensure_future(store._write(Work(lambda _: held.wait(30))))
     await soon(lambda: store._writer is not None and store._writer._requests.empty())
     waiting = [asyncio.ensure_future(store.apply([Cancel(job_id)])) for _ in range(3)]
     sweeping = asyncio.ensure_future(asyncio.to_thread(store.sweep, HealthLimits()))

@@ -271,3 +271,33 @@ async def test_a_failed_broadcast_is_logged_counted_and_repeated(
     assert all(record.exc_info for record in errors)
     await hub.close()
     await store.close()
+
+
+async def test_a_viewer_of_the_progress_is_sent_a_part_between_whole_states(store: SQLiteStore, hub: Hub) -> None:
+    job_id = await submitted(store, 1)
+    slim = [await joined(hub, [job_id], only_progress=True, ends=True) for _ in range(2)]
+    whole = await joined(hub, [job_id], wants_items=False, ends=True)
+
+    async def taken() -> tuple[bytes, dict[str, Any]]:
+        pending = [await anext(viewer) for viewer in (*slim, whole)]
+        assert pending[0] is pending[1], "it is encoded once for all"
+        return pending[0], events_in(pending[2])[0][1]
+
+    first, job = await taken()
+    assert events_in(first) == [("job", job)]
+    (item,) = await store.claim(1, 30.0)
+    await taken()
+    await store.apply([Report(job_id, 0, item.item.lease, 1.0, 0.5, "half of it")])
+    part, job = await taken()
+    ((name, found),) = events_in(part)
+    progress = found.pop("progress")
+    assert name == "job"
+    assert found.items() <= job.items()
+    assert progress.items() <= job["progress"].items()
+    assert {"id", "seq", "state", "done", "health", "poll_after_ms"} <= found.keys()
+    assert {"total", "processed", "percent", "eta_seconds"} <= progress.keys()
+    assert len(part) < len(first) / 3
+    await store.apply([finish(item)])
+    last, job = await taken()
+    assert events_in(last) == [("job", job)]
+    assert job["done"] is True

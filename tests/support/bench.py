@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from unstuck.jobs.decide import Change, decide
-from unstuck.jobs.job import Claim, Command, Finish, Item, ItemState, Job, JobError
+from unstuck.jobs.decide import Change, claim, decide
+from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, JobError
 
 BROKEN = JobError("exception", "ValueError: no")
 PASSING = JobError("worker_lost", "crashed", transient=True)
@@ -44,8 +44,30 @@ class Bench:
             ]
         return change
 
-    def claim(self, index: int) -> None:
-        self.take(Claim("j", index, 30.0))
+    def claimable(self) -> list[int]:
+        """Return the indexes of the items that a claim may find."""
+        return [
+            item.index
+            for item in self.items
+            if item.state is ItemState.PENDING
+            and item.lease_until is None
+            and (item.not_before is None or item.not_before <= self.now)
+        ]
+
+    def claim(self, *indexes: int) -> Change:
+        """Claim these items, which a claim may find, as the store's statement does."""
+        assert set(self.claimable()).issuperset(indexes)
+        claimed = [
+            replace(
+                item, lease=item.lease + 1, attempt=item.attempt + 1, lease_until=self.now + 30, not_before=None
+            )
+            for item in map(self.items.__getitem__, indexes)
+        ]
+        change = claim(self.job, claimed, self.now)
+        self.job = change.job
+        for item in claimed:
+            self.items[item.index] = item
+        return change
 
     def finish(self, index: int, state: str = "succeeded", error: JobError | None = None) -> None:
         lease = self.items[index].lease

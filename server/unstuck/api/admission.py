@@ -10,18 +10,16 @@ behind.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 
-import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unstuck.api.context import Services, base_of, json_response
+from unstuck.api.context import Services, json_response, shown
 from unstuck.errors import InvalidRequest, QueueFull
 from unstuck.jobs.job import Item, Job
-from unstuck.jobs.snapshot import Snapshot, public
+from unstuck.jobs.snapshot import Snapshot
 from unstuck.store.protocol import IdempotencyKey
 
 #: Most characters of an Idempotency-Key.
@@ -60,15 +58,15 @@ async def create_job(
         if kept is None or kept.id != job.id:  # refused, or a repeated request: these files belong to no job
             await discard_files(services, job.id)
         elif has_files:
-            await anyio.to_thread.run_sync(services.folder.keep, job.id)
+            await services.files.keep(job.id)
     snapshot = Snapshot(job) if kept.id == job.id else await services.store.snapshot(kept.id)
-    stored = public(snapshot, time.time(), base_of(request), services.settings.keep_s)
+    stored = shown(request, snapshot)
     return json_response(stored, 202, {"Location": stored.links.self, "Retry-After": "1"})
 
 
 async def discard_files(services: Services, job_id: str) -> None:
     """Remove the files of a job that was not stored."""
-    await anyio.to_thread.run_sync(services.folder.remove_all, [job_id])
+    await services.files.remove([job_id])
 
 
 def _idempotency_key(request: Request, fingerprint: object) -> IdempotencyKey | None:

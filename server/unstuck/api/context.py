@@ -1,4 +1,4 @@
-"""Gives all routes the running app's services, and reads ids and numbers of requests.
+"""Gives all routes the running app's services and the job object, and reads ids and numbers of requests.
 
 Must not know: any rule of a job's life, or any route.
 See also: the modules beside this one, each of which serves one noun of PROTOCOL.md section 3.
@@ -7,6 +7,7 @@ See also: the modules beside this one, each of which serves one noun of PROTOCOL
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -14,10 +15,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from unstuck import wire
 from unstuck.api.bodies import Bodies
+from unstuck.api.door import Door
 from unstuck.errors import InvalidJobId, InvalidRequest
-from unstuck.files.folder import DataFolder
+from unstuck.files.protocol import Files
 from unstuck.jobs.job import is_job_id
+from unstuck.jobs.snapshot import Snapshot, public
 from unstuck.kinds.option import KindInfo
 from unstuck.settings import Settings
 from unstuck.store.protocol import Store
@@ -40,7 +44,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 class WorkerStats:
     """Counts since the start. `lapsed` items lost their runner; `able` is true while a worker can be started.
 
-    `kinds` are those that the workers can work on.
+    `kinds` are those that the workers can work on. `own`: this server has workers of its own.
     """
 
     workers: int = 0
@@ -48,6 +52,7 @@ class WorkerStats:
     lapsed: int = 0
     able: bool = True
     kinds: Collection[str] = ()
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,12 @@ class Services:
 
     `flush` writes to the viewers. `troubles` returns sentences that say what is wrong now. `polls` counts polls by
     their reason. `check_webhook` raises InvalidRequest for a URL to which no webhook can be delivered.
+    `door` is where workers on other machines come in.
     """
 
     settings: Settings
     store: Store
-    folder: DataFolder
+    files: Files
     hub: Hub
     flush: FlushQueue
     bodies: Bodies
@@ -69,6 +75,7 @@ class Services:
     polls: dict[str, int]
     check_webhook: Callable[[str], None]
     supervisor: Supervisor
+    door: Door
     work: Callable[[], WorkerStats] = WorkerStats
 
 
@@ -87,6 +94,20 @@ def services_of(request: Request) -> Services:
 def base_of(request: Request) -> str:
     """Return the prefix under which the app is mounted, without a trailing slash."""
     return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def shown(request: Request, snapshot: Snapshot) -> wire.Job:
+    """Return the job object as this request is answered with it."""
+    services = services_of(request)
+    return public(snapshot, time.time(), base_of(request), services.settings.keep_s, services.hub.poll_ms)
+
+
+def wants_only_progress(request: Request) -> bool:
+    """Return whether `?fields=progress` asks for no more than a progress bar needs; raise InvalidRequest."""
+    fields = request.query_params.get("fields")
+    if fields in (None, "progress"):
+        return fields is not None
+    raise InvalidRequest(f"fields must be progress, or left out for the whole job, not {fields[:40]!r}.")
 
 
 def job_id_of(text: str) -> str:

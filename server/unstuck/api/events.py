@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from unstuck.api.context import Services, base_of, job_id_of, services_of
+from unstuck.api.context import Services, base_of, job_id_of, services_of, wants_only_progress
 from unstuck.errors import JobNotFound, TooLarge
 from unstuck.streaming import sse
 from unstuck.streaming.direct import CONNECTION_KEY, HEADERS, DirectResponse
@@ -76,12 +76,14 @@ class _EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._request
         services = services_of(request)
+        only_progress = wants_only_progress(request)
         with ExitStack() as call:
             viewer = await services.hub.join(
                 scope.get(CONNECTION_KEY, call),
                 self._job_ids,
                 base=base_of(request),
                 wants_items=request.query_params.get("items") != "0",
+                only_progress=only_progress,
                 ends=self._one is not None,
             )
             answer = None if self._one is None else await self._instead(viewer, self._one)

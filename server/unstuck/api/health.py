@@ -47,8 +47,17 @@ async def get_health(request: Request) -> Response:
         wire.ServerHealth(
             status="unavailable" if troubles else "ok",
             version=__version__,
-            troubles=troubles + _left_to_others(overview.waiting_by_kind, work.kinds),
-            workers=wire.WorkerHealth(alive=work.workers, deaths=work.deaths, leases_lapsed=work.lapsed),
+            troubles=[
+                *troubles,
+                *_left_to_others(overview.waiting_by_kind, work.kinds),
+                *_left_elsewhere(overview.waiting_items, services.door.workers, own=work.own),
+            ],
+            workers=wire.WorkerHealth(
+                alive=work.workers,
+                deaths=work.deaths,
+                leases_lapsed=work.lapsed,
+                elsewhere=services.door.workers,
+            ),
             queue=wire.QueueHealth(
                 waiting_items=overview.waiting_items,
                 running_items=overview.leased_items,
@@ -80,4 +89,14 @@ def _left_to_others(waiting: Mapping[str, int], known: Collection[str]) -> list[
         "for it: start a server that has it, or cancel what is not wanted."
         for kind, count in sorted(waiting.items())
         if kind not in known
+    ]
+
+
+def _left_elsewhere(waiting: int, elsewhere: int, *, own: bool) -> list[str]:
+    """Say that work waits for workers elsewhere, where none came lately. The server itself is well."""
+    if own or elsewhere or not waiting:
+        return []
+    return [
+        "This server has no workers of its own (UNSTUCK_OWN_WORKERS=0), and none elsewhere has asked for work "
+        f"lately: {waiting} {'item waits' if waiting == 1 else 'items wait'}. Start one with: unstuck work."
     ]

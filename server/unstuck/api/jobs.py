@@ -7,28 +7,27 @@ See also: jobs/snapshot.py (the job object), PROTOCOL.md sections 2 and 3.
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from datetime import datetime
 
-import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck import wire
 from unstuck.api.context import (
     MOST_STORED,
-    Services,
     base_of,
     int_param,
     job_id_of,
     json_response,
     services_of,
+    shown,
+    wants_only_progress,
     whole,
 )
 from unstuck.errors import InvalidRequest, JobFinished, UnstuckError
 from unstuck.jobs.job import MOST, Cancel, Health, ItemState, State
-from unstuck.jobs.snapshot import Snapshot, etag, public, public_item
+from unstuck.jobs.snapshot import etag, only_progress, public_item
 from unstuck.store.protocol import JobFilter
 
 HEALTHS = tuple(Health)
@@ -67,14 +66,15 @@ async def list_jobs(request: Request) -> Response:
         if len(found) > limit:
             job_n, last = page[-1]
             following = str(job_n) if before is not None else f"{last.job.finished_at}~{job_n}"
-    shown = [_public(request, services, snapshot) for _, snapshot in page]
-    return json_response(wire.Jobs(jobs=shown, next=following))
+    jobs = [shown(request, snapshot) for _, snapshot in page]
+    return json_response(wire.Jobs(jobs=jobs, next=following))
 
 
 async def get_job(request: Request) -> Response:
     """Serve GET /api/jobs/{id}."""
     services = services_of(request)
     job_id = job_id_of(request.path_params["job_id"])
+    only = wants_only_progress(request)
     reason = request.headers.get("x-unstuck-poll")
     if reason is not None:
         known = reason if reason in POLL_REASONS else "other"
@@ -83,7 +83,8 @@ async def get_job(request: Request) -> Response:
     tag = etag(snapshot)
     if _matches(request, tag):
         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-store"})
-    return json_response(_public(request, services, snapshot), headers={"ETag": tag})
+    job = shown(request, snapshot)
+    return json_response(only_progress(job) if only else job, headers={"ETag": tag})
 
 
 async def cancel_job(request: Request) -> Response:
@@ -94,7 +95,7 @@ async def cancel_job(request: Request) -> Response:
     if isinstance(outcome, UnstuckError) and not isinstance(outcome, JobFinished):
         raise outcome
     status = 200 if isinstance(outcome, JobFinished) else 202
-    return json_response(_public(request, services, await services.store.snapshot(job_id)), status)
+    return json_response(shown(request, await services.store.snapshot(job_id)), status)
 
 
 async def remove_job(request: Request) -> Response:
@@ -103,7 +104,7 @@ async def remove_job(request: Request) -> Response:
     job_id = job_id_of(request.path_params["job_id"])
     await services.store.remove(job_id)
     # The row first, with a note about the files: if this is cut off here, retention removes them later.
-    await anyio.to_thread.run_sync(services.folder.remove_all, [job_id])
+    await services.files.remove([job_id])
     return Response(status_code=204)
 
 
@@ -127,10 +128,6 @@ async def list_items(request: Request) -> Response:
         following = str(last.index) if after_seq is None else f"{last.seq}.{last.index}"
     base = base_of(request)
     return json_response(wire.Items(items=[public_item(item, job_id, base) for item in page], next=following))
-
-
-def _public(request: Request, services: Services, snapshot: Snapshot) -> wire.Job:
-    return public(snapshot, time.time(), base_of(request), services.settings.keep_s)
 
 
 def _matches(request: Request, tag: str) -> bool:

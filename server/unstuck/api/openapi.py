@@ -31,8 +31,13 @@ TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
 
-#: The schemas of all bodies; `Any` is any JSON object.
-SCHEMAS: Mapping[str, Schema] = {**schemas(), "Any": {"type": "object"}}
+#: The schemas of all bodies; `Any` is any JSON object, and `Bytes` are those of a file.
+SCHEMAS: Mapping[str, Schema] = {
+    **schemas(),
+    "Any": {"type": "object"},
+    "Bytes": {"type": "string"},
+    "JobOrProgress": {"anyOf": [_ref("Job"), _ref("JobProgress")]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ CALLS = (
          ("state", "kind", "health", "name", "id_prefix", "retry_of", "limit", "cursor", "finished_before")),
     Call("POST", "/api/jobs", "Submit a job", {202: "Job"}, (400, 408, 413, 422, 429, 503, 507), (), _KEY,
          {JSON: "Submission", "multipart/form-data": "Any"}),
-    Call("GET", "/api/jobs/{id}", "One job", {200: "Job", 304: None}, _ID, (),
+    Call("GET", "/api/jobs/{id}", "One job", {200: "JobOrProgress", 304: None}, _ID, ("fields",),
          ("If-None-Match", "X-Unstuck-Poll")),
     Call("DELETE", "/api/jobs/{id}", "Remove a finished job", {204: None}, (*_ID, 409)),
     Call("GET", "/api/jobs/{id}/items", "The items of a job", {200: "Items"}, _ID,
@@ -72,7 +77,7 @@ CALLS = (
     Call("GET", "/api/jobs/{id}/results", "All result files", {200: "application/zip"}, (*_ID, 409)),
     Call("GET", "/api/jobs/{id}/errors", "The errors of all failed items", {200: "text/csv"}, _ID),
     Call("GET", "/api/jobs/{id}/events", "The stream of one job", {**_STREAM, 204: None}, _ID,
-         ("items", "last_event_id"), ("Last-Event-ID",)),
+         ("items", "fields", "last_event_id"), ("Last-Event-ID",)),
     Call("GET", "/api/jobs/{id}/timeline", "The timeline of a job", {200: "Timeline"}, _ID, ("limit",)),
     Call("POST", "/api/jobs/{id}/progress", "Report progress of external work", _JOB,
          (*_ID, 408, 409, 413, 422), body={JSON: "Report", "application/x-ndjson": "Report"}),
@@ -83,8 +88,17 @@ CALLS = (
     Call("POST", "/api/jobs/{id}/fail", "Fail a job", {202: "Job"}, (*_ID, 408, 409, 413, 422),
          body={JSON: "FailRequest"}),
     Call("GET", "/api/events/stream", "One stream of several jobs, or of all", _STREAM, (400, 413),
-         ("job", "items")),
+         ("job", "items", "fields")),
     Call("GET", "/api/kinds", "The kinds of work, and the limits of a submission", {200: "Kinds"}),
+    Call("GET", "/api/work", "What a worker on another machine has to know", {200: "Work"}, (401, 403)),
+    Call("POST", "/api/work/claim", "Claim items to work on", {200: "WorkItems"}, (401, 403, 413, 422),
+         body={JSON: "WorkClaim"}),
+    Call("POST", "/api/work/report", "Report on claimed items", {200: "WorkOutcomes"}, (401, 403, 413, 422),
+         body={JSON: "WorkReport"}),
+    Call("GET", "/api/work/{id}/items/{index}/leases/{lease}/input", "The file of a claimed item",
+         {200: "application/octet-stream"}, (*_ID, 401, 403, 409)),
+    Call("PUT", "/api/work/{id}/items/{index}/leases/{lease}/output", "Upload the result file of a claimed item",
+         {204: None}, (*_ID, 401, 403, 409, 413, 422, 507), ("name",), body={"application/octet-stream": "Bytes"}),
     Call("GET", "/api/health", "Details of the server's health", {200: "ServerHealth"}),
     Call("GET", "/api/health/live", "Liveness", {200: "Alive"}),
     Call("GET", "/api/health/ready", "Readiness", {200: "Ready", 503: "Ready"}),
@@ -97,8 +111,10 @@ CALLS = (
 PARAMETERS: Mapping[str, Schema] = {
     "id": {"type": "string", "format": "uuid"},
     "index": COUNT,
+    "lease": COUNT,
     "limit": {"type": "integer", "minimum": 1, "maximum": 2_000},
     "after_seq": COUNT,
+    "fields": {"type": "string", "enum": ["progress"]},
     "finished_before": {"type": "string", "format": "date-time"},
     **dict.fromkeys(("state", "health", "job"), TEXTS),
 }
@@ -124,7 +140,7 @@ def described(base: str) -> Schema:
 
 
 def _operation(call: Call) -> Schema:
-    in_path = [name for name in ("id", "index") if f"{{{name}}}" in call.path]
+    in_path = [name for name in ("id", "index", "lease") if f"{{{name}}}" in call.path]
     places = [("path", in_path), ("query", call.query), ("header", call.headers)]
     answers = {str(status): _answer(what) for status, what in call.answers.items()}
     answers |= {

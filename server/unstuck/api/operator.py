@@ -6,17 +6,14 @@ See also: jobs/decide.py, PROTOCOL.md section 3.
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from unstuck.api.bodies import Body
-from unstuck.api.context import JSON_ERRORS, Services, base_of, job_id_of, json_response, services_of
+from unstuck.api.context import JSON_ERRORS, Services, job_id_of, json_response, services_of, shown
 from unstuck.errors import InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.job import Fail, JobError
-from unstuck.jobs.snapshot import public
 from unstuck.wire import FailRequest
 
 WHY_LENGTH = 500
@@ -64,4 +61,4 @@ async def _why(request: Request) -> str:
 
 async def _job(request: Request, services: Services, job_id: str) -> Response:
     snapshot = await services.store.snapshot(job_id)
-    return json_response(public(snapshot, time.time(), base_of(request), services.settings.keep_s), 202)
+    return json_response(shown(request, snapshot), 202)

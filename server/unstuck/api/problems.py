@@ -25,6 +25,7 @@ from unstuck.errors import (
     RangeNotSatisfiable,
     StoreUnavailable,
     StreamsFull,
+    Unauthorized,
     UnstuckError,
     UploadsFull,
 )
@@ -69,6 +70,8 @@ def headers_of(error: UnstuckError) -> dict[str, str]:
         return {"Connection": "close"}  # the rest of the body may come at any time
     if isinstance(error, RangeNotSatisfiable):
         return {"Content-Range": f"bytes */{error.size}"}
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": "Bearer"}
     return {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, StoreUnavailable) else {}
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -22,11 +21,10 @@ from starlette.responses import Response
 
 from unstuck.api import problems
 from unstuck.api.bodies import Body
-from unstuck.api.context import JSON_ERRORS, Services, base_of, job_id_of, json_response, services_of
+from unstuck.api.context import JSON_ERRORS, Services, job_id_of, json_response, services_of, shown
 from unstuck.errors import BodyTooSlow, InvalidRequest, TooLarge, UnstuckError
 from unstuck.jobs.external import ExternalReport, ItemReport
 from unstuck.jobs.job import ItemState, JobError, State
-from unstuck.jobs.snapshot import public
 from unstuck.store.protocol import Store
 from unstuck.wire import Error, Report, ReportedItem
 
@@ -288,4 +286,4 @@ def _too_large() -> TooLarge:
 
 async def _job(request: Request, services: Services, job_id: str) -> Response:
     snapshot = await services.store.snapshot(job_id)
-    return json_response(public(snapshot, time.time(), base_of(request), services.settings.keep_s))
+    return json_response(shown(request, snapshot))

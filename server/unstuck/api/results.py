@@ -1,7 +1,7 @@
 """Serves the results of a job: one result file, or all results as a ZIP that is made on the fly.
 
 Must not know: how results are made.
-See also: files/folder.py (where result files are), PROTOCOL.md section 3.
+See also: files/protocol.py (where result files are), PROTOCOL.md section 3.
 
 The ZIP holds the result files and `results.json`, with one object for each item. It is never complete in memory or
 on disk; each piece is made when the one before it was sent. By then the answer has begun, so a result file that
@@ -11,22 +11,20 @@ length is told only of a ZIP that is small enough to be made before it is sent.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from pathlib import Path
-from typing import BinaryIO
 
-import anyio.to_thread
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from unstuck.api.context import NO_STORE, Services, job_id_of, services_of, whole
 from unstuck.api.file_response import RangedFile
 from unstuck.api.zip_stream import Names, ZipStream
 from unstuck.errors import InvalidRequest, JobNotDone, JobNotFound, NotFound
+from unstuck.files.local import size_and_checksum
+from unstuck.files.protocol import ResultReader
 from unstuck.jobs import labels
 from unstuck.jobs.job import Item
 from unstuck.jobs.snapshot import public_item
@@ -34,8 +32,6 @@ from unstuck.jobs.snapshot import public_item
 #: Bytes of a result file, and items of the store, that are read at a time.
 PIECE_BYTES = 256 * 1024
 PAGE_ITEMS = 500
-#: A larger result file is not read for its checksum before it is sent: nothing would be sent for too long.
-CHECKSUM_BYTES = 1024 * 1024 * 1024
 #: Bytes of a ZIP that are made before the first one is sent.
 AHEAD_BYTES = 4 * 1024 * 1024
 #: Bytes of `results.json` that are held in memory; the rest is in a temporary file until it is sent.
@@ -55,12 +51,16 @@ async def item_result(request: Request) -> Response:
         raise NotFound(f"Job {job_id} has no item {index}.")
     if item.result_file is None:
         raise NotFound(f"Item {index} of job {job_id} is {item.state} and has no result file.")
-    path = services.folder.result(job_id, item.index, item.lease, item.result_file)
-    disposition = labels.content_disposition(item.result_file)
-    return RangedFile(
-        path,
-        media_type="application/octet-stream",  # a browser saves it, and never shows it in our origin
-        headers={**NO_STORE, "Content-Disposition": disposition},
+    key = job_id, item.index, item.lease, item.result_file
+    place = await services.files.locate_result(*key)
+    if isinstance(place, str):
+        return RedirectResponse(place, 302, headers=NO_STORE)
+    headers = {**NO_STORE, "Content-Disposition": labels.content_disposition(item.result_file)}
+    media_type = "application/octet-stream"  # a browser saves it, and never shows it in our origin
+    if place is not None:
+        return RangedFile(place, media_type=media_type, headers=headers)
+    return StreamingResponse(
+        _pieces(await services.files.open_result(*key)), media_type=media_type, headers=headers
     )
 
 
@@ -108,8 +108,7 @@ async def _zip(services: Services, job_id: str, finished_at: float) -> AsyncGene
         if item.result_file is None:
             continue
         try:
-            path = services.folder.result(job_id, item.index, item.lease, item.result_file)
-            source, known = await anyio.to_thread.run_sync(_open, path)
+            source = await services.files.open_result(job_id, item.index, item.lease, item.result_file)
         except NotFound:
             missing[item.index] = "it is no longer there"
             continue
@@ -117,15 +116,17 @@ async def _zip(services: Services, job_id: str, finished_at: float) -> AsyncGene
             missing[item.index] = f"it cannot be read ({error.strerror})"
             continue
         files[item.index] = names.unique(labels.unpackable(item.result_file))
-        with source:
-            yield archive.begin(files[item.index], item.finished_at or finished_at, known)
+        try:
+            yield archive.begin(files[item.index], item.finished_at or finished_at, source.known)
             try:
-                while piece := await anyio.to_thread.run_sync(source.read, PIECE_BYTES):
+                while piece := await source.read(PIECE_BYTES):
                     yield archive.pack(piece)
             except OSError as error:
-                if known is not None:  # its size was told, and it was readable a moment ago: cut the download off
-                    raise
+                if source.known is not None:
+                    raise  # its size was told, and it was readable a moment ago: cut the download off
                 missing[item.index] = f"its end cannot be read ({error.strerror})"
+        finally:
+            await source.close()
         yield archive.finish()
     with tempfile.SpooledTemporaryFile(LIST_BYTES) as listed:
         before = b"[\n"
@@ -134,7 +135,7 @@ async def _zip(services: Services, job_id: str, finished_at: float) -> AsyncGene
             before = b",\n"
         listed.write(b"[]\n" if before == b"[\n" else b"\n]\n")
         listed.seek(0)
-        yield archive.begin("results.json", finished_at, _size_and_checksum(listed))
+        yield archive.begin("results.json", finished_at, size_and_checksum(listed))
         while piece := listed.read(PIECE_BYTES):
             yield archive.pack(piece)
         yield archive.finish()
@@ -146,24 +147,12 @@ async def _zip(services: Services, job_id: str, finished_at: float) -> AsyncGene
     yield archive.end()
 
 
-def _open(path: Path) -> tuple[BinaryIO, tuple[int, int] | None]:
-    """Open a result file. Return it with its size and its CRC-32, or without them if it is large."""
-    source = path.open("rb")
+async def _pieces(source: ResultReader) -> AsyncIterator[bytes]:
     try:
-        large = os.fstat(source.fileno()).st_size > CHECKSUM_BYTES
-        return source, None if large else _size_and_checksum(source)
-    except BaseException:
-        source.close()
-        raise
-
-
-def _size_and_checksum(source: BinaryIO | tempfile.SpooledTemporaryFile[bytes]) -> tuple[int, int]:
-    """Read a whole file, and return to its start."""
-    size = checksum = 0
-    while piece := source.read(PIECE_BYTES):
-        size, checksum = size + len(piece), zlib.crc32(piece, checksum)
-    source.seek(0)
-    return size, checksum
+        while piece := await source.read(PIECE_BYTES):
+            yield piece
+    finally:
+        await source.close()
 
 
 def _result_entry(item: Item, job_id: str, file: str | None, missing: str | None) -> bytes:

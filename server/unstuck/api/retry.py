@@ -1,7 +1,7 @@
 """Creates a new job from what failed in a finished one, or from all of it.
 
 Must not know: how the store makes a job durable, or what idempotency is.
-See also: admission.py (which creates the job), files/links.py (shared inputs), PROTOCOL.md section 3.
+See also: admission.py (which creates the job), files/protocol.py (shared inputs), PROTOCOL.md section 3.
 
 The new job has the old one's kind, options and limits, and shares its inputs; a deadline starts anew. What cannot
 be retried is refused before the job exists, and leaves nothing behind.
@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
-import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,9 +22,8 @@ from unstuck.api import admission
 from unstuck.api.bodies import Body
 from unstuck.api.context import JSON_ERRORS, Services, job_id_of, services_of
 from unstuck.api.submission import check_kind, check_webhook
-from unstuck.errors import DamagedJob, InputsGone, InvalidRequest, JobNotDone, NothingToRetry
+from unstuck.errors import DamagedJob, InvalidRequest, JobNotDone, NothingToRetry
 from unstuck.files.folder import stored_name
-from unstuck.files.links import link_inputs, sync_links
 from unstuck.jobs.job import UNREADABLE, Item, ItemState, Job, State
 from unstuck.store.protocol import Store
 from unstuck.wire import RetryRequest
@@ -59,12 +57,8 @@ async def retry_job(request: Request) -> Response:
         if not items and (not old.counted or (only == "failed" and old.state is State.COMPLETED)):
             raise NothingToRetry(old_id)
         job = _build_job(old, new_id, items, await _span(services.store, old))
-    except BaseException as error:
+    except BaseException:
         await admission.discard_files(services, new_id)
-        if isinstance(error, OSError):
-            if isinstance(error, FileNotFoundError) and services.folder.mark.exists():
-                raise InputsGone(old_id) from error
-            raise services.folder.write_refusal(error) from error
         raise
     return await admission.create_job(request, services, job, items, ("retry", old_id, only))
 
@@ -97,10 +91,12 @@ async def _items(services: Services, old_id: str, new_id: str, states: Sequence[
             if old.file is not None and file is not None:
                 pairs.append((old.file, file))
         if pairs:
+            if not shared:
+                await services.files.begin(new_id)
             shared = True
-            await anyio.to_thread.run_sync(link_inputs, services.folder, old_id, new_id, pairs)
+            await services.files.share_inputs(old_id, new_id, pairs)
     if shared:
-        await anyio.to_thread.run_sync(sync_links, services.folder, new_id)
+        await services.files.sync_inputs(new_id)
     return found
 
 

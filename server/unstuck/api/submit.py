@@ -89,7 +89,7 @@ async def _from_form(request: Request, body: Body, services: Services, content_t
     # Only a submission that may be repeated needs a fingerprint of its files.
     digests = "idempotency-key" in request.headers
     encoded_names = request.headers.get(NAMES_HEADER) == PERCENT_ENCODED
-    upload = Upload(services.folder, job_id, boundary, limits, digests=digests, encoded_names=encoded_names)
+    upload = Upload(services.files, job_id, boundary, limits, digests=digests, encoded_names=encoded_names)
     await upload.receive(_checked_early(body, upload, services))
     try:
         submission = read_form(upload.fields)

@@ -1,9 +1,9 @@
-"""Streams a multipart body to disk as it arrives.
+"""Streams a multipart body to a job's inputs as it arrives.
 
-Must not know: jobs; it knows limits and the data folder.
-See also: submit.py (the caller), files/folder.py (where inputs are).
+Must not know: jobs, or where inputs are kept; it knows limits and the Files protocol.
+See also: submit.py (the caller), files/protocol.py (how inputs are written).
 
-At most `upload_memory_bytes` of a file are in memory; a larger file goes to disk piece by piece. Small files are
+At most `upload_memory_bytes` of a file are in memory; a larger file is written piece by piece. Small files are
 written in groups, so that ten thousand of them do not cost ten thousand thread hops. One group is written while
 the next is read, so twice as much may be in memory. When `receive` returns, everything is durable; when it raises,
 nothing is left.
@@ -12,15 +12,11 @@ nothing is left.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
-import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote
 
 import anyio
@@ -29,8 +25,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from unstuck.errors import InvalidRequest, TooLarge
-from unstuck.files.folder import DataFolder, stored_name
-from unstuck.files.marks import sync
+from unstuck.files.folder import stored_name
+from unstuck.files.protocol import Files, FileWriter
 from unstuck.jobs import labels
 
 #: Most form fields beside the files, and most bytes of one (`options` is the largest).
@@ -42,9 +38,6 @@ EPILOGUE_BYTES = 64 * 1024
 PREAMBLE_BYTES = 64 * 1024
 #: Most small files that are written together.
 GROUP_FILES = 256
-#: ... of which this many are open at once: all are written, then all are synced. Half of them find that an earlier
-#: sync has taken them along, and a server may be allowed only 1,024 open files.
-SYNC_FILES = 64
 #: Bytes of framing (boundary, headers) allowed for each file beside its content.
 FRAMING_BYTES = 16 * 1024
 #: What browsers and most programs write for the characters that would end a file's name in a form (WHATWG).
@@ -71,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file in the job's folder of inputs, stored as `file`.
+    """An input of the job, stored as `file`.
 
     `name` is its label and `size` its bytes; `digest` is its SHA-256, or empty if no digests are wanted.
     """
@@ -90,7 +83,7 @@ class _Part:
     unnamed: bool = False
     buffer: bytearray = field(default_factory=bytearray)
     size: int = 0
-    disk: BinaryIO | None = None
+    writer: FileWriter | None = None
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
 
@@ -115,7 +108,7 @@ class Upload:
 
     def __init__(
         self,
-        place: DataFolder,
+        place: Files,
         job_id: str,
         boundary: bytes,
         limits: Limits,
@@ -128,12 +121,11 @@ class Upload:
         self.files: list[Stored] = []
         self._place = place
         self._job_id = job_id
-        self._folder = place.inputs(job_id)
         self._limits = limits
         self._events: list[tuple[str, bytes]] = []
         self._part = _Part()
         self._header: tuple[bytes, bytes] = (b"", b"")
-        self._group: list[tuple[Path, bytes]] = []
+        self._group: list[tuple[str, bytes]] = []
         self._grouped_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._digests = digests
@@ -166,21 +158,19 @@ class Upload:
         try:
             await self._receive(body)
         except BaseException as error:
-            if self._part.disk is not None:
-                self._part.disk.close()
-            with anyio.CancelScope(shield=True):  # otherwise it could write into a folder that is being removed
+            with anyio.CancelScope(shield=True):  # otherwise it could write what is being removed
+                if self._part.writer is not None:
+                    await self._part.writer.abort()
                 await self._let_go()
-            self._place.remove_all([self._job_id])
+                await self._place.remove([self._job_id])
             if isinstance(error, FormParserError):
                 raise InvalidRequest(
                     f"The multipart body cannot be read: {error}", code="invalid_multipart"
                 ) from error
-            if isinstance(error, OSError):
-                raise self._place.write_refusal(error) from error
             raise
 
     async def _receive(self, body: AsyncIterator[bytes]) -> None:
-        await anyio.to_thread.run_sync(self._place.begin, self._job_id)
+        await self._place.begin(self._job_id)
         async for chunk in body:
             if self._epilogue >= 0:
                 self._skip_epilogue(len(chunk))
@@ -196,8 +186,7 @@ class Upload:
             )
         await self._write_group()
         await self._written()
-        # The names of the files, of their folder and of the job's folder must reach the disk too.
-        await anyio.to_thread.run_sync(sync, self._folder, self._folder.parent, self._folder.parent.parent)
+        await self._place.sync_inputs(self._job_id)
 
     def _after_preamble(self, chunk: bytes) -> bytes:
         """Return what has come from the first boundary on."""
@@ -303,14 +292,15 @@ class Upload:
             )
         part.buffer += data
         if len(part.buffer) > limits.memory_bytes:
-            await self._to_disk(part)
+            await self._write_piece(part)
 
-    async def _to_disk(self, part: _Part) -> None:
-        if part.disk is None:
-            path = self._path(part)
-            part.disk = await anyio.to_thread.run_sync(lambda: path.open("xb", buffering=0))
+    async def _write_piece(self, part: _Part) -> None:
+        if part.writer is None:
+            part.writer = await self._place.put_input(self._job_id, self._name(part))
         piece, part.buffer = part.buffer, bytearray()
-        await anyio.to_thread.run_sync(_write, part.disk, piece, part.digest if self._digests else None)
+        if self._digests:
+            await anyio.to_thread.run_sync(part.digest.update, piece)
+        await part.writer.write(piece)
 
     async def _part_end(self) -> None:
         part = self._part
@@ -319,29 +309,29 @@ class Upload:
             return
         if part.unnamed and part.size == 0:
             return  # a file input without a file
-        path = self._path(part)
-        if part.disk is not None:
-            await self._to_disk(part)
-            disk, part.disk = part.disk, None
-            await anyio.to_thread.run_sync(_sync_and_close, disk)
+        name = self._name(part)
+        if part.writer is not None:
+            await self._write_piece(part)
+            await part.writer.close()
+            part.writer = None
         else:
             if self._digests:
                 part.digest.update(part.buffer)
-            self._group.append((path, bytes(part.buffer)))
+            self._group.append((name, bytes(part.buffer)))
             self._grouped_bytes += len(part.buffer)
             if self._grouped_bytes > self._limits.memory_bytes or len(self._group) >= GROUP_FILES:
                 await self._write_group()
         digest = part.digest.hexdigest() if self._digests else ""
-        self.files.append(Stored(part.filename, path.name, part.size, digest))
+        self.files.append(Stored(part.filename, name, part.size, digest))
 
     async def _write_group(self) -> None:
         await self._written()
         group, self._group, self._grouped_bytes = self._group, [], 0
         if group:
-            self._writing = asyncio.create_task(anyio.to_thread.run_sync(_write_files, group))
+            self._writing = asyncio.create_task(self._place.put_inputs(self._job_id, group))
 
     async def _written(self) -> None:
-        """Wait until the previous group is on disk."""
+        """Wait until the previous group is written."""
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing
@@ -352,9 +342,9 @@ class Upload:
             await asyncio.wait([self._writing])
             self._writing.exception()
 
-    def _path(self, part: _Part) -> Path:
+    def _name(self, part: _Part) -> str:
         assert part.filename is not None
-        return self._folder / stored_name(len(self.files), part.filename)
+        return stored_name(len(self.files), part.filename)
 
     def _skip_epilogue(self, count: int) -> None:
         self._epilogue += count
@@ -364,28 +354,3 @@ class Upload:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
-
-
-def _write(disk: BinaryIO, piece: bytes | bytearray, digest: hashlib._Hash | None = None) -> None:
-    if digest is not None:
-        digest.update(piece)
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[disk.write(rest) :]
-
-
-def _sync_and_close(disk: BinaryIO) -> None:
-    with disk:
-        os.fsync(disk.fileno())
-
-
-def _write_files(group: list[tuple[Path, bytes]]) -> None:
-    for first in range(0, len(group), SYNC_FILES):
-        with contextlib.ExitStack() as files:
-            together = []
-            for path, content in group[first : first + SYNC_FILES]:
-                disk = files.enter_context(path.open("xb", buffering=0))
-                _write(disk, content)
-                together.append(disk)
-            for disk in together:
-                os.fsync(disk.fileno())

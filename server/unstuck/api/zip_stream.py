@@ -22,7 +22,9 @@ _DESCRIPTOR, _UTF8 = 0x08, 0x800  # flags
 _MADE_BY_UNIX = 3 << 8
 _MODE = 0o100644 << 16  # a regular file
 _MOST, _MOST_ENTRIES = 0xFFFFFFFF, 0xFFFF  # in fields of 4 and 2 bytes; these values refer to ZIP64
-_FIRST_YEAR, _LAST_YEAR = 1980, 2107
+_FIRST_YEAR = 1980
+#: The times that a DOS date can name (epoch seconds): 1980 to 2107.
+_FIRST_TIME, _LAST_TIME = 315_532_800, 4_354_819_198
 
 
 @dataclass(slots=True)
@@ -173,13 +175,12 @@ def _end(entries: int, size: int, offset: int) -> bytes:
 def _common(entry: _Entry) -> tuple[int, int, int, int]:
     """Return the flags, the method, and time and date for DOS."""
     flags = (0 if entry.name.isascii() else _UTF8) | (_DESCRIPTOR if entry.method == _DEFLATED else 0)
-    at = time.gmtime(entry.at)
-    year = min(max(at.tm_year, _FIRST_YEAR), _LAST_YEAR)
+    at = time.gmtime(min(max(entry.at, _FIRST_TIME), _LAST_TIME))
     return (
         flags,
         entry.method,
         at.tm_hour << 11 | at.tm_min << 5 | at.tm_sec // 2,
-        (year - _FIRST_YEAR) << 9 | at.tm_mon << 5 | at.tm_mday,
+        (at.tm_year - _FIRST_YEAR) << 9 | at.tm_mon << 5 | at.tm_mday,
     )
 
 
@@ -189,4 +190,4 @@ def _version(large: bool) -> int:
 
 def _time(entry: _Entry) -> bytes:
     """Return the time in UTC, as Unix and macOS unpack it; the time for DOS has no zone."""
-    return struct.pack("<HHBl", 0x5455, 5, 1, max(0, min(int(entry.at), 2**31 - 1)))
+    return struct.pack("<HHBl", 0x5455, 5, 1, int(max(0, min(entry.at, 2**31 - 1))))

@@ -15,6 +15,7 @@ from rich.text import Text
 from unstuck.address import DEFAULT_URL
 from unstuck.cli.console import AsJson, JobIds, Url, err, out, plain, print_json, shortened, spaced
 from unstuck.cli.remote import confirm, for_each, running_items, short_id
+from unstuck.jobs.labels import counted
 
 if TYPE_CHECKING:
     from unstuck.client import Client
@@ -84,17 +85,19 @@ def rescue(
         if not job.done:
             last = sum(item.attempt >= job.max_attempts for item in running)
             workers = "its worker" if len(running) == 1 else "their workers"
-            sentences = [f"{_items(len(running))} will be taken from {workers} and tried again."]
-            sentences += [f"{last} of them will fail instead: no attempt is left."] if last else []
+            sentences = [f"{_counted(len(running))} will be taken from {workers} and tried again."]
+            sentences += [f"{last:,} of them will fail instead: no attempt is left."] if last else []
             _say(job, " ".join([*sentences, "Finished items do not change."]), err if as_json else out)
             confirm(yes, "Continue?")
         after = await client.rescue(job_id)
         failed = after.progress.failed - job.progress.failed
-        again = _items(max(len(running) - failed, 0))
+        again = _counted(max(len(running) - failed, 0))
         if as_json:
             print_json(after, indent=None)
         else:
-            _say(job, f"rescued: {again} will be tried again, {failed} failed; the job is {spaced(after.state)}.")
+            _say(
+                job, f"rescued: {again} will be tried again, {failed:,} failed; the job is {spaced(after.state)}."
+            )
 
     for_each(job_ids, url, each)
 
@@ -123,7 +126,7 @@ def fail(
         running = len(await running_items(client, job))
         waiting = max((job.progress.total or 0) - job.progress.processed - running, 0)
         if not job.done:
-            plan = f"{_items(running)} will be stopped, {_items(waiting)} cancelled."
+            plan = f"{_counted(running)} will be stopped, {_counted(waiting)} cancelled."
             _say(job, f"{plan} Finished items do not change.", err if as_json else out)
         after = await client.fail(job_id, why)
         if as_json:
@@ -142,5 +145,5 @@ def _say(job: Job, message: str, on: Console = out) -> None:
     on.print(Text.assemble((name, "bold"), f" ({short_id(job)}): {message}"), soft_wrap=True)
 
 
-def _items(count: int) -> str:
-    return f"{count} item{'' if count == 1 else 's'}"
+def _counted(count: int) -> str:
+    return counted(count, "item", "items")

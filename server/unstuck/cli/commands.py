@@ -23,6 +23,7 @@ from unstuck.cli.prune import prune
 from unstuck.cli.serve import serve
 from unstuck.cli.settings import settings
 from unstuck.cli.submit import retry, submit
+from unstuck.cli.work import work
 
 HELP = """Background work on many files, with progress that is never stuck.
 
@@ -67,8 +68,8 @@ def _root(
 
 
 for command in (
-    serve, submit, watch, show, jobs, cancel, retry, download, kinds, rescue, fail, prune, backup, restore, doctor,
-    settings,
+    serve, work, submit, watch, show, jobs, cancel, retry, download, kinds, rescue, fail, prune, backup, restore,
+    doctor, settings,
 ):  # fmt: skip
     cli.command(cls=Command)(command)
 

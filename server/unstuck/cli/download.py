@@ -1,4 +1,4 @@
-"""`unstuck download`: decides where a job's results are written.
+"""`unstuck download`: decides where a job's results or errors are written.
 
 It must not know what is in them.
 See also: client/client.py, which reads them from the server.
@@ -23,19 +23,25 @@ if TYPE_CHECKING:
 def download(
     job_id: JobId,
     target: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="Where to write them. [default: results-JOB_ID.zip]")
+        Path | None,
+        typer.Argument(metavar="FILE", help="Where to write. [default: results-JOB_ID.zip or errors-JOB_ID.csv]"),
     ] = None,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Download the errors of all failed items as CSV instead.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Download all results of a finished job as a ZIP file.
+    """Download all results of a job as a ZIP file, or its errors as CSV.
 
-    The file appears when it is whole: an interrupted download leaves nothing.
+    Results can be downloaded once the job is done, errors at any time. The file appears when it is whole: an
+    interrupted download leaves nothing.
 
     Examples:
       unstuck download 1b4e28ba
       unstuck download 1b4e28ba thumbnails.zip
+      unstuck download 1b4e28ba --errors
 
     Exit codes:
       0    downloaded
@@ -45,13 +51,15 @@ def download(
 
     async def question(client: Client) -> tuple[Path, int]:
         job = await client.job(await full_id(client, job_id))
-        path = target if target is not None else Path(f"results-{short_id(job)}.zip")
+        name = f"errors-{short_id(job)}.csv" if errors else f"results-{short_id(job)}.zip"
+        path = target if target is not None else Path(name)
         if path.is_dir():
-            path /= f"results-{short_id(job)}.zip"
+            path /= name
         if path.exists() and not force:
             raise InvalidRequest(f"{path} exists; name another file, or overwrite it with --force.")
         with err.status("Downloading…"):
-            return path, await client.download(job.id, path)
+            save = client.download_errors if errors else client.download
+            return path, await save(job.id, path)
 
     path, size = ask(url, question)
     if as_json:

@@ -6,11 +6,11 @@ See also: files/orphans.py, which finds them; prune.py, which has the command.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from unstuck.cli.console import err, print_json
 from unstuck.jobs.labels import counted
+from unstuck.jobs.snapshot import rfc3339
 from unstuck.settings import load
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def prune_orphans(data: str | None, *, yes: bool, as_json: bool) -> None:
 
 
 def _line(orphan: Orphan) -> str:
-    written = datetime.fromtimestamp(orphan.last_write, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    written = f"{rfc3339(orphan.last_write):.19}Z"
     return f"{orphan.job_id}  {written}  {'of another database' if orphan.foreign else 'of this database'}"
 
 

@@ -87,7 +87,7 @@ def serve(
         if allowed_host:
             given["allowed_hosts"] = (*settings.allowed_hosts, *allowed_host)
             settings = load(given)
-        _log_to_terminal(settings.log_level)
+        log_to_terminal(settings.log_level)
         server.check_tls(settings)
         listener = server.listen(settings)
     except CannotStart as error:
@@ -119,7 +119,8 @@ class _PlainLines(logging.Formatter):
         return "\n".join(plain(line) for line in super().format(record).splitlines())
 
 
-def _log_to_terminal(level: str) -> None:
+def log_to_terminal(level: str) -> None:
+    """Log to stderr: for people at a terminal, and as lines for programs."""
     if sys.stderr.isatty():
         handler: logging.Handler = RichHandler(console=err, show_path=False, rich_tracebacks=False)
         handler.setFormatter(_PlainLines("%(message)s"))
@@ -127,5 +128,5 @@ def _log_to_terminal(level: str) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    for noisy in ("uvicorn.error", "python_multipart.multipart", "asyncio"):
+    for noisy in ("uvicorn.error", "python_multipart.multipart", "asyncio", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -8,6 +8,7 @@ from unstuck.client.client import Client
 from unstuck.client.plain import (
     cancel,
     download,
+    download_errors,
     items,
     job,
     jobs,
@@ -31,6 +32,7 @@ __all__ = [
     "Progress",
     "cancel",
     "download",
+    "download_errors",
     "items",
     "job",
     "jobs",

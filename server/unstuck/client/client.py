@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -238,7 +238,18 @@ class Client:
         The file appears, or is replaced, when the ZIP is whole. Raises ServerRefused (`job_not_done`) if the job
         is not done, and FileUnusable if the file cannot be written.
         """
-        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/results"
+        return await self._save(job_id, "results", target)
+
+    async def download_errors(self, job_id: str, target: str | os.PathLike[str]) -> int:
+        """Write the errors of all failed items to the file `target` as CSV, and return its size (bytes).
+
+        The job need not be done. The file appears, or is replaced, when it is whole. Raises FileUnusable if it
+        cannot be written.
+        """
+        return await self._save(job_id, "errors", target)
+
+    async def _save(self, job_id: str, what: str, target: str | os.PathLike[str]) -> int:
+        address = f"{self.url}/api/jobs/{_checked_id(job_id)}/{what}"
         answer = await self._send(self._http.build_request("GET", address, headers=self._headers), stream=True)
         try:
             if answer.is_success:
@@ -291,14 +302,24 @@ class Client:
                 return
             params["cursor"] = page.next
 
-    async def watch(self, job_id: str, *, on_link: Callable[[str], None] | None = None) -> AsyncIterator[Job]:
+    async def watch(
+        self,
+        job_id: str,
+        *,
+        on_link: Callable[[str], None] | None = None,
+        fields: Literal["progress"] | None = None,
+    ) -> AsyncIterator[Job]:
         """Yield the job whenever it has changed, always in its newest state; the last one yielded is done.
 
         Survives lost connections and server restarts; `on_link` is called with each new state of the connection
-        (`live`, `polling`, `offline`, …). Raises JobTimeoutError after 30 minutes without any news of the job.
+        (`live`, `polling`, `offline`, …). With `fields="progress"` the server sends a quarter of the bytes, and
+        until the job is done its texts and times may be older than its numbers. Raises JobTimeoutError after 30
+        minutes without any news of the job.
         """
         address = f"{self.url}/api/jobs/{_checked_id(job_id)}"
-        follower = Follower(self._http, address, job_id, on_link, self._headers)
+        if fields not in (None, "progress"):
+            raise ValueError(f"fields must be 'progress' or None, not {fields!r}")
+        follower = Follower(self._http, address, job_id, on_link, self._headers, fields)
         try:
             async for job in follower.jobs():
                 yield job

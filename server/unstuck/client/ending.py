@@ -20,11 +20,11 @@ NEXT_ATTEMPT = {
     ("celery", "Retry"),
     ("distributed", "Reschedule"),
     ("dramatiq", "Retry"),
+    ("huey", "RateLimitExceeded"),
     ("huey", "RetryTask"),
     ("huey", "TaskLockedException"),
     ("procrastinate", "JobRetry"),
-    ("rq", "Retry"),
-    ("taskiq", "TaskRejectedError"),
+    ("taskiq", "NoResultError"),
 }
 #: Longest message of an error on the wire, less the room for its type (characters).
 LONGEST = 2_400

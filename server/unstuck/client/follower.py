@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import httpx
@@ -40,8 +40,10 @@ class Follower:
         job_id: str,
         on_link: Callable[[str], None] | None = None,
         headers: Mapping[str, str] | None = None,
+        fields: Literal["progress"] | None = None,
     ) -> None:
         self._headers = dict(headers or {})
+        self._events_url = f"{url}/events?items=0{f'&fields={fields}' if fields else ''}"
         self._http, self._url, self._job_id, self._on_link = http, url, job_id, on_link
         self._state = WatchState()
         self._inbox: asyncio.Queue[WatchEvent | BaseException] = asyncio.Queue(INBOX_SIZE)
@@ -169,8 +171,7 @@ class Follower:
         headers = {**self._headers, "Accept": "text/event-stream", "Cache-Control": "no-store"}
         broken: WatchEvent = {"type": "stream_error", "stream": number}
         try:
-            address = f"{self._url}/events?items=0"
-            request = self._http.build_request("GET", address, headers=headers, timeout=None)
+            request = self._http.build_request("GET", self._events_url, headers=headers, timeout=None)
             answer = await self._http.send(request, stream=True)
         except Exception:  # noqa: BLE001 – h11, ssl and sockets raise exceptions of their own
             return broken  # the policy treats all breaks alike; its poll finds out why
@@ -185,13 +186,17 @@ class Follower:
 
     async def _read_events(self, number: int, answer: httpx.Response) -> None:
         decoder = SSEDecoder()
+        held: dict[str, Any] = {}
         async for piece in _until_broken(answer):
             for event in decoder.feed(piece):
-                if not await self._read_event(number, event.event, event.data):
+                if not await self._read_event(number, event.event, event.data, held):
                     return
 
-    async def _read_event(self, stream: int, name: str, text: str) -> bool:
-        """Queue one event of a stream, and return whether it could be read; a stream of garbage is unreliable."""
+    async def _read_event(self, stream: int, name: str, text: str, held: dict[str, Any]) -> bool:
+        """Queue one event of a stream, and return whether it could be read; a stream of garbage is unreliable.
+
+        `held` is the job as the stream's events so far make it.
+        """
         if name not in ("job", "items", "heartbeat", "leaving", "gone"):
             return True
         data = parsed(text)
@@ -199,9 +204,10 @@ class Follower:
         if data is None:
             return False
         if name == "job":
-            event["job"] = job_of(data)
-            if event["job"] is None:
+            if job_of(data) is None:
                 return False
+            update(held, data)
+            event["job"] = job_of(held)
         elif name == "heartbeat":
             seqs = data.get("jobs")
             seq = seqs.get(self._job_id.lower()) if isinstance(seqs, dict) else None
@@ -264,6 +270,16 @@ def job_of(body: object) -> Job | None:
         return msgspec.convert(body, Job)
     except msgspec.ValidationError:
         return None
+
+
+def update(held: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Update a job object; what `?fields=progress` leaves out of it stays as it was."""
+    if "links" in data or not held:
+        held.clear()
+        held.update(data)
+    else:
+        progress = {**held.get("progress", {}), **data.get("progress", {})}
+        held.update(data, progress=progress)
 
 
 def next_ms(heartbeat: Mapping[str, Any]) -> float | None:

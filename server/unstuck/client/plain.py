@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from unstuck.client.form import File, uploads
 from unstuck.client.plain_reporter import PlainReporter
@@ -80,10 +80,11 @@ def watch(
     url: str | None = None,
     headers: Headers = None,
     on_link: Callable[[str], None] | None = None,
+    fields: Literal["progress"] | None = None,
 ) -> Iterator[Job]:
     """Yield the job whenever it has changed, as `Client.watch` does; `on_link` is called in another thread."""
     here = portal()
-    news = here.client(url, headers).watch(job_id, on_link=on_link)
+    news = here.client(url, headers).watch(job_id, on_link=on_link, fields=fields)
 
     async def next_job() -> Job | None:
         return await anext(news, None)
@@ -125,3 +126,11 @@ def download(
     """Write all results of a finished job to a ZIP file, and return its size, as `Client.download` does."""
     here = portal()
     return here.run(here.client(url, headers).download(job_id, target))
+
+
+def download_errors(
+    job_id: str, target: str | os.PathLike[str], *, url: str | None = None, headers: Headers = None
+) -> int:
+    """Write the errors of all failed items to a CSV file, as `Client.download_errors` does."""
+    here = portal()
+    return here.run(here.client(url, headers).download_errors(job_id, target))

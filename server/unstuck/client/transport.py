@@ -9,12 +9,15 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
 
 import httpx
 
 from unstuck.errors import NoAnswer
+
+T = TypeVar("T")
 
 #: The longest wait for a response (seconds); an upload itself has no limit.
 ANSWER_S = 60.0
@@ -35,9 +38,18 @@ def open_http(url: str, headers: Mapping[str, str] | None = None, *, cookies: bo
     Raises NoAnswer if the proxies or certificates of the environment cannot be used.
     """
     jar = None if cookies else CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return _open(httpx.AsyncClient, url, headers, jar)
+
+
+def open_plain_http(url: str, headers: Mapping[str, str] | None = None) -> httpx.Client:
+    """Return the same without asyncio and without cookies, for threads."""
+    return _open(httpx.Client, url, headers, CookieJar(DefaultCookiePolicy(allowed_domains=())))
+
+
+def _open(kind: Callable[..., T], url: str, headers: Mapping[str, str] | None, jar: CookieJar | None) -> T:
     given = httpx.Headers(headers)
     try:
-        return httpx.AsyncClient(
+        return kind(
             headers=given, cookies=jar, follow_redirects=True, timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
             limits=CONNECTIONS, verify=httpx.create_ssl_context(), trust_env=not is_this_machine(url),
         )  # fmt: skip

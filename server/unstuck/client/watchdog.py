@@ -145,7 +145,10 @@ def on_heartbeat(step: Step, event: WatchEvent) -> None:
 
 
 def on_leaving(step: Step, event: WatchEvent) -> None:
-    """Close the stream as the server asks, and reopen it after `retry_ms`, spread to twice that."""
+    """Close the stream as the server asks, and reopen it after `retry_ms`, spread to twice that.
+
+    The first poll meanwhile is spread too: all viewers of that server plan one at this moment.
+    """
     stream = step.touch_stream(event)
     if stream is None:
         return
@@ -154,6 +157,8 @@ def on_leaving(step: Step, event: WatchEvent) -> None:
     step.state.stream = None
     step.state.stream_failures = 0
     step.state.reopen_at = w.round_half_up(step.now + retry_ms * (1 + step.random))
+    spread_ms = step.random * (step.state.poll_after_ms - w.POLL_AFTER_MIN_MS)
+    step.plan_poll(w.POLL_AFTER_MIN_MS + spread_ms, "fallback")
 
 
 def on_gone(step: Step, event: WatchEvent) -> None:

@@ -1,7 +1,7 @@
 """Shares the inputs of one job with another, by hard links, so that nothing is copied.
 
 Must not know: jobs. Everything here blocks.
-See also: folder.py (where inputs are), api/retry.py (the only caller).
+See also: folder.py (where inputs are), local.py (the only caller).
 
 Removing either job leaves the other whole. If the file system has no hard links, the files are copied.
 """
@@ -24,16 +24,11 @@ _CANNOT_LINK = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP,
 def link_inputs(folder: DataFolder, old: str, new: str, files: Iterable[tuple[str, str]]) -> None:
     """Link these inputs of job `old` into job `new`; each pair holds the old name and the new one.
 
-    Raises FileNotFoundError if an input is gone, and OSError if nothing can be written.
+    The folder of job `new` exists. Raises FileNotFoundError if an input is gone, and OSError if nothing can be
+    written.
     """
-    folder.begin(new)
     for before, after in files:
         _link(folder.input(old, before), folder.input(new, after))
-
-
-def sync_links(folder: DataFolder, new: str) -> None:
-    """Write the names of the linked inputs to disk."""
-    sync(folder.inputs(new), folder.job(new), folder.files)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,9 +2,9 @@
 
 What is not known to be left over stays. That a folder belongs to no job of the database proves nothing, since the
 database may be new, restored or another one. Left over are uploads that belong to no job and were silent for a
-day, and the files of jobs that the database notes as removed.
+day.
 Must not know: SQL, HTTP; it uses the Store protocol and the data folder.
-See also: marks.py (what is written down about a folder), retention.py (calls this once a day).
+See also: marks.py (what is written down about a folder), local.py (the caller).
 """
 
 from __future__ import annotations
@@ -59,16 +59,6 @@ async def remove_left_over(folder: DataFolder, store: FinishedJobs, silent_since
         known = await store.seqs(batch)
         removed += await anyio.to_thread.run_sync(_tidy, folder, batch, set(known), silent_since)
     return removed
-
-
-async def finish_removals(folder: DataFolder, store: FinishedJobs) -> None:
-    """Remove the files of jobs that were removed from the database; a removal may have been cut off there."""
-    while job_ids := await store.removals(BATCH):
-        gone = await anyio.to_thread.run_sync(folder.remove_all, job_ids)
-        if gone:
-            await store.finish_removals(gone)
-        if len(gone) < BATCH:
-            return
 
 
 def batches(names: list[str]) -> Iterator[list[str]]:

@@ -1,7 +1,7 @@
 """Decides how long finished jobs, their inputs, and uploads that were cut off are kept.
 
-Must not know: SQL, HTTP; it uses the Store protocol and the data folder.
-See also: ownership.py (what may be removed), folder.py (where files are), store/protocol.py (FinishedJobs).
+Must not know: SQL, HTTP; it uses the protocols of the store and of files.
+See also: protocol.py (how files are removed), store/protocol.py (FinishedJobs).
 
 A job is removed when it finished longer ago than the retention: first its row, durably, then its files. The store
 notes that the files are to go, so a removal that was cut off is finished after the next start, or by a daily
@@ -21,12 +21,10 @@ import logging
 import time
 from collections.abc import Callable
 
-import anyio.to_thread
-
 from unstuck.errors import JobNotFound, StoreUnavailable
 from unstuck.files import marks
-from unstuck.files.folder import DataFolder
-from unstuck.files.ownership import batches, finish_removals, remove_left_over
+from unstuck.files.ownership import batches
+from unstuck.files.protocol import Files
 from unstuck.jobs.job import ItemState
 from unstuck.store.clock import Clock
 from unstuck.store.protocol import Changes, FinishedJobs, JobFilter
@@ -51,7 +49,7 @@ class Retention:
     def __init__(
         self,
         store: FinishedJobs,
-        folder: DataFolder,
+        files: Files,
         keep_s: float | None,
         *,
         keep_inputs: bool = True,
@@ -59,7 +57,7 @@ class Retention:
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._folder = folder
+        self._files = files
         self._keep_s = keep_s
         self._keep_inputs = keep_inputs
         self._steady = steady
@@ -75,7 +73,7 @@ class Retention:
     async def run(self) -> None:
         """Remove what has expired, again and again, until cancelled. What failed is left for the next time."""
         with contextlib.suppress(StoreUnavailable):  # logged by the store, and tried again with the next check
-            await finish_removals(self._folder, self._store)
+            await finish_removals(self._files, self._store)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_s):
@@ -107,7 +105,7 @@ class Retention:
             if len(found) < BATCH:
                 break
         if removed:
-            await finish_removals(self._folder, self._store)
+            await finish_removals(self._files, self._store)
             log.info("Expired jobs removed: jobs=%d", removed)
         return removed
 
@@ -119,8 +117,8 @@ class Retention:
         now = self._time()
         if now is None:
             return None
-        await finish_removals(self._folder, self._store)
-        removed = await remove_left_over(self._folder, self._store, now - marks.SILENT_S)
+        await finish_removals(self._files, self._store)
+        removed = await self._files.remove_left_over(self._store, now - marks.SILENT_S)
         if removed:
             log.info("Uploads that were cut off removed: folders=%d", removed)
         if not self._keep_inputs:
@@ -131,7 +129,7 @@ class Retention:
         """Remove the inputs that no retry will need, of all jobs that have finished."""
         self._missed = False
         try:
-            for batch in batches(await anyio.to_thread.run_sync(self._folder.job_folders)):
+            for batch in batches(await self._files.job_ids()):
                 self._finished.update(await self._store.seqs(batch))
                 await self.remove_inputs()
         except BaseException:
@@ -159,12 +157,11 @@ class Retention:
             await self._store.remove(job_id)
         except JobNotFound:
             return False  # it was removed by a request
-        with contextlib.suppress(OSError):  # logged when the removals are finished
-            await anyio.to_thread.run_sync(self._folder.remove, job_id)
+        await self._files.remove([job_id])
         return True
 
     async def _remove_inputs(self, job_id: str) -> None:
-        if not await anyio.to_thread.run_sync(self._folder.inputs(job_id).is_dir):
+        if not await self._files.has_inputs(job_id):
             return
         if not (await self._store.snapshot(job_id)).job.done:
             return
@@ -172,7 +169,7 @@ class Retention:
         while True:
             items = await self._store.items(job_id, states=SETTLED, after_index=index, limit=BATCH)
             files = [item.file for item in items if item.file is not None]
-            await anyio.to_thread.run_sync(self._folder.remove_inputs, job_id, files)
+            await self._files.remove_inputs(job_id, files)
             if len(items) < BATCH:
                 return
             index = items[-1].index
@@ -199,3 +196,13 @@ class Retention:
             self._wary_until = self._steady() + WARY_S
             log.warning("Clock was set, nothing is removed for an hour: jump_s=%+.0f", moment.jump)
         return moment.now if self._steady() >= self._wary_until else None
+
+
+async def finish_removals(files: Files, store: FinishedJobs) -> None:
+    """Remove the files of jobs that were removed from the database; a removal may have been cut off there."""
+    while job_ids := await store.removals(BATCH):
+        gone = await files.remove(job_ids)
+        if gone:
+            await store.finish_removals(gone)
+        if len(gone) < BATCH:
+            return

@@ -6,7 +6,8 @@ Rule 2. Final states have no way out, for jobs (`NEXT`) and for items (`ITEM_NEX
 Rule 3. `seq` rises with every change that a viewer can see, and with no other.
 Rule 4. Work is held by lease. A claim raises the item's lease number; a command with an older number comes from a
         runner that lost its lease, and is refused. An expired lease still belongs to its holder until a `Lapse`
-        ends it, so a runner that was merely late loses nothing.
+        ends it, so a runner that was merely late loses nothing. The store finds and leases the items of a claim
+        in one statement, which changes no state; what that makes of the job is decided here (`claim`).
 Rule 5. Cancelling is a request. It ends waiting items at once, and the job once its running items have stopped. A
         job whose items were all processed before that ends as usual, not as cancelled.
 Rule 6. A job's state follows from its items: `waiting + leased + succeeded + failed + skipped + cancelled ==
@@ -21,7 +22,7 @@ is stuck).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -34,7 +35,6 @@ from unstuck.jobs.job import (
     ITEM_FINAL,
     Cancel,
     CheckHealth,
-    Claim,
     Command,
     Fail,
     Finish,
@@ -95,9 +95,6 @@ def decide(job: Job, command: Command, now: float, item: Item | None = None) -> 
         return _decide_job(job, command, now)
     if item is None:
         raise NotFound(f"Job {job.id} has no item {command.index}; it has {job.total} items.")
-    if isinstance(command, Claim):
-        change, (claimed,) = claim(job, [item], command.lease_s, command.worker, now)
-        return Change(change.job, claimed, visible=change.visible)
     if item.lease != command.lease or item.lease_until is None:
         raise LeaseLost(
             f"Item {item.index} of job {job.id} is no longer held under lease {command.lease}; drop its work."
@@ -125,48 +122,35 @@ def _decide_job(job: Job, command: JobCommand, now: float) -> Change:
             return _check_health(job, command, now)
 
 
-def claim(
-    job: Job, items: Sequence[Item], lease_s: float, worker: str | None, now: float
-) -> tuple[Change, list[Item]]:
-    """Claim several items in one decision, as if by a `Claim` for each.
-
-    Raise the same errors as `decide`; then no item is claimed.
-    """
+def check_claimable(job: Job) -> None:
+    """Raise JobFinished or Refused if no item of this job may be claimed."""
     if job.done:
         raise JobFinished(job.id, job.state)
     if job.external:
         raise Refused(f"Job {job.id} is external (its work runs elsewhere), so no runner may claim its items.")
     if job.stopping:
         raise Refused(f"Job {job.id} is being stopped, so none of its items may be claimed.")
-    claimed = [_claim_item(job, item, lease_s, worker, now) for item in items]
+
+
+def claim(job: Job, items: Sequence[Item], now: float) -> Change:
+    """Return the job's change after `items` were claimed, each with its new lease and attempt.
+
+    Raise the same errors as `check_claimable`, which is to be asked before items are claimed.
+    """
+    check_claimable(job)
     job = replace(
         job,
-        waiting=job.waiting - len(claimed),
-        leased=job.leased + len(claimed),
-        attempt=max([job.attempt, *(item.attempt for item in claimed)]),
+        waiting=job.waiting - len(items),
+        leased=job.leased + len(items),
+        attempt=max([job.attempt, *(item.attempt for item in items)]),
         heartbeat_at=now,
     )
     if job.state is State.RUNNING:
-        return _sign_of_life(job, None, Health.WAITING_LONG), claimed
+        return _sign_of_life(job, None, Health.WAITING_LONG)
     meter = rate.advance(job.meter, 0.0, now)
     state = next_state(job, State.RUNNING)
     started = replace(job, state=state, health=Health.OK, started_at=now, progress_at=now, meter=meter)
-    return Change(bump_seq(started)), claimed
-
-
-def _claim_item(job: Job, item: Item, lease_s: float, worker: str | None, now: float) -> Item:
-    if item.state is not ItemState.PENDING or item.lease_until is not None:
-        raise LeaseLost(f"Item {item.index} of job {job.id} is {item.state}, or another runner holds it.")
-    if item.not_before is not None and now < item.not_before:
-        raise Refused(f"Item {item.index} of job {job.id} is pausing before its next attempt.")
-    return replace(
-        item,
-        lease=item.lease + 1,
-        lease_until=now + lease_s,
-        not_before=None,
-        worker=worker,
-        attempt=item.attempt + 1,
-    )
+    return Change(bump_seq(started))
 
 
 def _renew(job: Job, command: Renew, now: float, item: Item) -> Change:
@@ -216,7 +200,19 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
         state, error = ItemState.CANCELLED, None
     if state is ItemState.CANCELLED and not job.stopping:
         raise Refused(f"Item {item.index} of job {job.id} cannot be cancelled: the job is not being stopped.")
-    ended = replace(
+    ended = _ended(item, command, state, error, job.seq + 1, now)
+    count = state.value  # the counts are named after the items' states
+    counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
+    after = _without_words(counted, item)
+    job = with_progress(job, after, now, partial=job.partial - (item.progress or 0.0))
+    too_many = job.max_errors is not None and job.failed > job.max_errors
+    if state is ItemState.FAILED and too_many and not job.stopping:
+        return stop_for_errors(job, now, ended)
+    return Change(finish_if_done(job, now, ended), ended)
+
+
+def _ended(item: Item, command: Finish, state: ItemState, error: JobError | None, seq: int, now: float) -> Item:
+    return replace(
         item,
         state=_item_next(item, state),
         lease_until=None,
@@ -227,16 +223,38 @@ def _finish(job: Job, command: Finish, now: float, item: Item) -> Change:
         result_file=command.result_file,
         started_at=command.started_at,
         finished_at=now,
-        seq=job.seq + 1,
+        seq=seq,
     )
-    count = state.value  # the counts are named after the items' states
-    counted = replace(job, leased=job.leased - 1, **{count: getattr(job, count) + 1})
-    after = _without_words(counted, item)
-    job = with_progress(job, after, now, partial=job.partial - (item.progress or 0.0))
-    too_many = job.max_errors is not None and job.failed > job.max_errors
-    if state is ItemState.FAILED and too_many and not job.stopping:
-        return stop_for_errors(job, now, ended)
-    return Change(finish_if_done(job, now, ended), ended)
+
+
+def succeed_together(
+    job: Job, run: Iterable[Finish], now: float, item_of: Callable[[int], Item | None]
+) -> tuple[Job, list[Item]]:
+    """Return the job after the first commands of `run`, all of this job, and the items that they ended.
+
+    The result is that of `decide` for each in turn, at the cost of one decision about the job. It ends before the
+    first command that is not plain: one that is no success or carries an error, is refused, or ends the job.
+    `item_of` looks up an item by its index.
+    """
+    ended: dict[int, Item] = {}
+    described, partial = job, job.partial
+    most = job.waiting + job.leased - 1
+    for command in run:
+        item = None if command.index in ended else item_of(command.index)
+        plain = command.state is ItemState.SUCCEEDED and command.error is None
+        if len(ended) >= most or not plain or item is None:
+            break
+        if item.lease != command.lease or item.lease_until is None:
+            break
+        ended[item.index] = _ended(item, command, ItemState.SUCCEEDED, None, job.seq + len(ended) + 1, now)
+        described = _without_words(described, item)
+        partial -= item.progress or 0.0
+    count = len(ended)
+    if not count:
+        return job, []
+    counted = replace(described, leased=job.leased - count, succeeded=job.succeeded + count)
+    after = with_progress(job, counted, now, partial)
+    return replace(after, seq=job.seq + count), list(ended.values())
 
 
 def _wait_for_retry(job: Job, now: float, item: Item, error: JobError, pause_s: float) -> Change:

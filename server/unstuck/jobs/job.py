@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from unstuck.jobs.rate import Meter
 from unstuck.wire import Health as Health  # the rules use the wire's words
@@ -71,7 +72,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     attempt: Count = 1
     max_attempts: Count = 3
     max_errors: Count | None = None
-    item_limit_s: float | None = None
+    item_limit_s: Part | None = None
     deadline_at: float | None = None
     webhook_url: str | None = None
     retry_of: str | None = None
@@ -97,7 +98,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     finished_at: float | None = None
     unit: str | None = None
     units: str | None = None
-    lost_after_s: float | None = None
+    lost_after_s: Part | None = None
 
     @property
     def done(self) -> bool:
@@ -115,6 +116,12 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     def stopping(self) -> bool:
         """True if the job will end early: nothing more is claimed, and running items are to stop."""
         return not self.done and (self.cancel_requested or self.error is not None)
+
+
+def submitted_at(job: Job, now: float) -> Job:
+    """Return the job as submitted at `now`; its deadline stays as far away."""
+    deadline_at = None if job.deadline_at is None else job.deadline_at + (now - job.created_at)
+    return replace(job, created_at=now, deadline_at=deadline_at)
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
@@ -163,15 +170,6 @@ class HealthLimits(msgspec.Struct, frozen=True):
     total_grace_s: float = 10.0
     listening_s: float = math.inf
     expiry_s: float | None = None
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """Lease a waiting item to a runner for `lease_s` seconds. `worker` is a name for people."""
-
-    job_id: str
-    index: int
-    lease_s: float
-    worker: str | None = None
 
 
 class Renew(msgspec.Struct, frozen=True):
@@ -247,6 +245,6 @@ class CheckHealth(msgspec.Struct, frozen=True):
     limits: HealthLimits
 
 
-ItemCommand = Claim | Renew | Report | Finish | Release | Lapse
+ItemCommand = Renew | Report | Finish | Release | Lapse
 JobCommand = Cancel | Fail | CheckHealth
 Command = ItemCommand | JobCommand

@@ -63,11 +63,11 @@ def etag(snapshot: Snapshot) -> str:
     return f'W/"{snapshot.job.seq}"'
 
 
-def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None) -> wire.Job:
+def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = None, poll_ms: int = 0) -> wire.Job:
     """Return the job object.
 
-    `now` is in epoch seconds, `base` is the mount prefix without a trailing slash, and `keep_s` is how long
-    finished jobs are kept (seconds; None: for ever).
+    `now` is in epoch seconds, `base` is the mount prefix without a trailing slash, `keep_s` is how long finished
+    jobs are kept (seconds; None: for ever), and `poll_ms` is the least pause between polls (milliseconds).
     """
     job, done = snapshot.job, snapshot.job.done
     return wire.Job(
@@ -99,8 +99,34 @@ def public(snapshot: Snapshot, now: float, base: str, keep_s: float | None = Non
         deadline_at=rfc3339(job.deadline_at),
         expires_at=None if job.finished_at is None or keep_s is None else rfc3339(job.finished_at + keep_s),
         server_time=rfc3339(now),
-        poll_after_ms=None if done else _POLL_MS[job.state],
+        poll_after_ms=None if done else max(_POLL_MS[job.state], poll_ms),
         links=_links(job.id, base, done),
+    )
+
+
+def only_progress(shown: wire.Job) -> wire.Job | wire.JobProgress:
+    """Return what a progress bar needs of a job object: a quarter of its bytes, and all of it once it is done."""
+    if shown.done:
+        return shown
+    progress = shown.progress
+    return wire.JobProgress(
+        id=shown.id,
+        seq=shown.seq,
+        state=shown.state,
+        done=shown.done,
+        cancel_requested=shown.cancel_requested,
+        health=shown.health,
+        progress=wire.BarProgress(
+            total=progress.total,
+            processed=progress.processed,
+            succeeded=progress.succeeded,
+            failed=progress.failed,
+            skipped=progress.skipped,
+            percent=progress.percent,
+            rate_per_second=progress.rate_per_second,
+            eta_seconds=progress.eta_seconds,
+        ),
+        poll_after_ms=shown.poll_after_ms,
     )
 
 

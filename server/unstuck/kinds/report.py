@@ -22,8 +22,9 @@ from unstuck.kinds.outcome import Cancelled
 # The screen is drawn a few times per second; more reports would only cost time.
 REPORT_INTERVAL = 0.1  # seconds
 ELSEWHERE = (
-    "report() works only in the process that was given the file, not in a child of it. Return the result to that "
-    "process, for example from a pool, and call report() there for each result that arrives."
+    "report works only in the process that was given the file, not in a child of it. Return the result to that "
+    "process, for example from a pool, and call report() there for each result that arrives; it raises Cancelled "
+    "if the work is to stop."
 )
 
 
@@ -50,7 +51,8 @@ class Report:
     `name`       the item's label for people; not a safe file name
     `output`     an existing, empty, private folder for result files
     `attempt`    1, and more when the item is tried again
-    `cancelled`  True once the item was asked to stop, for code that checks instead of being interrupted
+    `cancelled`  True once the item was asked to stop, for code that checks instead of being interrupted;
+                 RuntimeError in a child process
     `fraction`, `message`  the newest report
     """
 
@@ -65,7 +67,7 @@ class Report:
     ) -> None:
         self.name, self.attempt = name, attempt
         self._process = _Process.mark
-        self.cancelled = False
+        self._cancelled = False
         self.fraction: float | None = None
         self.message: str | None = None
         self._send, self._clock = send, clock
@@ -84,10 +86,17 @@ class Report:
                     self._prepare = None
         return Path(self._output)
 
+    @property
+    def cancelled(self) -> bool:
+        # A child has the value of the moment of its fork, and would wait for another one for ever.
+        if self._process is not _Process.mark:
+            raise RuntimeError(ELSEWHERE)
+        return self._cancelled
+
     def __call__(self, done: float | None, total: float | None = None, message: str | None = None) -> None:
         if self._process is not _Process.mark:
             raise RuntimeError(ELSEWHERE)
-        if self.cancelled:
+        if self._cancelled:
             raise Cancelled
         # 0 of 0 is 0. A string raises TypeError here, in the code that passed it.
         self.fraction = None if done is None else done / (total or 1)
@@ -115,11 +124,11 @@ class Report:
 
     def cancel(self) -> None:
         """Ask the code to stop: its next report raises `Cancelled`."""
-        self.cancelled = True
+        self._cancelled = True
 
     def close(self) -> None:
         """Stop reporting: nothing more is sent, and a thread that still runs gets `Cancelled`."""
-        self.cancelled = True
+        self._cancelled = True
         with self._lock:
             self._send = None
 

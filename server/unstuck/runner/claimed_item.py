@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from unstuck.files.protocol import LeaseKey as LeaseKey
 from unstuck.jobs.job import Finish, Item, ItemState, JobError, Release, Report
 from unstuck.store.protocol import WorkItem
-
-#: Identifies a claim: the job, the item's index, and the number of the lease.
-LeaseKey = tuple[str, int, int]
 
 
 class ClaimState(StrEnum):

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from unstuck.errors import LeaseLost, StoreUnavailable, UnstuckError
 from unstuck.jobs.job import HealthLimits, Job, Renew
+from unstuck.runner.claimed_item import LeaseKey
 from unstuck.runner.registry import ItemRegistry
 from unstuck.store.protocol import WorkQueue
 from unstuck.supervision.supervisor import Loop, Supervisor
@@ -34,7 +35,8 @@ LOOK_S = 1.0
 class LeaseKeeper:
     """Renews leases once `start()` was called in the event loop; the supervisor keeps its thread running.
 
-    `on_stopping` is called in the event loop with the jobs of our leases that are being stopped.
+    `on_stopping` is called in the event loop with the jobs of our leases that are being stopped, and `on_lapsed`
+    with each lease that has lapsed.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class LeaseKeeper:
         items: ItemRegistry,
         limits: HealthLimits,
         on_stopping: Callable[[Sequence[Job]], None] = lambda jobs: None,
+        on_lapsed: Callable[[LeaseKey], None] = lambda key: None,
     ) -> None:
         self._store = store
         self._items = items
         self._limits = limits
         self._on_stopping = on_stopping
+        self._on_lapsed = on_lapsed
         self._since = time.monotonic()
         self._look_s = min(LOOK_S, items.lease_s / 3)
         #: Items taken from runners that stopped renewing their leases, since the start.
@@ -60,18 +64,20 @@ class LeaseKeeper:
         def keep(ending: threading.Event) -> None:
             while not ending.wait(self._look_s):
                 try:
-                    refused, stopping = self._sweep()
+                    refused, stopping, lapsed = self._sweep()
                 except StoreUnavailable:  # the store has logged it
                     continue
                 if refused:
                     loop.call_soon_threadsafe(self._items.lose, refused)
                 if stopping:
                     loop.call_soon_threadsafe(self._on_stopping, stopping)
+                for key in lapsed:
+                    loop.call_soon_threadsafe(self._on_lapsed, key)
 
         return supervisor.run_in_thread("leases", keep)
 
-    def _sweep(self) -> tuple[list[Renew], list[Job]]:
-        """Sweep once; return the renewals that were refused, and the jobs that are being stopped."""
+    def _sweep(self) -> tuple[list[Renew], list[Job], Sequence[LeaseKey]]:
+        """Sweep once; return the refused renewals, the jobs that are being stopped, and the lapsed leases."""
         renewals = self._items.renewals()
         limits = replace(self._limits, listening_s=time.monotonic() - self._since)
         result = self._store.sweep(limits, renewals)
@@ -80,7 +86,7 @@ class LeaseKeeper:
             log.warning("Item taken from a runner that stopped renewing its lease: job=%s item=%d", job_id, index)
         refused = [one for one, outcome in zip(renewals, result.renewed, strict=True) if _refused(one, outcome)]
         jobs = {outcome.id: outcome for outcome in result.renewed if isinstance(outcome, Job)}
-        return refused, [job for job in jobs.values() if job.stopping]
+        return refused, [job for job in jobs.values() if job.stopping], result.lapsed
 
 
 def _refused(renew: Renew, outcome: object) -> bool:

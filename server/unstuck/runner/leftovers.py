@@ -2,7 +2,7 @@
 
 A full disk comes back by this alone: the output that filled it is gone before the item's next attempt.
 It must not know why an attempt ended.
-See also: runner.py (says which attempts), files/folder.py (where their output is).
+See also: runner.py (says which attempts), files/protocol.py (where their output is).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from unstuck.files.folder import DataFolder
+from unstuck.files.protocol import WorkFiles
 from unstuck.runner.claimed_item import LeaseKey
 
 log = logging.getLogger("unstuck.runner")
@@ -24,8 +24,8 @@ PAUSE_S = 1.0
 class Leftovers:
     """The outputs to remove; `run()` removes them until cancelled."""
 
-    def __init__(self, folder: DataFolder) -> None:
-        self._folder = folder
+    def __init__(self, files: WorkFiles) -> None:
+        self._files = files
         self._failures: dict[LeaseKey, int] = {}  # the outputs, each with its failed removals
         self._due = asyncio.Event()
 
@@ -48,20 +48,10 @@ class Leftovers:
         due = list(self._failures)
         if not due:
             return
-        for key, error in zip(due, await asyncio.to_thread(self._remove, due), strict=True):
+        for key, error in zip(due, await self._files.remove_outputs(due), strict=True):
             self._failures[key] += 1
             if error is None or self._failures[key] == ATTEMPTS:
                 del self._failures[key]
             if error is not None:
                 job_id, index, _ = key
                 log.warning("Output cannot be removed: job=%s item=%d error=%s", job_id, index, error)
-
-    def _remove(self, keys: list[LeaseKey]) -> list[OSError | None]:
-        outcomes: list[OSError | None] = []
-        for key in keys:
-            try:
-                self._folder.remove_output(*key)
-                outcomes.append(None)
-            except OSError as error:
-                outcomes.append(error)
-        return outcomes

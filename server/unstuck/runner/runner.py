@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
+import secrets
 import socket
-import threading
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from unstuck.errors import CannotStart
-from unstuck.files.folder import DataFolder
+from unstuck.files.protocol import WorkFiles
 from unstuck.jobs.job import HealthLimits, ItemState, Job
 from unstuck.kinds.option import KindInfo
 from unstuck.runner import outcome, protocol
 from unstuck.runner.assignment import Assignment
-from unstuck.runner.claimed_item import ClaimedItem, ClaimState, Outcome
+from unstuck.runner.claimed_item import ClaimedItem, ClaimState, LeaseKey, Outcome
 from unstuck.runner.leases import LeaseKeeper
 from unstuck.runner.leftovers import Leftovers
 from unstuck.runner.prefetch import Prefetch
@@ -44,22 +42,21 @@ log = logging.getLogger("unstuck.runner")
 
 #: Pauses between attempts to start a worker (seconds); the last one repeats.
 RESTART_S = (0.1, 0.5, 2.0, 5.0, 15.0)
-#: The most threads that sync result files.
-MOST_SYNCING = 8
 #: Pause between reads of a worker that has items ahead (seconds): all that it finished meanwhile costs one read.
 GATHER_S = 0.002
 
 
-def _host_and_pid() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}"
+def fresh_name() -> str:
+    """Return a name that no other server has: that of its host, and a random word."""
+    return f"{socket.gethostname()}/{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerConfig:
     """The runner's configuration; settings.py explains each setting."""
 
-    #: Stored with each claim, for people to read.
-    name: str = field(default_factory=_host_and_pid)
+    #: Stored with each claim, for people to read, and for the next start of the same server.
+    name: str = field(default_factory=fresh_name)
     workers: int = 1
     app: str = ""
     commands: Sequence[str] = ()
@@ -78,12 +75,12 @@ class Runner:
     `kinds` holds the kinds of work that the workers have loaded.
     """
 
-    def __init__(self, store: WorkQueue, folder: DataFolder, config: RunnerConfig) -> None:
+    def __init__(self, store: WorkQueue, files: WorkFiles, config: RunnerConfig) -> None:
         self.kinds: dict[str, KindInfo] = {}
         #: Workers that exited or were killed, since the start.
         self.deaths = 0
         self._store = store
-        self._folder = folder
+        self._files = files
         self._config = config
         self._items = ItemRegistry(config.lease_s)
         self._writes = WriteBuffer(store, self._items, config.hold_s)
@@ -95,13 +92,14 @@ class Runner:
             worker=config.name,
             kinds=lambda: self.able_kinds,
         )
-        self._leases = LeaseKeeper(store, self._items, config.limits, self._on_renewed)
-        self._leftovers = Leftovers(folder)
+        self._leftovers = Leftovers(files)
+        self._leases = LeaseKeeper(
+            store, self._items, config.limits, self._on_renewed, on_lapsed=self._leftovers.add
+        )
         self._processes: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []  # started, not yet served
         self._loops: list[Loop] = []
         self._troubles: dict[int, str] = {}  # by worker: why it cannot be started
-        self._syncing: ThreadPoolExecutor | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -112,6 +110,11 @@ class Runner:
     def alive(self) -> bool:
         """Return whether the runner's loops run and workers can be started."""
         return self.trouble is None and bool(self._loops) and not any(loop.down for loop in self._loops)
+
+    @property
+    def has_workers(self) -> bool:
+        """Return whether it works at all, or only keeps the leases of workers elsewhere."""
+        return self._config.workers > 0
 
     @property
     def workers(self) -> int:
@@ -132,11 +135,14 @@ class Runner:
 
     async def start(self, supervisor: Supervisor) -> None:
         """Start the workers and the loops. Raises CannotStart if the kinds do not load."""
-        self._syncing = _start_threads(min(self._config.workers, MOST_SYNCING))
         first = await self._start_process()
         self.kinds = {info.name: info for info in first.kinds}
-        self._idle = [first]
-        self._store.on_commit(self.on_commit)
+        if self.has_workers:
+            self._idle = [first]
+            self._store.on_commit(self.on_commit)
+        else:  # it was only asked for the kinds
+            await first.terminate()
+            self._processes.discard(first)
         self._loops = [
             supervisor.run("write buffer", self._writes.run),
             supervisor.run("prefetch", self._prefetch.run),
@@ -152,13 +158,15 @@ class Runner:
         """Release all items, so that the next start continues with them. Call this once the loops have ended."""
         await asyncio.gather(*(process.terminate() for process in tuple(self._processes)))
         self._loops = []
-        if self._syncing is not None:
-            self._syncing.shutdown(wait=False)
         for item in self._items.held():
             self._leftovers.add(item.key)
             self._writes.add(item.release())
         await self._leftovers.remove()
         await self._writes.flush()
+
+    def discard_output(self, key: LeaseKey) -> None:
+        """Remove soon what was written under this lease, which is no result."""
+        self._leftovers.add(key)
 
     # -- one worker
 
@@ -242,7 +250,7 @@ class Runner:
 
     def _run(self, item: ClaimedItem) -> protocol.Run:
         work, row = item.work, item.item
-        file, output = self._folder.paths(work.job_id, row.file, row.index, row.lease)
+        file, output = self._files.paths(work.job_id, row.file, row.index, row.lease)
         return protocol.Run(
             id=random.getrandbits(53),  # code that forges messages must not hit the next item
             kind=work.kind,
@@ -272,7 +280,7 @@ class Runner:
                 continue
             assignment.finish_current()
             ended = 0 if message.state == "failed" else ended + 1
-            if message.file is None or await self._make_durable(item, message.file):
+            if message.file is None or await self._adopt(item, message.file):
                 self._end(item, outcome.of_done(item, message))
             if message.last:
                 self._prefetch.put_back(assignment.take_back_all())
@@ -289,10 +297,9 @@ class Runner:
         if current is not None and current.state is ClaimState.RUNNING and not current.reported:
             self._writes.add_progress(current.report())
 
-    async def _make_durable(self, item: ClaimedItem, file: str) -> bool:
-        loop, work = asyncio.get_running_loop(), partial(self._folder.make_durable, *item.key, file)
+    async def _adopt(self, item: ClaimedItem, file: str) -> bool:
         try:
-            await loop.run_in_executor(self._syncing, work)
+            await self._files.adopt(*item.key, file)
         except Exception as error:  # ValueError for a NUL in the name, which comes from the worker, and so on
             if not isinstance(error, OSError | ValueError):
                 job_id, index, _ = item.key
@@ -356,21 +363,6 @@ class Runner:
         # The last first: an item that a worker is at ends at once, and the worker would take the next one.
         for item in reversed(self._items.of_job(job_id)):
             item.stop()
-
-
-def _start_threads(count: int) -> ThreadPoolExecutor:
-    """Return a pool whose threads run already: later the system may refuse to start one."""
-    pool = ThreadPoolExecutor(count, "unstuck sync")
-    started = threading.Barrier(count + 1)
-    try:
-        for _ in range(count):
-            pool.submit(started.wait)
-        started.wait()
-    except RuntimeError as error:
-        started.abort()
-        pool.shutdown(wait=False)
-        raise CannotStart(f"No thread can be started ({error}). Raise the limit on processes.") from error
-    return pool
 
 
 def _log_death(assignment: Assignment, why: str) -> None:

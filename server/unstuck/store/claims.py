@@ -7,50 +7,20 @@ See also: jobs/decide.py (decides that), transaction.py (applies it).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from unstuck.errors import ExternalJob, JobFinished, UnstuckError
 from unstuck.jobs.job import CheckHealth, HealthLimits, Job, Lapse, Renew
 from unstuck.jobs.timeline import Entry, What
+from unstuck.store.database import Connection
 from unstuck.store.protocol import NO_BATCHES, Outcome, SweepResult, WorkItem
 from unstuck.store.transaction import Transaction
 
 #: Why an item is taken from its runner: the error of the lost attempt, for people.
 LEASE_RAN_OUT = "The worker on this item gave no sign of life for too long."
 SERVER_ENDED = "The server stopped while this item was running."
-
-#: Jobs with an item that may be claimed now, which excludes items that pause before their next attempt. The first
-#: entry of the index is enough (NULL, no pause, sorts first); left to itself, SQLite reads all finished items too.
-#: Without the plus, SQLite would look each kind up in an index of all jobs, finished ones included.
-_CANDIDATES = """
-    SELECT id, priority, leased, waiting, n FROM jobs
-    WHERE waiting > 0 AND external = 0 AND (:kinds IS NULL OR +kind IN (SELECT value FROM json_each(:kinds))) AND (
-        SELECT coalesce(not_before, :now) FROM items INDEXED BY items_claimable
-        WHERE job = jobs.n AND state = 'pending' AND lease_until IS NULL ORDER BY not_before LIMIT 1) <= :now
-    ORDER BY priority DESC, n LIMIT :most
-"""
-_FRESH = """
-    SELECT 1 FROM items JOIN jobs ON jobs.n = items.job
-    WHERE jobs.id = ? AND idx = ? AND lease = ? AND lease_until > ?
-"""
-#: Jobs that `decide` might change: a limit has passed, or their health may differ.
-_TO_CHECK = """
-    SELECT id FROM jobs WHERE finished_at IS NULL AND (
-        deadline_at <= :now
-        OR (state = 'queued' AND (created_at < :expired OR (health = 'ok' AND created_at < :waiting)))
-        OR (external AND cancel_requested_at <= :grace)
-        OR (external AND coalesce(heartbeat_at, created_at) < :now - coalesce(lost_after_s, :lost_s))
-        OR (external AND counted AND NOT open_end AND state = 'running' AND waiting = 0 AND heartbeat_at <= :kept)
-        OR (state = 'running' AND external AND (
-            (progress_at < :stalled AND health = 'ok') OR (heartbeat_at < :silent AND health <> 'unresponsive')))
-        OR (state = 'running' AND NOT external AND (
-            (leased > 0 AND progress_at < :stalled AND health = 'ok')
-            OR (leased > 0 AND heartbeat_at < :unresponsive AND health <> 'unresponsive')
-            OR (leased = 0 AND heartbeat_at < :waiting AND health = 'ok')
-            OR (leased = 0 AND health IN ('stalled', 'unresponsive')))))
-"""
 
 
 def claim(
@@ -64,9 +34,7 @@ def claim(
     """Claim up to `limit` items, shared between jobs by `_share`; see WorkQueue.claim."""
     transaction.flush()
     claimed: list[WorkItem] = []
-    known = None if kinds is None else msgspec.json.encode(sorted(kinds)).decode()
-    values = {"now": transaction.now, "most": max(limit, 1) * 64, "kinds": known}
-    candidates = transaction.connection.execute(_CANDIDATES, values).fetchall()
+    candidates = _candidates(transaction.connection, transaction.now, limit, kinds)
     while shares := _share(candidates, limit - len(claimed)):
         refused = False
         for job_id, count in shares.items():
@@ -82,6 +50,20 @@ def claim(
         # What was meant for these jobs goes to the others.
         candidates = [one for one in candidates if one[0] not in shares]
     return claimed
+
+
+def shares(connection: Connection, now: float, limit: int, kinds: Collection[str] | None) -> Collection[str]:
+    """Return the ids of the jobs that `claim` would take items of."""
+    return _share(_candidates(connection, now, limit, kinds), limit).keys()
+
+
+def _candidates(
+    connection: Connection, now: float, limit: int, kinds: Collection[str] | None
+) -> list[tuple[str, int, int, int, int]]:
+    """Return jobs with an item that may be claimed now, which excludes items that pause before an attempt."""
+    known = None if kinds is None else msgspec.json.encode(sorted(kinds)).decode()
+    values = {"now": now, "most": max(limit, 1) * 64, "kinds": known}
+    return connection.execute(connection.statements.candidates, values).fetchall()
 
 
 def _share(candidates: list[tuple[str, int, int, int, int]], limit: int) -> dict[str, int]:
@@ -106,11 +88,7 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
     if job.external:
         raise ExternalJob(job_id)
     transaction.flush()
-    sql = (
-        "SELECT idx, lease FROM items INDEXED BY items_leased "
-        "WHERE job = ? AND lease_until IS NOT NULL ORDER BY idx"
-    )
-    held = transaction.connection.execute(sql, (job_n,)).fetchall()
+    held = transaction.connection.execute(transaction.connection.statements.leases_of_job, (job_n,)).fetchall()
     if held:
         transaction.add_entry(job_n, Entry(transaction.now, What.RESCUED, why))
     for index, lease in held:
@@ -121,28 +99,56 @@ def rescue(transaction: Transaction, job_id: str, why: str) -> int:
 def _renew(transaction: Transaction, one: Renew) -> Outcome:
     """Renew a lease. Write it only after a third of the lease has passed: renewals come every second."""
     until = transaction.now + one.lease_s * 2 / 3
-    fresh = transaction.connection.execute(_FRESH, (one.job_id, one.index, one.lease, until)).fetchone()
+    values = (one.job_id, one.index, one.lease, until)
+    fresh = transaction.connection.execute(transaction.connection.statements.fresh_lease, values).fetchone()
     return transaction.try_apply(one) if fresh is None else transaction.job(one.job_id)[1]
 
 
 def sweep(
-    transaction: Transaction, limits: HealthLimits, held: Sequence[Renew], *, everything: bool
+    transaction: Transaction,
+    limits: HealthLimits,
+    held: Sequence[Renew],
+    *,
+    ended: str | None = None,
+    alone: bool = True,
 ) -> SweepResult:
-    """Renew the leases `held`, then end the expired ones (or `everything`), then check jobs that time affects."""
+    """Renew the leases `held`, end the expired ones, then check jobs that time affects.
+
+    With `ended`, the leases in that name end too, and all others if the server is `alone`.
+    """
     transaction.flush()
     renewed = [_renew(transaction, one) for one in held]
     transaction.flush()
     connection, now = transaction.connection, transaction.now
-    sql = (
-        "SELECT jobs.id, items.idx, items.lease FROM items JOIN jobs ON jobs.n = items.job "
-        "WHERE items.lease_until IS NOT NULL AND (items.lease_until <= ? OR ?)"
-    )
-    why = SERVER_ENDED if everything else LEASE_RAN_OUT
     lapsed = []
-    for job_id, index, lease in connection.execute(sql, (now, everything)).fetchall():
-        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=everything)), Job):
+    for job_id, index, lease, forced in _ended_leases(connection, now, ended, alone=alone):
+        why = SERVER_ENDED if forced else LEASE_RAN_OUT
+        if isinstance(transaction.try_apply(Lapse(job_id, index, lease, why, forced=bool(forced))), Job):
             lapsed.append((job_id, index, lease))
     transaction.flush()
+    for job_id in _to_check(connection, now, limits):
+        transaction.try_apply(CheckHealth(job_id, limits))
+    return SweepResult(renewed, lapsed)
+
+
+def affected(
+    connection: Connection, now: float, limits: HealthLimits, *, ended: str | None, alone: bool
+) -> Iterable[str]:
+    """Return the ids of the jobs that `sweep` would change for the time that has passed."""
+    leases = _ended_leases(connection, now, ended, alone=alone)
+    return {*(row[0] for row in leases), *_to_check(connection, now, limits)}
+
+
+def _ended_leases(
+    connection: Connection, now: float, ended: str | None, *, alone: bool
+) -> list[tuple[str, int, int, int]]:
+    """Return job, index and number of leases that have expired, or (the last column) whose server has ended."""
+    values = {"now": now, "ended": ended, "all": alone and ended is not None}
+    return connection.execute(connection.statements.ended_leases, values).fetchall()
+
+
+def _to_check(connection: Connection, now: float, limits: HealthLimits) -> list[str]:
+    """Return the ids of jobs that `decide` might change: a limit has passed, or their health may differ."""
     times = {
         "now": now,
         "expired": -1.0 if limits.expiry_s is None else now - limits.expiry_s,
@@ -154,6 +160,4 @@ def sweep(
         "kept": now - limits.total_grace_s,
         "grace": now - limits.reporter_grace_s,
     }
-    for (job_id,) in connection.execute(_TO_CHECK, times).fetchall():
-        transaction.try_apply(CheckHealth(job_id, limits))
-    return SweepResult(renewed, lapsed)
+    return [row[0] for row in connection.execute(connection.statements.jobs_to_check, times)]

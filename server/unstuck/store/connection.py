@@ -16,6 +16,7 @@ from unstuck.errors import CannotStart
 from unstuck.store import schema
 from unstuck.store.database_file import LOG_LIMIT, is_writable
 from unstuck.store.disk_reserve import is_full
+from unstuck.store.sqlite_connection import SQLiteConnection
 
 #: How long a write waits for another process that holds the database (seconds).
 BUSY_S = 2.0
@@ -32,9 +33,11 @@ _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _DENIED = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
 
 
-def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, query_only: bool = False) -> SQLiteConnection:
     """Open a connection that has not read anything yet."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=BUSY_S, factory=SQLiteConnection
+    )
     connection.text_factory = _text
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL: with NORMAL, acknowledged commits were lost in six of six simulated power cuts.
@@ -51,12 +54,13 @@ def _text(raw: bytes) -> str:
     return str(raw, "utf-8", "replace")
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(path: Path) -> SQLiteConnection:
     """Open a database that must exist, and that this connection cannot change."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_S)
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, factory=SQLiteConnection)
 
 
-def open_checked(path: Path) -> sqlite3.Connection:
+def open_checked(path: Path) -> SQLiteConnection:
     """Open a sound database of a known version, readable by its owner only, and migrate it.
 
     Raise CannotStart for any other file.

@@ -19,6 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from unstuck.store.database import Connection
+from unstuck.store.sqlite_connection import SQLiteConnection
+
 #: How often files are checked whose loss harms no commit (seconds).
 LOOK_S = 1.0
 #: A log that grew larger is cut as soon as no reader needs it (bytes). Checkpoints keep it at 4 MiB unless another
@@ -65,7 +68,7 @@ class DatabaseFile:
         #: True if the next transaction should write a mark, since the file was changed.
         self.mark_due = False
 
-    def open(self, connection: sqlite3.Connection) -> None:
+    def open(self, connection: SQLiteConnection) -> None:
         """Note which files `connection` has opened. Writes a mark, and empties the log if no reader holds it."""
         self.write_mark(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -76,7 +79,7 @@ class DatabaseFile:
         self._mark_page = connection.execute(_MARK_PAGE).fetchone()
         self._marks = {self._mark_on_disk(): None, **self._marks}
 
-    def write_mark(self, connection: sqlite3.Connection) -> None:
+    def write_mark(self, connection: Connection) -> None:
         """Write a mark that the file never had."""
         mark = time.time()
         while mark in self._marks or mark.is_integer():  # a coarse clock; SQLite stores whole numbers otherwise

@@ -195,13 +195,17 @@ class WorkQueue(Protocol):
         """
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Apply the commands in order and commit them; return the outcome of each."""
+        """Apply the commands in order and commit them; return the outcome of each.
 
-    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, everything: bool = False) -> SweepResult:
+        Consecutive successes of one job may all be answered with the job as it is after the last of them.
+        """
+
+    def sweep(self, limits: HealthLimits, held: Sequence[Renew] = (), *, ended: str | None = None) -> SweepResult:
         """Renew the leases `held`, end the expired ones, then check the deadlines and health of jobs.
 
-        With `everything`, all leases end: they belong to a server that no longer runs. Block until everything is
-        committed, so call this from a thread.
+        The leases that were claimed in the name of `ended` end too: a server of that name no longer runs. In a
+        store that one server has for itself, so do all others. Block until everything is committed, so call this
+        from a thread.
         """
 
 
@@ -270,7 +274,7 @@ class Store(LiveJobs, WorkQueue, DeliveryQueue, FinishedJobs, Protocol):
         idempotency_key: IdempotencyKey | None = None,
         most: int | None = None,
     ) -> Job:
-        """Store a new job with its items, durably, and return it.
+        """Store a new job with its items, durably, and return it as submitted at this moment of the store's clock.
 
         If the key was used before, return the job submitted then, or raise KeyReused if the fingerprint differs.
         Raise QueueFull if `most` jobs are unfinished; external jobs and the others count apart.

@@ -1,21 +1,21 @@
 """Updates the rows of changed jobs and items, naming only the columns that changed.
 
-SQLite writes a named column into each of its indexes, changed or not: a report that names all columns costs twice
-as much as one that names only its own. Rows with the same changed columns share one statement.
+A database writes a named column into each of its indexes, changed or not: a report that names all columns costs
+twice as much as one that names only its own. Rows with the same changed columns share one statement.
 It must not decide or read anything.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
 from unstuck.jobs.job import Item, Job
+from unstuck.store.database import ChangedColumns, Connection
 from unstuck.store.rows import json_text, sql
 
 #: Columns that are written once. The others may change during the life of a job or an item.
@@ -50,7 +50,7 @@ class RowUpdates:
     """Pending updates of jobs and items; `execute` writes them."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, list[list[Any]]] = {}
+        self._rows: dict[ChangedColumns, list[list[Any]]] = {}
 
     def add(self, table: Table, job_n: int, before: Job | Item, after: Job | Item) -> None:
         """Add the update of a row of `JOBS` or `ITEMS` from `before` to `after`."""
@@ -60,24 +60,12 @@ class RowUpdates:
         for place, convert in columns.others:
             row[place] = convert(row[place])
         row.append(job_n)
-        self._rows.setdefault(columns.statement, []).append(row)
+        self._rows.setdefault(columns, []).append(row)
 
-    def execute(self, connection: sqlite3.Connection) -> None:
+    def execute(self, connection: Connection) -> None:
         """Write all updates."""
-        for statement, several in self._rows.items():
-            connection.executemany(statement, several)
-
-
-class _Columns(NamedTuple):
-    """Columns that changed together, and the statement that writes them.
-
-    The values at `places` of a job or an item, followed by the job's row number, are the statement's parameters.
-    Those at the positions `others` have to be converted for SQLite, each by its function.
-    """
-
-    statement: str
-    places: tuple[int, ...]
-    others: list[tuple[int, Callable[[Any], Any]]]
+        for columns, several in self._rows.items():
+            connection.update_rows(columns, several)
 
 
 class Table:
@@ -88,29 +76,32 @@ class Table:
     """
 
     def __init__(
-        self, update: str, kind: type[msgspec.Struct], fixed: set[str], passing: tuple[str, ...], *key: str
+        self, name: str, kind: type[msgspec.Struct], fixed: set[str], passing: tuple[str, ...], *key: str
     ) -> None:
-        self._update, self._names = update, kind.__struct_fields__
-        self._key = self._places(key)
+        self._name, self._names = name, kind.__struct_fields__
+        self._key_places = self._places(key)
+        # `index` is `idx` in SQL; the job's row number comes last.
+        self._key_columns = (*("idx" for _ in key), "job") if key else ("n",)
         self._changing = tuple(place for place, name in enumerate(self._names) if name not in fixed)
         passing_places = self._places(passing)
         self._lasting = itemgetter(*(place for place in self._changing if place not in passing_places))
-        self._columns: dict[tuple[int, ...], _Columns] = {}
+        self._columns: dict[tuple[int, ...], ChangedColumns] = {}
         self._passing = self._columns_for(passing_places)
 
-    def changed_columns(self, was: tuple[Any, ...], now: tuple[Any, ...]) -> _Columns:
+    def changed_columns(self, was: tuple[Any, ...], now: tuple[Any, ...]) -> ChangedColumns:
         if self._lasting(was) == self._lasting(now):
             return self._passing
         # A field that `replace` did not change is the same object.
         return self._columns_for(tuple([place for place in self._changing if was[place] is not now[place]]))
 
-    def _columns_for(self, changed: tuple[int, ...]) -> _Columns:
+    def _columns_for(self, changed: tuple[int, ...]) -> ChangedColumns:
         found = self._columns.get(changed)
         if found is None:
-            names = [self._names[place] for place in changed]
-            statement = self._update.format(", ".join(f"{name} = ?" for name in names))
-            others = [(place, _CONVERSIONS[name]) for place, name in enumerate(names) if name in _CONVERSIONS]
-            found = self._columns[changed] = _Columns(statement, (*changed, *self._key), others)
+            names = tuple(self._names[place] for place in changed)
+            others = ((place, _CONVERSIONS[name]) for place, name in enumerate(names) if name in _CONVERSIONS)
+            found = self._columns[changed] = ChangedColumns(
+                self._name, names, self._key_columns, (*changed, *self._key_places), tuple(others)
+            )
         return found
 
     def _places(self, names: tuple[str, ...]) -> tuple[int, ...]:
@@ -118,11 +109,6 @@ class Table:
 
 
 JOBS = Table(
-    "UPDATE jobs SET {} WHERE n = ?",
-    Job,
-    _JOB_FIXED,
-    ("seq", "partial", "percent", "meter", "message", "progress_at", "heartbeat_at"),
+    "jobs", Job, _JOB_FIXED, ("seq", "partial", "percent", "meter", "message", "progress_at", "heartbeat_at")
 )
-ITEMS = Table(
-    "UPDATE items SET {} WHERE idx = ? AND job = ?", Item, _ITEM_FIXED, ("seq", "progress", "message"), "index"
-)
+ITEMS = Table("items", Item, _ITEM_FIXED, ("seq", "progress", "message"), "index")

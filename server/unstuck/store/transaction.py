@@ -8,15 +8,18 @@ See also: jobs/decide.py (decides that), writer.py (commits transactions), row_u
 
 from __future__ import annotations
 
-import sqlite3
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
 from unstuck.errors import JobNotFound, UnstuckError
 from unstuck.jobs import timeline
-from unstuck.jobs.decide import Change, claim, decide
-from unstuck.jobs.job import Command, Item, ItemState, Job, JobCommand
+from unstuck.jobs.decide import Change, check_claimable, claim, decide, succeed_together
+from unstuck.jobs.job import Command, Finish, Item, ItemState, Job, JobCommand
 from unstuck.jobs.timeline import Entry
 from unstuck.store import rows
+from unstuck.store.database import Connection
 from unstuck.store.protocol import Outcome
 from unstuck.store.row_cache import RowCache
 from unstuck.store.row_updates import ITEMS, JOBS, RowUpdates
@@ -28,6 +31,26 @@ ItemKey = tuple[int, int]
 #: The states of the items that a snapshot names.
 _SHOWN = frozenset({ItemState.RUNNING, ItemState.FAILED})
 
+_index = attrgetter("index")
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[T]):
+    """What a caller wants done in a transaction, and what it concerns, as far as that is known beforehand.
+
+    A database with several writers locks these jobs in one order for all, and reads what is named in one query.
+    `find` names jobs that only the database knows, at the time given (epoch seconds).
+    """
+
+    run: Callable[[Transaction], T]
+    jobs: Collection[str] = ()
+    items: Collection[tuple[str, int]] = ()
+    keys: Collection[str] = ()  # of submissions
+    find: Callable[[Connection, float], Iterable[str]] | None = None
+
 
 class Transaction:
     """Reads and changes jobs and items; `flush` writes them.
@@ -35,9 +58,7 @@ class Transaction:
     `changed` holds the jobs that changed visibly, by id, with None for one that was deleted.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, now: float, row_cache: RowCache, snapshots: SnapshotCache
-    ) -> None:
+    def __init__(self, connection: Connection, now: float, row_cache: RowCache, snapshots: SnapshotCache) -> None:
         self.connection = connection
         self.now = now
         self.changed: dict[str, Job | None] = {}
@@ -48,6 +69,8 @@ class Transaction:
         #: Jobs and items with unwritten changes, as they are in the database.
         self._stale_jobs: dict[str, Job] = {}
         self._stale_items: dict[ItemKey, Item] = {}
+        #: The rows of items that succeeded together, unwritten too.
+        self._ended: list[tuple[Any, ...]] = []
         self._entries: list[dict[str, Any]] = []
         #: By job: the items that entered or left the states that a snapshot names.
         self._item_changes: dict[str, dict[int, Item]] = {}
@@ -79,6 +102,19 @@ class Transaction:
         except UnstuckError as refusal:
             return refusal
 
+    def succeed_together(self, job_id: str, run: Iterable[Finish]) -> tuple[Job, int]:
+        """Apply the first commands of `run`, all of this job, in one decision; return the job and their number."""
+        job_n, before = self.job(job_id)
+        job, ended = succeed_together(before, run, self.now, lambda index: self.item(job_n, index))
+        if ended:
+            shown = {item.index: item for item in ended if self._items[job_n, item.index].state in _SHOWN}
+            if shown:
+                self._item_changes.setdefault(job_id, {}).update(shown)
+            self._items.update(((job_n, item.index), item) for item in ended)
+            self._ended += [rows.end_values(job_n, item) for item in ended]
+            self.save(job_n, Change(job))
+        return job, len(ended)
+
     def flush(self) -> None:
         """Write the changes so far, so that SQL statements see them."""
         updates = RowUpdates()
@@ -88,10 +124,13 @@ class Transaction:
             job_n, job = self._jobs[job_id]
             updates.add(JOBS, job_n, job_before, job)
         updates.execute(self.connection)
+        if self._ended:
+            self.connection.executemany(self.connection.statements.end_item, self._ended)
         if self._entries:
-            self.connection.executemany(rows.INSERT_ENTRY, self._entries)
+            self.connection.insert_entries(self._entries)
         self._stale_items.clear()
         self._stale_jobs.clear()
+        self._ended = []
         self._entries = []
 
     def finish(self) -> None:
@@ -111,21 +150,21 @@ class Transaction:
     def claim(self, job_id: str, limit: int, lease_s: float, worker: str | None) -> list[Item]:
         """Claim up to `limit` waiting items of the job. Call `flush` first: they are found by SQL."""
         job_n, job = self.job(job_id)
-        found = rows.find_claimable(self.connection, job_n, self.now, limit)
-        if not found:
-            return []
-        change, taken = claim(job, found, lease_s, worker, self.now)
-        self.save(job_n, change)  # the timeline keeps no entry for a claim
-        for before, item in zip(found, taken, strict=True):
-            key = (job_n, item.index)
-            self._items[key] = item
-            self._stale_items[key] = before
-        return taken
+        check_claimable(job)
+        until = self.now + lease_s
+        values = {"job": job_n, "now": self.now, "limit": limit, "until": until, "worker": worker}
+        leased = self.connection.execute(self.connection.statements.claim_items, values)
+        claimed = [rows.item_from(job_n, row) for row in leased]
+        if claimed:
+            claimed.sort(key=_index)  # RETURNING promises no order
+            self.save(job_n, claim(job, claimed, self.now))  # the timeline keeps no entry for a claim
+            self._items.update(((job_n, item.index), item) for item in claimed)
+        return claimed
 
     def drop_job(self, job_id: str) -> None:
         """Forget a job that was deleted by SQL. Call `flush` before the deletion."""
         self._jobs.pop(job_id, None)
-        self._items.clear()  # SQLite may give its row number to the next job
+        self._items.clear()  # its row number may go to the next job
         self._rows.clear()
         self._unknown.add(job_id)
         self.changed[job_id] = None
@@ -158,7 +197,7 @@ class Transaction:
             self._apply_bulk(job_n, job_before, change)
         if job.done and job.webhook_url is not None:
             delivery = rows.delivery_values(job_n, job.webhook_url, self.now)
-            self.connection.execute(rows.INSERT_DELIVERY, delivery)
+            self.connection.execute(self.connection.statements.insert_delivery, delivery)
         if change.visible:
             self.changed[job.id] = job
 
@@ -174,24 +213,13 @@ class Transaction:
         self.flush()
         self._items.clear()
         self._rows.items.clear()
-        self.connection.execute(
-            "UPDATE items INDEXED BY items_claimable SET state = 'cancelled', seq = ?, finished_at = ? "
-            "WHERE job = ? AND state = 'pending' AND lease_until IS NULL",
-            (job.seq, self.now, job_n),
-        )
+        values = (job.seq, self.now, job_n)
+        self.connection.execute(self.connection.statements.cancel_waiting, values)
         if job.external:  # its running items end too: no lease holds them
-            self.connection.execute(
-                "UPDATE items INDEXED BY items_by_state SET state = 'cancelled', seq = ?, finished_at = ? "
-                "WHERE job = ? AND state = 'running'",
-                (job.seq, self.now, job_n),
-            )
+            self.connection.execute(self.connection.statements.cancel_running, values)
 
     def _succeed(self, job_n: int, job: Job, count: int) -> None:
         self.flush()
         self._items.clear()
-        self.connection.execute(
-            "UPDATE items SET state = 'succeeded', progress = 1.0, attempt = 1, seq = :seq, "
-            "started_at = coalesce(started_at, :now), finished_at = :now WHERE job = :job AND idx IN (SELECT idx "
-            "FROM items WHERE job = :job AND state IN ('pending', 'running') ORDER BY state, idx LIMIT :count)",
-            {"seq": job.seq, "now": self.now, "job": job_n, "count": count},
-        )
+        values = {"seq": job.seq, "now": self.now, "job": job_n, "count": count}
+        self.connection.execute(self.connection.statements.succeed, values)

@@ -32,8 +32,9 @@ COMPARE_S = 1.0
 TICKS = 3
 #: Viewers that join within this time share their first heartbeat (seconds).
 TOGETHER_S = 0.2
-#: A commit is a moment ahead of its `on_commit`: viewers that are behind are checked again after this (seconds).
-ON_COMMIT_S = 0.05
+#: A commit is a moment ahead of its `on_commit`, and one of another server by more: viewers that are behind are
+#: checked again after this (seconds).
+ON_COMMIT_S = 0.25
 
 
 class Heartbeat:

@@ -2,12 +2,13 @@
 
 Must not know: HTTP; to the hub a viewer is an async iterator of bytes.
 See also: watched_job.py (what a job waits for), viewer.py (what one viewer is sent), heartbeat.py (what is due by
-time), catch_up.py (what may have been missed), direct.py (how it gets onto the wire).
+time), catch_up.py (what may have been missed), throttle.py (the intervals of a large audience), direct.py (how it
+gets onto the wire).
 
-A change marks the job dirty. `interval_s` after its last event it is queued; each loop iteration serves up to
-AT_ONCE jobs of the queue. What is in the store's memory is broadcast on the spot. Otherwise one task reads the
-store, again if that fails, and the job is queued once more with what was read. A viewer is registered before its
-snapshot is read, so no change can be missed in between.
+A change marks the job dirty. `interval_s` after its last event, or later if its viewers are many, it is
+queued; each loop iteration serves up to AT_ONCE jobs of the queue. What is in the store's memory is broadcast on
+the spot. Otherwise one task reads the store, again if that fails, and the job is queued once more with what was
+read. A viewer is registered before its snapshot is read, so no change can be missed in between.
 
 A viewer that reads slowly costs no memory and has no backlog: what was not sent yet is replaced by what is newer.
 The final state is never replaced, since nothing follows it.
@@ -24,9 +25,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from unstuck.errors import JobNotFound, StreamsFull
 from unstuck.jobs.job import Item, Job
-from unstuck.jobs.snapshot import Snapshot
+from unstuck.jobs.snapshot import Snapshot, public
 from unstuck.store.protocol import Changes, LiveJobs
-from unstuck.streaming import sse
+from unstuck.streaming import sse, throttle
 from unstuck.streaming.catch_up import CatchUp
 from unstuck.streaming.config import StreamConfig, StreamStats
 from unstuck.streaming.encoded import ITEMS_SHOWN, EncodedChange, encode_change
@@ -40,8 +41,6 @@ log = logging.getLogger("unstuck.hub")
 #: Viewers that join within this time are served together (seconds): a storm of them costs a hundred broadcasts a
 #: second.
 GATHER_S = 0.01
-#: Clients that are sent away reconnect after a random time in this range (milliseconds).
-RETURN_MS = (500, 3_000)
 #: Jobs served in one loop iteration, which takes a few milliseconds: 500 kept the loop busy for 150 ms.
 AT_ONCE = 32
 
@@ -85,6 +84,11 @@ class Hub:
         """The number of jobs with at least one viewer."""
         return len(self._registry.jobs)
 
+    @property
+    def poll_ms(self) -> int:
+        """The least pause between the polls of a client (milliseconds), which every job object names."""
+        return throttle.poll_ms(self.streams)
+
     # -- viewers come and go
 
     async def join(
@@ -94,13 +98,15 @@ class Hub:
         *,
         base: str,
         wants_items: bool = True,
+        only_progress: bool = False,
         ends: bool = False,
     ) -> Viewer:
         """Add a viewer of these jobs, or of all live ones (None), until `owner` ends.
 
         The owner has the viewer before anything is awaited, so no error, cancellation or early disconnect can
-        leave a viewer behind. With `ends` the stream ends when its one job does. Raises StreamsFull if the limit
-        is reached, and for all live jobs also StoreUnavailable.
+        leave a viewer behind. With `only_progress` it is sent the numbers of a progress bar between the first and
+        the final state, and no items. With `ends` the stream ends when its one job does. Raises StreamsFull if the
+        limit is reached, and for all live jobs also StoreUnavailable.
         """
         if self._most is not None and self.streams >= self._most:
             self.stats.refused += 1
@@ -116,6 +122,7 @@ class Hub:
             Viewer(
                 base=base,
                 wants_items=wants_items,
+                only_progress=only_progress,
                 ends_with=job_ids[0] if ends and job_ids else None,
                 leave_at=self._loop.time() + life,
                 on_leave=self._on_leave,
@@ -130,7 +137,7 @@ class Hub:
         for job_id in job_ids:
             self._subscribe(viewer, job_id)
         if self.leaving is not None:
-            self._send_away(viewer, self.leaving)
+            self._send_away(viewer, self.leaving, self.streams)
         return viewer
 
     def _subscribe(self, viewer: Viewer, job_id: str) -> None:
@@ -166,7 +173,7 @@ class Hub:
         """Queue a dirty job: now, or as soon as its interval has passed."""
         if job.phase is not IDLE and job.phase is not SCHEDULED:
             return  # it is served soon, and once more if the store has been asked already
-        pause_s = 0.0 if job.urgent else self._config.interval_s
+        pause_s = 0.0 if job.urgent else throttle.interval_s(self._config.interval_s, len(job.subscriptions))
         due = job.broadcast_at + (min(pause_s, GATHER_S) if job.newcomers else pause_s)
         if due <= self._loop.time():
             self._enqueue(job)
@@ -287,7 +294,8 @@ class Hub:
         for subscription in self._recipients(job, newest, recipients):
             base = subscription.viewer.base_url
             if base not in encoded:
-                encoded[base] = encode_change(snapshot, items, job.seq, self._clock(), base, self._keep_s)
+                shown = public(snapshot, self._clock(), base, self._keep_s, self.poll_ms)
+                encoded[base] = encode_change(newest, shown, items, job.seq, base)
             subscription.offer(encoded[base])
         self.heartbeat.viewers_began()
         job.seq = newest.seq
@@ -316,11 +324,13 @@ class Hub:
     def announce_leaving(self, reason: str) -> None:
         """Send away all viewers, and those that still come, because the server is stopping."""
         self.leaving = reason
-        for viewer in tuple(self._registry.viewers):
-            self._send_away(viewer, reason)
+        viewers = tuple(self._registry.viewers)
+        for viewer in viewers:
+            self._send_away(viewer, reason, len(viewers))
 
-    def _send_away(self, viewer: Viewer, reason: str) -> None:
-        viewer.end(sse.leaving(reason, random.randint(*RETURN_MS)))  # noqa: S311
+    def _send_away(self, viewer: Viewer, reason: str, together: int = 1) -> None:
+        """Send a viewer away, one of so many at this time: the more, the longer until all have returned."""
+        viewer.end(sse.leaving(reason, random.randint(*throttle.return_ms(together))))  # noqa: S311
 
     async def close(self) -> None:
         """End all reads, since the store is about to close."""

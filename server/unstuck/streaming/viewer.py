@@ -53,12 +53,14 @@ class Subscription:
         change, sent_seq, viewer = self.pending, self.sent_seq, self.viewer
         assert change is not None
         self.pending, self.sent_seq = None, change.seq
-        with_id = viewer.ends_with is not None
-        if not viewer.wants_items or not sent_seq:
-            return change.job if with_id else change.without_id  # the first event of a stream is the job
+        form = 0 if viewer.ends_with is not None else 1
+        if not sent_seq:
+            return change.whole[form]  # the first event of a stream is the job
+        if not viewer.wants_items:
+            return change.progress[form] if viewer.only_progress else change.whole[form]
         if sent_seq >= change.since:
-            return change.with_items[0 if with_id else 1]
-        return change.missed() + (change.job if with_id else change.without_id)
+            return change.with_items[form]
+        return change.missed() + change.whole[form]
 
 
 class Owner(Protocol):
@@ -88,6 +90,7 @@ class Viewer:
         "heartbeat_soon",
         "leave_at",
         "on_ready",
+        "only_progress",
         "subscriptions",
         "waiting",
         "wants_items",
@@ -101,9 +104,11 @@ class Viewer:
         ends_with: str | None,
         leave_at: float,
         on_leave: Callable[[Viewer], None],
+        only_progress: bool = False,
     ) -> None:
         self.base_url = base
-        self.wants_items = wants_items
+        self.wants_items = wants_items and not only_progress
+        self.only_progress = only_progress
         self.ends_with = ends_with
         self.leave_at = leave_at
         self.subscriptions: dict[str, Subscription] = {}

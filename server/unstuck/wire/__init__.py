@@ -2,7 +2,7 @@
 
 The JSON that the server sends, its OpenAPI description, the Python client's types and frontend/wire.d.ts follow
 from these structs. They must not know the rules of a job's life, the server or a client.
-See also: job.py (the job and its items), answers.py, events.py, requests.py, schema.py (all as JSON Schema).
+See also: job.py (the job and its items), answers.py, events.py, requests.py, work.py, schema.py (as JSON Schema).
 """
 
 from unstuck.wire.answers import (
@@ -25,6 +25,7 @@ from unstuck.wire.answers import (
 )
 from unstuck.wire.events import GoneEvent, HeartbeatEvent, ItemsEvent, LeavingEvent, WebhookMessage
 from unstuck.wire.job import (
+    BarProgress,
     Health,
     Item,
     ItemError,
@@ -33,6 +34,7 @@ from unstuck.wire.job import (
     ItemState,
     Job,
     JobError,
+    JobProgress,
     Jobs,
     Links,
     Progress,
@@ -40,10 +42,25 @@ from unstuck.wire.job import (
 )
 from unstuck.wire.mapping import Answer
 from unstuck.wire.requests import Error, FailRequest, Report, ReportedItem, RetryRequest, Submission
+from unstuck.wire.work import (
+    Work,
+    WorkClaim,
+    WorkError,
+    WorkFinish,
+    WorkItem,
+    WorkItems,
+    WorkOutcome,
+    WorkOutcomes,
+    WorkProgress,
+    WorkRelease,
+    WorkRenew,
+    WorkReport,
+)
 
 __all__ = [
     "Alive",
     "Answer",
+    "BarProgress",
     "Entry",
     "EntryItem",
     "Error",
@@ -59,6 +76,7 @@ __all__ = [
     "ItemsEvent",
     "Job",
     "JobError",
+    "JobProgress",
     "Jobs",
     "Kind",
     "Kinds",
@@ -81,5 +99,17 @@ __all__ = [
     "Submission",
     "Timeline",
     "WebhookMessage",
+    "Work",
+    "WorkClaim",
+    "WorkError",
+    "WorkFinish",
+    "WorkItem",
+    "WorkItems",
+    "WorkOutcome",
+    "WorkOutcomes",
+    "WorkProgress",
+    "WorkRelease",
+    "WorkRenew",
+    "WorkReport",
     "WorkerHealth",
 ]

@@ -116,11 +116,14 @@ class Ready(Answer, frozen=True, kw_only=True):
 
 
 class WorkerHealth(Answer, frozen=True, kw_only=True):
-    """Worker processes. All but `alive` count from the server's start."""
+    """Worker processes. `deaths` and `leases_lapsed` count from the server's start."""
 
     alive: int
     deaths: int
     leases_lapsed: Annotated[int, Meta(description="Items taken from runners that stopped responding.")]
+    elsewhere: Annotated[
+        Count, Meta(description="Programs on other machines that asked for work or reported it lately.")
+    ] = 0
 
 
 class QueueHealth(Answer, frozen=True, kw_only=True):

@@ -64,8 +64,8 @@ class JobError(Answer, frozen=True):
     transient: Annotated[bool, Meta(description="Another attempt may succeed.")] = False
 
 
-class Progress(Answer, frozen=True, kw_only=True):
-    """The progress of a job. Counts are items; null means not known."""
+class BarProgress(Answer, frozen=True, kw_only=True):
+    """The numbers of a job's progress. Counts are items; null means not known."""
 
     total: int | None = None
     processed: Annotated[Count, Meta(description="Succeeded, failed and skipped together.")] = 0
@@ -79,6 +79,11 @@ class Progress(Answer, frozen=True, kw_only=True):
         float | None, Meta(description="Items per second: the current rate, or the average once the job is done.")
     ] = None
     eta_seconds: Annotated[float | None, Meta(description="Estimated seconds until the end.")] = None
+
+
+class Progress(BarProgress, frozen=True, kw_only=True):
+    """The progress of a job: its numbers and its words."""
+
     stage: str | None = None
     message: Annotated[
         str | None,
@@ -160,6 +165,19 @@ class Job(Answer, frozen=True, kw_only=True):
         int | None, Meta(description="Milliseconds to wait before the next poll; null when done.")
     ] = None
     links: Links = field(default_factory=Links)
+
+
+class JobProgress(Answer, frozen=True, kw_only=True):
+    """What a progress bar needs of a job that is not done: the fields of these names of its job object."""
+
+    id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+    seq: Count
+    state: StateWord
+    done: bool
+    cancel_requested: bool
+    health: HealthWord | None
+    progress: BarProgress
+    poll_after_ms: int | None
 
 
 class ItemLinks(Answer, frozen=True, kw_only=True):

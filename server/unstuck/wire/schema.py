@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 #: Whole bodies and events; the structs that they contain follow from them.
 SENT: tuple[type[Answer], ...] = (
     wire.Job,
+    wire.JobProgress,
     wire.Item,
     wire.Jobs,
     wire.Items,
@@ -35,12 +36,17 @@ SENT: tuple[type[Answer], ...] = (
     wire.LeavingEvent,
     wire.GoneEvent,
     wire.WebhookMessage,
+    wire.Work,
+    wire.WorkItems,
+    wire.WorkOutcomes,
 )
 RECEIVED: tuple[type[msgspec.Struct], ...] = (
     wire.Submission,
     wire.Report,
     wire.RetryRequest,
     wire.FailRequest,
+    wire.WorkClaim,
+    wire.WorkReport,
 )
 
 
