@@ -9,6 +9,7 @@ from tests.support.jobs import finish, submitted
 from unstuck.errors import JobNotFound
 from unstuck.jobs.job import Cancel, Fail, JobError
 from unstuck.jobs.timeline import What
+from unstuck.store.database_store import DatabaseStore
 from unstuck.store.protocol import DeliveryAttempt, DueDeliveries
 from unstuck.store.sqlite import SQLiteStore
 
@@ -16,19 +17,19 @@ FAILED = DeliveryAttempt("failed: no; again", trouble="no", pause_s=60.0)
 DELIVERED = DeliveryAttempt("delivered, 200")
 
 
-async def ended(store: SQLiteStore, host: str = "a.example") -> str:
+async def ended(store: DatabaseStore, host: str = "a.example") -> str:
     job_id = await submitted(store, 1, webhook_url=f"https://{host}/hook")
     await store.apply([Cancel(job_id)])
     return job_id
 
 
-async def take(store: SQLiteStore, limit: int = 100, lanes: int = 4, **busy: int) -> DueDeliveries:
+async def take(store: DatabaseStore, limit: int = 100, lanes: int = 4, **busy: int) -> DueDeliveries:
     return await store.take_deliveries(
         limit, lanes, {f"{name}.example": count for name, count in busy.items()}, 20.0
     )
 
 
-async def test_every_end_of_a_job_with_a_url_creates_a_delivery(store: SQLiteStore) -> None:
+async def test_every_end_of_a_job_with_a_url_creates_a_delivery(store: DatabaseStore) -> None:
     await store.apply([Cancel(await submitted(store, 1))])
     assert await take(store) == DueDeliveries([], None)
     finished = await submitted(store, 1, webhook_url="https://a.example/1")
@@ -44,7 +45,9 @@ async def test_every_end_of_a_job_with_a_url_creates_a_delivery(store: SQLiteSto
     ]  # fmt: skip
 
 
-async def test_a_delivery_that_was_taken_and_never_finished_is_due_again(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_delivery_that_was_taken_and_never_finished_is_due_again(
+    store: DatabaseStore, clock: Clock
+) -> None:
     job_id = await ended(store)
     (first,) = (await take(store)).taken
     assert await take(store) == DueDeliveries([], 20.0)
@@ -59,7 +62,7 @@ async def test_a_delivery_that_was_taken_and_never_finished_is_due_again(store: 
     assert not await store.finish_attempt(second, FAILED)
 
 
-async def test_counts_follow_a_delivery(store: SQLiteStore, clock: Clock) -> None:
+async def test_counts_follow_a_delivery(store: DatabaseStore, clock: Clock) -> None:
     async def counts() -> tuple[int, ...]:
         found = (await store.overview()).webhooks
         return found["waiting"], found["failing"], found["given_up"]
@@ -82,7 +85,7 @@ async def test_counts_follow_a_delivery(store: SQLiteStore, clock: Clock) -> Non
     assert (await store.snapshot(job_id)).job == before
 
 
-async def test_no_host_gets_more_deliveries_than_lanes(store: SQLiteStore, clock: Clock) -> None:
+async def test_no_host_gets_more_deliveries_than_lanes(store: DatabaseStore, clock: Clock) -> None:
     slow = [await ended(store, "slow.example") for _ in range(10)]
     clock.now += 1
     other = await ended(store, "other.example")
@@ -93,7 +96,7 @@ async def test_no_host_gets_more_deliveries_than_lanes(store: SQLiteStore, clock
     assert [one.job_id for one in (await take(store, limit=2, lanes=4)).taken] == slow[5:7]
 
 
-async def test_a_delivery_is_removed_with_its_job(store: SQLiteStore) -> None:
+async def test_a_delivery_is_removed_with_its_job(store: DatabaseStore) -> None:
     job_id = await ended(store)
     (one,) = (await take(store)).taken
     await store.remove(job_id)
@@ -103,7 +106,7 @@ async def test_a_delivery_is_removed_with_its_job(store: SQLiteStore) -> None:
     assert (await store.overview()).webhooks == {"waiting": 0, "failing": 0, "given_up": 0}
 
 
-async def test_a_malformed_url_does_not_keep_a_job_from_ending(store: SQLiteStore) -> None:
+async def test_a_malformed_url_does_not_keep_a_job_from_ending(store: DatabaseStore) -> None:
     job_id = await submitted(store, 1, webhook_url="https://[")
     await store.apply([Cancel(job_id)])
     assert (await store.snapshot(job_id)).job.done

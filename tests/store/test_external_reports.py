@@ -14,16 +14,16 @@ from tests.support.jobs import submitted
 from unstuck.errors import ItemFinished, JobNotFound, NotExternal
 from unstuck.jobs.external import ExternalReport, ItemReport
 from unstuck.jobs.job import Cancel, HealthLimits, ItemState, State
-from unstuck.store.sqlite import SQLiteStore
+from unstuck.store.database_store import DatabaseStore
 
 RUNNING, SUCCEEDED, FAILED = ItemState.RUNNING, ItemState.SUCCEEDED, ItemState.FAILED
 
 
-async def made(store: SQLiteStore, total: int, **more: Any) -> str:
+async def made(store: DatabaseStore, total: int, **more: Any) -> str:
     return await submitted(store, total, **{"external": True, **more})
 
 
-async def states(store: SQLiteStore, job_id: str) -> list[str]:
+async def states(store: DatabaseStore, job_id: str) -> list[str]:
     found = Seen((await store.snapshot(job_id)).job, tuple(await store.items(job_id, limit=1000)), {})
     counts_equal_the_items(found)
     return [item.state.value for item in found.items]
@@ -33,7 +33,7 @@ def item(index: int, state: ItemState) -> ExternalReport:
     return ExternalReport(items=(ItemReport(index, state),))
 
 
-async def test_processed_ends_waiting_items_and_completed_ends_the_rest(store: SQLiteStore) -> None:
+async def test_processed_ends_waiting_items_and_completed_ends_the_rest(store: DatabaseStore) -> None:
     job_id = await made(store, 5)
     result = await store.report(job_id, [item(0, RUNNING), item(1, FAILED), ExternalReport(processed=3)])
     assert (result.accepted, result.refusal) == (3, None)
@@ -44,7 +44,7 @@ async def test_processed_ends_waiting_items_and_completed_ends_the_rest(store: S
     assert (await store.snapshot(job_id)).job.state is State.COMPLETED_WITH_ERRORS
 
 
-async def test_reports_before_a_refused_one_are_kept(store: SQLiteStore) -> None:
+async def test_reports_before_a_refused_one_are_kept(store: DatabaseStore) -> None:
     job_id = await made(store, 5)
     bad = ExternalReport(items=(ItemReport(1, SUCCEEDED), ItemReport(0, FAILED)), message="no")
     result = await store.report(
@@ -56,7 +56,7 @@ async def test_reports_before_a_refused_one_are_kept(store: SQLiteStore) -> None
     assert (await store.snapshot(job_id)).job.message == "yes"
 
 
-async def test_after_the_grace_time_a_cancel_ends_running_items(store: SQLiteStore, clock: Clock) -> None:
+async def test_after_the_grace_time_a_cancel_ends_running_items(store: DatabaseStore, clock: Clock) -> None:
     job_id = await made(store, 3)
     await store.report(job_id, [item(0, SUCCEEDED), item(1, RUNNING)])
     await store.apply([Cancel(job_id)])
@@ -68,7 +68,7 @@ async def test_after_the_grace_time_a_cancel_ends_running_items(store: SQLiteSto
     assert await states(store, job_id) == ["succeeded", "cancelled", "cancelled"]
 
 
-async def test_a_restart_does_not_release_items_of_external_work(store: SQLiteStore) -> None:
+async def test_a_restart_does_not_release_items_of_external_work(store: DatabaseStore) -> None:
     job_id = await made(store, 2)
     await store.report(job_id, [item(0, RUNNING)])
     await asyncio.to_thread(lambda: store.sweep(HealthLimits(), ended="an earlier run"))
@@ -76,7 +76,7 @@ async def test_a_restart_does_not_release_items_of_external_work(store: SQLiteSt
     assert await store.claim(10, 30.0) == []
 
 
-async def test_silence_is_written_once(store: SQLiteStore, clock: Clock) -> None:
+async def test_silence_is_written_once(store: DatabaseStore, clock: Clock) -> None:
     job_id = await made(store, 2)
     await store.report(job_id, [ExternalReport(processed=1)])
     seqs = []
@@ -89,13 +89,13 @@ async def test_silence_is_written_once(store: SQLiteStore, clock: Clock) -> None
     assert len(set(seqs)) == 1
 
 
-async def test_reports_for_other_jobs_are_refused(store: SQLiteStore) -> None:
+async def test_reports_for_other_jobs_are_refused(store: DatabaseStore) -> None:
     job_id = await made(store, 1, external=False)
     assert isinstance((await store.report(job_id, [ExternalReport()])).refusal, NotExternal)
     with pytest.raises(JobNotFound):
         await store.report(str(uuid4()), [ExternalReport()])
 
 
-async def test_items_are_found_by_name(store: SQLiteStore) -> None:
+async def test_items_are_found_by_name(store: DatabaseStore) -> None:
     job_id = await made(store, 3)
     assert await store.indexes_of(job_id, ["2.csv", "0.csv", "other"]) == [("0.csv", 0), ("2.csv", 2)]

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import pytest
 from msgspec.structs import replace
 
 from tests.support.clock import Clock
 from tests.support.jobs import finish, submitted
-from unstuck.errors import LeaseLost
 from unstuck.jobs.job import Cancel, Finish, Item, Job, Report
+from unstuck.store.database_store import DatabaseStore
 from unstuck.store.row_cache import MOST_ITEMS, RowCache
-from unstuck.store.sqlite import SQLiteStore
 from unstuck.store.transaction import Transaction, Work
 
 
-async def test_a_foreign_write_is_noticed(store: SQLiteStore) -> None:
-    await submitted(store, 1)
-    (claimed,) = await store.claim(1, 30.0)
-    foreign = sqlite3.connect(store.path)
-    with foreign:
-        foreign.execute("UPDATE items SET lease = lease + 1")
-    foreign.close()
-    (refusal,) = await store.apply([finish(claimed)])
-    assert isinstance(refusal, LeaseLost)
-
-
-async def test_rolled_back_changes_are_not_cached(store: SQLiteStore) -> None:
+async def test_rolled_back_changes_are_not_cached(store: DatabaseStore) -> None:
     job_id = await submitted(store, 1)
     (claimed,) = await store.claim(1, 30.0)
 
@@ -44,7 +30,7 @@ async def test_rolled_back_changes_are_not_cached(store: SQLiteStore) -> None:
     assert job.done
 
 
-async def test_a_cancel_and_later_commands_in_one_commit(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_cancel_and_later_commands_in_one_commit(store: DatabaseStore, clock: Clock) -> None:
     job_id = await submitted(store, 3)
     one, two = await store.claim(2, 30.0)
     said = Report(job_id, 1, two.item.lease, clock.now, 0.5, "so far")
@@ -57,7 +43,7 @@ async def test_a_cancel_and_later_commands_in_one_commit(store: SQLiteStore, clo
     assert (await store.snapshot(job_id)).job == outcomes[-1]
 
 
-async def test_all_changed_columns_are_written(store: SQLiteStore, clock: Clock) -> None:
+async def test_all_changed_columns_are_written(store: DatabaseStore, clock: Clock) -> None:
     job_id = await submitted(store, 2)
     (claimed,) = await store.claim(1, 30.0, "a worker")
     for fraction, message in ((0.25, "a"), (0.25, None), (0.5, "b")):

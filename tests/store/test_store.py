@@ -1,4 +1,4 @@
-"""The contract of every store, tested on SQLite with a real file."""
+"""The contract of every store, tested on real databases."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from msgspec import structs
 from tests.support.clock import Clock
 from tests.support.jobs import finish, submitted
 from tests.support.waiting import soon
-from unstuck.errors import CannotStart, JobNotDone, JobNotFound, LeaseLost, QueueFull, StoreUnavailable
+from unstuck.errors import JobNotDone, JobNotFound, LeaseLost, QueueFull
 from unstuck.jobs.job import Cancel, HealthLimits, Item, Job, JobError, Renew, Report, State
-from unstuck.store import listings, schema
+from unstuck.store import listings
+from unstuck.store.database_store import DatabaseStore
 from unstuck.store.protocol import IdempotencyKey, JobFilter
 from unstuck.store.sqlite import SQLiteStore
 
 
-async def test_a_job_is_read_as_it_was_created(store: SQLiteStore) -> None:
+async def test_a_job_is_read_as_it_was_created(store: DatabaseStore) -> None:
     job_id = await submitted(store, 3, priority=5, max_errors=2, options={"a": [1, None]})
     job = (await store.snapshot(job_id)).job
     assert (job.id, job.total, job.priority, job.max_errors) == (job_id, 3, 5, 2)
@@ -30,22 +31,7 @@ async def test_a_job_is_read_as_it_was_created(store: SQLiteStore) -> None:
     assert [item.name for item in await store.items(job_id)] == ["0.csv", "1.csv", "2.csv"]
 
 
-async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
-    first = SQLiteStore(tmp_path / "s.db")
-    await first.open()
-    job_id = await submitted(first, 2)
-    (claimed,) = await first.claim(1, 30.0)
-    await first.apply([finish(claimed)])
-    await first.close()
-    second = SQLiteStore(tmp_path / "s.db")
-    await second.open()
-    items = await second.items(job_id)
-    assert [item.state for item in items] == ["succeeded", "pending"]
-    assert items[0].result == {"n": 0}
-    await second.close()
-
-
-async def test_any_json_value_is_a_result(store: SQLiteStore) -> None:
+async def test_any_json_value_is_a_result(store: DatabaseStore) -> None:
     """A text stays a text, even one that reads as JSON; false and 0 are results, and None is none."""
     results = [5, 0, 1.5, "text", "5", "null", "", True, False, [1, [2]], {"a": None}, 2**70, None]
     job_id = await submitted(store, len(results))
@@ -55,7 +41,7 @@ async def test_any_json_value_is_a_result(store: SQLiteStore) -> None:
     assert [(type(one), one) for one in read] == [(type(one), one) for one in results]
 
 
-async def test_the_life_of_a_job(store: SQLiteStore, clock: Clock) -> None:
+async def test_the_life_of_a_job(store: DatabaseStore, clock: Clock) -> None:
     job_id = await submitted(store, 3)
     claimed = await store.claim(10, 30.0)
     assert [one.item.index for one in claimed] == [0, 1, 2]
@@ -74,7 +60,7 @@ async def test_the_life_of_a_job(store: SQLiteStore, clock: Clock) -> None:
     assert snapshot.job == outcomes[-1]
 
 
-async def test_a_refused_command_does_not_affect_others(store: SQLiteStore) -> None:
+async def test_a_refused_command_does_not_affect_others(store: DatabaseStore) -> None:
     job_id = await submitted(store, 2)
     one, two = await store.claim(2, 30.0)
     stale = Renew(job_id, 0, one.item.lease + 1, 30.0)
@@ -83,7 +69,7 @@ async def test_a_refused_command_does_not_affect_others(store: SQLiteStore) -> N
     assert isinstance(outcomes[1], LeaseLost)
 
 
-async def test_many_writers_share_commits_and_lose_nothing(store: SQLiteStore) -> None:
+async def test_many_writers_share_commits_and_lose_nothing(store: DatabaseStore) -> None:
     job_id = await submitted(store, 200)
     claimed = await store.claim(200, 30.0)
     await asyncio.gather(*(store.apply([finish(one)]) for one in claimed))
@@ -94,7 +80,7 @@ async def test_many_writers_share_commits_and_lose_nothing(store: SQLiteStore) -
     assert max(seqs) == job.seq
 
 
-async def test_cancel_ends_all_waiting_items(store: SQLiteStore) -> None:
+async def test_cancel_ends_all_waiting_items(store: DatabaseStore) -> None:
     job_id = await submitted(store, 50)
     (claimed,) = await store.claim(1, 30.0)
     await store.apply([Cancel(job_id)])
@@ -105,7 +91,7 @@ async def test_cancel_ends_all_waiting_items(store: SQLiteStore) -> None:
     assert (await store.snapshot(job_id)).job.state is State.CANCELLED
 
 
-async def test_claims_go_by_priority_then_fairly(store: SQLiteStore) -> None:
+async def test_claims_go_by_priority_then_fairly(store: DatabaseStore) -> None:
     large = await submitted(store, 100)
     small = await submitted(store, 3)
     first = await store.claim(4, 30.0)
@@ -116,7 +102,7 @@ async def test_claims_go_by_priority_then_fairly(store: SQLiteStore) -> None:
     assert {one.job_id for one in second} == {urgent, large, small}
 
 
-async def test_a_claim_leaves_items_of_other_kinds_to_others(store: SQLiteStore) -> None:
+async def test_a_claim_leaves_items_of_other_kinds_to_others(store: DatabaseStore) -> None:
     unknown = await submitted(store, 9, kind="of-a-newer-version", priority=9)
     known = await submitted(store, 2, kind="checksum")
     assert {one.job_id for one in await store.claim(9, 30.0, kinds={"checksum", "rehearsal"})} == {known}
@@ -126,7 +112,7 @@ async def test_a_claim_leaves_items_of_other_kinds_to_others(store: SQLiteStore)
     assert (await store.overview()).waiting_by_kind == {}
 
 
-async def test_listeners_are_called_for_each_visible_commit(store: SQLiteStore) -> None:
+async def test_listeners_are_called_for_each_visible_commit(store: DatabaseStore) -> None:
     commits: list[Mapping[str, Job | None]] = []
     store.on_commit(lambda changed: commits.append(changed or {}))
     job_id = await submitted(store, 1)
@@ -139,7 +125,7 @@ async def test_listeners_are_called_for_each_visible_commit(store: SQLiteStore) 
     assert states == ["queued", "running", "completed", None]
 
 
-async def test_items_by_seq_page_over_equal_seqs(store: SQLiteStore) -> None:
+async def test_items_by_seq_page_over_equal_seqs(store: DatabaseStore) -> None:
     job_id = await submitted(store, 25)
     await store.apply([Cancel(job_id)])  # all items change with one seq
     seen: list[int] = []
@@ -150,7 +136,7 @@ async def test_items_by_seq_page_over_equal_seqs(store: SQLiteStore) -> None:
     assert seen == list(range(25))
 
 
-async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, clock: Clock) -> None:
+async def test_lists_are_newest_first_and_can_be_filtered(store: DatabaseStore, clock: Clock) -> None:
     ids = [await submitted(store, 1) for _ in range(5)]
     await store.apply([Cancel(ids[2])])
     page = await store.jobs(JobFilter(), before=None, limit=2)
@@ -166,7 +152,7 @@ async def test_lists_are_newest_first_and_can_be_filtered(store: SQLiteStore, cl
 
 
 async def test_a_search_by_name_ignores_case_and_continues_where_it_stopped(
-    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    store: DatabaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listings, "SEARCHED", 3)
     names = ["Rechnungen für MÄRZ", "b", "c", "d", "e", "f", "ma\u0308rz again", "100%", "100_"]
@@ -188,7 +174,7 @@ async def test_a_search_by_name_ignores_case_and_continues_where_it_stopped(
     assert await found("b", ("queued", "running")) == [[], [], []]
 
 
-async def test_a_list_by_end_starts_with_the_oldest_end(store: SQLiteStore, clock: Clock) -> None:
+async def test_a_list_by_end_starts_with_the_oldest_end(store: DatabaseStore, clock: Clock) -> None:
     ids = [await submitted(store, 1) for _ in range(6)]
     await submitted(store, 1)  # not done
     ends = [ids[3], ids[0], ids[5], ids[1], ids[2]]
@@ -208,7 +194,7 @@ async def test_a_list_by_end_starts_with_the_oldest_end(store: SQLiteStore, cloc
     assert [one.job.id for _, one in await store.jobs(before, before=None, limit=10)] == [ends[0]]
 
 
-async def test_remove_takes_finished_jobs_only(store: SQLiteStore) -> None:
+async def test_remove_takes_finished_jobs_only(store: DatabaseStore) -> None:
     job_id = await submitted(store, 2)
     with pytest.raises(JobNotDone):
         await store.remove(job_id)
@@ -220,14 +206,14 @@ async def test_remove_takes_finished_jobs_only(store: SQLiteStore) -> None:
     assert await store.seqs([job_id]) == {}
 
 
-async def test_seqs_of_many_in_one_query(store: SQLiteStore) -> None:
+async def test_seqs_of_many_in_one_query(store: DatabaseStore) -> None:
     ids = [await submitted(store, 1) for _ in range(3)]
     await store.apply([Cancel(ids[1])])
     assert await store.seqs([*ids, str(uuid4())]) == {ids[0]: 1, ids[1]: 2, ids[2]: 1}
     assert await store.seqs([]) == {}
 
 
-async def test_callers_that_stop_waiting_do_no_harm(store: SQLiteStore) -> None:
+async def test_callers_that_stop_waiting_do_no_harm(store: DatabaseStore) -> None:
     job_id = await submitted(store, 50)
     claimed = await store.claim(50, 30.0)
     asked = [asyncio.ensure_future(store.apply([finish(one)])) for one in claimed]
@@ -240,65 +226,7 @@ async def test_callers_that_stop_waiting_do_no_harm(store: SQLiteStore) -> None:
     assert job.succeeded >= 25
 
 
-async def test_a_foreign_lock_is_reported_and_passes(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = await submitted(store, 1)
-    foreign = sqlite3.connect(store.path, isolation_level=None)
-    foreign.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="locked"):
-        await store.apply([Cancel(job_id)])
-    assert (await store.snapshot(job_id)).job.state is State.QUEUED, "reads still work"
-    foreign.execute("ROLLBACK")
-    foreign.close()
-    await store.check_writable()
-    await store.apply([Cancel(job_id)])
-    assert (await store.snapshot(job_id)).job.state is State.CANCELLED
-
-
-async def opened(path: Path) -> None:
-    store = SQLiteStore(path)
-    await store.open()
-    await store.close()
-
-
-async def test_a_foreign_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "unstuck.db"
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE theirs (a)")
-    other.commit()
-    other.close()
-    before = path.read_bytes()
-    with pytest.raises(CannotStart, match="not a database of unstuck"):
-        await opened(path)
-    assert path.read_bytes() == before
-
-
-async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "unstuck.db"
-    await opened(path)
-    newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-    newer.close()
-    with pytest.raises(CannotStart, match="newer version of unstuck"):
-        await opened(path)
-
-
-@pytest.mark.parametrize("offset", [0, 4096])
-async def test_a_damaged_database_is_refused(tmp_path: Path, offset: int) -> None:
-    path = tmp_path / "unstuck.db"
-    store = SQLiteStore(path)
-    await store.open()
-    await submitted(store, 500)
-    await store.close()
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(b"\xff" * 2000)
-    damaged = path.read_bytes()
-    with pytest.raises(CannotStart, match="Restore it from a backup"):
-        await opened(path)
-    assert path.read_bytes() == damaged
-
-
-async def test_a_full_store_takes_no_new_jobs(store: SQLiteStore) -> None:
+async def test_a_full_store_takes_no_new_jobs(store: DatabaseStore) -> None:
     def job(total: int = 1) -> Job:
         return Job(id=str(uuid4()), kind="k", name="n", total=total, waiting=total, created_at=1.0)
 
@@ -322,7 +250,7 @@ async def test_a_full_store_takes_no_new_jobs(store: SQLiteStore) -> None:
     await store.create(job(), items, most=5)
 
 
-async def test_external_jobs_and_others_take_room_apart(store: SQLiteStore) -> None:
+async def test_external_jobs_and_others_take_room_apart(store: DatabaseStore) -> None:
     def job(*, external: bool) -> Job:
         return Job(id=str(uuid4()), kind="k", name="n", total=1, waiting=1, created_at=1.0, external=external)
 

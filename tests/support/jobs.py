@@ -7,11 +7,11 @@ from uuid import uuid4
 
 from tests.support.waiting import soon
 from unstuck.jobs.job import Finish, Item, ItemState, Job, JobError
+from unstuck.store.database_store import DatabaseStore
 from unstuck.store.protocol import WorkItem
-from unstuck.store.sqlite import SQLiteStore
 
 
-async def submitted(store: SQLiteStore, total: int = 3, *, kind: str = "checksum", **more: Any) -> str:
+async def submitted(store: DatabaseStore, total: int = 3, *, kind: str = "checksum", **more: Any) -> str:
     """Create a job with `total` items named `0.csv`, `1.csv`, …; return its id. `more` are fields of the job."""
     fields = {"created_at": 1_000_000.0, "name": f"{total} files", **more}
     job = Job(id=str(uuid4()), kind=kind, total=total, waiting=total, **fields)
@@ -19,7 +19,7 @@ async def submitted(store: SQLiteStore, total: int = 3, *, kind: str = "checksum
     return job.id
 
 
-async def until_done(store: SQLiteStore, job_id: str) -> Job:
+async def until_done(store: DatabaseStore, job_id: str) -> Job:
     """Wait until the job is done, and return it."""
 
     async def done() -> Job | None:

@@ -46,6 +46,16 @@ ACCOUNTS = ("postgres", "nobody")
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 MISSING = "needs PostgreSQL: apt-get install postgresql, or put its initdb and postgres on the PATH"
 
+#: Empties the tables of a store, if there are any. For a few rows it is faster than TRUNCATE.
+EMPTY_STORE = """
+    DO $$ BEGIN
+        IF to_regclass('unstuck.removals') IS NOT NULL THEN
+            DELETE FROM unstuck.jobs; DELETE FROM unstuck.items; DELETE FROM unstuck.timeline;
+            DELETE FROM unstuck.deliveries; DELETE FROM unstuck.removals;
+        END IF;
+    END $$
+"""
+
 
 def programs() -> Path | None:
     """Return the folder of the newest PostgreSQL's programs, or None if there is no server."""

@@ -1,1 +1,1 @@
-"""Durable storage of jobs: the Store protocol, and its implementation in SQLite."""
+"""Durable storage of jobs: the Store protocol, and its implementations in SQLite and in PostgreSQL."""

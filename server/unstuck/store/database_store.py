@@ -32,6 +32,7 @@ from unstuck.store import claims, deliveries, external_reports, listings, querie
 from unstuck.store.database import Connection
 from unstuck.store.protocol import (
     NO_BATCHES,
+    Changes,
     CommitListener,
     Delivery,
     DeliveryAttempt,
@@ -106,8 +107,11 @@ class DatabaseStore(ABC):
             if isinstance(caller, asyncio.Future) and not caller.done():
                 _resolve(caller, outcome)
         if changed:
-            for listener in self._listeners:
-                listener(changed)
+            self._tell(changed)
+
+    def _tell(self, changes: Changes) -> None:
+        for listener in self._listeners:
+            listener(changes)
 
     # -- writing
 
@@ -253,6 +257,8 @@ class DatabaseStore(ABC):
                 job_id, lambda: queries.snapshot(connection, *queries.job(connection, job_id))
             )
 
+        if not self.ALONE:  # another server may have changed it a moment ago
+            return self._as_of_now(await self._read(work))
         cached = self._snapshots.get(job_id)
         if cached is None and self._snapshots.is_committing(job_id):
             await self._wait_for_commit()
@@ -360,9 +366,25 @@ class DatabaseStore(ABC):
 
     # -- what each database does in its own way
 
+    @abstractmethod
+    async def open(self) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
     @property
     @abstractmethod
     def identity(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def log_bytes(self) -> int: ...
+
+    @abstractmethod
+    async def check_writable(self) -> None: ...
+
+    @abstractmethod
+    async def before_steps(self, moment: float) -> float: ...
 
     @abstractmethod
     def _run_read(self, work: Callable[[Connection], T]) -> T:

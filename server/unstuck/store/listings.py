@@ -3,7 +3,7 @@
 For several states, a query walks an index once per state, in the order of the list, and the walks are merged:
 with `state IN (…)` it would sort all matching rows, or read all others. Each function takes a connection in a read
 transaction, and must not decide or write anything.
-See also: queries.py (reads one job), tests/store/test_plans.py (checks that each query uses its index).
+See also: queries.py (reads one job), tests/store/sqlite/test_plans.py (checks that each query uses its index).
 """
 
 from __future__ import annotations

@@ -108,6 +108,12 @@ class SnapshotCache:
                 if kept is not None and kept.snapshot and kept.snapshot.job.seq != seqs.get(job_id):
                     self._drop(job_id)
 
+    def drop(self, job_ids: Iterable[str]) -> None:
+        """Drop these jobs, including those that are being read."""
+        with self._lock:
+            for job_id in job_ids:
+                self._drop(job_id)
+
     def clear(self) -> None:
         """Drop everything, including entries that are being read."""
         with self._lock:

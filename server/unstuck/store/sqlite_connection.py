@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unstuck.store.database import ChangedColumns
-from unstuck.store.sqlite_statements import INSERT_ITEM, SQLITE
+from unstuck.store.sqlite_statements import INSERT_ENTRY, INSERT_ITEM, SQLITE
 from unstuck.store.statements import Statements
 
 
@@ -25,7 +25,7 @@ class SQLiteConnection(sqlite3.Connection):
         self.executemany(INSERT_ITEM, values)
 
     def insert_entries(self, values: Sequence[Mapping[str, Any]]) -> None:
-        self.executemany(SQLITE.insert_entry, values)
+        self.executemany(INSERT_ENTRY, values)
 
     def update_rows(self, columns: ChangedColumns, values: Sequence[Sequence[Any]]) -> None:
         self.executemany(_update(columns), values)

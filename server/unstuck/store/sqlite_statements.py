@@ -1,7 +1,8 @@
 """The statements of the SQLite store.
 
 It must not know when they run.
-See also: statements.py (what each is for), schema.py (the tables), tests/store/test_plans.py (each uses an index).
+See also: statements.py (what each is for), schema.py (the tables), tests/store/sqlite/test_plans.py (each uses an
+index).
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ INSERT_ITEM = (
     f"INSERT INTO items (job, {', '.join(ITEM_COLUMNS)}) VALUES (?, {', '.join('?' * len(ITEM_COLUMNS))})"
 )
 
+#: {job, at, what, text, idx, attempt, worker}
+INSERT_ENTRY = f"""
+    INSERT INTO timeline (job, at, what, text, idx, attempt, worker)
+    SELECT :job, :at, :what, :text, :idx, :attempt, :worker
+    WHERE :idx IS NULL
+       OR (SELECT count(*) FROM timeline WHERE job = :job AND idx IS NOT NULL) < {ITEM_ENTRIES_KEPT}
+"""
+
 SQLITE = Statements(
     parameter=lambda name: f":{name}",
     unindexed=lambda column: f"+{column}",
@@ -30,12 +39,6 @@ SQLITE = Statements(
     find_job=f"{_JOB} WHERE id = ?",
     job_by_number=f"{_JOB} WHERE n = ?",
     find_item=f"{_ITEM} WHERE job = ? AND idx = ?",
-    insert_entry=f"""
-        INSERT INTO timeline (job, at, what, text, idx, attempt, worker)
-        SELECT :job, :at, :what, :text, :idx, :attempt, :worker
-        WHERE :idx IS NULL
-           OR (SELECT count(*) FROM timeline WHERE job = :job AND idx IS NOT NULL) < {ITEM_ENTRIES_KEPT}
-    """,
     delete_job=(
         "DELETE FROM items WHERE job = ?",
         "DELETE FROM timeline WHERE job = ?",

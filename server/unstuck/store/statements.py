@@ -25,7 +25,6 @@ class Statements:
     find_job: str  #: (id); returns n, JOB_COLUMNS
     job_by_number: str  #: (n); returns n, JOB_COLUMNS
     find_item: str  #: (job, idx); returns ITEM_COLUMNS
-    insert_entry: str  #: {job, at, what, text, idx, attempt, worker}
     delete_job: tuple[str, ...]  #: each (n)
     find_key: str  #: (key); returns id, fingerprint
     set_key: str  #: (key, fingerprint, n)
