@@ -140,8 +140,15 @@ GOALS: list[Goal] = [
             Goal(f"celery: updates relative to {name.replace('_', ' ')}", _celery_over(f"{name}_per_s"), 0.1),
         )
     ),
+    Goal(
+        "durable: bare sqlite3 that writes the jobs' rows too, relative to results of 100 jobs",
+        _one_by(_figure("durable", "results_of_100_jobs_share_of_bare_with_jobs")),
+        1.11,
+        5,
+    ),
     Goal("reporting: `report()` relative to an iteration of tqdm", _figure("reporting", "over_tqdm"), 3, 8),
     Goal("batch: small files, relative to Pool.map", _figure("batch", "over_pool_map"), 1.5, 12),
+    Goal("batch: small files, relative to Pool.imap", _figure("batch", "over_pool_imap"), 1, 12),
     Goal("batch: large files, relative to sha256sum", _figure("batch", "over_sha256sum"), 1, 3),
     Goal(
         "large: median query with a million finished jobs, relative to ten",

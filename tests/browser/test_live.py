@@ -287,7 +287,7 @@ def test_an_element_goes_from_card_to_dialog_and_back(open_page: OpenPage, serve
 
     def shows(what: str) -> None:
         expect(page.locator("job-progress .link p")).to_have_text("Live")
-        assert page.evaluate(SHOWN) == what
+        eventually(lambda: page.evaluate(SHOWN) == what)  # a dialog tells of its end a moment later
         seq = page.evaluate("element.job.seq")
         eventually(lambda: page.evaluate("element.job.seq") > seq)  # it is followed
 

@@ -1,4 +1,4 @@
-"""`unstuck submit`, `watch` and `retry`, run as a shell runs them."""
+"""`unstuck submit`, `watch` and `retry`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.command import unstuck
+from tests.support.command import unstuck, unstuck_from_a_shell
 from tests.support.server import Server
 from tests.support.waiting import eventually
 from unstuck.cli.commands import cli
@@ -19,11 +19,12 @@ from unstuck.client import watch_state as w
 
 def test_submit_prints_the_id_and_watch_prints_the_outcome(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
-    submitted = unstuck("submit", "checksum", str(tmp_path / "a.txt"), "--name", "[bold]one", "--url", server.url)
+    words = ("submit", "checksum", str(tmp_path / "a.txt"), "--name", "[bold]one", "--url", server.url)
+    submitted = unstuck_from_a_shell(*words)
     assert submitted.returncode == 0, submitted.stderr
     job_id = submitted.stdout.strip()
     assert server.job(job_id)["name"] == "[bold]one"
-    watched = unstuck("watch", job_id, "--url", server.url)
+    watched = unstuck_from_a_shell("watch", job_id, "--url", server.url)
     assert (watched.returncode, watched.stdout) == (0, "completed: 1 succeeded of 1 file\n"), watched.stderr
     assert watched.stderr == "" or watched.stderr.startswith("[bold]one · ")
 

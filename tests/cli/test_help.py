@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.support.command import unstuck
+from tests.support.command import unstuck_from_a_shell
 from unstuck.cli.commands import cli
 from unstuck.cli.prune import seconds, states
 
@@ -130,5 +130,5 @@ def test_examples_are_right(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_shell_completes_commands_and_options() -> None:
     for words, completed in (("unstuck pr", "prune"), ("unstuck prune --old", "--older-than")):
         asked = {"_UNSTUCK_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        answer = unstuck(**asked)
+        answer = unstuck_from_a_shell(**asked)
         assert answer.stdout.split() == [completed], answer.stderr

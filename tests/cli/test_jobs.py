@@ -1,4 +1,4 @@
-"""`unstuck jobs`, `rescue` and `fail`, run as a shell runs them on a server with stuck jobs."""
+"""`unstuck jobs`, `rescue` and `fail` on a server with stuck jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unstuck prune`, run as a shell runs it, and the list of finished jobs that it requests."""
+"""`unstuck prune`, and the list of finished jobs that it requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every snippet of the documents runs as it stands, in order, in a fresh checkout and a fresh environment."""
+"""Every snippet of the documents runs as it stands, in order, in a fresh checkout and a fresh environment.
+
+The documents name port 8765, which no other test may take.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from playwright.sync_api import expect
 
 from tests.browser.chromium import browser
 from tests.docs.reader import Reader, fresh_checkout, snippets
-
-pytestmark = pytest.mark.alone  # the documents name port 8765
 
 
 @pytest.fixture(scope="module")

@@ -55,13 +55,19 @@ async def working(store: SQLiteStore, tmp_path: Path, **more: Any) -> AsyncItera
     app = tmp_path / "mywork.py"
     app.write_text(KINDS)
     config = RunnerConfig(app=str(app), workers=2, pause=Backoff(0.0), **more)
-    runner = Runner(store, LocalFiles(DataFolder(tmp_path)), config)
+    folder = DataFolder(tmp_path)
+    folder.open()
+    files = LocalFiles(folder, config.workers)
+    await files.open(store)
+    runner = Runner(store, files, config)
     try:
         async with supervising(Backoff(0.01, 0.1), 0.1) as supervisor:
             await runner.start(supervisor)
             yield runner, supervisor
     finally:
         await runner.stop()
+        await files.close()
+        folder.close()
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from tests.support.command import unstuck
+from tests.support.command import unstuck_from_a_shell
 from tests.support.jobs import submitted, until_done
 from tests.support.running import serving
 from tests.support.waiting import soon
@@ -83,7 +83,7 @@ async def test_health_and_show_name_a_kind_that_no_worker_knows(tmp_path: Path) 
             "start a server that has it, or cancel what is not wanted."
         ]
         url = str(server.http.base_url).rstrip("/")
-        shown: Any = await anyio.to_thread.run_sync(lambda: unstuck("show", job_id, "--url", url))
+        shown: Any = await anyio.to_thread.run_sync(lambda: unstuck_from_a_shell("show", job_id, "--url", url))
         assert "no worker of this server knows its kind" in shown.stdout, shown
         await store.apply([Cancel(job_id)])
         assert (await server.health())["troubles"] == []

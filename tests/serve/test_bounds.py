@@ -24,8 +24,8 @@ from unstuck.errors import CannotStart
 from unstuck.settings import PREFIX, Settings, load
 
 NUMBERS = [one for one in fields(Settings) if isinstance(one.default, int | float)]
-#: A thousand workers are a matter of the machine, and a port of who else listens.
-PINNED = {"workers": 1, "port": 0}
+#: A thousand workers are a matter of the machine, and a port of who else listens; without workers no job ends.
+PINNED = {"workers": 1, "own_workers": 1, "port": 0}
 WORK: dict[str, Any] = {"kind": "rehearsal", "total": 1, "options": {"seconds": 0}}
 
 

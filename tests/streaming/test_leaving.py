@@ -115,7 +115,7 @@ async def hub() -> AsyncIterator[Hub]:
 def app_with(hub: Hub, *, own: bool) -> ASGIApp:
     """Return an app with the streams, as our own server (`own`) or a host app serves it."""
     missing = dict.fromkeys(
-        ("store", "folder", "bodies", "kinds", "troubles", "polls", "check_webhook", "supervisor", "door")
+        ("store", "files", "bodies", "kinds", "troubles", "polls", "check_webhook", "supervisor", "door")
     )
     app = Starlette(
         routes=[

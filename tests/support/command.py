@@ -1,4 +1,4 @@
-"""Runs the command `unstuck` as a shell does."""
+"""Runs the command `unstuck`: in this process where that is enough, since starting one costs a second of CPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import subprocess
 import sys
 import termios
 
+from typer.testing import CliRunner
+
+from unstuck.cli.commands import cli
+
 
 def environment() -> dict[str, str]:
     """The environment without settings of a server."""
@@ -16,6 +20,15 @@ def environment() -> dict[str, str]:
 
 
 def unstuck(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `unstuck …` in this process, into pipes; an exception that no command expects is raised here."""
+    done = CliRunner().invoke(cli, words, prog_name="unstuck", env=environ)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
+def unstuck_from_a_shell(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `unstuck …` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "unstuck", *words],
         capture_output=True, text=True, timeout=60, env={**os.environ, **environ}, check=False,
