@@ -112,7 +112,7 @@ export interface Links {
   results: string | null;
 }
 
-/** What a progress bar needs of a job that is not done: the fields of these names of its job object. */
+/** The part of an unfinished job that a progress bar needs, under the names of the job object. */
 export interface JobProgress {
   id: string;
   seq: number;
@@ -382,7 +382,7 @@ export interface WebhookMessage {
   data: Job;
 }
 
-/** What a worker has to know of this server. */
+/** The settings of this server that a worker needs. */
 export interface Work {
   version: string;
   /** A lease that is not renewed for this long lapses (seconds). */

@@ -34,7 +34,7 @@ PATIENCE_MS = 180_000
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What one server that is left had to bear; times in seconds."""
+    """The load on one server that is left; times in seconds."""
 
     viewers: int
     servers: int

@@ -1,4 +1,4 @@
-"""What one viewer is sent, and when it returns or polls, slows down with the size of the audience."""
+"""Large audiences: events, returns and polls of each viewer slow down with their size."""
 
 from __future__ import annotations
 

@@ -102,7 +102,9 @@ async def claim(request: Request) -> Response:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, LOOK_S)):
                     await bell.wait()
-    return json_response(wire.WorkItems(items=[await _public(request, services, one) for one in found]))
+    jobs = {job_id: (await services.store.snapshot(job_id)).job for job_id in {one.job_id for one in found}}
+    items = [_public(one, jobs[one.job_id], lease_s, base_of(request)) for one in found]
+    return json_response(wire.WorkItems(items=items))
 
 
 async def report(request: Request) -> Response:
@@ -190,10 +192,9 @@ async def _read(request: Request, services: Services, most: int, decoder: msgspe
 # -- claims
 
 
-async def _public(request: Request, services: Services, found: WorkItem) -> wire.WorkItem:
-    job = (await services.store.snapshot(found.job_id)).job
+def _public(found: WorkItem, job: Job, lease_s: float, base: str) -> wire.WorkItem:
     item = found.item
-    path = f"{base_of(request)}/api/work/{found.job_id}/items/{item.index}/leases/{item.lease}"
+    path = f"{base}/api/work/{found.job_id}/items/{item.index}/leases/{item.lease}"
     return wire.WorkItem(
         job_id=found.job_id,
         kind=found.kind,
@@ -202,7 +203,7 @@ async def _public(request: Request, services: Services, found: WorkItem) -> wire
         name=item.name,
         size=item.size,
         lease=item.lease,
-        lease_s=services.settings.lease_s,
+        lease_s=lease_s,
         attempt=item.attempt,
         limit_s=found.limit_s,
         errors_left=None if job.max_errors is None else max(job.max_errors - job.failed, 0),

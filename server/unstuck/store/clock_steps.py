@@ -1,4 +1,4 @@
-"""What the SQLite store does when the machine's clock was set: shifts its times, and notes by how much.
+"""Shifts the times of the SQLite store when the machine's clock was set, and notes by how much.
 
 It must not decide that it was set.
 See also: clock.py (decides that).

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work(Generic[T]):
-    """What a caller wants done in a transaction, and what it concerns, as far as that is known beforehand.
+    """A caller's work in a transaction, with what it concerns, as far as that is known beforehand.
 
     A database with several writers locks these jobs in one order for all, and reads what is named in one query.
     `find` names jobs that only the database knows, at the time given (epoch seconds).

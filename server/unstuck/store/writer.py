@@ -127,8 +127,7 @@ class Writer(ABC):
         """Refuse all waiting requests, and clear the caches: they may differ from the disk."""
         self._broken = error  # first: only requests already past the check in `submit` wait for the restart
         self.trouble = f"its writer broke ({error!r})"
-        self._rows.clear()
-        self._snapshots.clear()
+        self._forget()
         waiting, self._batch = self._batch, []
         while not self._requests.empty():
             if (request := self._requests.get_nowait()) is not None:
@@ -149,16 +148,6 @@ class Writer(ABC):
                 return batch, True
             batch.append(following)
         return batch, False
-
-    def _serve(self, batch: list[Request]) -> None:
-        """Commit the batch and answer its callers."""
-        try:
-            commit = self._commit(batch)
-        except Exception as error:  # noqa: BLE001 – every caller gets an answer
-            self._forget()  # only a read can tell whether the failed commit reached the disk
-            self._answer_failure(batch, error)
-        else:
-            self._publish(commit)
 
     def _forget(self) -> None:
         self._rows.clear()
@@ -190,8 +179,8 @@ class Writer(ABC):
         self.trouble = trouble
 
     @abstractmethod
-    def _commit(self, batch: list[Request]) -> Commit:
-        """Run the requests in one transaction and commit it."""
+    def _serve(self, batch: list[Request]) -> None:
+        """Run the requests in one transaction, commit it, and answer their callers."""
 
     @abstractmethod
     def _log_trouble(self, error: Exception) -> None:

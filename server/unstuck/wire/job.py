@@ -168,7 +168,7 @@ class Job(Answer, frozen=True, kw_only=True):
 
 
 class JobProgress(Answer, frozen=True, kw_only=True):
-    """What a progress bar needs of a job that is not done: the fields of these names of its job object."""
+    """The part of an unfinished job that a progress bar needs, under the names of the job object."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
     seq: Count

@@ -1,4 +1,4 @@
-"""What workers on other machines claim and report, and the answers. PROTOCOL.md section 10.
+"""The bodies that workers on other machines send, and their answers. PROTOCOL.md section 10.
 
 It must not know what a command does to an item; jobs/decide.py does.
 See also: requests.py and answers.py (all other bodies), api/work.py (the server's side).
@@ -28,7 +28,7 @@ Duration = Annotated[float, Meta(ge=0, le=3_600)]
 
 
 class Work(Answer, frozen=True, kw_only=True):
-    """What a worker has to know of this server."""
+    """The settings of this server that a worker needs."""
 
     version: str
     lease_s: Annotated[float, Meta(description="A lease that is not renewed for this long lapses (seconds).")]

@@ -30,7 +30,7 @@ IDLE_S = 10.0
 
 
 class Subscriber(Protocol):
-    """What the listener calls, in its thread."""
+    """The receiver of notices; the listener calls it in its own thread."""
 
     def on_notices(self, connection: PostgresConnection, job_ids: list[str]) -> None:
         """Another server changed these jobs, visibly."""
